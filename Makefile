@@ -1,0 +1,41 @@
+# make book   an environment with exact pins, the notebooks at PRESET, the book; prints where it lies
+# make test   the same environment, ruff and the whole test suite
+# make lint   ruff alone
+# make clean  removes the environment and what the book build wrote; keeps .kpnb_store (hours of results)
+
+PYTHON ?= python3
+PRESET ?= demo
+export KPNB_STORE ?= $(CURDIR)/.kpnb_store
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# The environment is as good as the two files that define it: their checksum names the stamp.
+READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
+
+.PHONY: book test lint clean
+
+book: $(READY)
+	@set -e; for name in $$($(PY) -m kpnb.book --notebooks); do \
+		$(PY) -m kpnb.run $$name --preset $(PRESET) -o book/notebooks/$$name.ipynb \
+			--writes book/results/$(PRESET)/$$name.json; \
+	done
+	@$(PY) -m kpnb.book --preset $(PRESET)
+
+test: lint
+	@$(PY) -m pytest
+
+lint: $(READY)
+	@$(PY) -m ruff check .
+
+clean:
+	rm -rf $(VENV) book/_build book/_generated book/notebooks book/results/demo
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "kpnb needs Python 3.11 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@echo "kpnb: setting up $(VENV) from requirements.lock (a few GB, once)"
+	@$(PYTHON) -m venv --clear $(VENV) || \
+		{ echo "kpnb: $(PYTHON) cannot make environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

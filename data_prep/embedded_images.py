@@ -1,0 +1,283 @@
+"""Make the packed files of the embedded images from public packages.
+
+    python data_prep/embedded_images.py --root DIR [--download] [--out kpnb/data/images]
+
+DIR holds eight Debian and npm packages, listed with version and SHA-256 in
+embedded_images_classes.json beside this script; `--download` fetches those that are missing with
+apt-get and npm. Nothing is unpacked to disk. The same table names every object (class, thing,
+pictures of it) and every background photograph. README.md says how they were chosen.
+
+Needs kpnb, Pillow and, for the stamps drawn as SVG, resvg-py; README.md names the
+versions that give exactly the packaged bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from kpnb.datasets._packed import BACKGROUNDS, OBJECTS, PACKED_SHA256
+from kpnb.datasets.archives import check_sha256, read_members
+from kpnb.errors import KpnbError
+
+TABLE = Path(__file__).with_name("embedded_images_classes.json")
+OUT = Path(__file__).resolve().parents[1] / "kpnb" / "data" / "images"
+
+OBJECT_SIDE = 96  # longest side of a packed object, in pixels
+SMALLEST = 48  # an object drawn smaller than this would only be enlarged blur
+FILL = (0.12, 0.985)  # opaque share of the bounding box: wire-thin below, not cut out above
+VISIBLE = 24  # alpha up to this (of 255) is the haze of a soft shadow, not part of the box
+SVG_WIDTH = 384  # pixels across, for stamps drawn as SVG
+
+CROP_SIDE = 128
+BORDER = 0.06  # share of the short side left out all around: some photographs have black bars
+# Windows of what is left: side over its short side, then the place from 0 (left, top) to 1.
+CROPS = (
+    (0.75, 0.1, 0.5),
+    (0.75, 0.9, 0.5),
+    (0.5, 0.0, 0.0),
+    (0.5, 0.5, 1.0),
+    (0.5, 1.0, 0.3),
+    (0.35, 0.5, 0.5),
+)
+
+# Standard encoder settings that keep both files small enough for a repository.
+WEBP = dict(format="WEBP", quality=82, method=5, alpha_quality=100)
+JPEG = dict(format="JPEG", quality=85)
+
+Packages = Mapping[str, Mapping[str, str]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the script; returns the exit status: 0, or 1 after a `KpnbError`."""
+    options = _options(arguments)
+    table = json.loads(TABLE.read_text())
+    try:
+        if options.download:
+            download(table["packages"], options.root)
+        check_packages(table["packages"], options.root)
+        reader = Reader(table["packages"], options.root)
+        options.out.mkdir(parents=True, exist_ok=True)
+        report(write_zip(options.out / OBJECTS, pack_objects(table["objects"], reader)))
+        report(write_zip(options.out / BACKGROUNDS, pack_photos(table["photos"], reader)))
+    except KpnbError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, required=True, help="folder of the packages")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder for the packed files")
+    parser.add_argument("--download", action="store_true", help="fetch missing packages")
+    return parser.parse_args(arguments)
+
+
+# Packages
+
+
+def fetch_command(package: Mapping[str, str]) -> list[str]:
+    """The command that puts a package's file into the current folder."""
+    if package["kind"] == "debian":
+        return ["apt-get", "download", f"{package['package']}={package['version']}"]
+    return ["npm", "pack", f"{package['package']}@{package['version']}"]
+
+
+def download(packages: Packages, root: Path) -> None:
+    """Fetch the packages whose file is missing under `root` with apt-get and npm."""
+    root.mkdir(parents=True, exist_ok=True)
+    for package in packages.values():
+        if (root / package["file"]).exists():
+            continue
+        command = fetch_command(package)
+        print("fetching:", " ".join(command), flush=True)
+        if shutil.which(command[0]) is None:
+            raise KpnbError(
+                f"There is no {command[0]} here: run `{' '.join(command)}` on a machine that has "
+                f"it and put {package['file']} into {root}."
+            )
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise KpnbError(
+                f"`{' '.join(command)}` failed ({reason}): a Debian release or mirror that still "
+                f"has this version is needed, or put {package['file']} into {root} by hand."
+            )
+
+
+def check_packages(packages: Packages, root: Path) -> None:
+    """Raise `KpnbError` unless every package lies under `root` with the SHA-256 of the table."""
+    for package in packages.values():
+        advice = f"fetch it there with `{' '.join(fetch_command(package))}`, or use --download"
+        check_sha256(root / package["file"], package["sha256"], advice)
+
+
+class Reader:
+    """Reads pictures such as "noto:1f426" (source:name) out of the packages, in memory."""
+
+    def __init__(self, packages: Packages, root: Path) -> None:
+        self.packages = packages
+        self.root = root
+
+    def path(self, reference: str) -> str:
+        """The picture's path inside its package."""
+        source, name = reference.split(":", 1)
+        return self.packages[source]["path"].format(name=name)
+
+    def pictures(self, references: Iterable[str]) -> dict[str, Image.Image]:
+        """The pictures by reference; each package is read once."""
+        by_source: dict[str, list[str]] = {}
+        for reference in references:
+            by_source.setdefault(reference.split(":", 1)[0], []).append(reference)
+        found = {}
+        for source, wanted in by_source.items():
+            archive = self.root / self.packages[source]["file"]
+            members = read_members(archive, [self.path(reference) for reference in wanted])
+            for reference in wanted:
+                path = self.path(reference)
+                found[reference] = open_picture(members[path], vector=path.endswith(".svg"))
+        return found
+
+
+def open_picture(content: bytes, vector: bool = False) -> Image.Image:
+    """Decode a bitmap, or draw an SVG `SVG_WIDTH` pixels wide, without system fonts."""
+    picture = Image.open(io.BytesIO(draw_svg(content) if vector else content))
+    picture.load()
+    return picture
+
+
+def draw_svg(content: bytes) -> bytes:
+    """An SVG as PNG. Raises `KpnbError` without resvg-py, which only this script needs."""
+    try:
+        import resvg_py
+    except ImportError as error:
+        raise KpnbError("Stamps drawn as SVG need resvg-py: run `pip install resvg-py`.") from error
+    return resvg_py.svg_to_bytes(
+        svg_string=content.decode("utf-8"), width=SVG_WIDTH, dpi=96, skip_system_fonts=True
+    )
+
+
+# Objects
+
+Entries = Iterator[tuple[str, bytes]]
+
+
+def pack_objects(table: Mapping[str, Mapping[str, list[str]]], reader: Reader) -> Entries:
+    """The members of the objects' file: a WebP picture each, then meta.json."""
+    items = [
+        {"class": class_name, "group": thing, "reference": reference}
+        for class_name, things in table.items()
+        for thing, references in things.items()
+        for reference in references
+    ]
+    pictures = reader.pictures(item["reference"] for item in items)
+    numbers = dict.fromkeys(table, 0)
+    meta = []
+    for item in items:
+        class_name, reference = item["class"], item["reference"]
+        file = f"{class_name}/{numbers[class_name]:03d}.webp"
+        numbers[class_name] += 1
+        yield file, encode(cut_out(pictures[reference], reference), WEBP)
+        source = reference.split(":", 1)[0]
+        entry = {"file": file, "class": class_name, "group": item["group"], "name": reference}
+        meta.append({**entry, "source": source, "path": reader.path(reference)})
+    yield "meta.json", _json(meta)
+
+
+def cut_out(picture: Image.Image, name: str) -> Image.Image:
+    """The object alone: RGBA, cropped to what is visible, longest side `OBJECT_SIDE`.
+
+    Raises `KpnbError` for a picture that is empty, too small, too thin or not cut out.
+    """
+    picture = picture.convert("RGBA")
+    box = picture.getchannel("A").point(lambda alpha: 255 * (alpha > VISIBLE)).getbbox()
+    if box is None or max(box[2] - box[0], box[3] - box[1]) < SMALLEST:
+        raise KpnbError(f"{name} shows nothing of {SMALLEST} pixels: take it out of the table.")
+    picture = picture.crop(box)
+    opaque = sum(picture.getchannel("A").histogram()[128:]) / (picture.width * picture.height)
+    if not FILL[0] <= opaque <= FILL[1]:
+        raise KpnbError(
+            f"{name} fills {opaque:.3f} of its box, outside {FILL}: take it out of the table."
+        )
+    scale = OBJECT_SIDE / max(picture.size)
+    size = tuple(max(1, round(length * scale)) for length in picture.size)
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+# Backgrounds
+
+
+def pack_photos(references: list[str], reader: Reader) -> Entries:
+    """The members of the backgrounds' file: `CROPS` of each photograph as JPEG, then meta.json."""
+    pictures = reader.pictures(references)
+    meta = []
+    for reference in references:
+        source, name = reference.split(":", 1)
+        for number, crop in enumerate(crops(pictures[reference].convert("RGB"))):
+            file = f"{name}_{number}.jpg"
+            yield file, encode(crop, JPEG)
+            entry = {"file": file, "photo": reference, "source": source}
+            meta.append({**entry, "path": reader.path(reference)})
+    yield "meta.json", _json(meta)
+
+
+def crops(photo: Image.Image) -> Iterator[Image.Image]:
+    """The windows `CROPS` of a photograph, each scaled to `CROP_SIDE` pixels."""
+    border = round(BORDER * min(photo.size))
+    photo = photo.crop((border, border, photo.width - border, photo.height - border))
+    for share, across, down in CROPS:
+        side = max(CROP_SIDE, round(share * min(photo.size)))
+        left = round((photo.width - side) * across)
+        upper = round((photo.height - side) * down)
+        window = photo.crop((left, upper, left + side, upper + side))
+        yield window.resize((CROP_SIDE, CROP_SIDE), Image.Resampling.LANCZOS)
+
+
+# Writing
+
+
+def encode(picture: Image.Image, settings: Mapping[str, object]) -> bytes:
+    """The picture as a file's bytes, without metadata."""
+    buffer = io.BytesIO()
+    picture.info.clear()  # no colour profiles or comments of the original
+    picture.save(buffer, **settings)
+    return buffer.getvalue()
+
+
+def write_zip(path: Path, entries: Iterable[tuple[str, bytes]]) -> Path:
+    """Write members in order with fixed times and modes: the bytes depend on the content alone."""
+    unfinished = path.with_suffix(".tmp")
+    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as packed:
+        for name, content in entries:
+            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            info.create_system = 3
+            info.external_attr = 0o100644 << 16
+            packed.writestr(info, content)
+    return unfinished.replace(path)
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=0, sort_keys=True) + "\n").encode()
+
+
+def report(path: Path) -> None:
+    """Print a packed file's SHA-256 and whether it is the one that kpnb ships."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    same = digest == PACKED_SHA256[path.name]
+    verdict = "the packaged file" if same else f"differs from {PACKED_SHA256[path.name]}"
+    print(f"{digest}  {path} ({path.stat().st_size} bytes): {verdict}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

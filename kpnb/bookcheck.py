@@ -1,0 +1,117 @@
+"""What must hold of a built book, whatever the build's exit code said.
+
+A build can succeed while a page, a figure or a widget is missing, or while a page asks another
+server for a script; each check here returns sentences, none where all is well.
+"""
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+
+#: Tags that make a browser fetch something, and the attribute that says what.
+FETCHED = {
+    "script": "src",
+    "link": "href",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "audio": "src",
+    "embed": "src",
+    "object": "data",
+}
+#: Kinds of <link> that only name another page.
+NOT_FETCHED = {"canonical", "next", "prev", "search", "index", "author", "copyright", "license"}
+EXTERNAL = re.compile(r"(?:https?:)?//", re.IGNORECASE)
+IN_STYLE = re.compile(r"""(?:url\(|@import)\s*["']?\s*((?:https?:)?//[^"')\s]+)""", re.IGNORECASE)
+COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+
+
+class _Fetches(HTMLParser):
+    """Collects what a page makes the browser fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._in_style = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self._in_style = tag == "style"
+        self.found += IN_STYLE.findall(values.get("style") or "")
+        target = values.get(FETCHED.get(tag, ""))
+        if target and not (tag == "link" and set((values.get("rel") or "").split()) <= NOT_FETCHED):
+            self.found.append(target)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_style = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_style:
+            self.found += IN_STYLE.findall(COMMENT.sub("", data))
+
+
+def fetches(html: str) -> list[str]:
+    """Addresses that a browser fetches to show a page, links to click left aside."""
+    parser = _Fetches()
+    parser.feed(html)
+    return parser.found
+
+
+def missing_pages(html: Path, pages: list[str]) -> list[str]:
+    """Pages of the table of contents that were not built."""
+    return [f"the page {page} is missing" for page in pages if not (html / f"{page}.html").exists()]
+
+
+def broken_fetches(html: Path) -> Iterator[str]:
+    """Requests to other servers, and local files that a page or style sheet asks for in vain."""
+    pages = (page for page in html.rglob("*.html") if "_static" not in page.parts)
+    for page in sorted(pages):
+        for address in fetches(page.read_text(encoding="utf-8")):
+            problem = _problem(page.parent, address)
+            if problem:
+                yield f"{page.relative_to(html)} {problem}"
+    for sheet in sorted(html.rglob("*.css")):
+        for address in IN_STYLE.findall(COMMENT.sub("", sheet.read_text(encoding="utf-8"))):
+            yield f"{sheet.relative_to(html)} asks another server for {address}"
+
+
+def _problem(folder: Path, address: str) -> str:
+    if EXTERNAL.match(address):
+        return f"asks another server for {address}"
+    parts = urlsplit(address)
+    if parts.scheme or not parts.path or (folder / unquote(parts.path)).exists():
+        return ""
+    return f"shows {address}, which is not there"
+
+
+def notebook_problems(executed: Path, figures: int) -> list[str]:
+    """What is wrong with an executed notebook: missing, errors, stderr, or too few pictures.
+
+    Arguments: figures: how many PNG pictures it must show at least.
+    """
+    name = executed.name
+    if not executed.exists():
+        return [f"the executed notebook {name} is missing"]
+    outputs = [
+        output
+        for cell in nbformat.read(executed, as_version=4).cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    ]
+    problems = [f"{name} shows the error {o.ename}" for o in outputs if o.output_type == "error"]
+    if any(o.output_type == "stream" and o.name == "stderr" for o in outputs):
+        problems.append(f"{name} shows text written to stderr")
+    shown = sum("image/png" in output.get("data", {}) for output in outputs)
+    if shown < figures:
+        problems.append(f"{name} shows {shown} figures, not {figures}")
+    return problems
+
+
+def expected_figures(source: Path) -> int:
+    """The number of figures a source notebook's metadata promises ("kpnb": {"figures": N})."""
+    return nbformat.read(source, as_version=4).metadata.get("kpnb", {}).get("figures", 1)

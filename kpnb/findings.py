@@ -1,0 +1,141 @@
+"""What a notebook found, as the results file that tables, pages and README are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from kpnb.evidence import METRIC_RULES, Choices, Evidence, difference, estimate
+from kpnb.provenance import Stopwatch, provenance
+from kpnb.results import Comparison, Measure, Results, run_fingerprint
+from kpnb.stats import Estimate, verdict
+from kpnb.study import DATASET, ImageStudy
+
+# The thresholds of Table III, in nats.
+THRESHOLDS = (0.15, 0.2, 0.25)
+MODULES = ("kpnb.study", "kpnb.findings")
+# The teacher's final network counts knowledge points; its training is not followed.
+TEACHER_METRICS = ("n_fg", "n_bg", "lambda")
+DISTANCE_METRICS = ("d_mean", "d_var")
+
+
+def hypothesis_metrics(hypothesis: int) -> tuple[str, ...]:
+    """The metrics that Hypothesis 1, 2 or 3 is judged on."""
+    return tuple(name for name, rule in METRIC_RULES.items() if rule.hypothesis == hypothesis)
+
+
+def compare(
+    evidence: Evidence, metrics: Sequence[str], choices: Choices
+) -> dict[str, tuple[Estimate, str]]:
+    """metric -> (student minus baseline with interval, verdict)."""
+    found = {metric: difference(evidence, metric, choices) for metric in metrics}
+    return {m: (e, verdict(e, METRIC_RULES[m].prediction)) for m, e in found.items()}
+
+
+def thresholds_around(threshold: float) -> tuple[float, ...]:
+    """Table III's thresholds and the one in use, ascending."""
+    return tuple(sorted({*THRESHOLDS, threshold}))
+
+
+class Findings:
+    """Collects what one notebook measured on an image study; `results()` is its results file."""
+
+    def __init__(self, study: ImageStudy, notebook: str, hypothesis: int) -> None:
+        self.study, self.notebook = study, notebook
+        self.metrics = hypothesis_metrics(hypothesis)
+        self.threshold = study.parameters.threshold
+        self.measures: list[Measure] = []
+        self.comparisons: list[Comparison] = []
+        self.notes: list[str] = []
+        self._watch = Stopwatch()
+        self._watch.__enter__()
+
+    def add(self, evidence: Evidence) -> None:
+        """Measures and comparisons of one layer: all samples at every threshold, both weight
+        distances, and the published filter's samples at the threshold in use."""
+        selected = evidence.published_selection()
+        for threshold in thresholds_around(self.threshold):
+            self._add(evidence, Choices(threshold), "all", self.metrics)
+        if "d_mean" in self.metrics:
+            self._add(evidence, Choices(self.threshold, per="epoch"), "all", DISTANCE_METRICS)
+        if int(selected.sum()) >= 2:
+            chosen = Choices(self.threshold)
+            self._add(evidence.keep(selected), chosen, "published_filter", self.metrics)
+        else:
+            self.notes.append(
+                f"{evidence.layer}: the published filter keeps {int(selected.sum())} of "
+                f"{len(selected)} images, too few to measure."
+            )
+
+    def add_accuracies(self, layers: Iterable[str]) -> None:
+        """Accuracy of teacher, baseline and of the student of each layer."""
+        for role, layer in [("T", ""), ("B", ""), *(("S", layer) for layer in layers)]:
+            for split, values in self.study.accuracies(role, layer or None).items():
+                mean, many = sum(values) / len(values), len(values) > 1
+                count = self.study.test_samples if split == "test" else self.study.training_samples
+                self.measures.append(
+                    Measure(
+                        **self._cell(layer),
+                        role=role,
+                        metric=f"accuracy_{split}",
+                        mean=mean,
+                        low=min(values) if many else None,
+                        high=max(values) if many else None,
+                        n_samples=len(count),
+                        n_seeds=len(values),
+                    )
+                )
+
+    def results(self) -> Results:
+        """The results file's content; seconds include what the store's entries once took."""
+        settings = self.study.parameters.model_dump(mode="json")
+        used = self._watch.as_dict()
+        return Results(
+            notebook=self.notebook,
+            preset=self.study.parameters.preset,
+            settings=settings,
+            provenance=provenance() | {"modules": list(MODULES)},
+            seconds=used["seconds"] + self.study.stored_seconds(),
+            peak_memory_mb=used["peak_memory_mib"],
+            fingerprint=run_fingerprint(settings, MODULES),
+            measures=self.measures,
+            comparisons=self.comparisons,
+            notes=self.notes,
+        )
+
+    def _cell(self, layer: str) -> dict[str, str]:
+        p = self.study.parameters
+        return {"layer": layer, "network": p.network, "scale": p.scale, "dataset": DATASET}
+
+    def _add(
+        self, evidence: Evidence, choices: Choices, selection: str, metrics: Sequence[str]
+    ) -> None:
+        for metric, (gap, judged) in compare(evidence, metrics, choices).items():
+            shared = self._cell(evidence.layer) | {
+                "metric": metric,
+                "threshold": choices.threshold,
+                "selection": selection,
+                "distance": choices.per if metric in DISTANCE_METRICS else None,
+            }
+            for role in "TSB" if metric in TEACHER_METRICS else "SB":
+                found = estimate(evidence, role, metric, choices)
+                self.measures.append(
+                    Measure(**shared, role=role, mean=found.value, **_spread(found))
+                )
+            self.comparisons.append(
+                Comparison(
+                    **shared,
+                    prediction=METRIC_RULES[metric].prediction,
+                    difference=gap.value,
+                    verdict=judged,
+                    **_spread(gap),
+                )
+            )
+
+
+def _spread(found: Estimate) -> dict[str, float | int]:
+    return {
+        "low": found.low,
+        "high": found.high,
+        "n_samples": found.n_samples,
+        "n_seeds": found.n_seeds,
+    }

@@ -1,0 +1,1 @@
+"""Network builders of the study, each naming the layers that the paper analyses."""

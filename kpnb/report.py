@@ -1,0 +1,250 @@
+"""Tables from results files: verdicts, accuracies, status, licences; and README's verdicts.
+
+`python -m kpnb.report --readme` rewrites the verdicts in README.md from the committed results,
+`--check` fails where they differ from what README says.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kpnb.errors import KpnbError
+from kpnb.markdown import PLAIN, ROLES, SIDES, SYMBOLS, count, interval, number, signed, table
+from kpnb.parameters import ImageParameters, NotebookParameters
+from kpnb.published import METRICS, PREDICTIONS
+from kpnb.results import Comparison, Results, available_results, freshness
+from kpnb.table_v import paper_rate
+
+HYPOTHESES = {"n_fg": 1, "n_bg": 1, "lambda": 1, "d_mean": 2, "d_var": 2, "rho": 3}
+NOTHING = "Not run here yet."
+START, END = "<!-- verdicts:start -->", "<!-- verdicts:end -->"
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def _difference(item: Comparison) -> str:
+    return signed(item.difference) + interval(item.low, item.high, signed)
+
+
+def _over(item) -> str:
+    return f"{count(item.n_samples, 'image')}, {count(item.n_seeds, 'seed')}"
+
+
+def _network(item) -> str:
+    return f"{item.network} ({item.scale}), {item.dataset}"
+
+
+def verdict_table(results: list[Results], metrics: Sequence[str] = METRICS) -> str:
+    """Every comparison at the run's own b, with the published filter, other b and the paper.
+
+    A table per data set and network; for d_mean and d_var both ways to sum the distance.
+    """
+    groups: dict = {}
+    for run in results:
+        for item in run.comparisons:
+            own_b = item.threshold in (None, run.threshold)
+            if item.metric in metrics and item.selection == "all" and own_b:
+                groups.setdefault((run.preset, *item.cell[:3]), []).append((run, item))
+    return "\n\n".join(_verdict_group(*key, pairs) for key, pairs in groups.items()) or NOTHING
+
+
+def _verdict_group(preset: str, dataset: str, network: str, scale: str, pairs: list) -> str:
+    pairs.sort(key=lambda p: (METRICS.index(p[1].metric), p[1].cell, p[1].distance or ""))
+    thresholds = ", ".join(sorted({f"b = {run.threshold}" for run, _ in pairs}))
+    header = ["metric, student predicted", "layer", "student − baseline [95%]", "verdict"]
+    header += ["with the published filter", "at other b", "Table V agrees"]
+    rows = [_verdict_row(run, item) for run, item in pairs]
+    title = f"Preset `{preset}`: {network} ({scale}) on {dataset}, {thresholds}"
+    return f"**{title}**\n\n{table(header, rows)}"
+
+
+def _verdict_row(run: Results, item: Comparison) -> list[str]:
+    def key(other: Comparison) -> tuple:
+        return other.cell, other.metric, other.distance
+
+    same = [other for other in run.comparisons if key(other) == key(item)]
+    filtered = [o for o in same if o.selection != "all" and o.threshold == item.threshold]
+    other_b = [o for o in same if o.selection == "all" and o.threshold != item.threshold]
+    distance = f" (per {item.distance})" if item.distance else ""
+    side = {"up": "higher", "down": "lower"}[item.prediction]
+    return [
+        f"{SYMBOLS[item.metric]}{distance}, {side}",
+        item.layer,
+        f"{_difference(item)}, {_over(item)}",
+        f"**{item.verdict}**",
+        ", ".join(f"{o.verdict} ({_over(o)})" for o in filtered) or "not run here",
+        "; ".join(f"{o.threshold}: {o.verdict}" for o in other_b) or "not run here",
+        paper_rate(item.metric),
+    ]
+
+
+def verdict_grid(results: list[Results], symbols: dict[str, str] = SYMBOLS) -> str:
+    """A row per metric, a column per layer measured: verdict, difference and interval.
+
+    The headline comparisons only: all samples, the run's own b, weight distance per step.
+    """
+    items = [i for run in results for i in run.comparisons if run.is_headline(i)]
+    if not items:
+        return NOTHING
+    cells = {(item.cell, item.metric): item for item in items}
+    columns = sorted({item.cell for item in items})
+    header = ["hypothesis", "metric", "predicted", "paper's cells that agree"]
+    header += [f"{layer}, {network} ({scale})" for _, network, scale, _, layer in columns]
+    rows = []
+    for metric in METRICS:
+        row = [f"H{HYPOTHESES[metric]}", symbols[metric], SIDES[PREDICTIONS[metric]]]
+        row += [paper_rate(metric), *(_grid_cell(cells.get((c, metric))) for c in columns)]
+        rows.append(row)
+    return table(header, rows)
+
+
+def verdict_grids(results: list[Results]) -> str:
+    """The grid of each preset under its caption, in the order of the results."""
+    parts = []
+    for preset in dict.fromkeys(run.preset for run in results):
+        part = [run for run in results if run.preset == preset]
+        parts.append(f"{_caption(part, preset)}\n\n{verdict_grid(part)}")
+    return "\n\n".join(parts) or NOTHING
+
+
+def _grid_cell(item: Comparison | None) -> str:
+    return "not run here" if item is None else f"**{item.verdict}** {_difference(item)}"
+
+
+def accuracy_table(results: list[Results]) -> str:
+    """Accuracy of teacher, baseline and students on unseen objects and on training images."""
+    found: dict = {}
+    for run in results:
+        for item in run.measures:
+            if item.metric.startswith("accuracy"):
+                kind = (run.preset, item.dataset, item.network, "TBS".index(item.role), item.cell)
+                found.setdefault(kind, {})[item.metric] = item
+    header = ["network", "distilled at", "unseen objects", "training images", "over"]
+    rows = [_accuracy_row(kind[0], found[kind]) for kind in sorted(found)]
+    return table(header, rows) if rows else NOTHING
+
+
+def _accuracy_row(preset: str, items: dict) -> list[str]:
+    any_item = next(iter(items.values()))
+    values = []
+    for metric in ("accuracy_test", "accuracy_train"):
+        item = items.get(metric)
+        over = f"{number(item.mean)}{interval(item.low, item.high)}" if item else "not measured"
+        values.append(over)
+    layer = any_item.layer if any_item.role == "S" else ""
+    name = f"{ROLES[any_item.role]}, {_network(any_item)}"
+    return [name, layer or "–", *values, f"{preset}: {_over(any_item)}"]
+
+
+def status_table(results: list[Results]) -> str:
+    """Minutes, memory, fingerprint of each notebook, and whether the code here still fits."""
+    header = ["notebook", "preset", "minutes", "peak memory (MiB)", "fingerprint"]
+    rows = [
+        [
+            f"`{run.notebook}`",
+            run.preset,
+            number(run.seconds / 60),
+            f"{run.peak_memory_mb:.0f}",
+            f"`{run.fingerprint[:12]}`",
+            freshness(run),
+        ]
+        for run in results
+    ]
+    return table([*header, "against the code here"], rows) if rows else NOTHING
+
+
+def machines_table(results: list[Results]) -> str:
+    """Processor, versions and commit of each notebook's run."""
+    rows = [[f"`{run.notebook}`", run.preset, *_machine(run.provenance)] for run in results]
+    header = ["notebook", "preset", "processor", "versions", "commit"]
+    return table(header, rows) if rows else NOTHING
+
+
+def _machine(where: dict) -> list[str]:
+    processor = where.get("gpu") or where.get("cpu") or "not recorded"
+    threads = f", {count(where['threads'], 'thread')}" if "threads" in where else ""
+    versions = ", ".join(f"{n} {v}" for n, v in sorted(where.get("versions", {}).items()))
+    commit = (where.get("commit") or "not recorded")[:12]
+    changed = " with changes" if where.get("dirty") else ""
+    return [processor + threads, versions or "not recorded", commit + changed]
+
+
+def notes_list(results: list[Results]) -> str:
+    """What the notebooks noted for the reader, one bullet each."""
+    lines = [f"- `{run.notebook}`, {run.preset}: {note}" for run in results for note in run.notes]
+    return "\n".join(lines) or "No notes."
+
+
+def presets_table(model: type[NotebookParameters] = ImageParameters) -> str:
+    """Every parameter of the notebooks with its value in the demo and in the study."""
+    rows = []
+    for name, field in model.model_fields.items():
+        values = [_value(model.PRESETS[preset][name]) for preset in ("demo", "study")]
+        rows.append([f"`{name}`", *values, field.description])
+    return table(["parameter", "demo", "study", "what, and why this value"], rows)
+
+
+def _value(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def licences_table() -> str:
+    """Sources and licences of every part of the embedded image data."""
+    from kpnb.datasets.embedded_images import LICENCES  # here: it imports torch
+
+    columns = ("part", "what", "source", "version", "licence")
+    return table(columns, [[str(part[c]) for c in columns] for part in LICENCES])
+
+
+def readme_block() -> str:
+    """README's verdicts: of the committed study, or of the demo where there is no study."""
+    for preset in ("study", "demo"):
+        results = available_results(preset)
+        if any(run.comparisons for run in results):
+            return f"{_caption(results, preset)}\n\n{verdict_grid(results, PLAIN)}"
+    return NOTHING
+
+
+def _caption(results: list[Results], preset: str) -> str:
+    items = [i for run in results for i in run.comparisons if run.is_headline(i)]
+    over = sorted({_over(item) for item in items})
+    data = sorted({item.dataset for item in items})
+    thresholds = sorted({f"b = {run.threshold}" for run in results})
+    return (
+        f"**Preset `{preset}`**, {', '.join(data)}; {'; '.join(over)}; {', '.join(thresholds)}; "
+        "student − baseline, mean and 95% interval:"
+    )
+
+
+def with_verdicts(readme: str) -> str:
+    """README's text with the present verdicts between its two markers."""
+    if readme.count(START) != 1 or readme.count(END) != 1:
+        raise KpnbError(f"README.md needs the lines {START} and {END} once each: add them")
+    before, rest = readme.split(START)
+    after = rest.split(END)[1]
+    return f"{before}{START}\n{readme_block()}\n{END}{after}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write or check README's verdicts; exit code 1 where they are stale, 2 for a mistake."""
+    parser = argparse.ArgumentParser(prog="python -m kpnb.report", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--readme", action="store_true", help="rewrite the verdicts in README.md")
+    what.add_argument("--check", action="store_true", help="fail if README's verdicts are stale")
+    options = parser.parse_args(arguments)
+    try:
+        old = README.read_text(encoding="utf-8")
+        new = with_verdicts(old)
+    except (OSError, KpnbError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.check and new != old:
+        print("README.md's verdicts are stale: run python -m kpnb.report --readme", file=sys.stderr)
+        return 1
+    if options.readme:
+        README.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

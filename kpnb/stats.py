@@ -1,0 +1,130 @@
+"""Intervals and verdicts: what a number is worth.
+
+Values are kept as (seeds, samples), one row per training seed. Resampling draws seeds and samples
+with replacement, the same samples for every seed, because all seeds see the same images. With one
+seed only the samples vary, and the interval says nothing about training noise: n_seeds is carried
+along so that a reader can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from kpnb.errors import KpnbError
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its bootstrap 95% interval and what it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n_samples: int
+    n_seeds: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+def mean(values: np.ndarray) -> np.ndarray:
+    """Mean over samples (last axis), ignoring undefined (NaN) samples."""
+    return np.nanmean(values, axis=-1)
+
+
+def variance(values: np.ndarray) -> np.ndarray:
+    """Population variance over samples (last axis), as D_var of Eq. 8."""
+    return np.nanvar(values, axis=-1)
+
+
+def bootstrap(
+    values: np.ndarray, statistic: Statistic = mean, resamples: int = 2000, seed: int = 0
+) -> Estimate:
+    """statistic over samples, averaged over seeds, with its 95% percentile interval.
+
+    values: (seeds, samples) or (samples,).
+    """
+    return _estimate([_table(values)], lambda tables: statistic(tables[0]), resamples, seed)
+
+
+def paired_difference(
+    student: np.ndarray,
+    baseline: np.ndarray,
+    statistic: Statistic = mean,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """statistic(student) - statistic(baseline), both resampled with the same seeds and samples."""
+    pair = [_table(student), _table(baseline)]
+    if pair[0].shape != pair[1].shape:
+        raise KpnbError(f"a paired difference needs equal shapes, not {[p.shape for p in pair]}.")
+    return _estimate(pair, lambda t: statistic(t[0]) - statistic(t[1]), resamples, seed)
+
+
+def verdict(difference: Estimate, prediction: str) -> str:
+    """`interval_verdict` of an estimate."""
+    return interval_verdict(difference.low, difference.high, prediction)
+
+
+def interval_verdict(low: float | None, high: float | None, prediction: str) -> str:
+    """What the 95% interval of student minus baseline says of a predicted side.
+
+    'reproduced' if it excludes 0 on the predicted side, 'contradicted' if on the other, else, and
+    where there is no interval, 'inconclusive'. prediction: 'up' if the student is expected above
+    the baseline, 'down' if below; anything else raises KpnbError.
+    """
+    if prediction not in ("up", "down"):
+        raise KpnbError(f"prediction={prediction!r} is unknown; use 'up' or 'down'.")
+    if low is None or high is None or low <= 0 <= high:
+        return "inconclusive"
+    return "reproduced" if (low > 0) == (prediction == "up") else "contradicted"
+
+
+def correlation(first: np.ndarray, second: np.ndarray, by_rank: bool = True) -> float:
+    """Spearman's (or Pearson's) correlation of two vectors; NaN when one of them is constant."""
+    pair = [np.asarray(values, float) for values in (first, second)]
+    pair = [_ranks(values) for values in pair] if by_rank else pair
+    if any(np.ptp(values) == 0 for values in pair):
+        return float("nan")
+    return float(np.corrcoef(*pair)[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks with ties at their mean rank."""
+    unique, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[inverse]
+
+
+def _table(values: np.ndarray) -> np.ndarray:
+    table = np.atleast_2d(np.asarray(values, dtype=float))
+    if table.ndim != 2 or table.size == 0 or not np.isfinite(table).any(1).all():
+        raise KpnbError(
+            f"statistics need (seeds, samples) with values in every row, not {table!r}."
+        )
+    return table
+
+
+def _estimate(
+    tables: list[np.ndarray],
+    statistic: Callable[[list[np.ndarray]], np.ndarray],
+    resamples: int,
+    seed: int,
+) -> Estimate:
+    seeds, samples = tables[0].shape
+    rng = np.random.default_rng(seed)
+    draws = [
+        np.mean(statistic([table[rng_rows][:, rng_columns] for table in tables]))
+        for rng_rows, rng_columns in (
+            (rng.integers(seeds, size=seeds), rng.integers(samples, size=samples))
+            for _ in range(resamples)
+        )
+    ]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    used = int(np.isfinite(sum(tables)).any(0).sum())
+    return Estimate(float(np.mean(statistic(tables))), float(low), float(high), used, seeds)

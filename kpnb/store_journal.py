@@ -1,0 +1,48 @@
+"""Which entries of the store a notebook used, and whether they are still whole.
+
+An executed copy is up to date only while what it was made from is undamaged. Needs no torch, so
+that looking costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from kpnb.fingerprint import file_hash
+
+# Names a file in which a process lists the folders of the entries it uses, one a line.
+JOURNAL = "KPNB_STORE_JOURNAL"
+MANIFEST = "manifest.json"
+
+
+def note_use(folder: Path) -> None:
+    """Add an entry's folder to the journal, if one is kept."""
+    if os.environ.get(JOURNAL):
+        with open(os.environ[JOURNAL], "a", encoding="utf-8") as journal:
+            journal.write(f"{folder.resolve()}\n")
+
+
+def read_journal(path: Path) -> list[str]:
+    """The folders listed in a journal, each once; none if there is no journal."""
+    return (
+        sorted(set(path.read_text(encoding="utf-8").split("\n")) - {""}) if path.is_file() else []
+    )
+
+
+def damaged(folders: Iterable[str]) -> list[str]:
+    """Those of the entries' folders that exist but are not what their manifest says.
+
+    An entry that is gone as a whole is no damage: what was made from it still holds.
+    """
+    return [folder for folder in folders if Path(folder).is_dir() and not _whole(Path(folder))]
+
+
+def _whole(folder: Path) -> bool:
+    try:
+        files = json.loads((folder / MANIFEST).read_bytes())["files"]
+        return all(file_hash(folder / name) == said["sha256"] for name, said in files.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

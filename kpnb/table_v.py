@@ -1,0 +1,95 @@
+"""The paper's Table V with our measurements in place, and how often its cells agree."""
+
+import pandas as pd
+
+from kpnb.markdown import MARKS, ROLES, SYMBOLS, VERDICT_MARKS, count, interval, number, table
+from kpnb.published import METRICS, agreement, agreement_rates, published_table
+from kpnb.results import Comparison, Measure, Results
+
+
+def paper_rate(metric: str) -> str:
+    """How many of Table V's cells are on the predicted side in a metric, as in 51 of 57."""
+    rates = agreement_rates().set_index(["table", "metric"])
+    agree, cells = rates[["agree", "cells"]].loc[("V", metric)]
+    return f"{agree} of {cells}"
+
+
+def rates_table() -> str:
+    """How often each published table agrees with the hypotheses, by metric."""
+    rates = agreement_rates()
+    rows = []
+    for name in dict.fromkeys(rates["table"]):
+        part = rates[rates["table"] == name].set_index("metric")
+        rows.append([f"Table {name}", *(_rate(part, metric) for metric in METRICS)])
+    return table(["", *SYMBOLS.values()], rows)
+
+
+def _rate(rates: pd.DataFrame, metric: str) -> str:
+    if metric not in rates.index:
+        return "not reported"
+    agree, ties, cells = rates[["agree", "ties", "cells"]].loc[metric]
+    return f"{agree} of {cells}" + (f" ({count(ties, 'tie')})" if ties else "")
+
+
+def table_v(results: list[Results]) -> str:
+    """Every cell of Table V, a section per network, and after each layer what was run here.
+
+    Ours are the headline numbers: all samples, the run's own b, mean and 95% interval.
+    """
+    published = published_table("V", as_printed=True)
+    ours = _headlines(results)
+    header = ["layer", "data", "network", *SYMBOLS.values()]
+    sections = []
+    for network, part in published.groupby("network", sort=False):
+        rows = []
+        for layer, cells in part.groupby("layer", sort=False):
+            for dataset, pair in cells.groupby("dataset", sort=False):
+                rows += _published_pair(pair, ("V", dataset, network, layer))
+            rows += _our_rows(ours, network, layer)
+        sections.append(f"## {network}\n\n{table(header, rows)}")
+    return "\n\n".join(sections)
+
+
+def _published_pair(pair: pd.DataFrame, cell: tuple[str, ...]) -> list[list[str]]:
+    outcomes = agreement().set_index(["table", "dataset", "network", "layer", "metric"])["outcome"]
+    rows = []
+    for role in ("S", "B"):
+        row = pair[pair["learning"] == role].iloc[0]
+        marks = {m: MARKS[outcomes[(*cell, m)]] if role == "S" else "" for m in METRICS}
+        rows.append([cell[3], cell[1], ROLES[role], *(f"{row[m]} {marks[m]}" for m in METRICS)])
+    return rows
+
+
+def _headlines(results: list[Results]) -> dict:
+    """{(preset, cell): {(role or "verdict", metric): (run, item)}} of all headline items."""
+    found: dict = {}
+    for run in results:
+        for item in [*run.measures, *run.comparisons]:
+            if run.is_headline(item) and item.metric in METRICS:
+                what = item.role if isinstance(item, Measure) else "verdict"
+                found.setdefault((run.preset, item.cell), {})[what, item.metric] = run, item
+    return found
+
+
+def _our_rows(ours: dict, network: str, layer: str) -> list[list[str]]:
+    rows = []
+    for (preset, (dataset, ran, scale, _, at)), items in ours.items():
+        if (ran, at) == (network, layer):
+            run, item = next(iter(items.values()))
+            over = f"{count(item.n_samples, 'image')}, {count(item.n_seeds, 'seed')}"
+            data = f"**ours: {dataset}, {scale} network, {preset}, {over}, b = {run.threshold}**"
+            for role in ("S", "B"):
+                cells = [_our_cell(items, role, metric) for metric in METRICS]
+                rows.append([f"**{layer}**", data, f"**{ROLES[role]}**", *cells])
+    return rows or [[layer, "ours", "", *["not run here"] * len(METRICS)]]
+
+
+def _our_cell(items: dict, role: str, metric: str) -> str:
+    if (role, metric) not in items:
+        return "not run here"
+    measure: Measure = items[role, metric][1]
+    mark = ""
+    if role == "S" and ("verdict", metric) in items:
+        comparison: Comparison = items["verdict", metric][1]
+        mark = VERDICT_MARKS[comparison.verdict]
+    return f"**{number(measure.mean)}**{interval(measure.low, measure.high)} {mark}".strip()

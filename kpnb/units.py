@@ -1,0 +1,106 @@
+"""How an input splits into input units.
+
+An input unit is what one entropy value belongs to: a cell of a grid laid over an image here, a word
+or a point elsewhere. The estimator only ever asks three things of a kind of units: what to perturb
+(`problem`), how a value per unit spreads over the perturbed tensor (`spread`), and how components
+add up to units (`gather`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from kpnb.errors import KpnbError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is perturbed, and how the model sees it.
+
+    x: (samples, ...) floating point tensor that takes the noise (an image batch, word embeddings).
+    forward: called as forward(noisy, samples); `noisy` is (rows, ...) and `samples` (rows,) says
+        which sample of x each row came from (for masks that travel with a sample).
+    """
+
+    x: Tensor
+    forward: Callable[[Tensor, Tensor], object]
+
+
+class Units(Protocol):
+    """What a kind of input units must offer to the estimator."""
+
+    def problem(self, model: nn.Module, inputs: object) -> Problem: ...
+
+    def spread(self, values: Tensor, x: Tensor) -> Tensor:
+        """(rows, units) -> a tensor that broadcasts against x (rows, ...)."""
+        ...
+
+    def gather(self, components: Tensor) -> Tensor:
+        """(rows, ...) like x -> (rows, units): the sum over the components of each unit."""
+        ...
+
+    def count(self, x: Tensor) -> int: ...
+
+
+@dataclass(frozen=True)
+class GridUnits:
+    """A square grid of cells over an image batch (samples, channels, height, width).
+
+    cells: cells a side; 16 in the paper (settings of Section 4.1, confirmed by the public code).
+    All channels of a cell share one sigma, while noise is independent per pixel and channel. Pixel
+    row r of H lies in cell floor(r * cells / H), a nearest-neighbor enlargement of the grid, so
+    sizes that the grid does not divide work too. Unit index = row * cells + column.
+    """
+
+    cells: int = 16
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.cells, int) or self.cells < 2:
+            raise KpnbError(f"GridUnits(cells={self.cells!r}) needs an integer of at least 2.")
+
+    def problem(self, model: nn.Module, inputs: Tensor) -> Problem:
+        """Images are perturbed as they are; raises KpnbError for another shape or a finer grid."""
+        if not isinstance(inputs, Tensor) or inputs.ndim != 4:
+            raise KpnbError(
+                "GridUnits needs a tensor of images (samples, channels, height, width)."
+            )
+        if min(inputs.shape[-2:]) < self.cells:
+            raise KpnbError(
+                f"a grid of {self.cells} cells does not fit images of {tuple(inputs.shape[-2:])} "
+                "pixels; choose fewer cells or larger images."
+            )
+        return Problem(inputs, lambda noisy, samples: model(noisy))
+
+    def count(self, x: Tensor) -> int:
+        return self.cells**2
+
+    def spread(self, values: Tensor, x: Tensor) -> Tensor:
+        grid = values.unflatten(-1, (self.cells, self.cells))
+        rows, columns = (self._cell_of(size, x.device) for size in x.shape[-2:])
+        return grid[:, rows][:, :, columns].unsqueeze(1)  # (rows, 1, height, width)
+
+    def gather(self, components: Tensor) -> Tensor:
+        image = components.sum(1)  # (rows, height, width)
+        down, across = (self._membership(size, image) for size in image.shape[-2:])
+        return (down @ image @ across.T).flatten(1)
+
+    def foreground(self, masks: Tensor) -> Tensor:
+        """(samples, height, width) bool pixel masks -> (samples, units) bool.
+
+        A cell is foreground when at least half of its pixels are (difference 6 of the book's list:
+        the public code takes the pixel nearest to the cell's center instead).
+        """
+        inside = self.gather(masks.unsqueeze(1).double())
+        return 2 * inside >= self.gather(torch.ones_like(masks[:1]).unsqueeze(1).double())
+
+    def _cell_of(self, size: int, device: torch.device) -> Tensor:
+        return torch.arange(size, device=device) * self.cells // size
+
+    def _membership(self, size: int, like: Tensor) -> Tensor:
+        cell = self._cell_of(size, like.device)
+        return nn.functional.one_hot(cell, self.cells).T.to(like.dtype)  # (cells, size)
