@@ -5,7 +5,8 @@
 
 PYTHON ?= python3
 PRESET ?= demo
-export KPNB_STORE ?= $(CURDIR)/.kpnb_store
+KPNB_STORE ?= $(CURDIR)/.kpnb_store
+export KPNB_STORE
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -28,7 +29,7 @@ lint: $(READY)
 	@$(PY) -m ruff check .
 
 clean:
-	rm -rf $(VENV) book/_build book/_generated book/notebooks book/results/demo
+	rm -rf $(VENV) book/_build book/_generated book/notebooks book/results/demo executed
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

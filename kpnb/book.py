@@ -8,6 +8,7 @@ notebooks that the table of contents names.
 import argparse
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,13 +19,13 @@ import yaml
 
 from kpnb import bookcheck, report, table_v
 from kpnb.errors import KpnbError
+from kpnb.published import HYPOTHESES
 from kpnb.results import Results, available_results, read_results
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = "notebooks/"
 BUILDERS = ("jupyter-book", "sphinx-book-theme", "Sphinx", "myst-nb")
-#: Folders of book/ that are made, not written.
-MADE = {"_build", "_generated"}
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 def toc_pages(book: Path) -> list[str]:
@@ -79,7 +80,7 @@ def fragments(results: list[Results], address: str) -> dict[str, str]:
         "table_v": table_v.table_v(results),
     }
     for hypothesis in (1, 2, 3):
-        metrics = [m for m, number in report.HYPOTHESES.items() if number == hypothesis]
+        metrics = [m for m, number in HYPOTHESES.items() if number == hypothesis]
         tables[f"verdicts_h{hypothesis}"] = report.verdict_table(results, metrics)
     return tables | {"verdict_grid": report.verdict_grids(results)}
 
@@ -114,7 +115,7 @@ def build(book: Path) -> None:
     options = ["build", "--all", "-W", "-n", "--keep-going", str(book)]
     log = book / "_build" / "build.log"
     log.parent.mkdir(exist_ok=True)
-    quiet = {**os.environ, "PYTHONWARNINGS": "ignore", "NO_COLOR": "1"}
+    quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
     with log.open("w", encoding="utf-8") as output:
         done = subprocess.run(
             [sys.executable, "-c", start, *options],
@@ -123,7 +124,7 @@ def build(book: Path) -> None:
             env=quiet,
         )
     if done.returncode:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = COLOUR.sub("", log.read_text(encoding="utf-8", errors="replace")).splitlines()
         wrong = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-20:]
         raise KpnbError("\n".join([*wrong, f"the book does not build: see {log}"]))
 

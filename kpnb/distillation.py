@@ -12,12 +12,14 @@ Where this differs from the published code:
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from kpnb.errors import KpnbError
+from kpnb.features import output_at
 from kpnb.networks.layers import layer_name, modules_above, parameters_above, split_at
 from kpnb.training import Augment, check_labelled, classification_loss, to_device
 from kpnb.training_loop import OnCheckpoint, fit, keep_modes
@@ -38,7 +40,7 @@ def teacher_features(
     with keep_modes(teacher), torch.no_grad():
         teacher.eval()
         parts = [
-            _feature_at(teacher, dotted, batch.to(device)).to(images.device)
+            output_at(teacher, dotted, partial(teacher, batch.to(device))).to(images.device)
             for batch in images.split(batch_size)
         ]
     return torch.cat(parts)
@@ -69,33 +71,22 @@ def distill_features(
     """
     dotted = layer_name(student, layer)
     if augment is not None and isinstance(targets, Tensor):
-        raise KpnbError(
-            "Features computed once do not fit augmented images: pass targets as a function of "
-            "the images, or augment=None."
-        )
+        raise KpnbError("Features computed once do not fit augmented images: pass augment=None.")
     variance = _feature_variance(targets, images)
-    scale = variance if scale_by_variance else 1.0
     student, images = to_device(student, device, settings, images)
-    if isinstance(targets, Tensor):
-        targets = targets.to(images.device)
+    targets = targets.to(images.device) if isinstance(targets, Tensor) else targets
     _check_fit(student, dotted, targets, images)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         batch = images[index] if augment is None else augment(images[index], generator)
         target = targets[index] if isinstance(targets, Tensor) else targets(batch)
-        error = mse_loss(_feature_at(student, dotted, batch).float(), target.float())
-        return error / scale, 1 - error.detach() / variance
+        feature = output_at(student, dotted, partial(student, batch))
+        error = mse_loss(feature.float(), target.float())
+        return error / (variance if scale_by_variance else 1), 1 - error.detach() / variance
 
-    return fit(
-        student,
-        batch_loss,
-        len(images),
-        settings,
-        track,
-        parameters=_others(student, parameters_above(student, dotted)),
-        on_checkpoint=on_checkpoint,
-        resume=resume,
-    )
+    below = _others(student, parameters_above(student, dotted))
+    handing = {"on_checkpoint": on_checkpoint, "resume": resume}
+    return fit(student, batch_loss, len(images), settings, track, parameters=below, **handing)
 
 
 def train_above(
@@ -127,17 +118,11 @@ def train_above(
     def batch_loss(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return classification_loss(logits(index, generator), labels[index])
 
+    handing = {"on_checkpoint": on_checkpoint, "resume": resume}
+    modes = {"set_mode": lambda: _train_only(student, modules_above(student, dotted))}
     with _frozen(_others(student, above)):
         return fit(
-            student,
-            batch_loss,
-            len(images),
-            settings,
-            track,
-            parameters=above,
-            on_checkpoint=on_checkpoint,
-            resume=resume,
-            set_mode=lambda: _train_only(student, modules_above(student, dotted)),
+            student, batch_loss, len(images), settings, track, parameters=above, **handing, **modes
         )
 
 
@@ -213,28 +198,3 @@ def _others(net: nn.Module, parameters: Iterable[nn.Parameter]) -> list[nn.Param
     """The network's parameters that are not among `parameters`."""
     ids = {id(parameter) for parameter in parameters}
     return [parameter for parameter in net.parameters() if id(parameter) not in ids]
-
-
-class _Reached(BaseException):
-    """Ends a forward pass at the layer; no `except Exception` inside a model can swallow it."""
-
-
-def _feature_at(net: nn.Module, dotted: str, images: Tensor) -> Tensor:
-    """Output of module `dotted`, with gradients if enabled; the forward pass ends there.
-
-    The copy is taken before an in-place ReLU on top can change it.
-    """
-    kept: list[Tensor] = []
-
-    def stop(module: nn.Module, args: tuple, output: Tensor) -> None:
-        kept.append(output.clone())
-        raise _Reached
-
-    handle = net.get_submodule(dotted).register_forward_hook(stop)
-    try:
-        net(images)
-    except _Reached:
-        return kept[0]
-    finally:
-        handle.remove()
-    raise KpnbError(f"Layer {dotted!r} takes no part in the forward pass: name another.")

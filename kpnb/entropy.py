@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -64,7 +65,10 @@ class EntropyMaps:
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> EntropyMaps:
         """The maps of some samples; a single index keeps the samples dimension."""
-        index = slice(index, index + 1 or None) if isinstance(index, int) else index
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):  # what ends a for loop over the maps
+                raise IndexError(f"there is no sample {index} among {len(self)}.")
+            index = slice(index, index + 1 or None)
         parts = (part[index] for part in (self.sigma, self.feature_variance, self.reached))
         return EntropyMaps(*parts, settings=self.settings)
 
@@ -82,7 +86,8 @@ class EntropyMaps:
             partial.write_bytes(save(self.tensors(), header))
             partial.replace(path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
             raise KpnbError(f"cannot write entropy maps to {path}: {error.strerror}.") from error
 
     @staticmethod
@@ -115,8 +120,8 @@ class EntropyEstimator:
 
     layer: dotted name of model.named_modules(), called once per forward pass.
     units: how an input splits into units; a 16 x 16 grid, as in the paper.
-    method: "path" (closed form of the published descent, default), "published" (that descent, slow),
-        "optimum" (closed form of the minimum of Eq. 3), "descent" (Monte Carlo descent to it).
+    method: "path" (closed form of the published descent, default), "published" (that descent,
+        slow), "optimum" (closed form of the minimum of Eq. 3), "descent" (Monte Carlo to it).
     target_entropy: mean entropy in nats at which path and published are read off (public code).
     entropy_weight: weight of the mean entropy in the loss; 7 for VGG and AlexNet, 6 for ResNets
         (public code); the alpha of Eq. 3 is entropy_weight / units.
@@ -177,9 +182,10 @@ class EntropyEstimator:
         _check_samples(problem.x)
         keys = sample_keys(problem.x, self.seed)
         block = max(1, self.chunk // (self.probes if self._closed else self.draws))
-        with FeatureReader(model, self.layer, self.relu) as reader:
+        # Gradients are needed even where the caller has switched them off for good.
+        with torch.inference_mode(False), FeatureReader(model, self.layer, self.relu) as reader:
             first = torch.zeros(1, dtype=torch.long, device=problem.x.device)
-            reader.check_called_once(lambda: problem.forward(problem.x[:1], first))
+            reader.check_called_once(lambda: problem.forward(problem.x[:1].clone(), first))
             outcomes = [
                 self._explain_block(
                     reader, problem, keys, range(start, min(start + block, len(keys)))
@@ -208,7 +214,10 @@ class EntropyEstimator:
         try:
             p = Perturbation(reader, problem, self.units, samples, chosen, self.chunk)
             outcome = METHODS[self.method](p, options)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            # On the CPU torch raises a plain RuntimeError.
+            if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+                raise
             raise KpnbError(
                 f"out of memory with chunk={self.chunk} rows of {tuple(problem.x.shape[1:])}; "
                 "give EntropyEstimator a smaller chunk."

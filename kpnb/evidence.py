@@ -115,12 +115,18 @@ def _points_metric(name: str) -> Callable[[Evidence, str, int, Choices], Tensor]
 def _distance(evidence: Evidence, role: str, seed: int, choices: Choices) -> Tensor:
     points = evidence.trajectory(role, seed, choices.threshold, choices.untrained)
     travelled = evidence.distance[role, choices.per][seed][0 if choices.untrained else 1 :]
-    return learning_distance(torch.stack([p.n_fg for p in points]), travelled)
+    distance = learning_distance(torch.stack([p.n_fg for p in points]), travelled)
+    return _where_defined(points, distance)
 
 
 def _stability(evidence: Evidence, role: str, seed: int, choices: Choices) -> Tensor:
     points = evidence.trajectory(role, seed, choices.threshold, choices.untrained)
-    return stability(torch.stack([p.foreground_points for p in points]))
+    return _where_defined(points, stability(torch.stack([p.foreground_points for p in points])))
+
+
+def _where_defined(points: list[KnowledgePoints], values: Tensor) -> Tensor:
+    """values, NaN for samples without an entropy map at some checkpoint."""
+    return torch.where(torch.stack([p.defined for p in points]).all(0), values, torch.nan)
 
 
 METRIC_RULES: dict[str, MetricRule] = {
@@ -150,3 +156,16 @@ def difference(evidence: Evidence, metric: str, choices: Choices) -> Estimate:
     """Student minus baseline, paired by sample and seed, with its interval."""
     pair = (metric_values(evidence, role, metric, choices) for role in "SB")
     return paired_difference(*pair, statistic=METRIC_RULES[metric].statistic)
+
+
+def trajectory_points(
+    evidence: Evidence, role: str, seed: int, threshold: float
+) -> dict[int, KnowledgePoints]:
+    """Knowledge points by checkpoint, the untrained network (epoch 0) first."""
+    found = evidence.trajectory(role, seed, threshold, untrained=True)
+    return dict(zip(evidence.epochs, found, strict=True))
+
+
+def trajectory_counts(evidence: Evidence, role: str, seed: int, threshold: float) -> Tensor:
+    """N_fg of every sample at checkpoints 1..M, (epochs, samples)."""
+    return torch.stack([p.n_fg for p in evidence.trajectory(role, seed, threshold)])

@@ -31,8 +31,8 @@ Notebook = nbformat.NotebookNode
 def execute(
     source: Path, working_copy: Path, parameters: dict, timeout: int | None, log: bool
 ) -> dict:
-    """Run a notebook into `working_copy`, saved after each cell; returns seconds, memory and the store's
-    entries that it used.
+    """Run a notebook into `working_copy`, saved after each cell; returns seconds, memory
+    and the entries of the store that it used.
 
     The kernel is this interpreter, its folder the notebook's. Raises what papermill raises.
     """

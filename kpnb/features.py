@@ -28,6 +28,30 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     raise KpnbError(f"the model has no layer named {name!r}; near names are {', '.join(near)}.")
 
 
+def output_at(model: nn.Module, layer: str, forward: Callable[[], object]) -> Tensor:
+    """Output of the layer in forward(), which ends there; gradients flow if they are enabled.
+
+    A copy, so an in-place ReLU that follows cannot change it. The first tensor of a tuple. The hook
+    is gone afterwards, also after an exception. Raises KpnbError for an unknown layer, one that
+    takes no part in forward(), and one that returns no tensor.
+    """
+
+    def stop(module: nn.Module, args: object, output: object) -> None:
+        output = output[0] if isinstance(output, (tuple, list)) and output else output
+        if not isinstance(output, Tensor):
+            raise KpnbError(f"layer {layer!r} returns {type(output).__name__}, not a tensor.")
+        raise _LayerReached(output.clone())
+
+    handle = find_layer(model, layer).register_forward_hook(stop)
+    try:
+        forward()
+    except _LayerReached as reached:
+        return reached.feature
+    finally:
+        handle.remove()
+    raise KpnbError(f"layer {layer!r} takes no part in the model's forward pass.")
+
+
 class FeatureReader:
     """A context in which a model is read at one layer.
 
@@ -42,7 +66,7 @@ class FeatureReader:
 
     def __init__(self, model: nn.Module, layer: str, relu: bool = False) -> None:
         self.model, self.layer, self.relu = model, layer, relu
-        self._module = find_layer(model, layer)
+        find_layer(model, layer)
 
     def __enter__(self) -> FeatureReader:
         self._modes = [(module, module.training) for module in self.model.modules()]
@@ -65,20 +89,14 @@ class FeatureReader:
 
     def __call__(self, forward: Callable[[], object]) -> Tensor:
         """Runs forward() up to the layer and returns its feature, flattened to (rows, d)."""
-        handle = self._module.register_forward_hook(self._stop)
-        try:
-            forward()
-        except _LayerReached as reached:
-            feature = reached.feature.flatten(1)
-            return feature.relu() if self.relu else feature
-        finally:
-            handle.remove()
-        raise KpnbError(f"layer {self.layer!r} takes no part in the model's forward pass.")
+        feature = output_at(self.model, self.layer, forward).flatten(1)
+        return feature.relu() if self.relu else feature
 
     def check_called_once(self, forward: Callable[[], object]) -> None:
         """Runs forward() whole; KpnbError when the layer is called more than once in it."""
         calls: list[int] = []
-        handle = self._module.register_forward_hook(lambda *_: calls.append(1))
+        module = find_layer(self.model, self.layer)
+        handle = module.register_forward_hook(lambda *_: calls.append(1))
         try:
             with torch.no_grad():
                 forward()
@@ -89,9 +107,3 @@ class FeatureReader:
                 f"layer {self.layer!r} is called {len(calls)} times in one forward pass, so its "
                 "feature is ambiguous; name a module that is called once."
             )
-
-    def _stop(self, module: nn.Module, args: object, output: object) -> None:
-        feature = output[0] if isinstance(output, (tuple, list)) and output else output
-        if not isinstance(feature, Tensor):
-            raise KpnbError(f"layer {self.layer!r} returns {type(output).__name__}, not a tensor.")
-        raise _LayerReached(feature.clone())

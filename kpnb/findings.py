@@ -70,20 +70,7 @@ class Findings:
         """Accuracy of teacher, baseline and of the student of each layer."""
         for role, layer in [("T", ""), ("B", ""), *(("S", layer) for layer in layers)]:
             for split, values in self.study.accuracies(role, layer or None).items():
-                mean, many = sum(values) / len(values), len(values) > 1
-                count = self.study.test_samples if split == "test" else self.study.training_samples
-                self.measures.append(
-                    Measure(
-                        **self._cell(layer),
-                        role=role,
-                        metric=f"accuracy_{split}",
-                        mean=mean,
-                        low=min(values) if many else None,
-                        high=max(values) if many else None,
-                        n_samples=len(count),
-                        n_seeds=len(values),
-                    )
-                )
+                self.measures.append(self._accuracy(role, layer, split, values))
 
     def results(self) -> Results:
         """The results file's content; seconds include what the store's entries once took."""
@@ -100,6 +87,20 @@ class Findings:
             measures=self.measures,
             comparisons=self.comparisons,
             notes=self.notes,
+        )
+
+    def _accuracy(self, role: str, layer: str, split: str, values: list[float]) -> Measure:
+        """Mean over seeds; the interval is the range over seeds, none for a single one."""
+        images, many = self.study.images, len(values) > 1
+        return Measure(
+            **self._cell(layer),
+            role=role,
+            metric=f"accuracy_{split}",
+            mean=sum(values) / len(values),
+            low=min(values) if many else None,
+            high=max(values) if many else None,
+            n_samples=len(images.test_samples if split == "test" else images.training_samples),
+            n_seeds=len(values),
         )
 
     def _cell(self, layer: str) -> dict[str, str]:

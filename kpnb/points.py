@@ -21,7 +21,7 @@ class KnowledgePoints:
     """The knowledge points of every sample.
 
     foreground_points, background_points: (samples, units) bool.
-    baseline: (samples,) the entropy that units were compared with, nats.
+    baseline: (samples,) the entropy that units were compared with, nats; NaN where not defined.
     defined: (samples,) bool; samples without an entropy map have no points and a NaN ratio.
     entropy: (samples, units) nats; threshold: b in nats.
     """
@@ -80,21 +80,23 @@ def knowledge_points(
     _check(entropy, foreground, threshold, baseline)
     live = entropy.isfinite()
     defined = live.any(1)
+    _check_masks(foreground, live | ~defined.unsqueeze(1))
     if not defined.any():
         raise KpnbError(
             "no sample has a defined entropy map: the feature never moves; check layer."
         )
-    own = _background_mean(entropy, ~foreground & live)
+    own = _mean_over(entropy, ~foreground & live)
     level = own[defined].mean().expand_as(own) if baseline == "dataset" else own
+    level = torch.where(defined, level, torch.nan)
     low = live & (level.unsqueeze(1) - entropy > threshold)
     return KnowledgePoints(
         low & foreground, low & ~foreground, foreground, level, defined, entropy, float(threshold)
     )
 
 
-def _background_mean(entropy: Tensor, background: Tensor) -> Tensor:
-    total = torch.where(background, entropy, 0.0).sum(1)
-    return total / background.sum(1).clamp(min=1)
+def _mean_over(entropy: Tensor, chosen: Tensor) -> Tensor:
+    """(samples,) mean of entropy over the chosen units; 0 where there are none."""
+    return torch.where(chosen, entropy, 0.0).sum(1) / chosen.sum(1).clamp(min=1)
 
 
 def _check(entropy: Tensor, foreground: Tensor, threshold: float, baseline: str) -> None:
@@ -107,12 +109,16 @@ def _check(entropy: Tensor, foreground: Tensor, threshold: float, baseline: str)
             f"foreground must be bool of the maps' shape {tuple(entropy.shape)}, not "
             f"{foreground.dtype} {tuple(foreground.shape)}."
         )
-    empty = (~foreground.any(1)).nonzero().flatten().tolist()
+
+
+def _check_masks(foreground: Tensor, live: Tensor) -> None:
+    """Every sample needs foreground and background among the units that take part (live)."""
+    empty = (~(foreground & live).any(1)).nonzero().flatten().tolist()
     if empty:
         raise KpnbError(
             f"samples {empty[:5]} have an empty foreground; drop them or mend the mask."
         )
-    full = foreground.all(1).nonzero().flatten().tolist()
+    full = (foreground | ~live).all(1).nonzero().flatten().tolist()
     if full:
         raise KpnbError(
             f"samples {full[:5]} are all foreground, so there is no background to compare with; "
@@ -171,7 +177,8 @@ def published_filter(maps_by_epoch: Sequence[EntropyMaps], foreground: Tensor) -
     """
     keep = torch.ones(len(foreground), dtype=torch.bool)
     for maps in maps_by_epoch:
-        inside = _background_mean(maps.entropy, foreground)
-        outside = _background_mean(maps.entropy, ~foreground)
+        live = maps.entropy.isfinite()
+        inside = _mean_over(maps.entropy, foreground & live)
+        outside = _mean_over(maps.entropy, ~foreground & live)
         keep &= maps.defined & (outside >= inside)
     return keep

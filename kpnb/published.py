@@ -14,7 +14,7 @@ from kpnb.errors import KpnbError
 TABLES = ("II", "III", "IV", "V", "VI", "VII", "VIII", "IX")
 METRICS = ("n_fg", "n_bg", "lambda", "d_mean", "d_var", "rho")
 
-#: Where the student should lie against the baseline; Hypothesis 1: three metrics, 2: two, 3: rho.
+#: Where the student should lie against the baseline, and the hypothesis that says so.
 PREDICTIONS = {
     "n_fg": "up",
     "n_bg": "down",
@@ -23,6 +23,7 @@ PREDICTIONS = {
     "d_var": "down",
     "rho": "up",
 }
+HYPOTHESES = {"n_fg": 1, "n_bg": 1, "lambda": 1, "d_mean": 2, "d_var": 2, "rho": 3}
 
 _CELL = ["table", "dataset", "network", "layer", "grid_size", "threshold_b"]
 
@@ -61,7 +62,7 @@ def likely_misprints() -> pd.DataFrame:
 
 
 def _role(learning: str) -> str:
-    """"T", "S" or "B" of a row's `learning`."""
+    """The role (T, S or B) of a row's `learning`."""
     if learning.startswith("distilled"):
         return "S"
     return "B" if learning == "scratch" else learning

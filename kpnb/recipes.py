@@ -55,4 +55,5 @@ def _settings(lr: float, epochs: int, seed: int, checkpoints: tuple[int, ...]) -
         seed=seed,
         checkpoints=checkpoints,
         grad_clip=GRADIENT_NORM,
+        channels_last=True,  # a third faster on the CPUs tried, too
     )

@@ -12,11 +12,10 @@ from pathlib import Path
 from kpnb.errors import KpnbError
 from kpnb.markdown import PLAIN, ROLES, SIDES, SYMBOLS, count, interval, number, signed, table
 from kpnb.parameters import ImageParameters, NotebookParameters
-from kpnb.published import METRICS, PREDICTIONS
+from kpnb.published import HYPOTHESES, METRICS, PREDICTIONS
 from kpnb.results import Comparison, Results, available_results, freshness
 from kpnb.table_v import paper_rate
 
-HYPOTHESES = {"n_fg": 1, "n_bg": 1, "lambda": 1, "d_mean": 2, "d_var": 2, "rho": 3}
 NOTHING = "Not run here yet."
 START, END = "<!-- verdicts:start -->", "<!-- verdicts:end -->"
 README = Path(__file__).resolve().parent.parent / "README.md"

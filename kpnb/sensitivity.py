@@ -40,8 +40,13 @@ class Perturbation:
 
     def __post_init__(self) -> None:
         self.x = self.problem.x[self.samples]
+        self._layout = torch.channels_last if self.x.ndim == 4 else torch.contiguous_format
         with torch.no_grad():
-            self.clean = self._read(self.x, self.samples)  # (n, d)
+            try:
+                self.clean = self._read(self.x, self.samples)  # (n, d)
+            except RuntimeError:  # the faster layout stops a model that calls .view on its features
+                self._layout = torch.contiguous_format
+                self.clean = self._read(self.x, self.samples)
 
     def pieces(self, draws: Sequence[int]) -> Iterator[Sequence[int]]:
         """The draws cut into whole antithetic pairs, at most `chunk` rows for all samples."""
@@ -87,7 +92,9 @@ class Perturbation:
         return self.units.gather(components.sum(1))
 
     def _read(self, x: Tensor, samples: Tensor) -> Tensor:
-        return self.reader(lambda: self.problem.forward(x, samples))
+        # A copy, because a model may begin with an in-place operation.
+        given = x.clone(memory_format=self._layout)
+        return self.reader(lambda: self.problem.forward(given, samples))
 
 
 @dataclass(frozen=True)
@@ -102,8 +109,8 @@ class Sensitivity:
 def sensitivity(p: Perturbation, sigma: Tensor, draws: Sequence[int]) -> Sensitivity:
     """The two terms of the gradient of E||y - y0||^2 in sigma_i, which is 2 sigma_i A_i + 2 C_i.
 
-    A_i = E[sum over unit i of (J(x + sigma eps)^T v)^2], v a random probe with E[v v^T] = I: squared
-        column norms of the Jacobian, which govern how the feature fluctuates.
+    A_i = E[sum over unit i of (J(x + sigma eps)^T v)^2], v a random probe with E[v v^T] = I:
+        squared column norms of the Jacobian, which govern how the feature fluctuates.
     C_i = E[sum over unit i of eps (J(x + sigma eps)^T B)], B = E[y - y0]: what the systematic shift
         of the feature adds. The kinks of ReLU and max-pooling cause it, and it is of first order in
         sigma, so small noise does not make it vanish.

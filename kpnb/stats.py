@@ -8,6 +8,7 @@ along so that a reader can tell.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,13 +34,20 @@ class Estimate:
 
 
 def mean(values: np.ndarray) -> np.ndarray:
-    """Mean over samples (last axis), ignoring undefined (NaN) samples."""
-    return np.nanmean(values, axis=-1)
+    """Mean over samples (last axis), ignoring undefined (NaN) samples; NaN where all are."""
+    return _quietly(np.nanmean, values)
 
 
 def variance(values: np.ndarray) -> np.ndarray:
-    """Population variance over samples (last axis), as D_var of Eq. 8."""
-    return np.nanvar(values, axis=-1)
+    """Population variance over samples (last axis), as D_var of Eq. 8; NaN where all are NaN."""
+    return _quietly(np.nanvar, values)
+
+
+def _quietly(statistic: Callable[..., np.ndarray], values: np.ndarray) -> np.ndarray:
+    """A resample of few samples may hold undefined ones only: NaN, without numpy's warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return statistic(values, axis=-1)
 
 
 def bootstrap(
@@ -59,10 +67,15 @@ def paired_difference(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Estimate:
-    """statistic(student) - statistic(baseline), both resampled with the same seeds and samples."""
+    """statistic(student) - statistic(baseline), both resampled with the same seeds and samples.
+
+    A sample that is undefined (NaN) for one of the two takes part for neither.
+    """
     pair = [_table(student), _table(baseline)]
     if pair[0].shape != pair[1].shape:
         raise KpnbError(f"a paired difference needs equal shapes, not {[p.shape for p in pair]}.")
+    gone = np.isnan(pair[0] + pair[1])
+    pair = [_table(np.where(gone, np.nan, values)) for values in pair]
     return _estimate(pair, lambda t: statistic(t[0]) - statistic(t[1]), resamples, seed)
 
 
@@ -75,12 +88,12 @@ def interval_verdict(low: float | None, high: float | None, prediction: str) -> 
     """What the 95% interval of student minus baseline says of a predicted side.
 
     'reproduced' if it excludes 0 on the predicted side, 'contradicted' if on the other, else, and
-    where there is no interval, 'inconclusive'. prediction: 'up' if the student is expected above
-    the baseline, 'down' if below; anything else raises KpnbError.
+    where there is no interval (None or NaN), 'inconclusive'. prediction: 'up' if the student is
+    expected above the baseline, 'down' if below; anything else raises KpnbError.
     """
     if prediction not in ("up", "down"):
         raise KpnbError(f"prediction={prediction!r} is unknown; use 'up' or 'down'.")
-    if low is None or high is None or low <= 0 <= high:
+    if low is None or high is None or not (low > 0 or high < 0):
         return "inconclusive"
     return "reproduced" if (low > 0) == (prediction == "up") else "contradicted"
 
@@ -105,7 +118,8 @@ def _table(values: np.ndarray) -> np.ndarray:
     table = np.atleast_2d(np.asarray(values, dtype=float))
     if table.ndim != 2 or table.size == 0 or not np.isfinite(table).any(1).all():
         raise KpnbError(
-            f"statistics need (seeds, samples) with values in every row, not {table!r}."
+            "statistics need a table (seeds, samples) with a finite value in every row, not one of "
+            f"shape {table.shape} with {int(np.isfinite(table).sum())} finite values."
         )
     return table
 
@@ -125,6 +139,6 @@ def _estimate(
             for _ in range(resamples)
         )
     ]
-    low, high = np.percentile(draws, [2.5, 97.5])
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
     used = int(np.isfinite(sum(tables)).any(0).sum())
     return Estimate(float(np.mean(statistic(tables))), float(low), float(high), used, seeds)

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from kpnb import recipes
 from kpnb.datasets.embedded_images import embedded_hash
+from kpnb.datasets.image_samples import ImageSamples
 from kpnb.distillation import distill_features, teacher_features, train_above
 from kpnb.entropy import EntropyEstimator, EntropyMaps
 from kpnb.errors import KpnbError
 from kpnb.evidence import Evidence
 from kpnb.networks.image import image_network
-from kpnb.networks.layers import layer_name, tracked_weight
+from kpnb.networks.layers import layer_module, layer_name, tracked_weight
 from kpnb.networks.pretrained import pretrained_teacher
 from kpnb.parameters import ImageParameters
 from kpnb.progress import track
@@ -50,6 +51,7 @@ class ImageStudy:
     parameters: ImageParameters
     store: Store = field(default_factory=Store)
     _seconds: dict[str, float] = field(default_factory=dict, repr=False)
+    _networks: dict[tuple, Trained] = field(default_factory=dict, repr=False)
 
     @cached_property
     def images(self) -> StudyImages:
@@ -93,7 +95,7 @@ class ImageStudy:
         p = self.parameters
         first = recipes.distillation(p.network, p.epochs, seed, self.checkpoints)
         second = recipes.head(p.network, p.head_epochs, seed)
-        teacher = self.teacher(seed)
+        teacher = self.of("T", seed, None)
 
         def train(net: nn.Module, resume: Resume, keep: Keep) -> TrainingRecord:
             data, weights = self.images.training_samples, _weights(net, [layer])
@@ -137,17 +139,26 @@ class ImageStudy:
         parts = by_epoch(record.tensors)
         return {e: EntropyMaps(**parts[e], settings=estimator.settings) for e in epochs}
 
+    def layer_maps(self, trained: Trained, samples: ImageSamples) -> dict[str, EntropyMaps]:
+        """Maps of a few images at Conv, FC1, FC2 and FC3 of the final network (not stored)."""
+        net, images = self.network(trained), samples.images.to(self.device)
+        named = {layer: layer_name(net, layer) for layer in ("Conv", "FC1", "FC2", "FC3")}
+        return {layer: self._estimator(n).explain(net, images) for layer, n in named.items()}
+
     def accuracies(self, role: str, layer: str | None = None) -> dict[str, list[float]]:
         """Accuracy on "train" and "test" by seed of T, B, or the student of a layer."""
-        networks = [self._of(role, seed, layer) for seed in self.parameters.seeds]
+        networks = [self.of(role, seed, layer) for seed in self.parameters.seeds]
         return {split: [net.accuracy[split] for net in networks] for split in ("train", "test")}
 
     def check_teacher(self) -> str:
         """One sentence that the teacher is good; KpnbError when it is not and the study is void.
 
         The paper asks for a well optimized teacher. Good: at least twice chance on unseen objects,
-        and above the baseline's mean accuracy, for every seed.
+        and above the baseline's mean accuracy, for every seed. The smoke preset trains too little
+        for anything to be good: it says so instead.
         """
+        if self.parameters.preset == "smoke":
+            return "This is the smoke preset: it shows that everything runs, and nothing else."
         chance = 1 / self.parameters.classes
         best = self.accuracies("T")["test"]
         baseline = self.accuracies("B")["test"]
@@ -163,7 +174,7 @@ class ImageStudy:
     def evidence(self, layer: str) -> Evidence:
         """All that Hypotheses 1-3 are judged on at one layer."""
         seeds = self.parameters.seeds
-        trained = {role: [self._of(role, seed, layer) for seed in seeds] for role in "TSB"}
+        trained = {role: [self.of(role, seed, layer) for seed in seeds] for role in "TSB"}
         return Evidence(
             layer=layer,
             epochs=self.checkpoints,
@@ -171,10 +182,7 @@ class ImageStudy:
             maps={role: [self.maps(net, layer) for net in trained[role]] for role in "TSB"},
             distance={
                 (role, unit): [
-                    [
-                        getattr(net.record, f"distance_per_{unit}")[layer][e]
-                        for e in self.checkpoints
-                    ]
+                    [net.record.distance(unit)[layer][epoch] for epoch in self.checkpoints]
                     for net in trained[role]
                 ]
                 for role in "SB"
@@ -225,17 +233,20 @@ class ImageStudy:
         )
         return record
 
-    def _of(self, role: str, seed: int, layer: str | None) -> Trained:
-        if role == "S":
-            return self.student(seed, layer)
-        return self.teacher(seed) if role == "T" else self.baseline(seed)
+    def of(self, role: str, seed: int, layer: str | None = None) -> Trained:
+        """Teacher T, student S (of a layer) or baseline B of a seed; loaded or trained once in
+        this process, however often it is asked for."""
+        key = (role, seed, layer if role == "S" else None)
+        if key not in self._networks:
+            make = {"T": self.teacher, "B": self.baseline}
+            self._networks[key] = make[role](seed) if role in make else self.student(seed, layer)
+        return self._networks[key]
 
     def _build(self, role: str, seed: int) -> nn.Module:
         """Student and baseline of a seed start from identical weights, the teacher from others."""
         p = self.parameters
         if role == "T" and p.teacher != "same":
-            width = image_network(p.network, p.classes, p.scale).get_submodule
-            fc1 = width(layer_name(image_network(p.network, p.classes, p.scale), "FC1"))
+            fc1 = layer_module(image_network(p.network, p.classes, p.scale), "FC1")
             return pretrained_teacher(p.classes, fc1.out_features, seed)
         return image_network(p.network, p.classes, p.scale, seed=2 * seed + (role == "T"))
 

@@ -6,6 +6,9 @@ from kpnb.markdown import MARKS, ROLES, SYMBOLS, VERDICT_MARKS, count, interval,
 from kpnb.published import METRICS, agreement, agreement_rates, published_table
 from kpnb.results import Comparison, Measure, Results
 
+#: A space that does not break, between a number and its mark.
+NARROW = "\u202f"
+
 
 def paper_rate(metric: str) -> str:
     """How many of Table V's cells are on the predicted side in a metric, as in 51 of 57."""
@@ -56,7 +59,8 @@ def _published_pair(pair: pd.DataFrame, cell: tuple[str, ...]) -> list[list[str]
     for role in ("S", "B"):
         row = pair[pair["learning"] == role].iloc[0]
         marks = {m: MARKS[outcomes[(*cell, m)]] if role == "S" else "" for m in METRICS}
-        rows.append([cell[3], cell[1], ROLES[role], *(f"{row[m]} {marks[m]}" for m in METRICS)])
+        values = [f"{row[m]}{NARROW}{marks[m]}" for m in METRICS]
+        rows.append([cell[3], cell[1], ROLES[role], *values])
     return rows
 
 
@@ -81,7 +85,7 @@ def _our_rows(ours: dict, network: str, layer: str) -> list[list[str]]:
             for role in ("S", "B"):
                 cells = [_our_cell(items, role, metric) for metric in METRICS]
                 rows.append([f"**{layer}**", data, f"**{ROLES[role]}**", *cells])
-    return rows or [[layer, "ours", "", *["not run here"] * len(METRICS)]]
+    return rows or [[layer, "ours: not run here", "", *["–"] * len(METRICS)]]
 
 
 def _our_cell(items: dict, role: str, metric: str) -> str:
@@ -92,4 +96,4 @@ def _our_cell(items: dict, role: str, metric: str) -> str:
     if role == "S" and ("verdict", metric) in items:
         comparison: Comparison = items["verdict", metric][1]
         mark = VERDICT_MARKS[comparison.verdict]
-    return f"**{number(measure.mean)}**{interval(measure.low, measure.high)} {mark}".strip()
+    return f"**{number(measure.mean)}**{interval(measure.low, measure.high)}{NARROW}{mark}".strip()

@@ -48,9 +48,8 @@ def fit(
     device: where to train; None is where the model is. set_mode: called before each epoch; None is
     model.train(). Train and eval modes are as before afterwards.
 
-    All randomness of epoch k comes from (settings.seed, k), so that a run can be taken up again at
-    any epoch; the global generators are as before afterwards. On one CPU with one number of
-    threads, equal calls give equal bits.
+    All randomness of epoch k comes from (settings.seed, k), so that a run can be taken up again;
+    the global generators are as before afterwards. On one CPU, equal calls give equal bits.
     Raises KpnbError if there is nothing to train on or the loss stops being finite.
     """
     if count < 1:
@@ -59,10 +58,8 @@ def fit(
         model.to(device)
     loop = _Loop(model, batch_loss, count, settings, track or {}, parameters)
     with keep_modes(model):
-        done = loop.take_up(resume, on_checkpoint)
-        if done is None:
-            loop.hand_over(0, resume, on_checkpoint)
-        for epoch in range((done or 0) + 1, settings.epochs + 1):
+        done = loop.start(resume, on_checkpoint)
+        for epoch in range(done + 1, settings.epochs + 1):
             (set_mode or model.train)()
             loop.run_epoch(epoch)
             loop.hand_over(epoch, resume, on_checkpoint)
@@ -154,9 +151,9 @@ class _Loop:
     def hand_over(
         self, epoch: int, resume: Resume | None, on_checkpoint: OnCheckpoint | None
     ) -> None:
-        """Give out and keep the state after `epoch`, if it is a checkpoint or the end."""
+        """Keep the state after `epoch`, and give it out if it is a checkpoint."""
         is_checkpoint = epoch in self.settings.checkpoints
-        if not is_checkpoint and epoch != self.settings.epochs:
+        if not is_checkpoint and resume is None:
             return
         state = cpu_state(self.model)
         if is_checkpoint and on_checkpoint is not None:
@@ -168,7 +165,14 @@ class _Loop:
             info = {"run": self._identity(), "distance": self.distance.to_info()}
             resume.save(epoch, tensors, {**info, "record": self.record.to_info()})
 
-    def take_up(self, resume: Resume | None, on_checkpoint: OnCheckpoint | None) -> int | None:
+    def start(self, resume: Resume | None, on_checkpoint: OnCheckpoint | None) -> int:
+        """The epoch to go on from: that of the latest kept state, or 0, handed over here."""
+        done = self._take_up(resume, on_checkpoint)
+        if done is None:
+            self.hand_over(0, resume, on_checkpoint)
+        return done or 0
+
+    def _take_up(self, resume: Resume | None, on_checkpoint: OnCheckpoint | None) -> int | None:
         """Go back to the latest kept state; its epoch, or None if this run has to start anew."""
         found = None if resume is None else resume.load()
         if found is None or found[1]["run"] != self._identity():

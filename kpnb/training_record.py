@@ -25,6 +25,10 @@ class TrainingRecord:
     distance_per_step: dict[str, list[float]] = field(default_factory=dict)
     distance_per_epoch: dict[str, list[float]] = field(default_factory=dict)
 
+    def distance(self, per: str) -> dict[str, list[float]]:
+        """`distance_per_step` or `distance_per_epoch`, for per = "step" or "epoch"."""
+        return {"step": self.distance_per_step, "epoch": self.distance_per_epoch}[per]
+
     def to_info(self) -> dict:
         """The record for JSON."""
         return asdict(self)
@@ -47,7 +51,7 @@ class Scratch(Protocol):
 class Resume:
     """Take a killed run up again from `scratch`, where it keeps its state under `name`.
 
-    State is kept after each checkpoint epoch and the last. A run taken up again hands over its
+    State is kept after each epoch. A run taken up again hands over its
     earlier checkpoints once more and then goes on, bit for bit as if it had never stopped. State
     of a run with other settings is ignored.
     """

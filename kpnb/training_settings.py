@@ -52,16 +52,17 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
-        for good, message in self._requirements():
+        for good, message in (*self._schedule_rules(), *self._step_rules()):
             if not good:
                 raise KpnbError(message)
 
-    def _requirements(self) -> list[tuple[bool, str]]:
-        """Pairs of what must hold and what to say otherwise."""
+    def _schedule_rules(self) -> list[tuple[bool, str]]:
+        """What must hold of epochs and rates, and what to say otherwise."""
+        epochs, warmup, marks = self.epochs, self.warmup_epochs, self.checkpoints
         ends = (self.lr,) if self.lr_end is None else (self.lr, self.lr_end)
-        inside = all(0 <= k <= self.epochs for k in self.checkpoints)
+        in_order = list(marks) == sorted({k for k in marks if 0 <= k <= epochs})
         return [
-            (self.epochs >= 1, f"epochs={self.epochs} trains nothing: pass at least 1."),
+            (epochs >= 1, f"epochs={epochs} trains nothing: pass at least 1."),
             (
                 all(math.isfinite(lr) and lr > 0 for lr in ends),
                 f"Learning rates {ends} must be positive numbers: pass for example lr=0.01.",
@@ -71,31 +72,33 @@ class TrainingSettings:
                 f"No schedule {self.schedule!r}: choose one of {', '.join(SCHEDULES)}.",
             ),
             (
-                0 <= self.warmup_epochs < self.epochs,
-                f"warmup_epochs={self.warmup_epochs} must be from 0 to below epochs={self.epochs}: "
-                "pass fewer.",
+                0 <= warmup < epochs,
+                f"warmup_epochs={warmup} must be from 0 to below epochs={epochs}: pass fewer.",
             ),
+            (
+                in_order,
+                f"checkpoints={marks} must rise from 0 to at most epochs={epochs}: leave out the "
+                "others.",
+            ),
+        ]
+
+    def _step_rules(self) -> list[tuple[bool, str]]:
+        """What must hold of a single step, and what to say otherwise."""
+        decay, clip = self.weight_decay, self.grad_clip
+        return [
             (
                 0 <= self.momentum < 1,
                 f"momentum={self.momentum} must be from 0 to below 1: pass for example 0.9.",
             ),
-            (
-                self.weight_decay >= 0,
-                f"weight_decay={self.weight_decay} is negative: pass 0 or more.",
-            ),
+            (decay >= 0, f"weight_decay={decay} is negative: pass 0 or more."),
             (
                 self.batch_size >= 1,
                 f"batch_size={self.batch_size} holds no sample: pass at least 1.",
             ),
             (self.seed >= 0, f"seed={self.seed} is negative: pass 0 or more."),
             (
-                inside and list(self.checkpoints) == sorted(set(self.checkpoints)),
-                f"checkpoints={self.checkpoints} must rise from 0 to at most epochs={self.epochs}: "
-                "leave out the others.",
-            ),
-            (
-                self.grad_clip is None or self.grad_clip > 0,
-                f"grad_clip={self.grad_clip} must be positive: pass None for no limit.",
+                clip is None or clip > 0,
+                f"grad_clip={clip} must be positive: pass None for no limit.",
             ),
             (
                 self.autocast in (None, "bfloat16"),

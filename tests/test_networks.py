@@ -144,7 +144,8 @@ def test_narrow_vgg11_has_the_six_convolutions_of_the_pilot():
     net = image_network("VGG-11", 8, "narrow")
     widths = [m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d)]
     assert widths == [16, 32, 64, 64, 128, 128]
-    assert sum(isinstance(m, nn.MaxPool2d) for m in net.modules()) == 4
+    poolings = [m for m in net.modules() if isinstance(m, nn.MaxPool2d)]
+    assert [(m.kernel_size, m.stride, m.padding) for m in poolings] == [(2, 2, 0)] * 4
 
 
 @pytest.mark.parametrize("name", ("AlexNet", "VGG-16", "ResNet-50"))
@@ -159,8 +160,10 @@ def test_weights_come_from_the_seed_alone(name):
 
 def test_convolutions_are_kaiming_by_fan_out_and_batch_norm_starts_neutral():
     net = image_network("ResNet-50", CLASSES, "narrow")
-    second = net.added[3]
-    assert second.weight.std().item() == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.02)
+    wide = image_network("VGG-11", CLASSES, "narrow").features[11]  # 3x3, 64 to 128
+    last = net.layer4[0].conv3  # 1x1, 64 to 256
+    assert last.weight.std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.03)
+    assert wide.weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.03)
     for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
         assert (norm.weight == 1).all() and not norm.bias.any()
         assert (norm.running_var == 1).all() and not norm.running_mean.any()

@@ -16,9 +16,9 @@ from kpnb.results import (
     Results,
     freshness,
     run_fingerprint,
-    verdict,
     write_results,
 )
+from kpnb.stats import interval_verdict
 
 CELL = {"layer": "FC1", "network": "VGG-11", "scale": "narrow", "dataset": "embedded images"}
 COUNTS = {"n_samples": 60, "n_seeds": 3, "threshold": 0.2}
@@ -31,7 +31,7 @@ def measure(role, metric, mean, **changes):
 
 def comparison(metric, low, high, prediction="up", **changes):
     values = {**CELL, **COUNTS, "difference": (low + high) / 2, **changes}
-    said = verdict(low, high, prediction)
+    said = interval_verdict(low, high, prediction)
     return Comparison(
         metric=metric, prediction=prediction, low=low, high=high, verdict=said, **values
     )
@@ -89,7 +89,9 @@ def test_every_published_number_of_table_v_stands_on_its_page_in_order():
 
 def test_table_v_marks_the_side_of_the_published_student():
     row = next(r for r in rows_of(table_v.table_v([])) if r[:2] == ["Conv", "CUB200-2011"])
-    assert row[3:] == ["26.59 ✓", "4.41 ✓", "0.86 ✓", "1.92 ✓", "1.18 ✓", "0.49 ✗"]
+    shown = [cell.split() for cell in row[3:]]
+    numbers = ["26.59", "4.41", "0.86", "1.92", "1.18", "0.49"]
+    assert shown == [[n, mark] for n, mark in zip(numbers, "✓✓✓✓✓✗", strict=True)]
 
 
 def test_table_v_shows_ours_where_measured_and_says_so_where_not():
@@ -98,11 +100,12 @@ def test_table_v_shows_ours_where_measured_and_says_so_where_not():
     measured = [row for row in ours if row[2]]
     assert [row[2] for row in measured] == ["**student**", "**baseline**"]
     assert measured[0][0] == "**FC1**" and "narrow network, demo, 60 images" in measured[0][1]
-    assert measured[0][3:5] == ["**23.9** [22.9, 24.9] ✓", "not run here"]
+    assert measured[0][3].split() == ["**23.9**", "[22.9,", "24.9]", "✓"]
+    assert measured[0][4] == "not run here"
     assert measured[1][3] == "**14.4** [13.4, 15.4]"
     layers = published_table("V").groupby(["network", "layer"]).ngroups
     assert len(ours) == layers - 1 + 2
-    assert all(row[3:] == ["not run here"] * 6 for row in ours if not row[2])
+    assert all(row[1] == "ours: not run here" for row in ours if not row[2])
     assert "77.7" not in page and "88.8" not in page
 
 

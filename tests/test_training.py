@@ -317,6 +317,22 @@ def test_each_epoch_visits_every_sample_once_in_an_order_of_its_own():
     assert not first.equal(second)
 
 
+def test_dropout_is_drawn_anew_by_epoch_and_seed():
+    def masks(seed):
+        net, seen = nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1)), []
+
+        def batch_loss(index, generator):
+            seen.append(net[0](torch.ones(64)))
+            return net[1](seen[-1]).sum(), torch.zeros(())
+
+        fit(net, batch_loss, 1, TrainingSettings(epochs=2, lr=0.1, seed=seed))
+        return seen
+
+    first, second = masks(0)
+    assert not torch.equal(first, second)
+    assert torch.equal(masks(0)[1], second) and not torch.equal(masks(1)[0], first)
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
