@@ -1,12 +1,10 @@
 # make book   an environment with exact pins, the notebooks at PRESET, the book; prints where it lies
 # make test   the same environment, ruff and the whole test suite
 # make lint   ruff alone
-# make clean  removes the environment and what the book build wrote; keeps .kpnb_store (hours of results)
+# make clean  removes the environment and what the book build wrote; keeps .kpnb_store (results)
 
 PYTHON ?= python3
 PRESET ?= demo
-KPNB_STORE ?= $(CURDIR)/.kpnb_store
-export KPNB_STORE
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -18,7 +16,7 @@ READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | cksum | cu
 book: $(READY)
 	@set -e; for name in $$($(PY) -m kpnb.book --notebooks); do \
 		$(PY) -m kpnb.run $$name --preset $(PRESET) -o book/notebooks/$$name.ipynb \
-			--writes book/results/$(PRESET)/$$name.json; \
+			--writes $${KPNB_RESULTS:-book/results}/$(PRESET)/$$name.json; \
 	done
 	@$(PY) -m kpnb.book --preset $(PRESET)
 
@@ -31,7 +29,7 @@ lint: $(READY)
 clean:
 	rm -rf $(VENV) book/_build book/_generated book/notebooks book/results/demo executed
 
-$(READY): requirements.lock pyproject.toml
+$(READY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "kpnb needs Python 3.11 or newer; name one with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@echo "kpnb: setting up $(VENV) from requirements.lock (a few GB, once)"

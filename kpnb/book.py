@@ -71,6 +71,7 @@ def fragments(results: list[Results], address: str) -> dict[str, str]:
         "accuracies": report.accuracy_table(results),
         "colab": f"```\n!pip install --quiet git+{address}\n```",
         "clone": f"```\ngit clone {address}\ncd {address.rsplit('/', 1)[-1]}\nmake book\n```",
+        "estimator_check": report.numbers_table(results, "estimator_check"),
         "licences": report.licences_table(),
         "machines": report.machines_table(results),
         "notes": report.notes_list(results),

@@ -6,6 +6,7 @@ Roles are keyed "T", "S", "B" everywhere.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -48,7 +49,7 @@ def estimates_figure(estimates: Mapping[str, Mapping[str, Estimate]]) -> Figure:
         label_axes(ax, "network", METRIC_LABELS.get(metric, metric))
         ax.grid(axis="y", alpha=0.3)
     basis = _basis(e for by_role in estimates.values() for e in by_role.values())
-    figure.supxlabel(basis, fontsize=8.5)
+    _note(figure, basis)
     return figure
 
 
@@ -69,6 +70,7 @@ def learning_figure(curves: Mapping[str, tuple[Array, Array]], mark: bool = True
                        edgecolors=style.color, zorder=3,
                        label=rf"{style.name}, at $\hat m$")  # fmt: skip
         ax.set_title(style.name, fontsize=TITLE_SIZE)
+        ax.locator_params(axis="x", nbins=6)  # long decimals would run into each other
         label_axes(ax, TRAVELLED, r"$N_{\mathrm{fg}}(x)$ [points]")
         ax.grid(alpha=0.3)
     legend_below(figure, axes.flat, columns=5)
@@ -80,7 +82,9 @@ def speed_figure(values: Mapping[str, Array]) -> Figure:
 
     values: role -> (samples,) or (seeds, samples); with seeds, the mean over seeds of D_var.
     """
-    told = {role: (np.nanmean(v), np.nanvar(v, axis=-1).mean()) for role, v in _arrays(values)}
+    told = {
+        role: (np.nanmean(v), np.nanvar(v, axis=-1).mean()) for role, v in _arrays(values).items()
+    }
     labels = {
         role: rf"$D_{{\mathrm{{mean}}}}$ = {center:.3g}, $D_{{\mathrm{{var}}}}$ = {spread:.3g}"
         for role, (center, spread) in told.items()
@@ -93,7 +97,9 @@ def stability_figure(rho: Mapping[str, Array]) -> Figure:
 
     rho: role -> (samples,) or (seeds, samples).
     """
-    labels = {role: rf"mean $\rho$ = {np.nanmean(values):.3g}" for role, values in _arrays(rho)}
+    labels = {
+        role: rf"mean $\rho$ = {np.nanmean(values):.3g}" for role, values in _arrays(rho).items()
+    }
     figure = _distributions(rho, labels, r"$\rho(x)$ [1]")
     figure.axes[0].set_xlim(-0.03, 1.03)
     return figure
@@ -119,7 +125,7 @@ def threshold_figure(
         ax.set_xticks(list(by_threshold))
         label_axes(ax, "threshold b [nats]", f"S − B: {METRIC_LABELS.get(metric, metric)}")
     basis = _basis(e for by_threshold in differences.values() for e in by_threshold.values())
-    figure.supxlabel(f"{basis}; shaded: the side the paper predicts", fontsize=8.5)
+    _note(figure, f"{basis}; shaded: the side the paper predicts")
     return figure
 
 
@@ -152,8 +158,19 @@ def accuracy_figure(
     return figure
 
 
-def _arrays(values: Mapping[str, Array]) -> list[tuple[str, np.ndarray]]:
-    return [(role, as_array(part).astype(float)) for role, part in values.items()]
+def _note(figure: Figure, text: str) -> None:
+    """A remark under the panels, broken where the figure is narrow."""
+    figure.supxlabel(fill(text, int(13 * figure.get_figwidth())), fontsize=8.5)
+
+
+def _arrays(values: Mapping[str, Array]) -> dict[str, np.ndarray]:
+    arrays = {role: as_array(part).astype(float) for role, part in values.items()}
+    for role, array in arrays.items():
+        if not np.isfinite(array).any():
+            raise KpnbError(
+                f"the {ROLES[role].name} has no defined value; check its maps' `defined`."
+            )
+    return arrays
 
 
 def _interval(ax: Axes, x: float, estimate: Estimate, color: str, marker: str) -> None:
@@ -177,15 +194,14 @@ def _distributions(values: Mapping[str, Array], labels: Mapping[str, str], x: st
     """Shares of samples at or below each value, a step curve per role; a mark at its mean."""
     figure, axes = new_figure(1, 1, (5.6, 3.5))
     ax = axes[0, 0]
-    for role, array in _arrays(values):
+    for role, array in _arrays(values).items():
         found, style = array[np.isfinite(array)], ROLES[role]
-        if found.size == 0:
-            raise KpnbError(f"the {style.name} has no defined value; check `defined` of its maps.")
         ax.ecdf(found, color=style.color, linestyle=style.line, linewidth=2, label=style.name)
-    for role, array in _arrays(values):
+    for role, array in _arrays(values).items():
         style = ROLES[role]
         ax.plot(np.nanmean(array), 0.03, color=style.color, marker=style.marker, markersize=8,
-                markeredgecolor="black", linestyle="none", zorder=3, label=labels[role])  # fmt: skip
+                markeredgecolor="black", linestyle="none", label=labels[role])  # fmt: skip
+    ax.locator_params(axis="x", nbins=6)
     label_axes(ax, x, "share of samples at or below [1]")
     ax.set_ylim(0, 1.03)
     ax.grid(alpha=0.3)

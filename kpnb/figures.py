@@ -23,6 +23,7 @@ from kpnb.charts import (
 from kpnb.entropy import EntropyMaps
 from kpnb.errors import KpnbError
 from kpnb.plots import (
+    POINTS,
     PointStyle,
     as_picture,
     draw_entropy,
@@ -166,32 +167,48 @@ def point_sets_figure(
         raise KpnbError(
             f"epochs {sorted(unknown)} have no points; show some of {[*points_by_epoch]}."
         )
-    ordered = sorted(points_by_epoch.items())
-    sets = {epoch: as_array(points.foreground_points[index]) for epoch, points in ordered}
-    foreground = as_array(foreground)
-    foreground = foreground[index] if foreground.ndim == 2 else foreground
-    final, epochs, image = sets[max(sets)], sorted(shown or sets), as_picture(picture)
+    epochs, outlined = sorted(shown or points_by_epoch), as_array(foreground)
+    outlined = outlined[index] if outlined.ndim == 2 else outlined
 
     def draw(ax: Axes, place: int, inches: float) -> None:
-        now = sets[epochs[place]]
-        tried = np.any([points for epoch, points in sets.items() if epoch <= epochs[place]], axis=0)
-        draw_picture(ax, image, len(grid_of(now)))
-        draw_outline(ax, foreground)
-        for points, style in zip((now & final, now & ~final, tried & ~now), FATES, strict=True):
-            draw_points(ax, points, style, inches)
-        ax.set_title(f"epoch {epochs[place]}: {N_FG} = {now.sum()}", fontsize=TITLE_SIZE)
+        draw_fates(ax, picture, points_by_epoch, index, epochs[place], inches, outlined)
 
     return panels(len(epochs), draw)
+
+
+def draw_fates(
+    ax: Axes,
+    picture: Array,
+    points_by_epoch: Mapping[int, KnowledgePoints],
+    index: int,
+    epoch: int,
+    inches: float,
+    foreground: np.ndarray | None = None,
+) -> None:
+    """One panel of Fig. 5: points held at `epoch` that last or not, and earlier ones held no more.
+
+    foreground: (units,) bool, the border drawn; None: the points' own.
+    """
+    sets = {e: as_array(points.foreground_points[index]) for e, points in points_by_epoch.items()}
+    now, final = sets[epoch], sets[max(sets)]
+    tried = np.any([held for earlier, held in sets.items() if earlier <= epoch], axis=0)
+    if foreground is None:
+        foreground = as_array(points_by_epoch[epoch].foreground[index])
+    draw_picture(ax, as_picture(picture), len(grid_of(now)))
+    draw_outline(ax, foreground)
+    for points, style in zip((now & final, now & ~final, tried & ~now), FATES, strict=True):
+        draw_points(ax, points, style, inches)
+    ax.set_title(f"epoch {epoch}: {N_FG} = {now.sum()}", fontsize=TITLE_SIZE)
 
 
 def _cut_histogram(ax: Axes, points: KnowledgePoints, index: int) -> None:
     """H_bar - H_i of foreground and background units, and the cut at b."""
     gap = as_array(points.baseline[index] - points.entropy[index])
-    inside = as_array(points.foreground[index])
-    bins = np.linspace(*np.nanquantile(gap, [0, 1]), 24) if np.isfinite(gap).any() else [0, 1]
-    ax.hist(gap[~inside], bins, color="#CC79A7", hatch="////", edgecolor="black", linewidth=0.5,
-            alpha=0.8, label="background units")  # fmt: skip
-    ax.hist(gap[inside], bins, histtype="step", color="black", linewidth=1.8,
+    inside, live = as_array(points.foreground[index]), np.isfinite(gap)
+    bins = np.linspace(gap[live].min(), gap[live].max(), 24) if live.any() else [0, 1]
+    ax.hist(gap[~inside & live], bins, color=POINTS["background"].color, hatch="////",
+            edgecolor="black", linewidth=0.5, label="background units")  # fmt: skip
+    ax.hist(gap[inside & live], bins, histtype="step", color="black", linewidth=1.8,
             label="foreground units")  # fmt: skip
     ax.axvline(points.threshold, color="black", linestyle="--", linewidth=1.2, label="cut at b")
     label_axes(ax, r"$\bar H - H_i$ [nats]", "units")

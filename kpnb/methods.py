@@ -188,12 +188,14 @@ def published(p: Perturbation, options: Options) -> Outcome:
 
 
 def _feature_variance(p: Perturbation, sigma: Tensor, draws: int) -> Tensor:
+    """sigma_f^2 (n,) as the mean over draws; 0 where it is no more than rounding of the feature."""
     with torch.no_grad():
         total = sum(
             p.feature(sigma, p.independent_noise("variance", piece))[1].square().sum((1, 2))
             for piece in p.pieces(range(draws))
         )
-    return total / draws
+    rounding = 16 * torch.finfo(p.clean.dtype).eps * p.clean.norm(dim=1)
+    return torch.where(total / draws > rounding.square(), total / draws, 0.0)
 
 
 def _change_gradient(p: Perturbation, sigma: Tensor, draws: int, iteration: int) -> Tensor:

@@ -191,8 +191,8 @@ _IMAGE_DEMO = {
 _IMAGE_STUDY = _IMAGE_DEMO | {
     "preset": "study",
     "layers": ["Conv", "FC1", "FC2"],
-    "samples": 150,
-    "probes": 32,
+    "samples": 100,
+    "probes": 16,
     "seeds": [0, 1, 2],
 }
 _IMAGE_SMOKE = _IMAGE_DEMO | {

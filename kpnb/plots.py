@@ -84,9 +84,7 @@ def as_picture(image: Array) -> np.ndarray:
 
 def entropy_colors() -> Colormap:
     """The color scale of every entropy map; gray where entropy is not defined."""
-    colors = plt.get_cmap(ENTROPY_COLORS).copy()
-    colors.set_bad(UNDEFINED_COLOR)
-    return colors
+    return plt.get_cmap(ENTROPY_COLORS).with_extremes(bad=UNDEFINED_COLOR)
 
 
 def grid_of(values: Array) -> np.ndarray:
@@ -119,7 +117,7 @@ def draw_entropy(ax: Axes, entropy: Array) -> None:
 def entropy_bar(figure: Figure, axes: Sequence[Axes]) -> None:
     """The color bar of the fixed scale, to the right of `axes`."""
     colored = ScalarMappable(Normalize(*ENTROPY_LIMITS), entropy_colors())
-    bar = figure.colorbar(colored, ax=list(axes), extend="both", shrink=0.9, pad=0.015)
+    bar = figure.colorbar(colored, ax=list(axes), extend="both", shrink=0.85, pad=0.015)
     bar.set_label(ENTROPY_LABEL, fontsize=LABEL_SIZE)
     bar.set_ticks(np.arange(-4.5, -2.4, 0.5))
     bar.ax.tick_params(labelsize=8.5)
@@ -140,7 +138,7 @@ def draw_points(ax: Axes, points: Array, style: PointStyle, inches: float) -> No
     """Marks at the units of `points`, (units,) bool, sized for a panel `inches` wide."""
     grid = grid_of(points)
     rows, columns = np.nonzero(grid)
-    width = style.size * 72 * inches / len(grid)
+    width = min(7, style.size * 72 * inches / len(grid))
     ax.scatter(
         columns + 0.5, rows + 0.5, s=width**2, c=style.color, marker=style.marker,
         edgecolors="black", linewidths=min(0.6, width / 8), label=style.name, zorder=3,

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from kpnb.errors import KpnbError
 from kpnb.evidence import Choices, Evidence, estimate
-from kpnb.findings import DISTANCE_METRICS, Findings, compare
+from kpnb.findings import Findings, compare
+from kpnb.markdown import count
 from kpnb.results import Comparison, Measure
+from kpnb.study import ImageStudy
 
 NAMES = {
     "n_fg": "N_fg",
@@ -45,7 +48,7 @@ def measure_table(findings: Findings, selection: str = "all") -> pd.DataFrame:
 
 def comparison_table(findings: Findings) -> pd.DataFrame:
     """Student minus baseline with interval and verdict, all images beside the published filter."""
-    rows = [c for c in findings.comparisons if _shown(findings, c)]
+    rows = _together([c for c in findings.comparisons if _shown(findings, c)])
     index = pd.MultiIndex.from_tuples(
         [(c.layer, _label(c), SELECTIONS[c.selection]) for c in rows],
         names=["layer", "metric", "samples"],
@@ -59,7 +62,7 @@ def comparison_table(findings: Findings) -> pd.DataFrame:
             "verdict": [c.verdict for c in rows],
         },
         index=index,
-    ).sort_index(level=["layer", "metric", "samples"], sort_remaining=False)
+    )
 
 
 def choices_table(
@@ -72,9 +75,19 @@ def choices_table(
             values = {ROLES[r]: str(estimate(evidence, r, metric, choices)) for r in "SB"}
             start = "included" if choices.untrained else "left out"
             values |= {"student - baseline": str(gap), "verdict": judged}
-            rows[NAMES[metric], choices.per, start] = values
+            rows[NAMES[metric], choices.threshold, choices.per, start] = values
     table = pd.DataFrame.from_dict(rows, orient="index")
-    return table.rename_axis(["metric", "distance per", "untrained network"])
+    return table.rename_axis(["metric", "b", "distance per", "untrained network"])
+
+
+def schedule_table(study: ImageStudy) -> pd.DataFrame:
+    """How student (its distillation) and baseline were trained: what D depends on."""
+    shown = ("epochs", "lr", "schedule", "warmup_epochs", "momentum", "weight_decay", "batch_size")
+    rows = {}
+    for role, loss in (("S", "feature MSE / variance"), ("B", "cross-entropy")):
+        settings = study.schedule(role, study.parameters.seeds[0])
+        rows[ROLES[role]] = {"loss": loss} | {name: getattr(settings, name) for name in shown}
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def accuracy_table(findings: Findings) -> pd.DataFrame:
@@ -92,8 +105,13 @@ def accuracy_table(findings: Findings) -> pd.DataFrame:
 
 
 def reading(findings: Findings, hypothesis: int) -> str:
-    """The verdict on a hypothesis in words, as Markdown, built from the comparisons alone."""
+    """The verdict on a hypothesis in words, as Markdown, built from the comparisons alone.
+
+    Raises KpnbError where nothing was compared.
+    """
     headline = [c for c in findings.comparisons if _headline(findings, c)]
+    if not headline:
+        raise KpnbError("there is no comparison to read: add evidence to the findings first.")
     lines = [f"**Hypothesis {hypothesis}** ({HYPOTHESES[hypothesis]}), {_over(headline)}:", ""]
     lines += [f"- {_sentence(findings, item)}" for item in headline]
     lines += ["", _summary(headline), *(f"\n{note}" for note in findings.notes)]
@@ -102,33 +120,69 @@ def reading(findings: Findings, hypothesis: int) -> str:
 
 def _sentence(findings: Findings, item: Comparison) -> str:
     others = [
-        other.verdict
+        other
         for other in findings.comparisons
         if (other.layer, other.metric) == (item.layer, item.metric) and other is not item
     ]
-    changed = sum(verdict != item.verdict for verdict in others)
-    steady = "the same in all" if not changed else f"another in {changed} of"
+    changed = sum(other.verdict != item.verdict for other in others)
+    steady = f"another in {changed} of" if changed else "the same in all"
     return (
         f"{item.layer}, {NAMES[item.metric]}: **{item.verdict}** (student minus baseline "
-        f"{_cell(item.difference, item)}, predicted {item.prediction}; {steady} {len(others)} "
-        "variants: other b, published filter"
-        + (", distance per epoch)." if item.metric in DISTANCE_METRICS else ").")
+        f"{_cell(item.difference, item)}, predicted {item.prediction}; {steady} "
+        f"{count(len(others), 'variant')}: {_variants(item, others)})."
     )
 
 
-def _summary(headline: Sequence[Comparison]) -> str:
-    counts = {
-        verdict: sum(c.verdict == verdict for c in headline)
-        for verdict in ("reproduced", "contradicted", "inconclusive")
+def _variants(item: Comparison, others: Sequence[Comparison]) -> str:
+    """What the variants of a comparison change."""
+    changes = {
+        "other b": any(other.threshold != item.threshold for other in others),
+        "published filter": any(other.selection != item.selection for other in others),
+        "distance per epoch": any(other.distance != item.distance for other in others),
     }
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    return f"Of {len(headline)} comparisons: {told}."
+    return ", ".join(name for name, there in changes.items() if there)
+
+
+def _summary(headline: Sequence[Comparison]) -> str:
+    """The answer, which may be no, and the number of comparisons behind each verdict."""
+    verdicts = [c.verdict for c in headline]
+    counts = {name: verdicts.count(name) for name in ("reproduced", "contradicted", "inconclusive")}
+    told = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+    return f"{_answer(counts)} Of {count(len(headline), 'comparison')}: {told}."
+
+
+def _answer(counts: dict[str, int]) -> str:
+    if counts["reproduced"] == sum(counts.values()):
+        return "**Yes, it is reproduced here.**"
+    if counts["reproduced"] and counts["contradicted"]:
+        return "**No clear answer: it is reproduced in part and contradicted in part.**"
+    if counts["reproduced"]:
+        return "**In part: what is not reproduced is inconclusive.**"
+    if counts["contradicted"]:
+        return "**No: nothing is reproduced here, and the opposite is found.**"
+    return "**Inconclusive: the data here say neither yes nor no.**"
 
 
 def _over(items: Sequence[Comparison]) -> str:
     first = items[0]
     scale = f"{first.network} ({first.scale}) on {first.dataset}"
-    return f"{scale}, {first.n_samples} images, {first.n_seeds} seed(s), b = {first.threshold:g}"
+    images, seeds = count(first.n_samples, "image"), count(first.n_seeds, "seed")
+    return f"{scale}, {images}, {seeds}, b = {first.threshold:g}"
+
+
+def _together(rows: Sequence[Comparison]) -> list[Comparison]:
+    """Sorted by layer and metric as they first appear, all images before the published filter."""
+    layers = list(dict.fromkeys(c.layer for c in rows))
+    labels = list(dict.fromkeys(_label(c) for c in rows))
+    selections = list(SELECTIONS)
+    return sorted(
+        rows,
+        key=lambda c: (
+            layers.index(c.layer),
+            labels.index(_label(c)),
+            selections.index(c.selection),
+        ),
+    )
 
 
 def _shown(findings: Findings, item: Measure | Comparison) -> bool:

@@ -13,9 +13,10 @@ from kpnb.errors import KpnbError
 from kpnb.markdown import PLAIN, ROLES, SIDES, SYMBOLS, count, interval, number, signed, table
 from kpnb.parameters import ImageParameters, NotebookParameters
 from kpnb.published import HYPOTHESES, METRICS, PREDICTIONS
-from kpnb.results import Comparison, Results, available_results, freshness
+from kpnb.results import Comparison, Measure, Results, available_results, freshness
 from kpnb.table_v import paper_rate
 
+ACCURACIES = ("accuracy_test", "accuracy_train")
 NOTHING = "Not run here yet."
 START, END = "<!-- verdicts:start -->", "<!-- verdicts:end -->"
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -25,11 +26,11 @@ def _difference(item: Comparison) -> str:
     return signed(item.difference) + interval(item.low, item.high, signed)
 
 
-def _over(item) -> str:
+def _over(item: Measure | Comparison) -> str:
     return f"{count(item.n_samples, 'image')}, {count(item.n_seeds, 'seed')}"
 
 
-def _network(item) -> str:
+def _network(item: Measure | Comparison) -> str:
     return f"{item.network} ({item.scale}), {item.dataset}"
 
 
@@ -111,28 +112,29 @@ def _grid_cell(item: Comparison | None) -> str:
 
 
 def accuracy_table(results: list[Results]) -> str:
-    """Accuracy of teacher, baseline and students on unseen objects and on training images."""
+    """Accuracy of teacher, baseline and students: mean over seeds, lowest and highest seed."""
     found: dict = {}
     for run in results:
         for item in run.measures:
             if item.metric.startswith("accuracy"):
                 kind = (run.preset, item.dataset, item.network, "TBS".index(item.role), item.cell)
                 found.setdefault(kind, {})[item.metric] = item
-    header = ["network", "distilled at", "unseen objects", "training images", "over"]
+    header = ["network", "preset", "distilled at", "unseen objects", "training images"]
     rows = [_accuracy_row(kind[0], found[kind]) for kind in sorted(found)]
     return table(header, rows) if rows else NOTHING
 
 
 def _accuracy_row(preset: str, items: dict) -> list[str]:
-    any_item = next(iter(items.values()))
-    values = []
-    for metric in ("accuracy_test", "accuracy_train"):
-        item = items.get(metric)
-        over = f"{number(item.mean)}{interval(item.low, item.high)}" if item else "not measured"
-        values.append(over)
-    layer = any_item.layer if any_item.role == "S" else ""
-    name = f"{ROLES[any_item.role]}, {_network(any_item)}"
-    return [name, layer or "–", *values, f"{preset}: {_over(any_item)}"]
+    one = next(iter(items.values()))
+    name = f"{ROLES[one.role]}, {_network(one)}"
+    layer = one.layer if one.role == "S" else "–"
+    return [name, preset, layer, *map(_accuracy, map(items.get, ACCURACIES))]
+
+
+def _accuracy(item: Measure | None) -> str:
+    if item is None:
+        return "not measured"
+    return f"{number(item.mean)}{interval(item.low, item.high)}, {_over(item)}"
 
 
 def status_table(results: list[Results]) -> str:
@@ -172,6 +174,21 @@ def notes_list(results: list[Results]) -> str:
     """What the notebooks noted for the reader, one bullet each."""
     lines = [f"- `{run.notebook}`, {run.preset}: {note}" for run in results for note in run.notes]
     return "\n".join(lines) or "No notes."
+
+
+def numbers_table(results: list[Results], notebook: str) -> str:
+    """A run's numbers named "column: row", a row each: value, interval, unit and count."""
+    found = [run for run in results if run.notebook == notebook]
+    if not found:
+        return NOTHING
+    cells: dict[str, dict[str, str]] = {}
+    for name, item in found[0].numbers.items():
+        column, _, row = name.partition(": ")
+        told = f"{number(item.value)}{interval(item.low, item.high)} {item.unit}".strip()
+        cells.setdefault(row, {})[column] = told
+    columns = list(dict.fromkeys(column for row in cells.values() for column in row))
+    rows = [[name, *(row.get(column, "–") for column in columns)] for name, row in cells.items()]
+    return table(["", *columns], rows)
 
 
 def presets_table(model: type[NotebookParameters] = ImageParameters) -> str:

@@ -29,7 +29,7 @@ from kpnb.progress import track
 from kpnb.store import Record, Scratch, Store
 from kpnb.study_images import StudyImages
 from kpnb.trained import Trained, by_epoch, flat
-from kpnb.training import Resume, TrainingRecord, accuracy, train_classifier
+from kpnb.training import Resume, TrainingRecord, TrainingSettings, accuracy, train_classifier
 
 DATASET = "embedded images"
 # Chance is far below; a teacher under this multiple of it has learned next to nothing.
@@ -61,11 +61,17 @@ class ImageStudy:
     def checkpoints(self) -> tuple[int, ...]:
         return tuple(self.parameters.checkpoints)
 
-    def teacher(self, seed: int) -> Trained:
+    def schedule(self, role: str, seed: int) -> TrainingSettings:
+        """How teacher T, student S (its distillation) or baseline B is trained."""
         p = self.parameters
-        settings = recipes.classification(
-            self._teacher_name, p.teacher_epochs, seed, (p.teacher_epochs,)
-        )
+        if role == "T":
+            last = (p.teacher_epochs,)
+            return recipes.classification(self._teacher_name, p.teacher_epochs, seed, last)
+        recipe = recipes.distillation if role == "S" else recipes.classification
+        return recipe(p.network, p.epochs, seed, self.checkpoints)
+
+    def teacher(self, seed: int) -> Trained:
+        p, settings = self.parameters, self.schedule("T", seed)
 
         def train(net: nn.Module, resume: Resume, keep: Keep) -> TrainingRecord:
             data = self.images.teacher_samples
@@ -77,8 +83,7 @@ class ImageStudy:
         return self._trained("T", None, seed, key, train)
 
     def baseline(self, seed: int) -> Trained:
-        p = self.parameters
-        settings = recipes.classification(p.network, p.epochs, seed, self.checkpoints)
+        p, settings = self.parameters, self.schedule("B", seed)
 
         def train(net: nn.Module, resume: Resume, keep: Keep) -> TrainingRecord:
             data, weights = self.images.training_samples, _weights(net, p.layers)
@@ -93,7 +98,7 @@ class ImageStudy:
         """Distilled at `layer`; its states are those of the first phase, by epoch, while its
         accuracies are taken after the layers above have been trained too."""
         p = self.parameters
-        first = recipes.distillation(p.network, p.epochs, seed, self.checkpoints)
+        first = self.schedule("S", seed)
         second = recipes.head(p.network, p.head_epochs, seed)
         teacher = self.of("T", seed, None)
 

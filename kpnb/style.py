@@ -75,7 +75,9 @@ def legend_below(figure: Figure, axes: Sequence[Axes], columns: int | None = Non
     for ax in axes:
         found = zip(*ax.get_legend_handles_labels(), strict=True)
         handles |= {label: handle for handle, label in found if label not in handles}
-    columns = columns or max(1, min(len(handles), int(figure.get_figwidth() / 1.9)))
+    if columns is None:
+        rows = -(-len(handles) // max(1, int(figure.get_figwidth() / 1.9)))
+        columns = -(-len(handles) // rows)
     legend = figure.legend(
         list(handles.values()), list(handles), loc="outside lower center", ncols=columns,
         fontsize=LABEL_SIZE, frameon=False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 from collections.abc import Mapping, Sequence
 
@@ -31,8 +33,7 @@ def epoch_slider(
     The browser itself links the slider to the picture shown, so a built page needs nothing else.
     Arrow keys move it once it has the focus.
     frames: figures, or PNG files as bytes; drawn at FRAME_DPI.
-    labels: one per frame, written into its head; with the title they are its text for a reader
-        who does not see it.
+    labels: one per frame, written into its head and, with the title, its alternative text.
     Raises KpnbError without frames, for labels of another number and for bytes that are no picture.
     """
     if not frames or len(frames) != len(labels):
@@ -48,12 +49,7 @@ def epoch_slider(
     slider.layout.width = "min(36em, 98%)"
     if not hasattr(widgets, "Stack"):
         return _without_stack(slider, pictures)
-    children = [
-        widgets.Image(
-            value=picture, format="png", tooltip=f"{title}: {label}", layout={"max_width": "100%"}
-        )
-        for picture, label in zip(pictures, labels, strict=True)
-    ]
+    children = [_frame(*part, title) for part in zip(pictures, labels, strict=True)]
     stack = widgets.Stack(children, selected_index=0)
     widgets.jslink((slider, "value"), (stack, "selected_index"))
     return widgets.VBox([slider, stack])
@@ -109,6 +105,15 @@ def _controls(
         widgets.SelectionSlider(
             options=options, value=middle, description="b [nats]", continuous_update=False
         ),
+    )
+
+
+def _frame(picture: bytes, label: str, title: str) -> widgets.HTML:
+    """A picture with a text for who cannot see it, which widgets.Image has no place for: its
+    tooltip, moreover, stops the view of an Image in a page without a kernel (html-manager 1.0)."""
+    data, text = base64.b64encode(picture).decode(), html.escape(f"{title}: {label}")
+    return widgets.HTML(
+        f'<img alt="{text}" style="max-width:100%" src="data:image/png;base64,{data}">'
     )
 
 

@@ -140,8 +140,9 @@ def test_nothing_run_is_said():
 def test_accuracies():
     rows = rows_of(report.accuracy_table([run()]))
     assert [row[0].split(",")[0] for row in rows] == ["teacher", "student"]
-    assert rows[0][1:4] == ["–", "0.56 [0.50, 0.60]", "not measured"]
-    assert rows[1][1:3] == ["FC1", "0.38"]
+    over = "60 images, 3 seeds"
+    assert rows[0][1:] == ["demo", "–", f"0.56 [0.50, 0.60], {over}", "not measured"]
+    assert rows[1][1:4] == ["demo", "FC1", f"0.38, {over}"]
 
 
 def test_another_network_gets_a_table_of_its_own():
