@@ -53,8 +53,9 @@ def check(study: ImageStudy, count: int, draws: int = 96, iterations: int = 60) 
     draws, iterations: of the published descent (defaults: public code); fewer are for tests.
     Raises KpnbError if the study measures fewer images.
     """
-    if not 1 <= count <= study.parameters.samples:
-        raise KpnbError(f"images={count} must be from 1 to {study.parameters.samples}, as measured.")
+    most = study.parameters.samples
+    if not 1 <= count <= most:
+        raise KpnbError(f"images is {count}: give 1 to {most}, as many as the study measures.")
     published = {"draws": draws, "iterations": iterations}
     settings = study.parameters.model_dump(mode="json") | {"images": count} | published
     trained = study.of("B", study.parameters.seeds[0])

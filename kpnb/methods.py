@@ -223,7 +223,8 @@ def descent(p: Perturbation, options: Options) -> Outcome:
     however long the other samples take.
     """
     log_sigma = _start(p, options).log()
-    variance = _feature_variance(p, log_sigma.exp(), options.draws)
+    # Measured once, its error would not average out over the steps as that of the slope does.
+    variance = _feature_variance(p, log_sigma.exp(), 10 * options.draws)
     scale = log_sigma.shape[1] / (options.entropy_weight * _positive(variance).unsqueeze(1))
     average = log_sigma.clone()
     moved = torch.full_like(variance, math.inf)

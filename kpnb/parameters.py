@@ -191,7 +191,7 @@ _IMAGE_DEMO = {
 _IMAGE_STUDY = _IMAGE_DEMO | {
     "preset": "study",
     "layers": ["Conv", "FC1", "FC2"],
-    "samples": 100,
+    "samples": 60,
     "probes": 16,
     "seeds": [0, 1, 2],
 }

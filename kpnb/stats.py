@@ -132,13 +132,10 @@ def _estimate(
 ) -> Estimate:
     seeds, samples = tables[0].shape
     rng = np.random.default_rng(seed)
-    draws = [
-        np.mean(statistic([table[rng_rows][:, rng_columns] for table in tables]))
-        for rng_rows, rng_columns in (
-            (rng.integers(seeds, size=seeds), rng.integers(samples, size=samples))
-            for _ in range(resamples)
-        )
-    ]
+    rows = rng.integers(seeds, size=(resamples, seeds, 1))
+    columns = rng.integers(samples, size=(resamples, 1, samples))
+    # (resamples, seeds, samples) each; the same draws for every table keep pairs together.
+    draws = statistic([table[rows, columns] for table in tables]).mean(1)
     low, high = np.nanpercentile(draws, [2.5, 97.5])
     used = int(np.isfinite(sum(tables)).any(0).sum())
-    return Estimate(float(np.mean(statistic(tables))), float(low), float(high), used, seeds)
+    return Estimate(float(statistic(tables).mean()), float(low), float(high), used, seeds)

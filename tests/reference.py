@@ -265,7 +265,7 @@ def trained_conv_net(size=16, steps=60):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return net.requires_grad_(False), float(loss)
+    return net.requires_grad_(False), float(loss.detach())
 
 
 def square_images(count, size=16, seed=0):

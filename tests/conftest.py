@@ -1,0 +1,114 @@
+"""One smoke study and its store, computed once for all test modules that need trained networks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+from kpnb.entropy import EntropyMaps
+from kpnb.evidence import Evidence
+from kpnb.methods import GAUSSIAN_ENTROPY
+from kpnb.parameters import ImageParameters, resolve
+from kpnb.store import Record, Store
+from kpnb.study import ImageStudy
+
+
+class WatchedStore(Store):
+    """A store that remembers what it was asked for: (kind, record) in order."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.asked: list[tuple[str, Record]] = []
+
+    def compute(self, kind, *rest):
+        record = super().compute(kind, *rest)
+        self.asked.append((kind, record))
+        return record
+
+    def computed(self) -> list[str]:
+        return [kind for kind, record in self.asked if record.computed]
+
+
+def smoke_study(root: Path, **changed) -> ImageStudy:
+    """A study at the smoke preset on a store of its own."""
+    given = {"preset": "smoke", "device": "cpu"} | changed
+    return ImageStudy(resolve(ImageParameters, given), WatchedStore(root))
+
+
+@dataclass
+class Smoke:
+    """The shared study after its evidence at FC1 was computed; nothing may write to its store."""
+
+    root: Path
+    study: ImageStudy
+    evidence: object = field(repr=False)
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """The number of threads can change the last bit, and tests compare bits across processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_thread():
+    """For tests that compute what they compare with the shared study."""
+    with single_thread():
+        yield
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> Smoke:
+    root = tmp_path_factory.mktemp("smoke_store")
+    study = smoke_study(root)
+    with single_thread():
+        return Smoke(root, study, study.evidence("FC1"))
+
+
+def made_evidence(
+    student: bool = True, baseline: bool = False, samples: int = 8, seeds: int = 1, layer="FC1"
+) -> Evidence:
+    """Evidence with known counts: a network is good (True) or bad, the teacher is good.
+
+    8 foreground and 8 background cells; checkpoints 0, 1, 2 at distance 0, 0.1, 0.2 per step.
+    good: N_fg 6 and N_bg 1 from epoch 1 on, the same cells: lambda 6/7, D 0.1, rho 1.
+    bad: N_fg 3 and N_bg 2 in the end, lambda 3/5; in even samples N_fg was 4 at epoch 1, in other
+    cells (D 0.1, rho 3/7), in odd ones 1 (D 0.2, rho 3/4), and there the published filter objects.
+    """
+    foreground = torch.arange(16).expand(samples, 16) < 8
+    good = {"T": True, "S": student, "B": baseline}
+    per_step = [0.0, 0.1, 0.2]
+    return Evidence(
+        layer=layer,
+        epochs=(0, 1, 2),
+        foreground=foreground,
+        maps={role: [_made_maps(good[role], samples)] * seeds for role in "TSB"},
+        distance={
+            (role, unit): [[value * share for value in per_step]] * seeds
+            for role in "SB"
+            for unit, share in (("step", 1), ("epoch", 0.5))
+        },
+    )
+
+
+def _made_maps(good: bool, samples: int) -> dict[int, EntropyMaps]:
+    even, odd = ([0, 1, 2, 3], [0]) if not good else (range(6), range(6))
+    background = [8] if good else [8, 9]
+    cells = {0: ([], []), 1: (even, odd), 2: (range(6),) * 2 if good else ([4, 5, 6],) * 2}
+    maps = {}
+    for epoch, parities in cells.items():
+        entropy = torch.zeros(samples, 16)
+        for sample in range(samples):
+            chosen = [*parities[sample % 2], *(background if epoch else [])]
+            entropy[sample, chosen] = -1.0
+        sigma = (entropy - GAUSSIAN_ENTROPY).exp()
+        maps[epoch] = EntropyMaps(sigma, torch.ones(samples), torch.ones(samples) > 0)
+    return maps
