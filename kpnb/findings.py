@@ -8,7 +8,7 @@ from kpnb.evidence import METRIC_RULES, Choices, Evidence, difference, estimate
 from kpnb.provenance import Stopwatch, provenance
 from kpnb.results import Comparison, Measure, Results, run_fingerprint
 from kpnb.stats import Estimate, verdict
-from kpnb.study import DATASET, ImageStudy
+from kpnb.study import ImageStudy
 
 # The thresholds of Table III, in nats.
 THRESHOLDS = (0.15, 0.2, 0.25)
@@ -39,9 +39,9 @@ def thresholds_around(threshold: float) -> tuple[float, ...]:
 class Findings:
     """Collects what one notebook measured on an image study; `results()` is its results file."""
 
-    def __init__(self, study: ImageStudy, notebook: str, hypothesis: int) -> None:
+    def __init__(self, study: ImageStudy, notebook: str, hypothesis: int | None = None) -> None:
         self.study, self.notebook = study, notebook
-        self.metrics = hypothesis_metrics(hypothesis)
+        self.metrics = tuple(METRIC_RULES) if hypothesis is None else hypothesis_metrics(hypothesis)
         self.threshold = study.parameters.threshold
         self.measures: list[Measure] = []
         self.comparisons: list[Comparison] = []
@@ -104,8 +104,8 @@ class Findings:
         )
 
     def _cell(self, layer: str) -> dict[str, str]:
-        p = self.study.parameters
-        return {"layer": layer, "network": p.network, "scale": p.scale, "dataset": DATASET}
+        p, dataset = self.study.parameters, self.study.dataset
+        return {"layer": layer, "network": p.network, "scale": p.scale, "dataset": dataset}
 
     def _add(
         self, evidence: Evidence, choices: Choices, selection: str, metrics: Sequence[str]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from kpnb.errors import KpnbError
 from kpnb.evidence import Choices, Evidence, estimate
-from kpnb.findings import Findings, compare
+from kpnb.findings import Findings, compare, hypothesis_metrics
 from kpnb.markdown import count
 from kpnb.results import Comparison, Measure
 from kpnb.study import ImageStudy
@@ -109,7 +109,8 @@ def reading(findings: Findings, hypothesis: int) -> str:
 
     Raises KpnbError where nothing was compared.
     """
-    headline = [c for c in findings.comparisons if _headline(findings, c)]
+    metrics = hypothesis_metrics(hypothesis)
+    headline = [c for c in findings.comparisons if c.metric in metrics and _headline(findings, c)]
     if not headline:
         raise KpnbError("there is no comparison to read: add evidence to the findings first.")
     lines = [f"**Hypothesis {hypothesis}** ({HYPOTHESES[hypothesis]}), {_over(headline)}:", ""]

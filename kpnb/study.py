@@ -238,6 +238,11 @@ class ImageStudy:
         )
         return record
 
+    @property
+    def dataset(self) -> str:
+        """What the measured images are, as tables call it."""
+        return DATASET + (" (unseen objects)" if self.parameters.measured_on == "test" else "")
+
     def of(self, role: str, seed: int, layer: str | None = None) -> Trained:
         """Teacher T, student S (of a layer) or baseline B of a seed; loaded or trained once in
         this process, however often it is asked for."""

@@ -42,19 +42,15 @@ class Words(nn.Module):
         return "not a tensor"
 
 
+WITH_NAN = images(3)
+WITH_NAN[1, 2, 3, 4] = torch.nan
 REFUSED = {
     "layer called twice": (Twice(), "act", images(2), {}, "called 2 times"),
     "layer not used": (Unused(), "unused", images(2), {}, "takes no part"),
     "unknown layer": (Unused(), "convv", images(2), {}, "near names are .*conv"),
     "the model itself": (Unused(), "", images(2), {}, "near names are "),
     "layer without tensor": (nn.Sequential(Words()), "0", images(2), {}, "str, not a tensor"),
-    "NaN image": (
-        conv_net(),
-        "7",
-        images(3).index_fill(0, torch.tensor([1]), torch.nan),
-        {},
-        r"\[1\]",
-    ),
+    "NaN image": (conv_net(), "7", WITH_NAN, {}, r"\[1\] contain"),
     "infinite image": (conv_net(), "7", images(2) / 0, {}, r"\[0, 1\] contain NaN or infinite"),
     "no images": (conv_net(), "7", images(2)[:0], {}, "no samples"),
     "integer images": (conv_net(), "7", images(2).to(torch.uint8), {}, "uint8"),

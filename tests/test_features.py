@@ -24,7 +24,7 @@ def same_weights_every_time():
 
 
 class Net(nn.Module):
-    """Dropout, batch normalization, in-place ReLU, a layer that is never used, mixed modes."""
+    """Dropout, batch normalization, in-place ReLU, an unused layer, modes that differ."""
 
     def __init__(self, fail=False):
         super().__init__()
@@ -34,6 +34,7 @@ class Net(nn.Module):
         self.fc = nn.Linear(4 * 64, 5)
         self.unused = nn.Linear(2, 2)
         self.fail = fail
+        self.again = nn.Sequential(self.norm)  # a module with two parents of different modes
         self.train()
         self.norm.eval()
         self.conv.weight.requires_grad_(False)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from kpnb.training import accuracy
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TENSORS = "tensors.safetensors"
+PATIENCE = 900  # seconds; a few on a machine that is not busy
 
 
 def same_states(first: dict, second: dict) -> bool:
@@ -139,6 +141,18 @@ def test_measured_images_have_foreground_and_background(smoke):
     assert len(training) == 120
     places = [(training.images == image).flatten(1).all(1).nonzero() for image in measured.images]
     assert all(len(place) == 1 for place in places)
+
+
+def test_images_without_foreground_or_background_are_passed_over(tmp_path):
+    images = smoke_study(tmp_path, samples=20).images
+    masks = images.training_samples.masks.clone()
+    masks[0], masks[2] = False, True
+    masks[4, :, 1:] = masks[4, 1:] = False  # one pixel is too little for a cell
+    masks[4, 0, 0] = True
+    images.__dict__["training_samples"] = replace(images.training_samples, masks=masks)
+    expected = [1, 3, *range(5, 23)]
+    assert torch.equal(images.measured.images, images.training_samples.images[expected])
+    assert images.foreground.any(1).all() and not images.foreground.all(1).any()
 
 
 def test_unseen_images_are_measured_on_request(tmp_path, few_test_images):
@@ -350,7 +364,7 @@ def start(root: Path) -> subprocess.Popen:
 
 def kill_when(process: subprocess.Popen, reached) -> None:
     """kill -9 as soon as `reached()`, which must be before the process ends."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not reached():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.002)
@@ -376,7 +390,7 @@ def test_kill_in_training_and_in_estimation_changes_no_bit(smoke, tmp_path):
     left = next((tmp_path / "maps").glob("*.part"))
     assert not left.with_suffix("").exists()
 
-    assert start(tmp_path).wait(timeout=120) == 0
+    assert start(tmp_path).wait(timeout=PATIENCE) == 0
     assert not list(tmp_path.glob("*/*.part"))
     assert_equal_stores(smoke.root, tmp_path)
 
