@@ -19,8 +19,8 @@ import yaml
 
 from kpnb import bookcheck, report, table_v
 from kpnb.errors import KpnbError
-from kpnb.published import HYPOTHESES
 from kpnb.results import Results, available_results, read_results
+from kpnb.vocabulary import HYPOTHESES
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = "notebooks/"

@@ -21,6 +21,7 @@ from kpnb.points import (
     stability,
 )
 from kpnb.stats import Estimate, bootstrap, mean, paired_difference, variance
+from kpnb.vocabulary import HYPOTHESES, METRICS, PREDICTIONS
 
 # The public code applies its sample filter to checkpoints from epoch 40 of 150 on.
 FILTER_FROM = 40 / 150
@@ -129,13 +130,16 @@ def _where_defined(points: list[KnowledgePoints], values: Tensor) -> Tensor:
     return torch.where(torch.stack([p.defined for p in points]).all(0), values, torch.nan)
 
 
+_COMPUTED: dict[str, tuple] = {
+    "n_fg": (_points_metric("n_fg"),),
+    "n_bg": (_points_metric("n_bg"),),
+    "lambda": (_points_metric("ratio"),),
+    "d_mean": (_distance,),
+    "d_var": (_distance, variance),
+    "rho": (_stability,),
+}
 METRIC_RULES: dict[str, MetricRule] = {
-    "n_fg": MetricRule(1, "up", _points_metric("n_fg")),
-    "n_bg": MetricRule(1, "down", _points_metric("n_bg")),
-    "lambda": MetricRule(1, "up", _points_metric("ratio")),
-    "d_mean": MetricRule(2, "down", _distance),
-    "d_var": MetricRule(2, "down", _distance, variance),
-    "rho": MetricRule(3, "up", _stability),
+    name: MetricRule(HYPOTHESES[name], PREDICTIONS[name], *_COMPUTED[name]) for name in METRICS
 }
 
 

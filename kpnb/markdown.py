@@ -20,7 +20,6 @@ PLAIN = {
     "d_var": "D_var",
     "rho": "ρ",
 }
-ROLES = {"T": "teacher", "S": "student", "B": "baseline"}
 SIDES = {"up": "student higher", "down": "student lower"}
 #: A published student's side: as predicted, equal at the printed digits, the other side.
 MARKS = {"agree": "✓", "tie": "=", "disagree": "✗"}

@@ -10,20 +10,9 @@ from importlib import resources
 import pandas as pd
 
 from kpnb.errors import KpnbError
+from kpnb.vocabulary import METRICS, PREDICTIONS
 
 TABLES = ("II", "III", "IV", "V", "VI", "VII", "VIII", "IX")
-METRICS = ("n_fg", "n_bg", "lambda", "d_mean", "d_var", "rho")
-
-#: Where the student should lie against the baseline, and the hypothesis that says so.
-PREDICTIONS = {
-    "n_fg": "up",
-    "n_bg": "down",
-    "lambda": "up",
-    "d_mean": "down",
-    "d_var": "down",
-    "rho": "up",
-}
-HYPOTHESES = {"n_fg": 1, "n_bg": 1, "lambda": 1, "d_mean": 2, "d_var": 2, "rho": 3}
 
 _CELL = ["table", "dataset", "network", "layer", "grid_size", "threshold_b"]
 

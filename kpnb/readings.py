@@ -9,19 +9,12 @@ import pandas as pd
 from kpnb.errors import KpnbError
 from kpnb.evidence import Choices, Evidence, estimate
 from kpnb.findings import Findings, compare, hypothesis_metrics
-from kpnb.markdown import count
+from kpnb.markdown import PLAIN, count
 from kpnb.results import Comparison, Measure
 from kpnb.study import ImageStudy
+from kpnb.vocabulary import ROLES
 
-NAMES = {
-    "n_fg": "N_fg",
-    "n_bg": "N_bg",
-    "lambda": "lambda",
-    "d_mean": "D_mean",
-    "d_var": "D_var",
-    "rho": "rho",
-}
-ROLES = {"T": "teacher", "S": "student", "B": "baseline"}
+NAMES = PLAIN | {"lambda": "lambda", "rho": "rho"}  # as one types them
 SELECTIONS = {"all": "all images", "published_filter": "published filter"}
 HYPOTHESES = {
     1: "distillation encodes more knowledge points, and a larger share of them in the foreground",

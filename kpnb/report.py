@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kpnb.errors import KpnbError
-from kpnb.markdown import PLAIN, ROLES, SIDES, SYMBOLS, count, interval, number, signed, table
+from kpnb.markdown import PLAIN, SIDES, SYMBOLS, count, interval, number, signed, table
 from kpnb.parameters import ImageParameters, NotebookParameters
-from kpnb.published import HYPOTHESES, METRICS, PREDICTIONS
 from kpnb.results import Comparison, Measure, Results, available_results, freshness
 from kpnb.table_v import paper_rate
+from kpnb.vocabulary import HYPOTHESES, METRICS, PREDICTIONS, ROLES
 
 ACCURACIES = ("accuracy_test", "accuracy_train")
 NOTHING = "Not run here yet."

@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from kpnb.markdown import MARKS, ROLES, SYMBOLS, VERDICT_MARKS, count, interval, number, table
-from kpnb.published import METRICS, agreement, agreement_rates, published_table
+from kpnb.markdown import MARKS, SYMBOLS, VERDICT_MARKS, count, interval, number, table
+from kpnb.published import agreement, agreement_rates, published_table
 from kpnb.results import Comparison, Measure, Results
+from kpnb.vocabulary import METRICS, ROLES
 
 #: A space that does not break, between a number and its mark.
 NARROW = "\u202f"
