@@ -89,13 +89,20 @@ def verdict_grid(results: list[Results], symbols: dict[str, str] = SYMBOLS) -> s
     cells = {(item.cell, item.metric): item for item in items}
     columns = sorted({item.cell for item in items})
     header = ["hypothesis", "metric", "predicted", "paper's cells that agree"]
-    header += [f"{layer}, {network} ({scale})" for _, network, scale, _, layer in columns]
+    several = len({dataset for dataset, *_ in columns}) > 1
+    header += [_column(cell, several) for cell in columns]
     rows = []
     for metric in METRICS:
         row = [f"H{HYPOTHESES[metric]}", symbols[metric], SIDES[PREDICTIONS[metric]]]
         row += [paper_rate(metric), *(_grid_cell(cells.get((c, metric))) for c in columns)]
         rows.append(row)
     return table(header, rows)
+
+
+def _column(cell: tuple, several: bool) -> str:
+    """A column's head; the data are named where there are several."""
+    dataset, network, scale, _, layer = cell
+    return f"{layer}, {network} ({scale})" + (f", {dataset}" if several else "")
 
 
 def verdict_grids(results: list[Results]) -> str:

@@ -75,28 +75,45 @@ def test_command_line(monkeypatch, capsys, checked, tmp_path):
     assert capsys.readouterr().out.strip() == str(tmp_path / "smoke" / "estimator_check.json")
 
 
-def test_a_method_agrees_with_itself(smoke, monkeypatch):
-    """If all three maps were the same, rank correlation is 1, distance 0, counts equal."""
-    net = smoke.study.network(smoke.study.of("B", 0))
-    images = smoke.study.images
-    assert images.units == GridUnits(8)
-    maps = smoke.evidence.maps["B"][0][2]
+def test_each_number_is_of_the_maps_it_names(smoke, monkeypatch):
+    """Stand-ins for the three runs: maps of three checkpoints, whose answers are known apart."""
+    study, by_epoch = smoke.study, smoke.evidence.maps["B"][0]
+    net, images = study.network(study.of("B", 0)), study.images
+    made = {("published", 0): by_epoch[0], ("published", 1): by_epoch[0], ("path", 0): by_epoch[2]}
     asked = []
 
     def timed(estimator, *_):
         asked.append((estimator.method, estimator.seed, estimator.draws, estimator.layer))
-        return maps, 2.0 if estimator.method == "published" else 0.5
+        return made[asked[-1][:2]], 2.0 if estimator.method == "published" else 0.5
 
     monkeypatch.setattr(agreement, "_timed", timed)
     measured = images.measured.images
-    found = compare_methods(net, "FC1", measured, images.foreground, smoke.study, {"draws": 8})
+    found = compare_methods(net, "FC1", measured, images.foreground, study, {"draws": 8})
     layer = net.layer_names["FC1"]
     assert asked == [("published", 0, 8, layer), ("published", 1, 8, layer), ("path", 0, 96, layer)]
-    for title in TITLES:
-        assert math.isclose(found[f"{title}: Spearman"].value, 1)
-        assert found[f"{title}: difference"].value == 0
+    itself = "published against itself, another seed"
+    assert math.isclose(found[f"{itself}: Spearman"].value, 1)
+    assert found[f"{itself}: difference"].value == 0
+    apart = (by_epoch[2].entropy - by_epoch[0].entropy).abs().mean()
+    assert math.isclose(found["path against published: difference"].value, apart, rel_tol=1e-5)
+    assert found["path against published: Spearman"].value < 0.999
     assert found["seconds, published / path"].value == 4
-    points = smoke.evidence.points("B", 0, None, 0.2)
-    for source in SOURCES:
-        assert math.isclose(found[f"N_fg from {source}"].value, points.n_fg.double().mean())
-    assert torch.equal(points.n_fg, points.foreground_points.sum(1))
+    for source, epoch in (("published", 0), ("published, another seed", 0), ("path", 2)):
+        points = smoke.evidence.points("B", 0, epoch, 0.2)
+        for name, count in (("N_fg", points.n_fg), ("N_bg", points.n_bg)):
+            assert math.isclose(found[f"{name} from {source}"].value, count.double().mean())
+
+
+def test_each_epoch_is_of_its_own_network(smoke, monkeypatch):
+    seen = []
+
+    def compare(net, layer, images, *_):
+        seen.append((layer, net.state_dict()["features.0.weight"]))
+        return {}
+
+    monkeypatch.setattr(agreement, "compare_methods", compare)
+    check(smoke.study, 2)
+    assert [layer for layer, _ in seen] == ["Conv", "FC1"] * 2
+    states = smoke.study.of("B", 0).states
+    for (_, weight), epoch in zip(seen, (1, 1, 2, 2), strict=True):
+        assert torch.equal(weight, states[epoch]["features.0.weight"])
