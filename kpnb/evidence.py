@@ -56,6 +56,12 @@ class Evidence:
         }
         return replace(self, foreground=self.foreground[index], maps=maps)
 
+    def in_epochs(self) -> Evidence:
+        """The same evidence with the number of epochs in place of the weight distance, which
+        takes the size of the steps out of Eq. 8."""
+        count = [[float(epoch) for epoch in self.epochs] for _ in self.seeds]
+        return replace(self, distance={key: count for key in self.distance})
+
     def published_selection(self) -> Tensor:
         """(samples,) bool: kept by the public code's filter for S and for B, for every seed."""
         late = [epoch for epoch in self.epochs if epoch >= FILTER_FROM * self.epochs[-1]]

@@ -51,7 +51,7 @@ def verdict_table(results: list[Results], metrics: Sequence[str] = METRICS) -> s
 def _verdict_group(preset: str, dataset: str, network: str, scale: str, pairs: list) -> str:
     pairs.sort(key=lambda p: (METRICS.index(p[1].metric), p[1].cell, p[1].distance or ""))
     thresholds = ", ".join(sorted({f"b = {run.threshold}" for run, _ in pairs}))
-    header = ["metric, student predicted", "layer", "student − baseline [95%]", "verdict"]
+    header = ["metric, student predicted", "layer, images", "student − baseline [95%]", "verdict"]
     header += ["with the published filter", "at other b", "Table V agrees"]
     rows = [_verdict_row(run, item) for run, item in pairs]
     title = f"Preset `{preset}`: {network} ({scale}) on {dataset}, {thresholds}"
@@ -69,7 +69,7 @@ def _verdict_row(run: Results, item: Comparison) -> list[str]:
     side = {"up": "higher", "down": "lower"}[item.prediction]
     return [
         f"{SYMBOLS[item.metric]}{distance}, {side}",
-        item.layer,
+        f"{item.layer}, {item.dataset}",
         f"{_difference(item)}, {_over(item)}",
         f"**{item.verdict}**",
         ", ".join(f"{o.verdict} ({_over(o)})" for o in filtered) or "not run here",

@@ -41,8 +41,14 @@ def damaged(folders: Iterable[str]) -> list[str]:
 
 
 def _whole(folder: Path) -> bool:
+    """Whether the manifest is, to the byte, the one that its files would get today."""
     try:
-        files = json.loads((folder / MANIFEST).read_bytes())["files"]
-        return all(file_hash(folder / name) == said["sha256"] for name, said in files.items())
+        written = (folder / MANIFEST).read_bytes()
+        files = {name: _described(folder / name) for name in json.loads(written)["files"]}
+        return written == json.dumps({"files": files}, indent=1, sort_keys=True).encode()
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _described(file: Path) -> dict[str, int | str]:
+    return {"bytes": file.stat().st_size, "sha256": file_hash(file)}

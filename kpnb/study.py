@@ -153,7 +153,22 @@ class ImageStudy:
     def accuracies(self, role: str, layer: str | None = None) -> dict[str, list[float]]:
         """Accuracy on "train" and "test" by seed of T, B, or the student of a layer."""
         networks = [self.of(role, seed, layer) for seed in self.parameters.seeds]
-        return {split: [net.accuracy[split] for net in networks] for split in ("train", "test")}
+        found = [self._teacher_accuracy(net) if role == "T" else net.accuracy for net in networks]
+        return {split: [part[split] for part in found] for split in ("train", "test")}
+
+    def _teacher_accuracy(self, trained: Trained) -> dict[str, float]:
+        """On the test images, and on the images that student and baseline are trained on; the
+        latter depend on `fraction`, which the teacher itself does not."""
+        data = {"train": self.images.training_samples, "test": self.images.test_samples}
+
+        def compute(scratch: Scratch) -> tuple[dict[str, Tensor], dict]:
+            started = time.perf_counter()
+            net = self.network(trained)
+            right = {name: accuracy(net, part.images, part.labels) for name, part in data.items()}
+            return {}, right | {"seconds": time.perf_counter() - started}
+
+        key = {"network": trained.fingerprint} | {name: part.source for name, part in data.items()}
+        return self._stored("accuracies", key, compute, ("kpnb.training",)).info
 
     def check_teacher(self) -> str:
         """One sentence that the teacher is good; KpnbError when it is not and the study is void.

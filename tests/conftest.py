@@ -40,7 +40,7 @@ def smoke_study(root: Path, **changed) -> ImageStudy:
 
 @dataclass
 class Smoke:
-    """The shared study after its evidence at FC1 was computed; nothing may write to its store."""
+    """The shared study, its evidence at FC1 and accuracies computed; nothing may write to its store."""
 
     root: Path
     study: ImageStudy
@@ -70,7 +70,9 @@ def smoke(tmp_path_factory) -> Smoke:
     root = tmp_path_factory.mktemp("smoke_store")
     study = smoke_study(root)
     with single_thread():
-        return Smoke(root, study, study.evidence("FC1"))
+        evidence = study.evidence("FC1")
+        study.accuracies("T")
+        return Smoke(root, study, evidence)
 
 
 def made_evidence(

@@ -9,7 +9,6 @@ from kpnb import agreement
 from kpnb.agreement import check, compare_methods
 from kpnb.errors import KpnbError
 from kpnb.results import read_results, write_results
-from kpnb.units import GridUnits
 
 TITLES = ("path against published", "published against itself, another seed")
 SOURCES = ("published", "published, another seed", "path")
