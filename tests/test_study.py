@@ -245,7 +245,7 @@ def test_the_smoke_preset_claims_nothing(smoke):
 
 
 def test_the_same_study_again_comes_from_the_store(smoke):
-    assert smoke.study.store.computed() == ["networks"] * 3 + ["maps"] * 3
+    assert smoke.study.store.computed() == ["networks"] * 3 + ["maps"] * 3 + ["accuracies"]
     again = smoke_study(smoke.root, seeds=[0], threshold=0.3)
     evidence = again.evidence("FC1")
     kinds = [kind for kind, _ in again.store.asked]
