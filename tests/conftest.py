@@ -40,7 +40,7 @@ def smoke_study(root: Path, **changed) -> ImageStudy:
 
 @dataclass
 class Smoke:
-    """The shared study, its evidence at FC1 and accuracies computed; nothing may write to its store."""
+    """The shared study with evidence at FC1 and accuracies; nothing may write to its store."""
 
     root: Path
     study: ImageStudy

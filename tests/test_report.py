@@ -113,7 +113,8 @@ def test_verdict_table_sets_filter_other_thresholds_and_paper_beside():
     rows = rows_of(report.verdict_table([run()]))
     by_metric = {row[0]: row for row in rows}
     n_fg = by_metric["$N^{fg}_{point}$, higher"]
-    assert n_fg[1:4] == ["FC1, embedded images", "+9.50 [+6.00, +13.0], 60 images, 3 seeds", "**reproduced**"]
+    difference = "+9.50 [+6.00, +13.0], 60 images, 3 seeds"
+    assert n_fg[1:4] == ["FC1, embedded images", difference, "**reproduced**"]
     assert n_fg[4].startswith("contradicted") and n_fg[5] == "0.25: inconclusive"
     assert n_fg[6] == "51 of 57"
     assert by_metric["$N^{bg}_{point}$, lower"][3] == "**contradicted**"
