@@ -17,6 +17,7 @@ PNG = base64.b64encode(
     )
 ).decode()
 CELL = {"layer": "FC1", "network": "VGG-11", "scale": "narrow", "dataset": "embedded images"}
+NOTEBOOKS = ["image_h1", "image_h2", "image_h3", "image_unseen"]
 OVER = {"low": 1.0, "high": 3.0, "n_samples": 9, "n_seeds": 1, "threshold": 0.2}
 
 
@@ -88,7 +89,7 @@ def builds(monkeypatch):
 def test_contents_name_the_pages_that_exist():
     pages = book.toc_pages(book.CHECKOUT / "book")
     assert pages[0] == "intro" and len(pages) == len(set(pages))
-    assert book.notebook_names(book.CHECKOUT / "book") == ["image_h1", "image_h2", "image_h3"]
+    assert book.notebook_names(book.CHECKOUT / "book") == NOTEBOOKS
     for page in pages:
         if not page.startswith("notebooks/"):
             assert (book.CHECKOUT / "book" / f"{page}.md").exists(), page
@@ -203,4 +204,4 @@ def test_generated_pages_that_nobody_makes_any_more_go(tmp_path):
 
 def test_command_line_lists_notebooks(capsys):
     assert book.main(["--notebooks"]) == 0
-    assert capsys.readouterr().out.split() == ["image_h1", "image_h2", "image_h3"]
+    assert capsys.readouterr().out.split() == NOTEBOOKS

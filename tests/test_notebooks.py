@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 import statistics
 from pathlib import Path
 
@@ -172,3 +173,20 @@ def test_the_notebooks_ask_for_what_the_shared_study_has(smoke):
     """Otherwise the tests above would train networks of their own and take minutes."""
     planned = plan("image_h1", FOLDER, {"preset": "smoke", "device": "cpu"})
     assert planned.resolved == smoke_study(smoke.root).parameters
+
+
+def test_unseen_images_take_the_same_networks_and_new_maps(smoke, tmp_path, monkeypatch):
+    shutil.copytree(smoke.root, tmp_path / "store")
+    monkeypatch.setenv("KPNB_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
+    before = stored(tmp_path / "store")
+    out = tmp_path / "image_unseen.ipynb"
+    given = ["--preset", "smoke", "-p", "device=cpu", "-o", str(out)]
+    assert kpnb.run.main(["image_unseen", *given]) == 0
+    added = sorted(entry.split("/")[0] for entry in stored(tmp_path / "store") - before)
+    assert added == ["maps"] * 3  # teacher, student, baseline
+    results = read_results("image_unseen", "smoke")
+    assert {c.dataset for c in results.comparisons} == {"embedded images (unseen objects)"}
+    assert {c.metric for c in results.comparisons} == set().union(*METRICS.values())
+    figures = execution.figure_count(nbformat.read(out, as_version=4))
+    assert figures == source("image_unseen").metadata["kpnb"]["figures"]
