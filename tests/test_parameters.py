@@ -131,7 +131,8 @@ def test_mistakes_are_one_sentence(given, told):
 )
 def test_edges_of_the_ranges_are_allowed(name, edges):
     for value in edges:
-        resolve(ImageParameters, {"preset": "demo", name: value})
+        resolved = getattr(resolve(ImageParameters, {"preset": "demo", name: value}), name)
+        assert resolved == (tuple(value) if isinstance(value, list) else value)
 
 
 def test_models_by_name():

@@ -45,7 +45,7 @@ def test_every_listed_name_exists():
 
 def test_importing_kpnb_imports_no_torch():
     code = "import sys, kpnb; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True)
+    assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT).returncode == 0
 
 
 def defaults(callable_) -> dict[str, object]:
