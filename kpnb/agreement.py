@@ -98,6 +98,7 @@ def compare_methods(
         layer_name(net, layer),
         units=study.images.units,
         probes=p.probes,
+        standard_error=None,
         entropy_weight=recipes.entropy_weight(p.network),
     )
     published = replace(path, method="published", **settings)

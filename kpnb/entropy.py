@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 from collections.abc import Sequence
@@ -17,15 +18,19 @@ from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
 from kpnb.features import FeatureReader
-from kpnb.methods import METHODS, Options, entropy_of
+from kpnb.flow import entropy_of
+from kpnb.methods import METHODS
 from kpnb.noise import sample_keys
-from kpnb.sensitivity import Perturbation
+from kpnb.options import Options
+from kpnb.perturbation import Perturbation
+from kpnb.rates import BLOCK
 from kpnb.units import GridUnits, Problem, Units
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMAT = "kpnb-entropy-maps-1"
+FORMAT = "kpnb-entropy-maps-2"
+TENSORS = ("sigma", "feature_variance", "reached", "standard_error")
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,15 @@ class EntropyMaps:
         init_sigma; 0 where the feature does not move at all.
     reached: (samples,) bool; path, published: the mean entropy is within `tolerance` of the target;
         descent: it converged; optimum: always true, there is nothing to reach.
+    standard_error: (samples, units) of each H_i, nats, from the spread over the draws; it does not
+        hold the (smaller) error of the closed form itself. NaN for methods that know none.
     settings: how the maps were made, JSON-able.
     """
 
     sigma: Tensor
     feature_variance: Tensor
     reached: Tensor
+    standard_error: Tensor
     settings: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -69,13 +77,12 @@ class EntropyMaps:
             if not -len(self) <= index < len(self):  # what ends a for loop over the maps
                 raise IndexError(f"there is no sample {index} among {len(self)}.")
             index = slice(index, index + 1 or None)
-        parts = (part[index] for part in (self.sigma, self.feature_variance, self.reached))
-        return EntropyMaps(*parts, settings=self.settings)
+        parts = {name: getattr(self, name)[index] for name in TENSORS}
+        return EntropyMaps(**parts, settings=self.settings)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What `save` writes: sigma, feature_variance and reached, on the CPU."""
-        names = ("sigma", "feature_variance", "reached")
-        return {name: getattr(self, name).detach().cpu().contiguous() for name in names}
+        """What `save` writes, by the names of TENSORS, on the CPU."""
+        return {name: getattr(self, name).detach().cpu().contiguous() for name in TENSORS}
 
     def save(self, path: str | Path) -> None:
         """Writes a safetensors file (settings as JSON in its header), whole or not at all."""
@@ -107,9 +114,9 @@ class EntropyMaps:
 
     def show(self, images: Tensor | None = None, count: int = 8) -> Figure:
         """Draws the first `count` maps on the fixed scale in nats; see kpnb.plots.entropy_maps."""
-        from kpnb.plots import entropy_maps
-
-        return entropy_maps(self, images, count)
+        # By name: how a map is drawn is no part of the code that a stored map depends on.
+        plots = importlib.import_module("kpnb.plots")
+        return plots.entropy_maps(self, images, count)
 
 
 @dataclass(frozen=True)
@@ -121,19 +128,27 @@ class EntropyEstimator:
     layer: dotted name of model.named_modules(), called once per forward pass.
     units: how an input splits into units; a 16 x 16 grid, as in the paper.
     method: "path" (closed form of the published descent, default), "published" (that descent,
-        slow), "optimum" (closed form of the minimum of Eq. 3), "descent" (Monte Carlo to it).
+        slow), "optimum" (closed form of the minimum of Eq. 3), "descent" (Monte Carlo to it),
+        "reference" (the published path without its noise, slower still).
     target_entropy: mean entropy in nats at which path and published are read off (public code).
     entropy_weight: weight of the mean entropy in the loss; 7 for VGG and AlexNet, 6 for ResNets
         (public code); the alpha of Eq. 3 is entropy_weight / units.
     init_sigma: where sigma starts, and the noise that defines sigma_f^2 (public code: 0.01).
-    probes: draws per evaluation of the closed forms, even (ours; path and optimum).
+    probes: noisy passes per evaluation of the closed forms, in fours (ours; path and optimum).
     evaluations: how often the closed forms measure the feature's answer anew (ours).
+    standard_error: nats; path doubles the probes of a sample until the mean standard error of its
+        entropies is at most this, or most_probes are used (ours; the default is about what two
+        published runs differ by). None: probes are as given.
     relu: apply ReLU to the feature first (public code, at every layer).
     draws, lr, iterations, extra_iterations: of the published descent (public code: 96, 1e-4, 60,
         20). draws also serve descent, which takes at most descent_iterations steps (ours).
+    reference_draws: of reference, over its whole path (ours).
     tolerance: nats; for `reached` (ours).
-    chunk: most rows (sample x draw) in one pass through the model. The one setting that bounds
-        memory; it changes no result beyond rounding.
+    chunk: most rows (sample x draw) in one pass through the model, though never fewer than the
+        four of a block of draws. The one setting that bounds memory; it changes no result beyond
+        rounding.
+    autocast: None, "bfloat16" or "float16": run the model in mixed precision (GPU; its effect on H
+        is in the book's chapter on the estimator).
     seed: of the noise; a sample's noise depends on seed and its content only.
     """
 
@@ -143,17 +158,21 @@ class EntropyEstimator:
     target_entropy: float = -2.8
     entropy_weight: float = 7.0
     init_sigma: float = 0.01
-    probes: int = 64
+    probes: int = 24
     relu: bool = True
     seed: int = 0
-    evaluations: int = 2
+    evaluations: int = 3
+    standard_error: float | None = 0.005
+    most_probes: int = 768
     draws: int = 96
     lr: float = 1e-4
     iterations: int = 60
     extra_iterations: int = 20
     descent_iterations: int = 3200
+    reference_draws: int = 16384
     tolerance: float = 0.02
     chunk: int = 256
+    autocast: str | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -163,12 +182,17 @@ class EntropyEstimator:
                 raise KpnbError(
                     f"{name}={getattr(self, name)!r} is too small; use {least} or more."
                 )
-        for name in ("entropy_weight", "init_sigma", "lr", "tolerance"):
-            if not getattr(self, name) > 0:
+        for name in ("entropy_weight", "init_sigma", "lr", "tolerance", "standard_error"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise KpnbError(f"{name}={getattr(self, name)!r} must be positive.")
-        if self.probes % 2:
+        if self.probes % BLOCK:
             raise KpnbError(
-                f"probes={self.probes} is odd; draws come in antithetic pairs, so add 1."
+                f"probes={self.probes} does not divide by {BLOCK}: draws come in blocks, so use "
+                f"{self.probes // BLOCK * BLOCK + BLOCK}."
+            )
+        if self.autocast not in _PRECISIONS:
+            raise KpnbError(
+                f"autocast={self.autocast!r} is unknown; use None, 'bfloat16' or 'float16'."
             )
 
     def explain(self, model: nn.Module, inputs: Tensor) -> EntropyMaps:
@@ -212,7 +236,10 @@ class EntropyEstimator:
         chosen = [keys[index] for index in block]
         options = Options(**{name: getattr(self, name) for name in Options.__dataclass_fields__})
         try:
-            p = Perturbation(reader, problem, self.units, samples, chosen, self.chunk)
+            precision = _PRECISIONS[self.autocast]
+            p = Perturbation(
+                reader, problem, self.units, samples, chosen, self.chunk, precision
+            )
             outcome = METHODS[self.method](p, options)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             # On the CPU torch raises a plain RuntimeError.
@@ -228,14 +255,18 @@ class EntropyEstimator:
         whole = {name: torch.cat([outcome[name] for outcome in outcomes]) for name in outcomes[0]}
         defined = whole["feature_variance"] > 0
         whole["sigma"] = torch.where(defined.unsqueeze(1), whole["sigma"], torch.nan)
+        whole["standard_error"] = torch.where(
+            defined.unsqueeze(1), whole["standard_error"], torch.nan
+        )
         whole["reached"] = whole["reached"] & defined
         return EntropyMaps(**whole, settings=self.settings)
 
 
 _SMALLEST = {
-    "probes": 2, "evaluations": 1, "draws": 1, "iterations": 1,
-    "extra_iterations": 0, "descent_iterations": 50, "chunk": 2,
+    "probes": 2 * BLOCK, "evaluations": 1, "most_probes": 1, "draws": 1, "iterations": 1,
+    "extra_iterations": 0, "descent_iterations": 50, "reference_draws": 1, "chunk": 2,
 }  # fmt: skip
+_PRECISIONS = {None: None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def _check_samples(x: Tensor) -> None:

@@ -139,7 +139,10 @@ class ImageParameters(NotebookParameters):
         "procedure"
     )
     probes: int = Field(
-        ge=2, description="random directions the estimate is averaged over; ours, from a pilot"
+        ge=8,
+        multiple_of=4,
+        description="noisy passes of each of the three evaluations of the closed form; ours: the "
+        "standard error that follows is shown with every result",
     )
 
     @model_validator(mode="before")
@@ -184,7 +187,7 @@ _IMAGE_DEMO = {
     "grid": 16,
     "threshold": 0.2,
     "method": "path",
-    "probes": 16,
+    "probes": 12,
     "seeds": [0],
     "device": "auto",
 }
@@ -192,7 +195,6 @@ _IMAGE_STUDY = _IMAGE_DEMO | {
     "preset": "study",
     "layers": ["Conv", "FC1", "FC2"],
     "samples": 60,
-    "probes": 16,
     "seeds": [0, 1, 2],
 }
 _IMAGE_SMOKE = _IMAGE_DEMO | {
@@ -205,7 +207,7 @@ _IMAGE_SMOKE = _IMAGE_DEMO | {
     "head_epochs": 1,
     "samples": 6,
     "grid": 8,
-    "probes": 4,
+    "probes": 8,
 }
 ImageParameters.PRESETS = {"smoke": _IMAGE_SMOKE, "demo": _IMAGE_DEMO, "study": _IMAGE_STUDY}
 
@@ -280,6 +282,7 @@ def _in_words(schema: dict) -> str:
     if schema["type"] == "null":
         return "None"
     kind = {"integer": "a whole number", "number": "a number"}[schema["type"]]
+    kind = f"a multiple of {schema['multipleOf']}" if "multipleOf" in schema else kind
     return " ".join([kind, *_bounds(schema)])
 
 

@@ -236,6 +236,7 @@ class ImageStudy:
             units=self.images.units,
             method=p.method,
             probes=p.probes,
+            standard_error=None,
             entropy_weight=recipes.entropy_weight(p.network),
         )
 

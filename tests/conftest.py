@@ -10,7 +10,7 @@ import torch
 
 from kpnb.entropy import EntropyMaps
 from kpnb.evidence import Evidence
-from kpnb.methods import GAUSSIAN_ENTROPY
+from kpnb.flow import GAUSSIAN_ENTROPY
 from kpnb.parameters import ImageParameters, resolve
 from kpnb.store import Record, Store
 from kpnb.study import ImageStudy
@@ -112,5 +112,5 @@ def _made_maps(good: bool, samples: int) -> dict[int, EntropyMaps]:
             chosen = [*parities[sample % 2], *(background if epoch else [])]
             entropy[sample, chosen] = -1.0
         sigma = (entropy - GAUSSIAN_ENTROPY).exp()
-        maps[epoch] = EntropyMaps(sigma, torch.ones(samples), torch.ones(samples) > 0)
+        maps[epoch] = EntropyMaps(sigma, torch.ones(samples), torch.ones(samples) > 0, 0 * sigma)
     return maps

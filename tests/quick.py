@@ -9,11 +9,13 @@ LR = 1e-4 * 16 / 256
 QUICK = {
     "units": UNITS,
     "probes": 8,
+    "standard_error": None,
     "draws": 6,
     "iterations": 6,
     "extra_iterations": 3,
     "lr": LR,
     "descent_iterations": 50,
+    "reference_draws": 60,
 }
 
 

@@ -70,8 +70,8 @@ def test_bad_input_is_refused_in_one_sentence(case):
     "setting, message",
     [
         ({"method": "paht"}, "path, published, optimum, descent"),
-        ({"probes": 7}, "odd"),
-        ({"probes": 0}, "2 or more"),
+        ({"probes": 10}, "divide by 4"),
+        ({"probes": 4}, "8 or more"),
         ({"chunk": 1}, "2 or more"),
         ({"draws": 0}, "1 or more"),
         ({"lr": 0.0}, "positive"),

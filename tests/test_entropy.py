@@ -26,7 +26,7 @@ def maps():
 def hand_made():
     sigma = torch.tensor([[0.01, 0.02], [0.5, 1.0], [math.nan, math.nan]])
     variance = torch.tensor([2.0, 1e-20, 0.0])
-    return EntropyMaps(sigma, variance, torch.tensor([True, False, False]), {"seed": 1})
+    return EntropyMaps(sigma, variance, torch.tensor([True, False, False]), sigma, {"seed": 1})
 
 
 def assert_equal_maps(a, b):
@@ -81,7 +81,7 @@ def test_every_setting_but_chunk_shows():
     """A setting that changes a map must change the settings that a store looks maps up by."""
     changed = {
         "layer": "3", "units": GridUnits(8), "method": "optimum", "target_entropy": -2.9,
-        "entropy_weight": 6.0, "init_sigma": 0.02, "probes": 10, "relu": False, "seed": 4,
+        "entropy_weight": 6.0, "init_sigma": 0.02, "probes": 12, "relu": False, "seed": 4,
         "evaluations": 3, "draws": 5, "lr": 1e-3, "iterations": 7, "extra_iterations": 1,
         "descent_iterations": 60, "tolerance": 0.1,
     }  # fmt: skip

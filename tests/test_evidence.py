@@ -17,7 +17,7 @@ from kpnb.evidence import (
     metric_values,
     trajectory_points,
 )
-from kpnb.methods import GAUSSIAN_ENTROPY
+from kpnb.flow import GAUSSIAN_ENTROPY
 
 SAMPLES, UNITS, SEEDS = 6, 9, 2
 EPOCHS = (0, 2, 4, 6, 15)  # the filter looks at epochs from 15 * 40 / 150 = 4 on
@@ -26,7 +26,7 @@ EPOCHS = (0, 2, 4, 6, 15)  # the filter looks at epochs from 15 * 40 / 150 = 4 o
 def maps_of(entropy):
     sigma = (entropy - GAUSSIAN_ENTROPY).exp()
     defined = (~entropy.isnan().all(1)).to(sigma)
-    return EntropyMaps(sigma, defined, defined.bool(), {"seed": 0})
+    return EntropyMaps(sigma, defined, defined.bool(), sigma, {"seed": 0})
 
 
 def foreground():

@@ -13,7 +13,7 @@ from kpnb.methods import METHODS
 from kpnb.units import GridUnits
 
 UNITS = GridUnits(4)
-QUICK = {"units": UNITS, "probes": 4, "draws": 2, "iterations": 2, "descent_iterations": 50}
+QUICK = {"units": UNITS, "probes": 8, "standard_error": None, "reference_draws": 24, "draws": 2, "iterations": 2, "descent_iterations": 50}
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from kpnb.sensitivity import Perturbation, sensitivity
 from quick import UNITS, explain
 from reference import conv_net, generator, images
 from torch import nn
@@ -11,7 +12,6 @@ from torch import nn
 from kpnb.features import FeatureReader
 from kpnb.methods import METHODS
 from kpnb.noise import normal, sample_keys
-from kpnb.sensitivity import Perturbation, sensitivity
 from kpnb.units import GridUnits
 
 # --- invariances ------------------------------------------------------------------------------

@@ -21,10 +21,11 @@ from kpnb.methods import METHODS
 
 # --- a linear feature: the closed forms -------------------------------------------------------
 
-D = 10
+D = 10  # as many as the directions of a block of draws
+PROBES = 8
 SETTINGS = {
-    "path": {"probes": D},
-    "optimum": {"probes": D},
+    "path": {"probes": PROBES, "standard_error": None},
+    "optimum": {"probes": PROBES},
     "published": {"draws": 96, "lr": LR / 4, "iterations": 240, "extra_iterations": 0},
     "descent": {"draws": 96, "descent_iterations": 400},
 }
@@ -58,7 +59,7 @@ def test_closed_forms_are_exact_for_any_chunk_and_number_of_evaluations(chunk):
 
 
 def test_twice_as_many_probes_as_dimensions_are_exact_too():
-    assert error_on_linear_net("path", probes=2 * D) < 1e-6
+    assert error_on_linear_net("path", probes=4 * PROBES) < 1e-6
 
 
 @pytest.mark.parametrize("method", ["published", "descent"])
@@ -154,7 +155,7 @@ def test_a_target_out_of_reach_is_reported():
     net, x = linear_net(D), images(1, dtype=torch.float64)
     J = column_norms(net[1].weight.detach(), x.shape[1:], UNITS.cells)
     end = torch.tensor(linear_optimum(J, 7.0), dtype=torch.float64)
-    maps = explain(net, x, "1", relu=False, probes=D, target_entropy=1.0)
+    maps = explain(net, x, "1", relu=False, probes=PROBES, target_entropy=1.0)
     assert not maps.reached.any()
     torch.testing.assert_close(maps.entropy[0], end, rtol=0, atol=1e-6)
     short = explain(net, x, "1", relu=False, method="published", iterations=2, extra_iterations=0)

@@ -85,7 +85,7 @@ def test_every_field_is_described():
         ({"threshold": 0.0}, "threshold is 0.0: it must be a number > 0"),
         ({"threshold": float("inf")}, "threshold is inf"),
         ({"samples": 1}, ">= 2"),
-        ({"probes": 1}, ">= 2"),
+        ({"probes": 4}, ">= 8"),
         ({"grid": 1}, ">= 2 and <= 64"),
         ({"grid": 64, "image_size": 32}, "grid is 64 but images have 32"),
         ({"classes": 9}, "one of 8, 12"),

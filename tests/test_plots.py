@@ -43,7 +43,7 @@ def _maps(seed: int = 0, undefined: tuple[int, ...] = ()) -> EntropyMaps:
     moved = torch.ones(SAMPLES)
     for index in undefined:
         sigma[index], moved[index] = torch.nan, 0
-    return EntropyMaps(sigma, moved, moved > 0)
+    return EntropyMaps(sigma, moved, moved > 0, sigma)
 
 
 def _points(seed: int = 0, undefined: tuple[int, ...] = ()):
@@ -254,7 +254,7 @@ def test_a_page_of_maps_stays_small():
         (lambda: entropy_maps(_maps(), count=0), "nothing to draw"),
         (lambda: figures.layers_figure(_pictures()[0], {}), "no maps to draw"),
         (
-            lambda: entropy_maps(EntropyMaps(torch.ones(1, 5), torch.ones(1), torch.ones(1) > 0)),
+            lambda: entropy_maps(EntropyMaps(torch.ones(1, 5), torch.ones(1), torch.ones(1) > 0, torch.ones(1, 5))),
             "5 units make no square grid",
         ),
     ],

@@ -11,7 +11,7 @@ from reference import generator, naive_distance, naive_points, naive_ratio, naiv
 
 from kpnb.entropy import EntropyMaps
 from kpnb.errors import KpnbError
-from kpnb.methods import GAUSSIAN_ENTROPY
+from kpnb.flow import GAUSSIAN_ENTROPY
 from kpnb.points import (
     knowledge_points,
     learning_distance,
@@ -31,7 +31,7 @@ def maps_of(entropy, variance=None):
     entropy = torch.as_tensor(entropy)
     sigma = (entropy - GAUSSIAN_ENTROPY).exp()
     variance = (~entropy.isnan().all(1)).to(sigma) if variance is None else variance
-    return EntropyMaps(sigma, variance, torch.ones(len(entropy), dtype=torch.bool))
+    return EntropyMaps(sigma, variance, torch.ones(len(entropy), dtype=torch.bool), sigma)
 
 
 def indices(points):

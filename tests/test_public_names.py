@@ -75,7 +75,7 @@ def test_defaults_of_the_estimator():
 def test_entropy_maps_have_what_was_promised(tmp_path):
     net = torch.nn.Sequential(torch.nn.Flatten())
     images = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    estimator = EntropyEstimator("0", GridUnits(2), probes=4)
+    estimator = EntropyEstimator("0", GridUnits(2), probes=8)
     maps = estimator.explain(net, images)
     assert isinstance(maps, EntropyMaps)
     assert maps.entropy.shape == maps.sigma.shape == (2, 4)

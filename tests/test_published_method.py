@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from kpnb.sensitivity import Sensitivity
 from quick import QUICK, UNITS, explain
 from reference import (
     conv_net,
@@ -18,7 +19,6 @@ from torch import nn
 import kpnb.methods
 from kpnb.features import FeatureReader
 from kpnb.noise import normal, sample_keys
-from kpnb.sensitivity import Sensitivity
 from kpnb.units import GridUnits
 
 # --- the published procedure, step by step ----------------------------------------------------

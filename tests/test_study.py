@@ -308,7 +308,7 @@ CHANGES = {
     "measured_on": ("test", "maps"),
     "grid": (16, "maps"),
     "method": ("optimum", "maps"),
-    "probes": (6, "maps"),
+    "probes": (12, "maps"),
     "threshold": (0.15, ""),
     "device": ("auto", ""),
 }
