@@ -162,7 +162,7 @@ class EntropyEstimator:
     relu: bool = True
     seed: int = 0
     evaluations: int = 3
-    standard_error: float | None = 0.005
+    standard_error: float | None = 0.003
     most_probes: int = 768
     draws: int = 96
     lr: float = 1e-4
