@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from kpnb import bookcheck, report, table_v
+from kpnb import bookcheck, estimator_report, report, table_v
 from kpnb.errors import KpnbError
 from kpnb.results import Results, available_results, read_results
 from kpnb.vocabulary import HYPOTHESES
@@ -71,7 +71,10 @@ def fragments(results: list[Results], address: str) -> dict[str, str]:
         "accuracies": report.accuracy_table(results),
         "colab": f"```\n!pip install --quiet git+{address}\n```",
         "clone": f"```\ngit clone {address}\ncd {address.rsplit('/', 1)[-1]}\nmake book\n```",
-        "estimator_check": report.numbers_table(results, "estimator_check"),
+        "estimator_accuracy": estimator_report.accuracy_table(results),
+        "estimator_budgets": estimator_report.budget_table(results),
+        "estimator_speed": estimator_report.speed_table(results),
+        "estimator_summary": estimator_report.summary(results),
         "licences": report.licences_table(),
         "machines": report.machines_table(results),
         "notes": report.notes_list(results),
@@ -97,6 +100,16 @@ def generate(book: Path, tables: dict[str, str]) -> None:
         path, text = folder / f"{name}.md", text.rstrip() + "\n"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
+
+
+def draw(book: Path, results: list[Results]) -> None:
+    """The figure of the estimator's chapter, beside the tables; gone where there are no results."""
+    path = book / "_generated" / "estimator_errors.png"
+    figure = estimator_report.errors_figure(results)
+    if figure is None:
+        path.unlink(missing_ok=True)
+    else:  # without the date and version that would make every build another file
+        figure.savefig(path, metadata={"Software": None})
 
 
 def inputs_hash(book: Path) -> str:
@@ -156,6 +169,7 @@ def make(book: Path, notebooks: Path, preset: str) -> Path:
     results = collect(notebook_names(book), preset)
     _refuse(notebook_problems(book, notebooks))
     generate(book, fragments(results, repository(book)))
+    draw(book, results)
     stamp = book / "_build" / "inputs.sha256"
     key = inputs_hash(book)
     if not stamp.exists() or stamp.read_text() != key or page_problems(book):

@@ -15,7 +15,6 @@ REFERENCE_STEPS = 12  # a part of 0.03 nats each, over which the gradient change
 REFERENCE_VARIANCE_DRAWS = 4096
 
 
-
 def published(p: Perturbation, options: Options) -> Outcome:
     """The public code's procedure: plain SGD on sigma, the iterate nearest the target is kept.
 

@@ -237,9 +237,7 @@ class EntropyEstimator:
         options = Options(**{name: getattr(self, name) for name in Options.__dataclass_fields__})
         try:
             precision = _PRECISIONS[self.autocast]
-            p = Perturbation(
-                reader, problem, self.units, samples, chosen, self.chunk, precision
-            )
+            p = Perturbation(reader, problem, self.units, samples, chosen, self.chunk, precision)
             outcome = METHODS[self.method](p, options)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             # On the CPU torch raises a plain RuntimeError.

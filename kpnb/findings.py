@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from kpnb.evidence import METRIC_RULES, Choices, Evidence, difference, estimate
 from kpnb.provenance import Stopwatch, provenance
-from kpnb.results import Comparison, Measure, Results, run_fingerprint
+from kpnb.results import Comparison, Measure, Number, Results, run_fingerprint
 from kpnb.stats import Estimate, verdict
 from kpnb.study import ImageStudy
 
@@ -46,6 +46,7 @@ class Findings:
         self.measures: list[Measure] = []
         self.comparisons: list[Comparison] = []
         self.notes: list[str] = []
+        self.numbers: dict[str, Number] = {}
         self._watch = Stopwatch()
         self._watch.__enter__()
 
@@ -87,6 +88,7 @@ class Findings:
             measures=self.measures,
             comparisons=self.comparisons,
             notes=self.notes,
+            numbers=self.numbers,
         )
 
     def _accuracy(self, role: str, layer: str, split: str, values: list[float]) -> Measure:

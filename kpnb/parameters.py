@@ -187,7 +187,7 @@ _IMAGE_DEMO = {
     "grid": 16,
     "threshold": 0.2,
     "method": "path",
-    "probes": 12,
+    "probes": 8,
     "seeds": [0],
     "device": "auto",
 }

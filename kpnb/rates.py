@@ -106,9 +106,7 @@ def response(p: Perturbation, sigma: Tensor, draws: int) -> Response:
     rounding = 16 * torch.finfo(p.clean.dtype).eps * p.clean.norm(dim=1)
     change = torch.where(squares > rounding.square(), squares, 0.0)
     # Mean over draws less the square of the mean: biased by 1/draws, alike at both, so it cancels.
-    return Response(
-        change, _growth(squares, fewer), _growth(squares - mean, fewer - less), moving
-    )
+    return Response(change, _growth(squares, fewer), _growth(squares - mean, fewer - less), moving)
 
 
 def _add(sums: tuple[Tensor, Tensor] | None, delta: Tensor) -> tuple[Tensor, Tensor]:

@@ -183,21 +183,6 @@ def notes_list(results: list[Results]) -> str:
     return "\n".join(lines) or "No notes."
 
 
-def numbers_table(results: list[Results], notebook: str) -> str:
-    """A run's numbers named "column: row", a row each: value, interval, unit and count."""
-    found = [run for run in results if run.notebook == notebook]
-    if not found:
-        return NOTHING
-    cells: dict[str, dict[str, str]] = {}
-    for name, item in found[0].numbers.items():
-        column, _, row = name.partition(": ")
-        told = f"{number(item.value)}{interval(item.low, item.high)} {item.unit}".strip()
-        cells.setdefault(row, {})[column] = told
-    columns = list(dict.fromkeys(column for row in cells.values() for column in row))
-    rows = [[name, *(row.get(column, "–") for column in columns)] for name, row in cells.items()]
-    return table(["", *columns], rows)
-
-
 def presets_table(model: type[NotebookParameters] = ImageParameters) -> str:
     """Every parameter of the notebooks with its value in the demo and in the study."""
     rows = []
@@ -212,11 +197,12 @@ def _value(value: object) -> str:
 
 
 def licences_table() -> str:
-    """Sources and licences of every part of the embedded image data."""
-    from kpnb.datasets.embedded_images import LICENCES  # here: it imports torch
+    """Sources and licences of every part of the embedded data."""
+    from kpnb.datasets import embedded_images, embedded_sentences  # here: they import torch
 
     columns = ("part", "what", "source", "version", "licence")
-    return table(columns, [[str(part[c]) for c in columns] for part in LICENCES])
+    parts = (*embedded_images.LICENCES, *embedded_sentences.LICENCES)
+    return table(columns, [[str(part[c]) for c in columns] for part in parts])
 
 
 def readme_block() -> str:

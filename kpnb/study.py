@@ -7,8 +7,8 @@ maps, whichever runs first, and a killed run goes on where it stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -122,12 +122,26 @@ class ImageStudy:
         net.load_state_dict(trained.states[trained.final_epoch if epoch is None else epoch])
         return net.to(self.device)
 
-    def maps(self, trained: Trained, layer: str) -> dict[int, EntropyMaps]:
-        """Entropy maps of the measured images at every checkpoint (the teacher: its last)."""
+    def maps(
+        self,
+        trained: Trained,
+        layer: str,
+        epochs: Sequence[int] | None = None,
+        count: int | None = None,
+        **changes: object,
+    ) -> dict[int, EntropyMaps]:
+        """Entropy maps of the measured images at some checkpoints, by default all of both.
+
+        count: the first so many images only. changes: settings of EntropyEstimator that are to
+        differ from the study's.
+        """
         estimator = self._estimator(layer_name(self.network(trained), layer))
-        epochs = sorted(trained.states)
+        estimator = replace(estimator, **changes)
+        epochs = sorted(trained.states) if epochs is None else sorted(epochs)
         key = {"network": trained.fingerprint, "epochs": epochs, "estimator": estimator.settings}
-        key |= {"device": self.device.type, "measured": self.images.measured.source}
+        measured = self.images.measured
+        measured = measured if count is None else measured.subset(range(count))
+        key |= {"device": self.device.type, "measured": measured.source}
 
         def compute(scratch: Scratch) -> tuple[dict[str, Tensor], dict]:
             started = time.perf_counter()
@@ -135,7 +149,7 @@ class ImageStudy:
             for epoch in track(epochs, title):
                 if scratch.load(f"{epoch}") is None:
                     net = self.network(trained, epoch)
-                    maps = estimator.explain(net, self.images.measured.images.to(self.device))
+                    maps = estimator.explain(net, measured.images.to(self.device))
                     scratch.save(f"{epoch}", maps.tensors(), {})
             parts = {epoch: scratch.load(f"{epoch}")[0] for epoch in epochs}
             return flat(parts), {"seconds": time.perf_counter() - started}

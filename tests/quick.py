@@ -1,6 +1,11 @@
 """Quick settings of the estimator for tiny networks, shared by the tests of its methods."""
 
+import torch
+
 from kpnb.entropy import EntropyEstimator
+from kpnb.features import FeatureReader
+from kpnb.noise import sample_keys
+from kpnb.perturbation import Perturbation
 from kpnb.units import GridUnits
 
 UNITS = GridUnits(4)
@@ -21,3 +26,10 @@ QUICK = {
 
 def explain(net, x, layer="7", **changes):
     return EntropyEstimator(layer, **QUICK | changes).explain(net, x)
+
+
+def perturbed(net, x, layer, relu, chunk=4096, units=UNITS):
+    """All samples of x under noise, as a method of estimation gets them."""
+    with FeatureReader(net, layer, relu) as reader:
+        keys = sample_keys(x, 0)
+        return Perturbation(reader, units.problem(net, x), units, torch.arange(len(x)), keys, chunk)

@@ -155,6 +155,41 @@ def published_descent(
     return found
 
 
+# --- the feature's squared change, draw by draw -----------------------------------------------
+
+
+def change_and_rates(feature, x, sigma, cells, draws, seed, piece=2000):
+    """(E||y - y0||^2, D per cell) of one image under noise sigma (cells^2,), by brute force.
+
+    D_i = half the gradient of E||y - y0||^2 in log sigma_i, over sigma_i^2, from one backward pass
+    a draw: E[eps_i . J_i^T (y - y0)] / sigma_i. Also their standard errors, for the tests' bounds.
+    """
+    made = generator(seed)
+    clean = feature(x.unsqueeze(0)).detach()
+    changes, rates = [], []
+    for start in range(0, draws, piece):
+        eps = torch.randn(min(piece, draws - start), *x.shape, generator=made, dtype=x.dtype)
+        noisy = (x + enlarge(sigma, *x.shape[1:], cells) * eps).requires_grad_()
+        change = (feature(noisy) - clean).flatten(1).square().sum(1)
+        (slope,) = torch.autograd.grad(change.sum() / 2, noisy)
+        changes.append(change.detach())
+        by_pixel = (slope * eps).sum(1).flatten(1)
+        rates.append(by_pixel @ membership(x.shape[1:], cells).to(x.dtype) / sigma)
+    changes, rates = torch.cat(changes), torch.cat(rates)
+    errors = changes.std() / draws**0.5, rates.std(0) / draws**0.5
+    return (changes.mean(), rates.mean(0)), errors
+
+
+def membership(size, cells):
+    """(pixels, cells^2) of 0 and 1: which cell each pixel lies in."""
+    height, width = size
+    found = torch.zeros(height * width, cells**2)
+    for r in range(height):
+        for c in range(width):
+            found[r * width + c, cell_of_pixel(r, c, height, width, cells)] = 1
+    return found
+
+
 # --- Equations 5 to 9 -------------------------------------------------------------------------
 
 

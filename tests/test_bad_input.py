@@ -69,7 +69,7 @@ def test_bad_input_is_refused_in_one_sentence(case):
 @pytest.mark.parametrize(
     "setting, message",
     [
-        ({"method": "paht"}, "path, published, optimum, descent"),
+        ({"method": "paht"}, "path, published, optimum, descent, reference"),
         ({"probes": 10}, "divide by 4"),
         ({"probes": 4}, "8 or more"),
         ({"chunk": 1}, "2 or more"),
@@ -77,6 +77,13 @@ def test_bad_input_is_refused_in_one_sentence(case):
         ({"lr": 0.0}, "positive"),
         ({"init_sigma": -0.01}, "positive"),
         ({"entropy_weight": float("nan")}, "positive"),
+        ({"standard_error": 0.0}, "positive"),
+        ({"standard_error": float("nan")}, "positive"),
+        ({"most_probes": 0}, "1 or more"),
+        ({"reference_draws": 0}, "1 or more"),
+        ({"evaluations": 0}, "1 or more"),
+        ({"autocast": "float64"}, "None, 'bfloat16' or 'float16'"),
+        ({"autocast": True}, "autocast=True is unknown"),
     ],
 )
 def test_bad_settings_are_refused_in_one_sentence(setting, message):
@@ -110,11 +117,11 @@ def test_running_out_of_memory_names_the_chunk_setting(error):
                 raise error
             return x.flatten(1)
 
-    estimator = EntropyEstimator("0", units=UNITS, probes=8, chunk=8)
+    estimator = EntropyEstimator("0", units=UNITS, probes=8, chunk=8, standard_error=None)
     with pytest.raises(KpnbError, match="chunk=8") as caught:
         estimator.explain(nn.Sequential(Greedy()), images(2))
     assert one_sentence(str(caught.value))
-    small = EntropyEstimator("0", units=UNITS, probes=8, chunk=4)
+    small = EntropyEstimator("0", units=UNITS, probes=8, chunk=4, standard_error=None)
     assert small.explain(nn.Sequential(Greedy()), images(2)).defined.all()
 
 

@@ -15,7 +15,7 @@ from kpnb.entropy import EntropyEstimator, EntropyMaps
 from kpnb.errors import KpnbError
 from kpnb.units import GridUnits
 
-ESTIMATOR = EntropyEstimator("7", units=GridUnits(4), probes=8, seed=3)
+ESTIMATOR = EntropyEstimator("7", units=GridUnits(4), probes=8, standard_error=None, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +26,15 @@ def maps():
 def hand_made():
     sigma = torch.tensor([[0.01, 0.02], [0.5, 1.0], [math.nan, math.nan]])
     variance = torch.tensor([2.0, 1e-20, 0.0])
-    return EntropyMaps(sigma, variance, torch.tensor([True, False, False]), sigma, {"seed": 1})
+    reached, error = torch.tensor([True, False, False]), torch.full((3, 2), math.nan)
+    error[0, 1] = 0.02
+    return EntropyMaps(sigma, variance, reached, error, {"seed": 1})
 
 
 def assert_equal_maps(a, b):
-    torch.testing.assert_close(a.sigma, b.sigma, rtol=0, atol=0, equal_nan=True)
+    for name in ("sigma", "standard_error"):
+        found, expected = getattr(a, name), getattr(b, name)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
     assert torch.equal(a.feature_variance, b.feature_variance)
     assert torch.equal(a.reached, b.reached) and a.reached.dtype == torch.bool
     assert a.settings == b.settings
@@ -58,6 +62,7 @@ def test_mean_entropy_and_defined():
 
 def test_shapes_and_the_target(maps):
     assert maps.sigma.shape == maps.entropy.shape == (3, 16) and len(maps) == 3
+    assert maps.standard_error.shape == (3, 16) and maps.standard_error.isfinite().all()
     assert maps.mean_entropy.shape == maps.defined.shape == maps.reached.shape == (3,)
     assert maps.reached.all() and maps.defined.all()
     torch.testing.assert_close(maps.mean_entropy, torch.full((3,), -2.8), rtol=0, atol=1e-4)
@@ -82,8 +87,9 @@ def test_every_setting_but_chunk_shows():
     changed = {
         "layer": "3", "units": GridUnits(8), "method": "optimum", "target_entropy": -2.9,
         "entropy_weight": 6.0, "init_sigma": 0.02, "probes": 12, "relu": False, "seed": 4,
-        "evaluations": 3, "draws": 5, "lr": 1e-3, "iterations": 7, "extra_iterations": 1,
-        "descent_iterations": 60, "tolerance": 0.1,
+        "evaluations": 2, "draws": 5, "lr": 1e-3, "iterations": 7, "extra_iterations": 1,
+        "descent_iterations": 60, "tolerance": 0.1, "standard_error": 0.01, "most_probes": 16,
+        "reference_draws": 64, "autocast": "bfloat16",
     }  # fmt: skip
     assert set(changed) | {"chunk"} == set(ESTIMATOR.__dataclass_fields__)
     for name, value in changed.items():
@@ -97,6 +103,7 @@ def test_the_published_constants_are_the_defaults():
     assert (default.target_entropy, default.entropy_weight, default.init_sigma) == (-2.8, 7, 0.01)
     assert (default.draws, default.lr) == (96, 1e-4)
     assert (default.iterations, default.extra_iterations) == (60, 20)
+    assert default.autocast is None
 
 
 # --- parts ------------------------------------------------------------------------------------
@@ -116,6 +123,7 @@ def test_the_published_constants_are_the_defaults():
 def test_parts_keep_the_samples_dimension(maps, index, expected):
     part = maps[index]
     assert torch.equal(part.sigma, maps.sigma[expected])
+    assert torch.equal(part.standard_error, maps.standard_error[expected])
     assert torch.equal(part.feature_variance, maps.feature_variance[expected])
     assert torch.equal(part.reached, maps.reached[expected])
     assert part.settings == maps.settings
@@ -151,7 +159,8 @@ def test_the_file_is_plain_safetensors(maps, tmp_path):
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
-    assert set(header) == {"sigma", "feature_variance", "reached", "__metadata__"}
+    names = {"sigma", "feature_variance", "reached", "standard_error"}
+    assert set(header) == names | {"__metadata__"}
     assert b"torch" not in content and b"pickle" not in content
     assert torch.equal(load_file(path)["sigma"], maps.sigma)
     assert list(tmp_path.iterdir()) == [path]  # nothing temporary stays
@@ -178,7 +187,7 @@ DAMAGE = {
     "header": lambda content: content[:8] + b"\xff" * 20 + content[28:],
     "length": lambda content: b"\xff" * 8 + content[8:],
     "tensor missing": swapped,
-    "settings": lambda content: content.replace(rb"{\"descent", rb"\"\"descent"),
+    "settings": lambda content: content.replace(rb"{\"autocast", rb"\"\"autocast"),
     "pickle": lambda content: pickle.dumps({"sigma": [1.0]}),
     "text": lambda content: b"entropy,1,2,3\n" * 20,
 }

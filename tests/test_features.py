@@ -13,7 +13,15 @@ from kpnb.methods import METHODS
 from kpnb.units import GridUnits
 
 UNITS = GridUnits(4)
-QUICK = {"units": UNITS, "probes": 8, "standard_error": None, "reference_draws": 24, "draws": 2, "iterations": 2, "descent_iterations": 50}
+QUICK = {
+    "units": UNITS,
+    "probes": 8,
+    "standard_error": None,
+    "draws": 2,
+    "iterations": 2,
+    "descent_iterations": 50,
+    "reference_draws": 24,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -172,6 +180,24 @@ def test_a_model_that_views_its_features_works():
     view[6] = View()
     x = images(2)
     found = [EntropyEstimator("7", **QUICK).explain(net, x).entropy for net in (flat, view)]
+    torch.testing.assert_close(*found, rtol=0, atol=1e-4)
+
+
+class Gray(nn.Module):
+    def forward(self, x):
+        return x.sum(1, keepdim=True)
+
+
+@pytest.mark.xfail(raises=RuntimeError, strict=True, reason="gradients are multiplied in place")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_that_begins_with_a_sum_works(method):
+    """The gradient of a sum is one number for many elements, and one place in memory."""
+    net = nn.Sequential(Gray(), nn.Flatten(), nn.Linear(64, 4))
+    with_weights = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), *net[1:])
+    with torch.no_grad():
+        with_weights[0].weight.fill_(1)
+    x, given = images(2), {"method": method, "relu": False, **QUICK}
+    found = [EntropyEstimator("2", **given).explain(n, x).entropy for n in (net, with_weights)]
     torch.testing.assert_close(*found, rtol=0, atol=1e-4)
 
 

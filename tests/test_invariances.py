@@ -4,14 +4,13 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from kpnb.sensitivity import Perturbation, sensitivity
-from quick import UNITS, explain
-from reference import conv_net, generator, images
+from quick import UNITS, explain, perturbed
+from reference import conv_net, generator, images, spearman
 from torch import nn
 
-from kpnb.features import FeatureReader
 from kpnb.methods import METHODS
 from kpnb.noise import normal, sample_keys
+from kpnb.rates import Directions, measure, response
 from kpnb.units import GridUnits
 
 # --- invariances ------------------------------------------------------------------------------
@@ -64,7 +63,7 @@ def test_flipping_images_and_network_flips_the_map(method, monkeypatch):
         noise = normal(keys, stream, draws, shape, like)
         return noise.flip(-1) if len(shape) == 3 else noise
 
-    monkeypatch.setattr("kpnb.sensitivity.normal", flipped_noise)
+    monkeypatch.setattr("kpnb.perturbation.normal", flipped_noise)
     flipped = explain(nn.Sequential(Flip(), *net), x.flip(-1), "8", method=method)
     expected = plain.entropy.view(2, 4, 4).flip(-1).flatten(1)
     torch.testing.assert_close(flipped.entropy, expected, rtol=0, atol=1e-8)
@@ -72,20 +71,18 @@ def test_flipping_images_and_network_flips_the_map(method, monkeypatch):
 
 
 def terms(units, size=8):
-    net, x = conv_net(size), images(2, size)
-    with FeatureReader(net, "7", relu=True) as reader:
-        p = Perturbation(
-            reader, units.problem(net, x), units, torch.arange(2), sample_keys(x, 0), 64
-        )
-        return sensitivity(p, torch.full((2, units.cells**2), 0.01), range(16))
+    p = perturbed(conv_net(size), images(2, size), "7", True, 64, units)
+    sigma = torch.full((2, units.cells**2), 0.01)
+    found = response(p, sigma, 16)
+    return found.change, measure(p, sigma, range(4), Directions(p, found.moving))
 
 
-def test_a_cell_is_as_sensitive_as_its_pixels_together():
-    pixels, cells = terms(GridUnits(8)), terms(GridUnits(4))
-    for name in ("jacobian", "kink"):
-        summed = UNITS.gather(getattr(pixels, name).view(2, 1, 8, 8))
+def test_a_cell_has_the_rates_of_its_pixels_together():
+    (change, pixels), (same, cells) = terms(GridUnits(8)), terms(GridUnits(4))
+    for name in ("fluctuation", "shift"):
+        summed = UNITS.gather(getattr(pixels, name).view(8, 1, 8, 8)).view(2, 4, 16)
         torch.testing.assert_close(summed, getattr(cells, name), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(pixels.change, cells.change)
+    torch.testing.assert_close(change, same)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -127,6 +124,13 @@ def test_neither_batch_nor_order_nor_chunk_changes_a_map(method, order, taken, c
     found = explain(NET, SAMPLES[chosen], method=method, chunk=chunk, **LONG)
     torch.testing.assert_close(found.entropy, whole(method).entropy[chosen], rtol=0, atol=1e-4)
     torch.testing.assert_close(found.feature_variance, whole(method).feature_variance[chosen])
+    torch.testing.assert_close(
+        found.standard_error,
+        whole(method).standard_error[chosen],
+        rtol=0,
+        atol=1e-4,
+        equal_nan=True,
+    )
     assert torch.equal(found.reached, whole(method).reached[chosen])
 
 
@@ -180,3 +184,49 @@ def test_noise_depends_on_content_not_on_memory_layout():
     assert sample_keys(laid_out, 0) == sample_keys(SAMPLES.float(), 0) == sample_keys(SAMPLES, 0)
     found = explain(NET, laid_out).entropy
     torch.testing.assert_close(found, explain(NET, SAMPLES).entropy, rtol=0, atol=1e-4)
+
+
+# --- precision --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def same_noise(monkeypatch):
+    """Noise of float64 is that of float32, which torch draws otherwise."""
+
+    def drawn_single(keys, stream, draws, shape, like):
+        return normal(keys, stream, draws, shape, like.float()).to(like.dtype)
+
+    for module in ("kpnb.perturbation", "kpnb.rates"):
+        monkeypatch.setattr(f"{module}.normal", drawn_single)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("layer", ["3", "7"])
+def test_double_precision_changes_no_map(method, layer, same_noise):
+    """Bound: 0.002 nats in the mean, of which rounding flips a kink here and there."""
+    x = images(3)
+    single = explain(conv_net(), x, layer, method=method)
+    double = explain(conv_net().double(), x.double(), layer, method=method)
+    assert single.sigma.dtype == torch.float32 and double.sigma.dtype == torch.float64
+    off = (single.entropy - double.entropy).abs()
+    print(f"\n{method}, layer {layer}: {float(off.mean()):.1e}, worst {float(off.max()):.1e} nats")
+    assert off.mean() < 2e-3
+    torch.testing.assert_close(
+        single.feature_variance.double(), double.feature_variance, rtol=0.01, atol=0
+    )
+
+
+@pytest.mark.parametrize("precision, bound", [("bfloat16", 0.08), ("float16", 0.01)])
+@pytest.mark.parametrize("layer", ["3", "7"])
+def test_mixed_precision_changes_maps_within_a_bound(layer, precision, bound):
+    """bfloat16 has 8 bits: its steps between 1 and 2 are 0.008, as large as the noise of 0.01.
+    Bound: 0.08 nats in the mean for it, 0.01 for float16."""
+    net, x = conv_net(), images(3)
+    plain, mixed = (
+        explain(net, x, layer, probes=32, autocast=autocast) for autocast in (None, precision)
+    )
+    off = float((plain.entropy - mixed.entropy).abs().mean())
+    ranks = min(spearman(a, b) for a, b in zip(plain.entropy, mixed.entropy, strict=True))
+    print(f"\n{precision}, layer {layer}: {off:.4f} nats, Spearman {ranks:.3f}")
+    assert 1e-6 < off < bound and ranks > 0.9  # it is used, and it is good enough
+    assert mixed.sigma.dtype == torch.float32 and mixed.reached.all()

@@ -61,14 +61,15 @@ def test_defaults_of_the_estimator():
         "target_entropy": -2.8,
         "entropy_weight": 7.0,
         "init_sigma": 0.01,
-        "probes": 64,
+        "probes": 24,
         "relu": True,
         "seed": 0,
     }
     assert names[: len(promised) + 1] == ["layer", *promised]
     assert promised.items() <= defaults(EntropyEstimator).items()
     assert list(inspect.signature(EntropyEstimator.explain).parameters)[1:3] == ["model", "inputs"]
-    for method in ("published", "path", "optimum", "descent"):
+    assert defaults(EntropyEstimator)["standard_error"] == 0.003
+    for method in ("published", "path", "optimum", "descent", "reference"):
         assert EntropyEstimator("0", method=method).method == method
 
 
@@ -78,7 +79,7 @@ def test_entropy_maps_have_what_was_promised(tmp_path):
     estimator = EntropyEstimator("0", GridUnits(2), probes=8)
     maps = estimator.explain(net, images)
     assert isinstance(maps, EntropyMaps)
-    assert maps.entropy.shape == maps.sigma.shape == (2, 4)
+    assert maps.entropy.shape == maps.sigma.shape == maps.standard_error.shape == (2, 4)
     assert maps.mean_entropy.shape == maps.defined.shape == maps.reached.shape == (2,)
     assert maps.settings["layer"] == "0" and callable(maps.show)
     maps.save(tmp_path / "maps")

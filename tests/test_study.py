@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import smoke_study
 
+import kpnb.entropy
 import kpnb.study_images
 from kpnb.errors import KpnbError
 from kpnb.networks.image import image_network
@@ -271,7 +272,7 @@ class KeyStore(Store):
     def compute(self, kind, settings, compute, code, data=None):
         name = self._entry(kind, settings, code, data).folder.name
         if kind == "maps":
-            empty = {n: torch.zeros(1) for n in ("sigma", "feature_variance", "reached")}
+            empty = {n: torch.zeros(1) for n in kpnb.entropy.TENSORS}
             self.maps = name
             tensors = flat({epoch: empty for epoch in settings["epochs"]})
         else:

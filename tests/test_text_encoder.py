@@ -235,9 +235,9 @@ def test_scale_is_the_unit_of_sigma(net):
     plain, scaled = (TokenUnits(scale).problem(net, ids) for scale in (1.0, 0.5))
     torch.testing.assert_close(scaled.x, 2 * plain.x)
     torch.testing.assert_close(scaled.forward(scaled.x, torch.arange(2)), net(ids))
-    weights = torch.randn(8, 6, 3, generator=generator(7), dtype=torch.float64)
+    weights = torch.randn(10, 6, 3, generator=generator(7), dtype=torch.float64)
     linear = LinearEncoder(weights)
-    settings = dict(method="optimum", relu=False, probes=8)
+    settings = dict(method="optimum", relu=False, probes=8, standard_error=None)
     one = EntropyEstimator("last", TokenUnits(0.1), init_sigma=0.02, **settings)
     same = EntropyEstimator("last", TokenUnits(), init_sigma=0.002, **settings)
     torch.testing.assert_close(
@@ -283,7 +283,7 @@ class LinearEncoder(nn.Module):
 
 def test_known_optimum_of_a_linear_encoder():
     """sigma_i^2 is proportional to 1 / squared weights of the word, at the minimum of Eq. 3."""
-    weights = torch.randn(8, 5, 3, generator=generator(7), dtype=torch.float64)
+    weights = torch.randn(10, 5, 3, generator=generator(7), dtype=torch.float64)
     maps = EntropyEstimator(
         "last", TokenUnits(), "optimum", relu=False, probes=8, entropy_weight=7.0
     ).explain(LinearEncoder(weights), some_ids(3, 5))
