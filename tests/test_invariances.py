@@ -143,6 +143,15 @@ def test_batch_and_chunk_change_no_map_in_single_precision(method):
         torch.testing.assert_close(alone.entropy, together.entropy[[2, 0]], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("chunk", [9, 30])
+@pytest.mark.parametrize("method", METHODS)
+def test_no_pass_has_more_rows_than_the_chunk(method, chunk):
+    net, rows = conv_net(), []
+    net[0].register_forward_hook(lambda module, args, output: rows.append(len(output)))
+    explain(net, images(3), method=method, chunk=chunk, standard_error=1e-9, most_probes=32)
+    assert chunk // 2 < max(rows) <= chunk
+
+
 def test_descent_ends_sample_by_sample():
     """One sample is done earlier than another, and stays where it was."""
     early = explain(NET, SAMPLES, method="descent", **LONG | {"descent_iterations": 100})

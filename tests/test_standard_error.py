@@ -7,6 +7,7 @@ from quick import UNITS, explain
 from reference import conv_net, generator, images, linear_net
 from torch import nn
 
+import kpnb.closed_forms
 from kpnb.entropy import EntropyEstimator, EntropyMaps
 from kpnb.rates import BLOCK_DIRECTIONS
 
@@ -156,6 +157,20 @@ def test_more_rounds_are_another_map_of_the_same_path(adaptive):
     )
     off = (five.entropy - at_once.entropy).square().mean().sqrt()
     assert off < 2.5 * at_once.standard_error.square().mean().sqrt() * 2**0.5
+
+
+def test_no_draw_is_used_twice(monkeypatch):
+    """Three measurements of 2 blocks, then as many again at each, three times over."""
+    original, used = kpnb.closed_forms.measure, []
+
+    def measure(p, sigma, blocks, directions):
+        used.append(list(blocks))
+        return original(p, sigma, blocks, directions)
+
+    monkeypatch.setattr(kpnb.closed_forms, "measure", measure)
+    explain(NET, X[:1], standard_error=1e-9, most_probes=64)
+    assert [len(blocks) for blocks in used] == [2] * 6 + [4] * 3 + [8] * 3
+    assert sorted(sum(used, [])) == list(range(48))
 
 
 @pytest.mark.parametrize("probes", [16, 32, 64])

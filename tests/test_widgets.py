@@ -98,7 +98,8 @@ def _choices() -> tuple[np.ndarray, dict[str, EntropyMaps], torch.Tensor]:
     foreground[:, 5:7] = True
     sound = torch.ones(3)
     noise = torch.rand(2, 3, 16, generator=torch.Generator().manual_seed(0)) * 0.01 + 0.01
-    maps = {layer: EntropyMaps(s, sound, sound > 0, s) for layer, s in zip("ab", noise, strict=True)}
+    pairs = zip("ab", noise, strict=True)
+    maps = {layer: EntropyMaps(s, sound, sound > 0, s) for layer, s in pairs}
     return np.random.default_rng(0).random((3, 8, 8, 3)), maps, foreground
 
 
