@@ -61,7 +61,7 @@ def _change_gradient(p: Perturbation, sigma: Tensor, draws: int, iteration: int)
             eps = p.noise("descent", piece)
             noisy, delta = p.feature(sigma, eps)
             slope = p.gradient(delta, noisy, delta.detach(), keep=False)
-        total += 2 * p.gather(slope.mul_(eps).sum(1, keepdim=True))[:, 0]
+        total += 2 * p.gather((slope * eps).sum(1, keepdim=True))[:, 0]
     return total / draws
 
 

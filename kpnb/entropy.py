@@ -178,10 +178,9 @@ class EntropyEstimator:
         if self.method not in METHODS:
             raise KpnbError(f"method={self.method!r} is unknown; use one of {', '.join(METHODS)}.")
         for name, least in _SMALLEST.items():
-            if not getattr(self, name) >= least:
-                raise KpnbError(
-                    f"{name}={getattr(self, name)!r} is too small; use {least} or more."
-                )
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise KpnbError(f"{name}={value!r} must be a whole number; use {least} or more.")
         for name in ("entropy_weight", "init_sigma", "lr", "tolerance", "standard_error"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise KpnbError(f"{name}={getattr(self, name)!r} must be positive.")

@@ -203,7 +203,7 @@ def _measure(
         fixed = delta.detach()
         mean = _mean_of_others(fixed, fixed.sum(1) if total is None else total, all_blocks)
         along = [p.gradient(delta, noisy, w, keep=True) for w in _by_pass(v)]
-        shifted = p.gradient(delta, noisy, mean, keep=False).mul_(eps)
+        shifted = p.gradient(delta, noisy, mean, keep=False) * eps
     per_block = (count, BLOCK)
     shift = p.gather(shifted.unflatten(1, per_block).mean(2))
     return p.gather(_fluctuation([g.unflatten(1, per_block) for g in along])), shift

@@ -188,7 +188,6 @@ class Gray(nn.Module):
         return x.sum(1, keepdim=True)
 
 
-@pytest.mark.xfail(raises=RuntimeError, strict=True, reason="gradients are multiplied in place")
 @pytest.mark.parametrize("method", METHODS)
 def test_a_model_that_begins_with_a_sum_works(method):
     """The gradient of a sum is one number for many elements, and one place in memory."""

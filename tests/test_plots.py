@@ -254,7 +254,7 @@ def test_a_page_of_maps_stays_small():
         (lambda: entropy_maps(_maps(), count=0), "nothing to draw"),
         (lambda: figures.layers_figure(_pictures()[0], {}), "no maps to draw"),
         (
-            lambda: entropy_maps(EntropyMaps(torch.ones(1, 5), *torch.ones(2, 1), torch.ones(1, 5))),
+            lambda: entropy_maps(EntropyMaps(*(torch.ones(1, n) for n in (5, 1, 1, 5)))),
             "5 units make no square grid",
         ),
     ],
