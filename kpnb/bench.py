@@ -1,8 +1,8 @@
 """Speed, as ratios within one run: `python -m kpnb.bench estimator`.
 
 Times depend on the machine and on what else it does; their ratios much less. Weights are random:
-what a pass costs does not depend on them. How far each method is from the truth is the subject of
-`python -m kpnb.accuracy`; here is what it costs, against the plain passes that it is made of.
+what a pass costs does not depend on them. How far each method is from the truth is measured by
+`python -m kpnb.estimator_accuracy`; here is what it costs, against the plain passes it is made of.
 """
 
 from __future__ import annotations

@@ -73,6 +73,7 @@ def fragments(results: list[Results], address: str) -> dict[str, str]:
         "clone": f"```\ngit clone {address}\ncd {address.rsplit('/', 1)[-1]}\nmake book\n```",
         "estimator_accuracy": estimator_report.accuracy_table(results),
         "estimator_budgets": estimator_report.budget_table(results),
+        "estimator_figure": estimator_report.figure_block(results),
         "estimator_speed": estimator_report.speed_table(results),
         "estimator_summary": estimator_report.summary(results),
         "licences": report.licences_table(),

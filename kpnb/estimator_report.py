@@ -8,18 +8,25 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kpnb import accuracy, bench
+from kpnb import bench, estimator_accuracy
 from kpnb.markdown import number, table
 from kpnb.results import Number, Results
 from kpnb.style import TITLE_SIZE, WIDTH, label_axes, legend_below, new_figure
 
 NOTHING = "Not run here yet."
-BUDGETS = [f"path, {probes} probes" for probes in accuracy.BUDGETS]
-PUBLISHED = [f"published, {draws} draws" for draws in accuracy.PUBLISHED_DRAWS]
+BUDGETS = [f"path, {probes} probes" for probes in estimator_accuracy.BUDGETS]
+PUBLISHED = [f"published, {draws} draws" for draws in estimator_accuracy.PUBLISHED_DRAWS]
 DEFAULT = "path, default"
 # One mark a network, one colour a method; colours of Okabe and Ito.
 COLORS = {"path": "#D55E00", "published": "#0072B2"}
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
+
+FIGURE = """```{figure} _generated/estimator_errors.png
+:name: fig-estimator-errors
+
+Error against cost, both on logarithmic scales. Each line is one checkpoint: `path` with 8, 24, 72
+and 216 noisy passes an evaluation, the published procedure with 6, 24 and 96 draws a step.
+```"""
 
 Cell = Mapping[str, Mapping[str, Number]]
 
@@ -28,7 +35,7 @@ def by_case(results: list[Results]) -> dict[str, Cell]:
     """{case: {method: {quantity: Number}}} of the accuracy run among the results."""
     found: dict[str, dict[str, dict[str, Number]]] = {}
     for run in results:
-        if run.notebook == accuracy.NAME:
+        if run.notebook == estimator_accuracy.NAME:
             for name, value in run.numbers.items():
                 case, method, quantity = name.split(" | ")
                 found.setdefault(case, {}).setdefault(method, {})[quantity] = value
@@ -131,6 +138,11 @@ def speed_table(results: list[Results]) -> str:
         for name, n in found[0].numbers.items()
     ]
     return table(["", "measured", "what"], rows)
+
+
+def figure_block(results: list[Results]) -> str:
+    """The figure as a page includes it, or that there is none yet."""
+    return FIGURE if by_case(results) else NOTHING
 
 
 def errors_figure(results: list[Results]) -> Figure | None:

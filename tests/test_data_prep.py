@@ -136,8 +136,10 @@ def test_a_link_already_in_the_folder_is_not_followed(tmp_path):
 
 def test_too_much_data_missing_names_and_broken_files(tmp_path):
     path = make_tar(tmp_path / "x.tgz", *GOOD)
-    for call in (lambda: extract(path, tmp_path / "out", limit=5), lambda: read_members(
-            path, ["a/b.txt"], limit=4)):
+    for call in (
+        lambda: extract(path, tmp_path / "out", limit=5),
+        lambda: read_members(path, ["a/b.txt"], limit=4),
+    ):
         with pytest.raises(KpnbError, match="limit"):
             call()
     with pytest.raises(KpnbError, match="has no nothing"):
@@ -204,13 +206,19 @@ def tiny(prep, tmp_path, monkeypatch):
     make_deb(root / "d.deb", tar_info("./p/field.png", content=buffer.getvalue()))
     make_tar(root / "n.tgz", *(tar_info(f"q/{n}.png", content=picture_bytes()) for n in "ab"))
     packages = {}
-    for source, file, kind, path in (("d", "d.deb", "debian", "p/{name}.png"),
-                                     ("n", "n.tgz", "npm", "q/{name}.png")):
+    for source, file, kind, path in (
+        ("d", "d.deb", "debian", "p/{name}.png"),
+        ("n", "n.tgz", "npm", "q/{name}.png"),
+    ):
         digest = _packed.hashlib.sha256((root / file).read_bytes()).hexdigest()
-        packages[source] = dict(kind=kind, package=f"pkg-{source}", version="1.0", file=file,
-                                sha256=digest, path=path)
-    table = dict(packages=packages, photos=["d:field"],
-                 objects={"bird": {"wren": ["n:a"]}, "tool": {"saw": ["n:b"]}})
+        packages[source] = dict(
+            kind=kind, package=f"pkg-{source}", version="1.0", file=file, sha256=digest, path=path
+        )
+    table = dict(
+        packages=packages,
+        photos=["d:field"],
+        objects={"bird": {"wren": ["n:a"]}, "tool": {"saw": ["n:b"]}},
+    )
     (tmp_path / "table.json").write_text(json.dumps(table))
     monkeypatch.setattr(prep, "TABLE", tmp_path / "table.json")
     return root
@@ -269,8 +277,12 @@ def test_cut_out_refuses_what_is_no_cut_out(prep):
     full.paste((9, 9, 9, 255), (0, 0, 100, 100))
     for i in range(100):
         thin.putpixel((i, i), (9, 9, 9, 255))
-    for picture, reason in ((empty, "nothing"), (small, "nothing"), (full, "fills 1.000"),
-                            (thin, "fills 0.010")):
+    for picture, reason in (
+        (empty, "nothing"),
+        (small, "nothing"),
+        (full, "fills 1.000"),
+        (thin, "fills 0.010"),
+    ):
         with pytest.raises(KpnbError, match=reason):
             prep.cut_out(picture, "a picture")
 

@@ -152,8 +152,9 @@ def slow_layer(drawn: Recipe, side: int) -> np.ndarray:
 
     pixels = np.asarray(drawn.cut_out.picture, dtype=float) / 255
     width, height = drawn.size
-    small = np.einsum("ys,xt,stc->yxc", weights(pixels.shape[0], height),
-                      weights(pixels.shape[1], width), pixels)
+    small = np.einsum(
+        "ys,xt,stc->yxc", weights(pixels.shape[0], height), weights(pixels.shape[1], width), pixels
+    )
     layer = np.zeros((side, side, 4))
     left, upper = drawn.corner
     for y in range(height):
@@ -275,8 +276,9 @@ def test_bad_arguments(name, value):
 def test_a_changed_byte_in_the_packed_data_is_noticed(tmp_path, monkeypatch):
     folder = tmp_path / "data" / "images"
     folder.mkdir(parents=True)
-    content = bytearray(_packed.resources.files("kpnb").joinpath(
-        "data", "images", _packed.BACKGROUNDS).read_bytes())
+    content = bytearray(
+        _packed.resources.files("kpnb").joinpath("data", "images", _packed.BACKGROUNDS).read_bytes()
+    )
     monkeypatch.setattr(_packed.resources, "files", lambda package: tmp_path)
     with pytest.raises(KpnbError, match="reinstall"):
         _packed.packed_members(_packed.BACKGROUNDS)  # missing

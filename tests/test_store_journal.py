@@ -63,8 +63,6 @@ def test_a_missing_file_is_damage(tmp_path, name):
     assert damaged([str(folder)]) == [str(folder)]
 
 
-
-
 @pytest.mark.parametrize(
     "text",
     [

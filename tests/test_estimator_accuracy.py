@@ -6,9 +6,9 @@ import pytest
 import torch
 from reference import conv_net, images
 
-from kpnb.accuracy import Found, compare, stored
 from kpnb.cases import SENTENCES, TEXT_LENGTH, Case, _measured, _training_sentences, smoothed
 from kpnb.entropy import EntropyEstimator, EntropyMaps
+from kpnb.estimator_accuracy import Found, compare, stored
 from kpnb.estimator_report import (
     accuracy_table,
     budget_table,

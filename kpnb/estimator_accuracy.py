@@ -1,4 +1,4 @@
-"""How far each method is from the truth, and what it costs: `python -m kpnb.accuracy`.
+"""How far each method is from the truth, and what it costs: `python -m kpnb.estimator_accuracy`.
 
 The truth is the published path without its noise (method "reference"), twice with different
 draws: their mean is the truth, half their difference its own error. Against it stand the published
@@ -29,7 +29,7 @@ from kpnb.stats import bootstrap, correlation
 from kpnb.store import Scratch, Store
 
 NAME = "estimator_accuracy"
-MODULES = ("kpnb.accuracy",)
+MODULES = ("kpnb.estimator_accuracy",)
 MAPS_CODE = ("kpnb.entropy",)
 PUBLISHED_DRAWS = (6, 24, 96)
 BUDGETS = (8, 24, 72, 216)
@@ -48,7 +48,7 @@ class Found:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 0, or 2 with one sentence on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m kpnb.accuracy", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m kpnb.estimator_accuracy", description=__doc__)
     parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
     options = parser.parse_args(arguments)
     try:
