@@ -100,7 +100,8 @@ def against_published(scale: str, side: int, device: torch.device, steps: int) -
     net, images = _network(scale, device), _images(1, side, device)
     base = _estimator(net, chunk=96 if side > 100 else 256)
     short = replace(base, method="published", iterations=steps, extra_iterations=0)
-    slow = _seconds(lambda: short.explain(net, images)) * PUBLISHED_STEPS / steps
+    large = side > 100  # long enough not to need a second run
+    slow = _seconds(lambda: short.explain(net, images), once=large) * PUBLISHED_STEPS / steps
     numbers = {}
     title = f"VGG-11 {scale}, {side} pixels"
     for name, estimator in {
@@ -109,7 +110,7 @@ def against_published(scale: str, side: int, device: torch.device, steps: int) -
         "optimum, 24 probes": replace(base, probes=24, method="optimum"),
     }.items():
         maps: list[EntropyMaps] = []
-        fast = _seconds(lambda e=estimator, into=maps: into.append(e.explain(net, images)))
+        fast = _seconds(lambda e=estimator, into=maps: into.append(e.explain(net, images)), large)
         numbers[f"{title}: published / {name}"] = _ratio(slow / fast)
         error = float(maps[0].standard_error.median())
         numbers[f"{title}: median standard error, {name}"] = Number(
