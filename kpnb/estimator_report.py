@@ -39,7 +39,13 @@ def by_case(results: list[Results]) -> dict[str, Cell]:
             for name, value in run.numbers.items():
                 case, method, quantity = name.split(" | ")
                 found.setdefault(case, {}).setdefault(method, {})[quantity] = value
-    return found
+    return dict(sorted(found.items(), key=lambda item: _order(item[0])))
+
+
+def _order(case: str) -> tuple[str, int]:
+    """By network and layer, then the untrained one, then by epoch."""
+    network, _, checkpoint = case.partition(", ")
+    return network, int(checkpoint.rpartition(" ")[2]) if "epoch" in checkpoint else -1
 
 
 def equal_error(cell: Cell) -> tuple[float, str]:
