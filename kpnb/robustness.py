@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from kpnb.entropy import EntropyMaps
 from kpnb.evidence import Choices, Evidence
 from kpnb.features import FeatureReader
-from kpnb.findings import Findings, compare, hypothesis_metrics
+from kpnb.findings import MODULES, Findings, compare, hypothesis_metrics
 from kpnb.noise import normal, sample_keys
 from kpnb.readings import NAMES
-from kpnb.results import Number
+from kpnb.results import Number, Results, run_fingerprint
 from kpnb.stats import Estimate
 from kpnb.study import ImageStudy
 from kpnb.style import TITLE_SIZE, as_array, label_axes, legend_below, new_figure
@@ -102,6 +102,16 @@ def add(findings: Findings, name: str, judged: dict[str, tuple[Estimate, str]]) 
             what=f"student minus baseline: {verdict}",
             n=gap.n_samples * gap.n_seeds,
         )
+
+
+def results(findings: Findings) -> Results:
+    """The results file, which depends on this module as well."""
+    found, modules = findings.results(), [*MODULES, "kpnb.robustness"]
+    changed = {
+        "provenance": found.provenance | {"modules": modules},
+        "fingerprint": run_fingerprint(found.settings, modules),
+    }
+    return found.model_copy(update=changed)
 
 
 def sensitivity_shares(net: nn.Module, layer: str, images: Tensor, units: GridUnits) -> Tensor:

@@ -7,6 +7,7 @@ from reference import column_norms, images, linear_net
 
 from kpnb.evidence import Choices
 from kpnb.findings import Findings, compare
+from kpnb.results import freshness
 from kpnb.robustness import (
     METRICS,
     VARIANTS,
@@ -14,6 +15,7 @@ from kpnb.robustness import (
     add,
     judge,
     reading,
+    results,
     sensitivity_shares,
     shares_figure,
     table,
@@ -70,7 +72,9 @@ def test_the_reading_names_the_variants_that_change_a_verdict():
 def test_differences_reach_the_results_file(smoke):
     findings = Findings(smoke.study, "image_measure", hypothesis=1)
     add(findings, "a variant", estimates("reproduced", "inconclusive", "contradicted"))
-    number = findings.results().numbers["a variant | n_fg"]
+    written = results(findings)
+    assert freshness(written) == "fresh" and "kpnb.robustness" in written.provenance["modules"]
+    number = written.numbers["a variant | n_fg"]
     assert (number.value, number.low, number.high, number.n) == (1.0, 0.5, 1.5, 4)
     assert "reproduced" in number.what
 
