@@ -159,12 +159,16 @@ def errors_figure(results: list[Results]) -> Figure | None:
     groups: dict[str, list[str]] = {}
     for case in cells:
         groups.setdefault(case.partition(",")[0], []).append(case)
+    # A checkpoint has the same mark in every panel, as they share a legend.
+    checkpoints = list(dict.fromkeys(case.partition(", ")[2] for case in cells))
     columns = 2
     rows = -(-len(groups) // columns)
     figure, axes = new_figure(rows, columns, (WIDTH, 3.0 * rows))
     for ax, (title, members) in zip(axes.flat, groups.items(), strict=False):
-        for mark, case in zip(MARKS, members, strict=False):
-            _curves(ax, cells[case], mark, case.partition(", ")[2])
+        for case in members:
+            checkpoint = case.partition(", ")[2]
+            mark = MARKS[checkpoints.index(checkpoint) % len(MARKS)]
+            _curves(ax, cells[case], mark, checkpoint)
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_title(title, fontsize=TITLE_SIZE)
