@@ -62,7 +62,8 @@ def collect(names: list[str], preset: str) -> list[Results]:
     Raises: KpnbError where a notebook has no results at `preset`.
     """
     here = [read_results(name, preset) for name in names]
-    return here if preset == "study" else [*available_results("study"), *here]
+    study = available_results("study")  # also of what is no notebook
+    return study if preset == "study" else [*study, *here]
 
 
 def fragments(results: list[Results], address: str) -> dict[str, str]:
