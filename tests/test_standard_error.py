@@ -111,7 +111,7 @@ def adaptive():
     return explain(NET, MIXED, standard_error=LIMIT, most_probes=MOST)
 
 
-def same(a, b):
+def assert_same(a, b):
     for name in ("sigma", "standard_error", "feature_variance"):
         torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=1e-7, atol=1e-9)
 
@@ -142,9 +142,9 @@ def test_probes_are_doubled_until_the_error_is_small_enough(adaptive):
 def test_a_map_does_not_hang_on_the_samples_beside_it(adaptive):
     for order in ([3], [4, 1], [5, 0, 3, 2, 1, 4]):
         part = explain(NET, MIXED[order], standard_error=LIMIT, most_probes=MOST)
-        same(part, adaptive[order])
+        assert_same(part, adaptive[order])
     pieces = explain(NET, MIXED, standard_error=LIMIT, most_probes=MOST, chunk=11)
-    same(pieces, adaptive)
+    assert_same(pieces, adaptive)
 
 
 def test_more_rounds_are_another_map_of_the_same_path(adaptive):
@@ -185,7 +185,7 @@ def test_without_a_limit_probes_are_as_given(probes):
     loose, same_rows = rows_of(NET, x, probes=probes, standard_error=1e3)
     assert same_rows == rows and torch.equal(fixed.sigma, loose.sigma)
     for most in (1, 10**6):
-        same(fixed, explain(NET, x, probes=probes, most_probes=most))
+        assert_same(fixed, explain(NET, x, probes=probes, most_probes=most))
 
 
 @pytest.mark.parametrize("most, rounds", [(1, 1), (8, 1), (15, 1), (16, 2), (31, 2), (64, 4)])
