@@ -137,8 +137,8 @@ class EntropyEstimator:
     probes: noisy passes per evaluation of the closed forms, in fours (ours; path and optimum).
     evaluations: how often the closed forms measure the feature's answer anew (ours).
     standard_error: nats; path doubles the probes of a sample until the mean standard error of its
-        entropies is at most this, or most_probes are used (ours; the default is about what two
-        published runs differ by). None: probes are as given.
+        entropies is at most this, or most_probes are used (ours; the default was settled on
+        the VGG-11 cases of the book's chapter). None: probes are as given.
     relu: apply ReLU to the feature first (public code, at every layer).
     draws, lr, iterations, extra_iterations: of the published descent (public code: 96, 1e-4, 60,
         20). draws also serve descent, which takes at most descent_iterations steps (ours).
