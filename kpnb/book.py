@@ -17,8 +17,9 @@ from pathlib import Path
 
 import yaml
 
-from kpnb import bookcheck, estimator_report, report, table_v
+from kpnb import bookcheck, estimator_report, published_pages, report
 from kpnb.errors import KpnbError
+from kpnb.parameters import ImageParameters, QuestionParameters, SentimentParameters
 from kpnb.results import Results, available_results, read_results
 from kpnb.vocabulary import HYPOTHESES
 
@@ -80,10 +81,13 @@ def fragments(results: list[Results], address: str) -> dict[str, str]:
         "licences": report.licences_table(),
         "machines": report.machines_table(results),
         "notes": report.notes_list(results),
-        "presets": report.presets_table(),
-        "rates": table_v.rates_table(),
+        "presets_image": report.presets_table(ImageParameters),
+        "presets_sentiment": report.presets_table(SentimentParameters),
+        "presets_qa": report.presets_table(QuestionParameters),
+        "rates": published_pages.rates_table(),
         "status": report.status_table(results),
-        "table_v": table_v.table_v(results),
+        "table_v": published_pages.table_v(results),
+        "table_vi": published_pages.table_vi(results),
     }
     for hypothesis in (1, 2, 3):
         metrics = [m for m, number in HYPOTHESES.items() if number == hypothesis]

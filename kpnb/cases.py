@@ -25,11 +25,11 @@ from kpnb.datasets.embedded_sentences import (
     sentiment_words,
 )
 from kpnb.entropy import EntropyEstimator
+from kpnb.image_study import ImageStudy
 from kpnb.networks.layers import layer_name
 from kpnb.networks.text import Vocabulary, text_encoder, tokens
 from kpnb.parameters import ImageParameters, resolve
 from kpnb.store import Scratch, Store
-from kpnb.study import ImageStudy
 from kpnb.trained import Trained, flat
 from kpnb.training import Resume, TrainingSettings, accuracy, train_classifier
 from kpnb.word_units import TokenUnits
@@ -95,13 +95,13 @@ def _image_cases(network: str, store: Store) -> Iterator[Case]:
     given = {"preset": "study", "network": network, "seeds": [0]}
     study = ImageStudy(resolve(ImageParameters, given), store)
     trained = study.of("B", 0)
-    sharp = study.images.measured.images[:IMAGES]
+    sharp = study.data.measured.images[:IMAGES]
     chosen = [(epoch, False) for epoch in IMAGE_EPOCHS[network]]
     for epoch, smooth in [(0, True), *chosen] if network == "VGG-11" else chosen:
         for layer in LAYERS:
             estimator = EntropyEstimator(
                 layer_name(study.network(trained), layer),
-                study.images.units,
+                study.data.units,
                 entropy_weight=recipes.entropy_weight(network),
             )
             yield Case(
@@ -111,7 +111,7 @@ def _image_cases(network: str, store: Store) -> Iterator[Case]:
                 smooth,
                 lambda epoch=epoch: study.network(trained, epoch),
                 smoothed(sharp) if smooth else sharp,
-                study.images.foreground[:IMAGES],
+                study.data.foreground[:IMAGES],
                 estimator,
                 trained.fingerprint,
             )

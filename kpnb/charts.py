@@ -130,11 +130,14 @@ def threshold_figure(
 
 
 def accuracy_figure(
-    accuracies: Mapping[str, Mapping[str, Sequence[float]]], chance: float
+    accuracies: Mapping[str, Mapping[str, Sequence[float]]],
+    lines: Mapping[str, float],
+    score: str = "accuracy",
 ) -> Figure:
-    """Accuracy of each role on its training and test images, one mark per seed.
+    """Score of each role on its training and test samples, one mark per seed.
 
-    accuracies: role -> {"train": by seed, "test": by seed}, shares in [0, 1]; chance too.
+    accuracies: role -> {"train": by seed, "test": by seed}, shares in [0, 1]; lines: name ->
+    share, what to hold them against, such as chance; score: what is shown.
     """
     figure, axes = new_figure(1, 1, (5.0, 3.2))
     ax = axes[0, 0]
@@ -147,14 +150,15 @@ def accuracy_figure(
                        marker=ROLES[role].marker, clip_on=False)  # fmt: skip
     for split, (_, filled) in splits.items():
         ax.scatter([], [], edgecolors="black", facecolors="black" if filled else "none",
-                   label=f"{split} images")  # fmt: skip
-    ax.axhline(100 * chance, color="black", linestyle=":", label="chance")
+                   label=f"{split} samples")  # fmt: skip
+    for (name, share), dashes in zip(lines.items(), (":", "--", "-."), strict=False):
+        ax.axhline(100 * share, color="black", linestyle=dashes, linewidth=1, label=name)
     ax.set_xticks(range(len(accuracies)), [ROLES[role].name for role in accuracies])
     ax.set_xlim(-0.5, len(accuracies) - 0.5)
     ax.set_ylim(0, 103)
-    label_axes(ax, "network", "accuracy [%]")
+    label_axes(ax, "network", f"{score} [%]")
     ax.grid(axis="y", alpha=0.3)
-    legend_below(figure, [ax], columns=3)
+    legend_below(figure, [ax], columns=3 if len(lines) < 2 else 2)
     return figure
 
 

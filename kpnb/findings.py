@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from kpnb.evidence import METRIC_RULES, Choices, Evidence, difference, estimate
+from kpnb.markdown import count
 from kpnb.provenance import Stopwatch, provenance
 from kpnb.results import Comparison, Measure, Number, Results, run_fingerprint
 from kpnb.stats import Estimate, verdict
-from kpnb.study import ImageStudy
+from kpnb.study import Study
 
 # The thresholds of Table III, in nats.
 THRESHOLDS = (0.15, 0.2, 0.25)
-MODULES = ("kpnb.study", "kpnb.findings")
 # The teacher's final network counts knowledge points; its training is not followed.
 TEACHER_METRICS = ("n_fg", "n_bg", "lambda")
 DISTANCE_METRICS = ("d_mean", "d_var")
@@ -37,9 +37,9 @@ def thresholds_around(threshold: float) -> tuple[float, ...]:
 
 
 class Findings:
-    """Collects what one notebook measured on an image study; `results()` is its results file."""
+    """Collects what one notebook measured on a study; `results()` is its results file."""
 
-    def __init__(self, study: ImageStudy, notebook: str, hypothesis: int | None = None) -> None:
+    def __init__(self, study: Study, notebook: str, hypothesis: int | None = None) -> None:
         self.study, self.notebook = study, notebook
         self.metrics = tuple(METRIC_RULES) if hypothesis is None else hypothesis_metrics(hypothesis)
         self.threshold = study.parameters.threshold
@@ -64,14 +64,19 @@ class Findings:
         else:
             self.notes.append(
                 f"{evidence.layer}: the published filter keeps {int(selected.sum())} of "
-                f"{len(selected)} images, too few to measure."
+                f"{count(len(selected), self.study.parameters.SAMPLE)}, too few to measure."
             )
 
     def add_accuracies(self, layers: Iterable[str]) -> None:
-        """Accuracy of teacher, baseline and of the student of each layer."""
+        """Scores of teacher, baseline and of the student of each layer."""
         for role, layer in [("T", ""), ("B", ""), *(("S", layer) for layer in layers)]:
             for split, values in self.study.accuracies(role, layer or None).items():
                 self.measures.append(self._accuracy(role, layer, split, values))
+
+    @property
+    def modules(self) -> tuple[str, str]:
+        """The modules that compute the numbers; what they import is counted too."""
+        return type(self.study).__module__, "kpnb.findings"
 
     def results(self) -> Results:
         """The results file's content; seconds include what the store's entries once took."""
@@ -81,10 +86,10 @@ class Findings:
             notebook=self.notebook,
             preset=self.study.parameters.preset,
             settings=settings,
-            provenance=provenance() | {"modules": list(MODULES)},
+            provenance=provenance() | {"modules": list(self.modules)},
             seconds=used["seconds"] + self.study.stored_seconds(),
             peak_memory_mb=used["peak_memory_mib"],
-            fingerprint=run_fingerprint(settings, MODULES),
+            fingerprint=run_fingerprint(settings, self.modules),
             measures=self.measures,
             comparisons=self.comparisons,
             notes=self.notes,
@@ -93,21 +98,23 @@ class Findings:
 
     def _accuracy(self, role: str, layer: str, split: str, values: list[float]) -> Measure:
         """Mean over seeds; the interval is the range over seeds, none for a single one."""
-        images, many = self.study.images, len(values) > 1
+        data, many = self.study.data, len(values) > 1
+        split, _, other = split.partition(" ")
         return Measure(
             **self._cell(layer),
             role=role,
-            metric=f"accuracy_{split}",
+            metric=f"{other or self.study.SCORE}_{split}",
             mean=sum(values) / len(values),
             low=min(values) if many else None,
             high=max(values) if many else None,
-            n_samples=len(images.test_samples if split == "test" else images.training_samples),
+            n_samples=len(data.test_samples if split == "test" else data.training_samples),
             n_seeds=len(values),
         )
 
     def _cell(self, layer: str) -> dict[str, str]:
-        p, dataset = self.study.parameters, self.study.dataset
-        return {"layer": layer, "network": p.network, "scale": p.scale, "dataset": dataset}
+        study = self.study
+        shared = {"network": study.network_name, "scale": study.scale, "dataset": study.dataset}
+        return shared | {"layer": layer, "sample": study.parameters.SAMPLE}
 
     def _add(
         self, evidence: Evidence, choices: Choices, selection: str, metrics: Sequence[str]

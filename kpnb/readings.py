@@ -11,11 +11,11 @@ from kpnb.evidence import Choices, Evidence, estimate
 from kpnb.findings import Findings, compare, hypothesis_metrics
 from kpnb.markdown import PLAIN, count
 from kpnb.results import Comparison, Measure
-from kpnb.study import ImageStudy
-from kpnb.vocabulary import ROLES
+from kpnb.study import Study
+from kpnb.vocabulary import ROLES, SCORES
 
 NAMES = PLAIN | {"lambda": "lambda", "rho": "rho"}  # as one types them
-SELECTIONS = {"all": "all images", "published_filter": "published filter"}
+SELECTIONS = {"all": "all samples", "published_filter": "published filter"}
 HYPOTHESES = {
     1: "distillation encodes more knowledge points, and a larger share of them in the foreground",
     2: "distillation learns knowledge points faster and more simultaneously",
@@ -40,7 +40,7 @@ def measure_table(findings: Findings, selection: str = "all") -> pd.DataFrame:
 
 
 def comparison_table(findings: Findings) -> pd.DataFrame:
-    """Student minus baseline with interval and verdict, all images beside the published filter."""
+    """Student minus baseline with interval and verdict, all samples beside the published filter."""
     rows = _together([c for c in findings.comparisons if _shown(findings, c)])
     index = pd.MultiIndex.from_tuples(
         [(c.layer, _label(c), SELECTIONS[c.selection]) for c in rows],
@@ -50,7 +50,7 @@ def comparison_table(findings: Findings) -> pd.DataFrame:
         {
             "predicted": [c.prediction for c in rows],
             "student - baseline": [_cell(c.difference, c) for c in rows],
-            "n images": [c.n_samples for c in rows],
+            "n samples": [c.n_samples for c in rows],
             "n seeds": [c.n_seeds for c in rows],
             "verdict": [c.verdict for c in rows],
         },
@@ -73,7 +73,7 @@ def choices_table(
     return table.rename_axis(["metric", "b", "distance per", "untrained network"])
 
 
-def schedule_table(study: ImageStudy) -> pd.DataFrame:
+def schedule_table(study: Study) -> pd.DataFrame:
     """How student (its distillation) and baseline were trained: what D depends on."""
     shown = ("epochs", "lr", "schedule", "warmup_epochs", "momentum", "weight_decay", "batch_size")
     rows = {}
@@ -84,17 +84,18 @@ def schedule_table(study: ImageStudy) -> pd.DataFrame:
 
 
 def accuracy_table(findings: Findings) -> pd.DataFrame:
-    """Accuracy on seen and unseen objects: mean over seeds (smallest to largest)."""
-    rows = [m for m in findings.measures if m.metric.startswith("accuracy")]
+    """Scores on seen and unseen samples: mean over seeds (smallest to largest)."""
+    rows = [m for m in findings.measures if m.metric in SCORES]
     return pd.DataFrame(
         {
             "network": [f"{ROLES[m.role]}{f' ({m.layer})' if m.layer else ''}" for m in rows],
-            "images": [{"test": "unseen", "train": "training"}[m.metric[9:]] for m in rows],
-            "accuracy": [_share(m) for m in rows],
-            "n images": [m.n_samples for m in rows],
+            "samples": [SCORES[m.metric][1] for m in rows],
+            "score": [SCORES[m.metric][0] for m in rows],
+            "value": [_share(m) for m in rows],
+            "n samples": [m.n_samples for m in rows],
             "n seeds": [m.n_seeds for m in rows],
         }
-    ).set_index(["network", "images"])
+    ).set_index(["network", "samples", "score"])
 
 
 def reading(findings: Findings, hypothesis: int) -> str:
@@ -160,12 +161,12 @@ def _answer(counts: dict[str, int]) -> str:
 def _over(items: Sequence[Comparison]) -> str:
     first = items[0]
     scale = f"{first.network} ({first.scale}) on {first.dataset}"
-    images, seeds = count(first.n_samples, "image"), count(first.n_seeds, "seed")
-    return f"{scale}, {images}, {seeds}, b = {first.threshold:g}"
+    samples, seeds = count(first.n_samples, first.sample), count(first.n_seeds, "seed")
+    return f"{scale}, {samples}, {seeds}, b = {first.threshold:g}"
 
 
 def _together(rows: Sequence[Comparison]) -> list[Comparison]:
-    """Sorted by layer and metric as they first appear, all images before the published filter."""
+    """Sorted by layer and metric as they first appear, all samples before the published filter."""
     layers = list(dict.fromkeys(c.layer for c in rows))
     labels = list(dict.fromkeys(_label(c) for c in rows))
     selections = list(SELECTIONS)

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from kpnb.errors import KpnbError
 from kpnb.markdown import PLAIN, SIDES, SYMBOLS, count, interval, number, signed, table
-from kpnb.parameters import ImageParameters, NotebookParameters
+from kpnb.parameters import NotebookParameters
+from kpnb.published_pages import TABLES, paper_rate
 from kpnb.results import Comparison, Measure, Results, available_results, freshness
-from kpnb.table_v import paper_rate
-from kpnb.vocabulary import HYPOTHESES, METRICS, PREDICTIONS, ROLES
+from kpnb.vocabulary import HYPOTHESES, METRICS, PREDICTIONS, ROLES, SCORES
 
-ACCURACIES = ("accuracy_test", "accuracy_train")
 NOTHING = "Not run here yet."
 START, END = "<!-- verdicts:start -->", "<!-- verdicts:end -->"
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -27,7 +26,7 @@ def _difference(item: Comparison) -> str:
 
 
 def _over(item: Measure | Comparison) -> str:
-    return f"{count(item.n_samples, 'image')}, {count(item.n_seeds, 'seed')}"
+    return f"{count(item.n_samples, item.sample)}, {count(item.n_seeds, 'seed')}"
 
 
 def _network(item: Measure | Comparison) -> str:
@@ -51,8 +50,8 @@ def verdict_table(results: list[Results], metrics: Sequence[str] = METRICS) -> s
 def _verdict_group(preset: str, dataset: str, network: str, scale: str, pairs: list) -> str:
     pairs.sort(key=lambda p: (METRICS.index(p[1].metric), p[1].cell, p[1].distance or ""))
     thresholds = ", ".join(sorted({f"b = {run.threshold}" for run, _ in pairs}))
-    header = ["metric, student predicted", "layer, images", "student − baseline [95%]", "verdict"]
-    header += ["with the published filter", "at other b", "Table V agrees"]
+    header = ["metric, student predicted", "layer, data", "student − baseline [95%]", "verdict"]
+    header += ["with the published filter", "at other b", "the paper's table agrees"]
     rows = [_verdict_row(run, item) for run, item in pairs]
     title = f"Preset `{preset}`: {network} ({scale}) on {dataset}, {thresholds}"
     return f"**{title}**\n\n{table(header, rows)}"
@@ -74,27 +73,37 @@ def _verdict_row(run: Results, item: Comparison) -> list[str]:
         f"**{item.verdict}**",
         ", ".join(f"{o.verdict} ({_over(o)})" for o in filtered) or "not run here",
         "; ".join(f"{o.threshold}: {o.verdict}" for o in other_b) or "not run here",
-        paper_rate(item.metric),
+        paper_rate(item.metric, TABLES[item.sample]),
     ]
 
 
 def verdict_grid(results: list[Results], symbols: dict[str, str] = SYMBOLS) -> str:
     """A row per metric, a column per layer measured: verdict, difference and interval.
 
-    The headline comparisons only: all samples, the run's own b, weight distance per step.
+    A grid for each of the paper's tables. The headline comparisons only: all samples, the run's own
+    b, weight distance per step.
     """
     items = [i for run in results for i in run.comparisons if run.is_headline(i)]
-    if not items:
-        return NOTHING
+    by_table = {
+        t: [i for i in items if TABLES[i.sample] == t] for t in dict.fromkeys(TABLES.values())
+    }
+    grids = [_grid(part, t, symbols) for t, part in by_table.items() if part]
+    return "\n\n".join(grids) or NOTHING
+
+
+def _grid(items: list[Comparison], published: str, symbols: dict[str, str]) -> str:
     cells = {(item.cell, item.metric): item for item in items}
     columns = sorted({item.cell for item in items})
-    header = ["hypothesis", "metric", "predicted", "paper's cells that agree"]
+    header = ["hypothesis", "metric", "predicted", f"Table {published}'s cells that agree"]
     several = len({dataset for dataset, *_ in columns}) > 1
     header += [_column(cell, several) for cell in columns]
     rows = []
     for metric in METRICS:
         row = [f"H{HYPOTHESES[metric]}", symbols[metric], SIDES[PREDICTIONS[metric]]]
-        row += [paper_rate(metric), *(_grid_cell(cells.get((c, metric))) for c in columns)]
+        row += [
+            paper_rate(metric, published),
+            *(_grid_cell(cells.get((c, metric))) for c in columns),
+        ]
         rows.append(row)
     return table(header, rows)
 
@@ -119,14 +128,16 @@ def _grid_cell(item: Comparison | None) -> str:
 
 
 def accuracy_table(results: list[Results]) -> str:
-    """Accuracy of teacher, baseline and students: mean over seeds, lowest and highest seed."""
+    """Scores of teacher, baseline and students: mean over seeds, lowest and highest seed."""
     found: dict = {}
     for run in results:
         for item in run.measures:
-            if item.metric.startswith("accuracy"):
-                kind = (run.preset, item.dataset, item.network, "TBS".index(item.role), item.cell)
-                found.setdefault(kind, {})[item.metric] = item
-    header = ["network", "preset", "distilled at", "unseen objects", "training images"]
+            if item.metric in SCORES:
+                score, samples = SCORES[item.metric]
+                role = "TBS".index(item.role)
+                kind = (run.preset, item.dataset, item.network, score, role, item.cell)
+                found.setdefault(kind, {})[samples] = item
+    header = ["network", "preset", "distilled at", "score", "unseen samples", "training samples"]
     rows = [_accuracy_row(kind[0], found[kind]) for kind in sorted(found)]
     return table(header, rows) if rows else NOTHING
 
@@ -135,7 +146,8 @@ def _accuracy_row(preset: str, items: dict) -> list[str]:
     one = next(iter(items.values()))
     name = f"{ROLES[one.role]}, {_network(one)}"
     layer = one.layer if one.role == "S" else "–"
-    return [name, preset, layer, *map(_accuracy, map(items.get, ACCURACIES))]
+    values = [_accuracy(items.get(samples)) for samples in ("unseen", "training")]
+    return [name, preset, layer, SCORES[one.metric][0], *values]
 
 
 def _accuracy(item: Measure | None) -> str:
@@ -183,7 +195,7 @@ def notes_list(results: list[Results]) -> str:
     return "\n".join(lines) or "No notes."
 
 
-def presets_table(model: type[NotebookParameters] = ImageParameters) -> str:
+def presets_table(model: type[NotebookParameters]) -> str:
     """Every parameter of the notebooks with its value in the demo and in the study."""
     rows = []
     for name, field in model.model_fields.items():
@@ -198,10 +210,12 @@ def _value(value: object) -> str:
 
 def licences_table() -> str:
     """Sources and licences of every part of the embedded data."""
-    from kpnb.datasets import embedded_images, embedded_sentences  # here: they import torch
+    # Here: they import torch.
+    from kpnb.datasets import embedded_images, embedded_questions, embedded_sentences
 
     columns = ("part", "what", "source", "version", "licence")
-    parts = (*embedded_images.LICENCES, *embedded_sentences.LICENCES)
+    sources = (embedded_images, embedded_sentences, embedded_questions)
+    parts = [part for source in sources for part in source.LICENCES]
     return table(columns, [[str(part[c]) for c in columns] for part in parts])
 
 

@@ -27,7 +27,14 @@ from kpnb.stats import interval_verdict
 Role = Literal["T", "S", "B"]
 Scale = Literal["full", "narrow"]
 Metric = Literal["n_fg", "n_bg", "lambda", "d_mean", "d_var", "rho"]
-Accuracy = Literal["accuracy_test", "accuracy_train"]
+Score = Literal[
+    "accuracy_test",
+    "accuracy_train",
+    "f1_test",
+    "f1_train",
+    "exact_match_test",
+    "exact_match_train",
+]
 Selection = Literal["all", "published_filter"]
 Distance = Literal["step", "epoch"]
 Verdict = Literal["reproduced", "contradicted", "inconclusive"]
@@ -64,6 +71,7 @@ class _Cell(_Interval):
     network: str
     scale: Scale
     dataset: str
+    sample: str = "image"
 
     @property
     def cell(self) -> tuple[str, str, str, int, str]:
@@ -78,8 +86,9 @@ class Measure(_Cell):
     Attributes:
         layer: "Conv", "FC1", "FC2", "FC3"; for an accuracy the layer distilled, "" for none.
         network, scale, dataset: for instance "VGG-16", "narrow", "embedded images".
+        sample: what one sample is called, as in "60 images".
         role: "T" teacher, "S" student, "B" baseline.
-        metric: Eq. 5-9, or an accuracy between 0 and 1.
+        metric: Eq. 5-9, or a score between 0 and 1: accuracy, or F1 and exact match of answers.
         threshold: b, in nats; None for an accuracy.
         selection: "all" samples, or those the published filter keeps.
         distance: for d_mean and d_var, how the weight distance was summed: per optimiser "step"
@@ -88,7 +97,7 @@ class Measure(_Cell):
     """
 
     role: Role
-    metric: Metric | Accuracy
+    metric: Metric | Score
     mean: FiniteFloat
     n_samples: int = Field(ge=1)
     n_seeds: int = Field(ge=1)

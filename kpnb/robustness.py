@@ -6,7 +6,7 @@ measured again, so only the metrics of Hypothesis 1 are judged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from kpnb.entropy import EntropyMaps
 from kpnb.evidence import Choices, Evidence
 from kpnb.features import FeatureReader
-from kpnb.findings import MODULES, Findings, compare, hypothesis_metrics
+from kpnb.findings import Findings, compare, hypothesis_metrics
 from kpnb.noise import normal, sample_keys
 from kpnb.readings import NAMES
 from kpnb.results import Number, Results, run_fingerprint
 from kpnb.stats import Estimate
-from kpnb.study import ImageStudy
+from kpnb.study import Study
 from kpnb.style import TITLE_SIZE, as_array, label_axes, legend_below, new_figure
 from kpnb.units import GridUnits
 
@@ -59,18 +59,30 @@ PUBLISHED = {"published procedure": Variant({"method": "published"}, images=6)}
 PATH_ON_THE_SAME = {"closed form, on the same images": Variant(images=6)}
 
 
+TEXT_VARIANTS = {
+    "as in the other notebooks": Variant(),
+    "noise measured in half the scale": Variant({"scale": 0.5}),
+    "noise measured in twice the scale": Variant({"scale": 2.0}),
+    "target entropy -3.0": Variant({"target_entropy": -3.0}),
+    "target entropy -2.7": Variant({"target_entropy": -2.7}),
+    "optimum of Eq. 3": Variant({"method": "optimum"}),
+    "optimum of Eq. 3, b = 0.5": Variant({"method": "optimum"}, threshold=0.5),
+    "ReLU after the layer": Variant({"relu": True}),
+    "32 draws at each of three places": Variant({"probes": 32, "evaluations": 3}),
+}
+
+
 def variants(preset: str) -> dict[str, Variant]:
     """The variants of a preset: the published procedure is in the study alone, for time."""
     slow = PUBLISHED | PATH_ON_THE_SAME if preset == "study" else {}
     return VARIANTS | slow
 
 
-def judge(study: ImageStudy, layer: str, variant: Variant) -> dict[str, tuple[Estimate, str]]:
+def judge(study: Study, layer: str, variant: Variant) -> dict[str, tuple[Estimate, str]]:
     """metric of Hypothesis 1 -> (student minus baseline with interval, verdict)."""
     seeds = study.parameters.seeds if variant.images is None else study.parameters.seeds[:1]
     threshold = variant.threshold or study.parameters.threshold
-    units = variant.changes.get("units", study.images.units)
-    foreground = units.foreground(study.images.measured.masks)
+    foreground = study.foreground(**variant.changes)
     evidence = Evidence(
         layer=layer,
         epochs=(study.checkpoints[-1],),
@@ -84,7 +96,7 @@ def judge(study: ImageStudy, layer: str, variant: Variant) -> dict[str, tuple[Es
 
 
 def _last(
-    study: ImageStudy, role: str, seed: int, layer: str, variant: Variant
+    study: Study, role: str, seed: int, layer: str, variant: Variant
 ) -> dict[int, EntropyMaps]:
     trained = study.of(role, seed, layer)
     if not variant.changes:  # these are in the store
@@ -104,9 +116,43 @@ def add(findings: Findings, name: str, judged: dict[str, tuple[Estimate, str]]) 
         )
 
 
+def final_entropies(study: Study, layer: str, chosen: Mapping[str, Variant]) -> dict[str, Tensor]:
+    """Variant -> H of the student's and the baseline's final maps of the first seed, in nats."""
+    seed, found = study.parameters.seeds[0], {}
+    for name, variant in chosen.items():
+        last = [_last(study, role, seed, layer, variant) for role in "SB"]
+        found[name] = torch.cat([maps[max(maps)].entropy for maps in last])
+    return found
+
+
+def entropy_changes(found: Mapping[str, Tensor]) -> pd.DataFrame:
+    """Mean absolute difference of H to the first variant's, in nats, over all units."""
+    first = next(iter(found.values()))
+    live = first.isfinite()
+    changes = {name: float((h - first)[live].abs().mean()) for name, h in found.items()}
+    return pd.Series(changes, name="mean |change of H| [nats]").round(3).to_frame()
+
+
+def changes_figure(found: Mapping[str, Tensor], names: Sequence[str]) -> Figure:
+    """H of every unit under some variants against the first variant's; the line is equality."""
+    figure, axes = new_figure(1, len(names), (3.0 * len(names), 3.2), sharex=True, sharey=True)
+    first = next(iter(found.values()))
+    live = first.isfinite()
+    ends = [float(first[live].min()), float(first[live].max())]
+    for ax, name in zip(axes[0], names, strict=True):
+        ax.scatter(as_array(first[live]), as_array(found[name][live]), s=4, color="#0072B2",
+                   alpha=0.4, linewidths=0)  # fmt: skip
+        ax.plot(ends, ends, color="black", linewidth=1.2, label="no change")
+        label_axes(ax, "H as in the other notebooks [nats]", "H under the variant [nats]")
+        ax.set_title(name, fontsize=TITLE_SIZE)
+        ax.grid(alpha=0.3)
+    legend_below(figure, axes.flat)
+    return figure
+
+
 def results(findings: Findings) -> Results:
     """The results file, which depends on this module as well."""
-    found, modules = findings.results(), [*MODULES, "kpnb.robustness"]
+    found, modules = findings.results(), [*findings.modules, "kpnb.robustness"]
     changed = {
         "provenance": found.provenance | {"modules": modules},
         "fingerprint": run_fingerprint(found.settings, modules),

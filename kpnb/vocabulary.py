@@ -14,3 +14,9 @@ PREDICTIONS = {
     "rho": "up",
 }
 ROLES = {"T": "teacher", "S": "student", "B": "baseline"}
+#: Scores of networks: what each is, and on which samples.
+SCORES = {
+    f"{key}_{split}": (name, samples)
+    for key, name in (("accuracy", "accuracy"), ("f1", "F1"), ("exact_match", "exact match"))
+    for split, samples in (("test", "unseen"), ("train", "training"))
+}

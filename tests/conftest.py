@@ -11,9 +11,9 @@ import torch
 from kpnb.entropy import EntropyMaps
 from kpnb.evidence import Evidence
 from kpnb.flow import GAUSSIAN_ENTROPY
+from kpnb.image_study import ImageStudy
 from kpnb.parameters import ImageParameters, resolve
 from kpnb.store import Record, Store
-from kpnb.study import ImageStudy
 
 
 class WatchedStore(Store):

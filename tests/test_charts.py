@@ -67,7 +67,17 @@ def test_threshold_shades_the_predicted_side(side):
 
 def test_accuracy_is_in_percent():
     by_role = {"T": {"train": [1.0], "test": [0.6]}, "B": {"train": [0.9], "test": [0.3]}}
-    panel = accuracy_figure(by_role, 1 / 12).axes[0]
+    lines = {"chance": 1 / 12, "TF-IDF": 0.8}
+    panel = accuracy_figure(by_role, lines, "f1").axes[0]
     heights = [c.get_offsets()[0][1] for c in panel.collections if len(c.get_offsets())]
     assert np.allclose(heights, [100, 60, 90, 30])
-    assert np.allclose(panel.lines[0].get_ydata(), 100 / 12)
+    drawn = {line.get_label(): line for line in panel.lines}
+    assert list(drawn) == ["chance", "TF-IDF"] and panel.get_ylabel() == "f1 [%]"
+    for name, share in lines.items():
+        assert np.allclose(drawn[name].get_ydata(), 100 * share)
+    assert drawn["chance"].get_linestyle() != drawn["TF-IDF"].get_linestyle()
+
+
+def test_accuracy_without_anything_to_hold_it_against():
+    panel = accuracy_figure({"T": {"train": [1.0], "test": [0.6]}}, {}).axes[0]
+    assert len(panel.lines) == 0 and panel.get_ylabel() == "accuracy [%]"

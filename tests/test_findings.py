@@ -151,6 +151,7 @@ def test_every_verdict_is_that_of_its_interval(real):
         assert c.verdict == interval_verdict(c.low, c.high, c.prediction)
         assert c.low <= c.difference <= c.high
         assert (c.layer, c.network, c.scale) == ("FC1", "VGG-11", "narrow")
+        assert (c.dataset, c.sample) == ("embedded images", "image")
 
 
 def test_measures_and_comparisons_fit(real):
@@ -192,7 +193,7 @@ def test_results_are_written_and_read_back(real, tmp_path, monkeypatch):
     assert again.measures == real.measures and again.comparisons == real.comparisons
     assert again.settings["epochs"] == 2 and again.threshold == 0.2
     assert all(math.isfinite(number) for number in floats(json.loads(path.read_text())))
-    assert {"kpnb.study", "kpnb.findings"} <= set(again.provenance["modules"])
+    assert {"kpnb.image_study", "kpnb.findings"} <= set(again.provenance["modules"])
 
 
 def test_seconds_count_what_the_store_took(smoke, tmp_path):

@@ -13,13 +13,17 @@ from conftest import smoke_study
 
 import kpnb.run
 from kpnb import execution
-from kpnb.parameters import ImageParameters
+from kpnb.parameters import MODELS, models_for
 from kpnb.preflight import declared_values, parameters_cell, plan
 from kpnb.results import read_results
 from kpnb.store_journal import damaged
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NAMES = ("image_h1", "image_h2", "image_h3")
+# A notebook for each hypothesis, by modality, and how its cells make the study.
+MODALITIES = {kind: [f"{kind}h{number}" for number in (1, 2, 3)] for kind in MODELS}
+MADE = {"image_": "ImageStudy", "sentiment_": "SentimentStudy", "qa_": "QuestionStudy"}
+HYPOTHESIS_NOTEBOOKS = [name for names in MODALITIES.values() for name in names]
 EVERY = sorted(file.stem for file in FOLDER.glob("*.ipynb"))
 METRICS = dict(zip(NAMES, [{"n_fg", "n_bg", "lambda"}, {"d_mean", "d_var"}, {"rho"}], strict=True))
 MOST_LINES, MEDIAN_LINES = 25, 8
@@ -34,7 +38,7 @@ def code_cells(notebook) -> list:
 
 
 def test_all_are_looked_at():
-    assert set(NAMES) <= set(EVERY)
+    assert set(HYPOTHESIS_NOTEBOOKS) <= set(EVERY) and set(NAMES) <= set(HYPOTHESIS_NOTEBOOKS)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -55,12 +59,12 @@ def test_cells_are_short(name):
     assert max(lines) <= MOST_LINES and statistics.median(lines) <= MEDIAN_LINES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", HYPOTHESIS_NOTEBOOKS)
 def test_parameters_are_those_of_the_model_and_the_presets_decide(name):
     notebook = source(name)
     cell = notebook.cells[parameters_cell(notebook, name)]
     values = declared_values(cell.source, name)
-    assert list(values) != [] and set(values) == set(ImageParameters.model_fields)
+    assert list(values) != [] and set(values) == set(models_for(name).model_fields)
     assert values.pop("preset") == "demo" and set(values.values()) == {None}
 
 
@@ -70,14 +74,32 @@ def test_preflight(name):
     assert planned.resolved.epochs == 3 and planned.resolved.seeds == (0, 1, 2)
 
 
-def test_what_they_share_is_the_same():
+def until_the_study(name: str, made: str) -> list[str]:
+    cells = [cell.source for cell in code_cells(source(name))]
+    study = next(i for i, cell in enumerate(cells) if f"{made}(parameters)" in cell)
+    return cells[: study + 1]
+
+
+@pytest.mark.parametrize("kind", MODALITIES)
+def test_what_they_share_is_the_same(kind):
     """The first cells, up to the study, do not drift apart."""
-    heads = []
-    for name in NAMES:
-        cells = [cell.source for cell in code_cells(source(name))]
-        study = next(i for i, cell in enumerate(cells) if "ImageStudy(parameters)" in cell)
-        heads.append(cells[: study + 1])
+    heads = [until_the_study(name, MADE[kind]) for name in MODALITIES[kind]]
     assert heads[0] == heads[1] == heads[2] and len(heads[0]) >= 3
+
+
+def test_tasks_on_texts_differ_in_their_study_alone():
+    """Beyond names and the lines of parameters: the cells after the study are those of both."""
+    for number in (1, 2, 3):
+        heads = [
+            len(until_the_study(f"{kind}h{number}", MADE[kind]))
+            for kind in MADE
+            if kind != "image_"
+        ]
+        found = [
+            [c.source.replace("qa_", "sentiment_") for c in code_cells(source(f"{kind}h{number}"))]
+            for kind in ("sentiment_", "qa_")
+        ]
+        assert found[0][heads[0] :] == found[1][heads[1] :]
 
 
 class Executed:

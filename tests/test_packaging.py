@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 #: Import names that differ from the name on the package index.
-IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml"}
+IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 #: Needed though nothing imports it: the kernel that papermill starts.
 NOT_IMPORTED = {"ipykernel"}
 #: Installed with a declared dependency on purpose: papermill's own notebook format.

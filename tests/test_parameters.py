@@ -5,13 +5,17 @@ from pydantic import ValidationError
 
 from kpnb.errors import KpnbError
 from kpnb.parameters import (
+    MODELS,
     ImageParameters,
+    QuestionParameters,
+    SentimentParameters,
     allowed_values,
     checkpoint_epochs,
     models_for,
     resolve,
 )
 
+EVERY = pytest.mark.parametrize("model", MODELS.values())
 PUBLISHED = (0, 2, 5, 10, 15, 20, 25, 30, 40, 50, 70, 90, 110, 130, 150)
 
 
@@ -33,11 +37,12 @@ def test_checkpoints_scale():
         checkpoint_epochs(0)
 
 
+@EVERY
 @pytest.mark.parametrize("preset", ["smoke", "demo", "study"])
-def test_presets_are_complete_and_valid(preset):
-    values = ImageParameters.PRESETS[preset]
-    assert set(values) == set(ImageParameters.model_fields)
-    resolved = resolve(ImageParameters, {"preset": preset})
+def test_presets_are_complete_and_valid(model, preset):
+    values = model.PRESETS[preset]
+    assert set(values) == set(model.model_fields)
+    resolved = resolve(model, {"preset": preset})
     assert resolved.preset == preset
     for name, value in values.items():
         expected = tuple(value) if isinstance(value, list) else value
@@ -56,16 +61,18 @@ def test_given_wins_and_none_means_the_preset():
     assert own.checkpoints == (0, 2, 3)
 
 
-def test_parameters_cannot_be_changed():
-    resolved = resolve(ImageParameters, {"preset": "demo"})
+@EVERY
+def test_parameters_cannot_be_changed(model):
+    resolved = resolve(model, {"preset": "demo"})
     with pytest.raises(ValidationError, match="frozen"):
         resolved.epochs = 4
 
 
-def test_every_field_is_described():
-    for name, field in ImageParameters.model_fields.items():
+@EVERY
+def test_every_field_is_described(model):
+    for name, field in model.model_fields.items():
         assert len(field.description) > 20, name
-        assert allowed_values(ImageParameters, name)
+        assert allowed_values(model, name)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +126,40 @@ def test_mistakes_are_one_sentence(given, told):
     assert "\n" not in str(mistake.value)
 
 
+TEXT_MISTAKES = [
+    (SentimentParameters, {"least_rating": 0.4}, ">= 0.5 and <= 3"),
+    (SentimentParameters, {"least_rating": 3.1}, ">= 0.5 and <= 3"),
+    (SentimentParameters, {"grid": 16}, "no parameter 'grid'"),
+    (QuestionParameters, {"least_rating": 1.0}, "no parameter 'least_rating'"),
+    (QuestionParameters, {"depth": 0}, "depth is 0: it must be a whole number >= 1"),
+    (QuestionParameters, {"longest": 15}, ">= 16 and <= 512"),
+    (QuestionParameters, {"longest": 513}, ">= 16 and <= 512"),
+    (QuestionParameters, {"test_samples": 19}, ">= 20"),
+    (SentimentParameters, {"noise": 0.0}, "noise is 0.0: it must be a number > 0"),
+    (SentimentParameters, {"noise": float("inf")}, "noise is inf"),
+    (SentimentParameters, {"layers": ["FC1"]}, "list without repeats, each item Last"),
+    (QuestionParameters, {"layers": ["Last", "Last"]}, "name each item once"),
+    (QuestionParameters, {"network": 3}, "network is 3: it must be a text"),
+    (QuestionParameters, {"checkpoints": [0, 3]}, "from 0 to epochs"),
+    (SentimentParameters, {"networks": "MiniLM-L6"}, "did you mean network"),
+]
+
+
+@pytest.mark.parametrize("model, given, told", TEXT_MISTAKES)
+def test_mistakes_of_the_text_notebooks_are_one_sentence(model, given, told):
+    with pytest.raises(KpnbError, match=told) as mistake:
+        resolve(model, {"preset": "demo"} | given)
+    assert "\n" not in str(mistake.value)
+
+
+@pytest.mark.parametrize("name, edges", [("least_rating", (0.5, 3)), ("longest", (16, 512)),
+                                         ("test_samples", (20,)), ("depth", (1,))])  # fmt: skip
+def test_edges_of_the_text_ranges_are_allowed(name, edges):
+    for value in edges:
+        found = resolve(SentimentParameters, {"preset": "demo", name: value})
+        assert getattr(found, name) == value
+
+
 @pytest.mark.parametrize(
     "name, edges",
     [
@@ -136,6 +177,8 @@ def test_edges_of_the_ranges_are_allowed(name, edges):
 
 
 def test_models_by_name():
-    assert models_for("image_h1") is ImageParameters
-    with pytest.raises(KpnbError, match="image_"):
+    found = {"image_h1": ImageParameters, "sentiment_h2": SentimentParameters}
+    for notebook, model in (found | {"qa_h3": QuestionParameters}).items():
+        assert models_for(notebook) is model
+    with pytest.raises(KpnbError, match="image_.*sentiment_.*qa_"):
         models_for("imge_h1")

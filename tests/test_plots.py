@@ -99,7 +99,8 @@ EVERY = {
         {"n_bg": {0.15: _estimate(-3), 0.2: _estimate(-2)}}, {"n_bg": "down"}
     ),
     "accuracy": lambda: figures.accuracy_figure(
-        {"T": {"train": [1.0], "test": [0.6]}, "B": {"train": [0.9], "test": [0.3]}}, 1 / 12
+        {"T": {"train": [1.0], "test": [0.6]}, "B": {"train": [0.9], "test": [0.3]}},
+        {"chance": 1 / 12},
     ),
 }
 

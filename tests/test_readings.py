@@ -40,19 +40,19 @@ def test_comparisons_keep_the_order_of_layers_and_metrics(findings_of, hypothesi
         (layer, label, samples)
         for layer in ("FC2", "Conv")
         for label in LABELS[hypothesis]
-        for samples in ("all images", "published filter")
-        if samples == "all images" or label in filtered
+        for samples in ("all samples", "published filter")
+        if samples == "all samples" or label in filtered
     ]
     assert list(table.index) == expected
     assert table.index.names == ["layer", "metric", "samples"]
 
 
 def test_comparisons_show_what_was_found(findings_of):
-    row = comparison_table(findings_of(made_evidence())).loc["FC1", "N_fg", "all images"]
+    row = comparison_table(findings_of(made_evidence())).loc["FC1", "N_fg", "all samples"]
     assert row.to_dict() == {
         "predicted": "up",
         "student - baseline": "3 [3, 3]",
-        "n images": 8,
+        "n samples": 8,
         "n seeds": 1,
         "verdict": "reproduced",
     }
@@ -86,7 +86,7 @@ def test_only_the_threshold_in_use_is_shown(findings_of):
 def test_a_filter_that_keeps_too_few_leaves_an_empty_table(findings_of):
     findings = findings_of(made_evidence(samples=2))
     assert len(measure_table(findings, "published_filter")) == 0
-    assert set(comparison_table(findings).index.get_level_values("samples")) == {"all images"}
+    assert set(comparison_table(findings).index.get_level_values("samples")) == {"all samples"}
 
 
 def test_choices_side_by_side():
@@ -116,10 +116,12 @@ def test_accuracies(smoke):
     findings.add_accuracies(["FC1"])
     table = accuracy_table(findings)
     networks = ["teacher", "baseline", "student (FC1)"]
-    assert list(table.index) == [(n, images) for n in networks for images in ("training", "unseen")]
+    splits = ("training", "unseen")
+    assert list(table.index) == [(n, split, "accuracy") for n in networks for split in splits]
+    assert table.index.names == ["network", "samples", "score"]
     value = smoke.study.of("S", 0, "FC1").accuracy["test"]
-    assert table.loc[("student (FC1)", "unseen"), "accuracy"] == f"{value:.1%}"
-    assert list(table["n images"]) == [120, 2000] * 3
+    assert table.loc[("student (FC1)", "unseen", "accuracy"), "value"] == f"{value:.1%}"
+    assert list(table["n samples"]) == [120, 2000] * 3
 
 
 def test_schedules(smoke):

@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from kpnb import report, table_v
+from kpnb import published_pages, report
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import library_versions
-from kpnb.markdown import interval, number, signed, table
-from kpnb.parameters import ImageParameters
-from kpnb.published import METRICS, published_table
+from kpnb.markdown import MARKS, interval, number, signed, table
+from kpnb.parameters import MODELS
+from kpnb.published import METRICS, agreement, published_table
 from kpnb.results import (
     Comparison,
     Measure,
@@ -74,7 +74,7 @@ def rows_of(markdown):
 
 
 def test_every_published_number_of_table_v_stands_on_its_page_in_order():
-    page = table_v.table_v([run()])
+    page = published_pages.table_v([run()])
     published = published_table("V", as_printed=True)
     for network, part in published.groupby("network", sort=False):
         section = page.split(f"## {network}\n")[1].split("\n## ")[0]
@@ -88,18 +88,20 @@ def test_every_published_number_of_table_v_stands_on_its_page_in_order():
 
 
 def test_table_v_marks_the_side_of_the_published_student():
-    row = next(r for r in rows_of(table_v.table_v([])) if r[:2] == ["Conv", "CUB200-2011"])
+    row = next(r for r in rows_of(published_pages.table_v([])) if r[:2] == ["Conv", "CUB200-2011"])
     shown = [cell.split() for cell in row[3:]]
     numbers = ["26.59", "4.41", "0.86", "1.92", "1.18", "0.49"]
     assert shown == [[n, mark] for n, mark in zip(numbers, "✓✓✓✓✓✗", strict=True)]
 
 
 def test_table_v_shows_ours_where_measured_and_says_so_where_not():
-    page = table_v.table_v([run()])
+    page = published_pages.table_v([run()])
     ours = [row for row in rows_of(page) if "ours" in row[1]]
     measured = [row for row in ours if row[2]]
     assert [row[2] for row in measured] == ["**student**", "**baseline**"]
-    assert measured[0][0] == "**FC1**" and "narrow network, demo, 60 images" in measured[0][1]
+    assert measured[0][0] == "**FC1**" and measured[0][1] == (
+        "**ours: embedded images, VGG-11 (narrow), demo, 60 images, 3 seeds, b = 0.2**"
+    )
     assert measured[0][3].split() == ["**23.9**", "[22.9,", "24.9]", "✓"]
     assert measured[0][4] == "not run here"
     assert measured[1][3] == "**14.4** [13.4, 15.4]"
@@ -107,6 +109,84 @@ def test_table_v_shows_ours_where_measured_and_says_so_where_not():
     assert len(ours) == layers - 1 + 2
     assert all(row[1] == "ours: not run here" for row in ours if not row[2])
     assert "77.7" not in page and "88.8" not in page
+
+
+TEXT = {"layer": "Last", "network": "MiniLM-L6, 3 layers", "n_samples": 40, "n_seeds": 1}
+SENTENCES = {**TEXT, "dataset": "embedded sentences", "sample": "sentence"}
+QUESTIONS = {**TEXT, "dataset": "embedded questions", "sample": "question"}
+
+
+def text_run(kind, name="sentiment_h1"):
+    score = "f1" if kind["sample"] == "question" else "accuracy"
+    return run(
+        notebook=name,
+        measures=[
+            measure("S", "n_fg", 7.5, **kind),
+            measure("B", "n_fg", 3.25, **kind),
+            measure("B", "n_fg", 66.6, **{**kind, "threshold": 0.25}),
+            measure("T", f"{score}_test", 0.75, **{**kind, "threshold": None, "layer": ""}),
+        ],
+        comparisons=[comparison("n_fg", 2.0, 6.0, **kind)],
+    )
+
+
+def test_every_published_number_of_table_vi_stands_on_its_page():
+    page = published_pages.table_vi([])
+    published = published_table("VI", as_printed=True)
+    for dataset, part in published.groupby("dataset", sort=False):
+        section = page.split(f"## {dataset}\n")[1].split("\n## ")[0]
+        *shown, ours = rows_of(section)
+        assert [[cell.split()[0] for cell in row[3:]] for row in shown] == [
+            [row[m] for m in METRICS] for row in part.to_dict("records")
+        ]
+        assert [row[2] for row in shown] == ["student", "baseline"]
+        assert ours[1] == "ours: not run here"
+    outcomes = agreement().query("table == 'VI'")["outcome"]
+    students = [row for row in rows_of(page) if row[2] == "student"]
+    marks = [cell.split()[1] for row in students for cell in row[3:]]
+    assert marks == [MARKS[outcome] for outcome in outcomes]
+
+
+def test_table_vi_puts_sentences_and_questions_where_they_belong():
+    page = published_pages.table_vi([run(), text_run(SENTENCES), text_run(QUESTIONS, "qa_h1")])
+    sections = {part.split("\n")[0]: part for part in page.split("## ")[1:]}
+    assert set(sections) == {"SQuAD", "SST-2"}
+    for name, data, samples in (
+        ("SST-2", "embedded sentences", "40 sentences"),
+        ("SQuAD", "embedded questions", "40 questions"),
+    ):
+        ours = [row for row in rows_of(sections[name]) if "ours" in row[1]]
+        assert [row[2] for row in ours] == ["**student**", "**baseline**"]
+        about = f"ours: {data}, MiniLM-L6, 3 layers (narrow), demo, {samples}, 1 seed, b = 0.2"
+        assert ours[0][1] == f"**{about}**"
+        assert ours[0][3].split() == ["**7.50**", "[6.50,", "8.50]", "✓"]
+        assert ours[1][3] == "**3.25** [2.25, 4.25]" and ours[1][4] == "not run here"
+    assert "66.6" not in page and "23.9" not in page  # another b, and the images
+
+
+def test_images_are_no_rows_of_table_vi_nor_texts_of_table_v():
+    assert published_pages.table_vi([run()]) == published_pages.table_vi([])
+    assert published_pages.table_v([text_run(SENTENCES)]) == published_pages.table_v([])
+
+
+def test_each_modality_gets_a_grid_with_the_paper_s_own_table():
+    grid = report.verdict_grid([run(), text_run(SENTENCES), text_run(QUESTIONS, "qa_h1")])
+    images, texts = grid.split("\n\n")
+    assert "Table V's cells" in images and "Table VI's cells" in texts
+    assert rows_of(images)[0][3] == "51 of 57" == published_pages.paper_rate("n_fg", "V")
+    agreed = agreement().query("table == 'VI' and metric == 'n_fg'")["outcome"]
+    count = f"{(agreed == 'agree').sum()} of {len(agreed)}"
+    assert rows_of(texts)[0][3] == count == published_pages.paper_rate("n_fg", "VI")
+    assert rows_of(texts)[0][4:] == ["**reproduced** +4.00 [+2.00, +6.00]"] * 2
+    assert "embedded questions" in texts and "embedded sentences" in texts.split("\n")[0]
+
+
+def test_verdicts_and_scores_of_texts_say_what_they_are_over():
+    row = rows_of(report.verdict_table([text_run(QUESTIONS)]))[0]
+    assert row[1:3] == ["Last, embedded questions", "+4.00 [+2.00, +6.00], 40 questions, 1 seed"]
+    assert row[6] == published_pages.paper_rate("n_fg", "VI")
+    (row,) = rows_of(report.accuracy_table([text_run(QUESTIONS)]))
+    assert row[3:5] == ["F1", "0.75 [−0.25, 1.75], 40 questions, 1 seed"]
 
 
 def test_verdict_table_sets_filter_other_thresholds_and_paper_beside():
@@ -142,8 +222,9 @@ def test_accuracies():
     rows = rows_of(report.accuracy_table([run()]))
     assert [row[0].split(",")[0] for row in rows] == ["teacher", "student"]
     over = "60 images, 3 seeds"
-    assert rows[0][1:] == ["demo", "–", f"0.56 [0.50, 0.60], {over}", "not measured"]
-    assert rows[1][1:4] == ["demo", "FC1", f"0.38, {over}"]
+    unseen = ["accuracy", f"0.56 [0.50, 0.60], {over}", "not measured"]
+    assert rows[0][1:] == ["demo", "–", *unseen]
+    assert rows[1][1:5] == ["demo", "FC1", "accuracy", f"0.38, {over}"]
 
 
 def test_another_network_gets_a_table_of_its_own():
@@ -164,9 +245,10 @@ def test_status_rows():
     assert machine[0][2:] == ["a processor, 2 threads", "b 1", "ffffffffffff with changes"]
 
 
-def test_presets_are_listed_with_their_values():
-    rows = {row[0]: row for row in rows_of(report.presets_table())}
-    presets = ImageParameters.PRESETS
+@pytest.mark.parametrize("model", MODELS.values())
+def test_presets_are_listed_with_their_values(model):
+    rows = {row[0]: row for row in rows_of(report.presets_table(model))}
+    presets = model.PRESETS
     expected = [", ".join(map(str, presets[p]["seeds"])) for p in ("demo", "study")]
     assert rows["`seeds`"][1:3] == expected and expected[0] != expected[1]
     assert len(rows) == len(presets["demo"]) and all(row[3] for row in rows.values())

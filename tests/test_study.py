@@ -16,10 +16,10 @@ from conftest import smoke_study
 import kpnb.entropy
 import kpnb.study_images
 from kpnb.errors import KpnbError
+from kpnb.image_study import ImageStudy
 from kpnb.networks.image import image_network
 from kpnb.networks.layers import layer_name, parameters_above
 from kpnb.store import Record, Scratch, Store
-from kpnb.study import ImageStudy
 from kpnb.trained import Trained, by_epoch, flat
 from kpnb.training import accuracy
 
@@ -64,7 +64,7 @@ def test_student_and_baseline_start_from_identical_weights_the_teacher_from_othe
     assert same_states(student.states[0], baseline.states[0])
     initial = image_network("VGG-11", 12, "narrow", seed=0).state_dict()
     assert same_states(baseline.states[0], initial)
-    built = smoke.study._build("T", 0).state_dict()
+    built = smoke.study.build("T", 0).state_dict()
     weights = [name for name, value in built.items() if value.dim() > 1]
     assert not any(torch.equal(built[name], initial[name]) for name in weights)
     assert set(teacher.states) == {2} and set(student.states) == {0, 1, 2}
@@ -72,13 +72,13 @@ def test_student_and_baseline_start_from_identical_weights_the_teacher_from_othe
 
 def test_another_seed_gives_other_weights_to_all(smoke):
     for role in "TSB":
-        one, other = (smoke.study._build(role, seed).state_dict() for seed in (0, 1))
+        one, other = (smoke.study.build(role, seed).state_dict() for seed in (0, 1))
         assert not torch.equal(one["features.0.weight"], other["features.0.weight"])
 
 
 def test_no_seed_of_a_teacher_is_that_of_a_student(smoke):
     first = {
-        (role, seed): smoke.study._build(role, seed).state_dict()["features.0.weight"].sum().item()
+        (role, seed): smoke.study.build(role, seed).state_dict()["features.0.weight"].sum().item()
         for role in "TS"
         for seed in range(4)
     }
@@ -106,7 +106,7 @@ def test_the_head_phase_leaves_the_layers_below_and_is_what_accuracy_is_taken_of
         seen.append({name: value.clone() for name, value in net.state_dict().items()})
         return 0.5
 
-    monkeypatch.setattr("kpnb.study.accuracy", accuracy)
+    monkeypatch.setattr("kpnb.image_study.accuracy", accuracy)
     student = study.of("S", 0, "FC1")
     assert study.store.computed() == ["networks"] and student.accuracy["test"] == 0.5
     net = study.network(student)
@@ -135,17 +135,17 @@ def test_evidence_is_of_the_stored_networks(smoke):
 
 
 def test_measured_images_have_foreground_and_background(smoke):
-    foreground = smoke.study.images.foreground
+    foreground = smoke.study.data.foreground
     assert len(foreground) == 6
     assert foreground.any(1).all() and not foreground.all(1).any()
-    measured, training = smoke.study.images.measured, smoke.study.images.training_samples
+    measured, training = smoke.study.data.measured, smoke.study.data.training_samples
     assert len(training) == 120
     places = [(training.images == image).flatten(1).all(1).nonzero() for image in measured.images]
     assert all(len(place) == 1 for place in places)
 
 
 def test_images_without_foreground_or_background_are_passed_over(tmp_path):
-    images = smoke_study(tmp_path, samples=20).images
+    images = smoke_study(tmp_path, samples=20).data
     masks = images.training_samples.masks.clone()
     masks[0], masks[2] = False, True
     masks[4, :, 1:] = masks[4, 1:] = False  # one pixel is too little for a cell
@@ -157,14 +157,14 @@ def test_images_without_foreground_or_background_are_passed_over(tmp_path):
 
 
 def test_unseen_images_are_measured_on_request(tmp_path, few_test_images):
-    images = smoke_study(tmp_path, measured_on="test").images
+    images = smoke_study(tmp_path, measured_on="test").data
     assert images.measured.source["split"] == "test"
     assert (images.measured.images[0] == images.test_samples.images).flatten(1).all(1).any()
 
 
 def test_training_accuracy_is_of_the_images_at_hand(smoke):
     study = smoke_study(smoke.root, fraction=0.25)
-    teacher, images = study.of("T", 0), study.images.training_samples
+    teacher, images = study.of("T", 0), study.data.training_samples
     assert study.store.computed() == []
     found = accuracy(study.network(teacher), images.images, images.labels)
     assert study.accuracies("T")["train"] == [found]
@@ -172,7 +172,7 @@ def test_training_accuracy_is_of_the_images_at_hand(smoke):
 
 def test_layer_maps(smoke):
     student = smoke.study.of("S", 0, "FC1")
-    maps = smoke.study.layer_maps(student, smoke.study.images.measured.subset([0, 3]))
+    maps = smoke.study.layer_maps(student, smoke.study.data.measured.subset([0, 3]))
     assert list(maps) == ["Conv", "FC1", "FC2", "FC3"]
     named = smoke.study.network(student).layer_names
     assert {layer: m.settings["layer"] for layer, m in maps.items()} == named
@@ -200,7 +200,7 @@ def test_other_families_run_through(network, tmp_path, few_test_images, one_thre
 def test_more_samples_than_there_are(tmp_path):
     study = smoke_study(tmp_path, samples=121)
     with pytest.raises(KpnbError, match="samples=121 .* only 1[0-2][0-9] .* raise teacher_samples"):
-        _ = study.images.measured
+        _ = study.data.measured
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -352,7 +352,7 @@ def test_states_by_epoch_in_one_file():
 
 SCRIPT = """
 from kpnb.parameters import ImageParameters, resolve
-from kpnb.study import ImageStudy
+from kpnb.image_study import ImageStudy
 ImageStudy(resolve(ImageParameters, {"preset": "smoke", "device": "cpu"})).evidence("FC1")
 """
 
