@@ -82,20 +82,8 @@ def code_fingerprint(*modules: str, package: Path | None = None) -> str:
     nor is the package's own `__init__` when only its modules are imported.
     Raises `KpnbError` for a module that does not exist.
     """
-    reader = _Package((package or PACKAGE).resolve())
-    digests: dict[str, str] = {}
-    waiting = [reader.known(name) for name in modules]
-    while waiting:
-        name = waiting.pop()
-        if name in digests:
-            continue
-        source = reader.source(name)
-        digests[name] = source.digest
-        waiting += source.imports
-        waiting += reader.parents(name)
-        if name == reader.name:
-            waiting += reader.modules
-    return fingerprint(digests)
+    sources = _Package((package or PACKAGE).resolve()).involved(modules)
+    return fingerprint({name: source.digest for name, source in sources.items()})
 
 
 def imported_modules(source: str, package: Path | None = None) -> list[str]:
@@ -104,12 +92,20 @@ def imported_modules(source: str, package: Path | None = None) -> list[str]:
     return sorted(reader.imports(ast.parse(source), importer=None))
 
 
-def data_fingerprint(package: Path | None = None) -> str:
-    """SHA-256 over every file of the package that is not code: packed data, published tables."""
+def data_fingerprint(*modules: str, package: Path | None = None) -> str:
+    """SHA-256 over the package's data that `modules` and what they import can read.
+
+    A folder of `data/` counts, texts for readers (.md) left out, where its name stands as a string
+    in one of these modules, as it must for the module to find it. So data for one task leave the
+    results of another alone. Modules and errors as for `code_fingerprint`.
+    """
     folder = (package or PACKAGE).resolve()
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    files = [p for p in paths if p.suffix not in {".py", ".pyc"} and not p.name.startswith(".")]
-    return fingerprint({path.as_posix(): file_hash(folder / path) for path in files})
+    sources = _Package(folder).involved(modules).values()
+    named = set().union(*(source.strings for source in sources))
+    held = [part for part in sorted((folder / "data").glob("*")) if part.name in named]
+    files = [path for part in held for path in part.rglob("*") if path.is_file()]
+    files = [path for path in files if path.suffix != ".md" and not path.name.startswith(".")]
+    return fingerprint({path.relative_to(folder).as_posix(): file_hash(path) for path in files})
 
 
 def file_hash(path: Path) -> str:
@@ -122,6 +118,7 @@ def file_hash(path: Path) -> str:
 class _Source:
     digest: str
     imports: tuple[str, ...]
+    strings: frozenset[str] = frozenset()
 
 
 class _Package:
@@ -137,6 +134,20 @@ class _Package:
         for file in sorted(self.folder.rglob("*.py")):
             parts = file.relative_to(self.folder.parent).with_suffix("").parts
             yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), file
+
+    def involved(self, modules: Iterable[str]) -> dict[str, _Source]:
+        """These modules and all that they import, by name."""
+        found: dict[str, _Source] = {}
+        waiting = [self.known(name) for name in modules]
+        while waiting:
+            name = waiting.pop()
+            if name in found:
+                continue
+            found[name] = self.source(name)
+            waiting += found[name].imports
+            waiting += self.parents(name)
+            waiting += self.modules if name == self.name else []
+        return found
 
     def known(self, module: str) -> str:
         """`module` itself, if it exists."""
@@ -197,7 +208,9 @@ def _read(folder: Path, module: str, file: Path, mtime_ns: int, size: int) -> _S
     """Parse one module; modification time and size are arguments so that an edit is seen."""
     tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
     imports = tuple(sorted(_Package(folder).imports(tree, importer=module)))
-    return _Source(hashlib.sha256(_normalized(tree).encode()).hexdigest(), imports)
+    texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    strings = frozenset(text for text in texts if isinstance(text, str))
+    return _Source(hashlib.sha256(_normalized(tree).encode()).hexdigest(), imports, strings)
 
 
 def _normalized(tree: ast.Module) -> str:

@@ -201,11 +201,12 @@ def _parse(source: str, name: str) -> ast.Module:
 
 def _fingerprint(code_cells: list[str], parsed: list[str], resolved: NotebookParameters) -> str:
     """Everything the executed copy depends on, but its prose."""
+    modules = imported_modules("\n".join(parsed))
     return fingerprint(
         {
             "cells": code_cells,
-            "code": code_fingerprint(*imported_modules("\n".join(parsed))),
-            "data": data_fingerprint(),
+            "code": code_fingerprint(*modules),
+            "data": data_fingerprint(*modules),
             "parameters": resolved.model_dump(mode="json"),
             "versions": library_versions(),
         }

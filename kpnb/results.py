@@ -189,7 +189,7 @@ def run_fingerprint(settings: dict, modules: Sequence[str]) -> str:
         {
             "settings": settings,
             "code": code_fingerprint(*modules),
-            "data": data_fingerprint(),
+            "data": data_fingerprint(*modules),
             "versions": library_versions(),
         }
     )

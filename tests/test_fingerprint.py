@@ -124,13 +124,19 @@ def test_imports_of_a_notebook(pack):
     assert imported_modules(source, package=pack) == ["pack.deep.leaf", "pack.top"]
 
 
-def test_data_files_count_and_code_does_not(pack):
-    (pack / "table.csv").write_text("a,b\n")
-    before = data_fingerprint(pack)
+def test_data_that_a_module_names_count_and_code_does_not(pack):
+    for folder in ("tables", "others"):
+        (pack / "data" / folder).mkdir(parents=True)
+        (pack / "data" / folder / "table.csv").write_text("a,b\n")
+    (pack / "middle.py").write_text((pack / "middle.py").read_text() + 'FOLDER = "tables"\n')
+    before = data_fingerprint("pack.top", package=pack)
     edit(pack, "top.py", "half", "full")
-    assert data_fingerprint(pack) == before
-    (pack / "table.csv").write_text("a,c\n")
-    assert data_fingerprint(pack) != before
+    (pack / "data" / "others" / "table.csv").write_text("a,c\n")
+    (pack / "data" / "tables" / "README.md").write_text("for readers\n")
+    assert data_fingerprint("pack.top", package=pack) == before
+    assert data_fingerprint("pack.deep.leaf", package=pack) != before
+    (pack / "data" / "tables" / "table.csv").write_text("a,c\n")
+    assert data_fingerprint("pack.top", package=pack) != before
 
 
 def test_versions_of_what_computes():

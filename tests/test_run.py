@@ -174,7 +174,7 @@ def test_fingerprint_follows_code_and_parameters_not_prose(tmp_path, monkeypatch
     write(tmp_path, used="from kpnb.errors import KpnbError\n" + USED)
     with_import = fingerprint_of(tmp_path)
     monkeypatch.setattr("kpnb.preflight.code_fingerprint", lambda *names: str(names))
-    monkeypatch.setattr("kpnb.preflight.data_fingerprint", lambda: "other")
+    monkeypatch.setattr("kpnb.preflight.data_fingerprint", lambda *modules: "other")
     assert len({first, with_import, fingerprint_of(tmp_path)}) == 3
 
 
