@@ -56,10 +56,10 @@ def scratch_network(
 
     Linear weights with m inputs have a standard deviation of 1 / sqrt(m), those that write into the
     residual stream BRANCH_GAIN of that, embeddings EMBEDDING_STD; biases are 0, and the last layer
-    norm has the gain LAST_NORM. BERT's own 0.02 for all weights is made for Adam. With it, or with
-    a last gain of 1, SGD brought a student to the teacher's mean state and no further: the gradient
-    that all positions share makes the segment embeddings outgrow the words', or the last layer's
-    states constant, and the states of all words become one.
+    norm has the gain LAST_NORM. With embeddings of 0.02 as in BERT, or with a last gain of 1, SGD
+    brought a student to the teacher's mean state and no further: its states became the same for
+    all words. Likely (not tested on its own) because the gradient that all positions share, which
+    reaches segment embeddings and norms, outweighs what distinguishes words.
     Arguments and errors as for `pretrained_network`.
     """
     from transformers import AutoModel  # seconds to import
