@@ -73,6 +73,19 @@ def choices_table(
     return table.rename_axis(["metric", "b", "distance per", "untrained network"])
 
 
+def never_learned(evidence: Evidence, threshold: float, sample: str) -> str:
+    """How many samples have no foreground knowledge point at any checkpoint after the first epoch:
+    for those D and rho say nothing."""
+    told = []
+    for role in "SB":
+        trails = [evidence.trajectory(role, seed, threshold) for seed in evidence.seeds]
+        never = sum(int((sum(p.n_fg for p in trail) == 0).sum()) for trail in trails)
+        of = count(len(evidence.foreground) * len(trails), sample)
+        told.append(f"{ROLES[role]}: {never} of {of}")
+    seeds = " (all seeds together)" if len(evidence.seeds) > 1 else ""
+    return f"Without a foreground knowledge point at any checkpoint{seeds}: {'; '.join(told)}."
+
+
 def schedule_table(study: Study) -> pd.DataFrame:
     """How student (its distillation) and baseline were trained: what D depends on."""
     shown = ("epochs", "lr", "schedule", "warmup_epochs", "momentum", "weight_decay", "batch_size")

@@ -34,12 +34,14 @@ PROBES = 64  # random directions for the Jacobian of `sensitivity_shares`
 class Variant:
     """What differs from the study's estimator; threshold: b in nats, None for the study's.
 
-    images: at most this many are measured, for methods that are slow.
+    images: at most this many are measured, for methods that are slow. layer: another layer to
+    measure, None for the one that the student was distilled at.
     """
 
     changes: Mapping[str, object] = field(default_factory=dict)
     threshold: float | None = None
     images: int | None = None
+    layer: str | None = None
 
 
 # The optimum lies on a wider scale than the path's end, which is on its way there: so two b.
@@ -68,7 +70,8 @@ TEXT_VARIANTS = {
     "optimum of Eq. 3": Variant({"method": "optimum"}),
     "optimum of Eq. 3, b = 0.5": Variant({"method": "optimum"}, threshold=0.5),
     "ReLU after the layer": Variant({"relu": True}),
-    "32 draws at each of three places": Variant({"probes": 32, "evaluations": 3}),
+    "pooled state": Variant(layer="head.pooler"),
+    "16 draws at each of three places": Variant({"probes": 16, "evaluations": 3}),
 }
 
 
@@ -99,9 +102,10 @@ def _last(
     study: Study, role: str, seed: int, layer: str, variant: Variant
 ) -> dict[int, EntropyMaps]:
     trained = study.of(role, seed, layer)
-    if not variant.changes:  # these are in the store
+    if not variant.changes and not variant.layer:  # these are in the store
         return {trained.final_epoch: study.maps(trained, layer)[trained.final_epoch]}
-    return study.maps(trained, layer, (trained.final_epoch,), variant.images, **variant.changes)
+    at, last = variant.layer or layer, (trained.final_epoch,)
+    return study.maps(trained, at, last, variant.images, **variant.changes)
 
 
 def add(findings: Findings, name: str, judged: dict[str, tuple[Estimate, str]]) -> None:

@@ -72,7 +72,6 @@ _TEXT_DEMO = {
     "data": "embedded",
     "fraction": 0.4,
     "checkpoints": None,
-    "samples": 40,
     "measured_on": "train",
     "threshold": 0.2,
     "noise": 1.0,
@@ -99,28 +98,30 @@ _SENTIMENT_DEMO = _TEXT_DEMO | {
     "test_samples": 1000,
     "least_rating": 1.0,
     "longest": 32,
+    "samples": 30,
     "teacher_epochs": 3,
-    "epochs": 12,
-    "head_epochs": 10,
+    "epochs": 8,
+    "head_epochs": 6,
 }
 SentimentParameters.PRESETS = {
     "smoke": _SENTIMENT_DEMO | _SMOKE,
     "demo": _SENTIMENT_DEMO,
-    "study": _SENTIMENT_DEMO | _STUDY,
+    "study": _SENTIMENT_DEMO | _STUDY | {"samples": 40, "epochs": 12, "head_epochs": 10},
 }
 
 _QUESTION_DEMO = _TEXT_DEMO | {
     "teacher_samples": 1600,
     "test_samples": 600,
     "longest": 80,
-    "samples": 30,
-    "teacher_epochs": 5,
-    "epochs": 10,
-    "head_epochs": 10,
+    "samples": 20,
+    "teacher_epochs": 4,
+    "epochs": 6,
+    "head_epochs": 6,
 }
+_QUESTION_STUDY = {"samples": 30, "teacher_epochs": 5, "epochs": 10, "head_epochs": 10}
 QuestionParameters.PRESETS = {
     "smoke": _QUESTION_DEMO | _SMOKE,
     "demo": _QUESTION_DEMO,
     # Two seeds, for time.
-    "study": _QUESTION_DEMO | _STUDY | {"seeds": [0, 1]},
+    "study": _QUESTION_DEMO | _STUDY | _QUESTION_STUDY | {"seeds": [0, 1]},
 }

@@ -1,7 +1,10 @@
 """Tables and sentences of the notebooks: what they list, in which order, and that no is said."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
+import torch
 from conftest import made_evidence, smoke_study
 
 from kpnb.errors import KpnbError
@@ -12,6 +15,7 @@ from kpnb.readings import (
     choices_table,
     comparison_table,
     measure_table,
+    never_learned,
     reading,
     schedule_table,
 )
@@ -210,3 +214,17 @@ def test_a_filter_that_was_not_measured_is_no_variant(findings_of):
 def test_nothing_to_read(findings_of):
     with pytest.raises(KpnbError, match="add evidence"):
         reading(findings_of(), 1)
+
+
+def test_never_learned_counts_samples_without_a_point_at_any_checkpoint():
+    evidence = made_evidence(samples=4, seeds=2)
+    nothing = {epoch: replace(m, sigma=torch.full_like(m.sigma, 0.01)) for epoch, m in
+               evidence.maps["B"][0].items()}  # fmt: skip
+    once = dict(evidence.maps["B"][1])
+    lost = once[2].sigma.clone()
+    lost[:, :8] = 1.0  # all dropped in the end, held before: learned once
+    once[2] = replace(once[2], sigma=lost)
+    evidence = replace(evidence, maps=evidence.maps | {"B": [nothing, once]})
+    told = never_learned(evidence, 0.2, "image")
+    assert "student: 0 of 8 images" in told and "baseline: 4 of 8 images" in told
+    assert "all seeds" in told and "all seeds" not in never_learned(made_evidence(), 0.2, "image")

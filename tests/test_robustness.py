@@ -13,6 +13,8 @@ from kpnb.robustness import (
     VARIANTS,
     Variant,
     add,
+    changes_figure,
+    entropy_changes,
     judge,
     reading,
     results,
@@ -95,3 +97,24 @@ def test_the_figure_has_a_panel_for_each_kind_of_maps(smoke):
     figure = shares_figure(shares, {"optimum": maps, "path": maps})
     assert [ax.get_title() for ax in figure.axes] == ["optimum", "path"]
     assert all("nats" in ax.get_xlabel() and "nats" in ax.get_ylabel() for ax in figure.axes)
+
+
+def test_a_variant_may_measure_another_layer(smoke, tmp_path):
+    study = smoke_study(tmp_path)
+    study._networks.update(smoke.study._networks)
+    judge(study, "FC1", Variant(layer="FC2"))
+    asked = [record for kind, record in study.store.asked if kind == "maps"]
+    student = study.of("S", 0, "FC1")
+    last = (student.final_epoch,)
+    direct = study.maps(student, "FC2", last)
+    assert study.store.asked[-1][1].fingerprint in {record.fingerprint for record in asked}
+    assert not torch.equal(direct[last[0]].sigma, study.maps(student, "FC1", last)[last[0]].sigma)
+
+
+def test_entropy_changes_are_means_over_live_units():
+    first = torch.tensor([[-2.8, -3.0], [-2.6, torch.nan]])
+    found = {"first": first, "moved": first + torch.tensor([[0.1, -0.2], [0.3, 5.0]])}
+    changes = entropy_changes(found).iloc[:, 0]
+    assert changes["first"] == 0 and changes["moved"] == pytest.approx(0.2)
+    figure = changes_figure(found, ["moved"])
+    assert len(figure.axes) == 1 and "nats" in figure.axes[0].get_xlabel()
