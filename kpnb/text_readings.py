@@ -15,6 +15,7 @@ from kpnb.evidence import Choices, Evidence
 from kpnb.findings import compare, hypothesis_metrics
 from kpnb.readings import NAMES
 from kpnb.stats import Estimate
+from kpnb.study import Study
 
 METRICS = hypothesis_metrics(1)
 Judged = Mapping[str, tuple[Estimate, str]]
@@ -39,6 +40,16 @@ def of_single_pieces(evidence: Evidence, single: Tensor) -> Evidence:
 
 def _without(maps: EntropyMaps, single: Tensor) -> EntropyMaps:
     return replace(maps, sigma=torch.where(single, maps.sigma, torch.nan))
+
+
+def imitation(study: Study, layer: str) -> str:
+    """How much of the teacher's feature the students explain at the end of distillation."""
+    shares = [study.of("S", seed, layer).record.metric[-1] for seed in study.parameters.seeds]
+    told = " / ".join(f"{share:.0%}" for share in shares)
+    return (
+        f"At the end of its training the student explains {told} of the variance of the teacher's "
+        f"feature at {layer} on the training samples (padding counted, as in the loss)."
+    )
 
 
 def pieces_table(evidence: Evidence, single: Tensor, threshold: float) -> pd.DataFrame:

@@ -1,12 +1,14 @@
 """Words of several pieces left out: what is dropped, what stays, and what is told of it."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import made_evidence
 
 from kpnb.errors import KpnbError
 from kpnb.evidence import Choices, metric_values
-from kpnb.text_readings import of_single_pieces, pieces_reading, pieces_table
+from kpnb.text_readings import imitation, of_single_pieces, pieces_reading, pieces_table
 
 CHOICES = Choices()
 
@@ -131,3 +133,12 @@ def test_padding_is_no_word():
     single[:, 12:] = False
     assert "which are 17% of all words" in pieces_reading(evidence, single, 0.2)
     assert counts(of_single_pieces(evidence, single), "S", "n_fg") == [4] * 8
+
+
+def test_imitation_is_the_last_share_of_every_seed():
+    metric = {0: [0.1, 0.25], 1: [0.2, 0.5]}
+    study = SimpleNamespace(
+        parameters=SimpleNamespace(seeds=(0, 1)),
+        of=lambda role, seed, layer: SimpleNamespace(record=SimpleNamespace(metric=metric[seed])),
+    )
+    assert "explains 25% / 50% of the variance" in imitation(study, "Last")
