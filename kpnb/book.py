@@ -88,6 +88,7 @@ def fragments(results: list[Results], address: str) -> dict[str, str]:
         "status": report.status_table(results),
         "table_v": published_pages.table_v(results),
         "table_vi": published_pages.table_vi(results),
+        "table_vii": published_pages.table_vii(results),
     }
     for hypothesis in (1, 2, 3):
         metrics = [m for m, number in HYPOTHESES.items() if number == hypothesis]

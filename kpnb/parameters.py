@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from kpnb.cloud_parameters import CloudParameters
 from kpnb.errors import KpnbError
 from kpnb.image_parameters import ImageParameters
 from kpnb.parameter_model import NotebookParameters, StudyParameters, checkpoint_epochs
@@ -19,6 +20,7 @@ from kpnb.text_parameters import QuestionParameters, SentimentParameters
 
 __all__ = [
     "MODELS",
+    "CloudParameters",
     "ImageParameters",
     "NotebookParameters",
     "QuestionParameters",
@@ -34,6 +36,7 @@ MODELS: dict[str, type[StudyParameters]] = {
     "image_": ImageParameters,
     "sentiment_": SentimentParameters,
     "qa_": QuestionParameters,
+    "pointcloud_": CloudParameters,
 }
 
 Model = TypeVar("Model", bound=NotebookParameters)

@@ -1,6 +1,6 @@
-"""The paper's Tables V and VI with our measurements in place, and how often their cells agree."""
+"""The paper's Tables V to VII with our measurements in place, and how often their cells agree."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pandas as pd
 
@@ -14,9 +14,11 @@ NARROW = "\u202f"
 
 
 #: The paper's table that measurements on one kind of samples belong to.
-TABLES = {"image": "V", "sentence": "VI", "question": "VI"}
+TABLES = {"image": "V", "sentence": "VI", "question": "VI", "cloud": "VII"}
 #: Our stand-ins by the paper's data set.
 STAND_INS = {"SQuAD": "question", "SST-2": "sentence"}
+#: Of every table here.
+HEADER = ("layer", "data", "network", *SYMBOLS.values())
 
 
 def paper_rate(metric: str, published: str) -> str:
@@ -48,32 +50,38 @@ def table_v(results: list[Results]) -> str:
 
     Ours are the headline numbers: all samples, the run's own b, mean and 95% interval.
     """
-    published = published_table("V", as_printed=True)
-    ours = _headlines(results)
-    header = ["layer", "data", "network", *SYMBOLS.values()]
+    return _sections_by_network("V", results)
+
+
+def table_vii(results: list[Results]) -> str:
+    """Every cell of Table VII (point clouds), as `table_v` has them of Table V."""
+    return _sections_by_network("VII", results)
+
+
+def _sections_by_network(name: str, results: list[Results]) -> str:
+    published = published_table(name, as_printed=True)
+    ours = _headlines(results, [sample for sample, shown in TABLES.items() if shown == name])
     sections = []
     for network, part in published.groupby("network", sort=False):
         rows = []
         for layer, cells in part.groupby("layer", sort=False):
             for dataset, pair in cells.groupby("dataset", sort=False):
-                rows += _published_pair(pair, ("V", dataset, network, layer))
+                rows += _published_pair(pair, (name, dataset, network, layer))
             place = (network, layer)
             rows += _our_rows(ours, layer, lambda cell, at=place: cell[1:2] + cell[4:] == at)
-        sections.append(f"## {network}\n\n{table(header, rows)}")
+        sections.append(f"## {network}\n\n{table(HEADER, rows)}")
     return "\n\n".join(sections)
 
 
 def table_vi(results: list[Results]) -> str:
     """Every cell of Table VI, a section per task, and after each what was run here."""
     published = published_table("VI", as_printed=True)
-    header = ["layer", "data", "network", *SYMBOLS.values()]
     sections = []
     for dataset, pair in published.groupby("dataset", sort=False):
         layer, sample = pair.iloc[0]["layer"], STAND_INS[dataset]
         rows = _published_pair(pair, ("VI", dataset, "BERT", layer))
-        part = [run for run in results if any(item.sample == sample for item in run.measures)]
-        rows += _our_rows(_headlines(part), layer, lambda cell: True)
-        sections.append(f"## {dataset}\n\n{table(header, rows)}")
+        rows += _our_rows(_headlines(results, [sample]), layer, lambda cell: True)
+        sections.append(f"## {dataset}\n\n{table(HEADER, rows)}")
     return "\n\n".join(sections)
 
 
@@ -88,12 +96,13 @@ def _published_pair(pair: pd.DataFrame, cell: tuple[str, ...]) -> list[list[str]
     return rows
 
 
-def _headlines(results: list[Results]) -> dict:
-    """{(preset, cell): {(role or "verdict", metric): (run, item)}} of all headline items."""
+def _headlines(results: list[Results], samples: Collection[str]) -> dict:
+    """{(preset, cell): {(role or "verdict", metric): (run, item)}} of the headline items that were
+    measured on one of the kinds of `samples`."""
     found: dict = {}
     for run in results:
         for item in [*run.measures, *run.comparisons]:
-            if run.is_headline(item) and item.metric in METRICS:
+            if item.sample in samples and run.is_headline(item) and item.metric in METRICS:
                 what = item.role if isinstance(item, Measure) else "verdict"
                 found.setdefault((run.preset, item.cell), {})[what, item.metric] = run, item
     return found

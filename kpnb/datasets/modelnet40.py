@@ -1,0 +1,181 @@
+"""ModelNet40 (Wu et al., CVPR 2015), the paper's point cloud data, from files on disk.
+
+Two public layouts are read: the HDF5 files with 2,048 points a shape that PointNet (Qi et al.,
+CVPR 2017) was published with, and the original OFF meshes in folders ModelNet40/<class>/<split>.
+The full release has 40 classes, 9,843 training shapes (9,840 in the HDF5 files) and 2,468 test
+shapes. Nothing is downloaded.
+
+1. The OFF meshes have z up and the HDF5 points y up (PointNet's own augmentation turns them about
+   y). Here both have z up, since scenes turn about z; the points are turned by 90 degrees about x,
+   not mirrored.
+2. Shapes are centered at their mean and scaled into the unit sphere in both layouts; meshes are
+   sampled uniformly by area, with a generator seeded by the file's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kpnb.datasets._off import read_off, surface_points
+from kpnb.datasets.point_samples import PointSamples, Shapes, tensor_digest, unit_sphere
+from kpnb.datasets.point_scenes import SPLITS, point_scenes
+from kpnb.errors import KpnbError
+
+SAMPLED = 2048  # points of a mesh, as many as the HDF5 files have
+NAMES = "shape_names.txt"
+
+Shape = tuple[str, str, np.ndarray]  # class, name, points (k, 3) with z up
+
+
+def modelnet40(
+    folder: str | Path,
+    split: str,
+    points: int = 1024,
+    background: int = 500,
+    distance: float = 0.0,
+    turn: float = 0.0,
+    seed: int = 0,
+    count: int | None = None,
+) -> PointSamples:
+    """Scenes of ModelNet40 shapes among background points, see `point_scenes`.
+
+    Defaults are the paper's 1,024 + 500 points, as the shapes stand (no turn), every shape of the
+    split once. Raises `KpnbError` as `modelnet40_shapes` and `point_scenes` do.
+    """
+    shapes = modelnet40_shapes(folder, split)
+    return point_scenes(shapes, count, points, background, distance, turn, seed, split)
+
+
+def modelnet40_shapes(folder: str | Path, split: str) -> Shapes:
+    """The shapes of `split` ("train" or "test") in `folder`, 2,048 points each.
+
+    folder: the HDF5 release (shape_names.txt, train_files.txt, test_files.txt, ply_data_*.h5), or
+        the OFF release (a folder for each class with folders train and test); classes are in the
+        order of shape_names.txt, or of the folders' names.
+
+    Raises `KpnbError` for a missing folder or file, a class without shapes in the split, a damaged
+    file, and when h5py, which the HDF5 layout needs, is not installed.
+    """
+    folder = Path(folder)
+    if split not in SPLITS:
+        raise KpnbError(f"split is {split!r}: give 'train' or 'test'.")
+    if not folder.is_dir():
+        raise KpnbError(f"There is no folder {folder}: unpack ModelNet40 there.")
+    hdf5 = (folder / NAMES).is_file()
+    classes = _lines(folder / NAMES) if hdf5 else _folders(folder, split)
+    found = list(_hdf5_shapes(folder, split, classes) if hdf5 else _off_shapes(folder, split))
+    missing = sorted(set(classes) - {name for name, _, _ in found})
+    if missing:
+        raise KpnbError(f"{folder} has no {split} shapes of class {missing[0]!r}: unpack it again.")
+    points = torch.from_numpy(np.stack([cloud for _, _, cloud in found]).astype(np.float32))
+    labels = torch.tensor([classes.index(name) for name, _, _ in found])
+    return Shapes(
+        points,
+        labels,
+        tuple(classes),
+        tuple(name for _, name, _ in found),
+        dict(
+            dataset="modelnet40",
+            layout="hdf5" if hdf5 else "off",
+            data=tensor_digest(points, labels),
+        ),
+    )
+
+
+def y_up_to_z_up(points: np.ndarray) -> np.ndarray:
+    """`points` (..., 3) turned by 90 degrees about x, so that what was up along y is along z."""
+    return points[..., [0, 2, 1]] * [1, -1, 1]
+
+
+# The HDF5 layout
+
+
+def _hdf5_shapes(folder: Path, split: str, classes: list[str]) -> Iterator[Shape]:
+    """The shapes of the files that <split>_files.txt names, in that order.
+
+    The lists name files by a path on the publisher's machine: only the last part counts.
+    """
+    for line in _lines(folder / f"{split}_files.txt"):
+        file = folder / Path(line).name
+        points, labels = _hdf5_arrays(file)
+        shape = points.shape == (len(labels), SAMPLED, 3)
+        if not shape or not len(labels) or labels.min() < 0 or labels.max() >= len(classes):
+            raise KpnbError(
+                f"{file} has data of shape {points.shape} or labels that do not fit n x {SAMPLED} "
+                f"x 3 and the {len(classes)} classes: fetch the file again."
+            )
+        clouds = _normalized(y_up_to_z_up(points), file)
+        for i, label in enumerate(labels.tolist()):
+            yield classes[label], f"{file.name}#{i}", clouds[i]
+
+
+def _hdf5_arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """`data` as float64 and `label` as a row of int64."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise KpnbError(
+            "The HDF5 files of ModelNet40 need the package h5py: install h5py (pip install h5py), "
+            "or give the folder of the OFF files."
+        ) from error
+    if not file.is_file():
+        raise KpnbError(f"{file} is missing: unpack ModelNet40 again.")
+    try:
+        with h5py.File(file, "r") as content:
+            points = np.asarray(content["data"][...], dtype=np.float64)
+            labels = np.asarray(content["label"][...], dtype=np.int64)
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise KpnbError(
+            f"{file} is no HDF5 file with data and label ({error}): fetch it again."
+        ) from error
+    return points, labels.reshape(-1)
+
+
+def _lines(file: Path) -> list[str]:
+    if not file.is_file():
+        raise KpnbError(f"{file} is missing: unpack ModelNet40 again.")
+    lines = [line.strip() for line in file.read_text().splitlines()]
+    lines = [line for line in lines if line]
+    if not lines:
+        raise KpnbError(f"{file} is empty: unpack ModelNet40 again.")
+    return lines
+
+
+# The OFF layout
+
+
+def _folders(folder: Path, split: str) -> list[str]:
+    """The classes: the subfolders that hold one for `split`, or for the other split alone."""
+    inside = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    classes = [name for name in inside if any((folder / name / s).is_dir() for s in SPLITS)]
+    if not classes:
+        raise KpnbError(
+            f"{folder} holds neither {NAMES} nor folders <class>/{split}: give the folder of "
+            "ModelNet40's HDF5 or OFF files."
+        )
+    return classes
+
+
+def _off_shapes(folder: Path, split: str) -> Iterator[Shape]:
+    for file in sorted(folder.glob(f"*/{split}/*.off")):
+        name = f"{file.parent.parent.name}/{file.name}"
+        digest = hashlib.sha256(name.encode()).digest()
+        rng = np.random.default_rng(np.frombuffer(digest, dtype="<u4"))
+        try:
+            mesh = read_off(file.read_text(encoding="ascii", errors="replace"))
+            points = surface_points(mesh, SAMPLED, rng)
+        except (KpnbError, OSError) as error:
+            raise KpnbError(f"{file} cannot be used: {error}") from error
+        yield file.parent.parent.name, name, _normalized(points, file)
+
+
+def _normalized(points: np.ndarray, file: Path) -> np.ndarray:
+    try:
+        return unit_sphere(points)
+    except KpnbError as error:
+        raise KpnbError(f"{file} cannot be used: {error}") from error
