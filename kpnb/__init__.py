@@ -52,6 +52,13 @@ _HOME = {
     "load_tokenizer": "kpnb.networks.text_models",
     "pretrained_network": "kpnb.networks.text_networks",
     "scratch_network": "kpnb.networks.text_networks",
+    "CloudParameters": "kpnb.parameters",
+    "CloudStudy": "kpnb.cloud_study",
+    "PointSamples": "kpnb.datasets.point_samples",
+    "PointUnits": "kpnb.point_units",
+    "embedded_pointclouds": "kpnb.datasets.embedded_pointclouds",
+    "modelnet40": "kpnb.datasets.modelnet40",
+    "point_network": "kpnb.networks.pointcloud",
     "resolve": "kpnb.parameters",
     "Store": "kpnb.store",
 }

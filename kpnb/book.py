@@ -17,9 +17,21 @@ from pathlib import Path
 
 import yaml
 
-from kpnb import bookcheck, estimator_report, published_pages, report
+from kpnb import (
+    bookcheck,
+    cloud_construction,
+    cloud_costs,
+    estimator_report,
+    published_pages,
+    report,
+)
 from kpnb.errors import KpnbError
-from kpnb.parameters import ImageParameters, QuestionParameters, SentimentParameters
+from kpnb.parameters import (
+    CloudParameters,
+    ImageParameters,
+    QuestionParameters,
+    SentimentParameters,
+)
 from kpnb.results import Results, available_results, read_results
 from kpnb.vocabulary import HYPOTHESES
 
@@ -71,6 +83,8 @@ def fragments(results: list[Results], address: str) -> dict[str, str]:
     """What the pages include: {name: markdown} of every generated table."""
     tables = {
         "accuracies": report.accuracy_table(results),
+        "cloud_construction": cloud_construction.construction_table(results),
+        "cloud_costs": cloud_costs.costs_table(results),
         "colab": f"```\n!pip install --quiet git+{address}\n```",
         "clone": f"```\ngit clone {address}\ncd {address.rsplit('/', 1)[-1]}\nmake book\n```",
         "estimator_accuracy": estimator_report.accuracy_table(results),
@@ -83,6 +97,7 @@ def fragments(results: list[Results], address: str) -> dict[str, str]:
         "notes": report.notes_list(results),
         "presets_image": report.presets_table(ImageParameters),
         "presets_sentiment": report.presets_table(SentimentParameters),
+        "presets_pointcloud": report.presets_table(CloudParameters),
         "presets_qa": report.presets_table(QuestionParameters),
         "rates": published_pages.rates_table(),
         "status": report.status_table(results),

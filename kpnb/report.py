@@ -211,10 +211,15 @@ def _value(value: object) -> str:
 def licences_table() -> str:
     """Sources and licences of every part of the embedded data."""
     # Here: they import torch.
-    from kpnb.datasets import embedded_images, embedded_questions, embedded_sentences
+    from kpnb.datasets import (
+        embedded_images,
+        embedded_pointclouds,
+        embedded_questions,
+        embedded_sentences,
+    )
 
     columns = ("part", "what", "source", "version", "licence")
-    sources = (embedded_images, embedded_sentences, embedded_questions)
+    sources = (embedded_images, embedded_sentences, embedded_questions, embedded_pointclouds)
     parts = [part for source in sources for part in source.LICENCES]
     return table(columns, [[str(part[c]) for c in columns] for part in parts])
 
