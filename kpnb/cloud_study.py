@@ -52,7 +52,8 @@ class CloudStudy(Study):
     @property
     def dataset(self) -> str:
         p = self.parameters
-        name = f"embedded shapes: {p.shapes}" if p.data == EMBEDDED else "ModelNet40"
+        shapes = "furniture and components" if p.shapes == "both" else p.shapes
+        name = f"embedded clouds of {shapes}" if p.data == EMBEDDED else "ModelNet40"
         return name + (" (unseen shapes)" if p.measured_on == "test" else "")
 
     @property

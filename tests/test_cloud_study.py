@@ -35,11 +35,6 @@ class Shared:
     evidence: Evidence
 
 
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory) -> dict[str, Shared]:
-    return {}
-
-
 @pytest.fixture(scope="module", params=NETWORKS)
 def shared(request, tmp_path_factory) -> Shared:
     root = tmp_path_factory.mktemp("store")
@@ -98,7 +93,8 @@ def test_the_student_s_score_is_taken_after_the_head_was_trained(shared, tmp_pat
     student = again.of("S", 0, "FC1")
     assert again.store.computed() == ["networks"] and student.accuracy["test"] == 0.5
     assert same_states(student.states[2], known.states[2])  # what stopped and came again is equal
-    above = {id(p) for p in parameters_above(net := again.network(student), "FC1")}
+    net = again.network(student)
+    above = {id(p) for p in parameters_above(net, "FC1")}
     for name, parameter in net.named_parameters():
         if parameter.dim() > 1:
             kept = torch.equal(student.states[2][name], seen[0][name])

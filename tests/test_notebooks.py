@@ -22,7 +22,12 @@ FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NAMES = ("image_h1", "image_h2", "image_h3")
 # A notebook for each hypothesis, by modality, and how its cells make the study.
 MODALITIES = {kind: [f"{kind}h{number}" for number in (1, 2, 3)] for kind in MODELS}
-MADE = {"image_": "ImageStudy", "sentiment_": "SentimentStudy", "qa_": "QuestionStudy"}
+MADE = {
+    "image_": "ImageStudy",
+    "sentiment_": "SentimentStudy",
+    "qa_": "QuestionStudy",
+    "pointcloud_": "CloudStudy",
+}
 HYPOTHESIS_NOTEBOOKS = [name for names in MODALITIES.values() for name in names]
 EVERY = sorted(file.stem for file in FOLDER.glob("*.ipynb"))
 METRICS = dict(zip(NAMES, [{"n_fg", "n_bg", "lambda"}, {"d_mean", "d_var"}, {"rho"}], strict=True))
