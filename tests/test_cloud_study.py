@@ -131,7 +131,7 @@ def test_test_clouds_share_no_shape_with_training(tmp_path):
 
 def test_unseen_clouds_are_measured_on_request(tmp_path):
     study = cloud_study(tmp_path, measured_on="test")
-    assert study.dataset == "embedded shapes: furniture (unseen shapes)"
+    assert study.dataset == "embedded clouds of furniture (unseen shapes)"
     assert torch.equal(study.data.measured.points, study.data.test_samples.points[:3])
 
 
@@ -181,7 +181,7 @@ def test_findings_name_scores_samples_and_network(shared):
     assert list(table.index) == expected and list(table["n samples"]) == [40, 20] * 3
     measure = findings.measures[0]
     assert (measure.sample, measure.scale) == ("cloud", "narrow")
-    assert measure.dataset == "embedded shapes: furniture"
+    assert measure.dataset == "embedded clouds of furniture"
     assert measure.network == study.parameters.network
     assert findings.results().provenance["modules"][0] == "kpnb.cloud_study"
 
