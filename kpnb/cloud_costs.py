@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from kpnb.datasets.embedded_pointclouds import embedded_pointclouds
 from kpnb.entropy import EntropyEstimator
-from kpnb.markdown import number, table
+from kpnb.markdown import count, number, table
 from kpnb.networks.layers import layer_name
 from kpnb.networks.pointcloud import BUILDERS, SCALES, PointNetwork, point_network
 from kpnb.point_units import PointUnits
@@ -101,8 +101,16 @@ def costs_table(results: list[Results]) -> str:
         if run.notebook == NAME:
             header = ["network", "scale", "points", "clouds a step", *WHAT.values()]
             rows = [_row(run, name, scale) for scale in SCALES for name in BUILDERS]
-            return table(header, rows)
+            return f"{table(header, rows)}\n\n{_machine(run)}"
     return NOTHING
+
+
+def _machine(run: Results) -> str:
+    where, narrow, full = run.provenance, REPEATS["narrow"], REPEATS["full"]
+    return (
+        f"{where['cpu']}, {count(where['threads'], 'thread')}, torch {where['versions']['torch']}; "
+        f"the best of {count(narrow, 'run')} (narrow) or {count(full, 'run')} (full)."
+    )
 
 
 WHAT = {
