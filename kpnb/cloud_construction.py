@@ -1,4 +1,4 @@
-"""How hard the point-cloud task is, by share, place and turn of its parts:
+"""How hard the point-cloud task is, by share, place, turn and kind of its parts:
 `python -m kpnb.cloud_construction`.
 
 Trains the teacher of one network for each construction and tests it on unseen shapes. The default
@@ -21,7 +21,7 @@ NAME = "pointcloud_construction"
 MODULES = ("kpnb.cloud_construction",)
 NETWORK = "PointNet++"  # the quickest of the four to train
 DEFAULT = "the default"
-CONSTRUCTIONS: dict[str, dict[str, float]] = {
+CONSTRUCTIONS: dict[str, dict[str, float | str]] = {
     DEFAULT: {},
     "half of the background points": {"background": 62},
     "twice the background points": {"background": 250},
@@ -29,6 +29,8 @@ CONSTRUCTIONS: dict[str, dict[str, float]] = {
     "clouds two radii away": {"distance": 2.0},
     "turned by up to 30 degrees to either side": {"turn": 60.0},
     "turned by any angle": {"turn": 360.0},
+    "electronic components instead of furniture": {"shapes": "components"},
+    "both kinds of shapes, 20 classes": {"shapes": "both"},
 }
 NOTHING = "Not run here yet."
 

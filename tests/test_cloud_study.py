@@ -13,9 +13,9 @@ from test_study import same_states
 
 import kpnb.entropy
 from kpnb.cloud_study import CloudStudy
+from kpnb.errors import KpnbError
 from kpnb.evidence import Evidence
 from kpnb.findings import Findings
-from kpnb.errors import KpnbError
 from kpnb.networks.layers import parameters_above
 from kpnb.readings import accuracy_table
 from kpnb.store import Record, Store

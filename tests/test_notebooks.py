@@ -28,6 +28,7 @@ MADE = {
     "qa_": "QuestionStudy",
     "pointcloud_": "CloudStudy",
 }
+TEXTS = ("sentiment_", "qa_")
 HYPOTHESIS_NOTEBOOKS = [name for names in MODALITIES.values() for name in names]
 EVERY = sorted(file.stem for file in FOLDER.glob("*.ipynb"))
 METRICS = dict(zip(NAMES, [{"n_fg", "n_bg", "lambda"}, {"d_mean", "d_var"}, {"rho"}], strict=True))
@@ -96,14 +97,10 @@ def test_what_they_share_is_the_same(kind):
 def test_tasks_on_texts_differ_in_their_study_alone():
     """Beyond names and the lines of parameters: the cells after the study are those of both."""
     for number in (1, 2, 3):
-        heads = [
-            len(until_the_study(f"{kind}h{number}", MADE[kind]))
-            for kind in MADE
-            if kind != "image_"
-        ]
+        heads = [len(until_the_study(f"{kind}h{number}", MADE[kind])) for kind in TEXTS]
         found = [
             [c.source.replace("qa_", "sentiment_") for c in code_cells(source(f"{kind}h{number}"))]
-            for kind in ("sentiment_", "qa_")
+            for kind in TEXTS
         ]
         assert found[0][heads[0] :] == found[1][heads[1] :]
 
