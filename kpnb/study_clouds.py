@@ -45,9 +45,10 @@ class StudyClouds:
         p = self.parameters
         source = self.training_samples if p.measured_on == "train" else self.test_samples
         if len(source) < p.samples:
+            more = "teacher_samples or fraction" if p.measured_on == "train" else "test_samples"
             raise KpnbError(
                 f"samples={p.samples} clouds are wanted, but only {len(source)} are there to "
-                "measure; ask for fewer, or raise teacher_samples or fraction."
+                f"measure; ask for fewer, or raise {more}."
             )
         return source.subset(range(p.samples))
 
