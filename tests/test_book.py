@@ -20,6 +20,7 @@ CELL = {"layer": "FC1", "network": "VGG-11", "scale": "narrow", "dataset": "embe
 NOTEBOOKS = [
     *("image_h1", "image_h2", "image_h3", "image_unseen"),
     *("sentiment_h1", "sentiment_h2", "sentiment_h3", "qa_h1", "qa_h2", "qa_h3"),
+    *("pointcloud_h1", "pointcloud_h2", "pointcloud_h3"),
     *("image_measure", "sentiment_measure"),
 ]
 OVER = {"low": 1.0, "high": 3.0, "n_samples": 9, "n_seeds": 1, "threshold": 0.2}
