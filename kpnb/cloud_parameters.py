@@ -51,7 +51,7 @@ class CloudParameters(StudyParameters):
         ge=0,
         le=100,
         description="of the five clouds' centers from the object's, in its radii; 0 puts them into "
-        "the object's own space, the hardest place and, as we read it, the paper's",
+        "the object's own space, as we read the paper",
     )
     turn: float = Field(
         ge=0,
