@@ -37,10 +37,15 @@ def thresholds_around(threshold: float) -> tuple[float, ...]:
 
 
 class Findings:
-    """Collects what one notebook measured on a study; `results()` is its results file."""
+    """Collects what one notebook measured on a study; `results()` is its results file.
 
-    def __init__(self, study: Study, notebook: str, hypothesis: int | None = None) -> None:
-        self.study, self.notebook = study, notebook
+    hypothesis: whose metrics are measured; None for all. run: one of a sweep's, "" for none.
+    """
+
+    def __init__(
+        self, study: Study, notebook: str, hypothesis: int | None = None, run: str = ""
+    ) -> None:
+        self.study, self.notebook, self.run = study, notebook, run
         self.metrics = tuple(METRIC_RULES) if hypothesis is None else hypothesis_metrics(hypothesis)
         self.threshold = study.parameters.threshold
         self.measures: list[Measure] = []
@@ -94,6 +99,7 @@ class Findings:
             comparisons=self.comparisons,
             notes=self.notes,
             numbers=self.numbers,
+            run=self.run,
         )
 
     def _accuracy(self, role: str, layer: str, split: str, values: list[float]) -> Measure:

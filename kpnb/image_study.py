@@ -21,7 +21,9 @@ from kpnb.study_images import StudyImages
 from kpnb.training import TrainingSettings, accuracy
 
 DATASET = "embedded images"
-# Chance is far below; a teacher under this multiple of it has learned next to nothing.
+PRETRAINED = "EfficientNet-lite0"
+# Chance is far below; a teacher under this multiple of it has learned next to nothing. With few
+# classes half of the way from chance to 1 is less.
 LEAST_TIMES_CHANCE = 2.0
 
 
@@ -66,7 +68,7 @@ class ImageStudy(Study):
         p = self.parameters
         if role == "T":
             last = (p.teacher_epochs,)
-            return recipes.classification(self._teacher_name, p.teacher_epochs, seed, last)
+            return recipes.classification(self._name(role), p.teacher_epochs, seed, last)
         recipe = recipes.distillation if role == "S" else recipes.classification
         return recipe(p.network, p.epochs, seed, self.checkpoints)
 
@@ -74,17 +76,23 @@ class ImageStudy(Study):
         return recipes.head(self.parameters.network, self.parameters.head_epochs, seed)
 
     def build(self, role: str, seed: int) -> nn.Module:
-        p = self.parameters
-        if role == "T" and p.teacher != "same":
-            fc1 = layer_module(image_network(p.network, p.classes, p.scale), "FC1")
-            return pretrained_teacher(p.classes, fc1.out_features, seed)
-        return image_network(p.network, p.classes, p.scale, seed=2 * seed + (role == "T"))
+        p, outputs = self.parameters, self.outputs
+        if role == "T" and p.teacher == PRETRAINED:
+            fc1 = layer_module(image_network(p.network, outputs, p.scale), "FC1")
+            return pretrained_teacher(outputs, fc1.out_features, seed)
+        return image_network(self._name(role), outputs, p.scale, seed=2 * seed + (role == "T"))
 
     def network_key(self, role: str) -> dict:
-        p = self.parameters
-        key = {"network": p.network, "scale": p.scale}
-        key |= {"classes": p.classes, "image_size": p.image_size}
-        return key | {"kind": self._teacher_name if role == "T" else p.network}
+        # A teacher of another size is the very network that teaches students of its own size;
+        # the pretrained one has FC layers as wide as its student's.
+        p, kind = self.parameters, self._name(role)
+        key = {"network": p.network if kind == PRETRAINED else kind, "scale": p.scale}
+        return key | {"classes": p.classes, "image_size": p.image_size, "kind": kind}
+
+    @property
+    def outputs(self) -> int:
+        """Dimensions of the networks' output: a class each."""
+        return self.parameters.classes
 
     def tracked(self, net: nn.Module, layers: Sequence[str]) -> dict[str, Tensor]:
         return {layer: tracked_weight(net, layer) for layer in layers}
@@ -100,11 +108,12 @@ class ImageStudy(Study):
 
     @property
     def reference_lines(self) -> dict[str, float]:
-        return {"chance": 1 / self.parameters.classes}
+        return {"chance": 1 / self.outputs}
 
     @property
     def least_teacher(self) -> float:
-        return LEAST_TIMES_CHANCE / self.parameters.classes
+        chance = 1 / self.outputs
+        return min(LEAST_TIMES_CHANCE * chance, (1 + chance) / 2)
 
     @property
     def named_layers(self) -> dict[str, str]:
@@ -131,7 +140,7 @@ class ImageStudy(Study):
     ) -> EntropyMaps:
         return explainer.explain(net, samples.images.to(self.device))
 
-    @property
-    def _teacher_name(self) -> str:
+    def _name(self, role: str) -> str:
+        """Architecture of teacher, student or baseline."""
         p = self.parameters
-        return p.network if p.teacher == "same" else p.teacher
+        return p.teacher if role == "T" and p.teacher != "same" else p.network

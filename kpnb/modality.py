@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 from torch import Tensor, nn
 
 from kpnb.entropy import EntropyMaps
+from kpnb.training import Augment
 from kpnb.training_settings import TrainingSettings
 
 
@@ -88,6 +89,14 @@ class Modality(ABC):
     @abstractmethod
     def network_key(self, role: str) -> dict:
         """What the networks of a role depend on beyond seed and training."""
+
+    def augmentation(self, role: str) -> Augment | None:
+        """What is done to each batch that the teacher or the baseline is trained on."""
+        return None
+
+    def training_code(self, role: str) -> tuple[str, ...]:
+        """The modules that train the networks of a role."""
+        return self.TRAINING_CODE
 
     @abstractmethod
     def tracked(self, net: nn.Module, layers: Sequence[str]) -> dict[str, Tensor]:

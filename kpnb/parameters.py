@@ -1,7 +1,8 @@
 """The notebooks' parameters and presets, and their check before anything runs.
 
 One model a modality; `MODELS` maps the beginning of a notebook's name to its model, and that is
-the place where another modality is added.
+the place where another modality is added. A notebook with more parameters than its modality has
+its own in `OWN_MODELS`, by its whole name.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from kpnb.cell_parameters import CellParameters
 from kpnb.cloud_parameters import CloudParameters
 from kpnb.errors import KpnbError
 from kpnb.image_parameters import ImageParameters
@@ -20,6 +22,8 @@ from kpnb.text_parameters import QuestionParameters, SentimentParameters
 
 __all__ = [
     "MODELS",
+    "OWN_MODELS",
+    "CellParameters",
     "CloudParameters",
     "ImageParameters",
     "NotebookParameters",
@@ -39,11 +43,17 @@ MODELS: dict[str, type[StudyParameters]] = {
     "pointcloud_": CloudParameters,
 }
 
+OWN_MODELS: dict[str, type[StudyParameters]] = {
+    "image_cell": CellParameters,
+}
+
 Model = TypeVar("Model", bound=NotebookParameters)
 
 
 def models_for(notebook: str) -> type[StudyParameters]:
-    """The parameter model of a notebook, by the beginning of its name ("image_h1")."""
+    """The parameter model of a notebook, by its name or the beginning of it ("image_h1")."""
+    if notebook in OWN_MODELS:
+        return OWN_MODELS[notebook]
     for beginning, model in MODELS.items():
         if notebook.startswith(beginning):
             return model

@@ -4,6 +4,7 @@ The CSV files hold every number of Tables II to IX as printed. The text that rea
 the layer and data-set labels of some rows; labels put back with less than certainty end in "?".
 """
 
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
@@ -43,6 +44,13 @@ def published_table(table: str, as_printed: bool = False) -> pd.DataFrame:
         return printed.copy()
     numbers = printed[list(METRICS)].apply(pd.to_numeric)
     return printed.assign(**{metric: numbers[metric] for metric in METRICS})
+
+
+def published_rows(network: str, layers: Sequence[str]) -> pd.DataFrame:
+    """Every row of the paper's tables for one network at some layers, numbers as printed."""
+    rows = pd.concat([published_table(table, as_printed=True) for table in TABLES])
+    rows = rows[(rows["network"] == network) & rows["layer"].isin(layers)]
+    return rows.set_index(["table", "dataset", "layer", "learning"]).drop(columns="network")
 
 
 def likely_misprints() -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Results files: what one notebook measured at one preset, as JSON that the book is made from.
 
     <results root>/<preset>/<notebook>.json
+    <results root>/<preset>/cells/<run>.json    one of a sweep's many runs of a notebook
 
 Every number in a table or in prose is read from these files, with its samples, seeds and
 interval. The results of the preset "study" are committed, those of the demo are not.
@@ -43,6 +44,9 @@ Verdict = Literal["reproduced", "contradicted", "inconclusive"]
 PAPER_THRESHOLD = 0.2
 #: From the input upwards, as the tables list them.
 LAYERS = ("Conv", "FC1", "FC2", "FC3")
+
+#: The folder of a preset's results that a sweep's runs are filed in.
+CELLS = "cells"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 
@@ -150,6 +154,7 @@ class Results(_Record):
         fingerprint: `run_fingerprint(settings, modules)` when the numbers were computed.
         notes: sentences for the reader, such as why a hypothesis failed here.
         numbers: quoted by name in prose.
+        run: of a sweep, the name that sets it apart from the notebook's other runs; "" for none.
     """
 
     notebook: str
@@ -163,6 +168,7 @@ class Results(_Record):
     comparisons: list[Comparison] = []
     notes: list[str] = []
     numbers: dict[str, Number] = {}
+    run: str = ""
 
     @property
     def threshold(self) -> float:
@@ -229,12 +235,13 @@ def results_root() -> Path:
     return Path.cwd() / "results"
 
 
-def results_path(notebook: str, preset: str) -> Path:
-    """Where the results of a notebook at a preset lie."""
-    for name in (notebook, preset):
+def results_path(notebook: str, preset: str, run: str = "") -> Path:
+    """Where the results of a notebook at a preset lie, or of one of a sweep's runs of it."""
+    for name in (notebook, preset, run or notebook):
         if not _NAME.fullmatch(name):
             raise KpnbError(f"{name!r} is no name: use small letters, digits and underscores")
-    return results_root() / preset / f"{notebook}.json"
+    folder = results_root() / preset
+    return folder / CELLS / f"{run}.json" if run else folder / f"{notebook}.json"
 
 
 def write_results(results: Results) -> Path:
@@ -242,7 +249,7 @@ def write_results(results: Results) -> Path:
 
     Returns: its path. Raises: KpnbError where a value is NaN or infinite, or the disk is full.
     """
-    path = results_path(results.notebook, results.preset)
+    path = results_path(results.notebook, results.preset, results.run)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         text = json.dumps(results.model_dump(), indent=1, sort_keys=True, allow_nan=False)
@@ -258,23 +265,25 @@ def write_results(results: Results) -> Path:
     return path
 
 
-def read_results(notebook: str, preset: str) -> Results:
-    """The results of a notebook at a preset.
+def read_results(notebook: str, preset: str, run: str = "") -> Results:
+    """The results of a notebook at a preset, or of one of a sweep's runs of it.
 
     Raises: KpnbError where the file is missing, is not JSON, or does not fit the schema.
     """
-    path = results_path(notebook, preset)
-    run = f"run `python -m kpnb.run {notebook} --preset {preset}`"
+    path = results_path(notebook, preset, run)
+    how = f"run `python -m kpnb.run {notebook} --preset {preset}`"
+    how = f"run `snakemake --cores 2 {run} --config preset={preset}`" if run else how
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise KpnbError(f"there are no results at {path}: {run} first") from error
+        raise KpnbError(f"there are no results at {path}: {how} first") from error
     try:
         found = Results.model_validate_json(text)
     except (ValidationError, ValueError) as error:
-        raise KpnbError(f"{path} is damaged ({_first(error)}): delete it and {run}") from error
-    if (found.notebook, found.preset) != (notebook, preset):
-        raise KpnbError(f"{path} holds {found.notebook} at {found.preset}: delete it and {run}")
+        raise KpnbError(f"{path} is damaged ({_first(error)}): delete it and {how}") from error
+    if (found.notebook, found.preset, found.run) != (notebook, preset, run):
+        held = f"{found.run or found.notebook} at {found.preset}"
+        raise KpnbError(f"{path} holds {held}: delete it and {how}")
     return found
 
 
@@ -291,3 +300,9 @@ def available_results(preset: str) -> list[Results]:
     """All results stored for a preset, in order of their notebooks' names; none is no error."""
     folder = results_path("any", preset).parent
     return [read_results(path.stem, preset) for path in sorted(folder.glob("*.json"))]
+
+
+def available_cells(preset: str, notebook: str = "image_cell") -> list[Results]:
+    """All results of sweeps stored for a preset, in order of their runs' names."""
+    folder = results_path(notebook, preset, "any").parent
+    return [read_results(notebook, preset, path.stem) for path in sorted(folder.glob("*.json"))]

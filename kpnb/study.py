@@ -66,8 +66,14 @@ class Study(Modality):
 
     def baseline(self, seed: int) -> Trained:
         p, settings = self.parameters, self.schedule("B", seed)
-        key = {"fraction": p.fraction, "training": settings.to_info(), "tracked": list(p.layers)}
-        return self._classifier("B", seed, key, settings, self.data.training_samples, p.layers)
+        layers = self.tracked_layers
+        key = {"fraction": p.fraction, "training": settings.to_info(), "tracked": list(layers)}
+        return self._classifier("B", seed, key, settings, self.data.training_samples, layers)
+
+    @property
+    def tracked_layers(self) -> tuple[str, ...]:
+        """The layers whose way the baseline records: those that are measured."""
+        return self.parameters.layers
 
     def _classifier(
         self,
@@ -80,8 +86,9 @@ class Study(Modality):
     ) -> Trained:
         def train(net: nn.Module, resume: Resume, keep: Keep) -> TrainingRecord:
             given = self.inputs(samples), self.labels(samples), settings
-            weights = self.tracked(net, layers)
-            return train_classifier(net, *given, weights, on_checkpoint=keep, resume=resume)
+            weights, augment = self.tracked(net, layers), self.augmentation(role)
+            handing = {"on_checkpoint": keep, "resume": resume}
+            return train_classifier(net, *given, weights, augment, **handing)
 
         return self._trained(role, None, seed, key, train)
 
@@ -125,7 +132,7 @@ class Study(Modality):
             info = {"record": record.to_info(), "accuracy": self._scores_by_split(net)}
             return flat(states), info | {"seconds": time.perf_counter() - started}
 
-        record = self._stored("networks", key, compute, self.TRAINING_CODE)
+        record = self._stored("networks", key, compute, self.training_code(role))
         return Trained.from_record(record, role, layer, seed)
 
     # Entropy maps
