@@ -27,7 +27,7 @@ lint: $(READY)
 	@$(PY) -m ruff check .
 
 clean:
-	rm -rf $(VENV) book/_build book/_generated book/notebooks book/results/demo executed
+	rm -rf $(VENV) book/_build book/_generated book/notebooks book/results/demo executed .snakemake
 
 $(READY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -58,15 +58,15 @@ def likely_misprints() -> pd.DataFrame:
     return _read("notes").copy()
 
 
-def _role(learning: str) -> str:
+def role(learning: str) -> str:
     """The role (T, S or B) of a row's `learning`."""
     if learning.startswith("distilled"):
         return "S"
     return "B" if learning == "scratch" else learning
 
 
-def _outcome(metric: str, student: float, baseline: float) -> str:
-    """Agree: strictly on the predicted side at the printed precision."""
+def outcome(metric: str, student: float, baseline: float) -> str:
+    """ "agree" if strictly on the predicted side at the printed precision, "tie", "disagree"."""
     if student == baseline:
         return "tie"
     went = "up" if student > baseline else "down"
@@ -76,7 +76,7 @@ def _outcome(metric: str, student: float, baseline: float) -> str:
 def _pairs(table: str) -> pd.DataFrame:
     """Student and baseline of each cell side by side: the i-th student with the i-th baseline."""
     rows = published_table(table)
-    rows["role"] = rows["learning"].map(_role)
+    rows["role"] = rows["learning"].map(role)
     rows["pair"] = rows.groupby([*_CELL, "role"]).cumcount()
     student = rows[rows["role"] == "S"]
     baseline = rows[rows["role"] == "B"]
@@ -93,8 +93,8 @@ def _agreement() -> pd.DataFrame:
                 student, baseline = pair[f"{metric}_s"], pair[f"{metric}_b"]
                 if pd.isna(student):
                     continue
-                outcome = _outcome(metric, student, baseline)
-                rows.append({**cell, "metric": metric, "outcome": outcome})
+                came_out = outcome(metric, student, baseline)
+                rows.append({**cell, "metric": metric, "outcome": came_out})
     return pd.DataFrame(rows)
 
 

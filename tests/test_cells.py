@@ -1,4 +1,4 @@
-"""One cell of the image tables: labels by object, teachers of another size, augmentation, filing."""
+"""One cell of the image tables: labels by object, larger teachers, augmentation, filing."""
 
 import numpy as np
 import pytest

@@ -1,0 +1,123 @@
+"""Table VIII continued: student minus baseline against the number of output dimensions.
+
+The paper expects a student of a many-dimensional output to have more foreground points than its
+baseline (the first utility: it mimics the teacher's points), and one of a ten-dimensional output
+fewer points of both kinds (the second: labels that are easier to learn).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from kpnb.charts import METRIC_LABELS
+from kpnb.markdown import PLAIN, count, interval, signed
+from kpnb.results import Comparison, Results
+from kpnb.style import label_axes, legend_below, new_figure
+
+#: What Table VIII prints.
+COUNTS = ("n_fg", "n_bg")
+LABEL = "dimensions of the output [1]"
+
+
+#: By place of the network in the results; told apart by marker too. Okabe and Ito's colors.
+MARKS = (("#000000", "o"), ("#CC79A7", "D"), ("#56B4E9", "v"), ("#E69F00", "P"))
+
+
+def by_outputs(cells: Sequence[Results]) -> dict[str, dict[int, dict[str, Comparison]]]:
+    """{network: {dimensions: {metric: student minus baseline}}} of the runs that set them."""
+    chosen = [run for run in cells if run.settings.get("outputs")]
+    found: dict = {}
+    for run in sorted(chosen, key=lambda run: (run.settings["network"], run.settings["outputs"])):
+        items = {c.metric: c for c in run.comparisons if run.is_headline(c)}
+        found.setdefault(run.settings["network"], {})[run.settings["outputs"]] = items
+    return found
+
+
+def outputs_figure(cells: Sequence[Results]) -> Figure | None:
+    """Difference in N_fg and N_bg with 95% intervals against the dimensions; None without runs."""
+    found = by_outputs(cells)
+    if not found:
+        return None
+    figure, axes = new_figure(1, len(COUNTS), (7.5, 3.2))
+    for ax, metric in zip(axes[0], COUNTS, strict=True):
+        for place, (network, by_number) in enumerate(found.items()):
+            _draw(ax, metric, by_number, place, network)
+        ax.axhline(0, color="black", linewidth=1)
+        ax.set_xscale("log")
+        numbers = sorted({n for by_number in found.values() for n in by_number})
+        ax.set_xticks(numbers, [str(n) for n in numbers])
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.grid(axis="y", alpha=0.3)
+        label_axes(ax, LABEL, f"S − B: {METRIC_LABELS[metric]}")
+    legend_below(figure, [axes[0, 0]], columns=4)
+    return figure
+
+
+def _draw(
+    ax: Axes, metric: str, by_number: dict[int, dict[str, Comparison]], place: int, network: str
+) -> None:
+    """Networks stand beside each other at one number of dimensions."""
+    color, marker = MARKS[place % len(MARKS)]
+    at = [number * 1.08**place for number in by_number]
+    gaps = [items[metric] for items in by_number.values()]
+    ax.vlines(at, [g.low for g in gaps], [g.high for g in gaps], color=color, linewidth=1.6)
+    over = f"{network}, {count(gaps[0].n_samples, 'image')}, {count(gaps[0].n_seeds, 'seed')}"
+    ax.plot(at, [g.difference for g in gaps], marker, color=color, markersize=6, label=over)
+
+
+def utility(items: dict[str, Comparison]) -> str:
+    """Which of the two utilities the intervals of N_fg and N_bg speak for, in words."""
+    higher = items["n_fg"].low > 0
+    lower = {metric: items[metric].high < 0 for metric in COUNTS}
+    if higher:
+        return "the first utility: more foreground points"
+    if all(lower.values()):
+        return "the second utility: fewer points of both kinds"
+    if any(lower.values()):
+        kind = "foreground" if lower["n_fg"] else "background"
+        return f"half of the second utility: fewer {kind} points only"
+    return "neither: no interval excludes zero on a side that either utility predicts"
+
+
+def outputs_reading(cells: Sequence[Results]) -> str:
+    """One line per number of dimensions, and where one utility turns into the other, if it does."""
+    found = by_outputs(cells)
+    if not found:
+        return "Not run here yet."
+    return "\n\n".join(_network_reading(*pair) for pair in found.items())
+
+
+def _network_reading(network: str, by_number: dict[int, dict[str, Comparison]]) -> str:
+    lines = [f"- {outputs} dimensions: {_told(items)}" for outputs, items in by_number.items()]
+    first = next(iter(by_number.values()))["n_fg"]
+    over = f"{network} ({first.scale}), {count(first.n_samples, 'image')}"
+    return "\n".join([f"{over}, {count(first.n_seeds, 'seed')}:", "", *lines, "", _turn(by_number)])
+
+
+def _told(items: dict[str, Comparison]) -> str:
+    values = ", ".join(
+        f"{PLAIN[m]} {signed(items[m].difference)}{interval(items[m].low, items[m].high, signed)}"
+        for m in COUNTS
+    )
+    return f"{utility(items)} ({values})."
+
+
+def _turn(found: dict[int, dict[str, Comparison]]) -> str:
+    """The two neighbors between which the second utility ends and the first begins."""
+    second = [d for d, items in found.items() if utility(items).startswith("the second")]
+    first = [d for d, items in found.items() if utility(items).startswith("the first")]
+    if second and first and max(second) < min(first):
+        return (
+            f"**The one turns into the other between {max(second)} and {min(first)} dimensions "
+            "here.**"
+        )
+    if not second and not first:
+        return "**No turn can be seen here: neither utility shows at any number of dimensions.**"
+    seen = "second" if second and not first else "first" if first and not second else "two"
+    if seen == "two":
+        return "**Both utilities show here, but not in the order that the paper's account has.**"
+    return f"**No turn can be seen here: only the {seen} utility shows.**"
