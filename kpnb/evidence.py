@@ -17,6 +17,7 @@ from kpnb.points import (
     KnowledgePoints,
     knowledge_points,
     learning_distance,
+    mean_entropies,
     published_filter,
     stability,
 )
@@ -166,6 +167,20 @@ def difference(evidence: Evidence, metric: str, choices: Choices) -> Estimate:
     """Student minus baseline, paired by sample and seed, with its interval."""
     pair = (metric_values(evidence, role, metric, choices) for role in "SB")
     return paired_difference(*pair, statistic=METRIC_RULES[metric].statistic)
+
+
+def final_entropies(evidence: Evidence, role: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean entropy of foreground and of background in the final networks of a role, nats.
+
+    (seeds, samples) each; NaN for samples without a map.
+    """
+    rows = []
+    for by_epoch in evidence.maps[role]:
+        maps = by_epoch[max(by_epoch)]
+        pair = mean_entropies(maps.entropy, evidence.foreground)
+        rows.append([torch.where(maps.defined, part, torch.nan).double() for part in pair])
+    inside, outside = (torch.stack(part).numpy() for part in zip(*rows, strict=True))
+    return inside, outside
 
 
 def trajectory_points(

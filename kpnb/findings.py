@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kpnb.evidence import METRIC_RULES, Choices, Evidence, difference, estimate
+from kpnb.evidence import (
+    METRIC_RULES,
+    Choices,
+    Evidence,
+    difference,
+    estimate,
+    final_entropies,
+)
 from kpnb.markdown import count
 from kpnb.provenance import Stopwatch, provenance
 from kpnb.results import Comparison, Measure, Number, Results, run_fingerprint
-from kpnb.stats import Estimate, verdict
+from kpnb.stats import Estimate, bootstrap, paired_difference, verdict
 from kpnb.study import Study
+from kpnb.vocabulary import ROLES
 
 # The thresholds of Table III, in nats.
 THRESHOLDS = (0.15, 0.2, 0.25)
@@ -63,6 +71,8 @@ class Findings:
             self._add(evidence, Choices(threshold), "all", self.metrics)
         if "d_mean" in self.metrics:
             self._add(evidence, Choices(self.threshold, per="epoch"), "all", DISTANCE_METRICS)
+        if "n_fg" in self.metrics:
+            self._add_entropies(evidence)
         if int(selected.sum()) >= 2:
             chosen = Choices(self.threshold)
             self._add(evidence.keep(selected), chosen, "published_filter", self.metrics)
@@ -121,6 +131,27 @@ class Findings:
         study = self.study
         shared = {"network": study.network_name, "scale": study.scale, "dataset": study.dataset}
         return shared | {"layer": layer, "sample": study.parameters.SAMPLE}
+
+    def _add_entropies(self, evidence: Evidence) -> None:
+        """What is discarded of background and foreground, which counts alone do not tell."""
+        for role, name in ROLES.items():
+            inside, outside = final_entropies(evidence, role)
+            found = {
+                "background_entropy": (bootstrap(outside), "mean entropy of background units"),
+                "entropy_gap": (
+                    paired_difference(outside, inside),
+                    "mean entropy of background units minus that of foreground units",
+                ),
+            }
+            for key, (value, what) in found.items():
+                self.numbers[f"{key}_{role}_{evidence.layer}"] = Number(
+                    value=value.value,
+                    low=value.low,
+                    high=value.high,
+                    unit="nats",
+                    n=value.n_samples,
+                    what=f"{what}, {name} at {evidence.layer}",
+                )
 
     def _add(
         self, evidence: Evidence, choices: Choices, selection: str, metrics: Sequence[str]

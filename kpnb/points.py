@@ -177,8 +177,15 @@ def published_filter(maps_by_epoch: Sequence[EntropyMaps], foreground: Tensor) -
     """
     keep = torch.ones(len(foreground), dtype=torch.bool)
     for maps in maps_by_epoch:
-        live = maps.entropy.isfinite()
-        inside = _mean_over(maps.entropy, foreground & live)
-        outside = _mean_over(maps.entropy, ~foreground & live)
+        inside, outside = mean_entropies(maps.entropy, foreground)
         keep &= maps.defined & (outside >= inside)
     return keep
+
+
+def mean_entropies(entropy: Tensor, foreground: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean entropy of each sample's foreground and of its background, (samples,) each, nats.
+
+    entropy, foreground: (samples, units); units of NaN entropy take no part. 0 where there is none.
+    """
+    live = entropy.isfinite()
+    return _mean_over(entropy, foreground & live), _mean_over(entropy, ~foreground & live)

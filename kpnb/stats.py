@@ -16,6 +16,9 @@ import numpy as np
 
 from kpnb.errors import KpnbError
 
+#: Standard deviations of a normal distribution to the ends of its middle 95%.
+Z95 = 1.959964
+
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
@@ -96,6 +99,18 @@ def interval_verdict(low: float | None, high: float | None, prediction: str) -> 
     if low is None or high is None or not (low > 0 or high < 0):
         return "inconclusive"
     return "reproduced" if (low > 0) == (prediction == "up") else "contradicted"
+
+
+def share_interval(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share of n independent samples.
+
+    Raises KpnbError for a share outside [0, 1] or no sample.
+    """
+    if n < 1 or not 0 <= share <= 1:
+        raise KpnbError(f"A share of {share} of {n} samples has no interval: pass 0 to 1, n >= 1.")
+    middle = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 * (share * (1 - share) / n + Z95**2 / (4 * n**2)) ** 0.5 / (1 + Z95**2 / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def correlation(first: np.ndarray, second: np.ndarray, by_rank: bool = True) -> float:

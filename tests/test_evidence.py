@@ -14,6 +14,7 @@ from kpnb.evidence import (
     Evidence,
     difference,
     estimate,
+    final_entropies,
     metric_values,
     trajectory_points,
 )
@@ -261,3 +262,28 @@ def test_differences_leave_undefined_pairs_out():
     s, b = (metric_values(undefined_at(15), role, "n_fg", Choices()) for role in "SB")
     expected = np.mean([np.nanmean(row) for row in s - b])
     assert found.value == pytest.approx(expected)
+
+
+def test_final_entropies_against_a_loop_over_samples():
+    found = evidence()
+    inside, outside = final_entropies(found, "S")
+    assert inside.shape == outside.shape == (SEEDS, SAMPLES)
+    for seed in range(SEEDS):
+        entropy = found.maps["S"][seed][EPOCHS[-1]].entropy
+        for k in range(SAMPLES):
+            mask = found.foreground[k]
+            assert inside[seed, k] == pytest.approx(float(entropy[k][mask].mean()))
+            assert outside[seed, k] == pytest.approx(float(entropy[k][~mask].mean()))
+
+
+def test_units_without_entropy_take_no_part_and_samples_without_a_map_have_none():
+    entropy = random_maps(1).entropy
+    entropy[0, 1], entropy[2] = math.nan, math.nan
+    found = evidence()
+    found.maps["T"] = [{EPOCHS[-1]: maps_of(entropy)}]
+    inside, outside = final_entropies(found, "T")
+    assert np.isnan(inside[0, 2]) and np.isnan(outside[0, 2])
+    rest = ~found.foreground[0]
+    rest[1] = False
+    expected = float(entropy[0][rest].mean()) if rest.any() else 0.0
+    assert outside[0, 0] == pytest.approx(expected)

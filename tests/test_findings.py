@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import made_evidence, smoke_study
 
-from kpnb.evidence import METRIC_RULES, Choices, difference, metric_values
+from kpnb.evidence import METRIC_RULES, Choices, difference, final_entropies, metric_values
 from kpnb.findings import Findings, compare, hypothesis_metrics, thresholds_around
 from kpnb.results import Results, read_results, write_results
 from kpnb.stats import Estimate, interval_verdict, verdict
@@ -203,3 +203,18 @@ def test_seconds_count_what_the_store_took(smoke, tmp_path):
     findings = Findings(study, "image_h1", 1)
     spent = sum(record.info["seconds"] for _, record in study.store.asked)
     assert 0 < spent <= findings.results().seconds < spent + 60
+
+
+def test_entropies_of_foreground_and_background_come_with_hypothesis_1(smoke, real):
+    """What is discarded: in the teacher, student and baseline, with intervals, in nats."""
+    names = {f"{key}_{r}_FC1" for key in ("background_entropy", "entropy_gap") for r in "TSB"}
+    counted = "n_fg" in {c.metric for c in real.comparisons}
+    assert (names & set(real.numbers)) == (names if counted else set())
+    for role in "TSB" if counted else "":
+        inside, outside = final_entropies(smoke.evidence, role)
+        level, gap = (
+            real.numbers[f"{key}_{role}_FC1"] for key in ("background_entropy", "entropy_gap")
+        )
+        assert level.value == pytest.approx(outside.mean()) and level.unit == gap.unit == "nats"
+        assert gap.value == pytest.approx((outside - inside).mean())
+        assert gap.low <= gap.value <= gap.high and gap.n == len(smoke.evidence.foreground)
