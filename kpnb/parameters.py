@@ -15,7 +15,9 @@ from pydantic import ValidationError
 
 from kpnb.cell_parameters import CellParameters
 from kpnb.cloud_parameters import CloudParameters
+from kpnb.coherency_parameters import CoherencyParameters
 from kpnb.errors import KpnbError
+from kpnb.fine_tuning_parameters import FineTuningParameters
 from kpnb.image_parameters import ImageParameters
 from kpnb.parameter_model import NotebookParameters, StudyParameters, checkpoint_epochs
 from kpnb.text_parameters import QuestionParameters, SentimentParameters
@@ -25,6 +27,8 @@ __all__ = [
     "OWN_MODELS",
     "CellParameters",
     "CloudParameters",
+    "CoherencyParameters",
+    "FineTuningParameters",
     "ImageParameters",
     "NotebookParameters",
     "QuestionParameters",
@@ -45,6 +49,8 @@ MODELS: dict[str, type[StudyParameters]] = {
 
 OWN_MODELS: dict[str, type[StudyParameters]] = {
     "image_cell": CellParameters,
+    "image_coherency": CoherencyParameters,
+    "image_fine_tuning": FineTuningParameters,
 }
 
 Model = TypeVar("Model", bound=NotebookParameters)

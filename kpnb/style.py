@@ -40,6 +40,7 @@ ROLES = {
     "T": RoleStyle("teacher", "#009E73", "^", ":"),
     "S": RoleStyle("student", "#D55E00", "o", "-"),
     "B": RoleStyle("baseline", "#0072B2", "s", "--"),
+    "F": RoleStyle("fine-tuned", "#E69F00", "D", "-"),
 }
 
 
