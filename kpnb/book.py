@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,11 +19,15 @@ import yaml
 
 from kpnb import (
     bookcheck,
+    cell_pages,
+    claims,
     cloud_construction,
     cloud_costs,
     estimator_report,
+    output_dimensions,
     published_pages,
     report,
+    sweeps,
 )
 from kpnb.errors import KpnbError
 from kpnb.parameters import (
@@ -32,11 +36,13 @@ from kpnb.parameters import (
     QuestionParameters,
     SentimentParameters,
 )
-from kpnb.results import Results, available_results, read_results
+from kpnb.results import Results, available_cells, available_results, read_results
 from kpnb.vocabulary import HYPOTHESES
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = "notebooks/"
+#: Its results are cells of tables, beside the committed ones of sweeps.
+CELL_NOTEBOOK = "image_cell"
 BUILDERS = ("jupyter-book", "sphinx-book-theme", "Sphinx", "myst-nb")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
@@ -79,8 +85,19 @@ def collect(names: list[str], preset: str) -> list[Results]:
     return study if preset == "study" else [*study, *here]
 
 
-def fragments(results: list[Results], address: str) -> dict[str, str]:
-    """What the pages include: {name: markdown} of every generated table."""
+def fragments(
+    results: list[Results],
+    address: str,
+    cells: Sequence[Results] = (),
+    pages: Collection[str] = (),
+) -> dict[str, str]:
+    """What the pages include: {name: markdown} of every generated table.
+
+    cells: results of sweeps; pages: of the table of contents, for links to them.
+    """
+    everything = results
+    results = [run for run in results if run.notebook != CELL_NOTEBOOK]
+    in_table_v = cell_pages.table_v_cells(cells)
     tables = {
         "accuracies": report.accuracy_table(results),
         "cloud_construction": cloud_construction.construction_table(results),
@@ -93,21 +110,23 @@ def fragments(results: list[Results], address: str) -> dict[str, str]:
         "estimator_speed": estimator_report.speed_table(results),
         "estimator_summary": estimator_report.summary(results),
         "licences": report.licences_table(),
-        "machines": report.machines_table(results),
+        "machines": report.machines_table(everything),
         "notes": report.notes_list(results),
         "presets_image": report.presets_table(ImageParameters),
         "presets_sentiment": report.presets_table(SentimentParameters),
         "presets_pointcloud": report.presets_table(CloudParameters),
         "presets_qa": report.presets_table(QuestionParameters),
         "rates": published_pages.rates_table(),
-        "status": report.status_table(results),
-        "table_v": published_pages.table_v(results),
+        "status": report.status_table(everything),
+        "table_v": published_pages.table_v([*in_table_v, *results]),
         "table_vi": published_pages.table_vi(results),
         "table_vii": published_pages.table_vii(results),
     }
     for hypothesis in (1, 2, 3):
         metrics = [m for m, number in HYPOTHESES.items() if number == hypothesis]
         tables[f"verdicts_h{hypothesis}"] = report.verdict_table(results, metrics)
+    tables |= claims.claim_pages(results, cells, address, pages)
+    tables |= cell_pages.cell_tables(cells) | {"sweeps": sweeps.sweeps_table("study")}
     return tables | {"verdict_grid": report.verdict_grids(results)}
 
 
@@ -124,14 +143,18 @@ def generate(book: Path, tables: dict[str, str]) -> None:
             path.write_text(text, encoding="utf-8")
 
 
-def draw(book: Path, results: list[Results]) -> None:
-    """The figure of the estimator's chapter, beside the tables; gone where there are no results."""
-    path = book / "_generated" / "estimator_errors.png"
-    figure = estimator_report.errors_figure(results)
-    if figure is None:
-        path.unlink(missing_ok=True)
-    else:  # without the date and version that would make every build another file
-        figure.savefig(path, metadata={"Software": None})
+def draw(book: Path, results: list[Results], cells: Sequence[Results] = ()) -> None:
+    """The figures made from results, beside the tables; gone where there are no results."""
+    figures = {
+        "estimator_errors": estimator_report.errors_figure(results),
+        "outputs": output_dimensions.outputs_figure(cells),
+    }
+    for name, figure in figures.items():
+        path = book / "_generated" / f"{name}.png"
+        if figure is None:
+            path.unlink(missing_ok=True)
+        else:  # without the date and version that would make every build another file
+            figure.savefig(path, metadata={"Software": None})
 
 
 def inputs_hash(book: Path) -> str:
@@ -188,10 +211,10 @@ def make(book: Path, notebooks: Path, preset: str) -> Path:
 
     Raises: KpnbError for missing results, a failed build, or what the checks found.
     """
-    results = collect(notebook_names(book), preset)
+    results, cells = collect(notebook_names(book), preset), available_cells("study")
     _refuse(notebook_problems(book, notebooks))
-    generate(book, fragments(results, repository(book)))
-    draw(book, results)
+    generate(book, fragments(results, repository(book), cells, toc_pages(book)))
+    draw(book, results, cells)
     stamp = book / "_build" / "inputs.sha256"
     key = inputs_hash(book)
     if not stamp.exists() or stamp.read_text() != key or page_problems(book):
