@@ -14,9 +14,8 @@ from kpnb.claim_paper import strictly
 from kpnb.claim_schema import Claim, Comparisons, Means, Numbers
 from kpnb.markdown import count, interval, number, signed
 from kpnb.published_pages import TABLES
-from kpnb.ratio_accuracy_figures import accuracy_interval
 from kpnb.results import Comparison, Measure, Number, Results
-from kpnb.stats import interval_verdict
+from kpnb.stats import interval_verdict, share_interval
 from kpnb.vocabulary import ROLES, SCORES
 
 PRESET = "study"
@@ -229,7 +228,7 @@ def measure_interval(item: Measure) -> Ends:
     with Wilson's interval of the mean over samples, as if each were right or wrong."""
     if item.metric not in SCORES:
         return item.low, item.high
-    low, high = accuracy_interval(item.mean, item.n_samples)
+    low, high = share_interval(item.mean, item.n_samples)
     return (low, high) if item.low is None else (min(low, item.low), max(high, item.high))
 
 

@@ -15,9 +15,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from kpnb.errors import KpnbError
 from kpnb.ratio_accuracy import SPLITS, RatioAccuracy
-from kpnb.stats import Estimate
+from kpnb.stats import Estimate, share_interval
 from kpnb.style import LABEL_SIZE, ROLES, TITLE_SIZE, label_axes, legend_below, new_figure
 
 RATIO_LABEL = r"$\lambda$ [1]"
@@ -25,19 +24,6 @@ EPOCH_COLORS = "cividis"
 SPLIT_NAMES = {"test": "unseen samples", "train": "training samples"}
 SPLIT_LINES = {"test": "-", "train": "--"}
 SEED_MARKERS = "os^Dv"
-Z95 = 1.959964  # standard normal, two-sided 95%
-
-
-def accuracy_interval(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share of n independent samples.
-
-    Raises KpnbError for a share outside [0, 1] or no sample.
-    """
-    if n < 1 or not 0 <= share <= 1:
-        raise KpnbError(f"A share of {share} of {n} samples has no interval: pass 0 to 1, n >= 1.")
-    middle = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-    half = Z95 * (share * (1 - share) / n + Z95**2 / (4 * n**2)) ** 0.5 / (1 + Z95**2 / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def training_figure(curve: RatioAccuracy) -> Figure:
@@ -84,7 +70,7 @@ def _bars(
     style = {"color": color, "linewidth": linewidth, "zorder": 0}
     ax.hlines(100 * share, ratio.low, ratio.high, **style)
     if tested is not None:
-        low, high = accuracy_interval(share, tested)
+        low, high = share_interval(share, tested)
         ax.vlines(ratio.value, 100 * low, 100 * high, **style)
 
 

@@ -21,8 +21,10 @@ NOTEBOOKS = [
     *("image_h1", "image_h2", "image_h3", "image_unseen"),
     *("sentiment_h1", "sentiment_h2", "sentiment_h3", "qa_h1", "qa_h2", "qa_h3"),
     *("pointcloud_h1", "pointcloud_h2", "pointcloud_h3"),
+    *("image_lambda", "image_coherency", "image_fine_tuning", "image_cell"),
     *("image_measure", "sentiment_measure"),
 ]
+MADE = ("table_ii", "table_v", "claims", "verdict_grid", "sweeps", "status", "notes")
 OVER = {"low": 1.0, "high": 3.0, "n_samples": 9, "n_seeds": 1, "threshold": 0.2}
 
 
@@ -210,3 +212,19 @@ def test_generated_pages_that_nobody_makes_any_more_go(tmp_path):
 def test_command_line_lists_notebooks(capsys):
     assert book.main(["--notebooks"]) == 0
     assert capsys.readouterr().out.split() == NOTEBOOKS
+
+
+def test_cells_stand_in_their_tables_and_in_no_verdict(checkout, builds):
+    """A run of a sweep is in its table and on the claims page, and not among the verdicts."""
+    path = write_results(results("image_cell", "study").model_copy(update={"run": "v_vgg11_fc1"}))
+    book.make(checkout / "book", checkout / "notebooks", "demo")
+    made = {name: (checkout / "book" / "_generated" / f"{name}.md").read_text() for name in MADE}
+    assert "not run here" in made["table_ii"] and path.stem in made["claims"]
+    assert "2.00" in made["table_v"] and "Preset `study`" not in made["verdict_grid"]
+    assert "`table_v`" in made["sweeps"] and "1 stale" in made["sweeps"]
+
+
+def test_a_single_cell_of_the_demo_is_in_no_verdict(checkout, builds):
+    book.make(checkout / "book", checkout / "notebooks", "demo")
+    made = {name: (checkout / "book" / "_generated" / f"{name}.md").read_text() for name in MADE}
+    assert "`image_cell`" in made["status"] and "image_cell" not in made["notes"]

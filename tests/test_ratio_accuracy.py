@@ -35,7 +35,6 @@ from kpnb.ratio_accuracy import (
     with_epoch,
 )
 from kpnb.ratio_accuracy_figures import (
-    accuracy_interval,
     epochs_figure,
     networks_figure,
     training_figure,
@@ -336,26 +335,6 @@ def test_the_untrained_checkpoint_can_be_left_out():
     assert rest.places == (5, 10, 20) and rest.ratio.shape == (1, 3, 3)
     assert estimate(curve, "test", over_checkpoints, 5).value < 0
     assert estimate(rest, "test", over_checkpoints, 5).value == pytest.approx(1)
-
-
-# --- the interval of an accuracy
-
-
-def test_wilson_interval_against_published_values():
-    assert accuracy_interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
-    assert accuracy_interval(0.0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
-    assert accuracy_interval(1.0, 10) == pytest.approx((0.7225, 1), abs=1e-4)
-    for share, n in ((1.2, 10), (-0.1, 10), (0.5, 0)):
-        with pytest.raises(KpnbError):
-            accuracy_interval(share, n)
-
-
-@given(share=st.floats(0, 1), n=st.integers(1, 10**5))
-@settings(max_examples=30, deadline=None)
-def test_wilson_interval_holds_its_share_and_shrinks(share, n):
-    low, high = accuracy_interval(share, n)
-    assert 0 <= low <= share + 1e-12 and share - 1e-12 <= high <= 1
-    assert np.subtract(*accuracy_interval(share, 4 * n)) > low - high
 
 
 # --- figures

@@ -18,6 +18,7 @@ from kpnb.stats import (
     interval_verdict,
     mean,
     paired_difference,
+    share_interval,
     variance,
     verdict,
 )
@@ -231,3 +232,20 @@ def test_spearman_sees_order_only_and_pearson_distance_too():
     assert correlation(a, np.exp(a), by_rank=False) == pytest.approx(
         np.corrcoef(a, np.exp(a))[0, 1]
     )
+
+
+def test_wilson_interval_against_published_values():
+    assert share_interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert share_interval(0.0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
+    assert share_interval(1.0, 10) == pytest.approx((0.7225, 1), abs=1e-4)
+    for share, n in ((1.2, 10), (-0.1, 10), (0.5, 0)):
+        with pytest.raises(KpnbError):
+            share_interval(share, n)
+
+
+@given(share=st.floats(0, 1), n=st.integers(1, 10**5))
+@settings(max_examples=30, deadline=None)
+def test_wilson_interval_holds_its_share_and_shrinks(share, n):
+    low, high = share_interval(share, n)
+    assert 0 <= low <= share + 1e-12 and share - 1e-12 <= high <= 1
+    assert np.subtract(*share_interval(share, 4 * n)) > low - high
