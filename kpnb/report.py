@@ -9,11 +9,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from kpnb.claims import judge_all, verdict_counts
 from kpnb.errors import KpnbError
 from kpnb.markdown import PLAIN, SIDES, SYMBOLS, count, interval, number, signed, table
 from kpnb.parameters import NotebookParameters
 from kpnb.published_pages import TABLES, paper_rate
-from kpnb.results import Comparison, Measure, Results, available_results, freshness
+from kpnb.results import (
+    Comparison,
+    Measure,
+    Results,
+    available_cells,
+    available_results,
+    freshness,
+)
 from kpnb.vocabulary import HYPOTHESES, METRICS, PREDICTIONS, ROLES, SCORES
 
 NOTHING = "Not run here yet."
@@ -229,7 +237,9 @@ def readme_block() -> str:
     for preset in ("study", "demo"):
         results = available_results(preset)
         if any(run.comparisons for run in results):
-            return f"{_caption(results, preset)}\n\n{verdict_grid(results, PLAIN)}"
+            counted = verdict_counts(judge_all(results, available_cells(preset)))
+            grid = f"{_caption(results, preset)}\n\n{verdict_grid(results, PLAIN)}"
+            return f"{grid}\n\nThe paper's single claims, one by one in the book: {counted}"
     return NOTHING
 
 
