@@ -124,7 +124,7 @@ def example_figure(
         role, epoch = cells[place]
         learned = {e: points for e, points in trails[role].items() if e > 0}
         draw_fates(ax, pictures[index], learned, index, epoch, inches)
-        ax.set_title(f"{NAMES[role]}, {ax.get_title()}", fontsize=TITLE_SIZE)
+        ax.set_title(f"{NAMES[role]}\n{ax.get_title()}", fontsize=TITLE_SIZE)
 
     return panels(len(cells), draw, columns=len(epochs))
 
