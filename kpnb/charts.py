@@ -28,6 +28,8 @@ from kpnb.style import (
 )
 
 TRAVELLED = r"weight distance $\Sigma_k\, \|w_k - w_{k-1}\|\, /\, \|w_0\|$ [1]"
+#: In a row; more would leave no room for the roles' names.
+MOST_PANELS = 3
 METRIC_LABELS = {
     "n_fg": f"{N_FG} [points]",
     "n_bg": f"{N_BG} [points]",
@@ -40,8 +42,13 @@ METRIC_LABELS = {
 
 def estimates_figure(estimates: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     """Metrics (keys of METRIC_LABELS) by role with their 95% intervals, one panel per metric."""
-    figure, axes = new_figure(1, len(estimates), (min(WIDTH, 0.6 + 2.3 * len(estimates)), 2.9))
-    for ax, (metric, by_role) in zip(axes[0], estimates.items(), strict=True):
+    columns = min(len(estimates), MOST_PANELS)
+    rows = -(-len(estimates) // columns)
+    size = min(WIDTH, 0.6 + 2.3 * columns), 2.6 * rows + 0.3
+    figure, axes = new_figure(rows, columns, size)
+    for ax in axes.flat[len(estimates) :]:
+        ax.set_visible(False)
+    for ax, (metric, by_role) in zip(axes.flat, estimates.items(), strict=False):
         for place, (role, estimate) in enumerate(by_role.items()):
             _interval(ax, place, estimate, ROLES[role].color, ROLES[role].marker)
         ax.set_xticks(range(len(by_role)), [ROLES[role].name for role in by_role])
