@@ -157,6 +157,16 @@ def metric_values(evidence: Evidence, role: str, metric: str, choices: Choices) 
     return torch.stack(rows).double().numpy()
 
 
+def is_defined(evidence: Evidence, metric: str, choices: Choices) -> bool:
+    """Whether, for every seed, some sample has a value of the metric in student and in baseline.
+
+    D and rho need a map at every checkpoint: with an output of two dimensions behind a ReLU there
+    may be none.
+    """
+    pair = [metric_values(evidence, role, metric, choices) for role in "SB"]
+    return bool(np.isfinite(pair[0] + pair[1]).any(1).all())
+
+
 def estimate(evidence: Evidence, role: str, metric: str, choices: Choices) -> Estimate:
     """The metric of one role with its bootstrap 95% interval over samples and seeds."""
     values = metric_values(evidence, role, metric, choices)

@@ -11,6 +11,7 @@ from kpnb.evidence import (
     difference,
     estimate,
     final_entropies,
+    is_defined,
 )
 from kpnb.markdown import count
 from kpnb.provenance import Stopwatch, provenance
@@ -65,8 +66,10 @@ class Findings:
 
     def add(self, evidence: Evidence) -> None:
         """Measures and comparisons of one layer: all samples at every threshold, both weight
-        distances, and the published filter's samples at the threshold in use."""
+        distances, and the published filter's samples at the threshold in use; what is not defined
+        for any sample is noted instead."""
         selected = evidence.published_selection()
+        self._note_undefined(evidence)
         for threshold in thresholds_around(self.threshold):
             self._add(evidence, Choices(threshold), "all", self.metrics)
         if "d_mean" in self.metrics:
@@ -80,6 +83,20 @@ class Findings:
             self.notes.append(
                 f"{evidence.layer}: the published filter keeps {int(selected.sum())} of "
                 f"{count(len(selected), self.study.parameters.SAMPLE)}, too few to measure."
+            )
+
+    def defined(self, evidence: Evidence) -> tuple[str, ...]:
+        """Those of the metrics that some sample has a value of, in student and baseline."""
+        chosen = Choices(self.threshold)
+        return tuple(m for m in self.metrics if is_defined(evidence, m, chosen))
+
+    def _note_undefined(self, evidence: Evidence) -> None:
+        missing = [m for m in self.metrics if m not in self.defined(evidence)]
+        if missing:
+            self.notes.append(
+                f"{evidence.layer}: {', '.join(missing)} not measured, because no "
+                f"{self.study.parameters.SAMPLE} has an entropy map at every checkpoint of student "
+                "and baseline."
             )
 
     def add_accuracies(self, layers: Iterable[str]) -> None:
@@ -156,6 +173,7 @@ class Findings:
     def _add(
         self, evidence: Evidence, choices: Choices, selection: str, metrics: Sequence[str]
     ) -> None:
+        metrics = [m for m in metrics if is_defined(evidence, m, choices)]
         for metric, (gap, judged) in compare(evidence, metrics, choices).items():
             shared = self._cell(evidence.layer) | {
                 "metric": metric,

@@ -114,12 +114,14 @@ def accuracy_table(findings: Findings) -> pd.DataFrame:
 def reading(findings: Findings, hypothesis: int) -> str:
     """The verdict on a hypothesis in words, as Markdown, built from the comparisons alone.
 
-    Raises KpnbError where nothing was compared.
+    Raises KpnbError where nothing was compared and no note says why.
     """
     metrics = hypothesis_metrics(hypothesis)
     headline = [c for c in findings.comparisons if c.metric in metrics and _headline(findings, c)]
-    if not headline:
+    if not headline and not findings.notes:
         raise KpnbError("there is no comparison to read: add evidence to the findings first.")
+    if not headline:
+        return "\n\n".join([f"**Hypothesis {hypothesis}** was not measured.", *findings.notes])
     lines = [f"**Hypothesis {hypothesis}** ({HYPOTHESES[hypothesis]}), {_over(headline)}:", ""]
     lines += [f"- {_sentence(findings, item)}" for item in headline]
     lines += ["", _summary(headline), *(f"\n{note}" for note in findings.notes)]

@@ -2,13 +2,16 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from conftest import made_evidence, smoke_study
 
 from kpnb.evidence import METRIC_RULES, Choices, difference, final_entropies, metric_values
 from kpnb.findings import Findings, compare, hypothesis_metrics, thresholds_around
+from kpnb.readings import reading
 from kpnb.results import Results, read_results, write_results
 from kpnb.stats import Estimate, interval_verdict, verdict
 
@@ -122,7 +125,7 @@ def test_too_few_images_pass_the_filter(findings_of):
     findings = findings_of(made_evidence(samples=3, baseline=False))  # two even samples
     assert findings.notes == []
     findings = findings_of(made_evidence(samples=2, baseline=False, layer="Conv"))
-    (note,) = findings.notes
+    note = findings.notes[0]
     assert note == "Conv: the published filter keeps 1 of 2 images, too few to measure."
     assert {c.selection for c in findings.comparisons} == {"all"}
     assert findings.results().notes == [note]
@@ -218,3 +221,30 @@ def test_entropies_of_foreground_and_background_come_with_hypothesis_1(smoke, re
         assert level.value == pytest.approx(outside.mean()) and level.unit == gap.unit == "nats"
         assert gap.value == pytest.approx((outside - inside).mean())
         assert gap.low <= gap.value <= gap.high and gap.n == len(smoke.evidence.foreground)
+
+
+def without_maps(evidence, role: str):
+    """The evidence with each sample's entropy map missing at one of two checkpoints of a role, as
+    behind a ReLU that passes another part of the samples at every epoch."""
+    half = torch.arange(len(evidence.foreground)) % 2 == 0
+    for by_epoch in evidence.maps[role]:
+        for epoch, gone in zip(evidence.epochs[1:3], (half, ~half), strict=True):
+            maps = by_epoch[epoch]
+            nothing = torch.where(gone[:, None], math.nan, maps.sigma)
+            still = torch.where(gone, 0.0, maps.feature_variance)
+            by_epoch[epoch] = replace(maps, sigma=nothing, feature_variance=still)
+    return evidence
+
+
+def test_what_no_sample_has_is_noted_and_the_rest_is_measured(findings_of):
+    """D and rho need every checkpoint; the counts of the final networks do not."""
+    evidence = made_evidence()
+    findings = findings_of(without_maps(evidence, "B"), hypothesis=None)
+    assert {c.metric for c in findings.comparisons} == {"n_fg", "n_bg", "lambda"}
+    assert findings.defined(evidence) == ("n_fg", "n_bg", "lambda")
+    note = findings.notes[0]
+    assert "d_mean, d_var, rho not measured" in note and "every checkpoint" in note
+    assert "was not measured" in reading(findings, 3) and note in reading(findings, 3)
+    assert "Hypothesis 1" in reading(findings, 1)
+    whole = findings_of(made_evidence(), hypothesis=None)
+    assert whole.notes == [] and whole.defined(made_evidence()) == tuple(METRIC_RULES)
