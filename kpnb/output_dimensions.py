@@ -65,7 +65,7 @@ def _draw(
     at = [number * 1.08**place for number in by_number]
     gaps = [items[metric] for items in by_number.values()]
     ax.vlines(at, [g.low for g in gaps], [g.high for g in gaps], color=color, linewidth=1.6)
-    over = f"{network}, {count(gaps[0].n_samples, 'image')}, {count(gaps[0].n_seeds, 'seed')}"
+    over = f"{network}, {_images(gaps)}, {count(gaps[0].n_seeds, 'seed')}"
     ax.plot(at, [g.difference for g in gaps], marker, color=color, markersize=6, label=over)
 
 
@@ -93,9 +93,11 @@ def outputs_reading(cells: Sequence[Results]) -> str:
 
 def _network_reading(network: str, by_number: dict[int, dict[str, Comparison]]) -> str:
     lines = [f"- {outputs} dimensions: {_told(items)}" for outputs, items in by_number.items()]
-    first = next(iter(by_number.values()))["n_fg"]
-    over = f"{network} ({first.scale}), {count(first.n_samples, 'image')}"
-    return "\n".join([f"{over}, {count(first.n_seeds, 'seed')}:", "", *lines, "", _turn(by_number)])
+    gaps = [items["n_fg"] for items in by_number.values()]
+    over = f"{network} ({gaps[0].scale}), {_images(gaps)}"
+    return "\n".join(
+        [f"{over}, {count(gaps[0].n_seeds, 'seed')}:", "", *lines, "", _turn(by_number)]
+    )
 
 
 def _told(items: dict[str, Comparison]) -> str:
@@ -107,17 +109,27 @@ def _told(items: dict[str, Comparison]) -> str:
 
 
 def _turn(found: dict[int, dict[str, Comparison]]) -> str:
-    """The two neighbors between which the second utility ends and the first begins."""
-    second = [d for d, items in found.items() if utility(items).startswith("the second")]
-    first = [d for d, items in found.items() if utility(items).startswith("the first")]
-    if second and first and max(second) < min(first):
-        return (
-            f"**The one turns into the other between {max(second)} and {min(first)} dimensions "
-            "here.**"
-        )
-    if not second and not first:
-        return "**No turn can be seen here: neither utility shows at any number of dimensions.**"
-    seen = "second" if second and not first else "first" if first and not second else "two"
-    if seen == "two":
-        return "**Both utilities show here, but not in the order that the paper's account has.**"
-    return f"**No turn can be seen here: only the {seen} utility shows.**"
+    """The two numbers between which fewer foreground points turn into more."""
+    fewer = [d for d, items in found.items() if items["n_fg"].high < 0]
+    more = [d for d, items in found.items() if items["n_fg"].low > 0]
+    if not fewer and not more:
+        return "**No turn can be seen here: no interval of N_fg excludes zero.**"
+    if not fewer or not more:
+        seen = "fewer" if fewer else "more"
+        return f"**No turn can be seen here: foreground points are only ever {seen}.**"
+    if max(fewer) > min(more):
+        return "**Foreground points are fewer at some numbers and more at others, in no order.**"
+    both = [d for d in fewer if found[d]["n_bg"].high < 0]
+    shown = ", ".join(map(str, both)) if both else "no number of dimensions"
+    return (
+        f"**Foreground points turn from fewer to more between {max(fewer)} and {min(more)} "
+        f"dimensions here. The second utility in full, fewer points of both kinds, shows at "
+        f"{shown}.**"
+    )
+
+
+def _images(gaps: Sequence[Comparison]) -> str:
+    """Behind a ReLU, an output of few dimensions leaves some images without a map."""
+    counts = sorted({gap.n_samples for gap in gaps})
+    least = f"{counts[0]} to " if len(counts) > 1 else ""
+    return least + count(counts[-1], "image")

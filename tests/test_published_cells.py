@@ -112,23 +112,29 @@ def outputs_cell(outputs: int, n_fg: tuple, n_bg: tuple, network: str = "AlexNet
 
 
 FIRST, SECOND, OPEN = ((1, 3), (-1, 1)), ((-3, -1), (-2, -1)), ((-1, 1), (-1, 1))
+HALF = ((-3, -1), (-1, 1))
 
 
-def test_the_turn_is_between_the_last_of_the_second_and_the_first_of_the_first():
-    runs = [outputs_cell(n, *how) for n, how in ((200, FIRST), (2, SECOND), (12, OPEN))]
-    assert list(by_outputs(runs)["AlexNet"]) == [2, 12, 200]
-    assert "between 2 and 200 dimensions" in outputs_reading(runs)
+def test_the_turn_is_between_the_last_with_fewer_and_the_first_with_more():
+    runs = [outputs_cell(n, *how) for n, how in ((200, FIRST), (2, SECOND), (4, HALF), (12, OPEN))]
+    assert list(by_outputs(runs)["AlexNet"]) == [2, 4, 12, 200]
+    told = outputs_reading(runs)
+    assert "between 4 and 200 dimensions" in told and "both kinds, shows at 2.**" in told
 
 
 @pytest.mark.parametrize(
     "kinds, said",
     [
-        ([(2, OPEN), (200, OPEN)], "neither utility shows"),
-        ([(2, OPEN), (200, FIRST)], "only the first utility"),
-        ([(2, SECOND), (200, OPEN)], "only the second utility"),
-        ([(2, FIRST), (200, SECOND)], "not in the order"),
-        ([(2, ((-3, -1), (-1, 1))), (200, OPEN)], "fewer foreground points only"),
+        ([(2, OPEN), (200, OPEN)], "no interval of N_fg excludes zero"),
+        ([(2, OPEN), (200, FIRST)], "only ever more"),
+        ([(2, SECOND), (200, OPEN)], "only ever fewer"),
+        ([(2, FIRST), (200, SECOND)], "in no order"),
+        ([(2, HALF), (200, FIRST)], "shows at no number of dimensions"),
+        ([(2, HALF), (200, OPEN)], "fewer foreground points only"),
         ([(2, ((-1, 1), (-3, -1))), (200, OPEN)], "fewer background points only"),
+        ([(2, SECOND), (200, OPEN)], "the second utility: fewer points of both kinds"),
+        ([(2, OPEN), (200, FIRST)], "the first utility: more foreground points"),
+        ([(2, OPEN), (200, FIRST)], "neither: no interval excludes zero"),
     ],
 )
 def test_what_is_said_of_the_dimensions(kinds, said):
@@ -153,6 +159,6 @@ def test_the_figure_has_the_intervals():
 def test_networks_are_read_apart():
     runs = [outputs_cell(2, *SECOND), outputs_cell(2, *OPEN, "VGG-11"), outputs_cell(9, *FIRST)]
     told = outputs_reading(runs).split("VGG-11")
-    assert "between 2 and 9" in told[0] and "neither utility shows" in told[1]
+    assert "between 2 and 9" in told[0] and "no interval of N_fg" in told[1]
     figure = outputs_figure(runs)
     assert len({line.get_marker() for line in figure.axes[0].lines[:2]}) == 2
