@@ -7,6 +7,7 @@ source network below its FC layers, and B from random weights. Their FC layers s
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -59,9 +60,9 @@ class ClassStudy(ImageStudy):
         return split_classes(self.whole.test_samples.class_names, p.source_classes, p.split)
 
     @property
+    @abstractmethod
     def names(self) -> Names:
         """The classes of this study."""
-        raise NotImplementedError
 
     @cached_property
     def data(self) -> ClassImages:
