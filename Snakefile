@@ -49,7 +49,7 @@ SWEEPS = Sweeps(
 )
 
 try:
-    TARGETS = SWEEPS.targets
+    TARGETS = SWEEPS.targets(PRESET)
 except KpnbError as mistake:
     raise WorkflowError(str(mistake))
 if PRESET not in sweeps.PRESETS:
@@ -85,7 +85,8 @@ for target, runs in TARGETS.items():
 # if it fails: they may be the committed ones. A failed copy is <run>.failed.ipynb beside the log;
 # it is not declared, for Snakemake deletes the declared outputs of a failed job.
 # A GPU is left to profiles (`set-resources: {cell: {gpu: 1}}` with `resources: {gpu: 1}` keeps
-# GPU jobs apart), as are more memory and time for networks at full size.
+# GPU jobs apart), as are more memory and time for networks at full size. Those for Slurm and
+# Kubernetes are in profiles/.
 rule cell:
     input:
         request=lambda w: str(SWEEPS.request(w.run, w.preset)),
@@ -97,6 +98,10 @@ rule cell:
         fingerprint=lambda w: SWEEPS.plan(w.run, w.preset).fingerprint,
         command=lambda w: sweeps.command(w.run, w.preset, SWEEPS),
         check=lambda w: sweeps.check_command(w.run, w.preset, SWEEPS),
+        # Where the run writes. Without a shared file system (Kubernetes) outputs are other files,
+        # which Snakemake copies home.
+        results=lambda w: sweeps.relative(SWEEPS.results_file(w.run, w.preset)),
+        executed=lambda w: sweeps.relative(SWEEPS.executed_copy(w.run, w.preset)),
     log:
         f"{EXECUTED}/{{preset}}/{{run}}.log",
     wildcard_constraints:
@@ -108,4 +113,8 @@ rule cell:
         runtime=480,
     shell:
         "export OMP_NUM_THREADS={threads}; "
-        "({PYTHON:q} {params.command:q} && {PYTHON:q} {params.check:q}) > {log:q} 2>&1"
+        "({PYTHON:q} {params.command:q} && {PYTHON:q} {params.check:q}"
+        " && {{ test {params.results:q} -ef {output.results:q}"
+        " || cp {params.results:q} {output.results:q}; }}"
+        " && {{ test {params.executed:q} -ef {output.executed:q}"
+        " || cp {params.executed:q} {output.executed:q}; }}) > {log:q} 2>&1"

@@ -25,6 +25,8 @@ from kpnb import (
     cloud_costs,
     estimator_report,
     output_dimensions,
+    paper_pages,
+    plan_pages,
     published_pages,
     report,
     sweeps,
@@ -103,6 +105,7 @@ def fragments(
         "cloud_construction": cloud_construction.construction_table(results),
         "cloud_costs": cloud_costs.costs_table(results),
         "colab": f"```\n!pip install --quiet git+{address}\n```",
+        "colab_address": f"```\n{_colab(address)}/notebooks/image_h1.ipynb\n```",
         "clone": f"```\ngit clone {address}\ncd {address.rsplit('/', 1)[-1]}\nmake book\n```",
         "estimator_accuracy": estimator_report.accuracy_table(results),
         "estimator_budgets": estimator_report.budget_table(results),
@@ -127,7 +130,16 @@ def fragments(
         tables[f"verdicts_h{hypothesis}"] = report.verdict_table(results, metrics)
     tables |= claims.claim_pages(results, cells, address, pages)
     tables |= cell_pages.cell_tables(cells) | {"sweeps": sweeps.sweeps_table("study")}
+    tables |= plan_pages.plan_tables(results)
+    tables |= paper_pages.paper_tables(available_cells(paper_pages.PRESET))
     return tables | {"verdict_grid": report.verdict_grids(results)}
+
+
+def _colab(address: str) -> str:
+    """Where Colab opens the repository's files."""
+    return address.replace("https://github.com", "https://colab.research.google.com/github", 1) + (
+        "/blob/main"
+    )
 
 
 def generate(book: Path, tables: dict[str, str]) -> None:

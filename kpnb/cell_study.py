@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from kpnb.augmentation import flip_and_shift
 from kpnb.cell_parameters import CellParameters
 from kpnb.datasets.embedded_images import embedded_images
 from kpnb.datasets.image_samples import ImageSamples
 from kpnb.datasets.object_labels import relabeled, same_part
 from kpnb.image_study import ImageStudy
-from kpnb.study_images import DATA_SEED, TEST_SAMPLES, StudyImages
-from kpnb.training import Augment
+from kpnb.study_images import DATA_SEED, TEST_SAMPLES, StudyImages, study_images
 
 LAYERS = ("Conv", "FC1", "FC2", "FC3")
 
@@ -54,11 +52,11 @@ class CellStudy(ImageStudy):
     @cached_property
     def data(self) -> StudyImages:
         relabel = self.parameters.outputs is not None
-        return (RelabeledImages if relabel else StudyImages)(self.parameters)
+        return (RelabeledImages if relabel else study_images)(self.parameters)
 
     @property
     def outputs(self) -> int:
-        return self.parameters.outputs or self.parameters.classes
+        return self.parameters.outputs or super().outputs
 
     @property
     def dataset(self) -> str:
@@ -72,16 +70,8 @@ class CellStudy(ImageStudy):
 
     def network_key(self, role: str) -> dict:
         key, outputs = super().network_key(role), self.parameters.outputs
-        key |= {"outputs": outputs} if outputs else {}
-        return key | ({"augment": "flip_and_shift"} if self.augmentation(role) else {})
-
-    def augmentation(self, role: str) -> Augment | None:
-        return flip_and_shift if role == "T" and self.parameters.augment == "teacher" else None
+        return key | ({"outputs": outputs} if outputs else {})
 
     def training_code(self, role: str) -> tuple[str, ...]:
         labels = ("kpnb.datasets.object_labels",) if self.parameters.outputs else ()
-        return (
-            self.TRAINING_CODE
-            + labels
-            + (("kpnb.augmentation",) if self.augmentation(role) else ())
-        )
+        return super().training_code(role) + labels

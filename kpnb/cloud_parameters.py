@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from kpnb.parameter_model import LISTED, StudyParameters, no_repeats
+from kpnb.paper_settings import paper_preset
+from kpnb.parameter_model import LISTED, ON_A_CPU, StudyParameters, no_repeats
 
 Layers = Annotated[tuple[Literal["FC1", "FC2"], ...], LISTED, AfterValidator(no_repeats)]
 # By network, for parameters that are not given. b is recollected from the published version, with
@@ -35,7 +36,8 @@ class CloudParameters(StudyParameters):
         "takes FC1 for time"
     )
     data: str = Field(
-        description="embedded, or the path of a folder with ModelNet40 (HDF5 or OFF files)"
+        description="embedded, or the path of a folder with ModelNet40 (HDF5 or OFF files), or "
+        "modelnet40, where data_prep/ has put it; download:modelnet40 fetches it first"
     )
     shapes: Literal["furniture", "components", "both"] = Field(
         description="which embedded shapes; furniture is nearest to ModelNet40"
@@ -74,8 +76,8 @@ class CloudParameters(StudyParameters):
         description="epochs of distillation and of the baseline; None: 60 for PointNet, 30 for the "
         "others, from a pilot: baselines learn their clouds (public code for images: 150)",
     )
-    test_samples: int = Field(
-        ge=20, description="clouds of unseen shapes that networks are tested on; ours"
+    test_samples: Annotated[int, Field(ge=20)] | Literal["all"] = Field(
+        description="clouds of unseen shapes that networks are tested on, ours; all: each shape"
     )
     choices: Literal["recomputed", "frozen"] = Field(
         description="centroids and neighbors under noise: frozen keeps them as they are for the "
@@ -117,7 +119,8 @@ _DEMO = {
     "method": "path",
     "probes": 16,
     "seeds": [0],
-    "device": "auto",
+    **ON_A_CPU,
+    "chunk": 64,  # a row of DGCNN holds its neighbors' features
 }
 _STUDY = _DEMO | {
     "preset": "study",
@@ -138,4 +141,9 @@ _SMOKE = _DEMO | {
     "samples": 4,
     "probes": 8,
 }
-CloudParameters.PRESETS = {"smoke": _SMOKE, "demo": _DEMO, "study": _STUDY}
+CloudParameters.PRESETS = {
+    "smoke": _SMOKE,
+    "demo": _DEMO,
+    "study": _STUDY,
+    "paper": paper_preset("clouds"),
+}

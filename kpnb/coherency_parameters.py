@@ -38,7 +38,7 @@ class CoherencyParameters(ImageParameters):
 
 _OWN = {"factor": 4.0, "pairs": "disjoint", "methods": list(get_args(AttributionName))}
 # Every image gives the same change where a method's map is multiplied by a constant, so few do.
-_SAMPLES = {"smoke": 4, "demo": 10, "study": 20}
+_SAMPLES = {"smoke": 4, "demo": 10, "study": 20, "paper": 20}
 CoherencyParameters.PRESETS = {
     name: values | _OWN | {"samples": _SAMPLES[name]}
     for name, values in ImageParameters.PRESETS.items()

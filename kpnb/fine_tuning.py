@@ -20,7 +20,7 @@ from kpnb.evidence import Evidence
 from kpnb.fine_tuning_networks import IMAGENET, imagenet_state, take_convolutions
 from kpnb.fine_tuning_parameters import FineTuningParameters
 from kpnb.image_study import ImageStudy
-from kpnb.study_images import StudyImages
+from kpnb.study_images import StudyImages, study_images
 from kpnb.trained import Trained
 from kpnb.training import TrainingSettings
 
@@ -40,6 +40,17 @@ class ClassImages(StudyImages):
     def test_samples(self) -> ImageSamples:
         return of_classes(self.whole.test_samples, self.names)
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        return self.whole.hashes
+
+    @property
+    def title(self) -> str:
+        return self.whole.title
+
+    def order(self, positions: Tensor) -> Tensor:
+        return self.whole.order(positions)
+
 
 @dataclass(frozen=True)
 class ClassStudy(ImageStudy):
@@ -51,7 +62,7 @@ class ClassStudy(ImageStudy):
     TRAINING_CODE = (*ImageStudy.TRAINING_CODE, "kpnb.class_split", "kpnb.fine_tuning_networks")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "whole", self.whole or StudyImages(self.parameters))
+        object.__setattr__(self, "whole", self.whole or study_images(self.parameters))
 
     @cached_property
     def class_parts(self) -> tuple[Names, Names]:
@@ -99,6 +110,8 @@ class FineTuningStudy(ClassStudy):
 
     @property
     def names(self) -> Names:
+        if self.parameters.source == "ImageNet" and self.prepared:
+            return self.whole.test_samples.class_names  # nothing is kept back to learn from
         return self.class_parts[1]
 
     @cached_property
@@ -106,12 +119,16 @@ class FineTuningStudy(ClassStudy):
         """The source network's study, on the same store and clock."""
         return SourceStudy(self.parameters, self.store, self._seconds, whole=self.whole)
 
-    def schedule(self, role: str, seed: int) -> TrainingSettings:
+    def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
         """F is trained like B, its learning rate times `fine_tuning_rate`."""
         if role != "F":
             return super().schedule(role, seed)
-        settings = super().schedule("B", seed)
-        return replace(settings, lr=settings.lr * self.parameters.fine_tuning_rate)
+        settings, factor = super().schedule("B", seed), self.parameters.fine_tuning_rate
+        last = None if settings.lr_end is None else settings.lr_end * factor
+        return replace(settings, lr=settings.lr * factor, lr_end=last)
+
+    def container(self, role: str, seed: int) -> nn.Module:
+        return super().container("B" if role == "F" else role, seed)
 
     def build(self, role: str, seed: int) -> nn.Module:
         # F is the untrained B with other convolutions: the FC layers of both start equal.

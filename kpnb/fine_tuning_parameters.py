@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from kpnb.image_parameters import ImageParameters, Layers
+from kpnb.parameter_model import Count
 
 
 class FineTuningParameters(ImageParameters):
@@ -17,10 +18,10 @@ class FineTuningParameters(ImageParameters):
         description="no effect: the source network has the architecture of the fine-tuned one"
     )
     head_epochs: int = Field(ge=1, description="no effect: nothing is distilled")
-    teacher_samples: int = Field(
-        ge=100,
-        description="images composed of all classes: those of the source classes pre-train, "
-        "`fraction` of the others trains; fewer than in the other notebooks, for time",
+    teacher_samples: Count = Field(
+        description="images of all classes: those of the source classes pre-train, `fraction` of "
+        "the others trains; fewer than in the other notebooks, for time; all: as many as a data "
+        "set has",
     )
     fraction: float = Field(
         gt=0,
@@ -37,7 +38,8 @@ class FineTuningParameters(ImageParameters):
     )
     source: Literal["classes", "ImageNet"] = Field(
         description="what the pre-trained network knows. classes: the source classes; ImageNet: "
-        "torchvision's weights, as in the paper (scale 'full' only; fetched once)"
+        "torchvision's weights, as in the paper (scale 'full' only; fetched once), and of a data "
+        "set all classes are then learned"
     )
     source_classes: int = Field(
         ge=2, le=10, description="classes to pre-train on; the rest are the target; half is ours"
@@ -77,6 +79,8 @@ _CHANGES = {
     "smoke": _OWN | {"layers": ["Conv", "FC1"]},
     "demo": _OWN | _SHORTER | {"samples": 24},
     "study": _OWN | _SHORTER | {"samples": 30, "seeds": [0, 1]},
+    # Figure 7: VGG-16 with ImageNet weights on Tiny ImageNet, at the public code's rates.
+    "paper": _OWN | {"data": "tiny_imagenet", "source": "ImageNet", "pretrained": "none"},
 }
 FineTuningParameters.PRESETS = {
     name: values | _CHANGES[name] for name, values in ImageParameters.PRESETS.items()

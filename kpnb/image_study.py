@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from torch import Tensor, nn
 
-from kpnb import recipes
-from kpnb.datasets.embedded_images import embedded_hash
+from kpnb import paper_recipes, recipes
+from kpnb.augmentation import flip_and_shift
+from kpnb.datasets.byte_images import normalized, takes_bytes
 from kpnb.datasets.image_samples import ImageSamples
 from kpnb.entropy import EntropyEstimator, EntropyMaps
 from kpnb.networks.image import image_network
 from kpnb.networks.layers import layer_module, tracked_weight
 from kpnb.networks.pretrained import pretrained_teacher
+from kpnb.paper_augmentation import crop_and_flip, strong
 from kpnb.parameters import ImageParameters
 from kpnb.study import Study
-from kpnb.study_images import StudyImages
-from kpnb.training import TrainingSettings, accuracy
+from kpnb.study_images import EMBEDDED, StudyImages, study_images
+from kpnb.training import Augment, TrainingSettings, accuracy
 
-DATASET = "embedded images"
 PRETRAINED = "EfficientNet-lite0"
 # Chance is far below; a teacher under this multiple of it has learned next to nothing. With few
 # classes half of the way from chance to 1 is less.
@@ -29,7 +30,7 @@ LEAST_TIMES_CHANCE = 2.0
 
 @dataclass(frozen=True)
 class ImageStudy(Study):
-    """Teacher T, student S and baseline B on the embedded images."""
+    """Teacher T, student S and baseline B on the embedded images or a prepared data set."""
 
     parameters: ImageParameters
 
@@ -46,15 +47,20 @@ class ImageStudy(Study):
 
     @cached_property
     def data(self) -> StudyImages:
-        return StudyImages(self.parameters)
+        return study_images(self.parameters)
 
     @property
     def data_hashes(self) -> dict[str, str]:
-        return {"images": embedded_hash()}
+        return self.data.hashes
 
     @property
     def dataset(self) -> str:
-        return DATASET + (" (unseen objects)" if self.parameters.measured_on == "test" else "")
+        unseen = " (unseen objects)" if self.parameters.measured_on == "test" else ""
+        return self.data.title + unseen
+
+    @property
+    def prepared(self) -> bool:
+        return self.parameters.data != EMBEDDED
 
     @property
     def network_name(self) -> str:
@@ -64,34 +70,88 @@ class ImageStudy(Study):
     def scale(self) -> str:
         return self.parameters.scale
 
-    def schedule(self, role: str, seed: int) -> TrainingSettings:
-        p = self.parameters
-        if role == "T":
-            last = (p.teacher_epochs,)
-            return recipes.classification(self._name(role), p.teacher_epochs, seed, last)
+    def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
+        p, name = self.parameters, self._name(role)
+        teacher = role == "T"
+        epochs, kept = (p.teacher_epochs, (p.teacher_epochs,)) if teacher else (p.epochs, None)
+        kept = kept or self.checkpoints
+        if p.recipe == "published":
+            return self._published(role, layer)(name, epochs=epochs, seed=seed, checkpoints=kept)
         recipe = recipes.distillation if role == "S" else recipes.classification
-        return recipe(p.network, p.epochs, seed, self.checkpoints)
+        return recipe(name, epochs, seed, kept)
+
+    def _published(self, role: str, layer: str | None) -> Callable[..., TrainingSettings]:
+        """The published recipe of a role, but for what all of them take."""
+        if role == "S":
+            return partial(paper_recipes.distillation, layer=layer)
+        p, teacher = self.parameters, role == "T"
+        return partial(
+            paper_recipes.classification,
+            pretrained=teacher and p.pretrained == "ImageNet",
+            augmented=teacher and p.augment == "teacher",
+        )
+
+    def scaled(self, layer: str) -> bool:
+        return self.parameters.recipe == "ours" or paper_recipes.scaled(layer)
 
     def head_schedule(self, seed: int) -> TrainingSettings:
-        return recipes.head(self.parameters.network, self.parameters.head_epochs, seed)
+        p = self.parameters
+        recipe = paper_recipes.head if p.recipe == "published" else recipes.head
+        return recipe(p.network, p.head_epochs, seed)
+
+    def augmentation(self, role: str) -> Augment | None:
+        p = self.parameters
+        if p.augment == "none" or (p.augment == "teacher" and role != "T"):
+            return None
+        if p.recipe == "ours" and not self.prepared:
+            return flip_and_shift
+        return strong if p.augment == "teacher" else crop_and_flip
 
     def build(self, role: str, seed: int) -> nn.Module:
+        return self._net(role, seed, role == "T" and self.parameters.pretrained == "ImageNet")
+
+    def container(self, role: str, seed: int) -> nn.Module:
+        return self._net(role, seed, False)
+
+    def _net(self, role: str, seed: int, pretrained: bool) -> nn.Module:
         p, outputs = self.parameters, self.outputs
         if role == "T" and p.teacher == PRETRAINED:
             fc1 = layer_module(image_network(p.network, outputs, p.scale), "FC1")
-            return pretrained_teacher(outputs, fc1.out_features, seed)
-        return image_network(self._name(role), outputs, p.scale, seed=2 * seed + (role == "T"))
+            net = pretrained_teacher(outputs, fc1.out_features, seed)
+        else:
+            own = 2 * seed + (role == "T")
+            net = image_network(self._name(role), outputs, p.scale, own, pretrained)
+        return takes_bytes(net) if self.prepared else net
 
     def network_key(self, role: str) -> dict:
         # A teacher of another size is the very network that teaches students of its own size;
         # the pretrained one has FC layers as wide as its student's.
         p, kind = self.parameters, self._name(role)
         key = {"network": p.network if kind == PRETRAINED else kind, "scale": p.scale}
-        return key | {"classes": p.classes, "image_size": p.image_size, "kind": kind}
+        key |= {"classes": self.outputs if self.prepared else p.classes}
+        key |= {"image_size": p.image_size, "kind": kind}
+        augment = self.augmentation(role)
+        key |= {"augment": augment.__name__} if augment else {}
+        if role == "T" and p.pretrained != "none":
+            key |= {"pretrained": p.pretrained}
+        return key | (self._prepared_key(role) if self.prepared else {})
+
+    def _prepared_key(self, role: str) -> dict:
+        data = self.data
+        seen = data.teacher_samples if role == "T" else data.training_samples
+        return {"seen": seen.source, "tested": data.test_samples.source}
+
+    def training_code(self, role: str) -> tuple[str, ...]:
+        p, augment = self.parameters, self.augmentation(role)
+        code = self.TRAINING_CODE + ((augment.__module__,) if augment else ())
+        code += ("kpnb.datasets.byte_images",) if self.prepared else ()
+        return code + (("kpnb.paper_recipes",) if p.recipe == "published" else ())
 
     @property
     def outputs(self) -> int:
         """Dimensions of the networks' output: a class each."""
+        if self.prepared:
+            return len(self.data.test_samples.class_names)
         return self.parameters.classes
 
     def tracked(self, net: nn.Module, layers: Sequence[str]) -> dict[str, Tensor]:
@@ -132,13 +192,14 @@ class ImageStudy(Study):
             probes=p.probes,
             standard_error=None,
             entropy_weight=recipes.entropy_weight(p.network),
+            chunk=p.chunk,
         )
         return replace(estimator, **changes)
 
     def explain(
         self, explainer: EntropyEstimator, net: nn.Module, samples: ImageSamples
     ) -> EntropyMaps:
-        return explainer.explain(net, samples.images.to(self.device))
+        return explainer.explain(net, normalized(samples.images.to(self.device)))
 
     def _name(self, role: str) -> str:
         """Architecture of teacher, student or baseline."""

@@ -75,8 +75,12 @@ class Modality(ABC):
         """ "full" for the paper's size, "narrow" for a smaller one of the same family."""
 
     @abstractmethod
-    def schedule(self, role: str, seed: int) -> TrainingSettings:
-        """How teacher T, student S (its distillation) or baseline B is trained."""
+    def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
+        """How teacher T, student S (its distillation at a layer) or baseline B is trained."""
+
+    def scaled(self, layer: str) -> bool:
+        """Whether the distilled feature's error is divided by the feature's variance."""
+        return True
 
     @abstractmethod
     def head_schedule(self, seed: int) -> TrainingSettings:
@@ -86,12 +90,16 @@ class Modality(ABC):
     def build(self, role: str, seed: int) -> nn.Module:
         """Student and baseline of a seed start from identical weights, the teacher from others."""
 
+    def container(self, role: str, seed: int) -> nn.Module:
+        """As `build`, for weights that are put in afterwards; need not fetch any of its own."""
+        return self.build(role, seed)
+
     @abstractmethod
     def network_key(self, role: str) -> dict:
         """What the networks of a role depend on beyond seed and training."""
 
     def augmentation(self, role: str) -> Augment | None:
-        """What is done to each batch that the teacher or the baseline is trained on."""
+        """What is done to each batch that the networks of a role are trained on."""
         return None
 
     def training_code(self, role: str) -> tuple[str, ...]:

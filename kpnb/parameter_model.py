@@ -37,7 +37,19 @@ def no_repeats(items: tuple[Item, ...]) -> tuple[Item, ...]:
 # A notebook writes lists, and JSON knows no tuples; a frozen model keeps tuples.
 LISTED = Field(strict=False, min_length=1)
 Whole = Annotated[int, Field(ge=0, strict=True)]
+Count = Annotated[int, Field(ge=100, strict=True)] | Literal["all"]
 Wholes = Annotated[tuple[Whole, ...], LISTED, AfterValidator(no_repeats)]
+
+
+# What presets for CPUs share.
+ON_A_CPU = {
+    "device": "auto",
+    "batch": None,
+    "precision": "float32",
+    "compiled": False,
+    "deterministic": False,
+    "chunk": 256,
+}
 
 
 class NotebookParameters(BaseModel):
@@ -46,9 +58,10 @@ class NotebookParameters(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
     PRESETS: ClassVar[dict[str, dict]] = {}
 
-    preset: Literal["smoke", "demo", "study"] = Field(
+    preset: Literal["smoke", "demo", "study", "paper"] = Field(
         description="values of all parameters not given: demo takes minutes, study has several "
-        "seeds and more samples, smoke is for the tests"
+        "seeds and more samples, paper is the paper's data, networks and settings (a GPU's work), "
+        "smoke is for the tests"
     )
     seeds: Wholes = Field(
         description="one network of each kind is trained per seed; one seed in the demo for "
@@ -56,6 +69,27 @@ class NotebookParameters(BaseModel):
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         description="where networks are trained and measured; auto takes a GPU if there is one"
+    )
+    batch: Annotated[int, Field(ge=1)] | None = Field(
+        description="samples of a training step; None: as many as the recipe has (images 64 as "
+        "published, clouds 32, texts 16)"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        description="of the forward passes in training; bfloat16 is for GPUs that have it (not a "
+        "T4), and changes results; maps are always estimated in float32"
+    )
+    compiled: bool = Field(
+        description="teacher and baseline are compiled by torch before training; pays on a GPU "
+        "after minutes of compiling, and changes the last digits"
+    )
+    deterministic: bool = Field(
+        description="equal bits from equal calls on a GPU too, at the cost of slower kernels; on "
+        "the CPU this is so anyway"
+    )
+    chunk: int = Field(
+        ge=4,
+        description="most noisy inputs in one pass of the estimator; bounds its memory, changes "
+        "results by rounding only",
     )
 
 
@@ -67,7 +101,9 @@ class StudyParameters(NotebookParameters):
 
     SAMPLE: ClassVar[str] = "sample"
 
-    teacher_samples: int = Field(ge=100, description="samples the teacher is trained on; ours")
+    teacher_samples: Count = Field(
+        description="samples the teacher is trained on, ours; all: as many as the data set has"
+    )
     fraction: float = Field(
         gt=0, le=1, description="share of the teacher's samples that student and baseline see"
     )

@@ -126,6 +126,7 @@ def _in_words(schema: dict) -> str:
     if schema["type"] == "null":
         return "None"
     kinds = {"integer": "a whole number", "number": "a number", "string": "a text"}
+    kinds |= {"boolean": "True or False"}
     kind = kinds[schema["type"]]
     kind = f"a multiple of {schema['multipleOf']}" if "multipleOf" in schema else kind
     return " ".join([kind, *_bounds(schema)])

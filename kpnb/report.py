@@ -204,12 +204,12 @@ def notes_list(results: list[Results]) -> str:
 
 
 def presets_table(model: type[NotebookParameters]) -> str:
-    """Every parameter of the notebooks with its value in the demo and in the study."""
+    """Every parameter of the notebooks with its value in three presets."""
     rows = []
     for name, field in model.model_fields.items():
-        values = [_value(model.PRESETS[preset][name]) for preset in ("demo", "study")]
+        values = [_value(model.PRESETS[preset][name]) for preset in ("demo", "study", "paper")]
         rows.append([f"`{name}`", *values, field.description])
-    return table(["parameter", "demo", "study", "what, and why this value"], rows)
+    return table(["parameter", "demo", "study", "paper", "what, and why this value"], rows)
 
 
 def _value(value: object) -> str:

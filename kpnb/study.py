@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from kpnb.device_use import chosen_device, device_use, exactness, with_effort
 from kpnb.distillation import distill_features, teacher_features, train_above
 from kpnb.entropy import EntropyMaps
 from kpnb.errors import KpnbError
@@ -26,7 +28,9 @@ from kpnb.parameters import StudyParameters
 from kpnb.progress import track
 from kpnb.store import Record, Scratch, Store
 from kpnb.trained import Trained, by_epoch, flat
-from kpnb.training import Resume, TrainingRecord, TrainingSettings, train_classifier
+from kpnb.training import Augment, Resume, TrainingRecord, TrainingSettings, train_classifier
+
+KEPT = 2**30  # bytes; larger networks are not kept in memory beside each other
 
 
 @dataclass(frozen=True)
@@ -53,19 +57,22 @@ class Study(Modality):
         """Teacher T, student S (of a layer) or baseline B of a seed; loaded or trained once in
         this process, however often it is asked for."""
         key = (role, seed, layer if role == "S" else None)
-        if key not in self._networks:
-            make = {"T": self.teacher, "B": self.baseline}
-            self._networks[key] = make[role](seed) if role in make else self.student(seed, layer)
-        return self._networks[key]
+        if key in self._networks:
+            return self._networks[key]
+        make = {"T": self.teacher, "B": self.baseline}
+        trained = make[role](seed) if role in make else self.student(seed, layer)
+        if trained.bytes <= KEPT:  # the checkpoints of a full VGG-16 take 8 GB: read again
+            self._networks[key] = trained
+        return trained
 
     def teacher(self, seed: int) -> Trained:
-        settings = self.schedule("T", seed)
+        settings = with_effort(self.parameters, self.schedule("T", seed))
         samples = self.parameters.teacher_samples
         key = {"samples": samples, "training": settings.to_info()}
         return self._classifier("T", seed, key, settings, self.data.teacher_samples, ())
 
     def baseline(self, seed: int) -> Trained:
-        p, settings = self.parameters, self.schedule("B", seed)
+        p, settings = self.parameters, with_effort(self.parameters, self.schedule("B", seed))
         layers = self.tracked_layers
         key = {"fraction": p.fraction, "training": settings.to_info(), "tracked": list(layers)}
         return self._classifier("B", seed, key, settings, self.data.training_samples, layers)
@@ -95,41 +102,56 @@ class Study(Modality):
     def student(self, seed: int, layer: str) -> Trained:
         """Distilled at `layer`; its states are those of the first phase, by epoch, while its
         scores are taken after the layers above have been trained too."""
-        first, second = self.schedule("S", seed), self.head_schedule(seed)
+        first = with_effort(self.parameters, self.schedule("S", seed, layer))
+        second = with_effort(self.parameters, self.head_schedule(seed))
         teacher = self.of("T", seed, None)
 
         def train(net: nn.Module, resume: Resume, keep: Keep) -> TrainingRecord:
-            samples = self.data.training_samples
+            samples, augment = self.data.training_samples, self.augmentation("S")
             inputs, weights = self.inputs(samples), self.tracked(net, [layer])
-            targets = teacher_features(self.network(teacher), layer, inputs)
-            record = distill_features(
-                net, layer, targets, inputs, first, weights, on_checkpoint=keep, resume=resume
-            )
+            targets = self._targets(teacher, layer, inputs, augment)
+            given = net, layer, targets, inputs, first, weights, self.scaled(layer), augment
+            record = distill_features(*given, on_checkpoint=keep, resume=resume)
             if parameters_above(net, layer):
-                train_above(net, layer, inputs, self.labels(samples), second)
+                labels = self.labels(samples)
+                train_above(net, layer, inputs, labels, second, augment=augment)
             return record
 
         key = {"fraction": self.parameters.fraction, "distilled": layer}
         key |= {"teacher": teacher.fingerprint}
         key |= {"training": first.to_info(), "head": second.to_info()}
+        key |= {} if self.scaled(layer) else {"scaled": False}
         return self._trained("S", layer, seed, key, train)
+
+    def _targets(
+        self, teacher: Trained, layer: str, inputs: Tensor, augment: Augment | None
+    ) -> Tensor | Callable[[Tensor], Tensor]:
+        """The teacher's features, once for all epochs; anew for each batch that is augmented."""
+        net = self.network(teacher)
+        if augment is None:
+            return teacher_features(net, layer, inputs)
+        return lambda batch: teacher_features(net, layer, batch)
 
     def network(self, trained: Trained, epoch: int | None = None) -> nn.Module:
         """The network of `trained` with its weights at a checkpoint (None: the last)."""
-        net = self.build(trained.role, trained.seed)
+        net = self.container(trained.role, trained.seed)
         net.load_state_dict(trained.states[trained.final_epoch if epoch is None else epoch])
         return net.to(self.device)
 
     def _trained(self, role: str, layer: str | None, seed: int, key: dict, train: Train) -> Trained:
         key = key | {"role": role, "seed": seed, "device": self.device.type}
         key |= {"teacher_samples": self.parameters.teacher_samples} | self.network_key(role)
+        key |= exactness(self.parameters)
 
         def compute(scratch: Scratch) -> tuple[dict[str, Tensor], dict]:
             started = time.perf_counter()
             states: dict[int, dict[str, Tensor]] = {}
             net = self.build(role, seed).to(self.device)
-            record = train(net, Resume(scratch, "training"), states.__setitem__)
-            info = {"record": record.to_info(), "accuracy": self._scores_by_split(net)}
+            if self.parameters.compiled and role != "S":  # a student stops at its layer
+                net.compile()
+            with self._device_use("batch, teacher_samples or the inputs' size"):
+                record = train(net, Resume(scratch, "training"), states.__setitem__)
+                info = {"record": record.to_info(), "accuracy": self._scores_by_split(net)}
             return flat(states), info | {"seconds": time.perf_counter() - started}
 
         record = self._stored("networks", key, compute, self.training_code(role))
@@ -156,13 +178,16 @@ class Study(Modality):
         measured = self.data.measured
         measured = measured if count is None else measured.subset(range(count))
         key |= {"device": self.device.type, "measured": measured.source}
+        # Maps are estimated without compiling, so of the two only this changes them.
+        key |= {"deterministic": True} if self.parameters.deterministic else {}
 
         def compute(scratch: Scratch) -> tuple[dict[str, Tensor], dict]:
             started = time.perf_counter()
             title = f"maps {trained.role} {layer} seed {trained.seed}"
             for epoch in track(epochs, title):
                 if scratch.load(f"{epoch}") is None:
-                    maps = self.explain(explainer, self.network(trained, epoch), measured)
+                    with self._device_use("chunk"):
+                        maps = self.explain(explainer, self.network(trained, epoch), measured)
                     scratch.save(f"{epoch}", maps.tensors(), {})
             parts = {epoch: scratch.load(f"{epoch}")[0] for epoch in epochs}
             return flat(parts), {"seconds": time.perf_counter() - started}
@@ -181,16 +206,19 @@ class Study(Modality):
     def evidence(self, layer: str) -> Evidence:
         """All that Hypotheses 1-3 are judged on at one layer."""
         seeds = self.parameters.seeds
-        trained = {role: [self.of(role, seed, layer) for seed in seeds] for role in "TSB"}
+        records = {role: [self.of(role, seed, layer).record for seed in seeds] for role in "TSB"}
+        maps = {
+            role: [self.maps(self.of(role, seed, layer), layer) for seed in seeds] for role in "TSB"
+        }
         return Evidence(
             layer=layer,
             epochs=self.checkpoints,
             foreground=self.data.foreground,
-            maps={role: [self.maps(net, layer) for net in trained[role]] for role in "TSB"},
+            maps=maps,
             distance={
                 (role, unit): [
-                    [net.record.distance(unit)[layer][epoch] for epoch in self.checkpoints]
-                    for net in trained[role]
+                    [record.distance(unit)[layer][epoch] for epoch in self.checkpoints]
+                    for record in records[role]
                 ]
                 for role in "SB"
                 for unit in ("step", "epoch")
@@ -254,6 +282,9 @@ class Study(Modality):
 
     # The store and the device
 
+    def _device_use(self, lower: str) -> AbstractContextManager:
+        return device_use(self.device, self.parameters.deterministic, f"lower {lower}")
+
     def stored_seconds(self) -> float:
         """What this study's stored networks and maps that were used so far took to compute, in
         seconds; a run that was killed and went on counts from where it went on."""
@@ -261,12 +292,7 @@ class Study(Modality):
 
     @cached_property
     def device(self) -> torch.device:
-        wanted = self.parameters.device
-        if wanted == "auto":
-            wanted = "cuda" if torch.cuda.is_available() else "cpu"
-        if wanted == "cuda" and not torch.cuda.is_available():
-            raise KpnbError("device is 'cuda', but no GPU is usable here; pass device='cpu'.")
-        return torch.device(wanted)
+        return chosen_device(self.parameters.device)
 
     def _stored(
         self,

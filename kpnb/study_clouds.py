@@ -7,6 +7,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from kpnb.data_places import find_data
 from kpnb.datasets.embedded_pointclouds import embedded_shapes
 from kpnb.datasets.modelnet40 import modelnet40_shapes
 from kpnb.datasets.point_samples import PointSamples, Shapes
@@ -57,13 +58,14 @@ class StudyClouds:
         """(samples, points) bool of the measured clouds."""
         return self.measured.foreground
 
-    def _scenes(self, split: str, count: int) -> PointSamples:
-        p = self.parameters
+    def _scenes(self, split: str, wanted: int | str) -> PointSamples:
+        p, count = self.parameters, None if wanted == "all" else wanted
         scene = dict(points=p.points, background=p.background, distance=p.distance, turn=p.turn)
         return point_scenes(self._shapes(split), count, **scene, seed=DATA_SEED, split=split)
 
     def _shapes(self, split: str) -> Shapes:
         p = self.parameters
-        if p.data == EMBEDDED:
+        folder = find_data(p.data)
+        if folder is None:
             return embedded_shapes(split, p.shapes)
-        return modelnet40_shapes(p.data, split)
+        return modelnet40_shapes(folder, split)

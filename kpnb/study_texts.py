@@ -8,6 +8,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from kpnb.data_places import find_data
 from kpnb.datasets.embedded_questions import embedded_questions
 from kpnb.datasets.embedded_sentences import Sentences, embedded_sentences
 from kpnb.datasets.questions import Questions
@@ -51,7 +52,7 @@ class StudyTexts:
     @cached_property
     def training_samples(self) -> EncodedTexts:
         """What student and baseline are trained on: the first of the teacher's."""
-        count = max(2, round(self.parameters.fraction * self.parameters.teacher_samples))
+        count = max(2, round(self.parameters.fraction * len(self.teacher_samples)))
         return self.teacher_samples.subset(range(count))
 
     @cached_property
@@ -81,8 +82,8 @@ class StudyTexts:
         counts = {"train": p.teacher_samples, "test": p.test_samples}
         return {split: self._first(split, count) for split, count in counts.items()}
 
-    def _first(self, split: str, count: int) -> Sentences | Questions:
-        """The first `count` raw samples of a split that fit `longest` pieces."""
+    def _first(self, split: str, count: int | str) -> Sentences | Questions:
+        """The first `count` raw samples of a split that fit `longest` pieces, or "all" of them."""
         raw, longest = self.load(split), self.parameters.longest
         tokenizer = load_tokenizer(self.parameters.network)
         fitting = []
@@ -91,6 +92,8 @@ class StudyTexts:
                 fitting.append(position)
             if len(fitting) == count:
                 return raw.subset(fitting)
+        if count == "all" and fitting:
+            return raw.subset(fitting)
         raise KpnbError(
             f"{count} {split} samples are wanted, but only {len(fitting)} fit {longest} pieces: "
             "raise longest, or ask for fewer teacher_samples or test_samples."
@@ -99,14 +102,13 @@ class StudyTexts:
 
 def sentence_data(parameters: SentimentParameters) -> StudyTexts:
     """The embedded movie-review sentences, or SST-2 from the folder `parameters.data`."""
-    rule: Foreground = sentiment_foreground
-    if parameters.data != EMBEDDED:
-        rule = sst2_foreground(parameters.data)
+    folder = find_data(parameters.data)
+    rule: Foreground = sst2_foreground(folder) if folder else sentiment_foreground
 
     def load(split: str) -> Sentences:
-        if parameters.data == EMBEDDED:
+        if folder is None:
             return embedded_sentences(split, parameters.least_rating, seed=DATA_SEED)
-        return sst2(parameters.data, "train" if split == "train" else "dev", seed=DATA_SEED)
+        return sst2(folder, "train" if split == "train" else "dev", seed=DATA_SEED)
 
     def encode(sentences: Sentences, encoder: PieceEncoder) -> EncodedTexts:
         return encoded_sentences(sentences, encoder, rule, parameters.longest)
@@ -120,10 +122,12 @@ def sentence_data(parameters: SentimentParameters) -> StudyTexts:
 def question_data(parameters: QuestionParameters) -> StudyTexts:
     """The embedded questions, or SQuAD v1.1 from the folder `parameters.data`."""
 
+    folder = find_data(parameters.data)
+
     def load(split: str) -> Questions:
-        if parameters.data == EMBEDDED:
+        if folder is None:
             return embedded_questions(split, seed=DATA_SEED)
-        return squad(parameters.data, "train" if split == "train" else "dev", seed=DATA_SEED)
+        return squad(folder, "train" if split == "train" else "dev", seed=DATA_SEED)
 
     def encode(questions: Questions, encoder: PieceEncoder) -> EncodedTexts:
         return encoded_questions(questions, encoder, parameters.longest)

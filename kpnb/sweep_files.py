@@ -3,6 +3,7 @@
     title: ...                    what the runs show together
     table: II                     the paper's table that they stand beside
     notebook: image_cell
+    presets: [smoke, demo, study] at which the sweep can be run; these if it says none
     parameters: {layers: [FC1]}   shared by all runs
     at: {study: {seeds: [0]}}     shared, at one preset only
     runs:
@@ -36,7 +37,7 @@ NOT_PARAMETERS = ("run", "preset")
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Parameters = dict[str, object]
-Preset = Literal["smoke", "demo", "study"]
+Preset = Literal["smoke", "demo", "study", "paper"]
 
 
 def _listed(value: object) -> object:
@@ -89,6 +90,7 @@ class Sweep(_Effort):
     title: str
     table: Literal["II", "III", "IV", "V", "VI", "VII", "VIII", "IX"]
     notebook: Name
+    presets: Annotated[tuple[Preset, ...], Field(min_length=1)] = ("smoke", "demo", "study")
     runs: dict[Name, Run] = Field(min_length=1)
 
     def given(self, run: str, preset: str) -> Parameters:
@@ -188,7 +190,7 @@ def _require_resolves(sweep: Sweep, run: str, file: str) -> None:
     try:
         if "run" not in sweep.model.model_fields:
             raise KpnbError(f"The notebook {sweep.notebook} has no parameter 'run' to file under.")
-        for preset in sweep.model.PRESETS:
+        for preset in sweep.presets:
             given = sweep.at_preset(preset) | sweep.runs[run].at_preset(preset)
             for name in NOT_PARAMETERS:
                 if name in given:

@@ -59,12 +59,12 @@ class Sweeps:
         """The sweep that a run belongs to, by the run's name."""
         return {run: sweep for sweep in self.by_name.values() for run in sweep.runs}
 
-    @property
-    def targets(self) -> dict[str, list[str]]:
-        """What can be asked for by name, each with its runs: `all`, the sweeps, the runs."""
-        everything = {"all": list(self.sweep_of)}
-        sweeps = {name: list(sweep.runs) for name, sweep in self.by_name.items()}
-        return everything | sweeps | {run: [run] for run in self.sweep_of}
+    def targets(self, preset: str) -> dict[str, list[str]]:
+        """What can be asked for by name at a preset, each with its runs: `all`, the sweeps that
+        the preset has, their runs."""
+        sweeps = {n: list(s.runs) for n, s in self.by_name.items() if preset in s.presets}
+        everything = [run for runs in sweeps.values() for run in runs]
+        return {"all": everything} | sweeps | {run: [run] for run in everything}
 
     def plan(self, run: str, preset: str) -> Plan:
         """The checked plan of a run; its fingerprint is over parameters, code, data, versions."""

@@ -63,6 +63,8 @@ def sweeps_table(preset: str | None = None, sweeps: Sweeps | None = None) -> str
     sweeps = sweeps or Sweeps()
     rows = []
     for name, sweep in sweeps.by_name.items():
+        if preset is not None and preset not in sweep.presets:
+            continue
         row = [f"`{name}`", f"Table {sweep.table}", sweep.title, len(sweep.runs)]
         rows.append([*row, _done(sweeps, list(sweep.runs), preset)] if preset else row)
     header = ["sweep", "beside", "what it shows", "runs"]
@@ -97,8 +99,9 @@ def _answer(sweeps: Sweeps, options: argparse.Namespace) -> int:
     if options.name is None:
         print("\n".join(_listing(sweeps)))
         return 0
-    _require_known(options.name, list(sweeps.targets), "sweep or run")
-    runs = sweeps.targets[options.name]
+    targets = sweeps.targets(options.preset)
+    _require_known(options.name, list(targets), f"sweep or run at {options.preset}")
+    runs = targets[options.name]
     states = {run: sweeps.state(run, options.preset) for run in runs}
     print(summary(sweeps, options.name, runs, options.preset))
     print("\n".join(f"  {run}  {state}" for run, state in states.items()))
@@ -110,7 +113,8 @@ def _answer(sweeps: Sweeps, options: argparse.Namespace) -> int:
 def _listing(sweeps: Sweeps) -> list[str]:
     lines = []
     for name, sweep in sweeps.by_name.items():
-        lines.append(f"{name}: {sweep.title} ({count(len(sweep.runs), 'run')})")
+        at = ", ".join(sweep.presets)
+        lines.append(f"{name}: {sweep.title} ({count(len(sweep.runs), 'run')}; at {at})")
         lines += [f"  {run}" for run in sweep.runs]
     return lines
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from kpnb.parameter_model import LISTED, StudyParameters, no_repeats
+from kpnb.paper_settings import paper_preset
+from kpnb.parameter_model import LISTED, ON_A_CPU, StudyParameters, no_repeats
 
 Layers = Annotated[tuple[Literal["Last"], ...], LISTED, AfterValidator(no_repeats)]
 
@@ -28,7 +29,8 @@ class TextParameters(StudyParameters):
         "fewer than it has, for CPUs",
     )
     data: str = Field(
-        description="embedded, or the path of a folder with the paper's data set (SST-2, SQuAD)"
+        description="embedded, or the path of a folder with the paper's data set (SST-2, SQuAD), "
+        "or its name (sst2, squad), where data_prep/ has put it; download:NAME fetches it first"
     )
     longest: int = Field(
         ge=16,
@@ -36,8 +38,8 @@ class TextParameters(StudyParameters):
         description="most word pieces of a text with its special ones; longer texts are left out, "
         "for CPUs",
     )
-    test_samples: int = Field(
-        ge=20, description="held-out texts that networks are tested on; ours, for time"
+    test_samples: Annotated[int, Field(ge=20)] | Literal["all"] = Field(
+        description="held-out texts that networks are tested on; ours, for time; all: each one"
     )
     noise: float = Field(
         gt=0,
@@ -78,7 +80,7 @@ _TEXT_DEMO = {
     "method": "path",
     "probes": 8,
     "seeds": [0],
-    "device": "auto",
+    **ON_A_CPU,
 }
 _SMOKE = {
     "preset": "smoke",
@@ -107,6 +109,7 @@ SentimentParameters.PRESETS = {
     "smoke": _SENTIMENT_DEMO | _SMOKE,
     "demo": _SENTIMENT_DEMO,
     "study": _SENTIMENT_DEMO | _STUDY | {"samples": 40, "epochs": 12, "head_epochs": 10},
+    "paper": paper_preset("texts", "sentiment"),
 }
 
 _QUESTION_DEMO = _TEXT_DEMO | {
@@ -123,4 +126,5 @@ QuestionParameters.PRESETS = {
     "smoke": _QUESTION_DEMO | _SMOKE,
     "demo": _QUESTION_DEMO,
     "study": _QUESTION_DEMO | _STUDY | _QUESTION_STUDY,
+    "paper": paper_preset("texts", "questions"),
 }

@@ -64,7 +64,7 @@ class TextStudy(Study):
     def scale(self) -> str:
         return "full" if self.parameters.network in HUB else "narrow"
 
-    def schedule(self, role: str, seed: int) -> TrainingSettings:
+    def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
         p = self.parameters
         if role == "T":
             return text_recipes.teacher(p.teacher_epochs, seed)
@@ -107,6 +107,7 @@ class TextStudy(Study):
             evaluations=EVALUATIONS,
             standard_error=None,
             relu=False,
+            chunk=p.chunk,
         )
         return TextEstimator(replace(estimator, **changes), scale)
 

@@ -26,6 +26,11 @@ class Trained:
     def final_epoch(self) -> int:
         return max(self.states)
 
+    @property
+    def bytes(self) -> int:
+        """Of the weights of all checkpoints."""
+        return sum(t.nbytes for state in self.states.values() for t in state.values())
+
     @staticmethod
     def from_record(record: Record, role: str, layer: str | None, seed: int) -> Trained:
         return Trained(

@@ -40,7 +40,7 @@ def test_checkpoints_scale():
 
 
 @EVERY
-@pytest.mark.parametrize("preset", ["smoke", "demo", "study"])
+@pytest.mark.parametrize("preset", ["smoke", "demo", "study", "paper"])
 def test_presets_are_complete_and_valid(model, preset):
     values = model.PRESETS[preset]
     assert set(values) == set(model.model_fields)
@@ -48,10 +48,11 @@ def test_presets_are_complete_and_valid(model, preset):
     assert resolved.preset == preset
     for name, value in values.items():
         expected = tuple(value) if isinstance(value, list) else value
-        if name == "checkpoints":
+        if name == "checkpoints" and value is None:
             expected = checkpoint_epochs(resolved.epochs)
-        elif expected is None:  # the model derives it
-            expected = BY_NETWORK[name][resolved.network]
+        elif value is None and name != "batch":  # the model derives it
+            known = BY_NETWORK.get(name, {}) | {"VGG-16": 0.2}
+            expected = known[resolved.network]
         assert getattr(resolved, name) == expected
 
 
@@ -130,7 +131,10 @@ def test_every_field_is_described(model):
         ({"checkpoints": [0, 3]}, "from 0 to epochs"),
         ({"checkpoints": [1, 30]}, "from 0 to epochs"),
         ({"checkpoints": [0, 9, 3, 30]}, "ascend"),
-        ({"preset": "paper"}, "smoke, demo, study"),
+        ({"preset": "papers"}, "smoke, demo, study, paper"),
+        ({"compiled": 1}, "must be True or False"),
+        ({"teacher_samples": "most"}, "whole number >= 100, or all"),
+        ({"batch": 0}, ">= 1, or None"),
         ({"preset": None}, "preset is missing"),
         ({"epoch": 3}, "did you mean epochs"),
         ({"zzz": 3}, "known: .*network"),

@@ -70,7 +70,7 @@ def kernel():
         ({}, ["-p", "layers=[FC9]"], "Conv, FC1, FC2, FC3"),
         ({}, ["-p", "epochs"], "write name=value"),
         ({}, ["-p", "epochs=1", "-p", "epochs=2"], "given twice"),
-        ({}, ["--preset", "paper"], "smoke, demo, study"),
+        ({}, ["--preset", "papers"], "smoke, demo, study, paper"),
         ({}, ["--preset", "demo", "-p", "preset=study"], "differ"),
         ({"tagged": 0}, [], "0 code cells tagged 'parameters'"),
         ({"tagged": 2}, [], "2 code cells tagged 'parameters'"),

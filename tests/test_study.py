@@ -312,6 +312,12 @@ CHANGES = {
     "probes": (12, "maps"),
     "threshold": (0.15, ""),
     "device": ("auto", ""),
+    "recipe": ("published", "T S B maps"),
+    "augment": ("all", "T S B maps"),
+    "batch": (8, "T S B maps"),
+    "precision": ("bfloat16", "T S B maps"),
+    "deterministic": (True, "T S B maps"),
+    "chunk": (12, ""),
 }
 
 
@@ -331,7 +337,7 @@ def test_what_a_parameter_changes(name, tmp_path, unchanged, few_test_images):
 
 def test_every_parameter_is_held_to_it(unchanged, smoke):
     untested = set(type(smoke.study.parameters).model_fields) - set(CHANGES)
-    assert untested == {"preset", "teacher"}
+    assert untested == {"preset", "teacher", "data", "pretrained", "compiled"}
 
 
 def test_neither_preset_nor_other_seeds_change_an_entry(tmp_path, unchanged):

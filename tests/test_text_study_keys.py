@@ -73,6 +73,10 @@ CHANGES = {
     "probes": (12, "maps"),
     "threshold": (0.15, ""),
     "device": ("auto", ""),
+    "batch": (8, "T S B maps"),
+    "precision": ("bfloat16", "T S B maps"),
+    "deterministic": (True, "T S B maps"),
+    "chunk": (12, ""),
 }
 
 
@@ -101,7 +105,7 @@ def test_what_a_parameter_changes(task, name, folder, tmp_path, unchanged):
 def test_every_parameter_is_held_to_it():
     for task in STUDIES:
         fields = set(type(text_parameters(task, "MiniLM-L6")).model_fields)
-        assert fields - set(CHANGES) == {"preset", "layers", "network", "data"}
+        assert fields - set(CHANGES) == {"preset", "layers", "network", "data", "compiled"}
 
 
 def test_another_model_changes_all_and_its_copy_nothing(folder, tmp_path, unchanged):
@@ -230,6 +234,9 @@ def test_a_wrong_model_folder(folder, tmp_path):
 @pytest.mark.parametrize("task, file", [("sentiment", "SST|dictionary|sentence"), ("qa", "train")])
 def test_a_wrong_data_folder(task, file, folder, tmp_path):
     study = text_study(task, folder, tmp_path, data=str(tmp_path / "absent"))
+    refused(lambda: study.evidence("Last"), "is no folder and no known name")
+    (tmp_path / "empty").mkdir()
+    study = text_study(task, folder, tmp_path, data=str(tmp_path / "empty"))
     refused(lambda: study.evidence("Last"), file)
 
 

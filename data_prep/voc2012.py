@@ -1,0 +1,16 @@
+"""Pascal VOC 2012 as the studies read it: objects cropped into one folder.
+
+    python data_prep/voc2012.py --root DIR [--download] [--help]
+
+README.md says what it reads, what it takes and what is not known. Needs kpnb only.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from kpnb.prepare import voc2012
+from kpnb.prepare.command import main
+
+if __name__ == "__main__":
+    sys.exit(main(voc2012))

