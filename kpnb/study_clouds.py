@@ -7,7 +7,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from kpnb.data_places import find_data
+from kpnb.data_folder import data_folder
 from kpnb.datasets.embedded_pointclouds import embedded_shapes
 from kpnb.datasets.modelnet40 import modelnet40_shapes
 from kpnb.datasets.point_samples import PointSamples, Shapes
@@ -65,7 +65,7 @@ class StudyClouds:
 
     def _shapes(self, split: str) -> Shapes:
         p = self.parameters
-        folder = find_data(p.data)
+        folder = data_folder(p.data)
         if folder is None:
             return embedded_shapes(split, p.shapes)
         return modelnet40_shapes(folder, split)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kpnb.data_places import find_data
+from kpnb.data_folder import data_folder
 from kpnb.datasets.embedded_images import embedded_hash, embedded_images
 from kpnb.datasets.image_samples import ImageSamples
 from kpnb.datasets.prepared_images import prepared_hash, prepared_images
@@ -94,7 +94,7 @@ class PreparedImages(StudyImages):
 
     @cached_property
     def folder(self) -> Path:
-        return find_data(self.parameters.data)
+        return data_folder(self.parameters.data)
 
     @cached_property
     def teacher_samples(self) -> ImageSamples:

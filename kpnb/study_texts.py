@@ -8,7 +8,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from kpnb.data_places import find_data
+from kpnb.data_folder import data_folder
 from kpnb.datasets.embedded_questions import embedded_questions
 from kpnb.datasets.embedded_sentences import Sentences, embedded_sentences
 from kpnb.datasets.questions import Questions
@@ -102,7 +102,7 @@ class StudyTexts:
 
 def sentence_data(parameters: SentimentParameters) -> StudyTexts:
     """The embedded movie-review sentences, or SST-2 from the folder `parameters.data`."""
-    folder = find_data(parameters.data)
+    folder = data_folder(parameters.data)
     rule: Foreground = sst2_foreground(folder) if folder else sentiment_foreground
 
     def load(split: str) -> Sentences:
@@ -122,7 +122,7 @@ def sentence_data(parameters: SentimentParameters) -> StudyTexts:
 def question_data(parameters: QuestionParameters) -> StudyTexts:
     """The embedded questions, or SQuAD v1.1 from the folder `parameters.data`."""
 
-    folder = find_data(parameters.data)
+    folder = data_folder(parameters.data)
 
     def load(split: str) -> Questions:
         if folder is None:
