@@ -5,6 +5,8 @@
 
 PYTHON ?= python3
 PRESET ?= demo
+# Tests run on so many cores, one thread each; a worker takes up to 4 GB (networks at full size).
+WORKERS ?= 2
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -21,7 +23,7 @@ book: $(READY)
 	@$(PY) -m kpnb.book --preset $(PRESET)
 
 test: lint
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(READY)
 	@$(PY) -m ruff check .

@@ -1,5 +1,6 @@
 """One smoke study and its store, computed once for all test modules that need trained networks."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,13 @@ from kpnb.flow import GAUSSIAN_ENTROPY
 from kpnb.image_study import ImageStudy
 from kpnb.parameters import ImageParameters, resolve
 from kpnb.store import Record, Store
+
+
+def pytest_configure(config):
+    """Workers of pytest-xdist, and the kernels that they start, take one thread each."""
+    if hasattr(config, "workerinput"):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
 
 
 class WatchedStore(Store):

@@ -76,9 +76,11 @@ def check_step(net, start, record, settings=SETTINGS, still=""):
     for name, parameter in net.named_parameters():
         assert parameter.isfinite().all(), name
         if parameter.dim() > 1 and not (still and still in name):
-            decayed = before[name].detach() * (1 - settings.lr * settings.weight_decay)
-            gap = (parameter.detach() - decayed).abs().max().item()
-            assert gap > ROUNDING * decayed.abs().max().item(), name
+            first, now = before[name].detach(), parameter.detach()
+            decayed = first * (1 - settings.lr * settings.weight_decay)
+            least = ROUNDING * first.abs().max()
+            assert (now - first).abs().max() > least, name
+            assert (now - decayed).abs().max() > least, name
 
 
 def feature_shapes(net, labels, inputs):

@@ -1,7 +1,7 @@
 """One step of everything at full size: every network of the paper trains, is distilled and mapped.
 
-Images of 224 x 224, a sentence and a question for BERT-base, clouds of 1,024 + 500 points. Weights
-are random (one has ImageNet's): what is tested is that sizes, layers and memory go together.
+Images of 224 x 224; texts and clouds are in test_full_size_texts_clouds.py. Weights are random (one
+network has ImageNet's): what is tested is that sizes, layers and memory go together.
 """
 
 import importlib.util
@@ -10,7 +10,6 @@ import pytest
 import torch
 from full_size import (
     SETTINGS,
-    bert_base,
     check_map,
     check_step,
     closed_form,
@@ -19,22 +18,15 @@ from full_size import (
     few_responses,
 )
 
-from kpnb import cloud_recipes
-from kpnb.datasets.embedded_pointclouds import embedded_pointclouds
 from kpnb.distillation import distill_features, teacher_features
 from kpnb.networks.image import IMAGE_NETWORKS, image_network
 from kpnb.networks.layers import layer_name, tracked_weight
-from kpnb.networks.pointcloud import BUILDERS, point_network
-from kpnb.networks.text_networks import scratch_network
-from kpnb.point_units import PointUnits
-from kpnb.text_entropy import TextEstimator
 from kpnb.training import train_classifier
 
 CLASSES = 200  # of CUB200-2011 and of Tiny ImageNet
 LAYERS = ("Conv", "FC1", "FC2", "FC3")
 CONV = {"AlexNet": (256, 13, 13), "VGG": (512, 14, 14), "ResNet": (2048, 7, 7)}
 WIDTH = {"AlexNet": 4096, "VGG": 4096, "ResNet": 2048}
-POINTS, BACKGROUND = 1024, 500
 
 needs_pretrained = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite_pytorch") is None
@@ -100,56 +92,3 @@ def test_the_pretrained_teacher():
     check_step(net, pretrained_teacher(CLASSES, WIDTH["AlexNet"]), record, still="_blocks")
     check_distilled(net, image_network("AlexNet", CLASSES), images)
     check_layers(net, images[:1], (1280, 7, 7), WIDTH["AlexNet"])
-
-
-def trained_bert(head, encoder, pieces, labels):
-    """BERT-base from scratch after one step on the texts."""
-    net = scratch_network("BERT-base", head, encoder)
-    config = net.encoder.model.config
-    assert (config.num_hidden_layers, net.encoder.width, config.num_attention_heads) == (
-        12,
-        768,
-        12,
-    )
-    record = train_classifier(net, pieces.ids, labels, SETTINGS)
-    check_step(net, scratch_network("BERT-base", head, encoder), record)
-    return net
-
-
-def test_bert_base_on_a_sentence(tmp_path, monkeypatch):
-    encoder = bert_base(tmp_path, monkeypatch)
-    pieces = encoder.texts(["the film was not good she is a long story " * 3])
-    assert pieces.ids.shape[1] == 32
-    net = trained_bert("sentence", encoder, pieces, torch.tensor([1]))
-    assert net.encoder(pieces.ids).shape == (1, 32, 768)
-    maps = TextEstimator(closed_form("encoder", relu=False)).explain(net, pieces)
-    check_map(maps, pieces.units[0])
-
-
-def test_bert_base_on_a_question_of_384_pieces(tmp_path, monkeypatch):
-    encoder = bert_base(tmp_path, monkeypatch)
-    context = "the film was not good bad she is a long story in it was dull moon " * 24
-    context = " ".join(context.split()[: 384 - 3 - 3])
-    pieces = encoder.pairs(["who was born"], [context])
-    assert pieces.ids.shape == (1, 384)
-    net = trained_bert("span", encoder, pieces, torch.tensor([[10, 12]]))
-    estimator = descent("encoder", pieces.units[0], relu=False)
-    check_map(TextEstimator(estimator).explain(net, pieces), 384 - 3)
-
-
-@pytest.mark.parametrize("name", BUILDERS)
-def test_a_point_network(name):
-    clouds = embedded_pointclouds(2, points=POINTS, background=BACKGROUND)
-    settings = cloud_recipes.training(1, 0, (1,))
-    net = point_network(name, 40)
-    record = train_classifier(net, clouds.points, clouds.labels, settings)
-    # The last map of a PointNet transform starts at 0: what feeds it has no gradient yet.
-    check_step(net, point_network(name, 40), record, settings, still="_transform")
-    shapes = feature_shapes(net, ("FC1", "FC2", "FC3"), clouds.points[:1])
-    assert shapes == {"FC1": (1, 512), "FC2": (1, 256), "FC3": (1, 40)}
-    units = PointUnits(frozen=True)
-    for estimator in (
-        closed_form(layer_name(net, "FC1"), units),
-        descent(layer_name(net, "FC2"), POINTS + BACKGROUND, units, draws=2),
-    ):
-        check_map(estimator.explain(net, clouds.points[:1]), POINTS + BACKGROUND)
