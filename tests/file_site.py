@@ -4,7 +4,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
@@ -43,7 +43,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
         cut = site.cuts.pop(0) if site.cuts else None
-        self.wfile.write(body[start:] if cut is None else body[start : start + cut])
+        with suppress(BrokenPipeError, ConnectionResetError):  # who asked may have had enough
+            self.wfile.write(body[start:] if cut is None else body[start : start + cut])
 
 
 @contextmanager
