@@ -23,7 +23,7 @@ book: $(READY)
 	@$(PY) -m kpnb.book --preset $(PRESET)
 
 test: lint
-	@$(PY) -m pytest -n $(WORKERS) --dist loadfile
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	@$(PY) -m ruff check .
