@@ -15,6 +15,7 @@ from pathlib import Path
 
 import nbformat
 
+from kpnb import data_places
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import fingerprint
 from kpnb.progress import EXECUTED
@@ -83,6 +84,9 @@ def kernel_environment() -> Iterator[Path]:
         for name, value in ALLOCATOR.items():
             os.environ.setdefault(name, value)
         os.environ[JOURNAL] = str(Path(folder) / "store.journal")
+        # A notebook runs in its own folder, but names of data are looked up from the shell's.
+        data = os.environ.get(data_places.FOLDER) or data_places.DEFAULT
+        os.environ[data_places.FOLDER] = os.path.abspath(os.path.expanduser(data))
         checkout = Path(__file__).resolve().parents[1]
         if (checkout / "pyproject.toml").is_file():
             paths = _first(str(checkout), before.get("PYTHONPATH"))

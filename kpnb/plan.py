@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kpnb.data_counts import EMBEDDED, counts_of
 from kpnb.errors import KpnbError
 from kpnb.markdown import count, table
 from kpnb.parameter_model import StudyParameters
@@ -50,6 +52,7 @@ class Planned:
     title: str
     runs: tuple[Run, ...]
     lookup: Lookup
+    unknown: dict[str, int] = field(default_factory=dict)  # data set -> runs that are not planned
 
     @cached_property
     def pieces(self) -> list[Piece]:
@@ -72,6 +75,12 @@ class Planned:
 
     def lines(self) -> list[str]:
         """The plan in words, one statement a line."""
+        not_planned = [
+            f"not in it: {count(runs, 'run')} on {data}, whose size is known once it is prepared"
+            for data, runs in self.unknown.items()
+        ]
+        if not self.runs:
+            return [f"{self.title}: nothing to plan", *not_planned]
         seconds, works = self.seconds, [run.work for run in self.runs]
         pieces = f"{len(self.pieces)} networks, maps and scores"
         lines = [f"{self.title}: {count(len(self.runs), 'run')}, {pieces}"]
@@ -82,7 +91,7 @@ class Planned:
         lines += [f"        {line}" for line in how_known(seconds)]
         for note in dict.fromkeys(note for work in works for note in work.left_out):
             lines.append(f"note    {note}")
-        return lines
+        return lines + [f"note    {line}" for line in not_planned]
 
     def memory_line(self) -> str:
         """Of the run that needs most, on the device that computes and beside it."""
@@ -201,11 +210,26 @@ def plan_name(name: str, preset: str, given: dict[str, object], rates: Lookup) -
         )
     if given:
         raise KpnbError(f"{name} has its parameters in its sweep: leave out -p.")
-    runs = []
+    runs, unknown = [], Counter()
     for run in targets[name]:
         sweep = sweeps.sweep_of[run]
-        runs.append(Run(run, workload(sweep.resolved(run, preset), sweep.notebook)))
-    return Planned(f"{name} at {preset}", tuple(runs), rates)
+        parameters = sweep.resolved(run, preset)
+        try:
+            runs.append(Run(run, workload(parameters, sweep.notebook)))
+        except KpnbError:  # a data set whose size is known once it is prepared
+            if counted(parameters.data):
+                raise
+            unknown[parameters.data] += 1
+    return Planned(f"{name} at {preset}", tuple(runs), rates, dict(unknown))
+
+
+def counted(data: str) -> bool:
+    """Whether the size of a data set is known."""
+    try:
+        counts_of(data)
+    except KpnbError:
+        return data == EMBEDDED
+    return True
 
 
 def _require_no_sweep(name: str, preset: str, sweeps: Sweeps) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 
 from kpnb import execution
+from kpnb.data_places import EMBEDDED, NAMES, PREFIX, find_data
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import file_hash
 from kpnb.preflight import Plan, parse_assignments, plan, read_notebook
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Mistakes go to stderr, one sentence each."""
     options = _parser().parse_args(arguments)
     try:
-        planned = plan(options.notebook, options.notebooks, _passed(options))
+        planned = plan(options.notebook, options.notebooks, _absolute(_passed(options)))
+        _require_data(planned)
     except KpnbError as mistake:
         print(mistake, file=sys.stderr)
         return 2
@@ -146,6 +148,23 @@ def _passed(options: argparse.Namespace) -> dict[str, object]:
             raise KpnbError("--preset and -p preset differ: give one of them.")
         passed["preset"] = options.preset
     return passed
+
+
+def _absolute(passed: dict[str, object]) -> dict[str, object]:
+    """With the folder of `data`, where it is one, by its full path: notebooks run elsewhere."""
+    data = passed.get("data")
+    if not isinstance(data, str) or data == EMBEDDED or not Path(data).expanduser().is_dir():
+        return passed
+    return passed | {"data": str(Path(data).expanduser().resolve())}
+
+
+def _require_data(planned: Plan) -> None:
+    """Raise KpnbError where `data` leads nowhere, before any network is built."""
+    data = getattr(planned.resolved, "data", EMBEDDED)
+    if not data.startswith(PREFIX):
+        find_data(data)
+    elif data.removeprefix(PREFIX) not in NAMES:
+        raise KpnbError(f"data is {data!r}: give {PREFIX}NAME with one of {', '.join(NAMES)}.")
 
 
 def _parser() -> argparse.ArgumentParser:

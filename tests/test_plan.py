@@ -250,6 +250,16 @@ def test_a_plan_names_its_rates_and_marks_what_is_scaled():
     assert "| scaled |" in planned(network="AlexNet").detail()
 
 
+def test_a_sweep_is_planned_without_the_data_that_nobody_can_count(tmp_path, monkeypatch):
+    monkeypatch.setenv("KPNB_DATA", str(tmp_path))
+    found = plan.plan_name("paper_iv", "paper", {}, Lookup(rates()))
+    assert [run.name for run in found.runs] == [f"paper_iv_cub_fc{i}" for i in (1, 2, 3)]
+    assert found.unknown == {"ilsvrc_det": 2}
+    assert any("not in it: 2 runs on ilsvrc_det" in line for line in found.lines())
+    empty = plan.plan_name("paper_viii", "paper", {}, Lookup(rates()))
+    assert empty.lines()[0] == "paper_viii at paper: nothing to plan"
+
+
 def test_a_sweep_counts_what_its_runs_share_once():
     found = plan.plan_name("table_ii", "study", {}, Lookup(rates()))
     teachers = [p for p in found.pieces if p.title.startswith("T ")]

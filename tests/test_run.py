@@ -98,6 +98,34 @@ def test_mistakes_stop_before_anything_runs(tmp_path, capsys, notebook, argument
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("data", ["nowhere", "download:nothing", "cub200"])
+def test_data_that_lead_nowhere_stop_before_anything_runs(tmp_path, monkeypatch, capsys, data):
+    monkeypatch.setenv("KPNB_DATA", str(tmp_path / "none"))
+    write(tmp_path, declared=f"{DECLARED}\ndata = None", used=f"{USED}\ndata")
+    assert run(tmp_path, "-p", f"data={data}") == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_data_is_passed_on_by_its_full_path(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, declared=f"{DECLARED}\ndata = None", used=f"{USED}\ndata")
+    assert run(tmp_path, "-p", "data=mine", "--check") == 0
+    assert f"data = {str(tmp_path / 'mine')!r}  (given)" in capsys.readouterr().out
+
+
+def test_kernels_look_for_data_where_the_shell_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for given, expected in ((None, "kpnb_data"), ("here", "here")):
+        monkeypatch.delenv("KPNB_DATA", raising=False)
+        if given:
+            monkeypatch.setenv("KPNB_DATA", given)
+        with execution.kernel_environment():
+            assert os.environ["KPNB_DATA"] == str(tmp_path / expected)
+        assert os.environ.get("KPNB_DATA") == given
+
+
 def test_a_file_that_is_no_notebook(tmp_path, capsys):
     (tmp_path / "image_x.ipynb").write_text("{")
     assert run(tmp_path) == 2

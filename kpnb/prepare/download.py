@@ -22,6 +22,7 @@ __all__ = ["RemoteFile", "fetch", "obtain"]
 LEAST_LIMIT = 16 * GIB  # unpacked bytes that are always allowed
 EXPANSION = 3  # larger archives may unpack to this many times their size; pictures hardly grow
 _PART, _STAGING, _MARKER = ".part", ".unpacking-", ".unpacked-"
+BY_HAND = "a program may not fetch it, because it needs an account"
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,12 @@ def obtain(
     wanted = [file for file in files if not _present(file, root)]
     absent = [file for file in wanted if not _target(file, root).is_file()]
     if not download and absent:
-        raise KpnbError(_missing(absent, root, "or fetch it by giving --download"))
+        offered = any(file.urls for file in absent)
+        told = "or fetch it by giving --download" if offered else BY_HAND
+        raise KpnbError(_missing(absent, root, told))
     by_hand = [file for file in absent if not file.urls]
     if by_hand:
-        raise KpnbError(_missing(by_hand, root, "a program may not fetch it"))
+        raise KpnbError(_missing(by_hand, root, BY_HAND))
     for file in wanted:
         archive = fetch(file, root, waits, sleep)
         if file.unpack:
