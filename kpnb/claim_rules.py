@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from itertools import product
 
 from kpnb.claim_paper import strictly
-from kpnb.claim_schema import Claim, Comparisons, Means, Numbers
+from kpnb.claim_schema import Claim, Comparisons, Means
 from kpnb.markdown import count, interval, number, signed
 from kpnb.published_pages import TABLES
 from kpnb.results import Comparison, Measure, Number, Results
@@ -57,7 +57,7 @@ class Judged:
 
     @property
     def verdict(self) -> str:
-        return overall([item.verdict for item in self.items])
+        return overall([item.verdict for item in self.items], self.tally["on side"])
 
     @property
     def tally(self) -> dict[str, int]:
@@ -66,18 +66,23 @@ class Judged:
         return counts | {"on side": sum(i.on_side for i in self.items)}
 
 
-def overall(verdicts: Sequence[str]) -> str:
-    """One verdict over the items' own.
+def overall(verdicts: Sequence[str], on_side: int) -> str:
+    """One verdict over the items' own, `on_side` of which have their point estimate on the side.
 
     Decided are items whose interval excludes the other side. Reproduced: more are decided for the
-    claim than against it, and these are at least half of all; contradicted: the mirror of that;
+    claim than against it, these are at least half of all, and more than half of the point
+    estimates lie on its side (one of two is no reproduction); contradicted: the mirror of that;
     not run: there are none; else inconclusive. A single item keeps its verdict.
     """
     if not verdicts:
         return NOT_RUN
-    for verdict, other in (("reproduced", "contradicted"), ("contradicted", "reproduced")):
+    total = len(verdicts)
+    for verdict, other, points in (
+        ("reproduced", "contradicted", on_side),
+        ("contradicted", "reproduced", total - on_side),
+    ):
         ours = verdicts.count(verdict)
-        if ours > verdicts.count(other) and 2 * ours >= len(verdicts):
+        if ours > verdicts.count(other) and 2 * ours >= total and 2 * points > total:
             return verdict
     return "inconclusive"
 
@@ -117,9 +122,12 @@ def _larger(run: Results) -> bool:
 
 def _stands_for(run: Results, table: str) -> bool:
     samples = {item.sample for item in (*run.measures, *run.comparisons)}
-    on_training = run.settings.get("measured_on", "train") == "train"
     own_study = run.notebook != CELL_NOTEBOOK  # a run of no sweep may have any settings
-    return on_training and own_study and table in {TABLES.get(sample) for sample in samples}
+    return _on_training(run) and own_study and table in {TABLES.get(one) for one in samples}
+
+
+def _on_training(run: Results) -> bool:
+    return run.settings.get("measured_on", "train") == "train"
 
 
 def _comparisons(claim: Claim, runs: Runs) -> list[Item]:
@@ -129,7 +137,27 @@ def _comparisons(claim: Claim, runs: Runs) -> list[Item]:
             if item.metric == claim.metric and _wanted(claim.evidence, run, item):
                 found.setdefault(_identity(claim.evidence, run, item), (run, item))
     other_b = claim.evidence.thresholds == "other"
-    return [_compared(claim.side, run, item, other_b) for run, item in found.values()]
+    compared = [_compared(claim.side, run, item, other_b) for run, item in found.values()]
+    return compared + _repeated(claim, runs[0])
+
+
+def _repeated(claim: Claim, main: Sequence[Results]) -> list[Item]:
+    """The same difference where a main notebook holds it as a number, named "setting | metric"."""
+    names = [name.replace("{metric}", claim.metric) for name in claim.evidence.also]
+    return [
+        Item(
+            source=run,
+            what=f"{_network(run)}, {name.split(' | ')[0]}",
+            shown=signed(value.value) + interval(value.low, value.high, signed),
+            verdict=interval_verdict(value.low, value.high, claim.side),
+            on_side=strictly(claim.side, value.value, 0.0),
+            n_samples=value.n,
+            n_seeds=len(run.settings["seeds"]),
+            noun="map",
+        )
+        for run in main
+        for name, value in _named(run, names)
+    ]
 
 
 def _wanted(evidence: Comparisons | Means, run: Results, item: Comparison | Measure) -> bool:
@@ -169,9 +197,18 @@ def _compared(side: str, run: Results, item: Comparison, name_b: bool) -> Item:
 
 
 def _cell(item: Comparison | Measure, run: Results) -> str:
+    return ", ".join(word for word in (item.network, item.layer, _teacher(run)) if word)
+
+
+def _teacher(run: Results) -> str:
+    """Named where it is another network than the student."""
     teacher = run.settings.get("teacher", "same")
-    words = [item.network, item.layer, f"teacher {teacher}" if teacher != "same" else ""]
-    return ", ".join(word for word in words if word)
+    return f"teacher {teacher}" if teacher != "same" else ""
+
+
+def _network(run: Results) -> str:
+    """A run's own, for numbers, which do not carry it."""
+    return ", ".join(word for word in (run.settings.get("network", ""), _teacher(run)) if word)
 
 
 def _means(claim: Claim, runs: Runs) -> list[Item]:
@@ -240,22 +277,30 @@ def means_verdict(side: str, first: Ends, second: Ends) -> str:
 
 
 def _numbers(claim: Claim, runs: Runs) -> list[Item]:
-    evidence: Numbers = claim.evidence
-    return [
-        _number(claim.side, evidence.bound, run, name, value)
-        for run in (*runs[0], *runs[1])
-        if run.notebook == evidence.notebook
-        for name, value in run.numbers.items()
-        if any(fnmatchcase(name, pattern) for pattern in evidence.names)
-    ]
+    """Runs of a sweep share networks: the same number of the same name is one item."""
+    evidence, found = claim.evidence, {}
+    for run in (*runs[0], *runs[1]):
+        if fnmatchcase(run.notebook, evidence.notebook) and _on_training(run):
+            for name, value in _named(run, evidence.names):
+                same = (run.settings.get("network"), name, value.value, value.low, value.high)
+                found.setdefault(same, _number(claim.side, evidence.bound, run, name, value))
+    return list(found.values())
+
+
+def _named(run: Results, names: Sequence[str]) -> list[tuple[str, Number]]:
+    """A run's numbers whose name fits one of the patterns."""
+    fits = [name for name in run.numbers if any(fnmatchcase(name, one) for one in names)]
+    return [(name, run.numbers[name]) for name in fits]
 
 
 def _number(side: str, bound: float, run: Results, name: str, value: Number) -> Item:
-    ends = [None if end is None else end - bound for end in (value.low, value.high)]
+    """Its interval against the bound; a number without one is exact, and is its own interval."""
+    ends = [(value.value if end is None else end) - bound for end in (value.low, value.high)]
     unit = f" {value.unit}" if value.unit else ""
+    network = _network(run)
     return Item(
         source=run,
-        what=f"`{name}`: {value.what}",
+        what=(f"{network}, " if network else "") + f"`{name}`: {value.what}",
         shown=number(value.value) + interval(value.low, value.high) + unit,
         verdict=interval_verdict(*ends, side),
         on_side=strictly(side, value.value, bound),

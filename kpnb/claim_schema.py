@@ -86,13 +86,15 @@ class Comparisons(_Rows):
     """Student minus baseline, one item a cell that was run for `table`.
 
     runs: patterns of a sweep's runs, then no other results are taken; sample: kind of samples;
-    thresholds: "own", the run's b, or "other", all others it was repeated at.
+    thresholds: "own", the run's b, or "other", all others it was repeated at; also: patterns of
+    names of numbers that a main notebook holds of the same difference, {metric} written out.
     """
 
     kind: Literal["comparisons"]
     runs: Names = ()
     sample: str = ""
     thresholds: Literal["own", "other"] = "own"
+    also: Names = ()
 
 
 class Means(_Rows):
@@ -113,7 +115,11 @@ class Means(_Rows):
 
 
 class Numbers(_Data):
-    """Numbers of one notebook, by patterns of their names, against a bound."""
+    """Numbers against a bound, by patterns of their names and a pattern of notebooks.
+
+    One without an interval is taken as exact and compared as it is: name only such as are
+    determined, like a largest difference between two given maps.
+    """
 
     kind: Literal["numbers"]
     notebook: str

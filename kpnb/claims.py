@@ -177,7 +177,7 @@ def _planned(claim: Claim) -> list[str]:
     """The notebook that shows something of a claim without results, or would measure it."""
     of_cells = CELL_NOTEBOOK if getattr(claim.evidence, "table", "") not in OTHER_SAMPLES else ""
     name = getattr(claim.evidence, "notebook", of_cells)
-    return [name] if name else []
+    return [name] if name and "*" not in name else []
 
 
 def _label(claim: Claim) -> str:

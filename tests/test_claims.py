@@ -68,33 +68,51 @@ def numbers(bound, *values):
 
 
 @pytest.mark.parametrize(
-    ("letters", "expected"),
+    ("letters", "on_side", "expected"),
     [
-        ("", NOT_RUN),
-        ("r", "reproduced"),
-        ("c", "contradicted"),
-        ("i", "inconclusive"),
-        ("ri", "reproduced"),
-        ("ci", "contradicted"),
-        ("rc", "inconclusive"),
-        ("rrc", "reproduced"),
-        ("rrcii", "inconclusive"),
-        ("rrrcii", "reproduced"),
-        ("cccrii", "contradicted"),
-        ("rrrccc", "inconclusive"),
+        ("", 0, NOT_RUN),
+        ("r", 1, "reproduced"),
+        ("c", 0, "contradicted"),
+        ("i", 1, "inconclusive"),
+        ("ri", 2, "reproduced"),
+        ("ri", 1, "inconclusive"),  # one of two is no reproduction
+        ("ci", 0, "contradicted"),
+        ("ci", 1, "inconclusive"),
+        ("rc", 1, "inconclusive"),
+        ("rrc", 2, "reproduced"),
+        ("rrci", 2, "inconclusive"),
+        ("rrci", 3, "reproduced"),
+        ("rrcii", 4, "inconclusive"),
+        ("rrrcii", 5, "reproduced"),
+        ("rrrcii", 3, "inconclusive"),
+        ("cccrii", 1, "contradicted"),
+        ("cccrii", 3, "inconclusive"),
+        ("rrrccc", 3, "inconclusive"),
     ],
 )
-def test_one_verdict_over_several(letters, expected):
+def test_one_verdict_over_several(letters, on_side, expected):
     names = {"r": "reproduced", "c": "contradicted", "i": "inconclusive"}
-    assert overall([names[letter] for letter in letters]) == expected
+    assert overall([names[letter] for letter in letters], on_side) == expected
 
 
-@given(st.lists(st.sampled_from(["reproduced", "contradicted", "inconclusive"]), min_size=1))
-def test_the_verdict_is_the_mirror_of_the_mirrored_and_needs_no_order(verdicts):
+VERDICT = st.sampled_from(["reproduced", "contradicted", "inconclusive"])
+
+
+@given(st.lists(VERDICT, min_size=1), st.data())
+def test_the_verdict_is_the_mirror_of_the_mirrored_and_needs_no_order(verdicts, data):
     swap = {"reproduced": "contradicted", "contradicted": "reproduced"}
     mirrored = [swap.get(verdict, verdict) for verdict in verdicts]
-    assert overall(mirrored) == swap.get(overall(verdicts), overall(verdicts))
-    assert overall(sorted(verdicts)) == overall(verdicts)
+    points = data.draw(st.integers(0, len(verdicts)))
+    found = overall(verdicts, points)
+    assert overall(mirrored, len(verdicts) - points) == swap.get(found, found)
+    assert overall(sorted(verdicts), points) == found
+
+
+def test_the_verdict_of_a_claim_looks_at_its_point_estimates():
+    decided, wide = comparison("n_fg", 1.0, 2.0), {"layer": "FC2"}
+    for low, high, expected in ((-1.0, 2.0, "reproduced"), (-2.0, 1.0, "inconclusive")):
+        run_of_two = study(decided, comparison("n_fg", low, high, **wide))
+        assert judge(one(), [run_of_two], []).verdict == expected
 
 
 # Comparisons
@@ -286,12 +304,52 @@ def test_numbers_against_zero_and_against_a_bound():
     assert numbers(0.0, open_).verdict == "inconclusive"
     assert numbers(1.5, above).verdict == "inconclusive"
     assert numbers(5.0, above).verdict == "contradicted"
-    assert numbers(0.0, (2.0, None, None)).verdict == "inconclusive"
+    # without an interval a number is exact
+    assert numbers(0.0, (2.0, None, None)).verdict == "reproduced"
+    assert numbers(3.0, (2.0, None, None)).verdict == "contradicted"
+    assert numbers(2.0, (2.0, None, None)).verdict == "inconclusive"
     assert [numbers(bound, above).tally["on side"] for bound in (1.5, 2.0, 2.5)] == [1, 0, 0]
     judged = numbers(0.0, above, below)
     assert judged.tally["on side"] == 1 and judged.verdict == "inconclusive"
     assert judged.items[0].shown == "2.00 [1.00, 3.00]" and judged.items[0].n_samples == 7
     assert numbers(0.0).verdict == NOT_RUN
+
+
+def gap_number(value, low=1.0, high=3.0):
+    return {"gap_T_FC1": Number(value=value, low=low, high=high, what="a gap", n=7)}
+
+
+def test_numbers_of_all_notebooks_of_a_kind_count_those_of_shared_networks_once():
+    evidence = {"kind": "numbers", "notebook": "image_*", "names": ["gap_*"]}
+    claim = one(metric=None, side="up", evidence=evidence)
+    alexnet = {"network": "AlexNet", "threshold": 0.2}
+    unseen = {"threshold": 0.2, "measured_on": "test"}
+    results = [
+        study(numbers=gap_number(2.0)),
+        study(notebook="pointcloud_h1", numbers=gap_number(2.1)),
+        study(notebook="image_unseen", numbers=gap_number(2.2), settings=unseen),
+    ]
+    cells = [
+        cell("v_a", numbers=gap_number(2.5), settings=alexnet),
+        cell("ii_a", numbers=gap_number(2.5), settings=alexnet),
+        cell("v_b", numbers=gap_number(2.5)),
+    ]
+    judged = judge(claim, results, cells)
+    assert [item.source.run for item in judged.items] == ["", "v_a", "v_b"]
+    assert judged.items[1].what == "AlexNet, `gap_T_FC1`: a gap"
+
+
+def test_the_same_difference_among_a_main_notebooks_numbers_is_set_beside():
+    evidence = {"kind": "comparisons", "table": "III", "runs": ["*_grid8"],
+                "also": ["grid of * | {metric}"]}  # fmt: skip
+    found = Number(value=-2.0, low=-3.0, high=-1.0, what="x", n=180)
+    keys = {"grid of 8 | n_fg": found, "grid of 8 | n_bg": found, "weight | n_fg": found}
+    main = study(numbers=keys, settings={"threshold": 0.2, "seeds": [0, 1, 2], "network": "X"})
+    judged = judge(one(evidence=evidence), [main], [cell("iii_a_grid8", comparison("n_fg", 1, 2))])
+    assert [item.verdict for item in judged.items] == ["reproduced", "contradicted"]
+    assert judged.verdict == "inconclusive"
+    assert judged.items[1].what == "X, grid of 8"
+    assert judged.items[1].shown == "−2.00 [−3.00, −1.00]" and judged.items[1].n_seeds == 3
 
 
 # What the paper prints
@@ -397,6 +455,31 @@ def test_every_shipped_claim_asks_for_what_there_is():
             beginning = f"{claim.evidence.table.lower()}_"
             named = [name for name in runs if name.startswith(beginning)]
             assert any(fnmatchcase(name, pattern) for name in named), (claim.id, pattern)
+
+
+def test_only_determined_numbers_of_the_study_go_without_an_interval(committed):
+    for one_claim in SHIPPED:
+        if one_claim.evidence.kind == "numbers":
+            for item in judge(one_claim, *committed).items:
+                assert "[" in item.shown or "largest_difference" in item.what, item.what
+
+
+def test_claims_read_every_results_file_that_has_their_numbers(committed):
+    """But for unseen images, which no claim counts, and numbers that a sweep repeats."""
+    entropy_gaps = {
+        run.notebook
+        for part in committed for run in part
+        if any(name.startswith("entropy_gap_") for name in run.numbers)
+    }  # fmt: skip
+    used = {
+        item.source.notebook
+        for claim in SHIPPED if claim.id.startswith("background_is_discarded_more")
+        for item in judge(claim, *committed).items
+    }  # fmt: skip
+    assert used == entropy_gaps - {"image_unseen"}
+    (grids,) = (claim for claim in SHIPPED if claim.id == "grid_n_fg")
+    seeds = {item.source.notebook: item.n_seeds for item in judge(grids, *committed).items}
+    assert seeds == {"image_cell": 1, "image_measure": 3}
 
 
 def test_coherency_claims_name_methods_that_there_are():
