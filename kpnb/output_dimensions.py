@@ -37,6 +37,17 @@ def by_outputs(cells: Sequence[Results]) -> dict[str, dict[int, dict[str, Compar
     return found
 
 
+def training_shares(cells: Sequence[Results]) -> dict[str, dict[int, float]]:
+    """{network: {dimensions: share of its training images that the student classifies right}}."""
+    found: dict = {}
+    for run in cells:
+        for item in run.measures:
+            if run.settings.get("outputs") and (item.role, item.metric) == ("S", "accuracy_train"):
+                shares = found.setdefault(run.settings["network"], {})
+                shares[run.settings["outputs"]] = item.mean
+    return found
+
+
 def outputs_figure(cells: Sequence[Results]) -> Figure | None:
     """Difference in N_fg and N_bg with 95% intervals against the dimensions; None without runs."""
     found = by_outputs(cells)
@@ -85,19 +96,26 @@ def utility(items: dict[str, Comparison]) -> str:
 
 def outputs_reading(cells: Sequence[Results]) -> str:
     """One line per number of dimensions, and where one utility turns into the other, if it does."""
-    found = by_outputs(cells)
+    found, shares = by_outputs(cells), training_shares(cells)
     if not found:
         return "Not run here yet."
-    return "\n\n".join(_network_reading(*pair) for pair in found.items())
+    return "\n\n".join(
+        _network_reading(network, by_number, shares.get(network, {}))
+        for network, by_number in found.items()
+    )
 
 
-def _network_reading(network: str, by_number: dict[int, dict[str, Comparison]]) -> str:
-    lines = [f"- {outputs} dimensions: {_told(items)}" for outputs, items in by_number.items()]
+def _network_reading(
+    network: str, by_number: dict[int, dict[str, Comparison]], shares: dict[int, float]
+) -> str:
+    lines = [
+        f"- {outputs} dimensions: {_told(items)}{_learned(shares.get(outputs))}"
+        for outputs, items in by_number.items()
+    ]
     gaps = [items["n_fg"] for items in by_number.values()]
     over = f"{network} ({gaps[0].scale}), {_images(gaps)}"
-    return "\n".join(
-        [f"{over}, {count(gaps[0].n_seeds, 'seed')}:", "", *lines, "", _turn(by_number)]
-    )
+    turn = _turn(by_number, shares)
+    return "\n".join([f"{over}, {count(gaps[0].n_seeds, 'seed')}:", "", *lines, "", turn])
 
 
 def _told(items: dict[str, Comparison]) -> str:
@@ -108,8 +126,16 @@ def _told(items: dict[str, Comparison]) -> str:
     return f"{utility(items)} ({values})."
 
 
-def _turn(found: dict[int, dict[str, Comparison]]) -> str:
-    """The two numbers between which fewer foreground points turn into more."""
+def _learned(share: float | None) -> str:
+    """How far a student has learned at all."""
+    if share is None:
+        return ""
+    return f" The student classifies {share:.1%} of its training images correctly."
+
+
+def _turn(found: dict[int, dict[str, Comparison]], shares: dict[int, float]) -> str:
+    """The two numbers between which fewer foreground points turn into more, on how many seeds, and
+    what the students with more of them have learned."""
     fewer = [d for d, items in found.items() if items["n_fg"].high < 0]
     more = [d for d, items in found.items() if items["n_fg"].low > 0]
     if not fewer and not more:
@@ -121,10 +147,14 @@ def _turn(found: dict[int, dict[str, Comparison]]) -> str:
         return "**Foreground points are fewer at some numbers and more at others, in no order.**"
     both = [d for d in fewer if found[d]["n_bg"].high < 0]
     shown = ", ".join(map(str, both)) if both else "no number of dimensions"
+    seeds = count(max(items["n_fg"].n_seeds for items in found.values()), "seed")
+    known = [f"{shares[d]:.1%} at {d}" for d in more if d in shares]
+    told = f", where the student gets {' and '.join(known)} of its training images right"
+    learned = told if known else ""
     return (
         f"**Foreground points turn from fewer to more between {max(fewer)} and {min(more)} "
-        f"dimensions here. The second utility in full, fewer points of both kinds, shows at "
-        f"{shown}.**"
+        f"dimensions here, with {seeds}{learned}. The second utility in full, fewer points of "
+        f"both kinds, shows at {shown}.**"
     )
 
 

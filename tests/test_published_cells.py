@@ -119,7 +119,27 @@ def test_the_turn_is_between_the_last_with_fewer_and_the_first_with_more():
     runs = [outputs_cell(n, *how) for n, how in ((200, FIRST), (2, SECOND), (4, HALF), (12, OPEN))]
     assert list(by_outputs(runs)["AlexNet"]) == [2, 4, 12, 200]
     told = outputs_reading(runs)
-    assert "between 4 and 200 dimensions" in told and "both kinds, shows at 2.**" in told
+    assert "between 4 and 200 dimensions here, with 3 seeds. The" in told
+    assert "both kinds, shows at 2.**" in told
+
+
+def test_what_the_students_have_learned_stands_beside():
+    runs = [taught(outputs_cell(2, *HALF), 0.7), taught(outputs_cell(200, *FIRST), 0.024)]
+    told = outputs_reading([*runs, outputs_cell(12, *OPEN)])
+    lines_ = [line for line in told.splitlines() if line.startswith("- ")]
+    ends = ["classifies 70.0% of its training images correctly.", ").", "classifies 2.4% of its "
+            "training images correctly."]  # fmt: skip
+    assert all(line.endswith(end) for line, end in zip(lines_, ends, strict=True))
+    assert "with 3 seeds, where the student gets 2.4% at 200 of its training images right." in told
+
+
+def taught(run, share: float):
+    """A run whose student, and no other network, gets this share of its training images right."""
+    items = [
+        measure(role=role, metric="accuracy_train", mean=value, layer="FC3", threshold=None)
+        for role, value in (("T", 0.99), ("B", 0.98), ("S", share))
+    ]
+    return run.model_copy(update={"measures": items})
 
 
 @pytest.mark.parametrize(
