@@ -25,6 +25,10 @@ from kpnb.results import (
 from kpnb.vocabulary import HYPOTHESES, METRICS, PREDICTIONS, ROLES, SCORES
 
 NOTHING = "Not run here yet."
+FILTERED = (
+    "The same cells on the samples that the published filter keeps, which selects on the outcome: "
+    "intervals on the predicted side : on the other side, of the cells measured."
+)
 START, END = "<!-- verdicts:start -->", "<!-- verdicts:end -->"
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -122,13 +126,62 @@ def _column(cell: tuple, several: bool) -> str:
     return f"{layer}, {network} ({scale})" + (f", {dataset}" if several else "")
 
 
+def filter_table(results: list[Results], symbols: dict[str, str] = SYMBOLS) -> str:
+    """Verdicts of the grid's cells on the samples that the published filter keeps, counted.
+
+    A row per data set, a column per metric: how many intervals exclude zero on the predicted side,
+    how many on the other, of how many cells where the filter leaves enough samples to measure.
+    """
+    items = [(run, c) for run in results for c in run.comparisons if _in_filter_table(run, c)]
+    rows = []
+    for dataset in sorted({item.dataset for _, item in items}):
+        part = [(run, item) for run, item in items if item.dataset == dataset]
+        every = [item for run, item in part if run.is_headline(item)]
+        kept = [item for run, item in part if not run.is_headline(item)]
+        rows.append([dataset, _kept(every, kept), *(_filtered(kept, m) for m in METRICS)])
+    header = ["with the published filter", "samples it keeps", *(symbols[m] for m in METRICS)]
+    return table(header, rows) if rows else NOTHING
+
+
+def _in_filter_table(run: Results, item: Comparison) -> bool:
+    """A headline comparison, or the same but for the selection of samples."""
+    return run.is_headline(item.model_copy(update={"selection": "all"}))
+
+
+def _kept(every: Sequence[Comparison], kept: Sequence[Comparison]) -> str:
+    """As in "35 to 38 of 60 images; 3 of 3 cells measured"."""
+    cells, measured = ({item.cell for item in part} for part in (every, kept))
+    told = f"{len(measured)} of {count(len(cells), 'cell')} measured"
+    if not kept:
+        return f"too few; {told}"
+    low, high = min(i.n_samples for i in kept), max(i.n_samples for i in kept)
+    span = f"{low} to {high}" if low < high else f"{low}"
+    return f"{span} of {count(max(i.n_samples for i in every), every[0].sample)}; {told}"
+
+
+def _filtered(kept: Sequence[Comparison], metric: str) -> str:
+    verdicts = [item.verdict for item in kept if item.metric == metric]
+    if not verdicts:
+        return "–"
+    decided = f"{verdicts.count('reproduced')} : {verdicts.count('contradicted')}"
+    return f"{decided} of {len(verdicts)}"
+
+
 def verdict_grids(results: list[Results]) -> str:
     """The grid of each preset under its caption, in the order of the results."""
     parts = []
     for preset in dict.fromkeys(run.preset for run in results):
         part = [run for run in results if run.preset == preset]
-        parts.append(f"{_caption(part, preset)}\n\n{verdict_grid(part)}")
+        parts.append(_captioned(part, preset, SYMBOLS))
     return "\n\n".join(parts) or NOTHING
+
+
+def _captioned(results: list[Results], preset: str, symbols: dict[str, str]) -> str:
+    """One preset's grid under its caption, then the verdicts on filtered samples."""
+    grid = f"{_caption(results, preset)}\n\n{verdict_grid(results, symbols)}"
+    if not any(run.comparisons for run in results):
+        return grid
+    return f"{grid}\n\n{FILTERED}\n\n{filter_table(results, symbols)}"
 
 
 def _grid_cell(item: Comparison | None) -> str:
@@ -238,7 +291,7 @@ def readme_block() -> str:
         results = available_results(preset)
         if any(run.comparisons for run in results):
             counted = verdict_counts(judge_all(results, available_cells(preset)))
-            grid = f"{_caption(results, preset)}\n\n{verdict_grid(results, PLAIN)}"
+            grid = _captioned(results, preset, PLAIN)
             return f"{grid}\n\nThe paper's single claims, one by one in the book: {counted}"
     return NOTHING
 

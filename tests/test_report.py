@@ -212,6 +212,27 @@ def test_verdict_grid_has_every_metric_and_says_what_was_not_run():
     assert rows[5][4] == "not run here"
 
 
+def test_filtered_verdicts_are_counted_beside_how_many_samples_are_left():
+    filtered = {"selection": "published_filter"}
+    items = [
+        comparison("n_fg", 6.0, 13.0),
+        comparison("n_fg", 6.0, 13.0, layer="FC2"),
+        comparison("n_fg", 6.0, 13.0, layer="Conv"),
+        comparison("n_fg", -9.0, -3.0, n_samples=35, **filtered),
+        comparison("n_fg", -1.0, 3.0, n_samples=38, layer="FC2", **filtered),
+        comparison("n_fg", 1.0, 3.0, n_samples=38, threshold=0.25, **filtered),
+        comparison("d_mean", -3.0, -1.0, "down", n_samples=35, distance="step", **filtered),
+        comparison("d_mean", 1.0, 3.0, "down", n_samples=35, distance="epoch", **filtered),
+    ]
+    (row,) = rows_of(report.filter_table([run(comparisons=items)]))
+    kept = "35 to 38 of 60 images; 2 of 3 cells measured"
+    assert row == ["embedded images", kept, "0 : 1 of 2", "–", "–", "1 : 0 of 1", "–", "–"]
+    (row,) = rows_of(report.filter_table([run(comparisons=items[:3])]))
+    assert row[1] == "too few; 0 of 3 cells measured" and set(row[2:]) == {"–"}
+    assert report.FILTERED in report.verdict_grids([run(comparisons=items)])
+    assert report.filter_table([]) == report.NOTHING
+
+
 def test_nothing_run_is_said():
     assert report.verdict_table([]) == report.verdict_grid([]) == report.NOTHING
     assert report.accuracy_table([]) == report.status_table([]) == report.NOTHING
