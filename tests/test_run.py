@@ -199,10 +199,10 @@ def test_fingerprint_follows_code_and_parameters_not_prose(tmp_path, monkeypatch
     assert fingerprint_of(tmp_path) == first
     write(tmp_path, "1 + 1")
     assert fingerprint_of(tmp_path) != first
-    write(tmp_path, used="from kpnb.errors import KpnbError\n" + USED)
+    write(tmp_path, used="from kpnb.stats import mean\nmean\n" + USED)
     with_import = fingerprint_of(tmp_path)
-    monkeypatch.setattr("kpnb.preflight.code_fingerprint", lambda *names: str(names))
-    monkeypatch.setattr("kpnb.preflight.data_fingerprint", lambda *modules: "other")
+    monkeypatch.setattr("kpnb.preflight.code_fingerprint", lambda *seeds, showing: f"{seeds}")
+    monkeypatch.setattr("kpnb.preflight.data_fingerprint", lambda *seeds: "other")
     assert len({first, with_import, fingerprint_of(tmp_path)}) == 3
 
 
