@@ -33,7 +33,7 @@ def cloud_variants(parameters: CloudParameters) -> dict[str, Variant]:
 def variants_table(study: Study, layer: str, findings: Findings) -> pd.DataFrame:
     """Student minus baseline in the metrics of Hypothesis 1 with its verdict, and the mean absolute
     change of H in nats (first seed), by variant; put among the results' numbers too."""
-    findings.further_code.append("variants_table")
+    findings.depend_on("variants_table")
     chosen, rows = cloud_variants(study.parameters), {}
     changes = entropy_changes(final_entropies(study, layer, chosen))
     for name, variant in chosen.items():

@@ -49,7 +49,6 @@ class Findings:
     """Collects what one notebook measured on a study; `results()` is its results file.
 
     hypothesis: whose metrics are measured; None for all. run: one of a sweep's, "" for none.
-    further_code: names of what else has computed numbers that were added, for `code`.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class Findings:
         self.comparisons: list[Comparison] = []
         self.notes: list[str] = []
         self.numbers: dict[str, Number] = {}
-        self.further_code: list[str] = []
+        self._further_code: list[str] = []
         self._watch = Stopwatch()
         self._watch.__enter__()
 
@@ -110,7 +109,11 @@ class Findings:
     @property
     def code(self) -> tuple[str, ...]:
         """Public names of what computes the numbers; what they refer to is counted too."""
-        return type(self.study).__name__, type(self).__name__, *self.further_code
+        return type(self.study).__name__, type(self).__name__, *self._further_code
+
+    def depend_on(self, *names: str) -> None:
+        """Add the public names of what else has computed numbers of these to `code`."""
+        self._further_code += [name for name in names if name not in self._further_code]
 
     def results(self) -> Results:
         """The results file's content; seconds include what the store's entries once took."""

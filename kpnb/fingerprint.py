@@ -23,9 +23,8 @@ PACKAGE = Path(__file__).resolve().parent
 LIBRARIES = ("torch", "torchvision", "numpy")
 
 # Rooms whose code is no part of a result: how it is shown, run, written about and kept, and where
-# its data lie (what they hold has hashes of its own). Modules by
-# name, with all below them; "module:name" is one definition. A reference into them counts as one
-# and the same mark.
+# its data lie (what they hold has hashes of its own). Modules by name, with all below them;
+# "module:name" is one definition. A reference into them counts as one and the same mark.
 SHOWING = (
     "kpnb.plots",
     "kpnb.style",

@@ -157,7 +157,7 @@ def changes_figure(found: Mapping[str, Tensor], names: Sequence[str]) -> Figure:
 
 def results(findings: Findings) -> Results:
     """The results file, which depends on what is computed here as well."""
-    findings.further_code += [name for name in CODE if name not in findings.further_code]
+    findings.depend_on(*CODE)
     return findings.results()
 
 

@@ -5,6 +5,7 @@ what ran is held against what the fingerprints of stored parts and of results ar
 """
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,7 +54,8 @@ def watched(ran: Ran) -> Iterator[None]:
 
 def _place(code: CodeType) -> Iterator[tuple[str, str]]:
     path = Path(code.co_filename)
-    if path.is_relative_to(PACKAGE):
+    is_function = code.co_flags & inspect.CO_OPTIMIZED  # no class body, which runs when imported
+    if is_function and path.is_relative_to(PACKAGE):
         module = ".".join(("kpnb", *path.relative_to(PACKAGE).with_suffix("").parts))
         name = code.co_qualname.partition(".")[0]
         if not name.startswith("<"):  # a lambda or a module at its top level
