@@ -82,6 +82,7 @@ BOOK = (
     "kpnb.estimator_report",
 )
 KEEPING = (
+    "kpnb.data_folder",
     "kpnb.data_places",
     "kpnb.store",
     "kpnb.entry_files",
