@@ -31,7 +31,7 @@ from kpnb.results import Number, Results, run_fingerprint, write_results
 from kpnb.units import GridUnits
 
 NAME = "estimator_speed"
-MODULES = ("kpnb.bench",)
+CODE = ("measure_estimator_speed", "peak_memory_of")
 IMAGES = (32, 64, 128, 256, 512)
 SIDES = (32, 64, 128)
 GRIDS = (4, 8, 16, 32)
@@ -52,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.subject == "memory":
-            print(_memory_of(options.images))
+            print(peak_memory_of(options.images))
             return 0
-        found = measure(torch.device(options.device), options.quick)
+        found = measure_estimator_speed(torch.device(options.device), options.quick)
     except (KpnbError, RuntimeError) as mistake:
         print(mistake, file=sys.stderr)
         return 2
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(device: torch.device, quick: bool = False) -> Results:
+def measure_estimator_speed(device: torch.device, quick: bool = False) -> Results:
     """All of the benchmark as a results file; quick: sizes that only show that it runs."""
     with Stopwatch() as watch:
         numbers = against_published("narrow", 64, device, steps=1 if quick else PUBLISHED_STEPS)
@@ -81,10 +81,10 @@ def measure(device: torch.device, quick: bool = False) -> Results:
         notebook=NAME,
         preset="study",
         settings=settings,
-        provenance=provenance() | {"modules": list(MODULES)},
+        provenance=provenance() | {"code": list(CODE)},
         seconds=used["seconds"],
         peak_memory_mb=used["peak_memory_mib"],
-        fingerprint=run_fingerprint(settings, MODULES),
+        fingerprint=run_fingerprint(settings, CODE),
         numbers=numbers,
     )
 
@@ -244,7 +244,7 @@ def memory(quick: bool) -> Numbers:
     return {f"peak memory, {many} / {few} images": _ratio(peaks[1] / peaks[0])}
 
 
-def _memory_of(count: int) -> float:
+def peak_memory_of(count: int) -> float:
     device = torch.device("cpu")
     net = _network("narrow", device)
     _estimator(net, probes=8, evaluations=1).explain(net, _images(count, 64, device))

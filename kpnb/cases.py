@@ -54,7 +54,7 @@ TEXT_TRAINING = TrainingSettings(
     grad_clip=0.5,
     checkpoints=TEXT_EPOCHS,
 )
-TEXT_CODE = ("kpnb.training", "kpnb.networks.text", "kpnb.datasets.embedded_sentences")
+TEXT_CODE = (train_classifier, accuracy, text_encoder, Vocabulary, embedded_sentences)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from kpnb.cell_parameters import CellParameters
 from kpnb.datasets.embedded_images import embedded_images
 from kpnb.datasets.image_samples import ImageSamples
 from kpnb.datasets.object_labels import relabeled, same_part
+from kpnb.fingerprint import Seed
 from kpnb.image_study import ImageStudy
 from kpnb.study_images import DATA_SEED, TEST_SAMPLES, StudyImages, study_images
 
@@ -72,6 +73,6 @@ class CellStudy(ImageStudy):
         key, outputs = super().network_key(role), self.parameters.outputs
         return key | ({"outputs": outputs} if outputs else {})
 
-    def training_code(self, role: str) -> tuple[str, ...]:
-        labels = ("kpnb.datasets.object_labels",) if self.parameters.outputs else ()
+    def training_code(self, role: str) -> tuple[Seed, ...]:
+        labels = (relabeled, same_part) if self.parameters.outputs else ()
         return super().training_code(role) + labels

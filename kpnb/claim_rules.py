@@ -87,7 +87,7 @@ def overall(verdicts: Sequence[str], on_side: int) -> str:
     return "inconclusive"
 
 
-def judge(claim: Claim, results: Sequence[Results], cells: Sequence[Results]) -> Judged:
+def judge_claim(claim: Claim, results: Sequence[Results], cells: Sequence[Results]) -> Judged:
     """A claim's evidence in the results of the study and of its sweeps."""
     find: dict[str, Callable] = {
         "comparisons": _comparisons,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
-from importlib import resources
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kpnb.errors import KpnbError
+from kpnb.fingerprint import packed_file
 from kpnb.markdown import SYMBOLS
 from kpnb.results import Metric, Role, Score
 from kpnb.vocabulary import PREDICTIONS
@@ -183,8 +183,7 @@ def load_claims(text: str | None = None) -> list[Claim]:
 
 @cache
 def _shipped() -> tuple[Claim, ...]:
-    path = resources.files("kpnb") / "data" / "claims" / "claims.yaml"
-    return tuple(_parsed(path.read_text(encoding="utf-8")))
+    return tuple(_parsed(packed_file("claims.yaml").read_text(encoding="utf-8")))
 
 
 def _parsed(text: str) -> list[Claim]:

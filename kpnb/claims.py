@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from kpnb.claim_paper import published_text
-from kpnb.claim_rules import CELL_NOTEBOOK, NOT_RUN, VERDICTS, Item, Judged, judge, span
+from kpnb.claim_rules import CELL_NOTEBOOK, NOT_RUN, VERDICTS, Item, Judged, judge_claim, span
 from kpnb.claim_schema import SIDE_WORDS, Claim, Comparisons, load_claims
 from kpnb.markdown import SYMBOLS, count, table
 from kpnb.published import TABLES, agreement_rates
@@ -75,7 +75,10 @@ def judge_all(
     results: Sequence[Results], cells: Sequence[Results], claims: Iterable[Claim] | None = None
 ) -> list[Judged]:
     """Every claim with its evidence; those of the book unless others are given."""
-    return [judge(claim, results, cells) for claim in (load_claims() if claims is None else claims)]
+    return [
+        judge_claim(claim, results, cells)
+        for claim in (load_claims() if claims is None else claims)
+    ]
 
 
 def claim_pages(
@@ -220,7 +223,7 @@ def _in_tables(
     names: Sequence[str], metric: str, results: Sequence[Results], cells: Sequence[Results]
 ) -> Judged:
     """Our cells of one metric in some tables together."""
-    found = [judge(_rate_claim(name, metric), results, cells) for name in names]
+    found = [judge_claim(_rate_claim(name, metric), results, cells) for name in names]
     return Judged(found[0].claim, [item for one in found for item in one.items])
 
 

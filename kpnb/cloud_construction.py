@@ -18,7 +18,7 @@ from kpnb.provenance import Stopwatch, provenance
 from kpnb.results import Number, Results, run_fingerprint, write_results
 
 NAME = "pointcloud_construction"
-MODULES = ("kpnb.cloud_construction",)
+CODE = ("measure_cloud_constructions",)
 NETWORK = "PointNet++"  # the quickest of the four to train
 DEFAULT = "the default"
 CONSTRUCTIONS: dict[str, dict[str, float | str]] = {
@@ -39,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: measures and writes the results file."""
     parser = argparse.ArgumentParser(prog="python -m kpnb.cloud_construction", description=__doc__)
     parser.add_argument("--preset", default="study", choices=list(CloudParameters.PRESETS))
-    print(write_results(measure(parser.parse_args(arguments).preset)))
+    print(write_results(measure_cloud_constructions(parser.parse_args(arguments).preset)))
     return 0
 
 
-def measure(preset: str = "study") -> Results:
+def measure_cloud_constructions(preset: str = "study") -> Results:
     """The teacher's accuracy on unseen shapes under each construction; first seed."""
     numbers, seconds = {}, 0.0
     given = {"preset": preset, "network": NETWORK, "seeds": [0]}
@@ -63,10 +63,10 @@ def measure(preset: str = "study") -> Results:
         notebook=NAME,
         preset=preset,
         settings=settings,
-        provenance=provenance() | {"modules": list(MODULES)},
+        provenance=provenance() | {"code": list(CODE)},
         seconds=used["seconds"] + seconds,
         peak_memory_mb=used["peak_memory_mib"],
-        fingerprint=run_fingerprint(settings, MODULES),
+        fingerprint=run_fingerprint(settings, CODE),
         numbers=numbers,
     )
 

@@ -28,7 +28,7 @@ from kpnb.provenance import Stopwatch, peak_memory_mib, provenance
 from kpnb.results import Number, Results, run_fingerprint, write_results
 
 NAME = "pointcloud_costs"
-MODULES = ("kpnb.cloud_costs",)
+CODE = ("measure_cloud_costs", "cloud_costs_of")
 # Points of object and background, and clouds in a batch: of the study, and of the paper.
 SIZES = {"narrow": (256, 125, 32), "full": (1024, 500, 8)}
 PROBES = 16  # as in the study
@@ -43,13 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.one:
         name, scale = options.one
-        print(json.dumps(costs(name, scale)))
+        print(json.dumps(cloud_costs_of(name, scale)))
     else:
-        print(write_results(measure()))
+        print(write_results(measure_cloud_costs()))
     return 0
 
 
-def costs(name: str, scale: str) -> dict[str, float]:
+def cloud_costs_of(name: str, scale: str) -> dict[str, float]:
     """Of one network in this process: parameters, seconds of a training step and of a map with
     frozen choices, and the process's peak memory in MB at the end."""
     points, background, batch = SIZES[scale]
@@ -73,7 +73,7 @@ def costs(name: str, scale: str) -> dict[str, float]:
     return found | {"memory": peak_memory_mib()}
 
 
-def measure() -> Results:
+def measure_cloud_costs() -> Results:
     """All networks at both scales, one process each, as a results file."""
     numbers: dict[str, Number] = {}
     with Stopwatch() as watch:
@@ -87,10 +87,10 @@ def measure() -> Results:
         notebook=NAME,
         preset="study",
         settings=settings,
-        provenance=provenance() | {"modules": list(MODULES)},
+        provenance=provenance() | {"code": list(CODE)},
         seconds=used["seconds"],
         peak_memory_mb=max(v.value for k, v in numbers.items() if k.endswith("memory")),
-        fingerprint=run_fingerprint(settings, MODULES),
+        fingerprint=run_fingerprint(settings, CODE),
         numbers=numbers,
     )
 

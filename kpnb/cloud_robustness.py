@@ -17,7 +17,7 @@ from kpnb.study import Study
 FIRST = "as in this study"
 
 
-def variants(parameters: CloudParameters) -> dict[str, Variant]:
+def cloud_variants(parameters: CloudParameters) -> dict[str, Variant]:
     """The study itself; choices treated the other way; other ends of the path; more draws."""
     frozen = parameters.choices == "frozen"
     other = "centroids and neighbors " + ("recomputed" if frozen else "frozen")
@@ -33,7 +33,8 @@ def variants(parameters: CloudParameters) -> dict[str, Variant]:
 def variants_table(study: Study, layer: str, findings: Findings) -> pd.DataFrame:
     """Student minus baseline in the metrics of Hypothesis 1 with its verdict, and the mean absolute
     change of H in nats (first seed), by variant; put among the results' numbers too."""
-    chosen, rows = variants(study.parameters), {}
+    findings.depend_on("variants_table")
+    chosen, rows = cloud_variants(study.parameters), {}
     changes = entropy_changes(final_entropies(study, layer, chosen))
     for name, variant in chosen.items():
         judged = judge(study, layer, variant)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kpnb import cloud_recipes
 from kpnb.datasets.embedded_pointclouds import pointclouds_hash
 from kpnb.datasets.point_samples import PointSamples
+from kpnb.distillation import distill_features, teacher_features, train_above
 from kpnb.entropy import EntropyEstimator, EntropyMaps
 from kpnb.networks.point_network import PointNetwork, tracked_weight
 from kpnb.networks.pointcloud import point_network
@@ -18,7 +19,7 @@ from kpnb.parameters import CloudParameters
 from kpnb.point_units import PointUnits
 from kpnb.study import Study
 from kpnb.study_clouds import EMBEDDED, StudyClouds
-from kpnb.training import TrainingSettings, accuracy
+from kpnb.training import TrainingSettings, accuracy, train_classifier
 
 # The paper asks for a well optimized teacher; half of the unseen shapes right is the least for it.
 LEAST_TEACHER = 0.5
@@ -31,14 +32,18 @@ class CloudStudy(Study):
 
     parameters: CloudParameters
 
+    # Settings are in the store's keys, whatever recipe they come from.
+    SCORING_CODE = (accuracy,)
     TRAINING_CODE = (
-        "kpnb.training",
-        "kpnb.distillation",
-        "kpnb.networks.pointcloud",
-        "kpnb.cloud_recipes",
+        train_classifier,
+        distill_features,
+        teacher_features,
+        train_above,
+        point_network,
+        tracked_weight,
+        *SCORING_CODE,
     )
-    SCORING_CODE = ("kpnb.training",)
-    MAPS_CODE = ("kpnb.entropy", "kpnb.point_units")
+    MAPS_CODE = (EntropyEstimator, PointUnits)
 
     @cached_property
     def data(self) -> StudyClouds:

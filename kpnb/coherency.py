@@ -98,7 +98,7 @@ class Coherency:
         return self._known[method, change]
 
 
-def measure(study: ImageStudy) -> dict[str, Coherency]:
+def measure_coherency(study: ImageStudy) -> dict[str, Coherency]:
     """Explanations of the study's teachers and of their copies, by how they are rescaled (KINDS).
 
     All convolutions, the measured images, the class that the teacher itself predicts. Raises

@@ -31,11 +31,11 @@ Found = Mapping[str, Coherency]
 
 
 class CoherencyFindings(Findings):
-    """Numbers of the notebook on coherency; the results depend on this module as well."""
+    """Numbers of the notebook on coherency; the results depend on how it is measured, too."""
 
     @property
-    def modules(self) -> tuple[str, ...]:
-        return *super().modules, "kpnb.coherency_report"
+    def code(self) -> tuple[str, ...]:
+        return *super().code, "measure_coherency"
 
     def add_coherency(self, found: Found) -> None:
         """Every score of every method, under both kinds of rescaling.

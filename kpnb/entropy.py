@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 from collections.abc import Sequence
@@ -114,8 +113,8 @@ class EntropyMaps:
 
     def show(self, images: Tensor | None = None, count: int = 8) -> Figure:
         """Draws the first `count` maps on the fixed scale in nats; see kpnb.plots.entropy_maps."""
-        # By name: how a map is drawn is no part of the code that a stored map depends on.
-        plots = importlib.import_module("kpnb.plots")
+        from kpnb import plots
+
         return plots.entropy_maps(self, images, count)
 
 

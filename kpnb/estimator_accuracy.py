@@ -27,10 +27,12 @@ from kpnb.provenance import Stopwatch, provenance
 from kpnb.results import PAPER_THRESHOLD, Number, Results, run_fingerprint, write_results
 from kpnb.stats import bootstrap, correlation
 from kpnb.store import Scratch, Store
+from kpnb.units import GridUnits
+from kpnb.word_units import TokenUnits
 
 NAME = "estimator_accuracy"
-MODULES = ("kpnb.estimator_accuracy",)
-MAPS_CODE = ("kpnb.entropy",)
+CODE = ("measure_estimator_accuracy",)
+MAPS_CODE = (EntropyEstimator, GridUnits, TokenUnits)
 PUBLISHED_DRAWS = (6, 24, 96)
 BUDGETS = (8, 24, 72, 216)
 # Draws of one of the two runs of the truth; a convolution needs fewer for the same error.
@@ -52,14 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
     options = parser.parse_args(arguments)
     try:
-        print(write_results(check(tuple(options.families))))
+        print(write_results(measure_estimator_accuracy(tuple(options.families))))
     except KpnbError as mistake:
         print(mistake, file=sys.stderr)
         return 2
     return 0
 
 
-def check(families: tuple[str, ...], store: Store | None = None) -> Results:
+def measure_estimator_accuracy(families: tuple[str, ...], store: Store | None = None) -> Results:
     """The comparison over all cases of some families; what is stored already is not run again."""
     store, numbers = store or Store(), {}
     with Stopwatch() as watch:
@@ -74,10 +76,10 @@ def check(families: tuple[str, ...], store: Store | None = None) -> Results:
         notebook=NAME,
         preset="study",
         settings=settings,
-        provenance=provenance() | {"modules": list(MODULES)},
+        provenance=provenance() | {"code": list(CODE)},
         seconds=used["seconds"],
         peak_memory_mb=used["peak_memory_mib"],
-        fingerprint=run_fingerprint(settings, MODULES),
+        fingerprint=run_fingerprint(settings, CODE),
         numbers=numbers,
     )
 

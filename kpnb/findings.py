@@ -61,6 +61,7 @@ class Findings:
         self.comparisons: list[Comparison] = []
         self.notes: list[str] = []
         self.numbers: dict[str, Number] = {}
+        self._further_code: list[str] = []
         self._watch = Stopwatch()
         self._watch.__enter__()
 
@@ -106,9 +107,13 @@ class Findings:
                 self.measures.append(self._accuracy(role, layer, split, values))
 
     @property
-    def modules(self) -> tuple[str, str]:
-        """The modules that compute the numbers; what they import is counted too."""
-        return type(self.study).__module__, "kpnb.findings"
+    def code(self) -> tuple[str, ...]:
+        """Public names of what computes the numbers; what they refer to is counted too."""
+        return type(self.study).__name__, type(self).__name__, *self._further_code
+
+    def depend_on(self, *names: str) -> None:
+        """Add the public names of what else has computed numbers of these to `code`."""
+        self._further_code += [name for name in names if name not in self._further_code]
 
     def results(self) -> Results:
         """The results file's content; seconds include what the store's entries once took."""
@@ -118,10 +123,10 @@ class Findings:
             notebook=self.notebook,
             preset=self.study.parameters.preset,
             settings=settings,
-            provenance=provenance() | {"modules": list(self.modules)},
+            provenance=provenance() | {"code": list(self.code)},
             seconds=used["seconds"] + self.study.stored_seconds(),
             peak_memory_mb=used["peak_memory_mib"],
-            fingerprint=run_fingerprint(settings, self.modules),
+            fingerprint=run_fingerprint(settings, self.code),
             measures=self.measures,
             comparisons=self.comparisons,
             notes=self.notes,

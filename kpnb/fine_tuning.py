@@ -59,7 +59,13 @@ class ClassStudy(ImageStudy):
     parameters: FineTuningParameters
     whole: StudyImages = field(default=None, repr=False)
 
-    TRAINING_CODE = (*ImageStudy.TRAINING_CODE, "kpnb.class_split", "kpnb.fine_tuning_networks")
+    TRAINING_CODE = (
+        *ImageStudy.TRAINING_CODE,
+        of_classes,
+        split_classes,
+        imagenet_state,
+        take_convolutions,
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "whole", self.whole or study_images(self.parameters))

@@ -27,10 +27,6 @@ class FineTuningFindings(Findings):
 
     study: FineTuningStudy
 
-    @property
-    def modules(self) -> tuple[str, ...]:
-        return (*super().modules, "kpnb.fine_tuning_readings")
-
     def add(self, evidence: Evidence) -> None:
         """All quantities of one layer: of both networks, and their differences."""
         layer = evidence.layer.lower()

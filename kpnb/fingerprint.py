@@ -1,27 +1,101 @@
 """Fingerprints: one hash for everything a stored result depends on.
 
 A result depends on its settings, the data, the library versions and the code that computed it.
-The code's share is taken from the syntax trees of the modules involved and of all they import
-from the same package, so a comment or a docstring changes nothing and any other edit does.
+The code's share is taken from definitions: those that compute, and all that these refer to in the
+package (see `kpnb.definitions`). So a comment, a move to another module or a new name changes
+nothing; any edit of what a definition does changes the hash.
 """
 
 from __future__ import annotations
 
-import ast
-import difflib
 import functools
 import hashlib
 import importlib.metadata
 import json
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from kpnb.definitions import Package, Place, Text, Unknown, package_at
 from kpnb.errors import KpnbError
 
 PACKAGE = Path(__file__).resolve().parent
 LIBRARIES = ("torch", "torchvision", "numpy")
+
+# Rooms whose code is no part of a result: how it is shown, run, written about and kept, and where
+# its data lie (what they hold has hashes of its own). Modules by name, with all below them;
+# "module:name" is one definition. A reference into them counts as one and the same mark.
+SHOWING = (
+    "kpnb.plots",
+    "kpnb.style",
+    "kpnb.charts",
+    "kpnb.figures",
+    "kpnb.frames",
+    "kpnb.cloud_figures",
+    "kpnb.cloud_plots",
+    "kpnb.cloud_views",
+    "kpnb.cloud_frames",
+    "kpnb.text_maps",
+    "kpnb.text_marks",
+    "kpnb.widgets",
+    "kpnb.text_samples:own_points",
+    "kpnb.text_samples:own_entropies",
+    "kpnb.text_samples:place_of",
+)
+RUNNING = (
+    "kpnb.run",
+    "kpnb.execution",
+    "kpnb.preflight",
+    "kpnb.sweeps",
+    "kpnb.sweep_files",
+    "kpnb.sweep_state",
+    "kpnb.plan",
+    "kpnb.plan_check",
+    "kpnb.plan_pages",
+    "kpnb.throughput",
+    "kpnb.throughput_clock",
+    "kpnb.throughput_files",
+    "kpnb.throughput_lookup",
+    "kpnb.throughput_tasks",
+    "kpnb.throughput_texts",
+    "kpnb.run_sizes",
+    "kpnb.run_workload",
+    "kpnb.workload",
+    "kpnb.network_costs",
+    "kpnb.data_counts",
+    "kpnb.forecast",
+    "kpnb.results_equal",
+)
+BOOK = (
+    "kpnb.book",
+    "kpnb.bookcheck",
+    "kpnb.report",
+    "kpnb.published_pages",
+    "kpnb.published_cells",
+    "kpnb.claims",
+    "kpnb.claim_paper",
+    "kpnb.claim_rules",
+    "kpnb.claim_schema",
+    "kpnb.cell_pages",
+    "kpnb.paper_pages",
+    "kpnb.output_dimensions",
+    "kpnb.estimator_report",
+)
+KEEPING = (
+    "kpnb.data_folder",
+    "kpnb.data_places",
+    "kpnb.store",
+    "kpnb.entry_files",
+    "kpnb.store_journal",
+    "kpnb.definitions",
+    "kpnb.fingerprint",
+    "kpnb.provenance",
+    "kpnb.progress",
+    "kpnb.errors",
+)
+ROOMS = (SHOWING, RUNNING, BOOK, KEEPING)
+
+Seed = Callable | type | str | Place
 
 
 def fingerprint(value: object) -> str:
@@ -72,40 +146,65 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def code_fingerprint(*modules: str, package: Path | None = None) -> str:
-    """SHA-256 over the code of `modules` and of every module of the package they import.
+def code_fingerprint(*seeds: Seed, showing: bool = False, package: Path | None = None) -> str:
+    """SHA-256 over the definitions of `seeds` and of all that they refer to in the package.
 
-    `modules` are dotted names such as "kpnb.training"; the package's own name stands for all
-    of it. `package` is the package's folder, kpnb's own by default. Imports are read from the
-    syntax tree, those inside functions too; `from kpnb import name` counts as the whole package
-    unless `name` is a module. A module that is imported only through `importlib` is not seen,
-    nor is the package's own `__init__` when only its modules are imported.
-    Raises `KpnbError` for a module that does not exist.
+    seeds: functions, classes (or methods, for their class), or names that the package defines
+    exactly once; constants go by name. showing: follow how things are shown, too. A room of `ROOMS`
+    is followed where a seed lies in it. `package` is the package's folder, kpnb's own by default.
+    What only happens when the program runs is not seen: which class an argument has whose method is
+    called, or a name put together for `getattr`. Where a number depends on it, it is a seed.
+    Raises `KpnbError` for a seed that is not there, and for a name defined more than once.
     """
-    sources = _Package((package or PACKAGE).resolve()).involved(modules)
-    return fingerprint({name: source.digest for name, source in sources.items()})
+    return _Closure.of(seeds, showing, package).code
 
 
-def imported_modules(source: str, package: Path | None = None) -> list[str]:
-    """The package's modules that a piece of code (a notebook's, say) imports, sorted."""
-    reader = _Package((package or PACKAGE).resolve())
-    return sorted(reader.imports(ast.parse(source), importer=None))
+def data_fingerprint(*seeds: Seed, package: Path | None = None) -> str:
+    """SHA-256 over the content of the package's data that `seeds` and what they reach name.
 
-
-def data_fingerprint(*modules: str, package: Path | None = None) -> str:
-    """SHA-256 over the package's data that `modules` and what they import can read.
-
-    A folder of `data/` counts, texts for readers (.md) left out, where its name stands as a string
-    in one of these modules, as it must for the module to find it. So data for one task leave the
-    results of another alone. Modules and errors as for `code_fingerprint`.
+    A file counts where its name stands as a string in one of these definitions, wherever it lies;
+    so data for one task leave the results of another alone. Errors as for `code_fingerprint`.
     """
-    folder = (package or PACKAGE).resolve()
-    sources = _Package(folder).involved(modules).values()
-    named = set().union(*(source.strings for source in sources))
-    held = [part for part in sorted((folder / "data").glob("*")) if part.name in named]
-    files = [path for part in held for path in part.rglob("*") if path.is_file()]
-    files = [path for path in files if path.suffix != ".md" and not path.name.startswith(".")]
-    return fingerprint({path.relative_to(folder).as_posix(): file_hash(path) for path in files})
+    return fingerprint(_Closure.of(seeds, False, package).data())
+
+
+def reached(
+    *seeds: Seed, showing: bool = False, package: Path | None = None
+) -> frozenset[tuple[str, str]]:
+    """(module, name) of the definitions that `code_fingerprint` is taken over."""
+    return frozenset(_Closure.of(seeds, showing, package).texts)
+
+
+def notebook_seeds(source: str, package: Path | None = None) -> list[Place]:
+    """What a notebook's code uses of the package, but for how it is run and kept."""
+    used = package_at(package or PACKAGE).references(source)
+    return [place for place in used if not any(_inside(place, room) for room in ROOMS[1:])]
+
+
+def packed_file(name: str, package: Path | None = None) -> Path:
+    """The one data file of this name in the package, wherever it lies there.
+
+    Raises `KpnbError` where there is none, or more than one.
+    """
+    folder = package or PACKAGE
+    if name not in _packed(folder):
+        _packed.cache_clear()  # it may have been put there since
+    found = _packed(folder).get(name, ())
+    if len(found) == 1:
+        return found[0]
+    why = f"lies in {len(found)} folders of it" if found else "is missing from it"
+    raise KpnbError(f"The package's data file {name} {why}: reinstall kpnb.")
+
+
+@functools.lru_cache(maxsize=16)
+def _packed(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """The package's files by name, without code and texts for readers."""
+    found: dict[str, tuple[Path, ...]] = {}
+    for path in sorted(folder.rglob("*")):
+        shown = not any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
+        if shown and path.suffix not in (".py", ".md") and path.is_file():
+            found[path.name] = (*found.get(path.name, ()), path)
+    return found
 
 
 def file_hash(path: Path) -> str:
@@ -114,117 +213,95 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@dataclass(frozen=True)
-class _Source:
-    digest: str
-    imports: tuple[str, ...]
-    strings: frozenset[str] = frozenset()
+def _inside(place: Place | Unknown, room: tuple[str, ...]) -> bool:
+    for entry in room:
+        module, _, name = entry.partition(":")
+        within = place.module == module or place.module.startswith(f"{module}.")
+        if within and name in ("", place.name):
+            return True
+    return False
 
 
-class _Package:
-    """The modules of one package folder, by dotted name."""
+class _Closure:
+    """Some definitions and all that they refer to outside the closed rooms."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.name = folder.name
-        self.files = dict(self._find())
-        self.modules = list(self.files)
-
-    def _find(self) -> Iterable[tuple[str, Path]]:
-        for file in sorted(self.folder.rglob("*.py")):
-            parts = file.relative_to(self.folder.parent).with_suffix("").parts
-            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), file
-
-    def involved(self, modules: Iterable[str]) -> dict[str, _Source]:
-        """These modules and all that they import, by name."""
-        found: dict[str, _Source] = {}
-        waiting = [self.known(name) for name in modules]
+    def __init__(
+        self, package: Package, seeds: frozenset[Place], closed: tuple[tuple[str, ...], ...]
+    ) -> None:
+        self.package, self.seeds, self.closed = package, seeds, closed
+        self.texts: dict[Place, Text] = {}
+        waiting = list(seeds)
         while waiting:
-            name = waiting.pop()
-            if name in found:
-                continue
-            found[name] = self.source(name)
-            waiting += found[name].imports
-            waiting += self.parents(name)
-            waiting += self.modules if name == self.name else []
-        return found
+            place = waiting.pop()
+            if place not in self.texts:
+                self.texts[place] = package.text(place)
+                waiting += filter(self._follows, self.texts[place].references)
 
-    def known(self, module: str) -> str:
-        """`module` itself, if it exists."""
-        if module in self.files or module == self.name:
-            return module
-        near = difflib.get_close_matches(module, self.modules, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"name a module of {self.name}."
-        raise KpnbError(f"There is no module {module!r}: {hint}")
+    @staticmethod
+    def of(seeds: Iterable[Seed], showing: bool, folder: Path | None) -> _Closure:
+        package = package_at((folder or PACKAGE).resolve())
+        places = frozenset(_place(package, seed) for seed in seeds)
+        opened = [room for room in ROOMS if any(_inside(place, room) for place in places)]
+        opened += [SHOWING] if showing else []
+        return _closure(package, places, tuple(room for room in ROOMS if room not in opened))
 
-    def parents(self, module: str) -> list[str]:
-        """The sub-packages above a module; the package's own `__init__` only re-exports."""
-        parts = module.split(".")
-        names = (".".join(parts[:length]) for length in range(2, len(parts)))
-        return [name for name in names if name in self.files]
+    def _follows(self, place: Place | Unknown) -> bool:
+        return isinstance(place, Place) and not self._is_closed(place)
 
-    def source(self, module: str) -> _Source:
-        """The digest and the imports of one module; a package without `__init__` is empty."""
-        file = self.files.get(module)
-        if file is None:
-            return _Source("", ())
-        changed = file.stat()
-        return _read(self.folder, module, file, changed.st_mtime_ns, changed.st_size)
+    def _is_closed(self, place: Place | Unknown) -> bool:
+        return any(_inside(place, room) for room in self.closed)
 
-    def imports(self, tree: ast.AST, importer: str | None) -> set[str]:
-        """Names of this package's modules that the tree imports, seen from module `importer`."""
-        found: set[str] = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                found |= {self._deepest(alias.name) for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                base = self._base(node, importer)
-                found |= {self._deepest(f"{base}.{alias.name}") for alias in node.names}
-        return found - {""}
+    @functools.cached_property
+    def code(self) -> str:
+        """The hash: of the definitions' own hashes, those of the seeds told apart.
 
-    def _base(self, node: ast.ImportFrom, importer: str | None) -> str:
-        """The absolute name that a `from ... import` starts at."""
-        if not node.level:
-            return node.module or ""
-        if importer is None:
-            raise KpnbError("A notebook cannot use relative imports: import from kpnb instead.")
-        parts = importer.split(".")
-        is_package = importer in self.files and self.files[importer].name == "__init__.py"
-        keep = len(parts) - node.level + (1 if is_package else 0)
-        return ".".join([*parts[:keep], *([node.module] if node.module else [])])
+        A definition's hash holds, in place of its references, the hashes of what they lead to; as
+        definitions may refer to each other in a ring, hashes are refined until no further round
+        tells more of them apart.
+        """
+        hashes = {place: _hash(*text.pieces) for place, text in self.texts.items()}
+        known = 0
+        while len(set(hashes.values())) > known:
+            known = len(set(hashes.values()))
+            hashes = {place: self._refined(place, hashes) for place in self.texts}
+        seeds = {hashes[place] for place in self.seeds}
+        return _hash(*sorted(seeds), "all:", *sorted(set(hashes.values())))
 
-    def _deepest(self, dotted: str) -> str:
-        """The longest beginning of a dotted name that is a module here; "" for other packages."""
-        parts = dotted.split(".")
-        for length in range(len(parts), 0, -1):
-            name = ".".join(parts[:length])
-            if name in self.files or name == self.name:
-                return name
-        return ""
+    def _refined(self, place: Place, hashes: dict[Place, str]) -> str:
+        return _hash(hashes[place], *(self._mark(r, hashes) for r in self.texts[place].references))
+
+    def _mark(self, found: Place | Unknown, hashes: dict[Place, str]) -> str:
+        if self._is_closed(found):
+            return "elsewhere"
+        return f"unknown {found.name}" if isinstance(found, Unknown) else hashes[found]
+
+    @functools.cached_property
+    def strings(self) -> frozenset[str]:
+        return frozenset().union(*(text.strings for text in self.texts.values()))
+
+    def data(self) -> dict[str, str]:
+        """The hashes of the packed files that are named, by name."""
+        folder = self.package.folder
+        paths = [packed_file(name, folder) for name in self.strings & _packed(folder).keys()]
+        return {path.name: _file_hash(path, path.stat().st_mtime_ns) for path in paths}
 
 
-@functools.lru_cache(maxsize=512)
-def _read(folder: Path, module: str, file: Path, mtime_ns: int, size: int) -> _Source:
-    """Parse one module; modification time and size are arguments so that an edit is seen."""
-    tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
-    imports = tuple(sorted(_Package(folder).imports(tree, importer=module)))
-    texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
-    strings = frozenset(text for text in texts if isinstance(text, str))
-    return _Source(hashlib.sha256(_normalized(tree).encode()).hexdigest(), imports, strings)
+@functools.lru_cache(maxsize=256)
+def _closure(package: Package, seeds: frozenset[Place], closed: tuple) -> _Closure:
+    return _Closure(package, seeds, closed)
 
 
-def _normalized(tree: ast.Module) -> str:
-    """The tree as text, without positions, comments and strings that stand alone (docstrings)."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [s for s in body if not _is_bare_string(s)] or [ast.Pass()]
-    return ast.dump(tree, annotate_fields=False, include_attributes=False)
+@functools.lru_cache(maxsize=256)
+def _file_hash(path: Path, changed: int) -> str:
+    """Modification time is an argument so that an edit is seen."""
+    return file_hash(path)
 
 
-def _is_bare_string(statement: ast.stmt) -> bool:
-    return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
-    )
+def _place(package: Package, seed: Seed) -> Place:
+    if isinstance(seed, Place):
+        return seed
+    return package.named(seed) if isinstance(seed, str) else package.of_object(seed)
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from kpnb import paper_recipes, recipes
 from kpnb.augmentation import flip_and_shift
 from kpnb.datasets.byte_images import normalized, takes_bytes
+from kpnb.datasets.embedded_images import embedded_images
 from kpnb.datasets.image_samples import ImageSamples
+from kpnb.distillation import distill_features, teacher_features, train_above
 from kpnb.entropy import EntropyEstimator, EntropyMaps
+from kpnb.fingerprint import Seed
 from kpnb.networks.image import image_network
 from kpnb.networks.layers import layer_module, tracked_weight
 from kpnb.networks.pretrained import pretrained_teacher
@@ -20,7 +23,8 @@ from kpnb.paper_augmentation import crop_and_flip, strong
 from kpnb.parameters import ImageParameters
 from kpnb.study import Study
 from kpnb.study_images import EMBEDDED, StudyImages, study_images
-from kpnb.training import Augment, TrainingSettings, accuracy
+from kpnb.training import Augment, TrainingSettings, accuracy, train_classifier
+from kpnb.units import GridUnits
 
 PRETRAINED = "EfficientNet-lite0"
 # Chance is far below; a teacher under this multiple of it has learned next to nothing. With few
@@ -34,16 +38,20 @@ class ImageStudy(Study):
 
     parameters: ImageParameters
 
+    # Settings are in the store's keys, whatever recipe they come from.
+    SCORING_CODE = (accuracy,)
     TRAINING_CODE = (
-        "kpnb.training",
-        "kpnb.distillation",
-        "kpnb.networks.image",
-        "kpnb.recipes",
-        "kpnb.networks.pretrained",
-        "kpnb.datasets.embedded_images",
+        train_classifier,
+        distill_features,
+        teacher_features,
+        train_above,
+        image_network,
+        pretrained_teacher,
+        tracked_weight,
+        embedded_images,
+        *SCORING_CODE,
     )
-    SCORING_CODE = ("kpnb.training",)
-    MAPS_CODE = ("kpnb.entropy",)
+    MAPS_CODE = (EntropyEstimator, GridUnits, normalized)
 
     @cached_property
     def data(self) -> StudyImages:
@@ -141,11 +149,10 @@ class ImageStudy(Study):
         seen = data.teacher_samples if role == "T" else data.training_samples
         return {"seen": seen.source, "tested": data.test_samples.source}
 
-    def training_code(self, role: str) -> tuple[str, ...]:
-        p, augment = self.parameters, self.augmentation(role)
-        code = self.TRAINING_CODE + ((augment.__module__,) if augment else ())
-        code += ("kpnb.datasets.byte_images",) if self.prepared else ()
-        return code + (("kpnb.paper_recipes",) if p.recipe == "published" else ())
+    def training_code(self, role: str) -> tuple[Seed, ...]:
+        augment = self.augmentation(role)
+        code = self.TRAINING_CODE + ((augment,) if augment else ())
+        return code + ((takes_bytes,) if self.prepared else ())
 
     @property
     def outputs(self) -> int:

@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 from torch import Tensor, nn
 
 from kpnb.entropy import EntropyMaps
+from kpnb.fingerprint import Seed
 from kpnb.training import Augment
 from kpnb.training_settings import TrainingSettings
 
@@ -46,9 +47,9 @@ class Modality(ABC):
     """What `kpnb.study` asks of images, texts and whatever else is studied."""
 
     SCORE: ClassVar[str] = "accuracy"  # the name of the first of `scores`
-    TRAINING_CODE: ClassVar[tuple[str, ...]]
-    SCORING_CODE: ClassVar[tuple[str, ...]]
-    MAPS_CODE: ClassVar[tuple[str, ...]]
+    TRAINING_CODE: ClassVar[tuple[Seed, ...]]
+    SCORING_CODE: ClassVar[tuple[Seed, ...]]
+    MAPS_CODE: ClassVar[tuple[Seed, ...]]
 
     @property
     @abstractmethod
@@ -102,8 +103,8 @@ class Modality(ABC):
         """What is done to each batch that the networks of a role are trained on."""
         return None
 
-    def training_code(self, role: str) -> tuple[str, ...]:
-        """The modules that train the networks of a role."""
+    def training_code(self, role: str) -> tuple[Seed, ...]:
+        """The functions and classes that make, train and score the networks of a role."""
         return self.TRAINING_CODE
 
     @abstractmethod

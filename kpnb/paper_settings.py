@@ -1,26 +1,26 @@
-"""The paper's settings, as data with their source: `data/paper_settings/*.yaml`."""
+"""The paper's settings, as data with their source: the YAML files of FILES."""
 
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 import yaml
 
 from kpnb.errors import KpnbError
+from kpnb.fingerprint import packed_file
 
-FOLDER = Path(__file__).resolve().parent / "data" / "paper_settings"
+FILES = {"images": "images.yaml", "texts": "texts.yaml", "clouds": "clouds.yaml"}
 SOURCES = ("text", "code", "recollection", "ours")
 
 
 @functools.lru_cache
 def paper_settings(subject: str) -> dict:
     """The file of "images", "texts" or "clouds"; KpnbError unless every setting has a source."""
-    content = yaml.safe_load((FOLDER / f"{subject}.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load(packed_file(FILES[subject]).read_text(encoding="utf-8"))
     for name, setting in _named_values(content):
         if setting.get("source") not in SOURCES:
             raise KpnbError(
-                f"{subject}.yaml, {name}: its source is {setting.get('source')!r}; give one of "
+                f"{FILES[subject]}, {name}: its source is {setting.get('source')!r}; give one of "
                 f"{', '.join(SOURCES)}."
             )
     return content

@@ -33,7 +33,7 @@ from kpnb.throughput_tasks import measure
 from kpnb.workload import Workload
 
 NAME = "plan_check"
-MODULES = ("kpnb.plan_check",)
+CODE = ("check_plan",)
 WITHIN = 0.3  # of the real seconds
 SMALL = {
     "preset": "demo",
@@ -58,7 +58,7 @@ def main(repeats: int = 3) -> int:
     """Run the check, print and write it; exit code 1 if the plan is too far off."""
     if repeats < 1:
         raise KpnbError(f"repeats is {repeats}: compare at least once.")
-    results = check(repeats)
+    results = check_plan(repeats)
     for name, number in results.numbers.items():
         spread = "" if number.low is None else f" [{number.low:.3g}, {number.high:.3g}]"
         print(f"{name:46} {number.value:8.3g}{spread} {number.unit}")
@@ -68,7 +68,9 @@ def main(repeats: int = 3) -> int:
     return int(off > WITHIN)
 
 
-def check(repeats: int, small: dict[str, object] = SMALL, effort: Effort | None = None) -> Results:
+def check_plan(
+    repeats: int, small: dict[str, object] = SMALL, effort: Effort | None = None
+) -> Results:
     """Planned over real seconds of the small study, and of the committed runs.
 
     small: parameters of the study; effort: of the measuring.
@@ -87,10 +89,10 @@ def check(repeats: int, small: dict[str, object] = SMALL, effort: Effort | None 
         notebook=NAME,
         preset="study",
         settings=settings,
-        provenance=provenance() | {"modules": list(MODULES)},
+        provenance=provenance() | {"code": list(CODE)},
         seconds=watch.as_dict()["seconds"],
         peak_memory_mb=watch.as_dict()["peak_memory_mib"],
-        fingerprint=run_fingerprint(settings, MODULES),
+        fingerprint=run_fingerprint(settings, CODE),
         numbers=numbers,
     )
 

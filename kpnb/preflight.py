@@ -22,8 +22,8 @@ from kpnb.fingerprint import (
     code_fingerprint,
     data_fingerprint,
     fingerprint,
-    imported_modules,
     library_versions,
+    notebook_seeds,
 )
 from kpnb.parameters import NotebookParameters, models_for, resolve
 
@@ -200,13 +200,13 @@ def _parse(source: str, name: str) -> ast.Module:
 
 
 def _fingerprint(code_cells: list[str], parsed: list[str], resolved: NotebookParameters) -> str:
-    """Everything the executed copy depends on, but its prose."""
-    modules = imported_modules("\n".join(parsed))
+    """Everything the executed copy depends on, its figures too, but its prose."""
+    seeds = notebook_seeds("\n".join(parsed))
     return fingerprint(
         {
             "cells": code_cells,
-            "code": code_fingerprint(*modules),
-            "data": data_fingerprint(*modules),
+            "code": code_fingerprint(*seeds, showing=True),
+            "data": data_fingerprint(*seeds),
             "parameters": resolved.model_dump(mode="json"),
             "versions": library_versions(),
         }

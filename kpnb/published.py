@@ -6,22 +6,32 @@ the layer and data-set labels of some rows; labels put back with less than certa
 
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
 
 import pandas as pd
 
 from kpnb.errors import KpnbError
+from kpnb.fingerprint import packed_file
 from kpnb.vocabulary import METRICS, PREDICTIONS
 
-TABLES = ("II", "III", "IV", "V", "VI", "VII", "VIII", "IX")
+FILES = {
+    "II": "table_II.csv",
+    "III": "table_III.csv",
+    "IV": "table_IV.csv",
+    "V": "table_V.csv",
+    "VI": "table_VI.csv",
+    "VII": "table_VII.csv",
+    "VIII": "table_VIII.csv",
+    "IX": "table_IX.csv",
+}
+TABLES = tuple(FILES)
+NOTES = "notes.csv"
 
 _CELL = ["table", "dataset", "network", "layer", "grid_size", "threshold_b"]
 
 
 @cache
 def _read(name: str) -> pd.DataFrame:
-    path = resources.files("kpnb") / "data" / "published" / f"{name}.csv"
-    with path.open(encoding="utf-8") as file:
+    with packed_file(name).open(encoding="utf-8") as file:
         return pd.read_csv(file, dtype=str, keep_default_na=False)
 
 
@@ -39,7 +49,7 @@ def published_table(table: str, as_printed: bool = False) -> pd.DataFrame:
     """
     if table not in TABLES:
         raise KpnbError(f"there is no published table {table!r}: choose one of {', '.join(TABLES)}")
-    printed = _read(f"table_{table}")
+    printed = _read(FILES[table])
     if as_printed:
         return printed.copy()
     numbers = printed[list(METRICS)].apply(pd.to_numeric)
@@ -55,7 +65,7 @@ def published_rows(network: str, layers: Sequence[str]) -> pd.DataFrame:
 
 def likely_misprints() -> pd.DataFrame:
     """Printed numbers that look odd: where they stand, what was likely meant, and why."""
-    return _read("notes").copy()
+    return _read(NOTES).copy()
 
 
 def role(learning: str) -> str:

@@ -21,11 +21,11 @@ from kpnb.ratio_accuracy import (
     over_checkpoints,
     with_epoch,
 )
-from kpnb.results import Number, Results, run_fingerprint
+from kpnb.results import Number, Results
 from kpnb.stats import Estimate, interval_verdict
 from kpnb.study import Study
 
-MODULE = "kpnb.ratio_accuracy_readings"
+CODE = ("student_curve", "final_networks", "answers", "record")  # what computes the numbers
 LIKELY_LAYER = "FC1"  # the layer of Figure 2; its symbol is lost in our copy of the paper
 SAMPLES = {"test": "unseen samples", "train": "training samples"}
 NETWORKS = "networks"
@@ -141,13 +141,9 @@ def _number(answer: Answer, layer: str) -> Number:
 
 
 def results(findings: Findings) -> Results:
-    """The results file, which depends on this module as well."""
-    found, modules = findings.results(), [*findings.modules, MODULE]
-    changed = {
-        "provenance": found.provenance | {"modules": modules},
-        "fingerprint": run_fingerprint(found.settings, modules),
-    }
-    return found.model_copy(update=changed)
+    """The results file, which depends on what is computed here as well."""
+    findings.depend_on(*CODE)
+    return findings.results()
 
 
 def correlation_table(by_layer: Mapping[str, Mapping[str, Answer]]) -> pd.DataFrame:

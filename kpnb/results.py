@@ -48,6 +48,9 @@ LAYERS = ("Conv", "FC1", "FC2", "FC3")
 #: The folder of a preset's results that a sweep's runs are filed in.
 CELLS = "cells"
 
+#: Of fingerprints: 1 was taken over whole modules, 2 is over definitions.
+SCHEME = 2
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
@@ -148,10 +151,12 @@ class Results(_Record):
 
     Attributes:
         settings: the notebook's resolved parameters.
-        provenance: what `kpnb.provenance.provenance()` gives, with "modules" added: the modules
-            of kpnb that computed the numbers, as `run_fingerprint` takes them.
+        provenance: what `kpnb.provenance.provenance()` gives, with "code" added: the public names
+            of what computed the numbers, as `run_fingerprint` takes them.
         seconds, peak_memory_mb: of the run that computed them, nothing taken from the store.
-        fingerprint: `run_fingerprint(settings, modules)` when the numbers were computed.
+        fingerprint: `run_fingerprint(settings, code)` when the numbers were computed.
+        rekeyed: empty, or for a file whose fingerprint was taken anew by another scheme while it
+            was fresh: "from" its former fingerprint, "at" the commit whose code it was fresh by.
         notes: sentences for the reader, such as why a hypothesis failed here.
         numbers: quoted by name in prose.
         run: of a sweep, the name that sets it apart from the notebook's other runs; "" for none.
@@ -169,6 +174,7 @@ class Results(_Record):
     notes: list[str] = []
     numbers: dict[str, Number] = {}
     run: str = ""
+    rekeyed: dict[str, str] = {}
 
     @property
     def threshold(self) -> float:
@@ -184,30 +190,32 @@ class Results(_Record):
         )
 
 
-def run_fingerprint(settings: dict, modules: Sequence[str]) -> str:
+def run_fingerprint(settings: dict, code: Sequence[str]) -> str:
     """One hash for what a run's numbers depend on: settings, code, packed data and versions.
 
-    Arguments: settings: the notebook's resolved parameters, JSON-able; modules: those that
-        compute, such as "kpnb.study"; what they import from kpnb is counted too.
-    Raises: KpnbError for a module that does not exist or settings that JSON cannot hold.
+    Arguments: settings: the notebook's resolved parameters, JSON-able; code: public names of what
+        computes, such as "ImageStudy"; what these refer to in kpnb is counted too.
+    Returns: the scheme's number, a colon and the hash.
+    Raises: KpnbError for a name that kpnb does not define once, or settings that JSON cannot hold.
     """
-    return fingerprint(
+    found = fingerprint(
         {
             "settings": settings,
-            "code": code_fingerprint(*modules),
-            "data": data_fingerprint(*modules),
+            "code": code_fingerprint(*code),
+            "data": data_fingerprint(*code),
             "versions": library_versions(),
         }
     )
+    return f"{SCHEME}:{found}"
 
 
 def freshness(results: Results) -> str:
     """Whether the code here would compute these results again: "fresh", or "stale" and why."""
-    modules = results.provenance.get("modules")
-    if not modules:
-        return "unknown: the results do not name their modules"
+    code = results.provenance.get("code")
+    if not code:
+        return "unknown: the results do not name their code"
     try:
-        if run_fingerprint(results.settings, modules) == results.fingerprint:
+        if run_fingerprint(results.settings, code) == results.fingerprint:
             return "fresh"
     except KpnbError as error:
         return f"stale: {error}"

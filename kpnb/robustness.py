@@ -20,12 +20,13 @@ from kpnb.features import FeatureReader
 from kpnb.findings import Findings, compare, hypothesis_metrics
 from kpnb.noise import normal, sample_keys
 from kpnb.readings import NAMES
-from kpnb.results import Number, Results, run_fingerprint
+from kpnb.results import Number, Results
 from kpnb.stats import Estimate
 from kpnb.study import Study
 from kpnb.style import TITLE_SIZE, as_array, label_axes, legend_below, new_figure
 from kpnb.units import GridUnits
 
+CODE = ("judge", "variants", "TEXT_VARIANTS", "add")  # what computes the numbers
 METRICS = hypothesis_metrics(1)
 PROBES = 64  # random directions for the Jacobian of `sensitivity_shares`
 
@@ -155,13 +156,9 @@ def changes_figure(found: Mapping[str, Tensor], names: Sequence[str]) -> Figure:
 
 
 def results(findings: Findings) -> Results:
-    """The results file, which depends on this module as well."""
-    found, modules = findings.results(), [*findings.modules, "kpnb.robustness"]
-    changed = {
-        "provenance": found.provenance | {"modules": modules},
-        "fingerprint": run_fingerprint(found.settings, modules),
-    }
-    return found.model_copy(update=changed)
+    """The results file, which depends on what is computed here as well."""
+    findings.depend_on(*CODE)
+    return findings.results()
 
 
 def sensitivity_shares(net: nn.Module, layer: str, images: Tensor, units: GridUnits) -> Tensor:

@@ -1,6 +1,8 @@
 """`python -m kpnb.run NOTEBOOK -p name=value`: check, run, and keep the executed copy.
 
 Exit codes: 0 done or up to date, 1 the notebook failed, 2 a mistake found before running.
+`python -m kpnb.run --status PRESET` says of each results file whether the code here would compute
+it again; exit code 1 if one is stale that --may-be-stale does not name.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from kpnb.data_places import EMBEDDED, NAMES, PREFIX, find_data
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import file_hash
 from kpnb.preflight import Plan, parse_assignments, plan, read_notebook
+from kpnb.results import available_cells, available_results, freshness
 from kpnb.store_journal import damaged
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -26,8 +29,13 @@ HERE = CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.cwd()
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Mistakes go to stderr, one sentence each."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if (options.notebook is None) == (options.status is None):
+        parser.error("name a notebook, or give --status PRESET")
     try:
+        if options.status:
+            return status(options.status, options.may_be_stale)
         planned = plan(options.notebook, options.notebooks, _absolute(_passed(options)))
         _require_data(planned)
     except KpnbError as mistake:
@@ -44,6 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{planned.name}: {state}: {out}")
             return 0
     return _run(planned, out, options)
+
+
+def status(preset: str, may_be_stale: Sequence[str] = ()) -> int:
+    """Print each results file of a preset, fresh, stale and why, or unknown; 1 if one is stale that
+    must not be, else 0."""
+    failed = False
+    for found in [*available_results(preset), *available_cells(preset)]:
+        name, state = found.run or found.notebook, freshness(found)
+        print(f"{name}: {state}")
+        failed = failed or (state.startswith("stale") and name not in may_be_stale)
+    return int(failed)
 
 
 def refresh(planned: Plan, out: Path, writes: Sequence[Path] = ()) -> str:
@@ -170,7 +189,7 @@ def _require_data(planned: Plan) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m kpnb.run", description="Run one notebook.")
     add = parser.add_argument
-    add("notebook", help="its name, such as image_h1")
+    add("notebook", nargs="?", help="its name, such as image_h1")
     add("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE")
     add("--preset", help="the same as -p preset=...")
     add("-o", "--output", type=Path, metavar="OUT.ipynb", help="default: executed/NOTEBOOK.ipynb")
@@ -186,6 +205,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--timeout", type=int, metavar="SECONDS", help="the most one cell may take")
     add("--check", action="store_true", help="check and print the parameters only")
     add("--force", action="store_true", help="run even if the executed copy is up to date")
+    add("--status", metavar="PRESET", help="of the preset's results, instead of running")
+    add("--may-be-stale", nargs="+", default=[], metavar="NAME", help="with --status")
     add("--log", action="store_true", help="show the notebook's output while it runs")
     return parser
 

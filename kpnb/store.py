@@ -32,7 +32,7 @@ from kpnb.entry_files import (
     write_folder,
 )
 from kpnb.errors import KpnbError
-from kpnb.fingerprint import code_fingerprint, fingerprint, library_versions
+from kpnb.fingerprint import Seed, code_fingerprint, fingerprint, library_versions
 from kpnb.store_journal import note_use
 
 FORMAT = 1
@@ -120,14 +120,15 @@ class Store:
         kind: str,
         settings: dict,
         compute: Callable[[Scratch], tuple[Tensors, dict]],
-        code: tuple[str, ...],
+        code: tuple[Seed, ...],
         data: dict[str, str] | None = None,
     ) -> Record:
         """The result of these settings: loaded if it is stored whole, else computed and stored.
 
         kind: a plain word, the folder above. settings: JSON-able, everything the result depends
         on that is not in code or data. compute: gets a `Scratch`, returns tensors and info.
-        code: the modules that compute it, as for `code_fingerprint`. data: hashes by name.
+        code: what computes it, functions and classes, as for `code_fingerprint`. data: hashes by
+        name.
         A second process waits for the first; a damaged entry is warned about and redone.
         Raises `KpnbError` if the store cannot be written, and what `compute` raises.
         """
@@ -146,7 +147,7 @@ class Store:
         self,
         kind: str,
         settings: dict,
-        code: tuple[str, ...],
+        code: tuple[Seed, ...],
         data: dict[str, str] | None = None,
     ) -> Record | None:
         """The stored result of these settings, or None; nothing is computed or changed.
@@ -156,7 +157,7 @@ class Store:
         return self._entry(kind, settings, code, data).load(warn=True)
 
     def _entry(
-        self, kind: str, settings: dict, code: tuple[str, ...], data: dict[str, str] | None
+        self, kind: str, settings: dict, code: tuple[Seed, ...], data: dict[str, str] | None
     ) -> _Entry:
         key = {
             "format": FORMAT,

@@ -22,6 +22,7 @@ from kpnb.distillation import distill_features, teacher_features, train_above
 from kpnb.entropy import EntropyMaps
 from kpnb.errors import KpnbError
 from kpnb.evidence import Evidence
+from kpnb.fingerprint import Seed
 from kpnb.modality import Modality, Samples
 from kpnb.networks.layers import layer_name, parameters_above
 from kpnb.parameters import StudyParameters
@@ -299,8 +300,9 @@ class Study(Modality):
         kind: str,
         key: dict,
         compute: Callable[[Scratch], tuple[dict[str, Tensor], dict]],
-        code: tuple[str, ...],
+        code: tuple[Seed, ...],
     ) -> Record:
+        code = (*code, device_use)
         record = self.store.compute(kind, key, compute, code, self.data_hashes)
         # What this very process computed is on its own clock already.
         self._seconds.setdefault(

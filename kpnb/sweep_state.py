@@ -99,7 +99,7 @@ class Sweeps:
         found = freshness(results)
         if found != "fresh":
             return State("stale", found.removeprefix("stale: "))
-        # The results name their modules but not the notebook's cells; the executed copy, where
+        # The results name what computed them but not the notebook's cells; the executed copy, where
         # there is one, knows those too.
         if _noted_fingerprint(self.executed_copy(run, preset)) in (None, planned.fingerprint):
             return State("fresh")

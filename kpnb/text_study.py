@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kpnb import text_recipes
 from kpnb.datasets.embedded_questions import questions_hash
 from kpnb.datasets.embedded_sentences import sentences_hash
+from kpnb.distillation import distill_features, teacher_features, train_above
 from kpnb.encoded_texts import EncodedTexts
 from kpnb.entropy import EntropyEstimator, EntropyMaps
 from kpnb.markdown import count
@@ -25,7 +26,7 @@ from kpnb.span_prediction import answer_scores
 from kpnb.study import Study
 from kpnb.study_texts import EMBEDDED, StudyTexts, question_data, sentence_data
 from kpnb.text_entropy import TextEstimator
-from kpnb.training import TrainingSettings, accuracy
+from kpnb.training import TrainingSettings, accuracy, train_classifier
 
 # One measurement at the start of the path is enough: on a pre-trained and an untrained encoder the
 # mean difference to 128 probes and four evaluations was 0.005 and 0.003 nats, as with three.
@@ -41,14 +42,19 @@ class TextStudy(Study):
     parameters: SentimentParameters | QuestionParameters
 
     HEAD: ClassVar[str]
+    # Settings are in the store's keys, whatever recipe they come from.
+    SCORING_CODE = (accuracy, answer_scores, TextNetwork)
     TRAINING_CODE = (
-        "kpnb.training",
-        "kpnb.distillation",
-        "kpnb.networks.text_networks",
-        "kpnb.text_recipes",
+        train_classifier,
+        distill_features,
+        teacher_features,
+        train_above,
+        pretrained_network,
+        scratch_network,
+        tracked_weight,
+        *SCORING_CODE,
     )
-    SCORING_CODE = ("kpnb.training", "kpnb.span_prediction", "kpnb.networks.word_encoder")
-    MAPS_CODE = ("kpnb.text_entropy",)
+    MAPS_CODE = (TextEstimator,)
 
     @property
     @abstractmethod

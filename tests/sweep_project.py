@@ -31,9 +31,9 @@ p = resolve(CellParameters, dict({passed}))
 with open(os.environ["RUNS"], "a") as log:
     log.write(p.run + "\\n")
 assert p.run != os.environ.get("FAIL"), "told to fail"
-settings, modules = p.model_dump(mode="json"), ["kpnb.parameters"]
-made = dict(settings=settings, provenance=dict(modules=modules), seconds=0.0, peak_memory_mb=0.0)
-made["fingerprint"] = run_fingerprint(settings, modules)
+settings, code = p.model_dump(mode="json"), ["ImageParameters"]
+made = dict(settings=settings, provenance=dict(code=code), seconds=0.0, peak_memory_mb=0.0)
+made["fingerprint"] = run_fingerprint(settings, code)
 if p.run != os.environ.get("SILENT"):
     write_results(Results(notebook="image_cell", preset=p.preset, run=p.run, **made))
 """

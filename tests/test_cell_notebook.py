@@ -62,7 +62,7 @@ def test_its_results_are_filed_under_the_run_with_all_six_metrics(executed):
     headline = {c.metric for c in found.comparisons if found.is_headline(c)}
     assert headline == set(METRICS)
     assert {m.threshold for m in found.measures if m.metric == "rho"} == {0.15, 0.2, 0.25}
-    assert found.provenance["modules"] == ["kpnb.cell_study", "kpnb.findings"]
+    assert found.provenance["code"] == ["CellStudy", "Findings"]
 
 
 def test_the_teacher_is_the_one_named(executed):

@@ -13,7 +13,7 @@ from test_report import CELL, comparison, measure, rows_of, run
 from kpnb import claim_paper, claim_rules, claims
 from kpnb.attributions import METHODS
 from kpnb.book import toc_pages
-from kpnb.claim_rules import NOT_RUN, judge, means_verdict, measure_interval, overall
+from kpnb.claim_rules import NOT_RUN, judge_claim, means_verdict, measure_interval, overall
 from kpnb.claim_schema import load_claims
 from kpnb.errors import KpnbError
 from kpnb.published import TABLES, agreement_rates
@@ -61,7 +61,7 @@ def numbers(bound, *values):
     keys |= {"other": Number(value=-9.0, low=-9.5, high=-8.5, what="of another name")}
     claim = one(metric=None, side="up", evidence=evidence)
     results = [study(notebook="image_x", numbers=keys), study(notebook="image_y", numbers=keys)]
-    return judge(claim, results, [])
+    return judge_claim(claim, results, [])
 
 
 # One verdict over several
@@ -119,11 +119,11 @@ def test_the_verdict_of_a_claim_looks_at_its_point_estimates():
 
 
 def test_a_single_comparison_keeps_its_verdict_and_its_numbers():
-    judged = judge(one(), [study(comparison("n_fg", 6.0, 13.0))], [])
+    judged = judge_claim(one(), [study(comparison("n_fg", 6.0, 13.0))], [])
     assert judged.verdict == "reproduced" and judged.tally["on side"] == 1
     assert judged.items[0].shown == "+9.50 [+6.00, +13.0]"
     assert claim_rules.span(judged.items) == "60 images, 3 seeds"
-    assert judge(one(side="down"), [study(comparison("n_fg", 6.0, 13.0))], []).verdict == (
+    assert judge_claim(one(side="down"), [study(comparison("n_fg", 6.0, 13.0))], []).verdict == (
         "contradicted"
     )
 
@@ -137,17 +137,17 @@ def test_only_the_headline_of_the_claims_metric_on_training_samples_of_the_study
     good = comparison("n_fg", 1.0, 2.0)
     unseen = study(good, settings={"threshold": 0.2, "measured_on": "test"})
     results = [study(*aside), run(comparisons=[good]), unseen]
-    assert judge(one(), results, []).items == []
-    assert len(judge(one(), [*results, study(good)], []).items) == 1
+    assert judge_claim(one(), results, []).items == []
+    assert len(judge_claim(one(), [*results, study(good)], []).items) == 1
     per_epoch = comparison("d_mean", -2.0, -1.0, prediction="down", distance="epoch")
-    assert judge(one(metric="d_mean"), [study(per_epoch)], []).items == []
+    assert judge_claim(one(metric="d_mean"), [study(per_epoch)], []).items == []
 
 
 def test_other_thresholds_are_counted_on_request():
     claim = one(evidence={"kind": "comparisons", "table": "V", "thresholds": "other"})
     found = [comparison("n_fg", 1.0, 2.0, threshold=b) for b in (0.15, 0.2, 0.25)]
     aside = {"threshold": 0.3, "selection": "published_filter"}
-    judged = judge(claim, [study(*found, comparison("n_fg", 1.0, 2.0, **aside))], [])
+    judged = judge_claim(claim, [study(*found, comparison("n_fg", 1.0, 2.0, **aside))], [])
     assert [item.what for item in judged.items] == [f"VGG-11, FC1, b = {b}" for b in (0.15, 0.25)]
 
 
@@ -156,27 +156,29 @@ def test_no_cell_counts_twice_and_the_main_result_is_taken():
     again = cell("v_vgg11_fc1", comparison("n_fg", -3.0, -1.0))
     more = cell("v_vgg11_fc2", comparison("n_fg", -3.0, -1.0, layer="FC2"))
     other = cell("ii_vgg11_from_vgg16", comparison("n_fg", -3.0, -1.0, layer="FC3"))
-    judged = judge(one(), [main], [again, more, other])
+    judged = judge_claim(one(), [main], [again, more, other])
     assert [item.source.run for item in judged.items] == ["", "v_vgg11_fc2"]
     assert judged.items[0].verdict == "reproduced" and judged.verdict == "inconclusive"
     alone = study(comparison("n_fg", -3.0, -1.0), notebook="image_cell")  # no run of a sweep
-    assert judge(one(), [alone, main], []).items == judge(one(), [main], []).items
+    assert judge_claim(one(), [alone, main], []).items == judge_claim(one(), [main], []).items
     full = cell("v_full", comparison("n_fg", 1.0, 2.0, scale="full"))
-    assert len(judge(one(), [main], [again, full]).items) == 2
+    assert len(judge_claim(one(), [main], [again, full]).items) == 2
 
 
 def test_runs_of_the_other_tables_count_one_by_one():
     claim = one(evidence={"kind": "comparisons", "table": "III", "runs": ["*_grid8", "*_grid32"]})
     runs = [cell(f"iii_vgg11_grid{g}", comparison("n_fg", 1.0, 2.0)) for g in (8, 16, 32)]
     main = study(comparison("n_fg", 1.0, 2.0))
-    found = judge(claim, [main], runs).items
+    found = judge_claim(claim, [main], runs).items
     assert [item.source.run for item in found] == ["iii_vgg11_grid8", "iii_vgg11_grid32"]
     table = one(evidence={"kind": "comparisons", "table": "III"})
-    assert len(judge(table, [main], runs).items) == 3
+    assert len(judge_claim(table, [main], runs).items) == 3
     # v_... is Table V's and no other's
-    assert judge(one(evidence={"kind": "comparisons", "table": "II"}), [main], runs).items == []
+    assert (
+        judge_claim(one(evidence={"kind": "comparisons", "table": "II"}), [main], runs).items == []
+    )
     named_vi = cell("vi_x", comparison("n_fg", 1.0, 2.0))
-    assert judge(one(), [], [named_vi]).items == []
+    assert judge_claim(one(), [], [named_vi]).items == []
 
 
 def test_only_students_of_larger_teachers():
@@ -186,7 +188,7 @@ def test_only_students_of_larger_teachers():
 
     runs = [taught("ii_a", "same"), taught("ii_b", "VGG-16"), taught("ii_c", "VGG-11")]
     claim = one(evidence={"kind": "comparisons", "table": "II", "larger": True})
-    (item,) = judge(claim, [], runs).items
+    (item,) = judge_claim(claim, [], runs).items
     assert item.what == "VGG-11, FC1, teacher VGG-16"
 
 
@@ -196,25 +198,25 @@ def test_networks_layers_and_samples_select():
     picked = one(
         evidence={"kind": "comparisons", "table": "V", "networks": ["VGG-11"], "layers": ["FC1"]}
     )
-    assert [item.what for item in judge(picked, [study(*found)], []).items] == ["VGG-11, FC1"]
+    assert [item.what for item in judge_claim(picked, [study(*found)], []).items] == ["VGG-11, FC1"]
     texts = [study(comparison("n_fg", 1.0, 2.0, sample=s, dataset=s)) for s in
              ("sentence", "question", "image")]  # fmt: skip
     table_vi = one(evidence={"kind": "comparisons", "table": "VI"})
-    assert len(judge(table_vi, texts, []).items) == 2
+    assert len(judge_claim(table_vi, texts, []).items) == 2
     only = one(evidence={"kind": "comparisons", "table": "VI", "sample": "question"})
-    assert [item.noun for item in judge(only, texts, []).items] == ["question"]
+    assert [item.noun for item in judge_claim(only, texts, []).items] == ["question"]
 
 
 def test_a_point_estimate_on_zero_is_not_on_the_side():
-    judged = judge(one(), [study(comparison("n_fg", -1.0, 1.0))], [])
+    judged = judge_claim(one(), [study(comparison("n_fg", -1.0, 1.0))], [])
     assert judged.items[0].verdict == "inconclusive" and not judged.items[0].on_side
-    down = judge(one(side="down"), [study(comparison("n_fg", -1.0, 1.0))], [])
+    down = judge_claim(one(side="down"), [study(comparison("n_fg", -1.0, 1.0))], [])
     assert not down.items[0].on_side
 
 
 def test_nothing_run_is_not_run():
     for claim in (one(), means(), one(evidence={"kind": "none", "reason": "no such data"})):
-        assert judge(claim, [], []).verdict == NOT_RUN
+        assert judge_claim(claim, [], []).verdict == NOT_RUN
 
 
 # Means
@@ -234,7 +236,7 @@ def test_roles_are_paired_within_a_network_and_layer():
         for layer, start in (("FC1", 20.0), ("FC2", 10.0))
         for role, mean in (("T", start + 4), ("S", start), ("B", start - 9))
     ]
-    judged = judge(means(), [study(measures=found)], [])
+    judged = judge_claim(means(), [study(measures=found)], [])
     assert [item.what for item in judged.items] == [
         f"VGG-11, FC{i}: teacher, student" for i in "12"
     ]
@@ -242,18 +244,18 @@ def test_roles_are_paired_within_a_network_and_layer():
     assert judged.verdict == "reproduced"
     # S here and T there are no pair
     split = [study(measures=[m for m in found if m.role == role]) for role in "TS"]
-    assert judge(means(), split, []).items == []
+    assert judge_claim(means(), split, []).items == []
 
 
 def test_layers_are_compared_within_a_network():
     found = [measure("T", "lambda", v, layer=l) for l, v in (("Conv", 5.0), ("FC2", 9.0))]  # noqa: E741
     claim = means(first="T", second="T", first_layer="FC2", second_layer="Conv")
     claim = claim.model_copy(update={"metric": "lambda"})
-    (item,) = judge(claim, [study(measures=found)], []).items
+    (item,) = judge_claim(claim, [study(measures=found)], []).items
     assert item.what == "VGG-11, FC2: teacher at FC2, teacher at Conv"
     assert item.verdict == "reproduced"
     strangers = [found[0], found[1].model_copy(update={"network": "AlexNet"})]
-    assert judge(claim, [study(measures=strangers)], []).items == []
+    assert judge_claim(claim, [study(measures=strangers)], []).items == []
 
 
 def score(role, layer, mean, low=None, high=None, n=2000):
@@ -273,7 +275,7 @@ def test_scores_of_a_student_meet_the_one_of_its_baseline_once():
         cell(f"v_vgg11_{layer}", measures=[score("B", "", 0.2), score("S", layer, 0.4)])
         for layer in ("FC1", "FC2")
     ]
-    judged = judge(claim, [], runs)
+    judged = judge_claim(claim, [], runs)
     assert [item.what for item in judged.items] == [
         f"VGG-11, FC{i}: student, baseline" for i in "12"
     ]
@@ -281,7 +283,7 @@ def test_scores_of_a_student_meet_the_one_of_its_baseline_once():
         update={"evidence": claim.evidence.model_copy(update={"first": "T"})}
     )
     taught = [r.model_copy(update={"measures": [*r.measures, score("T", "", 0.6)]}) for r in runs]
-    assert len(judge(teachers, [], taught).items) == 1  # the same two networks in both runs
+    assert len(judge_claim(teachers, [], taught).items) == 1  # the same two networks in both runs
 
 
 def test_a_score_carries_its_samples_as_well_as_its_seeds():
@@ -504,7 +506,7 @@ def test_every_shipped_claim_has_a_row_with_a_verdict(shown, committed):
     rows = rows_of_all(page)
     assert len(rows) == len(SHIPPED)
     for row, claim in zip(rows, SHIPPED, strict=True):
-        verdict = judge(claim, *committed).verdict
+        verdict = judge_claim(claim, *committed).verdict
         assert row[0] == claim.claim and row[1] == claim.where
         assert row[4].startswith(verdict if verdict == NOT_RUN else f"**{verdict}**")
     judged = claims.judge_all(*committed)
@@ -535,7 +537,7 @@ def test_every_row_with_evidence_leads_to_its_files(shown, committed):
     for row, claim in zip(rows_of_all(page), SHIPPED, strict=True):
         found = targets(row[5], pages)
         listed = re.findall(r"\{ref\}`all (\d+) <(\S+?)>`", row[5])
-        judged = judge(claim, *committed)
+        judged = judge_claim(claim, *committed)
         for total, label in listed:
             items = rows_of(folded[label])
             assert len(items) == int(total) == len(judged.items)

@@ -15,7 +15,7 @@ def costs(monkeypatch):
         return {what: place + k + 1.0 for k, what in enumerate(cloud_costs.WHAT)}
 
     monkeypatch.setattr(cloud_costs, "_in_own_process", counted)
-    return cloud_costs.measure()
+    return cloud_costs.measure_cloud_costs()
 
 
 def test_every_network_and_scale_has_its_row(costs):
@@ -32,7 +32,7 @@ def test_every_network_and_scale_has_its_row(costs):
 
 
 def test_one_network_is_measured():
-    found = cloud_costs.costs("PointNet++", "narrow")
+    found = cloud_costs.cloud_costs_of("PointNet++", "narrow")
     weights = point_network("PointNet++", 10, "narrow").parameters()
     assert found["parameters"] == sum(w.numel() for w in weights)
     assert all(value > 0 for value in found.values()) and found.keys() == cloud_costs.WHAT.keys()
@@ -47,7 +47,7 @@ def test_constructions_are_measured_on_unseen_clouds(monkeypatch, tmp_path):
     monkeypatch.setenv("KPNB_STORE", str(tmp_path))
     some = {cloud_construction.DEFAULT: {}, "clouds two radii away": {"distance": 2.0}}
     monkeypatch.setattr(cloud_construction, "CONSTRUCTIONS", some)
-    found = cloud_construction.measure("smoke")
+    found = cloud_construction.measure_cloud_constructions("smoke")
     assert found.numbers.keys() == some.keys()
     assert all(0 <= n.value <= 1 and n.n == 40 for n in found.numbers.values())
     lines = cloud_construction.construction_table([found]).splitlines()

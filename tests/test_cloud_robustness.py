@@ -5,7 +5,7 @@ import pytest
 import torch
 from cloud_smoke import cloud_parameters, cloud_study
 
-from kpnb.cloud_robustness import FIRST, turned_verdicts, variants, variants_table
+from kpnb.cloud_robustness import FIRST, cloud_variants, turned_verdicts, variants_table
 from kpnb.evidence import Choices
 from kpnb.findings import Findings, compare
 from kpnb.point_units import PointUnits
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
     "choices, other, frozen", [("frozen", "recomputed", False), ("recomputed", "frozen", True)]
 )
 def test_variants_treat_choices_the_other_way(choices, other, frozen):
-    found = variants(cloud_parameters(choices=choices))
+    found = cloud_variants(cloud_parameters(choices=choices))
     assert next(iter(found)) == FIRST and found[FIRST] == Variant()
     own = f"centroids and neighbors {other}"
     assert found[own].changes == {"units": PointUnits(frozen=frozen)}
@@ -29,7 +29,7 @@ def test_variants_treat_choices_the_other_way(choices, other, frozen):
 
 
 def test_variants_move_the_target_and_the_draws():
-    found = variants(cloud_parameters(probes=12))
+    found = cloud_variants(cloud_parameters(probes=12))
     targets = [v.changes["target_entropy"] for v in found.values() if "target_entropy" in v.changes]
     assert targets == [-3.0, -2.7]
     assert found["four times as many draws"].changes == {"probes": 48}
@@ -56,7 +56,7 @@ def test_the_first_row_is_the_study_itself(measured):
     assert {NAMES[m]: f"{gap}, {verdict}" for m, (gap, verdict) in own.items()} == dict(
         table.loc[FIRST].drop(CHANGE)
     )
-    assert list(table.index) == list(variants(study.parameters)) and list(table)[-1] == CHANGE
+    assert list(table.index) == list(cloud_variants(study.parameters)) and list(table)[-1] == CHANGE
 
 
 def test_changes_of_the_entropy_by_variant(measured):

@@ -183,7 +183,7 @@ def test_findings_name_scores_samples_and_network(shared):
     assert (measure.sample, measure.scale) == ("cloud", "narrow")
     assert measure.dataset == "embedded clouds of furniture"
     assert measure.network == study.parameters.network
-    assert findings.results().provenance["modules"][0] == "kpnb.cloud_study"
+    assert findings.results().provenance["code"] == ["CloudStudy", "Findings"]
 
 
 def test_scores_of_the_samples_at_hand(shared):

@@ -82,7 +82,7 @@ def test_results_are_numbers_alone_with_those_that_theory_fixes(executed):
     assert numbers["channel_coherency_shape_entropy"].value > 0.01
     assert numbers["channel_coherency_feature_variance"].value > 0.1
     assert numbers["coherency_gradient"].n == 3
-    assert "kpnb.coherency_report" in results.provenance["modules"]
+    assert "measure_coherency" in results.provenance["code"]
 
 
 def test_the_reading_is_that_of_the_numbers(executed):

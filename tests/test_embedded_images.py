@@ -12,6 +12,7 @@ from kpnb.datasets._compose import OBJECT_SIDE, Recipe, draw_recipe, render
 from kpnb.datasets.embedded_images import EIGHT_CLASSES, LICENCES, embedded_hash, embedded_images
 from kpnb.datasets.image_samples import IMAGENET_MEAN, IMAGENET_STD
 from kpnb.errors import KpnbError
+from kpnb.fingerprint import packed_file
 
 
 @pytest.fixture(scope="module")
@@ -276,10 +277,8 @@ def test_bad_arguments(name, value):
 def test_a_changed_byte_in_the_packed_data_is_noticed(tmp_path, monkeypatch):
     folder = tmp_path / "data" / "images"
     folder.mkdir(parents=True)
-    content = bytearray(
-        _packed.resources.files("kpnb").joinpath("data", "images", _packed.BACKGROUNDS).read_bytes()
-    )
-    monkeypatch.setattr(_packed.resources, "files", lambda package: tmp_path)
+    content = bytearray(packed_file(_packed.BACKGROUNDS).read_bytes())
+    monkeypatch.setattr("kpnb.fingerprint.PACKAGE", tmp_path)
     with pytest.raises(KpnbError, match="reinstall"):
         _packed.packed_members(_packed.BACKGROUNDS)  # missing
     packed = folder / _packed.BACKGROUNDS

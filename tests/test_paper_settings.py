@@ -33,7 +33,7 @@ def test_every_value_of_the_paper_preset_has_a_source():
 
 def test_a_setting_without_a_source_is_refused(tmp_path, monkeypatch):
     (tmp_path / "images.yaml").write_text(yaml.safe_dump({"preset": {"grid": {"value": 16}}}))
-    monkeypatch.setattr(paper_settings, "FOLDER", tmp_path)
+    monkeypatch.setattr("kpnb.fingerprint.PACKAGE", tmp_path)
     with pytest.raises(KpnbError, match="preset.grid"):
         paper_settings.paper_settings.__wrapped__("images")
 

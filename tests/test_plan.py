@@ -329,7 +329,7 @@ def test_the_check_compares_a_plan_with_a_study_that_was_run(monkeypatch):
     small = {"preset": "smoke", "network": "AlexNet", "teacher": "same", "device": "cpu"}
     small |= {"layers": ["FC1"], "samples": 2, "teacher_samples": 120, "checkpoints": [0, 2]}
     effort = Effort(plan_check.torch.device("cpu"), batch=8, seconds=0.0, repeats=1, maps=1)
-    found = plan_check.check(1, small, effort)
+    found = plan_check.check_plan(1, small, effort)
     number = found.numbers
     for subject in ("training", "maps", "total"):
         real, ratio = (number[f"{subject} | {what} | cpu"].value for what in ("real", "ratio"))

@@ -15,6 +15,7 @@ from kpnb.datasets.embedded_pointclouds import embedded_pointclouds, embedded_sh
 from kpnb.datasets.point_samples import PointSamples, Shapes, unit_sphere
 from kpnb.datasets.point_scenes import point_scenes
 from kpnb.errors import KpnbError
+from kpnb.fingerprint import packed_file
 
 CLASSES, EACH, SIZE = 4, 3, 40
 
@@ -371,17 +372,13 @@ def test_hash_follows_the_packed_files(monkeypatch):
 
 def _packed_folder(monkeypatch, folder):
     (folder / "data" / "pointclouds").mkdir(parents=True)
-    monkeypatch.setattr(_packed_points.resources, "files", lambda package: folder)
+    monkeypatch.setattr("kpnb.fingerprint.PACKAGE", folder)
     return folder / "data" / "pointclouds" / "furniture.npz"
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed", "cut"])
 def test_damaged_packed_data_are_refused(monkeypatch, tmp_path, damage):
-    content = bytearray(
-        _packed_points.resources.files("kpnb")
-        .joinpath("data", "pointclouds", "furniture.npz")
-        .read_bytes()
-    )
+    content = bytearray(packed_file("furniture.npz").read_bytes())
     file = _packed_folder(monkeypatch, tmp_path)
     if damage == "changed":
         content[5000] ^= 1

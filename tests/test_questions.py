@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from kpnb.answer_words import sentence_spans
-from kpnb.datasets import _packed_questions
 from kpnb.datasets._packed_questions import QUESTIONS, packed_document
 from kpnb.datasets.embedded_questions import LICENCES, embedded_questions, questions_hash
 from kpnb.datasets.questions import parse_squad
 from kpnb.datasets.squad import squad
 from kpnb.errors import KpnbError
+from kpnb.fingerprint import packed_file
 from kpnb.words import word_spans
 
 CHECKOUT = Path(__file__).parents[1]
@@ -132,11 +132,11 @@ def test_damaged_packed_files_are_refused(tmp_path, monkeypatch, damage):
     folder = tmp_path / "data" / "text"
     folder.mkdir(parents=True)
     name = QUESTIONS["test"]
-    real = _packed_questions.resources.files("kpnb").joinpath("data", "text", name).read_bytes()
+    real = packed_file(name).read_bytes()
     if damage != "missing":
         content = real[:-20] if damage == "cut" else gzip.compress(b'{"version": "1.1"}')
         (folder / name).write_bytes(content)
-    monkeypatch.setattr(_packed_questions.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr("kpnb.fingerprint.PACKAGE", tmp_path)
     with pytest.raises(KpnbError, match="questions_test.json.gz is missing or damaged"):
         packed_document("test")
     (folder / name).write_bytes(gzip.compress(gzip.decompress(real), 1))  # other gzip bytes

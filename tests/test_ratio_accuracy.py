@@ -40,7 +40,7 @@ from kpnb.ratio_accuracy_figures import (
     training_figure,
 )
 from kpnb.ratio_accuracy_readings import (
-    MODULE,
+    CODE,
     NETWORKS,
     QUESTIONS,
     TREND,
@@ -426,7 +426,7 @@ def test_numbers_have_the_first_layer_without_its_name(smoke):
     assert (number.value, number.low, number.high, number.n) == (0.4, 0.2, 0.6, 12)
     assert "10 samples and 2 seeds" in number.what
     found = results(findings)
-    assert MODULE in found.provenance["modules"] and freshness(found) == "fresh"
+    assert set(CODE) <= set(found.provenance["code"]) and freshness(found) == "fresh"
     assert found.measures == found.comparisons == []
 
 

@@ -42,7 +42,7 @@ def run(**changes):
         "notebook": "image_h1",
         "preset": "demo",
         "settings": {"threshold": 0.2},
-        "provenance": {"modules": ["kpnb.published"], "cpu": "a processor", "threads": 2},
+        "provenance": {"code": ["published_table"], "cpu": "a processor", "threads": 2},
         "seconds": 90.0,
         "peak_memory_mb": 1234.0,
         "fingerprint": "0123456789abcdef",
@@ -276,16 +276,16 @@ def test_presets_are_listed_with_their_values(model):
 
 
 def test_freshness_follows_settings_code_and_versions():
-    modules = ["kpnb.published"]
-    key = run_fingerprint({"threshold": 0.2}, modules)
-    here = {"modules": modules, "versions": library_versions()}
+    code = ["published_table"]
+    key = run_fingerprint({"threshold": 0.2}, code)
+    here = {"code": code, "versions": library_versions()}
     assert freshness(run(fingerprint=key, provenance=here)) == "fresh"
     changed = run(fingerprint=key, provenance=here, settings={"threshold": 0.25})
     assert freshness(changed) == "stale: code or data of kpnb have changed since"
-    assert key != run_fingerprint({"threshold": 0.2}, ["kpnb.results"])
-    older = {"modules": modules, "versions": {**library_versions(), "torch": "1.0"}}
+    assert key != run_fingerprint({"threshold": 0.2}, ["write_results"])
+    older = {"code": code, "versions": {**library_versions(), "torch": "1.0"}}
     assert freshness(run(provenance=older)).startswith("stale: torch 1.0, here ")
-    assert "kpnb.gone" in freshness(run(provenance={"modules": ["kpnb.gone"]}))
+    assert "no 'vanished'" in freshness(run(provenance={"code": ["vanished"]}))
     assert freshness(run(provenance={})).startswith("unknown")
 
 

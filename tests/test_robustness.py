@@ -75,7 +75,7 @@ def test_differences_reach_the_results_file(smoke):
     findings = Findings(smoke.study, "image_measure", hypothesis=1)
     add(findings, "a variant", estimates("reproduced", "inconclusive", "contradicted"))
     written = results(findings)
-    assert freshness(written) == "fresh" and "kpnb.robustness" in written.provenance["modules"]
+    assert freshness(written) == "fresh" and "judge" in written.provenance["code"]
     number = written.numbers["a variant | n_fg"]
     assert (number.value, number.low, number.high, number.n) == (1.0, 0.5, 1.5, 4)
     assert "reproduced" in number.what

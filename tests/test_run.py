@@ -13,6 +13,7 @@ from kpnb import execution
 from kpnb.errors import KpnbError
 from kpnb.preflight import declared_values, parse_assignments, plan
 from kpnb.provenance import Stopwatch, provenance
+from kpnb.results import Results, run_fingerprint, write_results
 
 DECLARED = 'preset = "smoke"  # which\nepochs = None\nlayers = ["FC1"]'
 USED = "print(preset, epochs, layers)"
@@ -199,10 +200,10 @@ def test_fingerprint_follows_code_and_parameters_not_prose(tmp_path, monkeypatch
     assert fingerprint_of(tmp_path) == first
     write(tmp_path, "1 + 1")
     assert fingerprint_of(tmp_path) != first
-    write(tmp_path, used="from kpnb.errors import KpnbError\n" + USED)
+    write(tmp_path, used="from kpnb.stats import mean\nmean\n" + USED)
     with_import = fingerprint_of(tmp_path)
-    monkeypatch.setattr("kpnb.preflight.code_fingerprint", lambda *names: str(names))
-    monkeypatch.setattr("kpnb.preflight.data_fingerprint", lambda *modules: "other")
+    monkeypatch.setattr("kpnb.preflight.code_fingerprint", lambda *seeds, showing: f"{seeds}")
+    monkeypatch.setattr("kpnb.preflight.data_fingerprint", lambda *seeds: "other")
     assert len({first, with_import, fingerprint_of(tmp_path)}) == 3
 
 
@@ -337,3 +338,20 @@ def test_stopwatch():
     assert 0 < told["seconds"] < 60
     assert 64 < told["peak_memory_mib"] < 1024**2
     assert watch.as_dict() == told
+
+
+@pytest.mark.parametrize("named, code", [((), 1), (("image_h1",), 0)])
+def test_the_status_of_results_fails_for_those_that_must_be_fresh(
+    tmp_path, monkeypatch, capsys, named, code
+):
+    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path))
+    told = dict(preset="study", settings={}, seconds=0.0, peak_memory_mb=0.0)
+    names = {"image_h1": "2:0", "image_h2": run_fingerprint({}, ["published_table"])}
+    for name, key in names.items():
+        where = {"code": ["published_table"]}
+        write_results(Results(notebook=name, fingerprint=key, provenance=where, **told))
+    write_results(Results(notebook="unnamed", fingerprint="2:0", provenance={}, **told))
+    may_be_stale = ["--may-be-stale", *named] if named else []
+    assert kpnb.run.main(["--status", "study", *may_be_stale]) == code
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[1].strip() for line in lines] == ["stale", "fresh", "unknown"]

@@ -19,7 +19,7 @@ import kpnb.store
 from kpnb.errors import KpnbError
 from kpnb.store import Record, Store, default_root
 
-CODE = ("kpnb.errors",)
+CODE = ("KpnbError",)
 CHECKOUT = Path(__file__).resolve().parents[1]
 FILES = ("tensors.safetensors", "info.json", "settings.json", "manifest.json")
 
@@ -89,7 +89,7 @@ def test_everything_changes_the_fingerprint(tmp_path, monkeypatch):
         name(settings={"a": 2}),
         name(data={"images": "0"}),
         name(data={"images": "1"}),
-        name(code=("kpnb.fingerprint",)),
+        name(code=("file_hash",)),
     ]
     monkeypatch.setattr(kpnb.store, "library_versions", lambda: {"torch": "0"})
     names.append(name())

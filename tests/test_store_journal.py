@@ -25,7 +25,7 @@ def entry(root: Path, number: int = 0) -> Path:
     def compute(scratch):
         return {"a": torch.arange(8.0)}, {"b": 1}
 
-    return Store(root).compute("net", {"n": number}, compute, ("kpnb.errors",)).path
+    return Store(root).compute("net", {"n": number}, compute, ("KpnbError",)).path
 
 
 def flip(file: Path, position: int) -> None:
@@ -112,7 +112,7 @@ from kpnb.store import Store
 def compute(scratch):
     return {"a": torch.arange(8.0)}, {"b": 1}
 
-record = Store(Path("store")).compute("net", {}, compute, ("kpnb.errors",))
+record = Store(Path("store")).compute("net", {}, compute, ("KpnbError",))
 Path("found.json").write_text('{"sum": 28.0}')
 print("computed" if record.computed else "loaded", preset, record.tensors["a"].sum().item())
 """

@@ -246,10 +246,10 @@ def project(tmp_path, monkeypatch) -> Project:
 
 def file_results(found: Sweeps, run: str, preset: str = "smoke", **changed) -> Results:
     settings = found.plan(run, preset).resolved.model_dump(mode="json")
-    modules = ["kpnb.parameters"]
+    code = ["ImageParameters"]
     content = dict(notebook="image_cell", preset=preset, run=run, settings=settings)
-    content |= dict(provenance={"modules": modules}, seconds=0.0, peak_memory_mb=0.0)
-    content |= dict(fingerprint=run_fingerprint(settings, modules)) | changed
+    content |= dict(provenance={"code": code}, seconds=0.0, peak_memory_mb=0.0)
+    content |= dict(fingerprint=run_fingerprint(settings, code)) | changed
     results = Results(**content)
     write_results(results)
     return results
@@ -287,8 +287,8 @@ def test_a_changed_shared_parameter_makes_its_whole_sweep_stale(project):
     "changed, told",
     [
         ({"fingerprint": "0" * 64}, "code or data of kpnb have changed"),
-        ({"provenance": {}}, "do not name their modules"),
-        ({"provenance": {"modules": ["kpnb.gone"]}}, "no module 'kpnb.gone'"),
+        ({"provenance": {}}, "do not name their code"),
+        ({"provenance": {"code": ["vanished"]}}, "no 'vanished'"),
     ],
 )
 def test_results_of_other_code_are_stale(project, changed, told):

@@ -148,7 +148,7 @@ def test_damaged_packed_files_are_refused(tmp_path, monkeypatch, damage):
     if damage != "missing":
         content = whole[:-20] if damage == "cut" else gzip.compress(b"good\t2.0\n")
         (folder / LEXICON).write_bytes(content)
-    monkeypatch.setattr(_packed_text.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr("kpnb.fingerprint.PACKAGE", tmp_path)
     with pytest.raises(KpnbError, match="lexicon.tsv.gz is missing or damaged"):
         _packed_text.packed_text(LEXICON)
     (folder / LEXICON).write_bytes(whole)  # other gzip bytes, same content

@@ -223,7 +223,7 @@ def test_findings_name_scores_samples_and_network(study, task):
     measure = findings.measures[0]
     assert measure.sample == {"sentiment": "sentence", "qa": "question"}[task]
     assert (measure.network, measure.scale) == ("BERT-like encoder, 1 layer", "narrow")
-    assert findings.results().provenance["modules"][0] == "kpnb.text_study"
+    assert findings.results().provenance["code"] == [type(study).__name__, "Findings"]
 
 
 # --- what is stored

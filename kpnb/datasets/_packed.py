@@ -9,11 +9,11 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 from PIL import Image
 
 from kpnb.errors import KpnbError
+from kpnb.fingerprint import packed_file
 
 OBJECTS = "objects96.zip"
 BACKGROUNDS = "backgrounds128.zip"
@@ -51,12 +51,12 @@ def packed_members(name: str) -> dict[str, bytes]:
     Raises `KpnbError` when the packed file is missing or is not the one this code was made for.
     """
     try:
-        content = resources.files("kpnb").joinpath("data", "images", name).read_bytes()
-    except FileNotFoundError:
+        content = packed_file(name).read_bytes()
+    except (KpnbError, OSError):
         content = b""
     if hashlib.sha256(content).hexdigest() != PACKED_SHA256[name]:
         raise KpnbError(
-            f"The packed data kpnb/data/images/{name} is missing or damaged: reinstall kpnb or "
+            f"The packed data file {name} is missing or damaged: reinstall kpnb or "
             "rebuild it with data_prep/embedded_images.py."
         )
     with zipfile.ZipFile(io.BytesIO(content)) as packed:

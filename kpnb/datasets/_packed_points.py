@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 from functools import cache
-from importlib import resources
 
 import numpy as np
 
 from kpnb.datasets._packed import held_out
 from kpnb.errors import KpnbError
+from kpnb.fingerprint import packed_file
 
 FILES = {"furniture": "furniture.npz", "components": "components.npz"}
 PACKED_SHA256 = {
@@ -27,13 +27,13 @@ def packed_arrays(name: str) -> dict[str, np.ndarray]:
     the one this code was made for.
     """
     try:
-        content = resources.files("kpnb").joinpath("data", "pointclouds", name).read_bytes()
-    except OSError:
+        content = packed_file(name).read_bytes()
+    except (KpnbError, OSError):
         content = b""
     if hashlib.sha256(content).hexdigest() != PACKED_SHA256[name]:
         raise KpnbError(
-            f"The packed data kpnb/data/pointclouds/{name} is missing or damaged: reinstall kpnb "
-            "or rebuild it with data_prep/embedded_pointclouds.py."
+            f"The packed data file {name} is missing or damaged: reinstall kpnb or "
+            "rebuild it with data_prep/embedded_pointclouds.py."
         )
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return {key: arrays[key] for key in arrays.files}

@@ -6,9 +6,9 @@ import gzip
 import hashlib
 import json
 import zlib
-from importlib import resources
 
 from kpnb.errors import KpnbError
+from kpnb.fingerprint import packed_file
 
 QUESTIONS = {"train": "questions_train.json.gz", "test": "questions_test.json.gz"}
 # Of the content without gzip, whose bytes may differ from one zlib to the next.
@@ -25,13 +25,12 @@ def packed_document(split: str) -> dict:
     """
     name = QUESTIONS[split]
     try:
-        packed = resources.files("kpnb").joinpath("data", "text", name).read_bytes()
-        content = gzip.decompress(packed)
-    except (OSError, EOFError, zlib.error):  # missing, no gzip, cut off, damaged
+        content = gzip.decompress(packed_file(name).read_bytes())
+    except (KpnbError, OSError, EOFError, zlib.error):  # missing, no gzip, cut off, damaged
         content = b""
     if hashlib.sha256(content).hexdigest() != PACKED_SHA256[name]:
         raise KpnbError(
-            f"The packed data kpnb/data/text/{name} is missing or damaged: reinstall kpnb or "
+            f"The packed data file {name} is missing or damaged: reinstall kpnb or "
             "rebuild it with data_prep/embedded_questions.py."
         )
     return json.loads(content)

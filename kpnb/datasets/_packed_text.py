@@ -6,9 +6,9 @@ import gzip
 import hashlib
 import zlib
 from functools import cache
-from importlib import resources
 
 from kpnb.errors import KpnbError
+from kpnb.fingerprint import packed_file
 
 SENTENCES = "sentences.tsv.gz"
 LEXICON = "lexicon.tsv.gz"
@@ -25,13 +25,12 @@ def packed_text(name: str) -> str:
     Raises `KpnbError` when the packed file is missing or is not the one this code was made for.
     """
     try:
-        packed = resources.files("kpnb").joinpath("data", "text", name).read_bytes()
-        content = gzip.decompress(packed)
-    except (OSError, EOFError, zlib.error):  # missing, no gzip, cut off, damaged
+        content = gzip.decompress(packed_file(name).read_bytes())
+    except (KpnbError, OSError, EOFError, zlib.error):  # missing, no gzip, cut off, damaged
         content = b""
     if hashlib.sha256(content).hexdigest() != PACKED_SHA256[name]:
         raise KpnbError(
-            f"The packed data kpnb/data/text/{name} is missing or damaged: reinstall kpnb or "
+            f"The packed data file {name} is missing or damaged: reinstall kpnb or "
             "rebuild it with data_prep/embedded_sentences.py."
         )
     return content.decode("utf-8")
