@@ -1,7 +1,7 @@
 """What must hold of a built book, whatever the build's exit code said.
 
-A build can succeed while a page, a figure or a widget is missing, or while a page asks another
-server for a script; each check here returns sentences, none where all is well.
+A build can succeed while a page or a figure is missing, while a control is dead, or while a page
+asks another server for a script; each check here returns sentences, none where all is well.
 """
 
 import re
@@ -29,6 +29,7 @@ NOT_FETCHED = {"canonical", "next", "prev", "search", "index", "author", "copyri
 EXTERNAL = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 IN_STYLE = re.compile(r"""(?:url\(|@import)\s*["']?\s*((?:https?:)?//[^"')\s]+)""", re.IGNORECASE)
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class _Fetches(HTMLParser):
@@ -90,7 +91,8 @@ def _problem(folder: Path, address: str) -> str:
 
 
 def notebook_problems(executed: Path, figures: int) -> list[str]:
-    """What is wrong with an executed notebook: missing, errors, stderr, or too few pictures.
+    """What is wrong with an executed notebook: missing, errors, stderr, widgets (the pages have
+    no scripts that draw them), or too few pictures.
 
     Arguments: figures: how many PNG pictures it must show at least.
     """
@@ -106,6 +108,8 @@ def notebook_problems(executed: Path, figures: int) -> list[str]:
     problems = [f"{name} shows the error {o.ename}" for o in outputs if o.output_type == "error"]
     if any(o.output_type == "stream" and o.name == "stderr" for o in outputs):
         problems.append(f"{name} shows text written to stderr")
+    if any(WIDGET in output.get("data", {}) for output in outputs):
+        problems.append(f"{name} shows a widget, which is dead without a kernel")
     shown = sum("image/png" in output.get("data", {}) for output in outputs)
     if shown < figures:
         problems.append(f"{name} shows {shown} figures, not {figures}")
