@@ -215,6 +215,7 @@ def page_problems(book: Path) -> list[str]:
     return [
         *bookcheck.missing_pages(html, toc_pages(book)),
         *bookcheck.broken_fetches(html),
+        *bookcheck.bare_formulas(html),
     ]
 
 

@@ -29,6 +29,7 @@ NOT_FETCHED = {"canonical", "next", "prev", "search", "index", "author", "copyri
 EXTERNAL = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 IN_STYLE = re.compile(r"""(?:url\(|@import)\s*["']?\s*((?:https?:)?//[^"')\s]+)""", re.IGNORECASE)
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+FORMULA = 'class="math '
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -70,8 +71,7 @@ def missing_pages(html: Path, pages: list[str]) -> list[str]:
 
 def broken_fetches(html: Path) -> Iterator[str]:
     """Requests to other servers, and local files that a page or style sheet asks for in vain."""
-    pages = (page for page in html.rglob("*.html") if "_static" not in page.parts)
-    for page in sorted(pages):
+    for page in _pages(html):
         for address in fetches(page.read_text(encoding="utf-8")):
             problem = _problem(page.parent, address)
             if problem:
@@ -79,6 +79,19 @@ def broken_fetches(html: Path) -> Iterator[str]:
     for sheet in sorted(html.rglob("*.css")):
         for address in IN_STYLE.findall(COMMENT.sub("", sheet.read_text(encoding="utf-8"))):
             yield f"{sheet.relative_to(html)} asks another server for {address}"
+
+
+def bare_formulas(html: Path) -> Iterator[str]:
+    """Pages that show TeX as it is written: Sphinx loads MathJax only where a page's own text has
+    a formula, not where the title of another, in the list of contents, has one."""
+    for page in _pages(html):
+        text = page.read_text(encoding="utf-8")
+        if FORMULA in text and not any("mathjax" in address for address in fetches(text)):
+            yield f"{page.relative_to(html)} has a formula, perhaps of a title, but no MathJax"
+
+
+def _pages(html: Path) -> list[Path]:
+    return sorted(page for page in html.rglob("*.html") if "_static" not in page.parts)
 
 
 def _problem(folder: Path, address: str) -> str:

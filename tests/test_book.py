@@ -208,6 +208,15 @@ def test_links_to_click_and_files_that_are_there_are_fine(tmp_path):
     assert "not there" in next(bookcheck.broken_fetches(tmp_path))
 
 
+def test_a_formula_without_mathjax_is_found(tmp_path):
+    formula = r'<span class="math notranslate">\(x\)</span>'
+    (tmp_path / "bare.html").write_text(formula)
+    (tmp_path / "set.html").write_text(f'<script src="_static/mathjax/a.js"></script>{formula}')
+    (tmp_path / "none.html").write_text("<p>x</p>")
+    (found,) = bookcheck.bare_formulas(tmp_path)
+    assert found.startswith("bare.html has a formula")
+
+
 def test_style_sheets_are_read_too(tmp_path):
     (tmp_path / "a.css").write_text("p { background: url('https://example.org/x.png') }")
     assert "a.css asks" in next(bookcheck.broken_fetches(tmp_path))
