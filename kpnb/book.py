@@ -45,7 +45,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = "notebooks/"
 #: Its results are cells of tables, beside the committed ones of sweeps.
 CELL_NOTEBOOK = "image_cell"
-BUILDERS = ("jupyter-book", "sphinx-book-theme", "Sphinx", "myst-nb")
+BUILDERS = ("jupyter-book", "sphinx-book-theme", "sphinx-mathjax-offline", "Sphinx", "myst-nb")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -215,6 +215,7 @@ def page_problems(book: Path) -> list[str]:
     return [
         *bookcheck.missing_pages(html, toc_pages(book)),
         *bookcheck.broken_fetches(html),
+        *bookcheck.bare_formulas(html),
     ]
 
 

@@ -1,7 +1,7 @@
 """What must hold of a built book, whatever the build's exit code said.
 
-A build can succeed while a page, a figure or a widget is missing, or while a page asks another
-server for a script; each check here returns sentences, none where all is well.
+A build can succeed while a page or a figure is missing, while a control is dead, or while a page
+asks another server for a script; each check here returns sentences, none where all is well.
 """
 
 import re
@@ -29,6 +29,8 @@ NOT_FETCHED = {"canonical", "next", "prev", "search", "index", "author", "copyri
 EXTERNAL = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 IN_STYLE = re.compile(r"""(?:url\(|@import)\s*["']?\s*((?:https?:)?//[^"')\s]+)""", re.IGNORECASE)
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+FORMULA = 'class="math '
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class _Fetches(HTMLParser):
@@ -69,8 +71,7 @@ def missing_pages(html: Path, pages: list[str]) -> list[str]:
 
 def broken_fetches(html: Path) -> Iterator[str]:
     """Requests to other servers, and local files that a page or style sheet asks for in vain."""
-    pages = (page for page in html.rglob("*.html") if "_static" not in page.parts)
-    for page in sorted(pages):
+    for page in _pages(html):
         for address in fetches(page.read_text(encoding="utf-8")):
             problem = _problem(page.parent, address)
             if problem:
@@ -78,6 +79,19 @@ def broken_fetches(html: Path) -> Iterator[str]:
     for sheet in sorted(html.rglob("*.css")):
         for address in IN_STYLE.findall(COMMENT.sub("", sheet.read_text(encoding="utf-8"))):
             yield f"{sheet.relative_to(html)} asks another server for {address}"
+
+
+def bare_formulas(html: Path) -> Iterator[str]:
+    """Pages that show TeX as it is written: Sphinx loads MathJax only where a page's own text has
+    a formula, not where the title of another, in the list of contents, has one."""
+    for page in _pages(html):
+        text = page.read_text(encoding="utf-8")
+        if FORMULA in text and not any("mathjax" in address for address in fetches(text)):
+            yield f"{page.relative_to(html)} has a formula, perhaps of a title, but no MathJax"
+
+
+def _pages(html: Path) -> list[Path]:
+    return sorted(page for page in html.rglob("*.html") if "_static" not in page.parts)
 
 
 def _problem(folder: Path, address: str) -> str:
@@ -90,7 +104,8 @@ def _problem(folder: Path, address: str) -> str:
 
 
 def notebook_problems(executed: Path, figures: int) -> list[str]:
-    """What is wrong with an executed notebook: missing, errors, stderr, or too few pictures.
+    """What is wrong with an executed notebook: missing, errors, stderr, widgets (the pages have
+    no scripts that draw them), or too few pictures.
 
     Arguments: figures: how many PNG pictures it must show at least.
     """
@@ -106,6 +121,8 @@ def notebook_problems(executed: Path, figures: int) -> list[str]:
     problems = [f"{name} shows the error {o.ename}" for o in outputs if o.output_type == "error"]
     if any(o.output_type == "stream" and o.name == "stderr" for o in outputs):
         problems.append(f"{name} shows text written to stderr")
+    if any(WIDGET in output.get("data", {}) for output in outputs):
+        problems.append(f"{name} shows a widget, which is dead without a kernel")
     shown = sum("image/png" in output.get("data", {}) for output in outputs)
     if shown < figures:
         problems.append(f"{name} shows {shown} figures, not {figures}")

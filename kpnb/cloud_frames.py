@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import ipywidgets as widgets
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,17 +19,18 @@ from kpnb.errors import KpnbError
 from kpnb.plots import entropy_bar
 from kpnb.points import KnowledgePoints
 from kpnb.style import ROLES, TITLE_SIZE, Array, label_axes, legend_below, new_figure
+from kpnb.text_marks import Html
 from kpnb.widgets import epoch_slider
 
 
 def rotating_cloud(
     points: Array, values: Array, foreground: Array, label: str, angles: int = 12
-) -> widgets.Widget:
+) -> Html:
     """A slider that turns a cloud, colored by entropy, about its upward axis.
 
     points: (p, 3); values: (p,) entropies in nats; foreground: (p,) bool; label: what is shown,
     the slider's title and, with the angle, the text of each picture for who cannot see it.
-    angles: pictures of one full turn. For a page that shows no widgets at all, set
+    angles: pictures of one full turn. For a page that runs no scripts, set
     kpnb.cloud_figures.cloud_entropy_figure beside it.
     Raises KpnbError for values that are not one per point and fewer than 1 angle.
     """

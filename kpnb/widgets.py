@@ -1,15 +1,14 @@
-"""Controls of the notebooks: a slider that works in a page without a kernel, and a live picker."""
+"""Controls of the notebooks: frames to step through, without a kernel too, and a live picker."""
 
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Mapping, Sequence
+from html import escape
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from kpnb.entropy import EntropyMaps
@@ -19,40 +18,43 @@ from kpnb.plots import as_pictures
 from kpnb.points import knowledge_points
 from kpnb.progress import executed_copy
 from kpnb.style import Array
+from kpnb.text_marks import Html
 
 # Frames all lie in the page, so they are coarser than single figures.
 FRAME_DPI = 80
-HEAD = 24
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+# What a slider does when it moves: its own picture is shown, and said to who cannot see it.
+SHOW_FRAME = """
+const box = this.closest("figure"), frames = box.querySelectorAll("img");
+frames.forEach((frame, place) => frame.style.display = place == this.value ? "block" : "none");
+const text = frames[this.value].alt;
+box.querySelector("figcaption").textContent = text;
+this.setAttribute("aria-valuetext", text);
+"""
+# Themes center captions and pictures, and write captions grey on what is grey already in the dark.
+LEFT = "margin:0;text-align:left;color:inherit"
 
 
-def epoch_slider(
-    frames: Sequence[Figure | bytes], labels: Sequence[str], title: str
-) -> widgets.Widget:
-    """A slider through pictures drawn beforehand, which moves without a kernel too.
+def epoch_slider(frames: Sequence[Figure | bytes], labels: Sequence[str], title: str) -> Html:
+    """A slider through pictures drawn beforehand, which moves without a kernel and a network too.
 
-    The browser itself links the slider to the picture shown, so a built page needs nothing else.
-    Arrow keys move it once it has the focus.
+    All that it needs lies in its own HTML: the browser's slider, which arrow keys, Home and End
+    move once it has the focus, the pictures, and SHOW_FRAME. Without scripts the first one shows.
     frames: figures, or PNG files as bytes; drawn at FRAME_DPI.
-    labels: one per frame, written into its head and, with the title, its alternative text.
-    Raises KpnbError without frames, for labels of another number and for bytes that are no picture.
+    labels: one per frame; after the title, its caption and its alternative text.
+    Raises KpnbError without frames, for labels of another number and for bytes that are no PNG.
     """
     if not frames or len(frames) != len(labels):
         raise KpnbError(
             f"{len(frames)} frames and {len(labels)} labels; pass a label for each frame."
         )
-    named = zip(frames, labels, strict=True)
-    pictures = [_with_head(_png(frame), f"{title}: {label}") for frame, label in named]
-    slider = widgets.IntSlider(
-        value=0, min=0, max=len(frames) - 1, step=1, description=title, readout=False
-    )
-    slider.style.description_width = "initial"
-    slider.layout.width = "min(36em, 98%)"
-    if not hasattr(widgets, "Stack"):
-        return _without_stack(slider, pictures)
-    children = [_frame(*part, title) for part in zip(pictures, labels, strict=True)]
-    stack = widgets.Stack(children, selected_index=0)
-    widgets.jslink((slider, "value"), (stack, "selected_index"))
-    return widgets.VBox([slider, stack])
+    texts = [f"{title}: {label}" for label in labels]
+    pairs = enumerate(zip(frames, texts, strict=True))
+    pictures = "".join(_frame(_png(frame), text, place == 0) for place, (frame, text) in pairs)
+    slider = _range(len(frames), title, texts[0])
+    caption = f'<figcaption style="{LEFT}">{escape(texts[0])}</figcaption>'
+    whole = f'<figure style="{LEFT}">{slider}{caption}{pictures}</figure>'
+    return Html(whole, f"{title}: {', '.join(labels)}")
 
 
 def picker(
@@ -108,45 +110,33 @@ def _controls(
     )
 
 
-def _frame(picture: bytes, label: str, title: str) -> widgets.HTML:
-    """A picture with a text for who cannot see it, which widgets.Image has no place for: its
-    tooltip, moreover, stops the view of an Image in a page without a kernel (html-manager 1.0)."""
-    data, text = base64.b64encode(picture).decode(), html.escape(f"{title}: {label}")
-    return widgets.HTML(
-        f'<img alt="{text}" style="max-width:100%" src="data:image/png;base64,{data}">'
+def _range(count: int, title: str, text: str) -> str:
+    """The browser's slider over `count` places; `text` is what it says at the first.
+
+    `autocomplete`: a page loaded again begins with the first frame, so the slider must too.
+    """
+    return (
+        f'<input type="range" min="0" max="{count - 1}" value="0" step="1" autocomplete="off" '
+        f'aria-label="{escape(title)}" aria-valuetext="{escape(text)}" '
+        f'style="width:min(36em, 98%)" oninput="{escape(SHOW_FRAME.strip())}">'
     )
 
 
-def _without_stack(slider: widgets.IntSlider, pictures: Sequence[bytes]) -> widgets.Widget:
-    """ipywidgets 7 (some hosted notebooks) has no Stack: there the kernel changes the picture."""
-    shown = widgets.Image(value=pictures[0], format="png")
-
-    def show(change: Mapping) -> None:
-        shown.value = pictures[change["new"]]
-
-    slider.observe(show, names="value")
-    return widgets.VBox([slider, shown])
+def _frame(png: bytes, text: str, shown: bool) -> str:
+    """An <img> with its picture inside; `decoding`: no gap between one frame and the next."""
+    style = f"display:{'block' if shown else 'none'};margin:0;max-width:100%"
+    data = base64.b64encode(png).decode()
+    return (
+        f'<img alt="{escape(text)}" style="{style}" decoding="sync" '
+        f'src="data:image/png;base64,{data}">'
+    )
 
 
 def _png(frame: Figure | bytes) -> bytes:
     if isinstance(frame, bytes):
+        if not frame.startswith(PNG_HEAD):
+            raise KpnbError("a frame's bytes are no picture; pass PNG files or figures.")
         return frame
     buffer = io.BytesIO()
     frame.savefig(buffer, format="png", dpi=FRAME_DPI)
-    return buffer.getvalue()
-
-
-def _with_head(png: bytes, label: str) -> bytes:
-    """The picture with a line of text above it, as PNG."""
-    try:
-        picture = Image.open(io.BytesIO(png)).convert("RGB")
-    except OSError as error:
-        raise KpnbError("a frame's bytes are no picture; pass PNG files or figures.") from error
-    font = ImageFont.load_default(14)
-    width = max(picture.width, int(font.getlength(label)) + 16)
-    framed = Image.new("RGB", (width, picture.height + HEAD), "white")
-    ImageDraw.Draw(framed).text((8, 4), label, fill="black", font=font)
-    framed.paste(picture, (0, HEAD))
-    buffer = io.BytesIO()
-    framed.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

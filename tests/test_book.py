@@ -103,6 +103,8 @@ def test_contents_name_the_pages_that_exist():
 
 
 def test_the_pages_build_without_a_warning(checkout):
+    table = new_output("display_data", data={"text/markdown": "| $\\rho$ |\n|---|\n| 1 |"})
+    executed(checkout / "book" / "notebooks" / "image_h1.ipynb", figure(), table)
     index = book.make(checkout / "book", checkout / "notebooks", "demo")
     assert "intro.html" in index.read_text(encoding="utf-8")
     text = (index.parent / "intro.html").read_text(encoding="utf-8")
@@ -111,6 +113,12 @@ def test_the_pages_build_without_a_warning(checkout):
     for number in range(1, 10):
         assert f'<span class="eqno">({number})' in algorithm
     h1 = (index.parent / "notebooks" / "image_h1.html").read_text(encoding="utf-8")
+    assert r"\(H_i\)" in h1 and r"\(\rho\)" in h1
+    for page in (algorithm, h1):
+        assert any("/mathjax/tex-chtml.js" in address for address in bookcheck.fetches(page))
+    mathjax = index.parent / "_static" / "mathjax"
+    assert (mathjax / "tex-chtml.js").exists()
+    assert (mathjax / "output/chtml/fonts/woff-v2/MathJax_Math-Italic.woff").exists()
     address = book.repository(checkout / "book").removeprefix("https://github.com/")
     assert f"colab.research.google.com/github/{address}/blob/main/notebooks/image_h1.ipynb" in h1
 
@@ -164,10 +172,12 @@ def test_notebook_problems(tmp_path):
     assert bookcheck.notebook_problems(path, 2) == []
     assert "2 figures, not 3" in bookcheck.notebook_problems(path, 3)[0]
     error = new_output("error", ename="ValueError", evalue="x", traceback=[])
-    executed(path, error, new_output("stream", name="stderr", text="careful"), figure())
+    widget = new_output("display_data", data={bookcheck.WIDGET: {"model_id": "a"}})
+    executed(path, error, new_output("stream", name="stderr", text="careful"), widget, figure())
     assert bookcheck.notebook_problems(path, 1) == [
         "n.ipynb shows the error ValueError",
         "n.ipynb shows text written to stderr",
+        "n.ipynb shows a widget, which is dead without a kernel",
     ]
 
 
@@ -196,6 +206,15 @@ def test_links_to_click_and_files_that_are_there_are_fine(tmp_path):
     assert list(bookcheck.broken_fetches(tmp_path)) == []
     (tmp_path / "x y.png").unlink()
     assert "not there" in next(bookcheck.broken_fetches(tmp_path))
+
+
+def test_a_formula_without_mathjax_is_found(tmp_path):
+    formula = r'<span class="math notranslate">\(x\)</span>'
+    (tmp_path / "bare.html").write_text(formula)
+    (tmp_path / "set.html").write_text(f'<script src="_static/mathjax/a.js"></script>{formula}')
+    (tmp_path / "none.html").write_text("<p>x</p>")
+    (found,) = bookcheck.bare_formulas(tmp_path)
+    assert found.startswith("bare.html has a formula")
 
 
 def test_style_sheets_are_read_too(tmp_path):

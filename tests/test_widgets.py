@@ -1,21 +1,33 @@
-"""The slider's saved state must work alone; the picker must redraw, or not be there."""
+"""The slider must work alone, in any page; the picker must redraw, or not be there."""
 
 import base64
 import io
 import re
+import shutil
+import subprocess
+from html import unescape
 
-import ipywidgets
 import numpy as np
 import pytest
 import torch
-from ipywidgets.embed import dependency_state
 from PIL import Image
 
+from kpnb.bookcheck import fetches
 from kpnb.entropy import EntropyMaps
 from kpnb.errors import KpnbError
 from kpnb.progress import EXECUTED
 from kpnb.style import new_figure
 from kpnb.widgets import FRAME_DPI, epoch_slider, picker
+
+FRAME = re.compile(r'<img alt="(.*?)" style="display:(\w+);.*?base64,(.*?)">')
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+# Moves every slider of the page to its third frame as a key does: its value, then an event.
+MOVE = """<script>
+for (const slider of document.querySelectorAll("input")) {
+  slider.value = 2;
+  slider.dispatchEvent(new Event("input"));
+}
+</script>"""
 
 
 def _png(shade: int, size: tuple[int, int] = (300, 20)) -> bytes:
@@ -24,64 +36,54 @@ def _png(shade: int, size: tuple[int, int] = (300, 20)) -> bytes:
     return buffer.getvalue()
 
 
-def _frames(widget) -> list[tuple[str, Image.Image]]:
-    """Alternative text and picture of each frame."""
-    found = [re.search(r'alt="(.*?)".*base64,(.*)">', c.value) for c in widget.children[1].children]
-    return [(m[1], Image.open(io.BytesIO(base64.b64decode(m[2])))) for m in found]
+def _frames(html: str) -> list[tuple[str, str, Image.Image]]:
+    """Alternative text, CSS display and picture of each frame."""
+    found = FRAME.findall(html)
+    return [(a, d, Image.open(io.BytesIO(base64.b64decode(data)))) for a, d, data in found]
 
 
-def test_saved_state_links_slider_to_frames_without_a_kernel():
-    widget = epoch_slider([_png(0), _png(100), _png(200)], ["epoch 1", "epoch 2", "epoch 9"], "S")
-    state = dependency_state([widget], drop_defaults=False)
-    by_name = {}
-    for key, model in state.items():
-        by_name.setdefault(model["model_name"], {})[f"IPY_MODEL_{key}"] = model["state"]
-    (link,) = by_name["LinkModel"].values()
-    slider, stack = link["source"], link["target"]
-    assert slider[1] == "value" and stack[1] == "selected_index"
-    assert by_name["IntSliderModel"][slider[0]]["max"] == 2
-    children = by_name["StackModel"][stack[0]]["children"]
-    assert len(children) == 3 and set(children) == set(by_name["HTMLModel"])
-    assert by_name["StackModel"][stack[0]]["selected_index"] == 0
+def test_frames_carry_their_picture_and_alternative_text():
+    slider = epoch_slider([_png(10), _png(200)], ["epoch 1", 'a < "b"'], "maps")
+    (first, shown, picture), (second, hidden, other) = _frames(slider.html)
+    assert (first, second) == ("maps: epoch 1", "maps: a &lt; &quot;b&quot;")
+    assert (shown, hidden) == ("block", "none")
+    assert picture.getpixel((5, 5)) == (10, 10, 10) and other.getpixel((5, 5)) == (200, 200, 200)
+    assert ">maps: epoch 1</figcaption>" in slider.html
+    assert repr(slider) == 'maps: epoch 1, a < "b"'
 
 
-def test_no_frame_is_an_image_with_a_tooltip():
-    # html-manager 1.0.14 cannot draw one: the page would show an error in its place
-    widget = epoch_slider([_png(0)], ["epoch 1"], "S")
-    models = dependency_state([widget], drop_defaults=False).values()
-    assert not [m for m in models if m["state"].get("tooltip")]
+def test_the_control_is_the_browsers_own_slider_and_needs_nothing_else():
+    """A range input has the focus and the keys of its own; no id or file can be missing."""
+    html = epoch_slider([_png(0), _png(100), _png(200)], ["a", "b", "c"], "S & T").html
+    (control,) = re.findall(r"<input (.*?)>", html, re.DOTALL)
+    for part in ('type="range"', 'min="0"', 'max="2"', 'step="1"', 'aria-label="S &amp; T"'):
+        assert part in control
+    assert 'aria-valuetext="S &amp; T: a"' in control
+    assert all(address.startswith("data:image/png") for address in fetches(html))
+    assert " id=" not in html and "<script" not in html
 
 
-def test_frames_carry_their_pictures_label_and_alternative_text():
-    widget = epoch_slider([_png(10), _png(200)], ["epoch 1", "a < b"], "maps")
-    (first, picture), (second, other) = _frames(widget)
-    assert (first, second) == ("maps: epoch 1", "maps: a &lt; b")
-    assert picture.size == other.size and picture.height > 20
-    assert picture.getpixel((5, picture.height - 1)) == (10, 10, 10)
-    assert other.getpixel((5, picture.height - 1)) == (200, 200, 200)
-    heads = [np.asarray(p)[:-20] for p in (picture, other)]
-    assert (heads[0] < 128).any() and (heads[0] != heads[1]).any()  # written, and each its own
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+def test_moving_a_slider_shows_its_own_frame(tmp_path):
+    """Two on a page, in a browser: picture, caption and what a screen reader says follow."""
+    sliders = [epoch_slider([_png(i) for i in range(3)], "abc", name).html for name in ("S", "T'")]
+    page = tmp_path / "page.html"
+    page.write_text("<!doctype html>" + "".join(sliders) + MOVE, encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-quic"]
+    options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    options += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
+    done = subprocess.run([CHROMIUM, *options], capture_output=True, text=True, timeout=60)
+    displays = re.findall(r"<img [^>]*?display: ?(\w+)", done.stdout)
+    assert displays == ["none", "none", "block"] * 2
+    for text in ("S: c", "T': c"):
+        assert f">{text}</figcaption>" in done.stdout
+        assert f'aria-valuetext="{text}"' in unescape(done.stdout)
 
 
 def test_figures_are_drawn_coarsely():
     figure, _ = new_figure(1, 1, (3, 2))
-    ((_, picture),) = _frames(epoch_slider([figure], ["epoch 1"], "t"))
+    ((_, _, picture),) = _frames(epoch_slider([figure], ["epoch 1"], "t").html)
     assert picture.width == 3 * FRAME_DPI
-
-
-def test_a_long_label_is_not_cut():
-    ((_, picture),) = _frames(epoch_slider([_png(0, (30, 10))], ["a rather long label"], "title"))
-    assert picture.width > 150
-    assert (np.asarray(picture)[:, -6:] == 255).all()
-
-
-def test_without_stack_the_kernel_changes_the_picture(monkeypatch):
-    monkeypatch.delattr(ipywidgets, "Stack")
-    slider, shown = epoch_slider([_png(0), _png(200)], ["a", "b"], "t").children
-    before = shown.value
-    slider.value = 1
-    assert shown.value != before
-    assert Image.open(io.BytesIO(shown.value)).getpixel((5, 40)) == (200, 200, 200)
 
 
 @pytest.mark.parametrize(
