@@ -58,7 +58,7 @@ class TextEstimator:
         TextNetwork, and what `EntropyEstimator.explain` raises.
         """
         if not isinstance(net, TextNetwork):
-            raise KpnbError("Texts need a TextNetwork: make one with kpnb.networks.text_networks.")
+            raise KpnbError("Texts need a TextNetwork: make one with kpnb.pretrained_network.")
         estimator = replace(self.estimator, layer=layer_name(net, self.estimator.layer))
         scale = self.scale * net.encoder.embedding_scale()
         rows = range(len(pieces)) if title is None else track(range(len(pieces)), title)

@@ -112,7 +112,7 @@ def test_the_verdict_of_a_claim_looks_at_its_point_estimates():
     decided, wide = comparison("n_fg", 1.0, 2.0), {"layer": "FC2"}
     for low, high, expected in ((-1.0, 2.0, "reproduced"), (-2.0, 1.0, "inconclusive")):
         run_of_two = study(decided, comparison("n_fg", low, high, **wide))
-        assert judge(one(), [run_of_two], []).verdict == expected
+        assert judge_claim(one(), [run_of_two], []).verdict == expected
 
 
 # Comparisons
@@ -336,7 +336,7 @@ def test_numbers_of_all_notebooks_of_a_kind_count_those_of_shared_networks_once(
         cell("ii_a", numbers=gap_number(2.5), settings=alexnet),
         cell("v_b", numbers=gap_number(2.5)),
     ]
-    judged = judge(claim, results, cells)
+    judged = judge_claim(claim, results, cells)
     assert [item.source.run for item in judged.items] == ["", "v_a", "v_b"]
     assert judged.items[1].what == "AlexNet, `gap_T_FC1`: a gap"
 
@@ -347,7 +347,7 @@ def test_the_same_difference_among_a_main_notebooks_numbers_is_set_beside():
     found = Number(value=-2.0, low=-3.0, high=-1.0, what="x", n=180)
     keys = {"grid of 8 | n_fg": found, "grid of 8 | n_bg": found, "weight | n_fg": found}
     main = study(numbers=keys, settings={"threshold": 0.2, "seeds": [0, 1, 2], "network": "X"})
-    judged = judge(one(evidence=evidence), [main], [cell("iii_a_grid8", comparison("n_fg", 1, 2))])
+    judged = judge_claim(one(evidence=evidence), [main], [cell("iii_a_grid8", comparison("n_fg", 1, 2))])
     assert [item.verdict for item in judged.items] == ["reproduced", "contradicted"]
     assert judged.verdict == "inconclusive"
     assert judged.items[1].what == "X, grid of 8"
@@ -462,7 +462,7 @@ def test_every_shipped_claim_asks_for_what_there_is():
 def test_only_determined_numbers_of_the_study_go_without_an_interval(committed):
     for one_claim in SHIPPED:
         if one_claim.evidence.kind == "numbers":
-            for item in judge(one_claim, *committed).items:
+            for item in judge_claim(one_claim, *committed).items:
                 assert "[" in item.shown or "largest_difference" in item.what, item.what
 
 
@@ -476,11 +476,11 @@ def test_claims_read_every_results_file_that_has_their_numbers(committed):
     used = {
         item.source.notebook
         for claim in SHIPPED if claim.id.startswith("background_is_discarded_more")
-        for item in judge(claim, *committed).items
+        for item in judge_claim(claim, *committed).items
     }  # fmt: skip
     assert used == entropy_gaps - {"image_unseen"}
     (grids,) = (claim for claim in SHIPPED if claim.id == "grid_n_fg")
-    seeds = {item.source.notebook: item.n_seeds for item in judge(grids, *committed).items}
+    seeds = {item.source.notebook: item.n_seeds for item in judge_claim(grids, *committed).items}
     assert seeds == {"image_cell": 1, "image_measure": 3}
 
 
