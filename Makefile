@@ -16,11 +16,11 @@ READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | cksum | cu
 .PHONY: book test lint clean
 
 book: $(READY)
-	@set -e; for name in $$($(PY) -m kpnb.book --notebooks); do \
+	@set -e; for name in $$($(PY) -m book.make --notebooks); do \
 		$(PY) -m kpnb.run $$name --preset $(PRESET) -o book/notebooks/$$name.ipynb \
 			--writes $${KPNB_RESULTS:-book/results}/$(PRESET)/$$name.json; \
 	done
-	@$(PY) -m kpnb.book --preset $(PRESET)
+	@$(PY) -m book.make --preset $(PRESET)
 
 test: lint
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder

@@ -4,7 +4,7 @@
 #   snakemake --cores 2 table_ii --config preset=demo       a sweep, a run by its name, or `all`
 #
 # Which runs are executed. Not Snakemake's times and records decide, for a clone has new times and
-# no records, but what each results file says it was made from (kpnb.sweep_state): parameters,
+# no records, but what each results file says it was made from (kpnb.run.sweeps): parameters,
 # code, data, versions.
 #   - A target asks for those of its runs only that are not fresh. So results that are committed
 #     and fresh are left alone, though their executed copies are not committed.
@@ -36,8 +36,8 @@ if "KPNB_RESULTS" in os.environ:  # kernels run in another folder
 
 from kpnb import sweeps
 from kpnb.errors import KpnbError
-from kpnb.results import CELLS, results_root
-from kpnb.sweep_state import Sweeps
+from kpnb.metrics.results import CELLS, results_root
+from kpnb.run.sweeps import Sweeps
 
 PYTHON = sys.executable  # the one that reads this file, which on a cluster the node's does too
 PRESET = config.get("preset", "demo")
@@ -67,7 +67,7 @@ rule sweeps:
     default_target: True
     localrule: True
     shell:
-        "{PYTHON:q} -m kpnb.sweeps"
+        "{PYTHON:q} -m kpnb.run.sweeps"
 
 
 for target, runs in TARGETS.items():

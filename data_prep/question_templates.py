@@ -23,7 +23,7 @@ from question_words import (
     sentence_of,
 )  # fmt: skip
 
-from kpnb.words import word_spans
+from kpnb.datasets.texts.words import word_spans
 
 
 def person(names: Sequence[str], gloss: str) -> Entity | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kpnb.words import Span, word_spans
+from kpnb.datasets.texts.words import Span, word_spans
 
 MOST_WORDS = 28  # of a sentence, signs included, so that two of them stay below 60
 LEAST_WORDS = 11  # of a sentence; shorter ones ("Reno is a city in Nevada.") hardly have a rest

@@ -1,13 +1,103 @@
-"""SQuAD v1.1 for the question notebooks: fetch, read, count, and name the folder for `data`.
+"""SQuAD v1.1: fetch its two files, read them and check that they are complete."""
 
-    python data_prep/squad.py --root DIR [--download] [--partial]
-
-Without --download the two JSON files must lie in DIR; PAPER_DATA.md has the addresses.
-"""
+from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-from kpnb.prepare.squad import main
+from data_prep.fetch import RemoteFile, obtain
+from data_prep.folder import Checked, Shares, command
+from data_prep.objects import check_counts
+from kpnb.datasets.texts.corpora import ADDRESS, FOLDERS, squad
+from kpnb.datasets.texts.embedded import Questions
+from kpnb.datasets.texts.foreground import answer_foreground
+from kpnb.datasets.texts.words import word_spans
+from kpnb.errors import KpnbError
+
+NAME = "squad"
+DATASET = "SQuAD v1.1"
+LAYOUT = "json"
+
+
+def _file(split: str, sha256: str, md5: str, size: int) -> RemoteFile:
+    name = f"{split}-v1.1.json"
+    return RemoteFile(
+        name,
+        (f"{ADDRESS}{name}",),
+        sha256,
+        md5,
+        size,
+        licence="CC BY-SA 4.0 (Rajpurkar et al., EMNLP 2016; passages from Wikipedia)",
+        page="https://rajpurkar.github.io/SQuAD-explorer/",
+        unpack=False,
+        need=tuple(f"{folder}/{name}" for folder in FOLDERS if folder != "."),
+    )
+
+
+# SHA-256 and size: TensorFlow Datasets, url_checksums/squad.txt. MD5: torchtext,
+# datasets/squad1.py. Both for this address.
+FILES = {
+    LAYOUT: (
+        _file(
+            "train",
+            "3527663986b8295af4f7fcdff1ba1ff3f72d07d61a20f487cb238a6ef92fd955",
+            "981b29407e0affa3b1b156f72073b945",
+            30288272,
+        ),
+        _file(
+            "dev",
+            "95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9",
+            "3e85deb501d4e538b6bc56f786231552",
+            4854279,
+        ),
+    )
+}
+# Questions of each file (torchtext, datasets/squad1.py; Rajpurkar et al., Table 2, has rounder
+# numbers of an earlier version).
+COUNTS = {"train": 87599, "dev": 10570}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `data_prep/squad.py`; returns the exit status, 0 or 2."""
+    return command(check, "SQuAD v1.1 from its publishers.", FILES, arguments)
+
+
+def check(root: Path, layout: str, download: bool, partial: bool = False) -> Checked:
+    """Obtain both files in `root`, read all of them and count.
+
+    layout: "json", the only one. partial: accept other counts. Raises `KpnbError` as `obtain` and
+    `squad` do, and for other counts.
+    """
+    obtain(FILES[layout], root, download)
+    splits, counts = {}, {}
+    for split, expected in COUNTS.items():
+        questions = squad(root, split)
+        counts[split] = len(questions)
+        found = {f"{split} questions": len(questions)}
+        check_counts(DATASET, found, {f"{split} questions": expected}, partial)
+        splits[split] = _described(questions)
+    notes = ("foreground: words of the answer, and words of the question in its sentence",)
+    return Checked(DATASET, root, layout, (), splits, notes, {"counts": counts})
+
+
+def _described(questions: Questions) -> str:
+    rows, without = [], 0
+    columns = (questions.questions, questions.contexts, questions.answers)
+    for question, context, answers in zip(*columns, strict=True):
+        try:
+            marked = answer_foreground(question, context, answers[0])
+        except KpnbError:  # an answer without a word
+            without += 1
+            continue
+        words = len(word_spans(question)) + len(word_spans(context))
+        rows.append((len(marked[0]) + len(marked[1]), words))
+    answers = sum(map(len, questions.answers))
+    return (
+        f"{len(questions):,} questions on {len(set(questions.contexts)):,} passages, {answers:,} "
+        f"accepted answers; {Shares.of(rows)}, {without:,} have an answer without a word"
+    )
+
 
 if __name__ == "__main__":
     sys.exit(main())

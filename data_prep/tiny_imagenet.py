@@ -1,16 +1,137 @@
-"""Tiny ImageNet as the studies read it: objects cropped into one folder.
+"""Tiny ImageNet (Le and Yang, CS 231N, 2015): 64 x 64 pictures of 200 classes with a box each.
 
-    python data_prep/tiny_imagenet.py --root DIR [--download] [--help]
+ROOT/tiny-imagenet-200/ has wnids.txt (the classes), words.txt (their names), train/<wnid>/ with
+images/*.JPEG and <wnid>_boxes.txt, and val/ with images/ and val_annotations.txt. test/ has no
+labels and is not read: val is the test split.
 
-README.md says what it reads, what it takes and what is not known. Needs kpnb only.
+1. The paper says of it only that networks were trained on it (Figure 7), not how pictures were cut
+   nor what foreground was. Whole pictures with the box as foreground are our choice, and
+   `crop="box"` cuts by the box enlarged by 1.5, as for ILSVRC DET.
+2. Boxes are left, top, right, bottom; they run from 0 to 63, so the last pixel is taken as inside.
+
+    python -m data_prep.tiny_imagenet --root DIR [--download] [--help]
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
-from kpnb.prepare import tiny_imagenet
-from kpnb.prepare.command import main
+from data_prep.command import ReaderOption, ReaderOptions
+from data_prep.command import main
+from data_prep.fetch import RemoteFile
+from data_prep.objects import (
+    ADVICE,
+    ObjectSet,
+    PictureObject,
+    check_counts,
+    floats,
+    in_both_splits,
+    inside,
+    keyed,
+    rows,
+)
+from kpnb.errors import KpnbError
+
+NAME = "tiny_imagenet"
+DATASET = "Tiny ImageNet"
+SIDE = 64  # pixels
+# A box of one pixel, enlarged so and clipped, is the whole picture wherever it lies.
+FACTORS = {"whole": 2.0 * SIDE, "box": 1.5}
+_LICENCE = "ImageNet's terms: for non-commercial research and education only"
+# Size, MD5 and SHA-256 as public code that reads the data set states them.
+FILES = (
+    RemoteFile(
+        name="tiny-imagenet-200.zip",
+        urls=(
+            "https://cs231n.stanford.edu/tiny-imagenet-200.zip",
+            "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+        ),
+        sha256="6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821",
+        md5="90528d7ca1a48142e341f4ef8d21d0de",
+        size=248_100_043,
+        licence=_LICENCE,
+        page="https://www.kaggle.com/c/tiny-imagenet",
+        need=("tiny-imagenet-200/wnids.txt",),
+    ),
+)
+COUNTS = {"classes": 200, "train images of a class": 500, "test images of a class": 50}
+OPTIONS = ReaderOptions(
+    foregrounds=("box",),
+    own=(
+        ReaderOption(
+            "crop",
+            "whole",
+            "whole pictures, or the box enlarged by 1.5",
+            choices=tuple(FACTORS),
+        ),
+    ),
+)
+
+
+def read(root: Path, *, partial: bool = False, crop: str = "whole") -> ObjectSet:
+    """All labelled pictures: train class by class, then val as the test split.
+
+    crop: "whole" for whole pictures, "box" for the box enlarged by 1.5. Classes are WordNet
+    identifiers, in the order of wnids.txt; `about["words"]` has their names. Raises `KpnbError` for
+    a file that is missing or does not fit the others, another `crop`, and for other counts than
+    `COUNTS` unless `partial`.
+    """
+    if crop not in FACTORS:
+        raise KpnbError(f"crop is {crop!r}: give one of {', '.join(FACTORS)}.")
+    folder = Path(root) / "tiny-imagenet-200"
+    classes = tuple(name for (name,) in rows(folder / "wnids.txt", 1))
+    words = keyed(folder / "words.txt", 2, "\t")
+    objects = [*_train(folder / "train", classes), *_val(folder / "val", classes)]
+    found = _found(classes, objects)
+    counts = check_counts(DATASET, found, COUNTS, partial)
+    kept, names, dropped = in_both_splits(objects, classes, DATASET, partial)
+    about = {"counts": counts, "licence": _LICENCE, "crop": crop}
+    about["words"] = [words.get(name, [name])[0] for name in names]
+    return ObjectSet(
+        DATASET, names, tuple(kept), FACTORS[crop], {"class not in both splits": dropped}, about
+    )
+
+
+def _train(folder: Path, classes: tuple[str, ...]) -> Iterator[PictureObject]:
+    for name in classes:
+        if Path(name).name != name:
+            raise KpnbError(f"{folder} has no class {name!r}: {ADVICE}.")
+        table = folder / name / f"{name}_boxes.txt"
+        for image, texts in keyed(table, 5).items():
+            yield _object(table, folder / name / "images", image, texts, name, "train")
+
+
+def _val(folder: Path, classes: tuple[str, ...]) -> Iterator[PictureObject]:
+    table, known = folder / "val_annotations.txt", set(classes)
+    for image, (name, *texts) in keyed(table, 6).items():
+        if name not in known:
+            raise KpnbError(f"{table} has the unknown class {name!r}: {ADVICE}.")
+        yield _object(table, folder / "images", image, texts, name, "test")
+
+
+def _object(
+    table: Path, images: Path, image: str, texts: list[str], category: str, split: str
+) -> PictureObject:
+    left, top, right, bottom = floats(table, image, texts)
+    box = (left, top, right + 1, bottom + 1)  # difference 2
+    name = str(Path(image).with_suffix(""))
+    return PictureObject(name, inside(images, image), category, split, box)
+
+
+def _found(classes: tuple[str, ...], objects: list[PictureObject]) -> dict[str, int]:
+    """Counts of `COUNTS`; where classes differ, one that has another number than the release."""
+    found = {"classes": len(set(classes))}
+    for split in ("train", "test"):
+        each = {name: 0 for name in classes}
+        for obj in objects:
+            each[obj.category] += obj.split == split
+        what = f"{split} images of a class"
+        odd = [count for count in each.values() if count != COUNTS[what]]
+        found[what] = odd[0] if odd else COUNTS[what]
+    return found
+
 
 if __name__ == "__main__":
-    sys.exit(main(tiny_imagenet))
+    sys.exit(main(sys.modules[__name__]))

@@ -25,75 +25,18 @@ LIBRARIES = ("torch", "torchvision", "numpy")
 # Rooms whose code is no part of a result: how it is shown, run, written about and kept, and where
 # its data lie (what they hold has hashes of its own). Modules by name, with all below them;
 # "module:name" is one definition. A reference into them counts as one and the same mark.
-SHOWING = (
-    "kpnb.plots",
-    "kpnb.style",
-    "kpnb.charts",
-    "kpnb.figures",
-    "kpnb.frames",
-    "kpnb.cloud_figures",
-    "kpnb.cloud_plots",
-    "kpnb.cloud_views",
-    "kpnb.cloud_frames",
-    "kpnb.text_maps",
-    "kpnb.text_marks",
-    "kpnb.widgets",
-    "kpnb.text_samples:own_points",
-    "kpnb.text_samples:own_entropies",
-    "kpnb.text_samples:place_of",
-)
-RUNNING = (
-    "kpnb.run",
-    "kpnb.execution",
-    "kpnb.preflight",
-    "kpnb.sweeps",
-    "kpnb.sweep_files",
-    "kpnb.sweep_state",
-    "kpnb.plan",
-    "kpnb.plan_check",
-    "kpnb.plan_pages",
-    "kpnb.throughput",
-    "kpnb.throughput_clock",
-    "kpnb.throughput_files",
-    "kpnb.throughput_lookup",
-    "kpnb.throughput_tasks",
-    "kpnb.throughput_texts",
-    "kpnb.run_sizes",
-    "kpnb.run_workload",
-    "kpnb.workload",
-    "kpnb.network_costs",
-    "kpnb.data_counts",
-    "kpnb.forecast",
-    "kpnb.results_equal",
-)
-BOOK = (
-    "kpnb.book",
-    "kpnb.bookcheck",
-    "kpnb.report",
-    "kpnb.published_pages",
-    "kpnb.published_cells",
-    "kpnb.claims",
-    "kpnb.claim_paper",
-    "kpnb.claim_rules",
-    "kpnb.claim_schema",
-    "kpnb.cell_pages",
-    "kpnb.paper_pages",
-    "kpnb.output_dimensions",
-    "kpnb.estimator_report",
-)
+SHOWING = ("kpnb.figures",)
+RUNNING = ("kpnb.run",)
 KEEPING = (
-    "kpnb.data_folder",
-    "kpnb.data_places",
-    "kpnb.store",
-    "kpnb.entry_files",
-    "kpnb.store_journal",
+    "kpnb.datasets.places",
     "kpnb.definitions",
-    "kpnb.fingerprint",
-    "kpnb.provenance",
-    "kpnb.progress",
     "kpnb.errors",
+    "kpnb.fingerprint",
+    "kpnb.metrics.provenance",
+    "kpnb.store",
+    "kpnb.store_journal",
 )
-ROOMS = (SHOWING, RUNNING, BOOK, KEEPING)
+ROOMS = (SHOWING, RUNNING, KEEPING)
 
 Seed = Callable | type | str | Place
 

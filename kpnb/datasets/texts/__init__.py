@@ -1,0 +1,1 @@
+"""Sentences and questions, their words and which of them are foreground."""

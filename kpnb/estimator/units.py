@@ -1,0 +1,175 @@
+"""How an input splits into input units.
+
+An input unit is what one entropy value belongs to: a cell of a grid laid over an image here, a word
+or a point elsewhere. The estimator only ever asks three things of a kind of units: what to perturb
+(`problem`), how a value per unit spreads over the perturbed tensor (`spread`), and how components
+add up to units (`gather`).
+
+Points as input units: noise on the coordinates of a cloud, one sigma a point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from kpnb.errors import KpnbError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is perturbed, and how the model sees it.
+
+    x: (samples, ...) floating point tensor that takes the noise (an image batch, word embeddings).
+    forward: called as forward(noisy, samples); `noisy` is (rows, ...) and `samples` (rows,) says
+        which sample of x each row came from (for masks that travel with a sample).
+    """
+
+    x: Tensor
+    forward: Callable[[Tensor, Tensor], object]
+
+
+class Units(Protocol):
+    """What a kind of input units must offer to the estimator."""
+
+    def problem(self, model: nn.Module, inputs: object) -> Problem: ...
+
+    def spread(self, values: Tensor, x: Tensor) -> Tensor:
+        """(rows, units) -> a tensor that broadcasts against x (rows, ...)."""
+        ...
+
+    def gather(self, components: Tensor) -> Tensor:
+        """(rows, ...) like x -> (rows, units): the sum over the components of each unit."""
+        ...
+
+    def count(self, x: Tensor) -> int: ...
+
+
+@dataclass(frozen=True)
+class GridUnits:
+    """A square grid of cells over an image batch (samples, channels, height, width).
+
+    cells: cells a side; 16 in the paper (settings of Section 4.1, confirmed by the public code).
+    All channels of a cell share one sigma, while noise is independent per pixel and channel. Pixel
+    row r of H lies in cell floor(r * cells / H), a nearest-neighbor enlargement of the grid, so
+    sizes that the grid does not divide work too. Unit index = row * cells + column.
+    """
+
+    cells: int = 16
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.cells, int) or self.cells < 2:
+            raise KpnbError(f"GridUnits(cells={self.cells!r}) needs an integer of at least 2.")
+
+    def problem(self, model: nn.Module, inputs: Tensor) -> Problem:
+        """Images are perturbed as they are; raises KpnbError for another shape or a finer grid."""
+        if not isinstance(inputs, Tensor) or inputs.ndim != 4:
+            raise KpnbError(
+                "GridUnits needs a tensor of images (samples, channels, height, width)."
+            )
+        if min(inputs.shape[-2:]) < self.cells:
+            raise KpnbError(
+                f"a grid of {self.cells} cells does not fit images of {tuple(inputs.shape[-2:])} "
+                "pixels; choose fewer cells or larger images."
+            )
+        return Problem(inputs, lambda noisy, samples: model(noisy))
+
+    def count(self, x: Tensor) -> int:
+        return self.cells**2
+
+    def spread(self, values: Tensor, x: Tensor) -> Tensor:
+        grid = values.unflatten(-1, (self.cells, self.cells))
+        rows, columns = (self._cell_of(size, x.device) for size in x.shape[-2:])
+        return grid[:, rows][:, :, columns].unsqueeze(1)  # (rows, 1, height, width)
+
+    def gather(self, components: Tensor) -> Tensor:
+        image = components.sum(1)  # (rows, height, width)
+        down, across = (self._membership(size, image) for size in image.shape[-2:])
+        return (down @ image @ across.T).flatten(1)
+
+    def foreground(self, masks: Tensor) -> Tensor:
+        """(samples, height, width) bool pixel masks -> (samples, units) bool.
+
+        A cell is foreground when at least half of its pixels are (difference 6 of the book's list:
+        the public code takes the pixel nearest to the cell's center instead).
+        """
+        inside = self.gather(masks.unsqueeze(1).double())
+        return 2 * inside >= self.gather(torch.ones_like(masks[:1]).unsqueeze(1).double())
+
+    def _cell_of(self, size: int, device: torch.device) -> Tensor:
+        return torch.arange(size, device=device) * self.cells // size
+
+    def _membership(self, size: int, like: Tensor) -> Tensor:
+        cell = self._cell_of(size, like.device)
+        return nn.functional.one_hot(cell, self.cells).T.to(like.dtype)  # (cells, size)
+
+
+KEPT_CLOUDS = 32  # clouds in one pass that keeps choices; bounds memory only
+
+
+@dataclass(frozen=True)
+class PointUnits:
+    """Each point of a cloud is a unit: its three coordinates share one sigma, in their own unit.
+
+    Noise is independent for each coordinate. With clouds in the unit sphere, as those of kpnb, the
+    published settings of the estimator mean: sigma starts at a hundredth of the radius.
+
+    frozen: which points are centroids and which are neighbors is a function of the coordinates that
+        jumps under noise. False: it is taken anew for each noisy cloud, so what is measured is the
+        network as it is. True: it stays as it is for the clean cloud, which takes a network with
+        `choices(points)` and `forward(points, kept)`, such as `point_network` makes.
+    channels_first: clouds are (n, 3, points), as many public networks take them, instead of
+        (n, points, 3).
+    """
+
+    frozen: bool = False
+    channels_first: bool = False
+
+    def problem(self, model: nn.Module, inputs: Tensor) -> Problem:
+        """Clouds are perturbed as they are; KpnbError for another shape, and for frozen choices of
+        a network that cannot keep them."""
+        axis = 1 if self.channels_first else 2
+        if not isinstance(inputs, Tensor) or inputs.ndim != 3 or inputs.shape[axis] != 3:
+            raise KpnbError(
+                "PointUnits needs a tensor of clouds (samples, points, 3), or (samples, 3, points) "
+                "with channels_first=True."
+            )
+        return Problem(inputs, self._frozen(model, inputs) if self.frozen else _anew(model))
+
+    def _frozen(self, model: nn.Module, inputs: Tensor) -> Callable[[Tensor, Tensor], object]:
+        if not callable(getattr(model, "choices", None)):
+            raise KpnbError(
+                "PointUnits(frozen=True) needs a network with choices(points), such as "
+                "point_network makes; pass frozen=False for any other."
+            )
+        kept = _kept(model, inputs)
+        return lambda noisy, samples: model(noisy, [choice[samples] for choice in kept])
+
+    def count(self, x: Tensor) -> int:
+        return x.shape[2 if self.channels_first else 1]
+
+    def spread(self, values: Tensor, x: Tensor) -> Tensor:
+        return values.unsqueeze(1 if self.channels_first else 2)
+
+    def gather(self, components: Tensor) -> Tensor:
+        return components.sum(1 if self.channels_first else 2)
+
+
+def _anew(model: nn.Module) -> Callable[[Tensor, Tensor], object]:
+    return lambda noisy, samples: model(noisy)
+
+
+def _kept(model: nn.Module, inputs: Tensor) -> Sequence[Tensor]:
+    """The choices for the clean clouds in eval mode, in which maps are measured."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        parts = [model.choices(clouds) for clouds in inputs.split(KEPT_CLOUDS)]
+    finally:
+        for module, training in modes:
+            module.training = training
+    return [torch.cat(choice) for choice in zip(*parts, strict=True)]

@@ -1,0 +1,1 @@
+"""What the paper asks further, and how good the estimator is."""

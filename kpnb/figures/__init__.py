@@ -1,0 +1,1 @@
+"""Drawings; never part of what a result depends on."""

@@ -1,0 +1,317 @@
+"""Results files: what one notebook measured at one preset, as JSON that the book is made from.
+
+    <results root>/<preset>/<notebook>.json
+    <results root>/<preset>/cells/<run>.json    one of a sweep's many runs of a notebook
+
+Every number in a table or in prose is read from these files, with its samples, seeds and
+interval. The results of the preset "study" are committed, those of the demo are not.
+"""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+
+from kpnb.errors import KpnbError
+from kpnb.fingerprint import (
+    code_fingerprint,
+    data_fingerprint,
+    fingerprint,
+    library_versions,
+)
+from kpnb.metrics.stats import interval_verdict
+
+Role = Literal["T", "S", "B"]
+Scale = Literal["full", "narrow"]
+Metric = Literal["n_fg", "n_bg", "lambda", "d_mean", "d_var", "rho"]
+Score = Literal[
+    "accuracy_test",
+    "accuracy_train",
+    "f1_test",
+    "f1_train",
+    "exact_match_test",
+    "exact_match_train",
+]
+Selection = Literal["all", "published_filter"]
+Distance = Literal["step", "epoch"]
+Verdict = Literal["reproduced", "contradicted", "inconclusive"]
+
+#: b of the public code and of Table III's middle rows, in nats.
+PAPER_THRESHOLD = 0.2
+#: From the input upwards, as the tables list them.
+LAYERS = ("Conv", "FC1", "FC2", "FC3")
+
+#: The folder of a preset's results that a sweep's runs are filed in.
+CELLS = "cells"
+
+#: Of fingerprints: 1 was taken over whole modules, 2 is over definitions.
+SCHEME = 2
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _Interval(_Record):
+    """low and high: ends of the 95% interval, None where there is none (one seed's accuracy)."""
+
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "_Interval":
+        if (self.low is None) != (self.high is None):
+            raise ValueError("low and high come together")
+        if self.low is not None and self.low > self.high:
+            raise ValueError("low must not exceed high")
+        return self
+
+
+class _Cell(_Interval):
+    layer: str
+    network: str
+    scale: Scale
+    dataset: str
+    sample: str = "image"
+
+    @property
+    def cell(self) -> tuple[str, str, str, int, str]:
+        """Data set, network, scale and layer; sorts layers from the input upwards."""
+        depth = LAYERS.index(self.layer) if self.layer in LAYERS else len(LAYERS)
+        return self.dataset, self.network, self.scale, depth, self.layer
+
+
+class Measure(_Cell):
+    """One metric of one network.
+
+    Attributes:
+        layer: "Conv", "FC1", "FC2", "FC3"; for an accuracy the layer distilled, "" for none.
+        network, scale, dataset: for instance "VGG-16", "narrow", "embedded images".
+        sample: what one sample is called, as in "60 images".
+        role: "T" teacher, "S" student, "B" baseline.
+        metric: Eq. 5-9, or a score between 0 and 1: accuracy, or F1 and exact match of answers.
+        threshold: b, in nats; None for an accuracy.
+        selection: "all" samples, or those the published filter keeps.
+        distance: for d_mean and d_var, how the weight distance was summed: per optimiser "step"
+            (the public code) or per "epoch" (the paper).
+        n_samples, n_seeds: what the mean and the interval are over.
+    """
+
+    role: Role
+    metric: Metric | Score
+    mean: FiniteFloat
+    n_samples: int = Field(ge=1)
+    n_seeds: int = Field(ge=1)
+    threshold: FiniteFloat | None = None
+    selection: Selection = "all"
+    distance: Distance | None = None
+
+
+class Comparison(_Cell):
+    """Student minus baseline in one metric, paired by sample and seed, and the verdict.
+
+    Attributes: as for `Measure`; prediction: the side the paper's hypothesis is on;
+        difference: mean of the paired differences.
+    """
+
+    metric: Metric
+    prediction: Literal["up", "down"]
+    difference: FiniteFloat
+    n_samples: int = Field(ge=1)
+    n_seeds: int = Field(ge=1)
+    verdict: Verdict
+    threshold: FiniteFloat | None = None
+    selection: Selection = "all"
+    distance: Distance | None = None
+
+    @model_validator(mode="after")
+    def _verdict_fits(self) -> "Comparison":
+        if self.verdict != interval_verdict(self.low, self.high, self.prediction):
+            raise ValueError(f"the verdict {self.verdict} does not fit the interval")
+        return self
+
+
+class Number(_Interval):
+    """Any other number that prose quotes: its value, unit, count, and what it is."""
+
+    value: FiniteFloat
+    what: str
+    unit: str = ""
+    n: int | None = Field(default=None, ge=1)
+
+
+class Results(_Record):
+    """What one notebook measured at one preset.
+
+    Attributes:
+        settings: the notebook's resolved parameters.
+        provenance: what `kpnb.metrics.provenance.provenance()` gives, with "code" added: the
+        public names
+            of what computed the numbers, as `run_fingerprint` takes them.
+        seconds, peak_memory_mb: of the run that computed them, nothing taken from the store.
+        fingerprint: `run_fingerprint(settings, code)` when the numbers were computed.
+        rekeyed: empty, or for a file whose fingerprint was taken anew by another scheme while it
+            was fresh: "from" its former fingerprint, "at" the commit whose code it was fresh by.
+        notes: sentences for the reader, such as why a hypothesis failed here.
+        numbers: quoted by name in prose.
+        run: of a sweep, the name that sets it apart from the notebook's other runs; "" for none.
+    """
+
+    notebook: str
+    preset: str
+    settings: dict
+    provenance: dict
+    seconds: FiniteFloat = Field(ge=0)
+    peak_memory_mb: FiniteFloat = Field(ge=0)
+    fingerprint: str
+    measures: list[Measure] = []
+    comparisons: list[Comparison] = []
+    notes: list[str] = []
+    numbers: dict[str, Number] = {}
+    run: str = ""
+    rekeyed: dict[str, str] = {}
+
+    @property
+    def threshold(self) -> float:
+        """The b, in nats, that this run's verdicts are stated at."""
+        return self.settings.get("threshold", PAPER_THRESHOLD)
+
+    def is_headline(self, item: Measure | Comparison) -> bool:
+        """On all samples, at the run's own b, with the weight distance of the public code."""
+        return (
+            item.selection == "all"
+            and item.threshold in (None, self.threshold)
+            and item.distance in (None, "step")
+        )
+
+
+def run_fingerprint(settings: dict, code: Sequence[str]) -> str:
+    """One hash for what a run's numbers depend on: settings, code, packed data and versions.
+
+    Arguments: settings: the notebook's resolved parameters, JSON-able; code: public names of what
+        computes, such as "ImageStudy"; what these refer to in kpnb is counted too.
+    Returns: the scheme's number, a colon and the hash.
+    Raises: KpnbError for a name that kpnb does not define once, or settings that JSON cannot hold.
+    """
+    found = fingerprint(
+        {
+            "settings": settings,
+            "code": code_fingerprint(*code),
+            "data": data_fingerprint(*code),
+            "versions": library_versions(),
+        }
+    )
+    return f"{SCHEME}:{found}"
+
+
+def freshness(results: Results) -> str:
+    """Whether the code here would compute these results again: "fresh", or "stale" and why."""
+    code = results.provenance.get("code")
+    if not code:
+        return "unknown: the results do not name their code"
+    try:
+        if run_fingerprint(results.settings, code) == results.fingerprint:
+            return "fresh"
+    except KpnbError as error:
+        return f"stale: {error}"
+    then = results.provenance.get("versions", {})
+    changed = [
+        f"{name} {then[name]}, here {here}"
+        for name, here in library_versions().items()
+        if name in then and not _same_version(then[name], here)
+    ]
+    return f"stale: {', '.join(changed) or 'code or data of kpnb have changed since'}"
+
+
+def _same_version(then: str, here: str) -> bool:
+    """Python counts by major.minor, and may be recorded with its patch level."""
+    return then == here or then.startswith(f"{here}.")
+
+
+def results_root() -> Path:
+    """KPNB_RESULTS if set, else book/results of the checkout, else ./results."""
+    if os.environ.get("KPNB_RESULTS"):
+        return Path(os.environ["KPNB_RESULTS"])
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / "book" / "_toc.yml").exists():
+        return checkout / "book" / "results"
+    return Path.cwd() / "results"
+
+
+def results_path(notebook: str, preset: str, run: str = "") -> Path:
+    """Where the results of a notebook at a preset lie, or of one of a sweep's runs of it."""
+    for name in (notebook, preset, run or notebook):
+        if not _NAME.fullmatch(name):
+            raise KpnbError(f"{name!r} is no name: use small letters, digits and underscores")
+    folder = results_root() / preset
+    return folder / CELLS / f"{run}.json" if run else folder / f"{notebook}.json"
+
+
+def write_results(results: Results) -> Path:
+    """Write a results file in one step: a reader sees the old file or the new, never a part.
+
+    Returns: its path. Raises: KpnbError where a value is NaN or infinite, or the disk is full.
+    """
+    path = results_path(results.notebook, results.preset, results.run)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        text = json.dumps(results.model_dump(), indent=1, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise KpnbError(f"these results cannot be stored as JSON ({error}): see {path}") from error
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise KpnbError(f"results cannot be written to {path}: {error.strerror}") from error
+    return path
+
+
+def read_results(notebook: str, preset: str, run: str = "") -> Results:
+    """The results of a notebook at a preset, or of one of a sweep's runs of it.
+
+    Raises: KpnbError where the file is missing, is not JSON, or does not fit the schema.
+    """
+    path = results_path(notebook, preset, run)
+    how = f"run `python -m kpnb.run {notebook} --preset {preset}`"
+    how = f"run `snakemake --cores 2 {run} --config preset={preset}`" if run else how
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise KpnbError(f"there are no results at {path}: {how} first") from error
+    try:
+        found = Results.model_validate_json(text)
+    except (ValidationError, ValueError) as error:
+        raise KpnbError(f"{path} is damaged ({_first(error)}): delete it and {how}") from error
+    if (found.notebook, found.preset, found.run) != (notebook, preset, run):
+        held = f"{found.run or found.notebook} at {found.preset}"
+        raise KpnbError(f"{path} holds {held}: delete it and {how}")
+    return found
+
+
+def _first(error: Exception) -> str:
+    """Where and why a validation failed, in a few words."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"])) or "the file"
+    return f"{place}: {first['msg']}"
+
+
+def available_results(preset: str) -> list[Results]:
+    """All results stored for a preset, in order of their notebooks' names; none is no error."""
+    folder = results_path("any", preset).parent
+    return [read_results(path.stem, preset) for path in sorted(folder.glob("*.json"))]
+
+
+def available_cells(preset: str, notebook: str = "image_cell") -> list[Results]:
+    """All results of sweeps stored for a preset, in order of their runs' names."""
+    folder = results_path(notebook, preset, "any").parent
+    return [read_results(notebook, preset, path.stem) for path in sorted(folder.glob("*.json"))]

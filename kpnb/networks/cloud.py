@@ -1,0 +1,466 @@
+"""PointNet for classification (Qi et al., CVPR 2017), with its input and feature transforms.
+
+Differences from the original code (github.com/charlesq34/pointnet):
+1. Convolutions of size 1 are linear layers on the last dimension: the same weights and results.
+2. The penalty that keeps the feature transform near an orthogonal matrix is 0.001 ||I - A A^T||^2,
+   as the paper writes it, averaged over the clouds of a batch; the original code adds half of that
+   norm summed over the batch, n / 2 times as much for n clouds.
+3. The penalty enters as its gradient in the backward pass (see `pulled_to_orthogonal`), because a
+   training loop that serves all networks knows the loss of the classes alone.
+4. "narrow" has a quarter of all channels and no dropout.
+
+PointNet++ with single-scale grouping, for classification (Qi et al., NeurIPS 2017).
+
+Two set abstractions, each a small PointNet on the ball around every centroid, and a PointNet on
+what is left. The last one gets the centroids' own coordinates, so the network sees where a cloud
+lies; everything before depends on relative coordinates alone.
+
+Beside the choice of centroids and neighbors (see `kpnb.networks.cloud_layers`) it differs from the
+original code in this:
+1. The narrow network has no dropout.
+
+PointConv for classification (Wu, Qi and Fuxin, CVPR 2019), in its memory-saving form.
+
+The features of a neighborhood, weighted by a function of the inverse density, are multiplied with
+weights that a small network computes from relative coordinates, and summed. Only differences of
+coordinates enter, so the whole network is invariant to translations.
+
+There are two original codes, in TensorFlow and in PyTorch, and the latter changed over time. Layer
+widths, bandwidths and dropout are those of the PyTorch code for coordinates alone. Beside the
+choice of centroids (see `kpnb.networks.cloud_layers`), where they differ and where this differs:
+1. Densities are inverted and divided by the largest inverse in the neighborhood, as in the paper,
+   the TensorFlow code and later PyTorch code; early PyTorch code takes them as they are.
+2. The density network has the hidden widths 16 and 8 of later PyTorch code and ends in a sigmoid,
+   as in the TensorFlow code. The PyTorch code names one too but never reaches it, and ends in a
+   ReLU.
+3. The constant factor of the kernel density is left out: the division in 1 cancels it.
+4. The narrow network has no dropout and a quarter of the weight network's outputs.
+
+DGCNN for classification (Wang et al., ACM TOG 2019): edge convolutions on graphs of neighbors.
+
+Differences from the original PyTorch code (github.com/WangYueFt/dgcnn):
+1. Convolutions of size 1 are linear layers on the last dimension: the same weights and results.
+2. An edge convolution maps points, not edges, with its one weight (see `EdgeConvolution`), and
+   takes the maximum over the neighbors before the activation, which is increasing: both change
+   the result by rounding alone, and the edges are held in memory fewer times.
+3. "narrow" has a quarter of all channels, 10 neighbors instead of 20, and no dropout.
+
+The paper's point-cloud networks from one builder, at full size or narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from kpnb.errors import KpnbError
+from kpnb.networks.cloud_layers import (
+    Choices,
+    PointNetwork,
+    PointNormalization,
+    classifier,
+    farthest_points,
+    gather,
+    initialize,
+    nearest,
+    point_mlp,
+    within,
+)
+
+PENALTY = 0.001
+
+
+@dataclass(frozen=True)
+class PointNetWidths:
+    """Channels: before the feature transform, after it, of the transforms, of FC1 and FC2."""
+
+    below: tuple[int, ...] = (64, 64)
+    above: tuple[int, ...] = (64, 128, 1024)
+    transform_points: tuple[int, ...] = (64, 128, 1024)
+    transform_cloud: tuple[int, ...] = (512, 256)
+    fully_connected: tuple[int, ...] = (512, 256)
+    dropout: float = 0.3  # the original code keeps 0.7 after FC1 and after FC2
+
+
+POINTNET_WIDTHS = {
+    "full": PointNetWidths(),
+    "narrow": PointNetWidths(
+        (16, 16), (16, 32, 256), (16, 32, 256), (128, 64), (128, 64), dropout=0.0
+    ),
+}
+
+
+class _OrthogonalPull(torch.autograd.Function):
+    """The identity on matrices, with the gradient of the penalty added on the way back."""
+
+    @staticmethod
+    def forward(ctx, matrices: Tensor, weight: float) -> Tensor:
+        ctx.save_for_backward(matrices)
+        ctx.weight = weight
+        return matrices.view_as(matrices)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        (matrices,) = ctx.saved_tensors
+        size = matrices.shape[-1]
+        eye = torch.eye(size, dtype=matrices.dtype, device=matrices.device)
+        excess = matrices @ matrices.mT - eye
+        return gradient + (4 * ctx.weight / len(matrices)) * (excess @ matrices), None
+
+
+def pulled_to_orthogonal(matrices: Tensor, weight: float = PENALTY) -> Tensor:
+    """The same matrices A (n, c, c), whose gradient is that of the loss with the penalty
+    weight * mean over the batch of ||I - A A^T||^2 (squared Frobenius norm) added to it.
+
+    The penalty is a function of A alone, so its gradient, 4 weight / n (A A^T - I) A, can be added
+    where the gradient of the loss passes A: all parameters below then receive exactly what an
+    added term of the loss would give them, and the value of the loss stays that of the classes.
+    It is added once per backward pass, whatever factor the loss has. weight: 0.001 as in the paper.
+    """
+    return _OrthogonalPull.apply(matrices, weight)
+
+
+class Transform(nn.Module):
+    """A T-Net: from points (n, p, c) one matrix (n, c, c) per cloud, at first the identity."""
+
+    def __init__(self, channels: int, widths: PointNetWidths, orthogonal: bool) -> None:
+        super().__init__()
+        self.channels = channels
+        self.orthogonal = orthogonal
+        self.points = point_mlp((channels, *widths.transform_points))
+        self.cloud = point_mlp((widths.transform_points[-1], *widths.transform_cloud))
+        self.matrix = nn.Linear(widths.transform_cloud[-1], channels**2)
+        self.matrix.starts_at_zero = True
+
+    def forward(self, points: Tensor) -> Tensor:
+        pooled = self.points(points).max(dim=1).values
+        offsets = self.matrix(self.cloud(pooled)).view(-1, self.channels, self.channels)
+        eye = torch.eye(self.channels, dtype=points.dtype, device=points.device)
+        matrices = offsets + eye
+        return pulled_to_orthogonal(matrices) if self.orthogonal and self.training else matrices
+
+
+class PointNetFeatures(nn.Module):
+    """Points (n, p, 3) to the pooled feature (n, 1024), or (n, 256) when narrow.
+
+    The only choice of points is the maximum over them, which is continuous in the coordinates:
+    nothing goes through `choices`.
+    """
+
+    def __init__(self, widths: PointNetWidths) -> None:
+        super().__init__()
+        self.input_transform = Transform(3, widths, orthogonal=False)
+        self.below = point_mlp((3, *widths.below))
+        self.feature_transform = Transform(widths.below[-1], widths, orthogonal=True)
+        self.above = point_mlp((widths.below[-1], *widths.above))
+
+    def forward(self, points: Tensor, choices: Choices | None = None) -> Tensor:
+        low = self.below(points @ self.input_transform(points))
+        return self.above(low @ self.feature_transform(low)).max(dim=1).values
+
+
+def pointnet(classes: int, scale: str) -> PointNetwork:
+    """PointNet for `classes` at "full" size or "narrow"; the weights are not set.
+
+    FC1 and FC2 have 512 and 256 units (128 and 64 when narrow) with dropout 0.3 (none).
+    """
+    widths = POINTNET_WIDTHS[scale]
+    fully_connected = (widths.above[-1], *widths.fully_connected)
+    return PointNetwork(
+        PointNetFeatures(widths), classifier(fully_connected, classes, widths.dropout)
+    )
+
+
+# Per abstraction: centroids, radius, neighbors; the full ones are the original's.
+BALLS = {
+    "full": ((512, 0.2, 32), (128, 0.4, 64)),
+    "narrow": ((128, 0.2, 16), (32, 0.4, 16)),
+}
+POINTNET2_CHANNELS = ((64, 64, 128), (128, 128, 256), (256, 512, 1024))
+POINTNET2_DIVISORS = {"full": 1, "narrow": 4}
+POINTNET2_DROPOUT = {"full": 0.5, "narrow": 0.0}
+
+
+def pointnet2(classes: int, scale: str) -> PointNetwork:
+    """PointNet++ at scale "full" (clouds of at least 512 points) or "narrow" (128)."""
+    first, second, last = (
+        [width // POINTNET2_DIVISORS[scale] for width in row] for row in POINTNET2_CHANNELS
+    )
+    features = HierarchicalFeatures(BALLS[scale], (first, second, last))
+    widths = (last[-1], last[-1] // 2, last[-1] // 4)
+    return PointNetwork(features, classifier(widths, classes, POINTNET2_DROPOUT[scale]))
+
+
+class SetAbstraction(nn.Module):
+    """From points (n, p, 3) and their features (n, p, c), perhaps none, to fewer of both.
+
+    centroids, radius, k: of the sampling and the ball query. widths: of the point-wise layers, the
+    first one 3 + c. Returns the centroids (n, centroids, 3) and the largest of each channel over a
+    ball (n, centroids, widths[-1]).
+    """
+
+    def __init__(self, centroids: int, radius: float, k: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.centroids, self.radius, self.k = centroids, radius, k
+        self.layers = point_mlp(widths)
+
+    def forward(
+        self, points: Tensor, features: Tensor | None, choices: Choices
+    ) -> tuple[Tensor, Tensor]:
+        centers = gather(points, choices(lambda: farthest_points(points, self.centroids)))
+        index = choices(lambda: within(points, centers, self.radius, self.k))
+        local = gather(points, index) - centers.unsqueeze(2)
+        if features is not None:
+            local = torch.cat([local, gather(features, index)], -1)
+        return centers, self.layers(local).max(2).values
+
+
+class HierarchicalFeatures(nn.Module):
+    """Clouds (n, p, 3) -> (n, width): two set abstractions, and a PointNet on what is left."""
+
+    def __init__(
+        self, balls: Sequence[tuple[int, float, int]], widths: Sequence[Sequence[int]]
+    ) -> None:
+        super().__init__()
+        first, second, last = widths
+        self.first = SetAbstraction(*balls[0], (3, *first))
+        self.second = SetAbstraction(*balls[1], (3 + first[-1], *second))
+        self.last = point_mlp((3 + second[-1], *last))
+
+    def forward(self, points: Tensor, choices: Choices | None = None) -> Tensor:
+        choices = choices or Choices()
+        centers, features = self.first(points, None, choices)
+        centers, features = self.second(centers, features, choices)
+        return self.last(torch.cat([centers, features], -1)).max(1).values
+
+
+# Per layer: centroids and neighbors; the full ones are the original's. The last layer takes all.
+NEIGHBORHOODS = {"full": ((512, 32), (128, 64)), "narrow": ((128, 16), (32, 16))}
+BANDWIDTHS = (0.1, 0.2, 0.4)
+POINTCONV_CHANNELS = ((64, 64, 128), (128, 128, 256), (256, 512, 1024))
+WEIGHTS = 16
+HIDDEN_WEIGHT = (8, 8)
+HIDDEN_DENSITY = (16, 8)
+POINTCONV_DIVISORS = {"full": 1, "narrow": 4}
+POINTCONV_DROPOUT = {"full": 0.4, "narrow": 0.0}
+
+
+def pointconv(classes: int, scale: str) -> PointNetwork:
+    """PointConv at scale "full" (clouds of at least 512 points) or "narrow" (128)."""
+    divisor = POINTCONV_DIVISORS[scale]
+    channels = [[width // divisor for width in row] for row in POINTCONV_CHANNELS]
+    features = ConvolutionalFeatures(NEIGHBORHOODS[scale], channels, WEIGHTS // divisor)
+    last = channels[-1][-1]
+    return PointNetwork(
+        features, classifier((last, last // 2, last // 4), classes, POINTCONV_DROPOUT[scale])
+    )
+
+
+def kernel_density(points: Tensor, bandwidth: float) -> Tensor:
+    """Mean (n, p) over all points of exp(-squared distance / (2 bandwidth^2)); at least 1 / p.
+
+    Coordinates are centered, and the exponent is one matrix product: with `others` it is
+    (x.y - |x|^2 / 2 - |y|^2 / 2) / bandwidth^2. That keeps one tensor (n, p, p) for the gradient.
+    """
+    points = (points - points.mean(1, keepdim=True)) / bandwidth
+    halves = points.square().sum(-1, keepdim=True) / 2
+    ones = torch.ones_like(halves)
+    others = torch.cat([points, -halves, -ones], -1)
+    return (torch.cat([points, ones, halves], -1) @ others.mT).exp().mean(-1)
+
+
+class PointConvolution(nn.Module):
+    """From points (n, p, 3) and their features (n, p, c), perhaps none, to fewer of both.
+
+    widths: of the point-wise layers, the first one 3 + c. bandwidth: of the kernel density, in the
+    unit of the coordinates. weights: outputs of the weight network. sample: number of centroids and
+    of neighbors of each, or None for a single neighborhood, all points around their mean.
+    Returns the centroids (n, centroids, 3) and their features (n, centroids, widths[-1]).
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        bandwidth: float,
+        weights: int,
+        sample: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.bandwidth, self.sample = bandwidth, sample
+        self.layers = point_mlp(widths)
+        self.density = nn.Sequential(
+            *point_mlp((1, *HIDDEN_DENSITY)),
+            nn.Linear(HIDDEN_DENSITY[-1], 1),
+            PointNormalization(1),
+            nn.Sigmoid(),
+        )
+        self.weights = point_mlp((3, *HIDDEN_WEIGHT, weights))
+        self.output = point_mlp((widths[-1] * weights, widths[-1]))
+
+    def forward(
+        self, points: Tensor, features: Tensor | None, choices: Choices
+    ) -> tuple[Tensor, Tensor]:
+        centers, index = self._neighborhoods(points, choices)
+        relative = gather(points, index) - centers.unsqueeze(2)
+        local = relative
+        if features is not None:
+            local = torch.cat([relative, gather(features, index)], -1)
+        inverse = 1 / gather(kernel_density(points, self.bandwidth).unsqueeze(-1), index)
+        share = self.density(inverse / inverse.amax(2, keepdim=True))
+        sums = (self.layers(local) * share).mT @ self.weights(relative)
+        return centers, self.output(sums.flatten(2))
+
+    def _neighborhoods(self, points: Tensor, choices: Choices) -> tuple[Tensor, Tensor]:
+        """Centers (n, q, 3) and the neighbors of each (n, q, k)."""
+        if self.sample is None:
+            everything = torch.arange(points.shape[1], device=points.device)
+            return points.mean(1, keepdim=True), everything.expand(len(points), 1, -1)
+        centroids, k = self.sample
+        centers = gather(points, choices(lambda: farthest_points(points, centroids)))
+        return centers, choices(lambda: nearest(points, centers, k))
+
+
+class ConvolutionalFeatures(nn.Module):
+    """Clouds (n, p, 3) -> (n, width): three PointConv layers, the last one over all centroids."""
+
+    def __init__(
+        self,
+        samples: Sequence[tuple[int, int]],
+        widths: Sequence[Sequence[int]],
+        weights: int,
+    ) -> None:
+        super().__init__()
+        layers, inside = [], 3
+        for row, bandwidth, sample in zip(widths, BANDWIDTHS, (*samples, None), strict=True):
+            layers.append(PointConvolution((inside, *row), bandwidth, weights, sample))
+            inside = 3 + row[-1]
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, points: Tensor, choices: Choices | None = None) -> Tensor:
+        choices, features = choices or Choices(), None
+        for layer in self.layers:
+            points, features = layer(points, features, choices)
+        return features.squeeze(1)
+
+
+LEAKY = partial(nn.LeakyReLU, 0.2)
+
+
+@dataclass(frozen=True)
+class DGCNNWidths:
+    """Neighbors of a point; channels of the edge convolutions, of the layer on all of them, of FC1
+    and FC2; dropout after FC1 and FC2."""
+
+    neighbors: int = 20
+    edges: tuple[int, ...] = (64, 64, 128, 256)
+    points: int = 1024
+    fully_connected: tuple[int, ...] = (512, 256)
+    dropout: float = 0.5
+
+
+DGCNN_WIDTHS = {
+    "full": DGCNNWidths(),
+    "narrow": DGCNNWidths(10, (16, 16, 32, 64), 256, (128, 64), 0.0),
+}
+
+
+class EdgeConvolution(nn.Module):
+    """Points x (n, p, c) and neighbors (n, p, k) to (n, p, out): the maximum over the neighbors j
+    of LeakyReLU(BN(W (x_j - x_i, x_i))), with batch statistics over all n p k edges.
+
+    `linear` holds the published weight W (out, 2 c), without bias and in the order of the original
+    code: first the columns for the difference. With W = (D, S), W (x_j - x_i, x_i) is
+    D x_j + (S - D) x_i, so both parts are computed once per point and added per edge.
+    """
+
+    def __init__(self, inside: int, outside: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * inside, outside, bias=False)
+        self.norm = PointNormalization(outside)
+        self.activation = LEAKY()
+
+    def forward(self, points: Tensor, neighbors: Tensor) -> Tensor:
+        difference, itself = self.linear.weight.chunk(2, dim=1)
+        of_neighbors = gather(nn.functional.linear(points, difference), neighbors)
+        of_itself = nn.functional.linear(points, itself - difference)
+        edges = self.norm(of_neighbors + of_itself.unsqueeze(2))
+        return self.activation(edges.max(dim=2).values)
+
+
+class DgcnnFeatures(nn.Module):
+    """Points (n, p, 3) to the pooled feature (n, 2048), or (n, 512) when narrow.
+
+    Each edge convolution takes the nearest neighbors in the space of its own inputs, the point
+    itself among them: four choices (n, p, k). The cloud is pooled by maximum and by mean.
+    Raises KpnbError for clouds of fewer points than neighbors.
+    """
+
+    def __init__(self, widths: DGCNNWidths) -> None:
+        super().__init__()
+        self.neighbors = widths.neighbors
+        steps = zip((3, *widths.edges), widths.edges, strict=False)
+        self.convolutions = nn.ModuleList(EdgeConvolution(*step) for step in steps)
+        self.points = nn.Sequential(
+            nn.Linear(sum(widths.edges), widths.points, bias=False),
+            PointNormalization(widths.points),
+            LEAKY(),
+        )
+
+    def forward(self, points: Tensor, choices: Choices | None = None) -> Tensor:
+        choices = Choices() if choices is None else choices
+        levels = [points]
+        for convolution in self.convolutions:
+            below = levels[-1]
+            graph = choices(partial(nearest, below, below, self.neighbors))
+            levels.append(convolution(below, graph))
+        high = self.points(torch.cat(levels[1:], dim=-1))
+        return torch.cat((high.max(dim=1).values, high.mean(dim=1)), dim=-1)
+
+
+def dgcnn(classes: int, scale: str) -> PointNetwork:
+    """DGCNN for `classes` at "full" size or "narrow"; the weights are not set.
+
+    FC1 (without bias, as published) and FC2 have 512 and 256 units (128 and 64 when narrow) with
+    LeakyReLU 0.2 and dropout 0.5 (none).
+    """
+    widths = DGCNN_WIDTHS[scale]
+    fully_connected = (2 * widths.points, *widths.fully_connected)
+    head = classifier(fully_connected, classes, widths.dropout, LEAKY, first_bias=False)
+    return PointNetwork(DgcnnFeatures(widths), head)
+
+
+BUILDERS: dict[str, Callable[[int, str], PointNetwork]] = {
+    "PointNet": pointnet,
+    "DGCNN": dgcnn,
+    "PointConv": pointconv,
+    "PointNet++": pointnet2,
+}
+SCALES = ("full", "narrow")
+
+
+def point_network(name: str, classes: int, scale: str = "full", seed: int = 0) -> PointNetwork:
+    """One of the paper's point-cloud networks (Section 4): (n, points, 3) -> (n, classes).
+
+    name: "PointNet" (with both transforms), "DGCNN", "PointConv" or "PointNet++" (single-scale
+    grouping). scale: "full" (the sizes of their papers, for 1,024 points and more) or "narrow" (a
+    quarter of the channels, fewer centroids and neighbors, for CPUs and some hundred points).
+    seed: equal seeds give equal weights, as the paper wants for student and baseline.
+    Raises KpnbError for an unknown name or scale and for fewer than 2 classes.
+    """
+    if name not in BUILDERS:
+        raise KpnbError(f"No point-cloud network {name!r}: choose one of {', '.join(BUILDERS)}.")
+    if scale not in SCALES:
+        raise KpnbError(f"No scale {scale!r}: choose 'full' or 'narrow'.")
+    if classes < 2:
+        raise KpnbError(f"A classifier needs at least 2 classes, not {classes}: pass more.")
+    with torch.device("meta"):  # nothing is drawn from the global generator
+        net = BUILDERS[name](classes, scale)
+    net.to_empty(device="cpu")
+    initialize(net, seed)
+    return net

@@ -1,0 +1,215 @@
+"""The six metrics and three roles: names, order, hypothesis, and what the paper predicts.
+
+The numbers the paper printed, as data, and how often they agree with its own hypotheses.
+
+The CSV files hold every number of Tables II to IX as printed. The text that reached us had lost
+the layer and data-set labels of some rows; labels put back with less than certainty end in "?".
+
+The paper's settings, as data with their source: the YAML files of FILES.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from functools import cache
+
+import pandas as pd
+import yaml
+
+from kpnb.errors import KpnbError
+from kpnb.fingerprint import packed_file
+
+#: In the order of the paper's columns; Eq. 5-7, 8 and 9.
+METRICS = ("n_fg", "n_bg", "lambda", "d_mean", "d_var", "rho")
+#: Which hypothesis a metric belongs to.
+HYPOTHESES = {"n_fg": 1, "n_bg": 1, "lambda": 1, "d_mean": 2, "d_var": 2, "rho": 3}
+#: The side of the baseline on which the paper expects the student.
+PREDICTIONS = {
+    "n_fg": "up",
+    "n_bg": "down",
+    "lambda": "up",
+    "d_mean": "down",
+    "d_var": "down",
+    "rho": "up",
+}
+ROLES = {"T": "teacher", "S": "student", "B": "baseline"}
+#: Scores of networks: what each is, and on which samples.
+SCORES = {
+    f"{key}_{split}": (name, samples)
+    for key, name in (("accuracy", "accuracy"), ("f1", "F1"), ("exact_match", "exact match"))
+    for split, samples in (("test", "unseen"), ("train", "training"))
+}
+
+
+TABLE_FILES = {
+    "II": "table_II.csv",
+    "III": "table_III.csv",
+    "IV": "table_IV.csv",
+    "V": "table_V.csv",
+    "VI": "table_VI.csv",
+    "VII": "table_VII.csv",
+    "VIII": "table_VIII.csv",
+    "IX": "table_IX.csv",
+}
+TABLES = tuple(TABLE_FILES)
+NOTES = "notes.csv"
+
+_CELL = ["table", "dataset", "network", "layer", "grid_size", "threshold_b"]
+
+
+@cache
+def _read(name: str) -> pd.DataFrame:
+    with packed_file(name).open(encoding="utf-8") as file:
+        return pd.read_csv(file, dtype=str, keep_default_na=False)
+
+
+def published_table(table: str, as_printed: bool = False) -> pd.DataFrame:
+    """One of the paper's tables, a row per network, layer, data set and way of learning.
+
+    Arguments:
+        table: "II" to "IX".
+        as_printed: keep the numbers as the strings in print ("0.50") instead of floats;
+            what a table does not report is then "" instead of NaN.
+    Returns: columns table, dataset, network, layer, learning ("T", "S", "B", or "distilled from
+        ..." and "scratch"), grid_size, threshold_b (empty where the table names none), and the
+        six metrics n_fg, n_bg, lambda (Eq. 5-7), d_mean, d_var (Eq. 8), rho (Eq. 9).
+    Raises: KpnbError for a table that is not there.
+    """
+    if table not in TABLES:
+        raise KpnbError(f"there is no published table {table!r}: choose one of {', '.join(TABLES)}")
+    printed = _read(TABLE_FILES[table])
+    if as_printed:
+        return printed.copy()
+    numbers = printed[list(METRICS)].apply(pd.to_numeric)
+    return printed.assign(**{metric: numbers[metric] for metric in METRICS})
+
+
+def published_rows(network: str, layers: Sequence[str]) -> pd.DataFrame:
+    """Every row of the paper's tables for one network at some layers, numbers as printed."""
+    rows = pd.concat([published_table(table, as_printed=True) for table in TABLES])
+    rows = rows[(rows["network"] == network) & rows["layer"].isin(layers)]
+    return rows.set_index(["table", "dataset", "layer", "learning"]).drop(columns="network")
+
+
+def likely_misprints() -> pd.DataFrame:
+    """Printed numbers that look odd: where they stand, what was likely meant, and why."""
+    return _read(NOTES).copy()
+
+
+def role(learning: str) -> str:
+    """The role (T, S or B) of a row's `learning`."""
+    if learning.startswith("distilled"):
+        return "S"
+    return "B" if learning == "scratch" else learning
+
+
+def outcome(metric: str, student: float, baseline: float) -> str:
+    """ "agree" if strictly on the predicted side at the printed precision, "tie", "disagree"."""
+    if student == baseline:
+        return "tie"
+    went = "up" if student > baseline else "down"
+    return "agree" if went == PREDICTIONS[metric] else "disagree"
+
+
+def _pairs(table: str) -> pd.DataFrame:
+    """Student and baseline of each cell side by side: the i-th student with the i-th baseline."""
+    rows = published_table(table)
+    rows["role"] = rows["learning"].map(role)
+    rows["pair"] = rows.groupby([*_CELL, "role"]).cumcount()
+    student = rows[rows["role"] == "S"]
+    baseline = rows[rows["role"] == "B"]
+    return student.merge(baseline, on=[*_CELL, "pair"], suffixes=("_s", "_b"), validate="1:1")
+
+
+@cache
+def _agreement() -> pd.DataFrame:
+    rows = []
+    for table in TABLES:
+        for pair in _pairs(table).to_dict("records"):
+            cell = {name: pair[name] for name in _CELL}
+            for metric in METRICS:
+                student, baseline = pair[f"{metric}_s"], pair[f"{metric}_b"]
+                if pd.isna(student):
+                    continue
+                came_out = outcome(metric, student, baseline)
+                rows.append({**cell, "metric": metric, "outcome": came_out})
+    return pd.DataFrame(rows)
+
+
+def agreement() -> pd.DataFrame:
+    """Every published comparison of a student with its baseline, and how it came out.
+
+    Returns: a row per pair and metric: table, dataset, network, layer, grid_size, threshold_b,
+        metric, outcome ("agree", "tie" or "disagree" with `PREDICTIONS`; ties are no agreement).
+    """
+    return _agreement().copy()
+
+
+def agreement_rates(by: tuple[str, ...] = ("table",)) -> pd.DataFrame:
+    """How often the paper's own cells agree with its hypotheses: the rate to be held against.
+
+    Arguments:
+        by: columns of `agreement()` to break down by, beside the metric; () for all tables.
+    Returns: columns *by, metric, agree, ties, cells, rate (= agree / cells).
+    Raises: KpnbError for a column that is not there.
+    """
+    rows = _agreement()
+    unknown = [name for name in by if name not in _CELL]
+    if unknown:
+        raise KpnbError(f"agreement_rates cannot break down by {unknown[0]!r}: use {_CELL}")
+    counts = (
+        rows.assign(agree=rows["outcome"] == "agree", ties=rows["outcome"] == "tie")
+        .groupby([*by, "metric"], sort=False)
+        .agg(agree=("agree", "sum"), ties=("ties", "sum"), cells=("agree", "size"))
+        .reset_index()
+    )
+    return counts.assign(rate=counts["agree"] / counts["cells"])
+
+
+SETTING_FILES = {"images": "images.yaml", "texts": "texts.yaml", "clouds": "clouds.yaml"}
+SOURCES = ("text", "code", "recollection", "ours")
+
+
+@functools.lru_cache
+def paper_settings(subject: str) -> dict:
+    """The file of "images", "texts" or "clouds"; KpnbError unless every setting has a source."""
+    content = yaml.safe_load(packed_file(SETTING_FILES[subject]).read_text(encoding="utf-8"))
+    for name, setting in _named_values(content):
+        if setting.get("source") not in SOURCES:
+            raise KpnbError(
+                f"{SETTING_FILES[subject]}, {name}: its source is {setting.get('source')!r}; give one of "
+                f"{', '.join(SOURCES)}."
+            )
+    return content
+
+
+def paper_preset(subject: str, *parts: str) -> dict[str, object]:
+    """Values of the preset `paper`: those of `preset` and of the named parts of a file."""
+    content = paper_settings(subject)
+    return {"preset": "paper"} | {
+        name: setting["value"]
+        for part in ("preset", *parts)
+        for name, setting in content[part].items()
+    }
+
+
+def origins(subject: str, *parts: str) -> dict[str, str]:
+    """Where each value of `paper_preset` comes from, in words for readers."""
+    content = paper_settings(subject)
+    return {
+        name: setting["source"] + (f": {setting['why']}" if "why" in setting else "")
+        for part in ("preset", *parts)
+        for name, setting in content[part].items()
+    }
+
+
+def _named_values(content: dict) -> list[tuple[str, dict]]:
+    """Every setting of the parts that are made of `value` and `source`."""
+    parts = {part: found for part, found in content.items() if isinstance(found, dict)}
+    return [
+        (f"{part}.{name}", setting)
+        for part, found in parts.items()
+        for name, setting in found.items()
+        if isinstance(setting, dict) and "value" in setting
+    ]

@@ -1,0 +1,1 @@
+"""Notebooks checked and executed, sweeps, plans."""

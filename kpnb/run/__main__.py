@@ -1,0 +1,215 @@
+"""`python -m kpnb.run NOTEBOOK -p name=value`: check, run, and keep the executed copy.
+
+Exit codes: 0 done or up to date, 1 the notebook failed, 2 a mistake found before running.
+`python -m kpnb.run --status PRESET` says of each results file whether the code here would compute
+it again; exit code 1 if one is stale that --may-be-stale does not name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+
+from kpnb.datasets.places import EMBEDDED, NAMES, PREFIX, find_data
+from kpnb.errors import KpnbError
+from kpnb.fingerprint import file_hash
+from kpnb.metrics.results import available_cells, available_results, freshness
+from kpnb.run import execution
+from kpnb.run.preflight import Plan, parse_assignments, plan, read_notebook
+from kpnb.store_journal import damaged
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+HERE = CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.cwd()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Mistakes go to stderr, one sentence each."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if (options.notebook is None) == (options.status is None):
+        parser.error("name a notebook, or give --status PRESET")
+    try:
+        if options.status:
+            return status(options.status, options.may_be_stale)
+        planned = plan(options.notebook, options.notebooks, _absolute(_passed(options)))
+        _require_data(planned)
+    except KpnbError as mistake:
+        print(mistake, file=sys.stderr)
+        return 2
+    print(f"{planned.name}:", *planned.lines(), sep="\n", flush=True)
+    if options.check:
+        return 0
+    out = options.output or HERE / "executed" / f"{planned.name}.ipynb"
+    out = out.resolve()
+    if not options.force:
+        state = refresh(planned, out, options.writes)
+        if state:
+            print(f"{planned.name}: {state}: {out}")
+            return 0
+    return _run(planned, out, options)
+
+
+def status(preset: str, may_be_stale: Sequence[str] = ()) -> int:
+    """Print each results file of a preset, fresh, stale and why, or unknown; 1 if one is stale that
+    must not be, else 0."""
+    failed = False
+    for found in [*available_results(preset), *available_cells(preset)]:
+        name, state = found.run or found.notebook, freshness(found)
+        print(f"{name}: {state}")
+        failed = failed or (state.startswith("stale") and name not in may_be_stale)
+    return int(failed)
+
+
+def refresh(planned: Plan, out: Path, writes: Sequence[Path] = ()) -> str:
+    """Say that an executed copy still holds, after giving it the source's present prose.
+
+    Returns "up to date" or "up to date, text refreshed"; "" if the copy or a file it wrote is
+    missing or damaged, if an entry of the store that it used is damaged, or if it was made from
+    other code, data, parameters or versions.
+    """
+    if not out.is_file():
+        return ""
+    try:
+        executed = read_notebook(out)
+        note = executed.metadata[execution.NOTE]
+        if note["fingerprint"] != planned.fingerprint:
+            return ""
+        if note["outputs"] != execution.outputs_fingerprint(executed):
+            return ""
+        if note["writes"] != _hashes(writes):
+            return ""
+        for folder in damaged(note["store"]):
+            print(f"{planned.name}: {folder} is damaged; running again", file=sys.stderr)
+            return ""
+        prose = execution.prose_fingerprint(planned.notebook)
+        if note["prose"] == prose:
+            return "up to date"
+        note["prose"] = prose
+    except (KpnbError, KeyError, TypeError):
+        return ""
+    _write(execution.with_prose_of(executed, planned.notebook), out)
+    return "up to date, text refreshed"
+
+
+def _run(planned: Plan, out: Path, options: argparse.Namespace) -> int:
+    """Run into a working copy; it becomes OUT.ipynb, or OUT.failed.ipynb on failure."""
+    working, failed = out.with_suffix(".running.ipynb"), out.with_suffix(".failed.ipynb")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        failed.unlink(missing_ok=True)
+        used = execution.execute(
+            planned.source, working, dict(planned.given), options.timeout, options.log
+        )
+        executed = _finish(planned, working, used, options.writes)
+    except Exception as error:  # papermill, nbclient and the kernel each have their own
+        return _report_failure(planned, error, working, failed)
+    _write(executed, out)
+    working.unlink(missing_ok=True)
+    print(f"{planned.name}: {used['seconds']} s, {used['peak_memory_mib']} MiB: {out}")
+    return 0
+
+
+def _finish(
+    planned: Plan, working: Path, used: dict, writes: Sequence[Path]
+) -> nbformat.NotebookNode:
+    """The executed copy, cleaned and noted; raises `KpnbError` if it hides a failure."""
+    executed = nbformat.read(working, as_version=4)
+    for line in execution.clean(executed):
+        print(f"{planned.name}: {line}", file=sys.stderr)
+    errors = execution.error_outputs(executed)
+    if errors:
+        raise KpnbError(f"The notebook ran to its end but shows an error: {errors[0]}")
+    missing = [str(file) for file in writes if not file.is_file()]
+    if missing:
+        raise KpnbError(f"The notebook ran to its end but did not write {', '.join(missing)}.")
+    executed.metadata[execution.NOTE] = {
+        "parameters": planned.resolved.model_dump(mode="json"),
+        "given": planned.given,
+        "fingerprint": planned.fingerprint,
+        "prose": execution.prose_fingerprint(planned.notebook),
+        "outputs": execution.outputs_fingerprint(executed),
+        "figures": execution.figure_count(executed),
+        "writes": _hashes(writes),
+        **used,
+    }
+    return executed
+
+
+def _hashes(files: Sequence[Path]) -> dict[str, str | None]:
+    """Hash by file name, None for a file that is not there."""
+    return {file.name: file_hash(file) if file.is_file() else None for file in files}
+
+
+def _report_failure(planned: Plan, error: Exception, working: Path, failed: Path) -> int:
+    last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+    print(f"{planned.name} failed: {last[0]}", file=sys.stderr)
+    if working.is_file():
+        os.replace(working, failed)
+        print(f"The failed copy is {failed}", file=sys.stderr)
+    return 1
+
+
+def _write(notebook: nbformat.NotebookNode, out: Path) -> None:
+    temporary = out.with_suffix(".writing.ipynb")
+    nbformat.write(notebook, temporary)
+    os.replace(temporary, out)
+
+
+def _passed(options: argparse.Namespace) -> dict[str, object]:
+    passed = parse_assignments(options.parameters)
+    if options.preset is not None:
+        if passed.get("preset", options.preset) != options.preset:
+            raise KpnbError("--preset and -p preset differ: give one of them.")
+        passed["preset"] = options.preset
+    return passed
+
+
+def _absolute(passed: dict[str, object]) -> dict[str, object]:
+    """With the folder of `data`, where it is one, by its full path: notebooks run elsewhere."""
+    data = passed.get("data")
+    if not isinstance(data, str) or data == EMBEDDED or not Path(data).expanduser().is_dir():
+        return passed
+    return passed | {"data": str(Path(data).expanduser().resolve())}
+
+
+def _require_data(planned: Plan) -> None:
+    """Raise KpnbError where `data` leads nowhere, before any network is built."""
+    data = getattr(planned.resolved, "data", EMBEDDED)
+    if not data.startswith(PREFIX):
+        find_data(data)
+    elif data.removeprefix(PREFIX) not in NAMES:
+        raise KpnbError(f"data is {data!r}: give {PREFIX}NAME with one of {', '.join(NAMES)}.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kpnb.run", description="Run one notebook.")
+    add = parser.add_argument
+    add("notebook", nargs="?", help="its name, such as image_h1")
+    add("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE")
+    add("--preset", help="the same as -p preset=...")
+    add("-o", "--output", type=Path, metavar="OUT.ipynb", help="default: executed/NOTEBOOK.ipynb")
+    add("--notebooks", type=Path, default=HERE / "notebooks", metavar="DIR")
+    add(
+        "--writes",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file the notebook writes: without it the run has failed, and is run again",
+    )
+    add("--timeout", type=int, metavar="SECONDS", help="the most one cell may take")
+    add("--check", action="store_true", help="check and print the parameters only")
+    add("--force", action="store_true", help="run even if the executed copy is up to date")
+    add("--status", metavar="PRESET", help="of the preset's results, instead of running")
+    add("--may-be-stale", nargs="+", default=[], metavar="NAME", help="with --status")
+    add("--log", action="store_true", help="show the notebook's output while it runs")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,491 @@
+"""Sweeps as files: many runs of one notebook, described in `data/sweeps/<name>.yaml`.
+
+    title: ...                    what the runs show together
+    table: II                     the paper's table that they stand beside
+    notebook: image_cell
+    presets: [smoke, demo, study] at which the sweep can be run; these if it says none
+    parameters: {layers: [FC1]}   shared by all runs
+    at: {study: {seeds: [0]}}     shared, at one preset only
+    runs:
+      ii_alexnet_from_vgg16:
+        parameters: {network: AlexNet, teacher: VGG-16}
+        at: {study: {samples: 60}}
+        published: {network: AlexNet, learning: [distilled from VGG-16, scratch]}
+
+What a run says of its own goes before what is shared; what neither says is the preset's. A run
+without rows of the paper beside it says why: `unpublished: ...` in place of `published`.
+
+Which runs of the sweeps are there and fresh, which are stale, which are missing.
+
+Whether a run is done is decided from what its results file says it was made from, not from
+times of files: a clone of the repository gives every file a new time and brings no records of
+Snakemake, yet what was committed need not be computed again.
+
+`python -m kpnb.run.sweeps`: the sweeps, their runs, and which of them are done.
+
+Sweeps are run by Snakemake (see the Snakefile); this lists them, gives the command of each run,
+and checks that a run's results are what it was asked for.
+
+Exit codes: 0 done, 1 a run that was to be checked is not fresh, 2 a mistake in a name or a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from kpnb.errors import KpnbError
+from kpnb.metrics.formatting import count, table
+from kpnb.metrics.results import freshness, read_results, results_path
+from kpnb.run.__main__ import HERE
+from kpnb.run.execution import NOTE
+from kpnb.run.preflight import Plan, plan
+from kpnb.study.parameter_model import NotebookParameters
+from kpnb.study.parameters import models_for, resolve
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHIPPED = Path(__file__).resolve().parent / "data" / "sweeps"
+#: What a run's name and the preset asked for decide.
+NOT_PARAMETERS = ("run", "preset")
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Parameters = dict[str, object]
+Preset = Literal["smoke", "demo", "study", "paper"]
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Choice = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Selector(_Entry):
+    """Which rows of the published table: one value or a list for each column named, any for
+    the others; values as in `kpnb.paper.published_table`."""
+
+    dataset: Choice | None = None
+    network: Choice | None = None
+    layer: Choice | None = None
+    learning: Choice | None = None
+    grid_size: Choice | None = None
+    threshold_b: Choice | None = None
+
+
+class _Effort(_Entry):
+    parameters: Parameters = {}
+    at: dict[Preset, Parameters] = {}
+
+    def at_preset(self, preset: str) -> Parameters:
+        return self.parameters | self.at.get(preset, {})
+
+
+class Run(_Effort):
+    """One run of a sweep, as its file has it."""
+
+    published: Selector | None = None
+    unpublished: str = ""
+
+    @model_validator(mode="after")
+    def _stands_somewhere(self) -> Self:
+        if bool(self.published) == bool(self.unpublished):
+            raise ValueError("give either `published` (rows of the table) or `unpublished` (why)")
+        return self
+
+
+class Sweep(_Effort):
+    """One file of runs."""
+
+    title: str
+    table: Literal["II", "III", "IV", "V", "VI", "VII", "VIII", "IX"]
+    notebook: Name
+    presets: Annotated[tuple[Preset, ...], Field(min_length=1)] = ("smoke", "demo", "study")
+    runs: dict[Name, Run] = Field(min_length=1)
+
+    def given(self, run: str, preset: str) -> Parameters:
+        """The parameters that a run passes to its notebook at a preset, the preset left out."""
+        own = self.runs[run].at_preset(preset)
+        return self.at_preset(preset) | own | {"run": run}
+
+    @cached_property
+    def model(self) -> type[NotebookParameters]:
+        return models_for(self.notebook)
+
+    def resolved(self, run: str, preset: str) -> NotebookParameters:
+        """All parameters of a run, checked; raises KpnbError as `kpnb.study.parameters.resolve`
+        does."""
+        return resolve(self.model, self.given(run, preset) | {"preset": preset})
+
+    def published_rows(self, run: str) -> pd.DataFrame:
+        """The paper's rows that a run stands beside, each once; none where it says why not."""
+        from kpnb.paper import published_table  # here: pandas takes a second, and few need it
+
+        rows = published_table(self.table)
+        selector = self.runs[run].published
+        if selector is None:
+            return rows.iloc[:0]
+        for column, allowed in selector.model_dump(exclude_none=True).items():
+            rows = rows[rows[column].isin(allowed)]
+        return rows.drop_duplicates(ignore_index=True)
+
+
+def read_sweeps(folder: Path = SHIPPED) -> dict[str, Sweep]:
+    """All sweeps of a folder by name, each run checked against its notebook's parameters.
+
+    Raises: KpnbError, naming file and run, for a file that is no sweep, a run's name used twice,
+    and a parameter that the notebook does not take, at any preset.
+    """
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        raise KpnbError(f"There are no sweeps (*.yaml) in {folder}: name another folder.")
+    sweeps = {file.stem: _read(file) for file in files}
+    _require_names_once(sweeps, files)
+    for file, sweep in zip(files, sweeps.values(), strict=True):
+        for run in sweep.runs:
+            _require_resolves(sweep, run, file.name)
+    return sweeps
+
+
+def _read(file: Path) -> Sweep:
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8"), _Unrepeated)
+        return Sweep.model_validate(content)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        cause = " ".join(str(error).split())
+        raise KpnbError(f"The sweep {file.name} cannot be read: {cause}.") from error
+    except ValidationError as error:
+        raise KpnbError(f"The sweep {file.name} {_sentence(error)}.") from None
+
+
+class _Unrepeated(yaml.SafeLoader):
+    """YAML in which a key stands once; the plain loader keeps the last one without a word."""
+
+
+def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    for place, key in enumerate(keys):
+        if key in keys[:place]:
+            mark = node.value[place][0].start_mark
+            raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", mark)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Unrepeated.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first mistake: the run it is in, the key, and what is wrong with it."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"] if part != "[key]"]
+    reason = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
+    if place[:1] == ["runs"] and len(place) > 1:
+        place = [f"run {place[1]}", *place[2:]]
+    return f"has a mistake at {', '.join(place) or 'its beginning'}: {reason}"
+
+
+def _require_names_once(sweeps: dict[str, Sweep], files: list[Path]) -> None:
+    """Runs and sweeps are both targets, and a run's name is also that of its results."""
+    owner: dict[str, str] = {name: f"a sweep ({name}.yaml)" for name in sweeps}
+    owner["all"] = "every sweep together"
+    for file, sweep in zip(files, sweeps.values(), strict=True):
+        for run in sweep.runs:
+            if run in owner:
+                taken = f"the name of {owner[run]}"
+                raise KpnbError(f"The sweep {file.name}, run {run}: this is already {taken}.")
+            owner[run] = f"a run of {file.name}"
+
+
+def _require_resolves(sweep: Sweep, run: str, file: str) -> None:
+    where = f"The sweep {file}, run {run}"
+    try:
+        if "run" not in sweep.model.model_fields:
+            raise KpnbError(f"The notebook {sweep.notebook} has no parameter 'run' to file under.")
+        for preset in sweep.presets:
+            given = sweep.at_preset(preset) | sweep.runs[run].at_preset(preset)
+            for name in NOT_PARAMETERS:
+                if name in given:
+                    raise KpnbError(f"{name} is not set in a sweep: leave it out.")
+            sweep.resolved(run, preset)
+    except KpnbError as mistake:
+        raise KpnbError(f"{where}: {mistake}") from None
+
+
+@dataclass(frozen=True)
+class State:
+    """kind: whether a run's results are there and would come out the same. why: if stale."""
+
+    kind: Literal["fresh", "stale", "missing"]
+    why: str = ""
+
+    @property
+    def fresh(self) -> bool:
+        return self.kind == "fresh"
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.why}" if self.why else self.kind
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """All sweeps of a folder, and the state of their runs.
+
+    folder: the sweeps' files. notebooks: the sources. executed: where the executed copies go.
+    """
+
+    folder: Path = SHIPPED
+    notebooks: Path = HERE / "notebooks"
+    executed: Path = HERE / "executed" / "sweeps"
+    _states: dict[tuple[str, str], State] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def by_name(self) -> dict[str, Sweep]:
+        return read_sweeps(self.folder)
+
+    @cached_property
+    def sweep_of(self) -> dict[str, Sweep]:
+        """The sweep that a run belongs to, by the run's name."""
+        return {run: sweep for sweep in self.by_name.values() for run in sweep.runs}
+
+    def targets(self, preset: str) -> dict[str, list[str]]:
+        """What can be asked for by name at a preset, each with its runs: `all`, the sweeps that
+        the preset has, their runs."""
+        sweeps = {n: list(s.runs) for n, s in self.by_name.items() if preset in s.presets}
+        everything = [run for runs in sweeps.values() for run in runs]
+        return {"all": everything} | sweeps | {run: [run] for run in everything}
+
+    def plan(self, run: str, preset: str) -> Plan:
+        """The checked plan of a run; its fingerprint is over parameters, code, data, versions."""
+        sweep = self.sweep_of[run]
+        given = sweep.given(run, preset) | {"preset": preset}
+        return plan(sweep.notebook, self.notebooks, given)
+
+    def results_file(self, run: str, preset: str) -> Path:
+        return results_path(self.sweep_of[run].notebook, preset, run)
+
+    def executed_copy(self, run: str, preset: str) -> Path:
+        return self.executed / preset / f"{run}.ipynb"
+
+    def state(self, run: str, preset: str) -> State:
+        """Looked up once: while runs are under way the answer does not change."""
+        key = run, preset
+        if key not in self._states:
+            self._states[key] = self._look(run, preset)
+        return self._states[key]
+
+    def _look(self, run: str, preset: str) -> State:
+        planned = self.plan(run, preset)
+        if not self.results_file(run, preset).is_file():
+            return State("missing")
+        try:
+            results = read_results(planned.name, preset, run)
+        except KpnbError as error:
+            return State("stale", str(error))
+        changed = _changes(results.settings, planned.resolved.model_dump(mode="json"))
+        if changed:
+            return State("stale", changed)
+        found = freshness(results)
+        if found != "fresh":
+            return State("stale", found.removeprefix("stale: "))
+        # The results name what computed them but not the notebook's cells; the executed copy, where
+        # there is one, knows those too.
+        if _noted_fingerprint(self.executed_copy(run, preset)) in (None, planned.fingerprint):
+            return State("fresh")
+        return State("stale", "cells of the notebook or code behind them have changed since")
+
+    def request(self, run: str, preset: str) -> Path:
+        """A small file saying what a run is asked for; newer than its outputs unless it is fresh.
+
+        This is how Snakemake, which knows times and its own records alone, learns of a stale run:
+        results that came with git have no record there, and damaged ones have the right one.
+        """
+        path = self.executed / preset / f"{run}.request.json"
+        planned, state = self.plan(run, preset), self.state(run, preset)
+        asked = {"notebook": planned.name, "fingerprint": planned.fingerprint}
+        asked |= {"parameters": planned.resolved.model_dump(mode="json")}
+        outputs = [self.results_file(run, preset), self.executed_copy(run, preset)]
+        newest = max(_time(file) for file in outputs)
+        if not _asks(path, asked) or (not state.fresh and _time(path) <= newest):
+            _write(path, asked)
+        if state.fresh:
+            os.utime(path, (0, 0))
+        return path
+
+
+def _changes(then: dict, now: dict) -> str:
+    """The parameters that differ, in words; "" for none."""
+    names = sorted(then.keys() | now.keys())
+    changed = [name for name in names if then.get(name) != now.get(name)]
+    return ", ".join(f"{name} was {then.get(name)!r}, is {now.get(name)!r}" for name in changed)
+
+
+def _noted_fingerprint(copy: Path) -> str | None:
+    """What an executed copy was made from; None where there is no copy that says so."""
+    try:
+        return json.loads(copy.read_text(encoding="utf-8"))["metadata"][NOTE]["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _time(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.is_file() else -1
+
+
+def _asks(file: Path, asked: dict) -> bool:
+    """Whether a request is for just this."""
+    try:
+        there = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return {name: value for name, value in there.items() if name != "asked"} == asked
+
+
+def _write(path: Path, asked: dict) -> None:
+    """In one step, because nodes of a cluster may read while another process writes.
+
+    With the time inside, for Snakemake takes a newer file with the old content as unchanged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    text = json.dumps(asked | {"asked": time.time_ns()}, indent=1, sort_keys=True)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+PRESETS = get_args(Preset)
+
+
+def command(run: str, preset: str, sweeps: Sweeps | None = None) -> list[str]:
+    """Arguments of the Python interpreter that execute one run: `-m kpnb.run NOTEBOOK ...`.
+
+    Paths are relative where they lie below the current folder, so that the same command serves
+    on another machine. Raises KpnbError for an unknown run.
+    """
+    sweeps = sweeps or Sweeps()
+    _require_known(run, list(sweeps.sweep_of), "run")
+    sweep = sweeps.sweep_of[run]
+    given = [f"{name}={json.dumps(value)}" for name, value in sweep.given(run, preset).items()]
+    arguments = ["-m", "kpnb.run", sweep.notebook, "--preset", preset]
+    arguments += [part for text in given for part in ("-p", text)]
+    arguments += ["-o", relative(sweeps.executed_copy(run, preset))]
+    arguments += ["--writes", relative(sweeps.results_file(run, preset))]
+    if sweeps.notebooks != Sweeps.notebooks:
+        arguments += ["--notebooks", relative(sweeps.notebooks)]
+    return arguments
+
+
+def check_command(run: str, preset: str, sweeps: Sweeps) -> list[str]:
+    """Arguments of the interpreter that check a run's results after it: exit code 1 if stale."""
+    places = ["--sweeps", relative(sweeps.folder)] if sweeps.folder != SHIPPED else []
+    places += ["--notebooks", relative(sweeps.notebooks), "--executed", relative(sweeps.executed)]
+    return ["-m", "kpnb.run.sweeps", run, "--preset", preset, "--check", *places]
+
+
+def relative(path: Path) -> str:
+    """As seen from the current folder where it lies below it, else as it is."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def sweeps_table(preset: str | None = None, sweeps: Sweeps | None = None) -> str:
+    """The sweeps as a markdown table; with a preset, also how many of their runs are done."""
+    sweeps = sweeps or Sweeps()
+    rows = []
+    for name, sweep in sweeps.by_name.items():
+        if preset is not None and preset not in sweep.presets:
+            continue
+        row = [f"`{name}`", f"Table {sweep.table}", sweep.title, len(sweep.runs)]
+        rows.append([*row, _done(sweeps, list(sweep.runs), preset)] if preset else row)
+    header = ["sweep", "beside", "what it shows", "runs"]
+    return table([*header, f"at `{preset}`"] if preset else header, rows)
+
+
+def _done(sweeps: Sweeps, runs: list[str], preset: str) -> str:
+    """As in: 4 fresh, 2 missing."""
+    kinds = Counter(sweeps.state(run, preset).kind for run in runs)
+    return ", ".join(
+        f"{kinds[kind]} {kind}" for kind in ("fresh", "stale", "missing") if kinds[kind]
+    )
+
+
+def summary(sweeps: Sweeps, name: str, runs: list[str], preset: str) -> str:
+    """One line on a target, before anything runs."""
+    return f"{name} at {preset}: {count(len(runs), 'run')}, {_done(sweeps, runs, preset)}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Mistakes go to stderr, one sentence each."""
+    options = _parser().parse_args(arguments)
+    sweeps = Sweeps(options.sweeps, options.notebooks, options.executed)
+    try:
+        return _answer(sweeps, options)
+    except KpnbError as mistake:
+        print(mistake, file=sys.stderr)
+        return 2
+
+
+def _answer(sweeps: Sweeps, options: argparse.Namespace) -> int:
+    if options.name is None:
+        print("\n".join(_listing(sweeps)))
+        return 0
+    targets = sweeps.targets(options.preset)
+    _require_known(options.name, list(targets), f"sweep or run at {options.preset}")
+    runs = targets[options.name]
+    states = {run: sweeps.state(run, options.preset) for run in runs}
+    print(summary(sweeps, options.name, runs, options.preset))
+    print("\n".join(f"  {run}  {state}" for run, state in states.items()))
+    if options.name in sweeps.sweep_of:
+        print("python", shlex.join(command(options.name, options.preset, sweeps)))
+    return int(options.check and not all(state.fresh for state in states.values()))
+
+
+def _listing(sweeps: Sweeps) -> list[str]:
+    lines = []
+    for name, sweep in sweeps.by_name.items():
+        at = ", ".join(sweep.presets)
+        lines.append(f"{name}: {sweep.title} ({count(len(sweep.runs), 'run')}; at {at})")
+        lines += [f"  {run}" for run in sweep.runs]
+    return lines
+
+
+def _require_known(name: str, known: list[str], kind: str) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:3]
+        raise KpnbError(f"There is no {kind} {name!r}: did you mean {' or '.join(near)}?")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m kpnb.run.sweeps", description="List the sweeps."
+    )
+    add = parser.add_argument
+    add("name", nargs="?", help="a sweep or a run; without it, all of them are listed")
+    add("--preset", choices=PRESETS, default="demo")
+    add("--check", action="store_true", help="exit code 1 unless all of its runs are fresh")
+    add("--sweeps", type=Path, default=Sweeps.folder, metavar="DIR")
+    add("--notebooks", type=Path, default=Sweeps.notebooks, metavar="DIR")
+    add("--executed", type=Path, default=Sweeps.executed, metavar="DIR")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Teacher, student and baseline of one modality, and what was found."""

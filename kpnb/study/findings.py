@@ -1,0 +1,211 @@
+"""What a notebook found, as the results file that tables, pages and README are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from kpnb.metrics.evidence import (
+    METRIC_RULES,
+    Choices,
+    Evidence,
+    difference,
+    estimate,
+    final_entropies,
+    is_defined,
+)
+from kpnb.metrics.formatting import count
+from kpnb.metrics.provenance import Stopwatch, provenance
+from kpnb.metrics.results import Comparison, Measure, Number, Results, run_fingerprint
+from kpnb.metrics.stats import Estimate, bootstrap, paired_difference, verdict
+from kpnb.paper import ROLES
+from kpnb.study.study import Study
+
+# The thresholds of Table III, in nats.
+THRESHOLDS = (0.15, 0.2, 0.25)
+# The teacher's final network counts knowledge points; its training is not followed.
+TEACHER_METRICS = ("n_fg", "n_bg", "lambda")
+DISTANCE_METRICS = ("d_mean", "d_var")
+
+
+def hypothesis_metrics(hypothesis: int) -> tuple[str, ...]:
+    """The metrics that Hypothesis 1, 2 or 3 is judged on."""
+    return tuple(name for name, rule in METRIC_RULES.items() if rule.hypothesis == hypothesis)
+
+
+def compare(
+    evidence: Evidence, metrics: Sequence[str], choices: Choices
+) -> dict[str, tuple[Estimate, str]]:
+    """metric -> (student minus baseline with interval, verdict)."""
+    found = {metric: difference(evidence, metric, choices) for metric in metrics}
+    return {m: (e, verdict(e, METRIC_RULES[m].prediction)) for m, e in found.items()}
+
+
+def thresholds_around(threshold: float) -> tuple[float, ...]:
+    """Table III's thresholds and the one in use, ascending."""
+    return tuple(sorted({*THRESHOLDS, threshold}))
+
+
+class Findings:
+    """Collects what one notebook measured on a study; `results()` is its results file.
+
+    hypothesis: whose metrics are measured; None for all. run: one of a sweep's, "" for none.
+    """
+
+    def __init__(
+        self, study: Study, notebook: str, hypothesis: int | None = None, run: str = ""
+    ) -> None:
+        self.study, self.notebook, self.run = study, notebook, run
+        self.metrics = tuple(METRIC_RULES) if hypothesis is None else hypothesis_metrics(hypothesis)
+        self.threshold = study.parameters.threshold
+        self.measures: list[Measure] = []
+        self.comparisons: list[Comparison] = []
+        self.notes: list[str] = []
+        self.numbers: dict[str, Number] = {}
+        self._further_code: list[str] = []
+        self._watch = Stopwatch()
+        self._watch.__enter__()
+
+    def add(self, evidence: Evidence) -> None:
+        """Measures and comparisons of one layer: all samples at every threshold, both weight
+        distances, and the published filter's samples at the threshold in use; what is not defined
+        for any sample is noted instead."""
+        selected = evidence.published_selection()
+        self._note_undefined(evidence)
+        for threshold in thresholds_around(self.threshold):
+            self._add(evidence, Choices(threshold), "all", self.metrics)
+        if "d_mean" in self.metrics:
+            self._add(evidence, Choices(self.threshold, per="epoch"), "all", DISTANCE_METRICS)
+        if "n_fg" in self.metrics:
+            self._add_entropies(evidence)
+        if int(selected.sum()) >= 2:
+            chosen = Choices(self.threshold)
+            self._add(evidence.keep(selected), chosen, "published_filter", self.metrics)
+        else:
+            self.notes.append(
+                f"{evidence.layer}: the published filter keeps {int(selected.sum())} of "
+                f"{count(len(selected), self.study.parameters.SAMPLE)}, too few to measure."
+            )
+
+    def defined(self, evidence: Evidence) -> tuple[str, ...]:
+        """Those of the metrics that some sample has a value of, in student and baseline."""
+        chosen = Choices(self.threshold)
+        return tuple(m for m in self.metrics if is_defined(evidence, m, chosen))
+
+    def _note_undefined(self, evidence: Evidence) -> None:
+        missing = [m for m in self.metrics if m not in self.defined(evidence)]
+        if missing:
+            self.notes.append(
+                f"{evidence.layer}: {', '.join(missing)} not measured, because no "
+                f"{self.study.parameters.SAMPLE} has an entropy map at every checkpoint of student "
+                "and baseline."
+            )
+
+    def add_accuracies(self, layers: Iterable[str]) -> None:
+        """Scores of teacher, baseline and of the student of each layer."""
+        for role, layer in [("T", ""), ("B", ""), *(("S", layer) for layer in layers)]:
+            for split, values in self.study.accuracies(role, layer or None).items():
+                self.measures.append(self._accuracy(role, layer, split, values))
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Public names of what computes the numbers; what they refer to is counted too."""
+        return type(self.study).__name__, type(self).__name__, *self._further_code
+
+    def depend_on(self, *names: str) -> None:
+        """Add the public names of what else has computed numbers of these to `code`."""
+        self._further_code += [name for name in names if name not in self._further_code]
+
+    def results(self) -> Results:
+        """The results file's content; seconds include what the store's entries once took."""
+        settings = self.study.parameters.model_dump(mode="json")
+        used = self._watch.as_dict()
+        return Results(
+            notebook=self.notebook,
+            preset=self.study.parameters.preset,
+            settings=settings,
+            provenance=provenance() | {"code": list(self.code)},
+            seconds=used["seconds"] + self.study.stored_seconds(),
+            peak_memory_mb=used["peak_memory_mib"],
+            fingerprint=run_fingerprint(settings, self.code),
+            measures=self.measures,
+            comparisons=self.comparisons,
+            notes=self.notes,
+            numbers=self.numbers,
+            run=self.run,
+        )
+
+    def _accuracy(self, role: str, layer: str, split: str, values: list[float]) -> Measure:
+        """Mean over seeds; the interval is the range over seeds, none for a single one."""
+        data, many = self.study.data, len(values) > 1
+        split, _, other = split.partition(" ")
+        return Measure(
+            **self._cell(layer),
+            role=role,
+            metric=f"{other or self.study.SCORE}_{split}",
+            mean=sum(values) / len(values),
+            low=min(values) if many else None,
+            high=max(values) if many else None,
+            n_samples=len(data.test_samples if split == "test" else data.training_samples),
+            n_seeds=len(values),
+        )
+
+    def _cell(self, layer: str) -> dict[str, str]:
+        study = self.study
+        shared = {"network": study.network_name, "scale": study.scale, "dataset": study.dataset}
+        return shared | {"layer": layer, "sample": study.parameters.SAMPLE}
+
+    def _add_entropies(self, evidence: Evidence) -> None:
+        """What is discarded of background and foreground, which counts alone do not tell."""
+        for role, name in ROLES.items():
+            inside, outside = final_entropies(evidence, role)
+            found = {
+                "background_entropy": (bootstrap(outside), "mean entropy of background units"),
+                "entropy_gap": (
+                    paired_difference(outside, inside),
+                    "mean entropy of background units minus that of foreground units",
+                ),
+            }
+            for key, (value, what) in found.items():
+                self.numbers[f"{key}_{role}_{evidence.layer}"] = Number(
+                    value=value.value,
+                    low=value.low,
+                    high=value.high,
+                    unit="nats",
+                    n=value.n_samples,
+                    what=f"{what}, {name} at {evidence.layer}",
+                )
+
+    def _add(
+        self, evidence: Evidence, choices: Choices, selection: str, metrics: Sequence[str]
+    ) -> None:
+        metrics = [m for m in metrics if is_defined(evidence, m, choices)]
+        for metric, (gap, judged) in compare(evidence, metrics, choices).items():
+            shared = self._cell(evidence.layer) | {
+                "metric": metric,
+                "threshold": choices.threshold,
+                "selection": selection,
+                "distance": choices.per if metric in DISTANCE_METRICS else None,
+            }
+            for role in "TSB" if metric in TEACHER_METRICS else "SB":
+                found = estimate(evidence, role, metric, choices)
+                self.measures.append(
+                    Measure(**shared, role=role, mean=found.value, **_spread(found))
+                )
+            self.comparisons.append(
+                Comparison(
+                    **shared,
+                    prediction=METRIC_RULES[metric].prediction,
+                    difference=gap.value,
+                    verdict=judged,
+                    **_spread(gap),
+                )
+            )
+
+
+def _spread(found: Estimate) -> dict[str, float | int]:
+    return {
+        "low": found.low,
+        "high": found.high,
+        "n_samples": found.n_samples,
+        "n_seeds": found.n_seeds,
+    }

@@ -1,0 +1,403 @@
+"""Which images an image study trains, tests and measures its networks on.
+
+Embedded images are composed in a random order of classes. A prepared data set has its own order,
+often class by class, so a part of it is drawn with a seed.
+
+Image studies: the paper's networks on images, whose units are the cells of a grid.
+
+One cell of the paper's image tables: any teacher, augmentation, any number of outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kpnb.datasets.images import embedded_hash, embedded_images, relabeled, same_part
+from kpnb.datasets.places import data_folder
+from kpnb.datasets.prepared import normalized, prepared_hash, prepared_images, takes_bytes
+from kpnb.datasets.samples import ImageSamples
+from kpnb.errors import KpnbError
+from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
+from kpnb.estimator.features import layer_module
+from kpnb.estimator.units import GridUnits
+from kpnb.fingerprint import Seed
+from kpnb.networks.image import image_network, pretrained_teacher
+from kpnb.networks.layers import tracked_weight
+from kpnb.study.cell_parameters import CellParameters
+from kpnb.study.image_parameters import ImageParameters
+from kpnb.study.study import Study
+from kpnb.training import paper_recipes, recipes
+from kpnb.training.augmentation import crop_and_flip, flip_and_shift, strong
+from kpnb.training.distillation import distill_features, teacher_features, train_above
+from kpnb.training.settings import TrainingSettings
+from kpnb.training.train import Augment, accuracy, train_classifier
+
+TEST_SAMPLES = 2000
+DATA_SEED = 0
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True)
+class StudyImages:
+    """The embedded images as the parameters of a study ask for them; the same for all its seeds."""
+
+    parameters: ImageParameters
+
+    @property
+    def units(self) -> GridUnits:
+        return GridUnits(self.parameters.grid)
+
+    @cached_property
+    def teacher_samples(self) -> ImageSamples:
+        p = self.parameters
+        return embedded_images(p.teacher_samples, "train", p.classes, p.image_size, DATA_SEED)
+
+    @cached_property
+    def training_samples(self) -> ImageSamples:
+        """What student and baseline are trained on."""
+        return self.teacher_samples.fraction(self.parameters.fraction, DATA_SEED)
+
+    @cached_property
+    def test_samples(self) -> ImageSamples:
+        """Unseen objects on unseen photos."""
+        p = self.parameters
+        return embedded_images(TEST_SAMPLES, "test", p.classes, p.image_size, DATA_SEED)
+
+    @cached_property
+    def measured(self) -> ImageSamples:
+        """The images whose entropy is measured: the first in `order` of the training or of the test
+        samples that have both foreground and background on the grid."""
+        source = self.training_samples
+        if self.parameters.measured_on == "test":
+            source = self.test_samples
+        foreground = self.units.foreground(source.masks)
+        usable = self.order((foreground.any(1) & ~foreground.all(1)).nonzero().flatten())
+        if len(usable) < self.parameters.samples:
+            raise KpnbError(
+                f"samples={self.parameters.samples} images are wanted, but only {len(usable)} are "
+                "there to measure; ask for fewer, or raise teacher_samples or fraction."
+            )
+        return source.subset(usable[: self.parameters.samples])
+
+    @cached_property
+    def foreground(self) -> Tensor:
+        """(samples, units) bool of the measured images."""
+        return self.units.foreground(self.measured.masks)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        return {"images": embedded_hash()}
+
+    @property
+    def title(self) -> str:
+        """What the images are, as tables call them."""
+        return "embedded images"
+
+    def order(self, positions: Tensor) -> Tensor:
+        """The order in which a part of some positions is taken."""
+        return positions
+
+
+@dataclass(frozen=True)
+class PreparedImages(StudyImages):
+    """A data set that data_prep/ has prepared."""
+
+    @cached_property
+    def folder(self) -> Path:
+        return data_folder(self.parameters.data)
+
+    @cached_property
+    def teacher_samples(self) -> ImageSamples:
+        whole, wanted = self._split("train"), self.parameters.teacher_samples
+        if wanted == "all":
+            return whole
+        if wanted > len(whole):
+            raise KpnbError(
+                f"teacher_samples={wanted}, but {self.folder} has {len(whole)} images to train on: "
+                "ask for fewer, or for 'all'."
+            )
+        return whole.subset(self.order(torch.arange(len(whole)))[:wanted].sort().values)
+
+    @cached_property
+    def test_samples(self) -> ImageSamples:
+        return self._split("test")
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        return {"images": prepared_hash(self.folder)}
+
+    @cached_property
+    def title(self) -> str:
+        return self.test_samples.source["dataset"]
+
+    def order(self, positions: Tensor) -> Tensor:
+        drawn = np.random.default_rng(DATA_SEED).permutation(len(positions))
+        return positions[torch.from_numpy(drawn)]
+
+    def _split(self, split: str) -> ImageSamples:
+        return prepared_images(self.folder, split, self.parameters.image_size)
+
+
+def study_images(parameters: ImageParameters) -> StudyImages:
+    """The images that the parameters ask for."""
+    return (StudyImages if parameters.data == EMBEDDED else PreparedImages)(parameters)
+
+
+PRETRAINED = "EfficientNet-lite0"
+# Chance is far below; a teacher under this multiple of it has learned next to nothing. With few
+# classes half of the way from chance to 1 is less.
+LEAST_TIMES_CHANCE = 2.0
+
+
+@dataclass(frozen=True)
+class ImageStudy(Study):
+    """Teacher T, student S and baseline B on the embedded images or a prepared data set."""
+
+    parameters: ImageParameters
+
+    # Settings are in the store's keys, whatever recipe they come from.
+    SCORING_CODE = (accuracy,)
+    TRAINING_CODE = (
+        train_classifier,
+        distill_features,
+        teacher_features,
+        train_above,
+        image_network,
+        pretrained_teacher,
+        tracked_weight,
+        embedded_images,
+        *SCORING_CODE,
+    )
+    MAPS_CODE = (EntropyEstimator, GridUnits, normalized)
+
+    @cached_property
+    def data(self) -> StudyImages:
+        return study_images(self.parameters)
+
+    @property
+    def data_hashes(self) -> dict[str, str]:
+        return self.data.hashes
+
+    @property
+    def dataset(self) -> str:
+        unseen = " (unseen objects)" if self.parameters.measured_on == "test" else ""
+        return self.data.title + unseen
+
+    @property
+    def prepared(self) -> bool:
+        return self.parameters.data != EMBEDDED
+
+    @property
+    def network_name(self) -> str:
+        return self.parameters.network
+
+    @property
+    def scale(self) -> str:
+        return self.parameters.scale
+
+    def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
+        p, name = self.parameters, self._name(role)
+        teacher = role == "T"
+        epochs, kept = (p.teacher_epochs, (p.teacher_epochs,)) if teacher else (p.epochs, None)
+        kept = kept or self.checkpoints
+        if p.recipe == "published":
+            return self._published(role, layer)(name, epochs=epochs, seed=seed, checkpoints=kept)
+        recipe = recipes.distillation if role == "S" else recipes.classification
+        return recipe(name, epochs, seed, kept)
+
+    def _published(self, role: str, layer: str | None) -> Callable[..., TrainingSettings]:
+        """The published recipe of a role, but for what all of them take."""
+        if role == "S":
+            return partial(paper_recipes.distillation, layer=layer)
+        p, teacher = self.parameters, role == "T"
+        return partial(
+            paper_recipes.classification,
+            pretrained=teacher and p.pretrained == "ImageNet",
+            augmented=teacher and p.augment == "teacher",
+        )
+
+    def scaled(self, layer: str) -> bool:
+        return self.parameters.recipe == "ours" or paper_recipes.scaled(layer)
+
+    def head_schedule(self, seed: int) -> TrainingSettings:
+        p = self.parameters
+        recipe = paper_recipes.head if p.recipe == "published" else recipes.head
+        return recipe(p.network, p.head_epochs, seed)
+
+    def augmentation(self, role: str) -> Augment | None:
+        p = self.parameters
+        if p.augment == "none" or (p.augment == "teacher" and role != "T"):
+            return None
+        if p.recipe == "ours" and not self.prepared:
+            return flip_and_shift
+        return strong if p.augment == "teacher" else crop_and_flip
+
+    def build(self, role: str, seed: int) -> nn.Module:
+        return self._net(role, seed, role == "T" and self.parameters.pretrained == "ImageNet")
+
+    def container(self, role: str, seed: int) -> nn.Module:
+        return self._net(role, seed, False)
+
+    def _net(self, role: str, seed: int, pretrained: bool) -> nn.Module:
+        p, outputs = self.parameters, self.outputs
+        if role == "T" and p.teacher == PRETRAINED:
+            fc1 = layer_module(image_network(p.network, outputs, p.scale), "FC1")
+            net = pretrained_teacher(outputs, fc1.out_features, seed)
+        else:
+            own = 2 * seed + (role == "T")
+            net = image_network(self._name(role), outputs, p.scale, own, pretrained)
+        return takes_bytes(net) if self.prepared else net
+
+    def network_key(self, role: str) -> dict:
+        # A teacher of another size is the very network that teaches students of its own size;
+        # the pretrained one has FC layers as wide as its student's.
+        p, kind = self.parameters, self._name(role)
+        key = {"network": p.network if kind == PRETRAINED else kind, "scale": p.scale}
+        key |= {"classes": self.outputs if self.prepared else p.classes}
+        key |= {"image_size": p.image_size, "kind": kind}
+        augment = self.augmentation(role)
+        key |= {"augment": augment.__name__} if augment else {}
+        if role == "T" and p.pretrained != "none":
+            key |= {"pretrained": p.pretrained}
+        return key | (self._prepared_key(role) if self.prepared else {})
+
+    def _prepared_key(self, role: str) -> dict:
+        data = self.data
+        seen = data.teacher_samples if role == "T" else data.training_samples
+        return {"seen": seen.source, "tested": data.test_samples.source}
+
+    def training_code(self, role: str) -> tuple[Seed, ...]:
+        augment = self.augmentation(role)
+        code = self.TRAINING_CODE + ((augment,) if augment else ())
+        return code + ((takes_bytes,) if self.prepared else ())
+
+    @property
+    def outputs(self) -> int:
+        """Dimensions of the networks' output: a class each."""
+        if self.prepared:
+            return len(self.data.test_samples.class_names)
+        return self.parameters.classes
+
+    def tracked(self, net: nn.Module, layers: Sequence[str]) -> dict[str, Tensor]:
+        return {layer: tracked_weight(net, layer) for layer in layers}
+
+    def inputs(self, samples: ImageSamples) -> Tensor:
+        return samples.images
+
+    def labels(self, samples: ImageSamples) -> Tensor:
+        return samples.labels
+
+    def scores(self, net: nn.Module, samples: ImageSamples) -> dict[str, float]:
+        return {"accuracy": accuracy(net, samples.images, samples.labels)}
+
+    @property
+    def reference_lines(self) -> dict[str, float]:
+        return {"chance": 1 / self.outputs}
+
+    @property
+    def least_teacher(self) -> float:
+        chance = 1 / self.outputs
+        return min(LEAST_TIMES_CHANCE * chance, (1 + chance) / 2)
+
+    @property
+    def named_layers(self) -> dict[str, str]:
+        return {layer: layer for layer in ("Conv", "FC1", "FC2", "FC3")}
+
+    def foreground(self, **changes: object) -> Tensor:
+        units = changes.get("units", self.data.units)
+        return units.foreground(self.data.measured.masks)
+
+    def explainer(self, layer: str, **changes: object) -> EntropyEstimator:
+        p = self.parameters
+        estimator = EntropyEstimator(
+            layer,
+            units=self.data.units,
+            method=p.method,
+            probes=p.probes,
+            standard_error=None,
+            entropy_weight=recipes.entropy_weight(p.network),
+            chunk=p.chunk,
+        )
+        return replace(estimator, **changes)
+
+    def explain(
+        self, explainer: EntropyEstimator, net: nn.Module, samples: ImageSamples
+    ) -> EntropyMaps:
+        return explainer.explain(net, normalized(samples.images.to(self.device)))
+
+    def _name(self, role: str) -> str:
+        """Architecture of teacher, student or baseline."""
+        p = self.parameters
+        return p.teacher if role == "T" and p.teacher != "same" else p.network
+
+
+LAYERS = ("Conv", "FC1", "FC2", "FC3")
+
+
+@dataclass(frozen=True)
+class RelabeledImages(StudyImages):
+    """The same images for every number of outputs; the objects are known, the test images new."""
+
+    parameters: CellParameters
+
+    @cached_property
+    def _by_class(self) -> ImageSamples:
+        p = self.parameters
+        return embedded_images(p.teacher_samples, "train", p.classes, p.image_size, DATA_SEED)
+
+    @cached_property
+    def teacher_samples(self) -> ImageSamples:
+        return relabeled(self._by_class, self.parameters.outputs)
+
+    @cached_property
+    def training_samples(self) -> ImageSamples:
+        index = same_part(self._by_class, self.parameters.fraction, DATA_SEED)
+        return self.teacher_samples.subset(index)
+
+    @cached_property
+    def test_samples(self) -> ImageSamples:
+        """New images of the same objects on the same photos: unseen objects have no label."""
+        p = self.parameters
+        fresh = embedded_images(TEST_SAMPLES, "train", p.classes, p.image_size, DATA_SEED + 1)
+        return relabeled(fresh, p.outputs)
+
+
+@dataclass(frozen=True)
+class CellStudy(ImageStudy):
+    """Teacher T, student S and baseline B of one cell."""
+
+    parameters: CellParameters
+
+    @cached_property
+    def data(self) -> StudyImages:
+        relabel = self.parameters.outputs is not None
+        return (RelabeledImages if relabel else study_images)(self.parameters)
+
+    @property
+    def outputs(self) -> int:
+        return self.parameters.outputs or super().outputs
+
+    @property
+    def dataset(self) -> str:
+        outputs = self.parameters.outputs
+        return super().dataset + (f", {outputs} outputs" if outputs else "")
+
+    @property
+    def tracked_layers(self) -> tuple[str, ...]:
+        """All of them, so that the cells of a network share their baseline."""
+        return LAYERS
+
+    def network_key(self, role: str) -> dict:
+        key, outputs = super().network_key(role), self.parameters.outputs
+        return key | ({"outputs": outputs} if outputs else {})
+
+    def training_code(self, role: str) -> tuple[Seed, ...]:
+        labels = (relabeled, same_part) if self.parameters.outputs else ()
+        return super().training_code(role) + labels

@@ -1,0 +1,148 @@
+"""What a modality says of itself: its data, networks, training, scores and estimator."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from kpnb.estimator.entropy import EntropyMaps
+from kpnb.fingerprint import Seed
+from kpnb.training.settings import TrainingSettings
+from kpnb.training.train import Augment
+
+
+class Samples(Protocol):
+    """Samples of any modality: `source` says what they are, JSON-able."""
+
+    source: dict
+
+    def __len__(self) -> int: ...
+
+    def subset(self, index: Sequence[int]) -> Samples: ...
+
+
+class StudyData(Protocol):
+    """What a study's networks are trained, tested and measured on; the same for all its seeds.
+
+    foreground: (samples, units) bool of the measured samples.
+    """
+
+    teacher_samples: Samples
+    training_samples: Samples
+    test_samples: Samples
+    measured: Samples
+    foreground: Tensor
+
+
+class Explainer(Protocol):
+    """An estimator of entropy maps; `settings` is everything that changes a map, JSON-able."""
+
+    settings: dict[str, object]
+
+
+class Modality(ABC):
+    """What `kpnb.study.study` asks of images, texts and whatever else is studied."""
+
+    SCORE: ClassVar[str] = "accuracy"  # the name of the first of `scores`
+    TRAINING_CODE: ClassVar[tuple[Seed, ...]]
+    SCORING_CODE: ClassVar[tuple[Seed, ...]]
+    MAPS_CODE: ClassVar[tuple[Seed, ...]]
+
+    @property
+    @abstractmethod
+    def data(self) -> StudyData: ...
+
+    @property
+    @abstractmethod
+    def data_hashes(self) -> dict[str, str]:
+        """Hash by name of the packed or real data."""
+
+    @property
+    @abstractmethod
+    def dataset(self) -> str:
+        """What the measured samples are, as tables call it."""
+
+    @property
+    @abstractmethod
+    def network_name(self) -> str:
+        """What student and baseline are, as tables call it."""
+
+    @property
+    @abstractmethod
+    def scale(self) -> str:
+        """ "full" for the paper's size, "narrow" for a smaller one of the same family."""
+
+    @abstractmethod
+    def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
+        """How teacher T, student S (its distillation at a layer) or baseline B is trained."""
+
+    def scaled(self, layer: str) -> bool:
+        """Whether the distilled feature's error is divided by the feature's variance."""
+        return True
+
+    @abstractmethod
+    def head_schedule(self, seed: int) -> TrainingSettings:
+        """How the student's layers above the target are trained."""
+
+    @abstractmethod
+    def build(self, role: str, seed: int) -> nn.Module:
+        """Student and baseline of a seed start from identical weights, the teacher from others."""
+
+    def container(self, role: str, seed: int) -> nn.Module:
+        """As `build`, for weights that are put in afterwards; need not fetch any of its own."""
+        return self.build(role, seed)
+
+    @abstractmethod
+    def network_key(self, role: str) -> dict:
+        """What the networks of a role depend on beyond seed and training."""
+
+    def augmentation(self, role: str) -> Augment | None:
+        """What is done to each batch that the networks of a role are trained on."""
+        return None
+
+    def training_code(self, role: str) -> tuple[Seed, ...]:
+        """The functions and classes that make, train and score the networks of a role."""
+        return self.TRAINING_CODE
+
+    @abstractmethod
+    def tracked(self, net: nn.Module, layers: Sequence[str]) -> dict[str, Tensor]:
+        """layer -> the weight whose movement Eq. 8 measures for it."""
+
+    @abstractmethod
+    def inputs(self, samples: Samples) -> Tensor: ...
+
+    @abstractmethod
+    def labels(self, samples: Samples) -> Tensor: ...
+
+    @abstractmethod
+    def scores(self, net: nn.Module, samples: Samples) -> dict[str, float]:
+        """How well `net` does on some samples, from 0 to 1; SCORE comes first."""
+
+    @property
+    @abstractmethod
+    def reference_lines(self) -> dict[str, float]:
+        """Scores on the test samples of what has no network, by name."""
+
+    @property
+    @abstractmethod
+    def least_teacher(self) -> float:
+        """The test score that a teacher must exceed to have learned anything to speak of."""
+
+    @property
+    @abstractmethod
+    def named_layers(self) -> dict[str, str]:
+        """Label -> name of the layers that a picture of the whole network shows, upwards."""
+
+    def foreground(self, **changes: object) -> Tensor:
+        """(samples, units) bool of the measured samples, under changed estimator settings."""
+        return self.data.foreground
+
+    @abstractmethod
+    def explainer(self, layer: str, **changes: object) -> Explainer:
+        """The study's estimator for a layer's dotted name, with some settings changed."""
+
+    @abstractmethod
+    def explain(self, explainer: Explainer, net: nn.Module, samples: Samples) -> EntropyMaps: ...

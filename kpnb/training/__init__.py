@@ -1,0 +1,1 @@
+"""Classification and distillation, with the settings of each."""

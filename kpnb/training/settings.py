@@ -1,0 +1,208 @@
+"""How a network is trained: the settings of one run, checked, and the learning rate they imply.
+
+Which device is used and how: fast or reproducible, and what to do when its memory runs out.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+
+import torch
+
+from kpnb.errors import KpnbError
+from kpnb.study.parameter_model import NotebookParameters
+
+SCHEDULES = ("log", "cosine", "constant")
+# Checkpoints of the published code: to epoch 150, and for its runs of 400 epochs.
+PUBLISHED_CHECKPOINTS = (0, 2, 5, 10, 15, 20, 25, 30, 40, 50, 70, 90, 110, 130, 150) + (
+    170,
+    190,
+    240,
+    280,
+    320,
+    360,
+    400,
+)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """SGD with momentum, as published unless said otherwise.
+
+    epochs: passes over the samples (published: 150). lr: learning rate of the first epoch.
+    schedule: "log" spaces the rates of the epochs evenly in logarithm from lr to lr_end (published;
+        lr_end None is the published lr / 10); "cosine" falls per step to lr_end (None: 0);
+        "constant". warmup_epochs: linear rise per step before that (ours; 0 = none).
+    momentum 0.9, weight_decay 1e-4, batch_size 64: published. seed: order of samples, dropout and
+        augmentation; not the initial weights.
+    checkpoints: epochs after which the weights are handed over; 0 is before the first step.
+    grad_clip: greatest norm of the gradient (ours; None = no limit).
+    autocast: "bfloat16" computes forward passes in that precision (for GPUs). channels_last: a
+        memory layout that convolutions run faster in (narrow VGG-11 on one CPU core: 2.4 s an epoch
+        of 900 images of 64x64 instead of 3.1 s). Both off by default; they change the last digits.
+    Raises KpnbError for a value that cannot work.
+    """
+
+    epochs: int
+    lr: float
+    lr_end: float | None = None
+    schedule: str = "log"
+    warmup_epochs: int = 0
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    batch_size: int = 64
+    seed: int = 0
+    checkpoints: tuple[int, ...] = ()
+    grad_clip: float | None = None
+    autocast: str | None = None
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
+        for good, message in (*self._schedule_rules(), *self._step_rules()):
+            if not good:
+                raise KpnbError(message)
+
+    def _schedule_rules(self) -> list[tuple[bool, str]]:
+        """What must hold of epochs and rates, and what to say otherwise."""
+        epochs, warmup, marks = self.epochs, self.warmup_epochs, self.checkpoints
+        ends = (self.lr,) if self.lr_end is None else (self.lr, self.lr_end)
+        in_order = list(marks) == sorted({k for k in marks if 0 <= k <= epochs})
+        return [
+            (epochs >= 1, f"epochs={epochs} trains nothing: pass at least 1."),
+            (
+                all(math.isfinite(lr) and lr > 0 for lr in ends),
+                f"Learning rates {ends} must be positive numbers: pass for example lr=0.01.",
+            ),
+            (
+                self.schedule in SCHEDULES,
+                f"No schedule {self.schedule!r}: choose one of {', '.join(SCHEDULES)}.",
+            ),
+            (
+                0 <= warmup < epochs,
+                f"warmup_epochs={warmup} must be from 0 to below epochs={epochs}: pass fewer.",
+            ),
+            (
+                in_order,
+                f"checkpoints={marks} must rise from 0 to at most epochs={epochs}: leave out the "
+                "others.",
+            ),
+        ]
+
+    def _step_rules(self) -> list[tuple[bool, str]]:
+        """What must hold of a single step, and what to say otherwise."""
+        decay, clip = self.weight_decay, self.grad_clip
+        return [
+            (
+                0 <= self.momentum < 1,
+                f"momentum={self.momentum} must be from 0 to below 1: pass for example 0.9.",
+            ),
+            (decay >= 0, f"weight_decay={decay} is negative: pass 0 or more."),
+            (
+                self.batch_size >= 1,
+                f"batch_size={self.batch_size} holds no sample: pass at least 1.",
+            ),
+            (self.seed >= 0, f"seed={self.seed} is negative: pass 0 or more."),
+            (
+                clip is None or clip > 0,
+                f"grad_clip={clip} must be positive: pass None for no limit.",
+            ),
+            (
+                self.autocast in (None, "bfloat16"),
+                f"autocast={self.autocast!r} is not offered: choose None or 'bfloat16'.",
+            ),
+        ]
+
+    def to_info(self) -> dict:
+        """The settings for JSON."""
+        return {**asdict(self), "checkpoints": list(self.checkpoints)}
+
+
+def published_checkpoints(epochs: int) -> tuple[int, ...]:
+    """The published checkpoints up to `epochs`, and `epochs` itself."""
+    return (*(k for k in PUBLISHED_CHECKPOINTS if k < epochs), epochs)
+
+
+def learning_rate(settings: TrainingSettings, epoch: int, step: int, steps: int) -> float:
+    """Learning rate of step `step` (from 0) of `steps` in epoch `epoch` (from 1)."""
+    passed = epoch - 1 + step / steps  # epochs done, with fraction
+    if passed < settings.warmup_epochs:
+        return settings.lr * (passed + 1 / steps) / settings.warmup_epochs
+    if settings.schedule == "constant":
+        return settings.lr
+    length = settings.epochs - settings.warmup_epochs
+    passed -= settings.warmup_epochs
+    if settings.schedule == "cosine":
+        end = settings.lr_end or 0.0
+        return end + (settings.lr - end) * (1 + math.cos(math.pi * passed / length)) / 2
+    end = settings.lr / 10 if settings.lr_end is None else settings.lr_end
+    return settings.lr * (end / settings.lr) ** (int(passed) / max(length - 1, 1))
+
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+
+
+def chosen_device(wanted: str) -> torch.device:
+    """The device of the parameter `device`; KpnbError for a GPU that is not there."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise KpnbError("device is 'cuda', but no GPU is usable here; pass device='cpu'.")
+    return torch.device(wanted)
+
+
+def with_effort(parameters: NotebookParameters, settings: TrainingSettings) -> TrainingSettings:
+    """The settings with the batch and the precision that the parameters ask for."""
+    changes = {}
+    if parameters.batch is not None:
+        changes["batch_size"] = parameters.batch
+    if parameters.precision != "float32":
+        changes["autocast"] = parameters.precision
+    return replace(settings, **changes)
+
+
+def exactness(parameters: NotebookParameters) -> dict[str, bool]:
+    """For the store's keys: what makes a device compute the same in another way, where it is on."""
+    names = ("compiled", "deterministic")
+    return {name: True for name in names if getattr(parameters, name)}
+
+
+@contextmanager
+def device_use(device: torch.device, deterministic: bool, lower: str) -> Iterator[None]:
+    """Inside, a GPU looks for its fastest kernels, or with `deterministic` gives equal bits twice.
+
+    lower: the settings that need less memory, named when it runs out. On the CPU nothing changes
+    but that message: there equal calls give equal bits anyway. What torch allows is as before
+    afterwards. Raises KpnbError when memory runs out.
+    """
+    before = torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
+    try:
+        if device.type == "cuda":
+            _choose(deterministic)
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        # On the CPU torch raises a plain RuntimeError.
+        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+            raise
+        raise KpnbError(f"The memory of the {_name(device)} ran out: {lower}.") from error
+    finally:
+        torch.backends.cudnn.benchmark = before[0]
+        torch.use_deterministic_algorithms(before[1])
+
+
+def _choose(deterministic: bool) -> None:
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        # cuBLAS reads this when it is first used; without it torch refuses matrix products.
+        os.environ.setdefault(WORKSPACE, ":4096:8")
+        torch.use_deterministic_algorithms(True)
+
+
+def _name(device: torch.device) -> str:
+    if device.type != "cuda":
+        return "machine"
+    return f"GPU ({torch.cuda.get_device_name(device)})"

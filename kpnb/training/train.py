@@ -1,0 +1,322 @@
+"""The one training loop behind classification, feature distillation and head training.
+
+Training a classifier, the settings and the record of any training, and accuracy.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from kpnb.errors import KpnbError
+from kpnb.training.record import (
+    Resume,
+    TrainingRecord,
+    WeightDistance,
+    cpu_state,
+    join_state,
+    momentum_of,
+    set_momentum,
+    split_state,
+)
+from kpnb.training.settings import TrainingSettings, learning_rate
+
+BatchLoss = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
+OnCheckpoint = Callable[[int, dict[str, Tensor]], None]
+_ORDER, _DROPOUT, _AUGMENT = range(3)  # independent streams of random numbers of an epoch
+
+
+def fit(
+    model: nn.Module,
+    batch_loss: BatchLoss,
+    count: int,
+    settings: TrainingSettings,
+    track: Mapping[str, Tensor] | None = None,
+    parameters: Iterable[nn.Parameter] | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
+    resume: Resume | None = None,
+    device: str | torch.device | None = None,
+    set_mode: Callable[[], object] | None = None,
+) -> TrainingRecord:
+    """Train `model` in place with SGD over `count` samples and report.
+
+    batch_loss(index, generator): mean loss (to be minimized) and mean metric of the samples `index`
+    (int64, on the device); `generator` (CPU) is for augmentation.
+    track: label -> weight of `model` whose distance is measured (Eq. 8).
+    parameters: those to train; None is all that require gradients.
+    on_checkpoint(epoch, state dict): called at settings.checkpoints with copies on the CPU.
+    device: where to train; None is where the model is. set_mode: called before each epoch; None is
+    model.train(). Train and eval modes are as before afterwards.
+
+    All randomness of epoch k comes from (settings.seed, k), so that a run can be taken up again;
+    the global generators are as before afterwards. On one CPU, equal calls give equal bits.
+    Raises KpnbError if there is nothing to train on or the loss stops being finite.
+    """
+    if count < 1:
+        raise KpnbError("There is no sample to train on: pass at least one.")
+    if device is not None:
+        model.to(device)
+    loop = _Loop(model, batch_loss, count, settings, track or {}, parameters)
+    with keep_modes(model):
+        done = loop.start(resume, on_checkpoint)
+        for epoch in range(done + 1, settings.epochs + 1):
+            (set_mode or model.train)()
+            loop.run_epoch(epoch)
+            loop.hand_over(epoch, resume, on_checkpoint)
+    loop.optimizer.zero_grad(set_to_none=True)
+    return loop.record
+
+
+class _Loop:
+    """The state of one call of `fit`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch_loss: BatchLoss,
+        count: int,
+        settings: TrainingSettings,
+        track: Mapping[str, Tensor],
+        parameters: Iterable[nn.Parameter] | None,
+    ):
+        chosen = model.parameters() if parameters is None else parameters
+        self.trained = [p for p in chosen if p.requires_grad]
+        if not self.trained:
+            raise KpnbError("No parameter requires gradients: call requires_grad_() on the model.")
+        self.model, self.batch_loss, self.count, self.settings = model, batch_loss, count, settings
+        self.device = self.trained[0].device
+        self.optimizer = torch.optim.SGD(
+            self.trained,
+            lr=settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+        self.distance = WeightDistance(track)
+        self.record = TrainingRecord(
+            distance_per_step=self.distance.per_step, distance_per_epoch=self.distance.per_epoch
+        )
+
+    def run_epoch(self, epoch: int) -> None:
+        """All batches of one epoch, and its line in the record."""
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        augmentation = _generator(self.settings.seed, epoch, _AUGMENT)
+        batches = self._batches(epoch)
+        with _seeded(self.device, _seed(self.settings.seed, epoch, _DROPOUT)):
+            for step, index in enumerate(batches):
+                lr = learning_rate(self.settings, epoch, step, len(batches))
+                sums += self._step(index.to(self.device), lr, augmentation) * len(index)
+        loss, metric = (sums / self.count).tolist()
+        if not math.isfinite(loss):
+            raise KpnbError(
+                f"The loss stopped being finite in epoch {epoch} at learning rate {lr:g}: lower lr "
+                f"(for example to {self.settings.lr / 3:.2g}), or set warmup_epochs or grad_clip."
+            )
+        self.distance.end_epoch()
+        self.record.loss.append(loss)
+        self.record.metric.append(metric)
+        self.record.learning_rate.append(lr)
+
+    def _step(self, index: Tensor, lr: float, augmentation: torch.Generator) -> Tensor:
+        """One SGD step; the batch's loss and metric, (2,) float64, left on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        with self._precision():
+            loss, metric = self.batch_loss(index, augmentation)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.settings.grad_clip is not None:
+            nn.utils.clip_grad_norm_(self.trained, self.settings.grad_clip)
+        self.optimizer.step()
+        self.distance.step()
+        return torch.stack([loss.detach().double(), metric.detach().double()])
+
+    def _batches(self, epoch: int) -> list[Tensor]:
+        """The sample indices of the epoch's batches.
+
+        A last batch of one sample is joined to the one before: batch norm cannot normalize it.
+        """
+        order = torch.randperm(self.count, generator=_generator(self.settings.seed, epoch, _ORDER))
+        batches = list(order.split(self.settings.batch_size))
+        if len(batches) > 1 and len(batches[-1]) == 1 < self.settings.batch_size:
+            last = batches.pop()
+            batches[-1] = torch.cat([batches[-1], last])
+        return batches
+
+    def _precision(self) -> AbstractContextManager:
+        """The autocast context of the settings."""
+        if self.settings.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, self.settings.autocast))
+
+    def hand_over(
+        self, epoch: int, resume: Resume | None, on_checkpoint: OnCheckpoint | None
+    ) -> None:
+        """Keep the state after `epoch`, and give it out if it is a checkpoint."""
+        is_checkpoint = epoch in self.settings.checkpoints
+        if not is_checkpoint and resume is None:
+            return
+        state = cpu_state(self.model)
+        if is_checkpoint and on_checkpoint is not None:
+            if resume is not None:
+                resume.save_checkpoint(epoch, state)
+            on_checkpoint(epoch, state)
+        if resume is not None:
+            tensors = join_state(state, momentum_of(self.optimizer, self.model))
+            info = {"run": self._identity(), "distance": self.distance.to_info()}
+            resume.save(epoch, tensors, {**info, "record": self.record.to_info()})
+
+    def start(self, resume: Resume | None, on_checkpoint: OnCheckpoint | None) -> int:
+        """The epoch to go on from: that of the latest kept state, or 0, handed over here."""
+        done = self._take_up(resume, on_checkpoint)
+        if done is None:
+            self.hand_over(0, resume, on_checkpoint)
+        return done or 0
+
+    def _take_up(self, resume: Resume | None, on_checkpoint: OnCheckpoint | None) -> int | None:
+        """Go back to the latest kept state; its epoch, or None if this run has to start anew."""
+        found = None if resume is None else resume.load()
+        if found is None or found[1]["run"] != self._identity():
+            return None
+        tensors, info = found
+        if on_checkpoint is not None and not self._replay(resume, on_checkpoint, info["epoch"]):
+            return None
+        state, momentum = split_state(tensors)
+        self.model.load_state_dict(state)
+        set_momentum(self.optimizer, self.model, momentum)
+        self.distance.resume(info["distance"])
+        self.record = TrainingRecord.from_info(info["record"])
+        self.record.distance_per_step = self.distance.per_step
+        self.record.distance_per_epoch = self.distance.per_epoch
+        return info["epoch"]
+
+    def _replay(self, resume: Resume, on_checkpoint: OnCheckpoint, last: int) -> bool:
+        """Hand over the kept checkpoints up to `last` again; False if one is lost."""
+        for epoch in (k for k in self.settings.checkpoints if k <= last):
+            state = resume.load_checkpoint(epoch)
+            if state is None:
+                return False
+            on_checkpoint(epoch, state)
+        return True
+
+    def _identity(self) -> dict:
+        """What must agree for a kept state to belong to this run."""
+        return {
+            "settings": self.settings.to_info(),
+            "count": self.count,
+            "tracked": sorted(self.distance.per_step),
+            "trained": sum(p.numel() for p in self.trained),
+        }
+
+
+@contextmanager
+def keep_modes(net: nn.Module) -> Iterator[None]:
+    """Give every module its train or eval mode back at the end."""
+    modes = [(module, module.training) for module in net.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _seed(seed: int, epoch: int, stream: int) -> int:
+    """A seed of its own for each (seed, epoch, stream)."""
+    return int(np.random.SeedSequence((seed, epoch, stream)).generate_state(1, np.uint64)[0])
+
+
+def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
+    """A CPU generator for one stream of one epoch."""
+    return torch.Generator().manual_seed(_seed(seed, epoch, stream))
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed the generators that layers such as dropout use; restore them at the end."""
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            torch.cuda.manual_seed(seed)
+        yield
+
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+def train_classifier(
+    net: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    settings: TrainingSettings,
+    track: Mapping[str, Tensor] | None = None,
+    augment: Augment | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
+    resume: Resume | None = None,
+    device: str | torch.device | None = None,
+) -> TrainingRecord:
+    """Train `net` in place with cross-entropy, all weights: teacher and baseline of the paper.
+
+    images: (n, 3, h, w) float32; labels: (n,) int64. augment: applied to each batch, for example
+    `kpnb.training.augmentation.flip_and_shift`. The rest: see `fit`. The record's metric is the
+    share of
+    right answers. Raises KpnbError for images or labels that cannot be learned from.
+    """
+    check_labelled(images, labels)
+    net, images, labels = to_device(net, device, settings, images, labels)
+
+    def batch_loss(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        batch = images[index] if augment is None else augment(images[index], generator)
+        return classification_loss(net(batch), labels[index])
+
+    return fit(
+        net, batch_loss, len(images), settings, track, on_checkpoint=on_checkpoint, resume=resume
+    )
+
+
+def classification_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy in nats and share of right answers of a batch."""
+    return cross_entropy(logits, labels), (logits.argmax(1) == labels).double().mean()
+
+
+def accuracy(net: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256) -> float:
+    """Share of images whose class `net` predicts, in eval mode; the modes are as before after."""
+    check_labelled(images, labels)
+    device = next(net.parameters()).device
+    with keep_modes(net), torch.inference_mode():
+        net.eval()
+        right = [
+            (net(x.to(device)).argmax(1).cpu() == y.cpu()).sum().item()
+            for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True)
+        ]
+    return sum(right) / len(labels)
+
+
+def check_labelled(images: Tensor, labels: Tensor) -> None:
+    """Raise KpnbError unless each image has finite values and an integer label."""
+    if len(images) == 0 or len(images) != len(labels):
+        raise KpnbError(
+            f"{len(images)} images do not go with {len(labels)} labels: pass one label an image."
+        )
+    if labels.dtype != torch.int64:
+        raise KpnbError(f"Labels are {labels.dtype}: pass class numbers as torch.int64.")
+    if not torch.isfinite(images).all():
+        raise KpnbError("An image holds NaN or infinite values: remove or repair it.")
+
+
+def to_device(
+    net: nn.Module, device: str | torch.device | None, settings: TrainingSettings, *tensors: Tensor
+) -> tuple:
+    """The network (in place) and the tensors on the device, in the settings' memory layout."""
+    net.to(device or next(net.parameters()).device)
+    where = next(net.parameters()).device
+    moved = [tensor.to(where) for tensor in tensors]
+    if settings.channels_last:
+        net.to(memory_format=torch.channels_last)
+        moved = [
+            t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in moved
+        ]
+    return net, *moved

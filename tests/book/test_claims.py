@@ -1,0 +1,622 @@
+"""The page of claims: rules against hand-made results, and the shipped claims on the study."""
+
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from test_report import CELL, comparison, measure, rows_of, run
+
+from book.make import claim_paper, claim_rules, claims
+from book.make.__main__ import toc_pages
+from book.make.claim_rules import NOT_RUN, judge_claim, means_verdict, measure_interval, overall
+from book.make.claim_schema import load_claims
+from kpnb.errors import KpnbError
+from kpnb.experiments.attributions import METHODS
+from kpnb.metrics.results import Number, available_cells, available_results
+from kpnb.paper import METRICS, TABLES, agreement_rates
+
+ROOT = Path(__file__).resolve().parents[2]
+ADDRESS = "https://example.org/kpnb"
+SHIPPED = load_claims()
+
+
+def one(**changes):
+    """A claim from the text of a YAML file with one entry."""
+    entry = {
+        "id": "a_claim",
+        "claim": "The student's {metric} is {side}.",
+        "where": "Table V",
+        "metric": "n_fg",
+        "paper": [{"kind": "rate", "table": "V"}],
+        "evidence": {"kind": "comparisons", "table": "V"},
+    }
+    (claim,) = load_claims(yaml.safe_dump({"a part": [entry | changes]}))
+    return claim
+
+
+def study(*comparisons, **changes):
+    values = {"preset": "study", "comparisons": list(comparisons), "measures": []}
+    return run(**values | changes)
+
+
+def cell(name, *comparisons, **changes):
+    return study(*comparisons, notebook="image_cell", run=name, **changes)
+
+
+def means(**changes):
+    pair = {"kind": "means", "table": "V", "first": "T", "second": "S"}
+    return one(evidence=pair | changes)
+
+
+def numbers(bound, *values):
+    """A claim that a notebook's numbers are above a bound, judged on some."""
+    evidence = {"kind": "numbers", "notebook": "image_x", "names": ["gap_*"], "bound": bound}
+    keys = {f"gap_{i}": Number(value=v, low=a, high=b, what="a gap", n=7) for i, (v, a, b) in
+            enumerate(values)}  # fmt: skip
+    keys |= {"other": Number(value=-9.0, low=-9.5, high=-8.5, what="of another name")}
+    claim = one(metric=None, side="up", evidence=evidence)
+    results = [study(notebook="image_x", numbers=keys), study(notebook="image_y", numbers=keys)]
+    return judge_claim(claim, results, [])
+
+
+# One verdict over several
+
+
+@pytest.mark.parametrize(
+    ("letters", "on_side", "expected"),
+    [
+        ("", 0, NOT_RUN),
+        ("r", 1, "reproduced"),
+        ("c", 0, "contradicted"),
+        ("i", 1, "inconclusive"),
+        ("ri", 2, "reproduced"),
+        ("ri", 1, "inconclusive"),  # one of two is no reproduction
+        ("ci", 0, "contradicted"),
+        ("ci", 1, "inconclusive"),
+        ("rc", 1, "inconclusive"),
+        ("rrc", 2, "reproduced"),
+        ("rrci", 2, "inconclusive"),
+        ("rrci", 3, "reproduced"),
+        ("rrcii", 4, "inconclusive"),
+        ("rrrcii", 5, "reproduced"),
+        ("rrrcii", 3, "inconclusive"),
+        ("cccrii", 1, "contradicted"),
+        ("cccrii", 3, "inconclusive"),
+        ("rrrccc", 3, "inconclusive"),
+    ],
+)
+def test_one_verdict_over_several(letters, on_side, expected):
+    names = {"r": "reproduced", "c": "contradicted", "i": "inconclusive"}
+    assert overall([names[letter] for letter in letters], on_side) == expected
+
+
+VERDICT = st.sampled_from(["reproduced", "contradicted", "inconclusive"])
+
+
+@given(st.lists(VERDICT, min_size=1), st.data())
+def test_the_verdict_is_the_mirror_of_the_mirrored_and_needs_no_order(verdicts, data):
+    swap = {"reproduced": "contradicted", "contradicted": "reproduced"}
+    mirrored = [swap.get(verdict, verdict) for verdict in verdicts]
+    points = data.draw(st.integers(0, len(verdicts)))
+    found = overall(verdicts, points)
+    assert overall(mirrored, len(verdicts) - points) == swap.get(found, found)
+    assert overall(sorted(verdicts), points) == found
+
+
+def test_the_verdict_of_a_claim_looks_at_its_point_estimates():
+    decided, wide = comparison("n_fg", 1.0, 2.0), {"layer": "FC2"}
+    for low, high, expected in ((-1.0, 2.0, "reproduced"), (-2.0, 1.0, "inconclusive")):
+        run_of_two = study(decided, comparison("n_fg", low, high, **wide))
+        assert judge_claim(one(), [run_of_two], []).verdict == expected
+
+
+# Comparisons
+
+
+def test_a_single_comparison_keeps_its_verdict_and_its_numbers():
+    judged = judge_claim(one(), [study(comparison("n_fg", 6.0, 13.0))], [])
+    assert judged.verdict == "reproduced" and judged.tally["on side"] == 1
+    assert judged.items[0].shown == "+9.50 [+6.00, +13.0]"
+    assert claim_rules.span(judged.items) == "60 images, 3 seeds"
+    assert judge_claim(one(side="down"), [study(comparison("n_fg", 6.0, 13.0))], []).verdict == (
+        "contradicted"
+    )
+
+
+def test_only_the_headline_of_the_claims_metric_on_training_samples_of_the_study_counts():
+    aside = [
+        comparison("n_fg", 1.0, 2.0, threshold=0.25),
+        comparison("n_fg", 1.0, 2.0, selection="published_filter"),
+        comparison("n_bg", 1.0, 2.0),
+    ]
+    good = comparison("n_fg", 1.0, 2.0)
+    unseen = study(good, settings={"threshold": 0.2, "measured_on": "test"})
+    results = [study(*aside), run(comparisons=[good]), unseen]
+    assert judge_claim(one(), results, []).items == []
+    assert len(judge_claim(one(), [*results, study(good)], []).items) == 1
+    per_epoch = comparison("d_mean", -2.0, -1.0, prediction="down", distance="epoch")
+    assert judge_claim(one(metric="d_mean"), [study(per_epoch)], []).items == []
+
+
+def test_other_thresholds_are_counted_on_request():
+    claim = one(evidence={"kind": "comparisons", "table": "V", "thresholds": "other"})
+    found = [comparison("n_fg", 1.0, 2.0, threshold=b) for b in (0.15, 0.2, 0.25)]
+    aside = {"threshold": 0.3, "selection": "published_filter"}
+    judged = judge_claim(claim, [study(*found, comparison("n_fg", 1.0, 2.0, **aside))], [])
+    assert [item.what for item in judged.items] == [f"VGG-11, FC1, b = {b}" for b in (0.15, 0.25)]
+
+
+def test_no_cell_counts_twice_and_the_main_result_is_taken():
+    main = study(comparison("n_fg", 6.0, 13.0))
+    again = cell("v_vgg11_fc1", comparison("n_fg", -3.0, -1.0))
+    more = cell("v_vgg11_fc2", comparison("n_fg", -3.0, -1.0, layer="FC2"))
+    other = cell("ii_vgg11_from_vgg16", comparison("n_fg", -3.0, -1.0, layer="FC3"))
+    judged = judge_claim(one(), [main], [again, more, other])
+    assert [item.source.run for item in judged.items] == ["", "v_vgg11_fc2"]
+    assert judged.items[0].verdict == "reproduced" and judged.verdict == "inconclusive"
+    alone = study(comparison("n_fg", -3.0, -1.0), notebook="image_cell")  # no run of a sweep
+    assert judge_claim(one(), [alone, main], []).items == judge_claim(one(), [main], []).items
+    full = cell("v_full", comparison("n_fg", 1.0, 2.0, scale="full"))
+    assert len(judge_claim(one(), [main], [again, full]).items) == 2
+
+
+def test_runs_of_the_other_tables_count_one_by_one():
+    claim = one(evidence={"kind": "comparisons", "table": "III", "runs": ["*_grid8", "*_grid32"]})
+    runs = [cell(f"iii_vgg11_grid{g}", comparison("n_fg", 1.0, 2.0)) for g in (8, 16, 32)]
+    main = study(comparison("n_fg", 1.0, 2.0))
+    found = judge_claim(claim, [main], runs).items
+    assert [item.source.run for item in found] == ["iii_vgg11_grid8", "iii_vgg11_grid32"]
+    table = one(evidence={"kind": "comparisons", "table": "III"})
+    assert len(judge_claim(table, [main], runs).items) == 3
+    # v_... is Table V's and no other's
+    assert (
+        judge_claim(one(evidence={"kind": "comparisons", "table": "II"}), [main], runs).items == []
+    )
+    named_vi = cell("vi_x", comparison("n_fg", 1.0, 2.0))
+    assert judge_claim(one(), [], [named_vi]).items == []
+
+
+def test_only_students_of_larger_teachers():
+    def taught(name, teacher):
+        settings = {"threshold": 0.2, "network": "VGG-11", "teacher": teacher}
+        return cell(name, comparison("n_fg", 1.0, 2.0), settings=settings)
+
+    runs = [taught("ii_a", "same"), taught("ii_b", "VGG-16"), taught("ii_c", "VGG-11")]
+    claim = one(evidence={"kind": "comparisons", "table": "II", "larger": True})
+    (item,) = judge_claim(claim, [], runs).items
+    assert item.what == "VGG-11, FC1, teacher VGG-16"
+
+
+def test_networks_layers_and_samples_select():
+    found = [comparison("n_fg", 1.0, 2.0, layer=layer) for layer in ("FC1", "FC2")]
+    found.append(comparison("n_fg", 1.0, 2.0, network="AlexNet"))
+    picked = one(
+        evidence={"kind": "comparisons", "table": "V", "networks": ["VGG-11"], "layers": ["FC1"]}
+    )
+    assert [item.what for item in judge_claim(picked, [study(*found)], []).items] == ["VGG-11, FC1"]
+    texts = [study(comparison("n_fg", 1.0, 2.0, sample=s, dataset=s)) for s in
+             ("sentence", "question", "image")]  # fmt: skip
+    table_vi = one(evidence={"kind": "comparisons", "table": "VI"})
+    assert len(judge_claim(table_vi, texts, []).items) == 2
+    only = one(evidence={"kind": "comparisons", "table": "VI", "sample": "question"})
+    assert [item.noun for item in judge_claim(only, texts, []).items] == ["question"]
+
+
+def test_a_point_estimate_on_zero_is_not_on_the_side():
+    judged = judge_claim(one(), [study(comparison("n_fg", -1.0, 1.0))], [])
+    assert judged.items[0].verdict == "inconclusive" and not judged.items[0].on_side
+    down = judge_claim(one(side="down"), [study(comparison("n_fg", -1.0, 1.0))], [])
+    assert not down.items[0].on_side
+
+
+def test_nothing_run_is_not_run():
+    for claim in (one(), means(), one(evidence={"kind": "none", "reason": "no such data"})):
+        assert judge_claim(claim, [], []).verdict == NOT_RUN
+
+
+# Means
+
+
+def test_means_decide_where_intervals_do_not_overlap():
+    assert means_verdict("up", (3.0, 4.0), (1.0, 2.0)) == "reproduced"
+    assert means_verdict("down", (3.0, 4.0), (1.0, 2.0)) == "contradicted"
+    assert means_verdict("up", (1.0, 3.0), (2.0, 4.0)) == "inconclusive"
+    assert means_verdict("up", (2.0, 3.0), (1.0, 2.0)) == "inconclusive"
+    assert means_verdict("up", (None, None), (1.0, 2.0)) == "inconclusive"
+
+
+def test_roles_are_paired_within_a_network_and_layer():
+    found = [
+        measure(role, "n_fg", mean, layer=layer)
+        for layer, start in (("FC1", 20.0), ("FC2", 10.0))
+        for role, mean in (("T", start + 4), ("S", start), ("B", start - 9))
+    ]
+    judged = judge_claim(means(), [study(measures=found)], [])
+    assert [item.what for item in judged.items] == [
+        f"VGG-11, FC{i}: teacher, student" for i in "12"
+    ]
+    assert judged.items[0].shown == "24.0 [23.0, 25.0] against 20.0 [19.0, 21.0]"
+    assert judged.verdict == "reproduced"
+    # S here and T there are no pair
+    split = [study(measures=[m for m in found if m.role == role]) for role in "TS"]
+    assert judge_claim(means(), split, []).items == []
+
+
+def test_layers_are_compared_within_a_network():
+    found = [measure("T", "lambda", v, layer=l) for l, v in (("Conv", 5.0), ("FC2", 9.0))]  # noqa: E741
+    claim = means(first="T", second="T", first_layer="FC2", second_layer="Conv")
+    claim = claim.model_copy(update={"metric": "lambda"})
+    (item,) = judge_claim(claim, [study(measures=found)], []).items
+    assert item.what == "VGG-11, FC2: teacher at FC2, teacher at Conv"
+    assert item.verdict == "reproduced"
+    strangers = [found[0], found[1].model_copy(update={"network": "AlexNet"})]
+    assert judge_claim(claim, [study(measures=strangers)], []).items == []
+
+
+def score(role, layer, mean, low=None, high=None, n=2000):
+    spread = {"threshold": None, "low": low, "high": high, "n_samples": n}
+    return measure(role, "accuracy_test", mean, layer=layer, **spread)
+
+
+def test_scores_of_a_student_meet_the_one_of_its_baseline_once():
+    claim = one(
+        metric=None,
+        side="up",
+        paper=[{"kind": "quote", "text": "no number"}],
+        evidence={"kind": "means", "table": "V", "first": "S", "second": "B",
+                  "score": "accuracy_test"},
+    )  # fmt: skip
+    runs = [
+        cell(f"v_vgg11_{layer}", measures=[score("B", "", 0.2), score("S", layer, 0.4)])
+        for layer in ("FC1", "FC2")
+    ]
+    judged = judge_claim(claim, [], runs)
+    assert [item.what for item in judged.items] == [
+        f"VGG-11, FC{i}: student, baseline" for i in "12"
+    ]
+    teachers = claim.model_copy(
+        update={"evidence": claim.evidence.model_copy(update={"first": "T"})}
+    )
+    taught = [r.model_copy(update={"measures": [*r.measures, score("T", "", 0.6)]}) for r in runs]
+    assert len(judge_claim(teachers, [], taught).items) == 1  # the same two networks in both runs
+
+
+def test_a_score_carries_its_samples_as_well_as_its_seeds():
+    low, high = measure_interval(score("S", "FC1", 0.5, n=100))
+    assert (low, high) == pytest.approx((0.404, 0.596), abs=1e-3)  # Wilson's, from a table
+    assert measure_interval(score("S", "FC1", 0.5, 0.3, 0.7, n=100)) == (0.3, 0.7)
+    few, many = (measure_interval(score("S", "FC1", 0.5, 0.49, 0.51, n=n)) for n in (10, 10**9))
+    assert few[0] < 0.3 and many == (0.49, 0.51)
+    metric = measure("S", "n_fg", 5.0)
+    assert measure_interval(metric) == (4.0, 6.0)
+
+
+# Numbers
+
+
+def test_numbers_against_zero_and_against_a_bound():
+    above, below, open_ = (2.0, 1.0, 3.0), (-2.0, -3.0, -1.0), (1.0, -1.0, 3.0)
+    assert numbers(0.0, above).verdict == "reproduced"
+    assert numbers(0.0, below).verdict == "contradicted"
+    assert numbers(0.0, open_).verdict == "inconclusive"
+    assert numbers(1.5, above).verdict == "inconclusive"
+    assert numbers(5.0, above).verdict == "contradicted"
+    # without an interval a number is exact
+    assert numbers(0.0, (2.0, None, None)).verdict == "reproduced"
+    assert numbers(3.0, (2.0, None, None)).verdict == "contradicted"
+    assert numbers(2.0, (2.0, None, None)).verdict == "inconclusive"
+    assert [numbers(bound, above).tally["on side"] for bound in (1.5, 2.0, 2.5)] == [1, 0, 0]
+    judged = numbers(0.0, above, below)
+    assert judged.tally["on side"] == 1 and judged.verdict == "inconclusive"
+    assert judged.items[0].shown == "2.00 [1.00, 3.00]" and judged.items[0].n_samples == 7
+    assert numbers(0.0).verdict == NOT_RUN
+
+
+def gap_number(value, low=1.0, high=3.0):
+    return {"gap_T_FC1": Number(value=value, low=low, high=high, what="a gap", n=7)}
+
+
+def test_numbers_of_all_notebooks_of_a_kind_count_those_of_shared_networks_once():
+    evidence = {"kind": "numbers", "notebook": "image_*", "names": ["gap_*"]}
+    claim = one(metric=None, side="up", evidence=evidence)
+    alexnet = {"network": "AlexNet", "threshold": 0.2}
+    unseen = {"threshold": 0.2, "measured_on": "test"}
+    results = [
+        study(numbers=gap_number(2.0)),
+        study(notebook="pointcloud_h1", numbers=gap_number(2.1)),
+        study(notebook="image_unseen", numbers=gap_number(2.2), settings=unseen),
+    ]
+    cells = [
+        cell("v_a", numbers=gap_number(2.5), settings=alexnet),
+        cell("ii_a", numbers=gap_number(2.5), settings=alexnet),
+        cell("v_b", numbers=gap_number(2.5)),
+    ]
+    judged = judge_claim(claim, results, cells)
+    assert [item.source.run for item in judged.items] == ["", "v_a", "v_b"]
+    assert judged.items[1].what == "AlexNet, `gap_T_FC1`: a gap"
+
+
+def test_the_same_difference_among_a_main_notebooks_numbers_is_set_beside():
+    evidence = {"kind": "comparisons", "table": "III", "runs": ["*_grid8"],
+                "also": ["grid of * | {metric}"]}  # fmt: skip
+    found = Number(value=-2.0, low=-3.0, high=-1.0, what="x", n=180)
+    keys = {"grid of 8 | n_fg": found, "grid of 8 | n_bg": found, "weight | n_fg": found}
+    main = study(numbers=keys, settings={"threshold": 0.2, "seeds": [0, 1, 2], "network": "X"})
+    judged = judge_claim(
+        one(evidence=evidence), [main], [cell("iii_a_grid8", comparison("n_fg", 1, 2))]
+    )
+    assert [item.verdict for item in judged.items] == ["reproduced", "contradicted"]
+    assert judged.verdict == "inconclusive"
+    assert judged.items[1].what == "X, grid of 8"
+    assert judged.items[1].shown == "−2.00 [−3.00, −1.00]" and judged.items[1].n_seeds == 3
+
+
+# What the paper prints
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_rate_counts_as_the_published_rates_do(table):
+    rates = agreement_rates()
+    for row in rates[rates["table"] == table].to_dict("records"):
+        said = claim_paper.published_text(
+            one(metric=row["metric"], paper=[{"kind": "rate", "table": table}])
+        )
+        ties = f" ({row['ties']} tie{'s' * (row['ties'] > 1)})" if row["ties"] else ""
+        assert said == f"{row['agree']} of {row['cells']}{ties}"
+
+
+def test_other_sides_roles_and_rows_of_the_paper():
+    def said(metric, side, **paper):
+        return claim_paper.published_text(one(metric=metric, side=side, paper=[paper]))
+
+    assert said("n_fg", "down", kind="rate", table="VIII") == "4 of 4"
+    assert said("n_fg", "up", kind="rate", table="IV", first="T", second="S") == "4 of 5"
+    assert said("rho", "up", kind="rate", table="II", larger=True) == "4 of 4"
+    assert said("n_fg", "up", kind="rate", table="III", grid_sizes=["8x8?"]) == "2 of 2"
+    pair = {"table": "V", "networks": ["AlexNet"], "layers": ["FC1"], "datasets": ["CUB200-2011"]}
+    assert said("d_mean", "up", kind="values", **pair) == "5.13 against 2.96"
+    assert said("n_bg", "up", kind="change", table="IX") == "$N^{bg}_{point}$ +12.0%"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"paper": [{"kind": "rate", "table": "V", "networks": ["VGG-12"]}]},
+        {"paper": [{"kind": "rate", "table": "VII", "layers": ["Conv"]}]},
+        {"paper": [{"kind": "rate", "table": "IV"}], "metric": "rho"},
+        {"paper": [{"kind": "rate", "table": "V", "first": "T"}]},
+        {"paper": [{"kind": "rate", "table": "VI", "larger": True}]},
+        {"paper": [{"kind": "values", "table": "V", "datasets": ["CUB"]}]},
+        {"metric": None, "side": "up", "evidence": {"kind": "none", "reason": "x"}},
+        {"evidence": {"kind": "comparisons", "table": "V", "networks": ["VGG-12"]}},
+        {"evidence": {"kind": "comparisons", "table": "VII", "layers": ["Conv"]}},
+    ],
+)
+def test_a_selector_that_the_paper_has_not_is_an_error(changes):
+    with pytest.raises(KpnbError, match="a_claim"):
+        claim_paper.check_selectors(one(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"evidence": {"kind": "comparisons", "table": "X"}},
+        {"evidence": {"kind": "guess"}},
+        {"evidence": {"kind": "numbers", "notebook": "image_x", "names": []}},
+        {"metric": "accuracy"},
+        {"metric": None},
+        {"metric": None, "side": "up"},
+        {"paper": []},
+        {"verdict": "reproduced"},
+        {"id": "A claim"},
+    ],
+)
+def test_a_claim_that_does_not_fit_the_schema_is_an_error(changes):
+    with pytest.raises(KpnbError, match="cannot be read"):
+        one(**changes)
+
+
+def test_metrics_stand_for_a_claim_each_and_ids_are_unique():
+    claim = one(claim="{metric} is {side}", metric="rho")
+    entry = claim.model_dump(mode="json", exclude={"section", "metric", "side"})
+    entry |= {"claim": "{metric} is {side}", "metrics": list(METRICS)}
+    many = load_claims(yaml.safe_dump({"a part": [entry]}))
+    assert [claim.id for claim in many] == [f"a_claim_{metric}" for metric in METRICS]
+    assert many[0].claim == "$N^{fg}_{point}$ is higher" and many[1].side == "down"
+    with pytest.raises(KpnbError, match="two claims have the id 'a_claim_"):
+        load_claims(yaml.safe_dump({"a": [entry], "b": [entry]}))
+
+
+# The shipped claims
+
+
+@pytest.fixture(scope="module")
+def committed():
+    return available_results("study"), available_cells("study")
+
+
+@pytest.fixture(scope="module")
+def shown(committed):
+    pages = toc_pages(ROOT / "book")
+    given = (*committed, ADDRESS, pages)
+    return claims.claims_table(*given), claims.claim_cells(*given), pages
+
+
+def test_every_shipped_claim_asks_for_what_there_is():
+    for claim in SHIPPED:
+        claim_paper.check_selectors(claim)
+        rates = [item for item in claim.paper if item.kind == "quote"]
+        assert not any(re.search(r"\d", item.text) for item in rates), claim.id
+    runs = {name for path in (ROOT / "kpnb" / "data" / "sweeps").glob("*.yaml")
+            for name in yaml.safe_load(path.read_text())["runs"]}  # fmt: skip
+    for claim in SHIPPED:
+        for pattern in getattr(claim.evidence, "runs", ()):
+            beginning = f"{claim.evidence.table.lower()}_"
+            named = [name for name in runs if name.startswith(beginning)]
+            assert any(fnmatchcase(name, pattern) for name in named), (claim.id, pattern)
+
+
+def test_only_determined_numbers_of_the_study_go_without_an_interval(committed):
+    for one_claim in SHIPPED:
+        if one_claim.evidence.kind == "numbers":
+            for item in judge_claim(one_claim, *committed).items:
+                assert "[" in item.shown or "largest_difference" in item.what, item.what
+
+
+def test_claims_read_every_results_file_that_has_their_numbers(committed):
+    """But for unseen images, which no claim counts, and numbers that a sweep repeats."""
+    entropy_gaps = {
+        run.notebook
+        for part in committed for run in part
+        if any(name.startswith("entropy_gap_") for name in run.numbers)
+    }  # fmt: skip
+    used = {
+        item.source.notebook
+        for claim in SHIPPED if claim.id.startswith("background_is_discarded_more")
+        for item in judge_claim(claim, *committed).items
+    }  # fmt: skip
+    assert used == entropy_gaps - {"image_unseen"}
+    (grids,) = (claim for claim in SHIPPED if claim.id == "grid_n_fg")
+    seeds = {item.source.notebook: item.n_seeds for item in judge_claim(grids, *committed).items}
+    assert seeds == {"image_cell": 1, "image_measure": 3}
+
+
+def test_coherency_claims_name_methods_that_there_are():
+    known = {*METHODS, "entropy", "feature_variance"}
+    for claim in SHIPPED:
+        for name in getattr(claim.evidence, "names", ()):
+            found = re.fullmatch(r"(channel_)?coherency_(shape_)?(\w+)", name)
+            assert found is None or found[3] in known, name
+
+
+def test_the_claims_cover_the_verification_tables_by_every_metric():
+    for table in ("V", "VI", "VII", "II", "III", "IX"):
+        asked = {
+            claim.metric for claim in SHIPPED
+            for item in claim.paper if getattr(item, "table", "") == table
+        }  # fmt: skip
+        assert asked >= set(METRICS), table
+
+
+def test_every_shipped_claim_has_a_row_with_a_verdict(shown, committed):
+    page, _, _ = shown
+    rows = rows_of_all(page)
+    assert len(rows) == len(SHIPPED)
+    for row, claim in zip(rows, SHIPPED, strict=True):
+        verdict = judge_claim(claim, *committed).verdict
+        assert row[0] == claim.claim and row[1] == claim.where
+        assert row[4].startswith(verdict if verdict == NOT_RUN else f"**{verdict}**")
+    judged = claims.judge_all(*committed)
+    counted = sum(map(int, re.findall(r"(\d+) (?:reproduced|contradicted|inconclusive|not run)",
+                                      claims.verdict_counts(judged))))  # fmt: skip
+    assert counted == len(SHIPPED)
+    assert any(one.verdict != NOT_RUN for one in judged)
+
+
+def rows_of_all(page):
+    """The rows of every table of a page."""
+    return [row for part in page.split("\n\n") if part.startswith("|") for row in rows_of(part)]
+
+
+def targets(text, pages):
+    """Files and pages that a row leads to; each must be there."""
+    start = f"{ADDRESS}/blob/{claims.BRANCH}/"
+    files = [address.removeprefix(start) for address in re.findall(r"\]\((\S+?)\)", text)]
+    named = re.findall(r"\{doc\}`\w+ <(\S+?)>`", text)
+    assert all((ROOT / file).is_file() for file in files), files
+    assert set(named) <= set(pages)
+    return files + named
+
+
+def test_every_row_with_evidence_leads_to_its_files(shown, committed):
+    page, lists, pages = shown
+    folded = {part.split("\n")[0]: part for part in lists.split(":name: ")[1:]}
+    for row, claim in zip(rows_of_all(page), SHIPPED, strict=True):
+        found = targets(row[5], pages)
+        listed = re.findall(r"\{ref\}`all (\d+) <(\S+?)>`", row[5])
+        judged = judge_claim(claim, *committed)
+        for total, label in listed:
+            items = rows_of(folded[label])
+            assert len(items) == int(total) == len(judged.items)
+            for item in items:
+                (file,) = targets(item[4], pages)
+                found.append(file)
+        results = {claims.results_file(item.source) for item in judged.items}
+        assert results == {file for file in found if file.endswith(".json")}
+        # what is not run leads to the notebook that would measure it, if there is one
+        assert found or claim.evidence.kind == "none"
+
+
+def test_no_number_of_ours_comes_from_the_yaml(committed):
+    rows = rows_of_all(claims.claims_table([], [], ADDRESS, []))
+    assert len(rows) == len(SHIPPED)
+    assert not any(re.search(r"\d", row[3]) for row in rows)
+    assert {row[4] for row in rows} == {NOT_RUN}
+    shifted = [moved(result) for result in committed[0]]
+    before, after = (
+        rows_of_all(claims.claims_table(results, [], ADDRESS, []))
+        for results in (committed[0], shifted)
+    )
+    single = [i for i, row in enumerate(before) if row[3].startswith(("+", "−"))]
+    assert single and all(before[i][3] != after[i][3] for i in single)
+    assert [row[:3] for row in before] == [row[:3] for row in after]
+
+
+def moved(result):
+    """Results whose differences are all other numbers of the same sides."""
+    twice = [
+        c.model_copy(update={k: None if v is None else 2 * v for k, v in
+                             (("difference", c.difference), ("low", c.low), ("high", c.high))})
+        for c in result.comparisons
+    ]  # fmt: skip
+    return result.model_copy(update={"comparisons": twice})
+
+
+def test_a_stale_file_is_marked(shown):
+    fresh = study(comparison("n_fg", 6.0, 13.0))
+    page = claims.claims_table([fresh], [], ADDRESS, ["notebooks/image_h1"])
+    assert "1 results file, 1 of them stale" in page
+    row = next(
+        row for row in rows_of_all(page) if row[0].startswith("VGG-11: the student has more")
+    )
+    file = f"{ADDRESS}/blob/main/book/results/study/image_h1.json"
+    assert row[5] == f"{{doc}}`image_h1 <notebooks/image_h1>`, [image_h1.json]({file}) (stale)"
+    assert row[3] == "+9.50 [+6.00, +13.0]; 60 images, 3 seeds"
+
+
+# Rates
+
+
+def test_rates_stand_above_each_other_by_one_rule():
+    less = comparison("d_mean", -3.0, 1.0, prediction="down", distance="step")
+    main = study(comparison("n_fg", 6.0, 13.0), comparison("n_fg", -1.0, 1.0, layer="FC2"), less)
+    runs = [
+        cell("v_vgg11_fc1", comparison("n_fg", -3.0, -1.0)),  # main has it
+        cell("v_vgg11_fc3", comparison("n_fg", -3.0, -1.0, layer="FC3")),
+        cell("viii_alexnet_outputs4", comparison("n_fg", -3.0, -1.0, layer="FC3")),
+        cell("viii_alexnet_outputs200", comparison("n_fg", 1.0, 3.0, layer="FC3")),
+    ]
+    rows = {row[0]: row[1:] for row in rows_of(claims.rates_beside([main], runs))}
+    assert list(rows)[:2] == ["II, the paper", "II, here"]
+    assert rows["V, the paper"][0] == "51 of 57"
+    on_side = ["**1 of 3** (1 : 1)", NOT_RUN, NOT_RUN, "**1 of 1** (0 : 0)", NOT_RUN, NOT_RUN]
+    assert rows["V, here"] == on_side
+    assert rows["VIII, here"][:3] == ["**0 of 1** (0 : 1)", NOT_RUN, "–"]
+    assert rows["IV, here"] == [NOT_RUN, "–", NOT_RUN, "–", "–", "–"]
+    assert rows["V to VII, here"][0] == "**1 of 3** (1 : 1)"
+    rates = agreement_rates()
+    main_tables = rates[rates["table"].isin(["V", "VI", "VII"]) & (rates["metric"] == "rho")]
+    assert (
+        rows["V to VII, the paper"][5] == f"{main_tables.agree.sum()} of {main_tables.cells.sum()}"
+    )
+
+
+def test_the_page_includes_what_is_generated_and_says_the_rules():
+    page = (ROOT / "book" / "claims.md").read_text()
+    for name, text in claims.claim_pages([], [], ADDRESS, []).items():
+        assert text and f"```{{include}} _generated/{name}.md\n```" in page
+    assert CELL["layer"] not in page and "at least half of all cells" in page

@@ -1,0 +1,239 @@
+"""Which objects are prepared, and the folder they are written into."""
+
+import hashlib
+import json
+import os
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from image_trees import photo
+
+from data_prep import folder as images
+from data_prep.folder import NpyRows, prepare_images, verify_prepared
+from data_prep.objects import ObjectSet, PictureObject, UnusableObjectError, crop_object, selected
+from kpnb.datasets.prepared import prepared_images
+from kpnb.errors import KpnbError
+
+
+@pytest.fixture
+def objects(tmp_path):
+    """Ten objects of two classes in two splits, each in its own picture."""
+    made = []
+    for i in range(10):
+        photo(tmp_path / f"{i}.png", 50, 40, i)
+        split = "train" if i < 6 else "test"
+        made.append(
+            PictureObject(f"o{i}", tmp_path / f"{i}.png", "ab"[i % 2], split, (10, 8, 30 + i, 32))
+        )
+    return ObjectSet("things", ("a", "b"), tuple(made), 1.5, {"odd": 3}, {"note": 1})
+
+
+# Selection
+
+
+def test_selection(objects):
+    few = selected(objects, most=1)
+    assert len({(o.category, o.split) for o in few.objects}) == 4
+    first = min(("o0", "o2", "o4"), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    assert first != "o0" and first in {o.name for o in few.objects}
+    assert len(few.objects) == 4 and few.left_out == {"odd": 3, "over 1 of a class and split": 6}
+    turned = selected(replace(objects, objects=objects.objects[::-1]), most=1)
+    assert turned.objects == few.objects[::-1]
+    assert set(few.objects) <= set(selected(objects, most=2).objects)
+    large = selected(objects, least=22)
+    assert [o.name for o in large.objects] == [f"o{i}" for i in range(2, 10)]
+    assert large.left_out == {"odd": 3, "smaller than 22 pixels": 2}
+    assert selected(objects) == objects
+
+
+def test_selection_refuses(objects):
+    twice = replace(objects, objects=objects.objects + objects.objects[:1])
+    with pytest.raises(KpnbError, match="2 objects called 'o0'"):
+        selected(twice)
+    with pytest.raises(KpnbError, match="class 'b'"):
+        selected(replace(objects, classes=("a",)))
+    for arguments in ({"least": -1}, {"most": 0}):
+        with pytest.raises(KpnbError):
+            selected(objects, **arguments)
+
+
+# The folder
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_prepared_folder_reads_back(objects, tmp_path):
+    folder = prepare_images(objects, tmp_path / "out", 32, "box", name="things")
+    for split, names in (("train", range(6)), ("test", range(6, 10))):
+        read = prepared_images(folder, split)
+        made = [crop_object(objects.objects[i], 1.5, 32, "box") for i in names]
+        assert (read.images.numpy() == np.stack([pixels for pixels, _ in made])).all()
+        assert (read.masks.numpy() == np.stack([mask for _, mask in made])).all()
+        assert read.labels.tolist() == [i % 2 for i in names]
+        assert json.loads((folder / f"{split}_names.json").read_text()) == [f"o{i}" for i in names]
+    known = verify_prepared(folder)
+    assert known["left_out"] == {"odd": 3} and known["about"]["note"] == 1
+    assert known["factor"] == 1.5 and known["name"] == "things"
+    train = known["report"]["train"]
+    assert train["images"] == 6 and train["classes"] == 2
+    assert train["per_class"] == {"least": 3, "most": 3}
+    shares = [crop_object(o, 1.5, 32, "box")[1].mean() for o in objects.objects[:6]]
+    assert train["foreground"]["mean"] == pytest.approx(np.mean(shares))
+    assert train["foreground"]["most"] == max(shares)
+
+
+def test_the_block_in_a_report(objects, tmp_path):
+    folder = prepare_images(objects, tmp_path / "out", 32, "block")
+    train = verify_prepared(folder)["report"]["train"]
+    exact = {"mean": 0.5625, "least": 0.5625, "most": 0.5625}
+    assert train["foreground"] == train["foreground_16x16"] == exact
+    assert train["no_foreground_cell"] == train["no_background_cell"] == 0
+
+
+def test_workers_change_nothing(objects, tmp_path):
+    made = [contents(prepare_images(objects, tmp_path / str(n), 48, "box", n)) for n in (0, 1, 4)]
+    assert made[0] == made[1] == made[2] and len(made[0]) == 9
+
+
+def test_an_odd_size_packs_its_masks(objects, tmp_path):
+    folder = prepare_images(objects, tmp_path / "out", 17, "box")
+    read = prepared_images(folder, "test")
+    assert (read.masks[0].numpy() == crop_object(objects.objects[6], 1.5, 17, "box")[1]).all()
+    assert np.load(folder / "test_masks.npy").shape == (4, 37)
+
+
+def test_made_once_and_replaced_only_on_request(objects, tmp_path, monkeypatch):
+    folder = prepare_images(objects, tmp_path / "out", 32, "box")
+    before = contents(folder)
+    with pytest.raises(KpnbError, match="prepared otherwise"):
+        prepare_images(objects, folder, 48, "box")
+    with monkeypatch.context() as none:
+        none.setattr(images, "crops", None)  # not even called
+        prepare_images(objects, folder, 32, "box")
+    assert contents(folder) == before
+    prepare_images(objects, folder, 48, "box", force=True)
+    assert verify_prepared(folder)["size"] == 48
+    assert sorted(p.name for p in tmp_path.iterdir() if "out" in p.name) == [".out.lock", "out"]
+
+
+def test_a_damaged_folder_is_noticed(objects, tmp_path):
+    folder = prepare_images(objects, tmp_path / "out", 32, "box")
+    damaged = bytearray((folder / "test_pixels.npy").read_bytes())
+    damaged[-1] ^= 1
+    (folder / "test_pixels.npy").write_bytes(damaged)
+    for again in (
+        lambda: verify_prepared(folder),
+        lambda: prepare_images(objects, folder, 32, "box"),
+    ):
+        with pytest.raises(KpnbError, match="test_pixels.npy is missing or damaged"):
+            again()
+    prepare_images(objects, folder, 32, "box", force=True)
+    verify_prepared(folder)
+
+
+def test_a_folder_of_something_else_is_left_alone(objects, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "letter.txt").write_text("dear")
+    with pytest.raises(KpnbError, match="not a prepared folder"):
+        prepare_images(objects, tmp_path / "out", 32, "box", force=True)
+    assert (tmp_path / "out" / "letter.txt").read_text() == "dear"
+
+
+def test_a_failed_preparation_leaves_nothing(objects, tmp_path):
+    broken = tmp_path / "8.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(KpnbError, match="8.png cannot be read"):
+        prepare_images(objects, tmp_path / "out", 32, "box", workers=3)
+    assert [p.name for p in tmp_path.iterdir() if "out" in p.name] == [".out.lock"]
+    broken.unlink()
+    with pytest.raises(KpnbError, match="8.png is missing"):
+        prepare_images(objects, tmp_path / "out", 32, "box")
+
+
+def test_a_killed_preparation_leaves_nothing_whole(objects, tmp_path):
+    child = os.fork()
+    if not child:  # in the child: die without any cleaning up, in the middle of the second split
+        kill = replace(objects.objects[8], mask=lambda: os._exit(9))
+        killed = replace(objects, objects=(*objects.objects[:8], kill, objects.objects[9]))
+        masks = [replace(o, mask=o.mask or _full) for o in killed.objects]
+        prepare_images(replace(killed, objects=tuple(masks)), tmp_path / "out", 32, "outline")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert (tmp_path / "out.kpnb-part" / "train_pixels.npy").is_file()
+    assert not (tmp_path / "out").exists()
+    folder = prepare_images(objects, tmp_path / "out", 32, "box")
+    assert not (tmp_path / "out.kpnb-part").exists()
+    assert verify_prepared(folder)["foreground"] == "box"
+
+
+def _full():
+    return np.ones((40, 50), dtype=bool)
+
+
+def test_a_kill_while_replacing_loses_nothing(objects, tmp_path):
+    folder = prepare_images(objects, tmp_path / "out", 32, "box")
+    before = contents(folder)
+    os.replace(folder, tmp_path / "out.kpnb-old")  # as between the two renames
+    with pytest.raises(KpnbError, match="prepared otherwise"):
+        prepare_images(objects, tmp_path / "out", 48, "box")
+    assert contents(folder) == before
+
+
+def test_unusable_objects_stop_or_are_counted(objects, tmp_path):
+    bad = replace(objects.objects[3], box=(99, 99, 120, 120))
+    odd = replace(objects, objects=(*objects.objects[:3], bad, *objects.objects[4:]))
+    with pytest.raises(UnusableObjectError, match="o3 in .* has a box outside") as caught:
+        prepare_images(odd, tmp_path / "out", 32, "box", workers=1)
+    assert caught and not any("Pool" in thread.name for thread in threading.enumerate())
+    folder = prepare_images(odd, tmp_path / "out", 32, "box", workers=2, skip=True)
+    known = verify_prepared(folder)
+    assert known["left_out"] == {"odd": 3, "a box outside of the picture": 1}
+    assert known["splits"]["train"]["count"] == 5
+    assert np.load(folder / "train_pixels.npy").shape == (5, 3, 32, 32)
+    assert prepared_images(folder, "train").labels.tolist() == [0, 1, 0, 0, 1]
+
+
+def test_refusals(objects, tmp_path):
+    train = replace(objects, objects=objects.objects[:6])
+    for changed, settings, message in (
+        (objects, dict(size=8), "size"),
+        (objects, dict(size=20, foreground="block"), "multiple of 8"),
+        (objects, dict(foreground="shape"), "foreground"),
+        (objects, dict(workers=-1), "workers"),
+        (objects, dict(foreground="outline"), "has no outline"),
+        (replace(objects, factor=1.0), dict(foreground="box"), "no background"),
+        (replace(objects, factor=float("inf")), dict(foreground="box"), "factor"),
+        (train, dict(foreground="box"), "test split"),
+    ):
+        with pytest.raises(KpnbError, match=message):
+            prepare_images(
+                changed, tmp_path / "out", **{"size": 32, "foreground": "box"} | settings
+            )
+    full = tuple(replace(o, mask=_full) for o in objects.objects)
+    with pytest.raises(KpnbError, match="No image of things has background"):
+        prepare_images(replace(objects, objects=full), tmp_path / "out", 32, "outline")
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_little_disk_is_noticed_first(objects, tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "crops", None)
+    usage = images.shutil.disk_usage(tmp_path)._replace(free=10_000)
+    monkeypatch.setattr(images.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(KpnbError, match="GB free"):
+        prepare_images(objects, tmp_path / "out", 32, "box")
+
+
+def test_rows_are_as_numpy_saves_them(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 256, (7, 3, 5), dtype=np.uint8)
+    with NpyRows(tmp_path / "a.npy", (3, 5), 100_000) as file:
+        for row in rows:
+            file.add(row)
+        for wrong in (rows, rows[0].astype(np.int64)):
+            with pytest.raises(ValueError):
+                file.add(wrong)
+    np.save(tmp_path / "b.npy", rows)
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()

@@ -1,0 +1,403 @@
+"""Point scenes hold what they say: object, background, place, order; and the packed shapes."""
+
+import hashlib
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kpnb.datasets import clouds as cloud_files
+from kpnb.datasets import clouds as embedded
+from kpnb.datasets.clouds import embedded_pointclouds, embedded_shapes, point_scenes
+from kpnb.datasets.samples import PointSamples, Shapes, unit_sphere
+from kpnb.errors import KpnbError
+from kpnb.fingerprint import packed_file
+
+CLASSES, EACH, SIZE = 4, 3, 40
+
+
+def make_shapes(scale=1.0, classes=CLASSES, each=EACH, size=SIZE):
+    rng = np.random.default_rng([classes, each, size])
+    points = unit_sphere(rng.standard_normal((classes * each, size, 3))) * scale
+    labels = torch.arange(classes).repeat(each)  # not sorted by class
+    names = tuple(f"shape {i}" for i in range(classes * each))
+    source = dict(dataset="toy", data="0")
+    letters = tuple("abcdefgh"[:classes])
+    return Shapes(torch.tensor(points, dtype=torch.float32), labels, letters, names, source)
+
+
+SHAPES = make_shapes()
+
+
+def scenes(shapes=SHAPES, **changes):
+    settings = dict(count=20, points=25, background=30, distance=0.0, turn=360.0, seed=0)
+    settings |= dict(split="train") | changes
+    return point_scenes(shapes, **settings)
+
+
+def found_in(points, shapes=SHAPES):
+    """(n,) shape and (n,) position of each point, by what a turn about z keeps: radius and z."""
+    cloud = shapes.points.double()
+    kept = torch.stack([cloud[..., :2].norm(dim=-1), cloud[..., 2]], -1).reshape(-1, 2)
+    own = torch.stack([points[:, :2].double().norm(dim=-1), points[:, 2].double()], -1)
+    distance, nearest = torch.cdist(own, kept).min(1)
+    assert distance.max() < 1e-5
+    return nearest // cloud.shape[1], nearest % cloud.shape[1]
+
+
+def angles(points, shape, place, shapes=SHAPES):
+    """(n,) degrees that each point is turned by about z."""
+    before = shapes.points[shape, place].double()
+    after = points.double()
+    turned = torch.atan2(after[:, 1], after[:, 0]) - torch.atan2(before[:, 1], before[:, 0])
+    return (turned.rad2deg() + 180) % 360 - 180
+
+
+def objects(samples, shapes=SHAPES):
+    """The shape that is each scene's object, from its foreground points alone."""
+    found = []
+    for cloud, foreground in zip(samples.points, samples.foreground, strict=True):
+        shape = found_in(cloud[foreground], shapes)[0].unique()
+        assert len(shape) == 1
+        found.append(int(shape))
+    return found
+
+
+# The foreground
+
+
+def test_foreground_is_distinct_points_of_one_shape_with_the_label_turned_as_a_whole():
+    samples = scenes()
+    for cloud, mask, label in zip(samples.points, samples.foreground, samples.labels, strict=True):
+        shape, place = found_in(cloud[mask])
+        assert mask.sum() == 25 and len(place.unique()) == 25
+        assert (SHAPES.labels[shape] == label).all() and len(shape.unique()) == 1
+        turned = angles(cloud[mask], shape, place)
+        assert (torch.cos((turned - turned[0]).deg2rad()) > 1 - 1e-5).all()
+
+
+def test_background_is_distinct_points_of_other_classes_from_at_most_five_shapes():
+    samples = scenes(background=100)
+    for cloud, mask, label in zip(samples.points, samples.foreground, samples.labels, strict=True):
+        shape, place = found_in(cloud[~mask])
+        assert (SHAPES.labels[shape] != label).all()
+        assert len(shape.unique()) == 5  # 100 of 200 points: none is left out
+        assert len(torch.stack([shape, place], 1).unique(dim=0)) == 100
+
+
+def test_each_cloud_has_its_own_turn():
+    samples = scenes(count=1, background=100)
+    shape, place = found_in(samples.points[0])
+    turned = angles(samples.points[0], shape, place)
+    means = [turned[shape == i].deg2rad() for i in shape.unique()]
+    whole = [complex(torch.cos(m).mean(), torch.sin(m).mean()) for m in means]
+    assert all(abs(w) > 1 - 1e-4 for w in whole)
+    assert len({round(w.real, 3) for w in whole}) == 6
+
+
+@pytest.mark.parametrize("turn", [0.0, 40.0, 360.0])
+def test_turn_is_the_range_of_angles(turn):
+    samples = scenes(count=80, turn=turn, background=0)
+    found = []
+    for cloud, mask in zip(samples.points, samples.foreground, strict=True):
+        turned = angles(cloud[mask], *found_in(cloud[mask]))
+        found.append(
+            float(
+                torch.atan2(*[f(turned.deg2rad()).mean() for f in (torch.sin, torch.cos)]).rad2deg()
+            )
+        )
+    assert max(map(abs, found)) <= turn / 2 + 1e-3
+    assert max(found) - min(found) >= 0.9 * turn - 1e-3
+
+
+def test_points_are_in_random_order():
+    place = torch.cat([torch.nonzero(mask).flatten() for mask in scenes(count=200).foreground])
+    assert abs(place.double().mean() - 27) < 1.2  # of 55; first in order would give 12
+    assert {int(i) for i in place} == set(range(55))
+
+
+# Where the background lies
+
+
+def test_distance_places_the_centers_on_a_sphere_in_uniform_directions():
+    small = make_shapes(scale=1e-4)
+    samples = scenes(small, count=200, background=5 * SIZE, distance=3.0)
+    directions = []
+    for cloud, mask in zip(samples.points, samples.foreground, strict=True):
+        assert cloud[mask].norm(dim=1).max() < 2e-4  # the object stays where it is
+        rough, sizes = (cloud[~mask] * 100).round().unique(dim=0, return_counts=True)
+        rough = rough[sizes > SIZE / 2] / 100
+        near = torch.cdist(cloud[~mask], rough).argmin(1)
+        for i in range(len(rough)):
+            center = cloud[~mask][near == i].mean(0)
+            directions.append(center / center.norm())
+            assert abs(center.norm() - 3) < 1e-3
+    directions = torch.stack(directions).double()
+    assert len(directions) > 900
+    assert directions.mean(0).abs().max() < 0.08
+    assert (directions.square().mean(0) - 1 / 3).abs().max() < 0.05
+
+
+def test_distance_zero_leaves_clouds_centered_at_the_object():
+    small = make_shapes(scale=1e-4)
+    assert scenes(small, distance=0.0).points.norm(dim=2).max() < 2e-4
+
+
+def test_distance_only_moves_the_background():
+    near, far = scenes(), scenes(distance=2.0)
+    assert torch.equal(near.foreground, far.foreground)
+    mask = near.foreground
+    assert torch.equal(near.points[mask], far.points[mask])
+    shift = (far.points - near.points)[~mask].norm(dim=1)
+    assert torch.allclose(shift, torch.full_like(shift, 2.0), atol=1e-5)
+
+
+def test_background_changes_nothing_in_the_foreground():
+    kept = []
+    for background in (10, 90, 0):
+        samples = scenes(background=background)
+        assert samples.points.shape == (20, 25 + background, 3)
+        own = samples.points[4][samples.foreground[4]]
+        kept.append({tuple(row) for row in own.tolist()})
+    assert kept[0] == kept[1] == kept[2] and len(kept[0]) == 25
+
+
+# Which objects
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 60), st.integers(0, 2**32 - 1), st.sampled_from(["train", "test"]))
+def test_classes_and_shapes_are_balanced(count, seed, split):
+    samples = scenes(count=count, seed=seed, split=split, background=0)
+    sizes = torch.bincount(samples.labels, minlength=CLASSES)
+    assert sizes.max() - sizes.min() <= 1
+    used = torch.bincount(torch.tensor(objects(samples)), minlength=len(SHAPES))
+    for label in range(CLASSES):
+        own = used[SHAPES.labels == label]
+        assert own.max() - own.min() <= 1
+
+
+def test_without_count_every_shape_is_the_object_once():
+    first, second = scenes(count=None), scenes(count=None, seed=1)
+    assert sorted(objects(first)) == sorted(objects(second)) == list(range(len(SHAPES)))
+    assert objects(first) != objects(second)
+    assert first.source["count"] == len(SHAPES) and first.source["once"] is True
+    assert torch.equal(first.labels, SHAPES.labels[objects(first)])
+
+
+def test_a_scene_does_not_depend_on_count():
+    few, many = scenes(count=7), scenes(count=23)
+    assert torch.equal(few.points, many.points[:7])
+    assert torch.equal(few.foreground, many.foreground[:7])
+    assert torch.equal(few.labels, many.labels[:7])
+
+
+def test_seed_and_split_decide():
+    assert scenes().digest == scenes().digest
+    assert len({scenes().digest, scenes(seed=1).digest, scenes(split="test").digest}) == 3
+
+
+def test_global_generators_are_left_alone():
+    before, state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    scenes()
+    assert torch.equal(before, torch.get_rng_state())
+    assert (state == np.random.get_state()[1]).all()
+
+
+def test_types_and_source():
+    samples = scenes(distance=1)
+    assert samples.points.dtype == torch.float32 and samples.points.shape == (20, 55, 3)
+    assert samples.labels.dtype == torch.int64 and samples.foreground.dtype == torch.bool
+    expected = dict(dataset="toy", data="0", split="train", seed=0, count=20, points=25)
+    expected |= dict(background=30, distance=1.0, turn=360.0, once=False)
+    assert samples.source == expected | dict(classes=list("abcd"), parts=[])
+    assert isinstance(samples.source["distance"], float)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(count=0),
+        dict(count=2.0),
+        dict(count=True),
+        dict(points=0),
+        dict(points=SIZE + 1),
+        dict(background=-1),
+        dict(background=5 * SIZE + 1),
+        dict(distance=-0.1),
+        dict(distance=math.nan),
+        dict(turn=361),
+        dict(turn=math.inf),
+        dict(seed=-1),
+        dict(seed=2**32),
+        dict(split="val"),
+    ],
+)
+def test_bad_arguments_are_refused(change):
+    with pytest.raises(KpnbError, match=next(iter(change))):
+        scenes(**change)
+
+
+def test_too_few_shapes_for_a_background_are_refused():
+    two = make_shapes(classes=2, each=4)
+    with pytest.raises(KpnbError, match="fewer than 5"):
+        scenes(two)
+    assert len(scenes(two, background=0)) == 20
+    with pytest.raises(KpnbError, match="class 'd'"):
+        scenes(Shapes(SHAPES.points, SHAPES.labels % 3, tuple("abcd"), SHAPES.names, {}))
+
+
+# Samples and shapes
+
+
+def test_subset_takes_positions_and_records_them():
+    samples = scenes()
+    part = samples.subset([3, 1])
+    assert isinstance(part, PointSamples) and len(part) == 2
+    assert torch.equal(part.points, samples.points[[3, 1]])
+    assert torch.equal(part.foreground, samples.foreground[[3, 1]])
+    digest = hashlib.sha256(np.array([3, 1], dtype="<i8").tobytes()).hexdigest()
+    assert part.source["parts"] == [dict(subset=2, positions=digest)]
+    assert samples.source["parts"] == []
+    assert part.digest != samples.subset([1, 3]).digest
+
+
+@pytest.mark.parametrize("index", [[20], [], ["a"], [0.5], torch.zeros(19, dtype=torch.bool)])
+def test_subset_refuses_what_fits_no_sample(index):
+    with pytest.raises(KpnbError):
+        scenes().subset(index)
+
+
+def test_fraction_keeps_classes_in_proportion():
+    part = scenes(count=40).fraction(0.3, seed=1)
+    assert torch.bincount(part.labels).tolist() == [3] * CLASSES
+    with pytest.raises(KpnbError, match="share"):
+        part.fraction(0, 0)
+
+
+def test_digest_sees_every_part():
+    samples = scenes(count=3)
+    for name in ("points", "labels", "foreground"):
+        changed = getattr(samples, name).clone()
+        changed.view(-1)[0] = 1 - changed.view(-1)[0].long()
+        fields = dict(points=samples.points, labels=samples.labels, foreground=samples.foreground)
+        fields |= {name: changed}
+        other = PointSamples(**fields, class_names=samples.class_names, source=samples.source)
+        assert other.digest != samples.digest
+
+
+def test_unit_sphere():
+    cube = np.array([[x, y, z] for x in (1, 3) for y in (1, 3) for z in (1, 3)], dtype=float)
+    assert np.allclose(unit_sphere(cube), (cube - 2) / math.sqrt(3))
+    for bad in (np.ones((4, 3)), np.array([[0.0, 0, 0], [np.nan, 0, 0]]), np.full((2, 3), np.inf)):
+        with pytest.raises(KpnbError):
+            unit_sphere(bad)
+
+
+# The packed shapes
+
+
+@pytest.mark.parametrize("part", cloud_files.FILES)
+def test_no_group_is_in_both_splits(part):
+    train, test = (cloud_files.split_arrays(part, split) for split in ("train", "test"))
+    total = cloud_files.packed_arrays(cloud_files.FILES[part])
+    assert len(total["classes"]) == 10
+    assert sorted([*train["names"], *test["names"]]) == sorted(total["names"])
+    assert len(set(total["names"].tolist())) == len(total["names"])
+    for label in range(10):
+        groups = [set(arrays["group"][arrays["label"] == label]) for arrays in (train, test)]
+        assert len(groups[0] | groups[1]) >= 3 and not groups[0] & groups[1]
+        size = (total["label"] == label).sum()
+        assert 0.12 * size <= (test["label"] == label).sum() <= 0.2 * size + 1
+
+
+@pytest.mark.parametrize("source", ["furniture", "components", "both"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_embedded_shapes(source, split):
+    shapes = embedded_shapes(split, source)
+    classes = 20 if source == "both" else 10
+    assert len(set(shapes.class_names)) == classes and shapes.points.shape[1:] == (1024, 3)
+    assert shapes.labels.unique().tolist() == list(range(classes))
+    assert len(shapes.names) == len(shapes) == len(shapes.points)
+    assert shapes.points.mean(1).abs().max() < 1e-6
+    radius = shapes.points.norm(dim=2).max(1).values
+    assert torch.allclose(radius, torch.ones_like(radius), atol=1e-6)
+
+
+def test_both_is_furniture_then_components():
+    both, *parts = (embedded_shapes("test", s) for s in ("both", "furniture", "components"))
+    assert both.class_names == parts[0].class_names + parts[1].class_names
+    assert both.names == parts[0].names + parts[1].names
+    assert torch.equal(both.points, torch.cat([part.points for part in parts]))
+    assert torch.equal(both.labels, torch.cat([parts[0].labels, parts[1].labels + 10]))
+
+
+def test_shapes_stand_upright():
+    """Tables carry their area high, bottles and persons are taller than wide: z is up."""
+    shapes = embedded_shapes("train", "furniture")
+    size = shapes.points.amax(1) - shapes.points.amin(1)
+    upright = size[:, 2] > size[:, :2].amax(1)
+    label = shapes.class_names.index
+    assert upright[shapes.labels == label("person")].double().mean() > 0.6
+    tables = shapes.points[shapes.labels == label("table"), :, 2]
+    middle = (tables.amax(1) + tables.amin(1)) / 2
+    assert (tables.median(1).values > middle).double().mean() > 0.8
+
+
+def test_embedded_pointclouds():
+    samples = embedded_pointclouds(21, "test", "both", points=64, background=32, distance=1.5)
+    assert samples.points.shape == (21, 96, 3) and len(samples.class_names) == 20
+    assert samples.source["dataset"] == "embedded-pointclouds"
+    assert samples.source["data"] == embedded.pointclouds_hash()
+    assert samples.source["shapes"] == "both" and samples.source["distance"] == 1.5
+    default = embedded_pointclouds(3)
+    assert default.points.shape == (3, 381, 3) and default.foreground.sum() == 3 * 256
+
+
+@pytest.mark.parametrize("change", [dict(split="all"), dict(source="cars"), dict(points=1025)])
+def test_embedded_refuses_bad_input(change):
+    with pytest.raises(KpnbError, match=next(iter(change))):
+        embedded_pointclouds(3, **change)
+
+
+def test_hash_follows_the_packed_files(monkeypatch):
+    before = embedded.pointclouds_hash()
+    monkeypatch.setitem(cloud_files.PACKED_SHA256, "furniture.npz", "0" * 64)
+    assert embedded.pointclouds_hash() != before
+
+
+def _packed_folder(monkeypatch, folder):
+    (folder / "data" / "pointclouds").mkdir(parents=True)
+    monkeypatch.setattr("kpnb.fingerprint.PACKAGE", folder)
+    return folder / "data" / "pointclouds" / "furniture.npz"
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed", "cut"])
+def test_damaged_packed_data_are_refused(monkeypatch, tmp_path, damage):
+    content = bytearray(packed_file("furniture.npz").read_bytes())
+    file = _packed_folder(monkeypatch, tmp_path)
+    if damage == "changed":
+        content[5000] ^= 1
+        file.write_bytes(content)
+    elif damage == "cut":
+        file.write_bytes(content[:-1])
+    with pytest.raises(KpnbError, match="data_prep/embedded_pointclouds.py"):
+        cloud_files.packed_arrays("furniture.npz")
+
+
+def test_pickled_arrays_are_never_loaded(monkeypatch, tmp_path):
+    file = _packed_folder(monkeypatch, tmp_path)
+    np.savez(file, points=np.array([{"a": 1}], dtype=object))
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setitem(cloud_files.PACKED_SHA256, "furniture.npz", digest)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        cloud_files.packed_arrays("furniture.npz")
+
+
+def test_licences_name_every_source():
+    parts = {licence["part"] for licence in embedded.LICENCES}
+    assert parts == {"furniture", "components"}
+    assert all(licence["licence"] and licence["what"] for licence in embedded.LICENCES)

@@ -1,0 +1,255 @@
+"""Words as input units: offset alignment in any script, pairs, kept vocabularies, long inputs."""
+
+import warnings
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from text_tiny import CLS, PAD, SEP, SPECIAL, UNK, VOCABULARY, needs_minilm, tiny_folder
+
+from kpnb.datasets.texts.words import NO_WORD, PieceEncoder, word_spans, words
+from kpnb.errors import KpnbError
+from kpnb.networks.text import load_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return load_tokenizer(tiny_folder(tmp_path_factory.mktemp("models")))
+
+
+@pytest.fixture(scope="module")
+def encoder(tokenizer):
+    return PieceEncoder(tokenizer)
+
+
+def cut_up(pieces, texts, row=0):
+    """[(word as written, its pieces as strings)] of a row; texts: the parts of that row."""
+    first = pieces.firsts[row]
+    found = []
+    for unit, (start, end) in enumerate(pieces.spans[row]):
+        ids = pieces.ids[row][pieces.words[row] == unit].tolist()
+        found.append((texts[unit >= first][start:end], [VOCABULARY[i] for i in ids]))
+    return found
+
+
+def refused(call):
+    with pytest.raises(KpnbError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message and message.endswith(".")
+    return message
+
+
+# Words
+
+
+def test_words_of_a_text():
+    assert words("It's great - isn’t it?") == ["It's", "great", "-", "isn’t", "it", "?"]
+    assert words("Cafe\u0301 ÉTÉ 3.5") == ["Cafe\u0301", "ÉTÉ", "3", ".", "5"]
+    assert words("'twas rock 'n' roll'") == ["'", "twas", "rock", "'", "n", "'", "roll", "'"]
+    assert word_spans(" a  b") == [(1, 2), (4, 5)]
+    assert word_spans(" \t\n\u00a0") == []
+
+
+def test_pieces_of_a_word_share_its_number(encoder):
+    text = "Don't say unbelievable, boring films!"
+    pieces = encoder.texts([text])
+    assert cut_up(pieces, [text]) == [
+        ("Don't", ["don", "'", "t"]),
+        ("say", ["s", "##a", "##y"]),
+        ("unbelievable", ["un", "##believ", "##able"]),
+        (",", [","]),
+        ("boring", ["b", "##o", "##r", "##ing"]),
+        ("films", ["film", "##s"]),
+        ("!", ["!"]),
+    ]
+    ids, numbers = pieces.ids[0].tolist(), pieces.words[0].tolist()
+    assert ids[0] == CLS and ids[-1] == SEP
+    assert numbers[0] == numbers[-1] == NO_WORD
+    assert pieces.units == [7] and pieces.firsts == (7,) and len(pieces) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Café film", [("Café", ["cafe"]), ("film", ["film"])]),
+        ("Cafe\u0301 film", [("Cafe\u0301", ["cafe"]), ("film", ["film"])]),
+        ("don’t.", [("don’t", ["don", "’", "t"]), (".", ["."])]),
+        ("很好 good", [("很好", ["很", "好"]), ("good", ["good"])]),
+        ("很ok。", [("很ok", ["很", "o", "##k"]), ("。", ["[UNK]"])]),
+        ("good 🙂 film", [("good", ["good"]), ("🙂", ["🙂"]), ("film", ["film"])]),
+        ("Привет film", [("Привет", ["[UNK]"]), ("film", ["film"])]),
+        ("İz", [("İz", ["i", "##z"])]),  # two characters in lower case
+        ("a_b", [("a_b", ["a", "_", "b"])]),
+        ("\ufeffgood\u200d film\x07", [("good", ["good"]), ("film", ["film"])]),
+        ("\ufffd a \u0301 b", [("a", ["a"]), ("b", ["b"])]),
+        ("go\u200bod", [("go", ["good"])]),  # one piece over what are two words here
+        ("\U0001d400 a", [("\U0001d400", ["[UNK]"]), ("a", ["a"])]),
+    ],
+)
+def test_pieces_find_their_words_in_any_script(encoder, text, expected):
+    assert cut_up(encoder.texts([text]), [text]) == expected
+
+
+LETTERS = "abzABZ09éÉñ\u0130很好.,!?'’\"-_$+^~`<> \t\n\u00a0\u3000"
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.text(LETTERS, max_size=40))
+def test_every_character_but_spaces_lies_in_one_unit(encoder, text):
+    if not text.strip():
+        refused(lambda: encoder.texts([text]))
+        return
+    pieces = encoder.texts([text])
+    covered = [position for start, end in pieces.spans[0] for position in range(start, end)]
+    assert covered == [n for n, letter in enumerate(text) if not letter.isspace()]
+    check_numbers(pieces)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.text(max_size=30))
+def test_any_text_gives_whole_words_in_order_or_a_refusal(encoder, text):
+    try:
+        pieces = encoder.texts([text, "good film"])
+    except KpnbError as error:
+        assert "holds no word" in str(error)
+        return
+    known = iter(word_spans(text))
+    assert all(span in known for span in pieces.spans[0])  # some of the words, ascending
+    check_numbers(pieces)
+    own = (pieces.ids[0] != PAD).sum()
+    assert not (pieces.ids[0, 1 : own - 1] < len(SPECIAL))[pieces.ids[0, 1 : own - 1] != UNK].any()
+
+
+def check_numbers(pieces):
+    """Units from 0 without gaps, ascending, special pieces at the ends and nowhere else."""
+    for ids, numbers, count in zip(pieces.ids, pieces.words, pieces.units, strict=True):
+        length = int((ids != PAD).sum())
+        inner = numbers[1 : length - 1].tolist()
+        assert sorted(set(inner)) == list(range(count)) and inner == sorted(inner)
+        assert ids[0] == CLS and ids[length - 1] == SEP
+        assert (numbers[length - 1 :] == NO_WORD).all() and numbers[0] == NO_WORD
+
+
+def test_a_text_cannot_spell_a_special_piece(encoder, tokenizer):
+    text = "[PAD] good [SEP] film"
+    pieces = encoder.texts([text])
+    spelled = [("[", ["["]), ("PAD", ["p", "##a", "##d"]), ("]", ["]"])]
+    assert cut_up(pieces, [text])[:3] == spelled and pieces.units == [8]
+    kept = PieceEncoder.for_texts(tokenizer, [text])
+    assert len(kept) == len(SPECIAL) + len({*pieces.ids[0].tolist()} - {CLS, SEP})
+
+
+# Pairs and padding
+
+
+def test_units_of_the_context_follow_those_of_the_question(encoder, tokenizer):
+    question, context = "Who was born?", "She moon-landed."
+    pieces = encoder.pairs([question, "Why?"], [context, "Good."])
+    assert pieces.ids[0].tolist() == tokenizer(question, context)["input_ids"]
+    assert [word for word, _ in cut_up(pieces, [question, context])] == [
+        "Who", "was", "born", "?", "She", "moon", "-", "landed", ".",
+    ]  # fmt: skip
+    assert pieces.firsts == (4, 2) and pieces.units == [9, 4]
+    assert pieces.words[0].tolist() == [-1, 0, 1, 2, 3, -1, 4, 5, 6, 7, 8, -1]
+    assert pieces.spans[0][4] == (0, 3)  # characters of the context
+
+
+def test_padding_belongs_to_no_word_and_a_subset_is_padded_no_more_than_needed(encoder):
+    texts = ["good", "a very long dull film", "bad film"]
+    pieces = encoder.texts(texts)
+    assert pieces.ids.shape == pieces.words.shape == (3, 7) and pieces.pad == PAD
+    assert pieces.ids[0].tolist()[3:] == [PAD] * 4 and pieces.words[0].tolist()[2:] == [-1] * 5
+    part = pieces.subset([2, 0])
+    alone = encoder.texts([texts[2], texts[0]])
+    assert part.ids.equal(alone.ids) and part.words.equal(alone.words)
+    assert (part.spans, part.firsts, part.pad) == (alone.spans, alone.firsts, PAD)
+
+
+# Kept vocabulary
+
+
+def test_a_kept_vocabulary_renumbers_and_makes_the_rest_unknown(encoder, tokenizer):
+    kept = PieceEncoder.for_texts(tokenizer, ["a good film", "the film."])
+    names = [VOCABULARY[i] for i in kept.kept]
+    assert names == [*SPECIAL, ".", "a", "the", "film", "good"] and len(kept) == 10
+    full, small = encoder.texts(["A bad good films."]), kept.texts(["A bad good films."])
+    meant = [names[i] for i in small.ids[0]]
+    assert meant == ["[CLS]", "a", "[UNK]", "good", "film", "[UNK]", ".", "[SEP]"]
+    assert small.words.equal(full.words) and small.spans == full.spans
+    assert kept.separator == names.index("[SEP]") and kept.pad == names.index("[PAD]")
+
+
+def test_kept_needs_padding_and_unknown(tokenizer):
+    for kept in ([UNK, CLS, SEP, 9], [PAD, CLS, SEP, 9]):
+        assert "keep both" in refused(lambda kept=kept: PieceEncoder(tokenizer, kept))
+
+
+# Long inputs
+
+
+def test_a_long_text_loses_its_last_words_whole_and_warns(encoder):
+    text = "good film unbelievable films"
+    with pytest.warns(UserWarning, match="1 of 2 texts are longer than 8 pieces"):
+        pieces = encoder.texts([text, "bad"], length=8)
+    assert [word for word, _ in cut_up(pieces, [text])] == ["good", "film", "unbelievable"]
+    with pytest.warns(UserWarning):
+        pieces = encoder.texts(["good film bad it unbelievable"], length=8)
+    assert pieces.units == [4] and pieces.ids.shape == (1, 6)  # no part of a word
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert encoder.texts([text], length=9).units == [4]
+        assert encoder.texts([" ".join(["film"] * 600)]).units == [600]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(0, 199), st.integers(1, 4), st.integers(12, 60))
+def test_a_long_context_keeps_the_answer_in_its_middle(encoder, place, count, length):
+    context = " ".join(["film"] * 200)
+    count = min(count, 200 - place)
+    answer = (5 * place, 5 * (place + count) - 1)
+    with pytest.warns(UserWarning, match="cut"):
+        pieces = encoder.pairs(["what is it?"], [context], [answer], length)
+    spans = pieces.spans[0][4:]
+    before = sum(end <= answer[0] for _, end in spans)
+    after = sum(start >= answer[1] for start, _ in spans)
+    assert before + after + count == len(spans) == length - 3 - 4  # nothing is wasted
+    assert spans == tuple(word_spans(context)[place - before : place + count + after])
+    assert abs(before - after) <= 1 or before == place or after == 200 - place - count
+    assert pieces.ids.shape == (1, length) and pieces.firsts == (4,)
+
+
+def test_without_an_answer_a_long_context_keeps_its_beginning(encoder):
+    context = " ".join(f"{n}" for n in range(10))
+    for answers in (None, [None]):
+        with pytest.warns(UserWarning, match="cut"):
+            pieces = encoder.pairs(["who"], [context], answers, length=8)
+        assert pieces.spans[0][1:] == tuple(word_spans(context)[:4])
+
+
+def test_inputs_that_do_not_fit(encoder):
+    context, end = "she landed " + "film " * 30, 10
+    message = refused(lambda: encoder.pairs(["who is it? " * 3], [context], [(0, end)], 12))
+    assert "question and answer" in message and "12 pieces" in message
+    long = ["x" * 30]
+    assert "first word" in refused(lambda: encoder.texts(long, 8))
+    for call in (
+        lambda: encoder.texts([]),
+        lambda: encoder.texts(["good", ""]),
+        lambda: encoder.texts(["\u200b \x00"]),
+        lambda: encoder.texts(["good"], length=7),
+        lambda: encoder.pairs(["who"], [" "]),
+        lambda: encoder.pairs([""], ["she"]),
+    ):
+        refused(call)
+
+
+@needs_minilm
+def test_the_packaged_tokenizer_cuts_as_it_does_alone():
+    tokenizer = load_tokenizer("MiniLM-L6")
+    encoder = PieceEncoder(tokenizer)
+    texts = ["Don't miss it: a naïve, unputdownable café-noir!", "它很好 — 3½ stars"]
+    for text in texts:
+        pieces = encoder.texts([text])
+        assert pieces.ids[0].tolist() == tokenizer(text)["input_ids"]
+        assert pieces.spans[0] == tuple(word_spans(text))

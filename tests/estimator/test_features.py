@@ -1,0 +1,235 @@
+"""Reading a layer leaves no trace in the model, whatever the model does."""
+
+import pytest
+import torch
+from reference import conv_net, images
+from torch import nn
+from torch.nn import functional
+
+from kpnb.errors import KpnbError
+from kpnb.estimator.entropy import METHODS, EntropyEstimator
+from kpnb.estimator.features import FeatureReader, find_layer
+from kpnb.estimator.units import GridUnits
+
+UNITS = GridUnits(4)
+QUICK = {
+    "units": UNITS,
+    "probes": 8,
+    "standard_error": None,
+    "draws": 2,
+    "iterations": 2,
+    "descent_iterations": 50,
+    "reference_draws": 24,
+}
+
+
+@pytest.fixture(autouse=True)
+def same_weights_every_time():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+class Net(nn.Module):
+    """Dropout, batch normalization, in-place ReLU, an unused layer, modes that differ."""
+
+    def __init__(self, fail=False):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout(0.5)
+        self.fc = nn.Linear(4 * 64, 5)
+        self.unused = nn.Linear(2, 2)
+        self.fail = fail
+        self.again = nn.Sequential(self.norm)  # a module with two parents of different modes
+        self.train()
+        self.norm.eval()
+        self.conv.weight.requires_grad_(False)
+
+    def forward(self, x):
+        if self.fail and len(x) > 1:
+            raise ArithmeticError("on purpose")
+        h = functional.relu(self.norm(self.conv(x)), inplace=True)
+        return self.fc(self.drop(h).flatten(1))
+
+
+def state_of(model):
+    """Everything a reader could leave behind."""
+    return {
+        "modes": [module.training for module in model.modules()],
+        "flags": [p.requires_grad for p in model.parameters()],
+        "grads": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
+        "hooks": [
+            len(getattr(module, name))
+            for module in model.modules()
+            for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+        ],
+        "tensors": {name: value.clone() for name, value in model.state_dict().items()},
+    }
+
+
+def assert_same_state(before, after):
+    for name in ("modes", "flags", "hooks"):
+        assert before[name] == after[name], name
+    for old, new in zip(before["grads"], after["grads"], strict=True):
+        assert (old is None) == (new is None)
+        assert old is None or torch.equal(old, new)
+    for name, value in before["tensors"].items():
+        assert torch.equal(value, after["tensors"][name]), name
+
+
+def with_gradients(model):
+    for number, p in enumerate(model.parameters()):
+        if p.requires_grad and number % 2:
+            p.grad = torch.full_like(p, 0.5)
+    return model
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_model_inputs_and_random_state_are_as_before(method):
+    model, x = with_gradients(Net()), images(3).requires_grad_(True)
+    x.grad = torch.ones_like(x)
+    before, content, random_state = state_of(model), x.detach().clone(), torch.get_rng_state()
+    EntropyEstimator("fc", method=method, **QUICK).explain(model, x)
+    assert_same_state(before, state_of(model))
+    assert torch.equal(random_state, torch.get_rng_state())
+    assert torch.equal(x.detach(), content) and torch.equal(x.grad, torch.ones_like(x))
+    assert x.requires_grad and x.is_leaf
+
+
+@pytest.mark.parametrize("layer, fail", [("fc", True), ("unused", False)])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_model_is_as_before_after_an_exception(method, layer, fail):
+    model = with_gradients(Net(fail))
+    before, random_state = state_of(model), torch.get_rng_state()
+    with pytest.raises(ArithmeticError if fail else KpnbError):
+        EntropyEstimator(layer, method=method, **QUICK).explain(model, images(3))
+    assert_same_state(before, state_of(model))
+    assert torch.equal(random_state, torch.get_rng_state())
+
+
+def test_a_caller_without_gradients_gets_the_same_maps():
+    model, x = conv_net(), images(2)
+    estimator = EntropyEstimator("7", **QUICK)
+    expected = estimator.explain(model, x).entropy
+    with torch.no_grad():
+        assert torch.equal(estimator.explain(model, x).entropy, expected)
+        assert not torch.is_grad_enabled()
+    with torch.inference_mode():
+        assert torch.equal(estimator.explain(model, x.clone()).entropy, expected)
+        assert torch.is_inference_mode_enabled()
+
+
+def test_eval_mode_is_used():
+    """Dropout that were active would change the feature from call to call."""
+    model, x = Net(), images(3)
+    with FeatureReader(model, "fc") as reader, torch.no_grad():
+        found = [reader(lambda: model(x)) for _ in range(2)]
+    model.eval()
+    assert torch.equal(*found) and torch.equal(found[0], model(x))
+
+
+def test_in_place_relu_after_the_layer_does_not_reach_the_feature():
+    net, x = conv_net(), images(2)
+    with FeatureReader(net, "3") as reader, torch.no_grad():
+        feature = reader(lambda: net(x))
+    expected = net[3](net[2](net[0](x).relu()))
+    torch.testing.assert_close(feature, expected.flatten(1))
+    assert (feature < 0).any()  # otherwise the test could not tell
+
+
+def test_relu_is_applied_on_request():
+    net, x = conv_net(), images(2)
+    with FeatureReader(net, "3", relu=True) as reader, torch.no_grad():
+        feature = reader(lambda: net(x))
+    expected = net[3](net[2](net[0](x).relu())).relu()
+    torch.testing.assert_close(feature, expected.flatten(1))
+
+
+def test_the_forward_pass_ends_at_the_layer():
+    class Beyond(nn.Module):
+        calls = 0
+
+        def forward(self, x):
+            Beyond.calls += 1
+            return x
+
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), Beyond())
+    with FeatureReader(net, "1") as reader, torch.no_grad():
+        reader(lambda: net(images(2)))
+    assert Beyond.calls == 0
+
+
+def test_a_model_that_begins_in_place_works_and_leaves_the_images_alone():
+    net = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
+    outside = nn.Sequential(nn.ReLU(), *net[1:])
+    x = images(2)
+    content = x.clone()
+    found = EntropyEstimator("1", **QUICK).explain(net, x)
+    assert torch.equal(x, content)
+    assert torch.equal(found.entropy, EntropyEstimator("1", **QUICK).explain(outside, x).entropy)
+
+
+def test_a_model_that_views_its_features_works():
+    class View(nn.Module):
+        def forward(self, x):
+            return x.view(len(x), -1)  # needs contiguous memory
+
+    flat, view = conv_net(), conv_net()
+    view[6] = View()
+    x = images(2)
+    found = [EntropyEstimator("7", **QUICK).explain(net, x).entropy for net in (flat, view)]
+    torch.testing.assert_close(*found, rtol=0, atol=1e-4)
+
+
+class Gray(nn.Module):
+    def forward(self, x):
+        return x.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_that_begins_with_a_sum_works(method):
+    """The gradient of a sum is one number for many elements, and one place in memory."""
+    net = nn.Sequential(Gray(), nn.Flatten(), nn.Linear(64, 4))
+    with_weights = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), *net[1:])
+    with torch.no_grad():
+        with_weights[0].weight.fill_(1)
+    x, given = images(2), {"method": method, "relu": False, **QUICK}
+    found = [EntropyEstimator("2", **given).explain(n, x).entropy for n in (net, with_weights)]
+    torch.testing.assert_close(*found, rtol=0, atol=1e-4)
+
+
+class Pair(nn.Module):
+    """Returns a tuple, as recurrent and attention layers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(192, 4)
+
+    def forward(self, x):
+        return self.linear(x), x
+
+
+class TakesFirst(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pair = Pair()
+
+    def forward(self, x):
+        return self.pair(x.flatten(1))[0]
+
+
+def test_the_first_tensor_of_a_tuple_is_the_feature():
+    model, x = TakesFirst(), images(2)
+    with FeatureReader(model, "pair") as reader, torch.no_grad():
+        assert torch.equal(reader(lambda: model(x)), model(x))
+    whole, part = (
+        EntropyEstimator(layer, relu=False, **QUICK).explain(model, x).entropy
+        for layer in ("pair", "pair.linear")
+    )
+    assert torch.equal(whole, part)
+
+
+def test_find_layer_returns_the_module():
+    model = Net()
+    assert find_layer(model, "norm") is model.norm

@@ -1,0 +1,272 @@
+"""The measured rates D = V + C / sigma against known answers and against brute force."""
+
+import math
+
+import pytest
+import torch
+from mutants import no_mehler_product
+from quick import UNITS, explain, perturbed
+from reference import change_and_rates, column_norms, conv_net, generator, images, linear_net
+from torch import nn
+
+from kpnb.estimator.features import FeatureReader
+from kpnb.estimator.rates import BLOCK_DIRECTIONS, SMALLER, Directions, Rates, measure, response
+
+SIGMA = 0.01
+
+
+def measured(net, x, layer, relu=False, blocks=2, sigma=None, draws=16, **changes):
+    """(response, rates, sigma) at sigma (units,), by default uneven."""
+    p = perturbed(net, x, layer, relu, **changes)
+    if sigma is None:
+        sigma = SIGMA * (1 + 0.5 * torch.rand(16, generator=generator(9), dtype=x.dtype))
+    sigma = sigma.expand(len(x), -1)
+    found = response(p, sigma, draws)
+    return found, measure(p, sigma, range(blocks), Directions(p, found.moving)), sigma
+
+
+def mean(rates):
+    """(V before the growth correction, C) (n, units), the means over blocks."""
+    return rates.fluctuation.mean(1), rates.shift.mean(1)
+
+
+def rate(found, rates):
+    """D (n, units) from all blocks."""
+    whole = rates.shift.new_full((1, len(rates)), 1 / len(rates))
+    return rates.rate(found.variance_growth, whole)[:, 0]
+
+
+# --- a linear feature -------------------------------------------------------------------------
+
+
+def test_a_linear_feature_fluctuates_by_its_column_norms_and_does_not_shift():
+    net, x = linear_net(BLOCK_DIRECTIONS), images(2, dtype=torch.float64)
+    found, rates, sigma = measured(net, x, "1")
+    J = column_norms(net[1].weight.detach(), x.shape[1:], UNITS.cells).expand(2, -1)
+    per_block = J.unsqueeze(1).expand_as(rates.fluctuation)
+    torch.testing.assert_close(rates.fluctuation, per_block, rtol=1e-9, atol=0)
+    assert (rates.shift / sigma.unsqueeze(1)).abs().max() < 1e-9 * J.max()
+    torch.testing.assert_close(rate(found, rates), J, rtol=1e-9, atol=0)
+    for growth in (found.change_growth, found.variance_growth):
+        torch.testing.assert_close(growth, torch.ones_like(growth), rtol=0, atol=1e-9)
+    assert found.moving.all()
+
+
+# --- one kink through x -----------------------------------------------------------------------
+
+
+def kinked(absolute):
+    """|w_k . x| or relu(w_k . x) at an x with w_k . x = 0, for ten orthonormal w_k: what
+    `measured` and `perturbed` take, and the sum of w_ki^2 per unit."""
+    x = images(1, 4, dtype=torch.float64)[:, :1]
+    w = torch.randn(16, 10, generator=generator(1), dtype=torch.float64)
+    w = torch.linalg.qr(torch.cat([x.view(16, 1), w], 1))[0].T[1:]
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 10, bias=False), Absolute()).double()
+    with torch.no_grad():
+        net[1].weight.copy_(w)
+    layer, relu = ("2", False) if absolute else ("1", True)
+    return (net, x, layer, relu), w.square().sum(0)
+
+
+def kink(absolute, blocks=1000):
+    given, squares = kinked(absolute)
+    return *measured(*given, blocks, draws=1000), squares
+
+
+class Absolute(nn.Module):
+    def forward(self, x):
+        return x.abs()
+
+
+def regression(values, squares):
+    """The factor c of values = c * squares, by least squares."""
+    return float((values * squares).sum() / squares.square().sum())
+
+
+# Factors of w_i^2: the exact V, V by Mehler's product at correlation 1/2, C / sigma_i.
+KINKS = {
+    # Var relu(z) = s^2 (1/2 - 1/(2 pi)); P(z > 0, z' > 0) = 1/4 + asin(1/2) / (2 pi)
+    False: (0.5 - 0.5 / math.pi, 1 / 3, 0.5 / math.pi),
+    # Var |z| = s^2 (1 - 2/pi); E[sign z sign z'] = 2 asin(1/2) / pi
+    True: (1 - 2 / math.pi, 1 / 3, 2 / math.pi),
+}
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_rates_at_a_kink_are_known(absolute):
+    found, rates, sigma, squares = kink(absolute)
+    exact, mehler, shifted = KINKS[absolute]
+    total = exact + shifted
+    assert total == pytest.approx(1.0 if absolute else 0.5)  # E y^2 = s^2, s^2 / 2
+    spread = float((squares * sigma.square()).sum())
+    fluctuation, shift = mean(rates)
+    v, c = regression(fluctuation, squares), regression(shift / sigma, squares)
+    d = regression(rate(found, rates), squares)
+    print(f"\nV {v:.4f} (exact {exact:.4f}), C/sigma {c:.4f} ({shifted:.4f}), D {d:.4f} ({total})")
+    assert v == pytest.approx(mehler, abs=0.04)  # 4 standard errors
+    assert c == pytest.approx(shifted, rel=0.05)
+    assert d == pytest.approx(mehler + shifted, rel=0.05)
+    # The midpoint of Mehler's integral is within 3% of the total.
+    assert abs(mehler - exact) < 0.031 * total
+    # The change and its growth are exact: y is homogeneous.
+    assert float(found.change) == pytest.approx(total * spread, rel=0.07)
+    for growth in (found.change_growth, found.variance_growth):
+        torch.testing.assert_close(growth, torch.ones_like(growth), rtol=0, atol=1e-9)
+
+
+def test_the_shift_of_two_blocks_is_without_bias():
+    """B is the mean over the other block: its own draws would add their fluctuation."""
+    given, squares = kinked(True)
+    p, sigma = perturbed(*given), given[1].new_full((1, 16), SIGMA)
+    directions = Directions(p, response(p, sigma, 16).moving)
+    pairs = [measure(p, sigma, range(first, first + 2), directions) for first in range(0, 600, 2)]
+    shift = sum(mean(pair)[1] for pair in pairs) / len(pairs)
+    found, known = regression(shift / sigma, squares), KINKS[True][2]
+    print(f"\nC/sigma {found:.4f} ({known:.4f})")
+    assert found == pytest.approx(known, rel=0.06)
+
+
+@pytest.mark.parametrize("absolute, over", [(False, 1.3), (True, 1.6)])
+def test_the_squared_jacobian_alone_overcounts_at_a_kink(absolute, over, monkeypatch):
+    """What the Mehler product is there for: without it V is 1/2 or 1 times w_i^2."""
+    no_mehler_product(monkeypatch)
+    _, rates, sigma, squares = kink(absolute)
+    fluctuation, shift = mean(rates)
+    whole = 1.0 if absolute else 0.5
+    assert regression(fluctuation, squares) == pytest.approx(whole, rel=0.05)
+    assert regression(fluctuation + shift / sigma, squares) > over * whole
+
+
+# --- a quadratic feature ----------------------------------------------------------------------
+
+
+class Quadratic(nn.Module):
+    """f_k(x) = a_k . x + x^T Q_k x / 2."""
+
+    def __init__(self, a, Q):
+        super().__init__()
+        self.a, self.Q, self.last = a, Q, nn.Identity()
+
+    def forward(self, x):
+        z = x.flatten(1)
+        return self.last(z @ self.a.T + torch.einsum("ni,kij,nj->nk", z, self.Q, z) / 2)
+
+
+def test_rates_of_a_quadratic_feature_are_known():
+    """The midpoint of Mehler's integral is exact up to order two; growth is that of the moments."""
+    d, x = BLOCK_DIRECTIONS, images(1, 4, seed=3, dtype=torch.float64)[:, :1]
+    a = torch.randn(d, 16, generator=generator(4), dtype=torch.float64)
+    Q = 3 * torch.randn(d, 16, 16, generator=generator(5), dtype=torch.float64)
+    Q = (Q + Q.mT) / 2 + 6 * torch.eye(16)
+    sigma = 0.5 * (1 + torch.rand(16, generator=generator(6), dtype=torch.float64))
+    found, rates, _ = measured(Quadratic(a, Q), x, "last", False, 1000, sigma, draws=20000)
+
+    slope = a + torch.einsum("kij,j->ki", Q, x.flatten())
+    s2, diagonal = sigma.square(), Q.diagonal(dim1=1, dim2=2)
+    linear = (slope.square() * s2).sum()
+    square = (Q.square() * s2.unsqueeze(1) * s2).sum() / 2
+    B = (diagonal * s2).sum(1) / 2  # E[y - y0]
+    V = slope.square().sum(0) + torch.einsum("kij,j->i", Q.square(), s2) / 2
+    C = sigma * (diagonal * B.unsqueeze(1)).sum(0)
+    variance, change = linear + square, linear + square + B.square().sum()
+    assert float((V * s2).sum()) == pytest.approx(float(variance))  # counted once
+
+    fluctuation, shift = (part[0] for part in mean(rates))
+    errors = [part.std(1)[0] / len(rates) ** 0.5 for part in (rates.fluctuation, rates.shift)]
+    for name, got, known, error in zip("VC", (fluctuation, shift), (V, C), errors, strict=True):
+        off = (got - known).abs()
+        print(f"\n{name}: off by {float((off / known).max()):.3f}")
+        assert (off < 4 * error).all() and (off < 0.1 * known.abs()).all()
+    assert square > 0.2 * linear  # otherwise the test could not tell t = 1/2 from another
+    assert float(found.change) == pytest.approx(float(change), rel=0.05)
+
+    def growth(one, two):
+        small = SMALLER**2 * one + SMALLER**4 * two
+        return float(((one + two) / small).log() / (2 * math.log(1 / SMALLER)))
+
+    known = growth(linear, square), growth(linear, square + B.square().sum())
+    assert float(found.variance_growth) == pytest.approx(known[0], abs=0.02)
+    assert float(found.change_growth) == pytest.approx(known[1], abs=0.02)
+
+
+def test_the_growth_of_a_pure_square_is_two():
+    """y - y0 is exactly of order two: with every draw, the slopes are exact."""
+    x = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
+    Q = torch.randn(3, 16, 16, generator=generator(5), dtype=torch.float64)
+    found, _, _ = measured(Quadratic(torch.zeros(3, 16).double(), Q + Q.mT), x, "last")
+    for growth in (found.change_growth, found.variance_growth):
+        torch.testing.assert_close(growth, torch.full_like(growth, 2.0), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["path", "optimum"])
+def test_the_feature_variance_of_a_square_is_known(method):
+    """Euler's relation with the growth of the change: the sum of the rates is twice too much."""
+    x = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
+    Q = torch.randn(BLOCK_DIRECTIONS, 16, 16, generator=generator(5), dtype=torch.float64)
+    Q = (Q + Q.mT) / 2 + torch.eye(16)
+    net = Quadratic(torch.zeros(len(Q), 16).double(), Q)
+    found = explain(net, x, "last", method=method, relu=False, probes=4000, chunk=10**4)
+    mean = Q.diagonal(dim1=1, dim2=2).sum(1) / 2
+    known = SIGMA**4 * float(Q.square().sum() / 2 + mean.square().sum())
+    print(f"\n{method}: {float(found.feature_variance) / known:.3f} of the known variance")
+    assert float(found.feature_variance) == pytest.approx(known, rel=0.15)
+
+
+# --- a small network against brute force ------------------------------------------------------
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.05])
+def test_rates_of_a_network_equal_the_brute_force_gradient(sigma):
+    net, x = conv_net().double().requires_grad_(False), images(1, dtype=torch.float64)
+    even = torch.full((16,), sigma, dtype=torch.float64)
+    with FeatureReader(net, "7", relu=True) as reader:
+        (change, known), (change_error, error) = change_and_rates(
+            lambda rows: reader(lambda: net(rows)), x[0], even, 4, 12000, seed=1
+        )
+    found, rates, _ = measured(net, x, "7", True, blocks=250, sigma=even, draws=2000)
+    D = rate(found, rates)[0]
+    spread = (rates.fluctuation + rates.shift / sigma).std(1)[0] / len(rates) ** 0.5
+    off = D - known
+    print(
+        f"\nD off by {float((off.abs() / known).mean()):.3f}, brute force's own error "
+        f"{float((error / known).mean()):.3f}, SE {float((spread / known).mean()):.3f}"
+    )
+    # 3% of the largest: what the midpoint of the Mehler integral may be off by.
+    assert (off.abs() < 4 * (error.square() + spread.square()).sqrt() + 0.03 * known.max()).all()
+    total = float((even.square() * D).sum() / found.change_growth[0])
+    assert total == pytest.approx(float(change), rel=0.03 + 4 * float(change_error / change))
+    assert float(found.change) == pytest.approx(float(change), rel=0.1)
+
+
+# --- blocks and chunks --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk", [2, 9, 24, 1000])
+def test_rates_do_not_hang_on_the_chunk(chunk):
+    net, x = conv_net().double(), images(2, dtype=torch.float64)
+    (one, rates, _), (other, found, _) = (
+        measured(net, x, "7", True, blocks=6, chunk=rows) for rows in (4096, chunk)
+    )
+    for name in ("fluctuation", "shift"):
+        torch.testing.assert_close(
+            getattr(found, name), getattr(rates, name), rtol=1e-9, atol=1e-12
+        )
+    for name in ("change", "change_growth", "variance_growth", "moving"):
+        torch.testing.assert_close(getattr(other, name), getattr(one, name))
+
+
+def test_two_measurements_joined_are_their_mean():
+    p = perturbed(conv_net().double(), images(2, dtype=torch.float64), "7", True)
+    sigma = p.x.new_full((2, 16), 0.03)
+    found = response(p, sigma, 16)
+    directions = Directions(p, found.moving)
+    one, two = measure(p, sigma, range(4), directions), measure(p, sigma, range(4, 8), directions)
+    joined = one.joined(two)
+    assert isinstance(joined, Rates) and len(joined) == 8 and torch.equal(joined.sigma, sigma)
+    halves = (rate(found, one) + rate(found, two)) / 2
+    torch.testing.assert_close(rate(found, joined), halves)
+    assert (rate(found, one) - rate(found, two)).abs().min() > 0  # other draws
+    second = torch.tensor([False, True])
+    torch.testing.assert_close(
+        rate(found.take(second), joined.take(second)), rate(found, joined)[1:]
+    )

@@ -1,0 +1,163 @@
+"""Explanations through captum: known powers of the factor, closed forms, models left alone."""
+
+from typing import get_args
+
+import pytest
+import torch
+from test_rescaling import chain, images, network
+from torch import nn
+
+from kpnb.errors import KpnbError
+from kpnb.experiments.attributions import INPUT, METHODS, attributions
+from kpnb.experiments.rescaling import convolutions, feature_name, rescaled
+from kpnb.study.coherency_parameters import AttributionName
+
+LAYERS = ["1", "4"]  # the two ReLUs of `chain`, the first one in place
+
+
+@pytest.fixture(scope="module")
+def explained():
+    """All methods on a small chain, and on it rescaled: name -> maps before, alike, by channel."""
+    net, x, targets = chain(), images(side=16), torch.tensor([0, 2, 4])
+    nets = (net, rescaled(net, 4.0), rescaled(net, 4.0, channel_seed=0))
+    found = [attributions(each, x, targets, list(METHODS), LAYERS) for each in nets]
+    return {name: [maps[name] for maps in found] for name in METHODS}
+
+
+def test_names_are_those_of_the_parameters():
+    assert list(METHODS) == list(get_args(AttributionName))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_map_is_multiplied_by_the_factor_to_its_known_power(explained, name):
+    before, after, _ = explained[name]
+    for layer, maps in before.items():
+        power = METHODS[name].power if layer == "1" else 0  # only the first feature is divided
+        assert maps.abs().sum() > 0
+        torch.testing.assert_close(after[layer], maps * 4.0**power, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_with_a_factor_per_channel_maps_stay_only_where_each_channel_cancels(explained, name):
+    before, _, after = explained[name]
+    layer = next(iter(before))
+    same = torch.allclose(after[layer], before[layer], rtol=1e-4, atol=1e-6)
+    assert same == METHODS[name].channel_coherent
+
+
+def test_maps_have_a_place_for_each_pixel_or_place_of_the_feature(explained):
+    for name, method in METHODS.items():
+        maps = explained[name][0]
+        assert list(maps) == ([INPUT] if method.about == "input" else LAYERS)
+        sides = {"1": 14, "4": 5} if method.about == "layer" else dict.fromkeys(maps, 16)
+        assert {k: tuple(v.shape) for k, v in maps.items()} == {
+            k: (3, side, side) for k, side in sides.items()
+        }
+        assert all(v.dtype == torch.float32 and v.isfinite().all() for v in maps.values())
+
+
+def linear():
+    """Score k = weights[k] . mean over places of relu(1x1 convolution), all by hand."""
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(4, 3),
+    ).eval()  # fmt: skip
+
+
+def test_layer_maps_are_those_of_a_network_with_known_gradients():
+    net, x, targets = linear(), images(2, 6), torch.tensor([1, 2])
+    names = ["gradient", "activation", "grad_cam", "gradient_x_activation", "feature_gradient"]
+    found = {k: v["1"] for k, v in attributions(net, x, targets, names, ["1"]).items()}
+    with torch.no_grad():
+        feature = net[1](net[0](x).clone())
+        gradient = net[4].weight[targets] / 36  # (2, 4), the same at all 36 places
+    contribution = (gradient[:, :, None, None] * feature).sum(1)
+    torch.testing.assert_close(
+        found["gradient"], gradient.abs().mean(1)[:, None, None].expand(2, 6, 6)
+    )
+    torch.testing.assert_close(found["activation"], feature.mean(1))
+    torch.testing.assert_close(found["gradient_x_activation"], contribution)
+    torch.testing.assert_close(found["grad_cam"], contribution.relu())
+    norm = feature.flatten(1).norm(dim=1)[:, None, None, None]
+    back = torch.einsum("nchw,ck->nkhw", feature / norm, net[0].weight.detach()[:, :, 0, 0])
+    torch.testing.assert_close(found["feature_gradient"], back.abs().mean(1))
+
+
+def test_a_convolution_is_read_before_the_relu_in_place_that_follows():
+    net, x = linear(), images(2, 6)
+    found = attributions(net, x, torch.tensor([1, 2]), ["activation", "gradient"], ["0"])
+    with torch.no_grad():
+        before, after = net[0](x), net[1](net[0](x))
+    torch.testing.assert_close(found["activation"]["0"], before.mean(1))
+    gradient = net[4].weight.detach()[[1, 2]][:, :, None, None] / 36 * (after > 0)
+    torch.testing.assert_close(found["gradient"]["0"], gradient.abs().mean(1))
+
+
+def test_contributions_add_up_to_what_the_score_gains_over_the_baseline():
+    """Completeness of integrated gradients and conductance, to the error of the path's steps."""
+    net, x, targets = linear(), images(2, 6), torch.tensor([1, 2])
+    found = attributions(net, x, targets, ["integrated_gradients", "conductance"], ["1"])
+    with torch.no_grad():
+        gained = (net(x) - net(torch.zeros_like(x))).gather(1, targets[:, None])[:, 0]
+    for maps in (found["integrated_gradients"][INPUT], found["conductance"]["1"]):
+        torch.testing.assert_close(maps.sum((1, 2)), gained, rtol=0.05, atol=0.02)
+
+
+def test_occlusion_is_the_change_when_a_patch_takes_the_mean_color():
+    net, x, targets = linear(), images(2, 16), torch.tensor([1, 2])
+    found = attributions(net, x, targets, ["occlusion", "feature_occlusion"], ["1"])
+    covered = x.clone()
+    covered[:, :, 2:4, 6:8] = 0  # 8 patches a side of 2 pixels: row 1, column 3
+    with torch.no_grad():
+        lost = (net(x) - net(covered)).gather(1, targets[:, None])[:, 0]
+        first, second = (net[1](net[0](part).clone()) for part in (x, covered))
+    moved = (first - second).flatten(1).norm(dim=1)
+    for row, column in ((2, 6), (3, 7)):
+        torch.testing.assert_close(found["occlusion"][INPUT][:, row, column], lost)
+        torch.testing.assert_close(found["feature_occlusion"]["1"][:, row, column], moved)
+
+
+def test_how_images_are_batched_changes_nothing(monkeypatch):
+    net, x, targets = chain(), images(5, 16), torch.tensor([0, 1, 2, 3, 4])
+    whole = attributions(net, x, targets, list(METHODS), ["1"])
+    monkeypatch.setattr("kpnb.experiments.attributions.CHUNK", 2)
+    parts = attributions(net, x, targets, list(METHODS), ["1"])
+    for name, maps in whole.items():
+        for layer, values in maps.items():
+            torch.testing.assert_close(parts[name][layer], values, rtol=1e-4, atol=1e-6)
+
+
+def test_the_model_comes_back_untouched():
+    net, x = network().train(), images(2)
+    net.features[0].weight.requires_grad_(False)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    given = x.clone()
+    layers = [feature_name(net, name) for name in convolutions(net)[:2]]
+    with torch.inference_mode():  # whatever the caller has set
+        attributions(net, x, torch.tensor([0, 1]), list(METHODS), layers)
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+    assert net.training and net.features[1].inplace and torch.equal(x, given)
+    assert not x.requires_grad and not net.features[0].weight.requires_grad
+    assert net.features[3].weight.requires_grad and net.features[3].weight.grad is None
+    hooks = [(m._forward_hooks, m._forward_pre_hooks, m._backward_hooks) for m in net.modules()]
+    assert not any(part for parts in hooks for part in parts)
+
+
+def test_nothing_is_warned(recwarn):
+    attributions(linear(), images(1, 8), torch.tensor([0]), list(METHODS), ["1"])
+    assert len(recwarn) == 0
+
+
+@pytest.mark.parametrize(
+    "count, targets, methods, layers, told",
+    [
+        (2, [0, 1], ["lime"], ["1"], "'lime' is unknown"),
+        (2, [0, 1], ["gradient"], ["nowhere"], "no layer named 'nowhere'"),
+        (2, [0], ["gradient"], ["1"], "one target per image"),
+        (0, [], ["gradient"], ["1"], "at least one image"),
+    ],
+)
+def test_bad_input_is_refused(count, targets, methods, layers, told):
+    with pytest.raises(KpnbError, match=told):
+        attributions(linear(), images(2, 6)[:count], torch.tensor(targets), methods, layers)

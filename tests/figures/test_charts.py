@@ -1,0 +1,83 @@
+"""Figures of metrics show the numbers they are given, and what those rest on."""
+
+import numpy as np
+import pytest
+import torch
+
+from kpnb.errors import KpnbError
+from kpnb.figures.charts import (
+    accuracy_figure,
+    estimates_figure,
+    learning_figure,
+    speed_figure,
+    stability_figure,
+    threshold_figure,
+)
+from kpnb.metrics.stats import Estimate
+
+
+def test_learning_marks_first_maxima():
+    n_fg = torch.tensor([[1, 5, 2], [4, 5, 3], [3, 1, 3]])
+    curves = {"S": ([0.1, 0.5, 0.7], n_fg), "B": (torch.tensor([0.2, 0.3, 0.9]), n_fg + 1)}
+    panel = learning_figure(curves).axes[0]
+    (marks,) = [c.get_offsets() for c in panel.collections]
+    assert np.allclose(marks, [[0.5, 4], [0.1, 5], [0.5, 3]])
+    bold = [line for line in panel.lines if line.get_label() == "student, mean"][0]
+    assert np.allclose(bold.get_ydata(), [8 / 3, 4, 7 / 3])
+    assert len(panel.lines) == 3 + 1
+    assert not learning_figure(curves, mark=False).axes[0].collections
+
+
+def test_speed_writes_mean_and_population_variance_within_seeds():
+    values = {"S": [[1.0, 3.0], [5.0, 7.0]], "B": torch.tensor([0.25, 0.75])}
+    (legend,) = speed_figure(values).legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts[:2] == ["student", "baseline"]
+    assert "= 4," in texts[2] and texts[2].endswith("= 1")
+    assert "= 0.5," in texts[3] and texts[3].endswith("= 0.0625")
+
+
+def test_stability_steps_reach_one_and_skip_undefined():
+    panel = stability_figure({"S": [0.5, np.nan, 1.0]}).axes[0]
+    steps = panel.lines[0]
+    assert steps.get_xdata()[-1] == 1 and steps.get_ydata()[-1] == 1
+    assert np.allclose(panel.lines[1].get_xdata(), 0.75)
+    with pytest.raises(KpnbError, match="baseline has no defined value"):
+        stability_figure({"B": [np.nan]})
+
+
+def test_estimates_draw_value_and_interval_and_say_what_they_rest_on():
+    figure = estimates_figure({"lambda": {"S": Estimate(0.5, 0.4, 0.7, 9, 2)}})
+    panel = figure.axes[0]
+    assert np.allclose(panel.collections[0].get_segments()[0], [[0, 0.4], [0, 0.7]])
+    assert panel.lines[0].get_ydata() == [0.5]
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["student"]
+    assert figure.get_supxlabel().replace("\n", " ") == "95% intervals over 9 samples, 2 seeds"
+
+
+@pytest.mark.parametrize("side", ["up", "down"])
+def test_threshold_shades_the_predicted_side(side):
+    figure = threshold_figure({"rho": {0.2: Estimate(5, 4, 6, 3, 1)}}, {"rho": side})
+    (shade,) = figure.axes[0].patches
+    low, high = shade.get_y(), shade.get_y() + shade.get_height()
+    assert (low, high) == ((0, figure.axes[0].get_ylim()[1]) if side == "up" else (low, 0))
+    assert high > low  # seen although every value lies on one side
+    assert shade.get_hatch()
+
+
+def test_accuracy_is_in_percent():
+    by_role = {"T": {"train": [1.0], "test": [0.6]}, "B": {"train": [0.9], "test": [0.3]}}
+    lines = {"chance": 1 / 12, "TF-IDF": 0.8}
+    panel = accuracy_figure(by_role, lines, "f1").axes[0]
+    heights = [c.get_offsets()[0][1] for c in panel.collections if len(c.get_offsets())]
+    assert np.allclose(heights, [100, 60, 90, 30])
+    drawn = {line.get_label(): line for line in panel.lines}
+    assert list(drawn) == ["chance", "TF-IDF"] and panel.get_ylabel() == "f1 [%]"
+    for name, share in lines.items():
+        assert np.allclose(drawn[name].get_ydata(), 100 * share)
+    assert drawn["chance"].get_linestyle() != drawn["TF-IDF"].get_linestyle()
+
+
+def test_accuracy_without_anything_to_hold_it_against():
+    panel = accuracy_figure({"T": {"train": [1.0], "test": [0.6]}}, {}).axes[0]
+    assert len(panel.lines) == 0 and panel.get_ylabel() == "accuracy [%]"

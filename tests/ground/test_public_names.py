@@ -1,0 +1,122 @@
+"""The names that users' code relies on, with the defaults they were promised."""
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import kpnb
+from kpnb import (
+    EntropyEstimator,
+    EntropyMaps,
+    GridUnits,
+    KnowledgePoints,
+    bootstrap,
+    knowledge_points,
+    learning_speed,
+    paired_difference,
+    stability,
+)
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PROMISED = (
+    *("EntropyEstimator", "EntropyMaps", "GridUnits", "KnowledgePoints", "knowledge_points"),
+    *("learning_speed", "stability", "bootstrap", "paired_difference", "KpnbError", "Store"),
+    *("train_classifier", "teacher_features", "distill_features", "train_above", "image_network"),
+    *("TrainingSettings", "accuracy", "embedded_images", "ImageSamples", "published_filter"),
+)
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_name_is_importable(name):
+    assert getattr(kpnb, name).__name__ == name
+    assert name in kpnb.__all__ and name in dir(kpnb)
+
+
+def test_every_listed_name_exists():
+    assert all(getattr(kpnb, name) is not None for name in kpnb.__all__)
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = kpnb.nonsense
+
+
+def test_importing_kpnb_imports_no_torch():
+    code = "import sys, kpnb; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT).returncode == 0
+
+
+def defaults(callable_) -> dict[str, object]:
+    found = inspect.signature(callable_).parameters.values()
+    return {p.name: p.default for p in found if p.default is not inspect.Parameter.empty}
+
+
+def test_defaults_of_the_estimator():
+    names = list(inspect.signature(EntropyEstimator).parameters)
+    promised = {
+        "units": GridUnits(16),
+        "method": "path",
+        "target_entropy": -2.8,
+        "entropy_weight": 7.0,
+        "init_sigma": 0.01,
+        "probes": 24,
+        "relu": True,
+        "seed": 0,
+    }
+    assert names[: len(promised) + 1] == ["layer", *promised]
+    assert promised.items() <= defaults(EntropyEstimator).items()
+    assert list(inspect.signature(EntropyEstimator.explain).parameters)[1:3] == ["model", "inputs"]
+    assert defaults(EntropyEstimator)["standard_error"] == 0.003
+    for method in ("published", "path", "optimum", "descent", "reference"):
+        assert EntropyEstimator("0", method=method).method == method
+
+
+def test_entropy_maps_have_what_was_promised(tmp_path):
+    net = torch.nn.Sequential(torch.nn.Flatten())
+    images = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    estimator = EntropyEstimator("0", GridUnits(2), probes=8)
+    maps = estimator.explain(net, images)
+    assert isinstance(maps, EntropyMaps)
+    assert maps.entropy.shape == maps.sigma.shape == maps.standard_error.shape == (2, 4)
+    assert maps.mean_entropy.shape == maps.defined.shape == maps.reached.shape == (2,)
+    assert maps.settings["layer"] == "0" and callable(maps.show)
+    maps.save(tmp_path / "maps")
+    assert torch.equal(EntropyMaps.load(tmp_path / "maps").entropy, maps.entropy)
+    foreground = torch.tensor([[True, False, False, True]] * 2)
+    for given in (maps, maps.entropy):
+        points = knowledge_points(given, foreground, 0.2)
+        assert isinstance(points, KnowledgePoints) and callable(points.show)
+        assert points.foreground_points.shape == points.background_points.shape == (2, 4)
+        assert points.n_fg.shape == points.n_bg.shape == points.ratio.shape == (2,)
+
+
+def test_signatures_of_the_metrics():
+    assert list(inspect.signature(knowledge_points).parameters) == [
+        *("maps", "foreground", "threshold", "baseline")
+    ]
+    assert defaults(knowledge_points) == {"baseline": "dataset"}
+    assert list(inspect.signature(KnowledgePoints.show).parameters)[1] == "images"
+    assert list(inspect.signature(learning_speed).parameters) == [
+        "n_fg_by_epoch",
+        "weight_distance",
+    ]
+    assert list(inspect.signature(stability).parameters) == ["foreground_points_by_epoch"]
+    assert [f.name for f in dataclasses.fields(GridUnits)] == ["cells"]
+    for function in (bootstrap, paired_difference):
+        assert {"statistic", "resamples", "seed"} == set(defaults(function))
+
+
+def test_three_lines_of_the_package_docstring():
+    """What the docstring shows is what runs: names and arguments are those of the functions."""
+    shown = [line.strip() for line in kpnb.__doc__.splitlines() if line.startswith("    ")]
+    assert len(shown) == 3
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    model = torch.nn.Module()
+    model.classifier = torch.nn.Sequential(torch.nn.Flatten())
+    model.forward = model.classifier.forward
+    foreground = (torch.arange(256) < 80).expand(2, 256)
+    names = {"kpnb": kpnb, "model": model, "images": images, "foreground": foreground}
+    exec("\n".join(shown[:2]), names)
+    assert names["points"].n_fg.shape == (2,) and shown[2] == "points.show(images)"

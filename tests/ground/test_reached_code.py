@@ -1,0 +1,159 @@
+"""Every function that runs while a result is computed is in the code that the result names.
+
+The seeds of fingerprints are written by hand; here whole studies run while calls are traced, and
+what ran is held against what the fingerprints of stored parts and of results are taken over.
+"""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+
+import pytest
+from cloud_smoke import cloud_study
+from conftest import WatchedStore, smoke_study
+from text_smoke import SIZES, text_study
+from text_tiny import tiny_folder
+
+from kpnb.datasets.samples import require_int
+from kpnb.experiments.fine_tuning import FineTuningStudy
+from kpnb.experiments.fine_tuning_readings import FineTuningFindings
+from kpnb.fingerprint import PACKAGE, ROOMS, reached
+from kpnb.study.cell_parameters import CellParameters
+from kpnb.study.findings import Findings
+from kpnb.study.fine_tuning_parameters import FineTuningParameters
+from kpnb.study.image import CellStudy
+from kpnb.study.parameters import resolve
+from kpnb.study.study import Study
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+Ran = set[tuple[str, str]]
+REQUIRE_INT = (require_int.__module__, "require_int")  # of the samples
+
+
+@contextmanager
+def watched(ran: Ran) -> Iterator[None]:
+    """Adds (module, top-level name) of every function of kpnb that is entered."""
+    codes: set[CodeType] = set()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if frame.f_code not in codes:
+            codes.add(frame.f_code)
+            ran.update(_place(frame.f_code))
+
+    before = sys.gettrace()
+    sys.settrace(note)  # unlike a profiler it is not told of calls into C, which are most
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def _place(code: CodeType) -> Iterator[tuple[str, str]]:
+    path = Path(code.co_filename)
+    is_function = code.co_flags & inspect.CO_OPTIMIZED  # no class body, which runs when imported
+    if is_function and path.is_relative_to(PACKAGE):
+        module = ".".join(("kpnb", *path.relative_to(PACKAGE).with_suffix("").parts))
+        name = code.co_qualname.partition(".")[0]
+        if not name.startswith("<"):  # a lambda or a module at its top level
+            yield module.removesuffix(".__init__"), name
+
+
+def outside_rooms(ran: Ran) -> Ran:
+    closed = [entry.partition(":") for room in ROOMS for entry in room]
+
+    def is_closed(module: str, name: str) -> bool:
+        return any(
+            (module == at or module.startswith(f"{at}.")) and one in ("", name)
+            for at, _, one in closed
+        )
+
+    return {place for place in ran if not is_closed(*place)}
+
+
+class TracedStore(WatchedStore):
+    """Notes, for each kind of entry, what ran while it was computed and what its key is over."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.ran: Ran = set()
+        self.missed: Ran = set()
+        self.trained: Ran = set()
+
+    def compute(self, kind, settings, compute, code, data=None):
+        ran: Ran = set()
+
+        @functools.wraps(compute)
+        def traced(scratch):
+            with watched(ran):
+                return compute(scratch)
+
+        record = super().compute(kind, settings, traced, code, data)
+        self.ran |= ran
+        covered = set(reached(*code))
+        if kind == "networks":
+            self.trained |= covered
+        else:  # its key holds the network's fingerprint, and that the network's code
+            covered |= self.trained
+        self.missed |= outside_rooms(ran) - covered
+        return record
+
+
+def study_of(kind: str, root: Path) -> Study:
+    store, small = TracedStore(root / "store"), {"preset": "smoke", "device": "cpu", "samples": 3}
+    if kind in ("sentiment", "qa"):
+        study = text_study(kind, tiny_folder(root, **SIZES), root / "store")
+    elif kind == "cloud":
+        study = cloud_study(root / "store")
+    elif kind == "cell":
+        given = small | {"network": "VGG-11", "teacher": "AlexNet", "outputs": 4}
+        study = CellStudy(resolve(CellParameters, given), store)
+    elif kind == "fine_tuning":
+        study = FineTuningStudy(resolve(FineTuningParameters, small), store)
+    else:
+        study = smoke_study(root / "store", samples=3)
+    object.__setattr__(study, "store", store)
+    return study
+
+
+def measured(study: Study, kind: str) -> Callable[[], Findings]:
+    """All that a notebook of the study measures."""
+    if kind == "fine_tuning":
+        findings = FineTuningFindings(study, "image_fine_tuning")
+        findings.measure_accuracies()
+    else:
+        findings = Findings(study, f"{kind}_h1")
+        findings.add_accuracies(study.parameters.layers[:1])
+    findings.add(study.evidence(study.parameters.layers[0]))
+    findings.results()
+    return findings
+
+
+def glue(study: Study) -> Ran:
+    """What calls the code that a store's entry names: which data and settings it hands on is in the
+    entry's key or data hashes."""
+    samples = study.data.measured
+    source = getattr(study, "source", study)  # of a fine-tuned network
+    parts = (study, source, study.data, study.parameters, samples)
+    types = [type(part).__mro__ for part in parts]
+    found = {(t.__module__, t.__name__) for mro in types for t in mro}
+    return found | {("kpnb.study.study", "flat"), ("kpnb.study.study", "Trained"), REQUIRE_INT}
+
+
+@pytest.mark.parametrize("kind", ["image", "cell", "sentiment", "qa", "cloud", "fine_tuning"])
+def test_what_runs_is_in_the_code_that_is_named(kind, tmp_path, monkeypatch):
+    for module in ("study_images", "cell_study"):
+        monkeypatch.setattr(f"kpnb.{module}.TEST_SAMPLES", 60)
+    ran: Ran = set()
+    study = study_of(kind, tmp_path)
+    with watched(ran):
+        findings = measured(study, kind)
+    store = study.store
+    assert {"networks", "maps"} <= set(store.computed())
+    assert store.missed - glue(study) == set()
+    ran = outside_rooms(ran | store.ran)
+    assert len(ran) > 50
+    assert ran - set(reached(*findings.code)) == set()

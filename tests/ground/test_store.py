@@ -1,0 +1,414 @@
+"""The store: computed once, whole or absent, resumable, checked whenever it is read."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import kpnb.store
+from kpnb.errors import KpnbError
+from kpnb.store import Record, Store, default_root
+
+CODE = ("KpnbError",)
+CHECKOUT = Path(__file__).resolve().parents[2]
+FILES = ("tensors.safetensors", "info.json", "settings.json", "manifest.json")
+
+
+def example(scratch=None):
+    tensors = {
+        "weight": torch.arange(6.0).reshape(2, 3).T,
+        "double": torch.tensor([0.1], dtype=torch.float64),
+        "mask": torch.tensor([True, False]),
+        "label": torch.tensor([3, -1]),
+        "scalar": torch.tensor(2.5),
+        "empty": torch.zeros(0, 4),
+    }
+    return tensors, {"loss": [0.5, 0.25], "name": "é", "none": None}
+
+
+def unexpected(scratch):
+    raise AssertionError("computed again")
+
+
+def leftovers(root: Path) -> list[str]:
+    """Everything in the store that is not a finished entry or a lock."""
+    folders = [f for kind in root.iterdir() if kind.name != ".locks" for f in kind.iterdir()]
+    return [folder.name for folder in folders if "." in folder.name]
+
+
+def test_round_trip_is_exact(tmp_path):
+    store = Store(tmp_path)
+    first = store.compute("net", {"a": 1}, example, CODE)
+    again = store.compute("net", {"a": 1}, unexpected, CODE)
+    assert (first.computed, again.computed) == (True, False)
+    tensors, info = example()
+    for record in (first, again):
+        assert record.info == info
+        assert record.tensors.keys() == tensors.keys()
+        for name, tensor in tensors.items():
+            assert record.tensors[name].dtype == tensor.dtype
+            assert torch.equal(record.tensors[name], tensor)
+    assert again.path == tmp_path / "net" / first.fingerprint
+    assert leftovers(tmp_path) == []
+
+
+def test_readable_without_kpnb(tmp_path):
+    path = Store(tmp_path).compute("net", {"a": 1}, example, CODE, {"images": "f00"}).path
+    assert torch.equal(load_file(path / "tensors.safetensors")["label"], example()[0]["label"])
+    assert json.loads((path / "info.json").read_text()) == example()[1]
+    settings = json.loads((path / "settings.json").read_text())
+    assert settings["settings"] == {"a": 1} and settings["data"] == {"images": "f00"}
+    assert set(json.loads((path / "manifest.json").read_text())["files"]) == set(FILES[:3])
+
+
+def test_views_of_one_storage_are_kept(tmp_path):
+    both = torch.arange(4.0)
+    record = Store(tmp_path).compute("net", {}, lambda s: ({"a": both, "b": both[:2]}, {}), CODE)
+    assert record.tensors["b"].tolist() == [0.0, 1.0]
+
+
+def test_everything_changes_the_fingerprint(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+
+    def name(kind="net", settings=None, code=CODE, data=None):
+        return store.compute(kind, settings or {"a": 1}, example, code, data).fingerprint
+
+    names = [
+        name(),
+        name(kind="map"),
+        name(settings={"a": 2}),
+        name(data={"images": "0"}),
+        name(data={"images": "1"}),
+        name(code=("file_hash",)),
+    ]
+    monkeypatch.setattr(kpnb.store, "library_versions", lambda: {"torch": "0"})
+    names.append(name())
+    monkeypatch.setattr(kpnb.store, "FORMAT", 99)
+    names.append(name())
+    assert len(set(names)) == len(names)
+
+
+def flip(file: Path, position: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[position] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize("name", FILES)
+def test_flipped_byte_is_noticed_and_redone(tmp_path, name, share):
+    store = Store(tmp_path)
+    path = store.compute("net", {"a": 1}, example, CODE).path
+    flip(path / name, int(share * (path / name).stat().st_size))
+    with pytest.warns(UserWarning, match="damaged") as told:
+        assert store.peek("net", {"a": 1}, CODE) is None
+    with pytest.warns(UserWarning, match="damaged") as told:
+        record = store.compute("net", {"a": 1}, example, CODE)
+    assert len(told) == 1 and "\n" not in str(told[0].message)
+    assert record.computed and torch.equal(record.tensors["label"], example()[0]["label"])
+    assert not store.compute("net", {"a": 1}, unexpected, CODE).computed
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: os.truncate(file, 7)])
+def test_missing_or_truncated_file_is_redone(tmp_path, name, damage):
+    store = Store(tmp_path)
+    damage(store.compute("net", {"a": 1}, example, CODE).path / name)
+    with pytest.warns(UserWarning, match=name.split(".")[0]):
+        assert store.compute("net", {"a": 1}, example, CODE).computed
+
+
+def test_entry_under_another_name_is_not_believed(tmp_path):
+    store = Store(tmp_path)
+    one = store.compute("net", {"a": 1}, example, CODE)
+    two = store.compute("net", {"a": 2}, lambda s: ({}, {}), CODE)
+    for name in FILES:
+        (two.path / name).write_bytes((one.path / name).read_bytes())
+    with pytest.warns(UserWarning, match="another entry"):
+        assert store.compute("net", {"a": 2}, lambda s: ({}, {}), CODE).tensors == {}
+
+
+def test_peek_computes_nothing(tmp_path):
+    store = Store(tmp_path)
+    assert store.peek("net", {"a": 1}, CODE) is None
+    assert list(tmp_path.iterdir()) == []
+    store.compute("net", {"a": 1}, example, CODE)
+    record = store.peek("net", {"a": 1}, CODE)
+    assert isinstance(record, Record) and record.info == example()[1]
+
+
+def test_failed_compute_leaves_no_entry_and_its_parts(tmp_path):
+    store = Store(tmp_path)
+
+    def fails(scratch):
+        scratch.save("epoch=1", {"w": torch.ones(1)}, {"epoch": 1})
+        raise OSError(errno.ENOSPC, "the computation's own error")
+
+    with pytest.raises(OSError, match="own error"):
+        store.compute("net", {"a": 1}, fails, CODE)
+    assert store.peek("net", {"a": 1}, CODE) is None
+
+    def completes(scratch):
+        assert scratch.names() == ["epoch=1"]
+        tensors, info = scratch.load("epoch=1")
+        return tensors, info
+
+    record = store.compute("net", {"a": 1}, completes, CODE)
+    assert record.info == {"epoch": 1} and leftovers(tmp_path) == []
+
+
+def test_scratch_replaces_drops_and_forgets_damage(tmp_path):
+    def work(scratch):
+        assert scratch.load("p") is None and scratch.names() == []
+        for value in (1.0, 2.0):
+            scratch.save("p", {"w": torch.tensor(value)}, {"v": value})
+        assert scratch.load("p")[0]["w"].item() == 2.0
+        scratch.save("q", {}, {})
+        assert scratch.names() == ["p", "q"]
+        scratch.drop("q")
+        assert scratch.names() == ["p"]
+        flip(scratch.folder / "p" / "tensors.safetensors", -1)
+        with pytest.warns(UserWarning, match="damaged"):
+            assert scratch.load("p") is None
+        assert scratch.names() == []
+        return {}, {}
+
+    Store(tmp_path).compute("net", {}, work, CODE)
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "", "x.tmp", "x.old", "a b"])
+def test_names_that_are_no_folders_are_refused(tmp_path, name):
+    with pytest.raises(KpnbError, match="cannot name"):
+        Store(tmp_path).compute("net", {}, lambda s: s.save(name, {}, {}), CODE)
+    with pytest.raises(KpnbError, match="cannot name"):
+        Store(tmp_path).compute(name, {}, example, CODE)
+
+
+@pytest.mark.parametrize(
+    "tensors, info, told",
+    [
+        ({"z": torch.zeros(1, dtype=torch.complex64)}, {}, "complex64"),
+        ({"z": [1, 2]}, {}, "list"),
+        ({}, {"loss": float("nan")}, r"info\['loss'\] is nan"),
+    ],
+)
+def test_content_that_cannot_be_stored(tmp_path, tensors, info, told):
+    with pytest.raises(KpnbError, match=told):
+        Store(tmp_path).compute("net", {}, lambda s: (tensors, info), CODE)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("part", [True, False])
+def test_no_disk_space_is_one_sentence(tmp_path, monkeypatch, code, part):
+    def full(path, content):
+        path.write_bytes(content[:3])
+        raise OSError(code, "No space left on device")
+
+    def work(scratch):
+        if part:
+            scratch.save("p", {}, {})
+        return example()
+
+    monkeypatch.setattr(kpnb.store, "write_file", full)
+    with pytest.raises(KpnbError) as told:
+        Store(tmp_path).compute("net", {"a": 1}, work, CODE)
+    message = str(told.value)
+    assert "no disk space" in message and str(tmp_path) in message and "KPNB_STORE" in message
+    assert "\n" not in message
+    assert not [f for f in (tmp_path / "net").rglob("*") if f.is_file()]
+    monkeypatch.undo()
+    assert Store(tmp_path).compute("net", {"a": 1}, example, CODE).computed
+
+
+def test_root_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(KpnbError, match="cannot be written.*KPNB_STORE"):
+        Store(tmp_path / "file" / "store").compute("net", {}, example, CODE)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_read_only_root(tmp_path):
+    stored = Store(tmp_path).compute("net", {"a": 1}, example, CODE)
+    tmp_path.chmod(0o500)
+    try:
+        assert not Store(tmp_path).compute("net", {"a": 1}, unexpected, CODE).computed
+        with pytest.raises(KpnbError, match="cannot be written.*KPNB_STORE"):
+            Store(tmp_path).compute("other", {"a": 1}, example, CODE)
+    finally:
+        tmp_path.chmod(0o700)
+    assert stored.path.is_dir()
+
+
+@pytest.mark.parametrize("ending", [".tmp", ".old"])
+def test_temporary_folders_of_killed_runs_are_cleaned(tmp_path, ending):
+    dead = tmp_path / "net" / ("0" * 64 + ending)
+    dead.mkdir(parents=True)
+    (dead / "tensors.safetensors").write_bytes(b"half")
+    Store(tmp_path).compute("net", {"a": 1}, example, CODE)
+    assert leftovers(tmp_path) == []
+
+
+def test_kill_between_the_two_renames_loses_nothing(tmp_path):
+    def work(scratch):
+        scratch.save("p", {"w": torch.ones(1)}, {})
+        os.replace(scratch.folder / "p", scratch.folder / "p.old")
+        (scratch.folder / "p.tmp").mkdir()
+        again = kpnb.store.Scratch(scratch.folder)
+        assert again.names() == ["p"] and again.load("p")[0]["w"].item() == 1.0
+        return {}, {}
+
+    Store(tmp_path).compute("net", {}, work, CODE)
+
+
+def test_default_root(monkeypatch, tmp_path):
+    monkeypatch.setenv("KPNB_STORE", str(tmp_path / "elsewhere"))
+    assert default_root() == tmp_path / "elsewhere" == Store().root
+    monkeypatch.delenv("KPNB_STORE")
+    assert default_root() == CHECKOUT / ".kpnb_store"
+
+
+def slow_sum(log: Path, mode: str):
+    """A computation in five resumable steps that writes down each step it does."""
+
+    def compute(scratch):
+        state = torch.zeros(3, dtype=torch.float64)
+        for epoch in range(5):
+            part = scratch.load(f"epoch={epoch}")
+            if part is not None:
+                state = part[0]["state"]
+                continue
+            with log.open("a") as file:
+                file.write(f"{epoch}\n")
+            generator = torch.Generator().manual_seed(epoch)
+            state = 0.5 * state + torch.rand(3, generator=generator, dtype=torch.float64)
+            scratch.save(f"epoch={epoch}", {"state": state}, {"epoch": epoch})
+            if mode == "hang" and epoch == 2:
+                print("ready", flush=True)
+                time.sleep(60)
+            if mode == "slow":
+                time.sleep(0.2)
+        return {"state": state}, {"epochs": 5}
+
+    return compute
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from kpnb.store import Store
+from test_store import CODE, slow_sum
+
+root, log, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+record = Store(root).compute("net", {"a": 1}, slow_sum(log, mode), CODE)
+print(record.computed, record.tensors["state"].tolist())
+"""
+
+
+def start(root, log, mode):
+    path = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "tests")])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", CHILD, str(root), str(log), mode]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def test_two_processes_compute_once(tmp_path):
+    log = tmp_path / "log"
+    both = [start(tmp_path / "store", log, "slow") for _ in range(2)]
+    answers = [process.communicate(timeout=60) for process in both]
+    assert sorted(out.split()[0] for out, _ in answers) == ["False", "True"]
+    assert len({out.split(maxsplit=1)[1] for out, _ in answers}) == 1
+    assert log.read_text().split() == ["0", "1", "2", "3", "4"]
+
+
+def test_killed_process_is_waited_for_and_continued(tmp_path):
+    """kill -9 in the middle: the process that waited goes on from the parts, equal result."""
+    root, log = tmp_path / "store", tmp_path / "log"
+    killed = start(root, log, "hang")
+    assert killed.stdout.readline() == "ready\n"
+    waiting = start(root, log, "fast")
+    line = waiting.stderr.readline()
+    part = next((root / "net").glob("*.part"))
+    assert "Waiting" in line and part.with_suffix("").name in line
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate(timeout=10)
+    out, rest = waiting.communicate(timeout=60)
+    undisturbed = Store(tmp_path / "other").compute(
+        "net", {"a": 1}, slow_sum(tmp_path / "log2", "fast"), CODE
+    )
+    assert out.strip() == f"True {undisturbed.tensors['state'].tolist()}"
+    assert "Waiting" not in rest
+    assert log.read_text().split() == ["0", "1", "2", "3", "4"]
+    assert leftovers(root) == []
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the store catches it, so nothing is tidied."""
+
+
+def killed_at(monkeypatch, step: int) -> None:
+    """Let the store's writes and renames happen `step` times, then stop as a kill would."""
+    steps = iter(range(step))
+    write, replace = kpnb.store.write_file, os.replace
+
+    def write_file(path, content):
+        if next(steps, None) is None:
+            path.write_bytes(content[: len(content) // 2])
+            raise Killed
+        write(path, content)
+
+    def rename(*arguments):
+        if next(steps, None) is None:
+            raise Killed
+        replace(*arguments)
+
+    monkeypatch.setattr(kpnb.store, "write_file", write_file)
+    monkeypatch.setattr(kpnb.store.os, "replace", rename)
+
+
+@pytest.mark.parametrize("step", range(14))
+def test_kill_at_any_write_leaves_the_store_whole(tmp_path, monkeypatch, step):
+    """Two versions of a part (4 and 5 steps) and the entry (5): stop before each step."""
+
+    def work(scratch):
+        for value in (1.0, 2.0):
+            scratch.save("p", {"w": torch.tensor(value)}, {})
+        return example()
+
+    def resumed(scratch):
+        part = scratch.load("p")
+        assert (part is None) == (step < 4)
+        assert part is None or part[0]["w"].item() == (1.0 if step < 9 else 2.0)
+        return example()
+
+    with monkeypatch.context() as patch:
+        killed_at(patch, step)
+        with pytest.raises(Killed):
+            Store(tmp_path).compute("net", {"a": 1}, work, CODE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        record = Store(tmp_path).compute("net", {"a": 1}, resumed, CODE)
+    assert record.computed and record.info == example()[1]
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_kill_while_a_damaged_entry_is_redone(tmp_path, monkeypatch, step):
+    path = Store(tmp_path).compute("net", {"a": 1}, example, CODE).path
+    flip(path / "info.json", 3)
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="damaged"):
+        killed_at(patch, step)
+        with pytest.raises(Killed):
+            Store(tmp_path).compute("net", {"a": 1}, example, CODE)
+    assert Store(tmp_path).compute("net", {"a": 1}, example, CODE).computed
+    assert leftovers(tmp_path) == []

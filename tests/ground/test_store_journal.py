@@ -1,0 +1,203 @@
+"""The journal: an executed copy holds while the store's entries and the files behind it do."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from nbformat.v4 import new_code_cell, new_notebook
+
+import kpnb.run.__main__
+from kpnb.run import execution
+from kpnb.store import Store
+from kpnb.store_journal import JOURNAL, damaged, note_use, read_journal
+
+FILES = ("tensors.safetensors", "info.json", "settings.json")
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def entry(root: Path, number: int = 0) -> Path:
+    def compute(scratch):
+        return {"a": torch.arange(8.0)}, {"b": 1}
+
+    return Store(root).compute("net", {"n": number}, compute, ("KpnbError",)).path
+
+
+def flip(file: Path, position: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[position] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_whole_entry_is_not_damaged(tmp_path):
+    assert damaged([str(entry(tmp_path)), str(entry(tmp_path, 1))]) == []
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+def test_a_flipped_byte_is_damage(tmp_path, name, share):
+    folder, whole = entry(tmp_path), entry(tmp_path, 1)
+    flip(folder / name, int(share * (folder / name).stat().st_size))
+    assert damaged([str(folder), str(whole)]) == [str(folder)]
+
+
+def test_a_flipped_byte_of_the_manifest_is_damage(tmp_path):
+    folder = entry(tmp_path)
+    manifest = folder / "manifest.json"
+    whole = manifest.read_bytes()
+    for position in range(len(whole)):
+        flip(manifest, position)
+        assert damaged([str(folder)]) == [str(folder)], whole[position - 20 : position + 1]
+        manifest.write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
+def test_a_missing_file_is_damage(tmp_path, name):
+    folder = entry(tmp_path)
+    (folder / name).unlink()
+    assert damaged([str(folder)]) == [str(folder)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"files": {"info.json": {}}}'),
+        pytest.param('{"files": 1}'),
+    ],
+)
+def test_a_foreign_manifest_is_damage(tmp_path, text):
+    folder = entry(tmp_path)
+    (folder / "manifest.json").write_text(text)
+    assert damaged([str(folder)]) == [str(folder)]
+
+
+def test_an_entry_that_is_gone_is_no_damage(tmp_path):
+    folder = entry(tmp_path)
+    shutil.rmtree(folder)
+    assert damaged([str(folder)]) == []
+
+
+def test_uses_are_noted_once_whether_computed_or_loaded(tmp_path, monkeypatch):
+    journal = tmp_path / "journal"
+    monkeypatch.setenv(JOURNAL, str(journal))
+    first, second = entry(tmp_path / "store", 1), entry(tmp_path / "store", 2)
+    entry(tmp_path / "store", 1)
+    assert len(journal.read_text().splitlines()) == 3
+    assert read_journal(journal) == sorted([str(first.resolve()), str(second.resolve())])
+
+
+def test_without_a_journal_nothing_is_noted(tmp_path, monkeypatch):
+    monkeypatch.delenv(JOURNAL, raising=False)
+    note_use(tmp_path)
+    assert list(tmp_path.iterdir()) == [] and read_journal(tmp_path / "none") == []
+
+
+def test_looking_at_entries_needs_no_torch():
+    code = "import sys, kpnb.store_journal; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT).returncode == 0
+
+
+# --- kpnb.run on a notebook that uses the store
+
+CELL = """
+import torch
+from pathlib import Path
+from kpnb.store import Store
+
+def compute(scratch):
+    return {"a": torch.arange(8.0)}, {"b": 1}
+
+record = Store(Path("store")).compute("net", {}, compute, ("KpnbError",))
+Path("found.json").write_text('{"sum": 28.0}')
+print("computed" if record.computed else "loaded", preset, record.tensors["a"].sum().item())
+"""
+
+
+class Runs:
+    """A tiny notebook, and how often its kernel was started."""
+
+    def __init__(self, folder: Path, monkeypatch) -> None:
+        self.folder, self.started = folder, 0
+        tagged = new_code_cell('preset = "smoke"', metadata={"tags": ["parameters"]})
+        notebook = new_notebook(cells=[tagged, new_code_cell(CELL.strip())])
+        for position, cell in enumerate(notebook.cells):
+            cell["id"] = f"cell-{position}"
+        nbformat.write(notebook, folder / "image_x.ipynb")
+        self.execute = execution.execute
+        monkeypatch.setattr(execution, "execute", self._execute)
+
+    def _execute(self, *arguments):
+        self.started += 1
+        return self.execute(*arguments)
+
+    def __call__(self, *more) -> int:
+        """Runs the notebook unless it is up to date; returns the number of kernels this took."""
+        before = self.started
+        places = ["--notebooks", self.folder, "-o", self.folder / "out" / "image_x.ipynb"]
+        writes = ["--writes", self.folder / "found.json"]
+        assert kpnb.run.__main__.main(["image_x", *map(str, (*places, *writes, *more))]) == 0
+        return self.started - before
+
+    def printed(self) -> str:
+        executed = nbformat.read(self.folder / "out" / "image_x.ipynb", as_version=4)
+        return executed.cells[-1].outputs[0].text
+
+    def entry(self) -> Path:
+        return next(f for f in (self.folder / "store" / "net").iterdir() if f.is_dir())
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """The notebook after its first run; the tests below leave it whole."""
+    with pytest.MonkeyPatch.context() as patch:
+        runs = Runs(tmp_path_factory.mktemp("runs"), patch)
+        assert runs() == 1
+        yield runs
+
+
+def test_the_copy_lists_the_entries_it_used(ran):
+    executed = nbformat.read(ran.folder / "out" / "image_x.ipynb", as_version=4)
+    assert executed.metadata["kpnb"]["store"] == [str(ran.entry().resolve())]
+    assert ran.printed() == "computed smoke 28.0\n"
+    assert JOURNAL not in os.environ
+
+
+def test_nothing_changed_nothing_runs(ran, capsys):
+    assert ran() == 0
+    assert "up to date" in capsys.readouterr().out
+
+
+def test_an_entry_that_is_gone_is_not_missed(ran, tmp_path):
+    folder = ran.entry()
+    kept = folder.rename(tmp_path / "aside")
+    assert ran() == 0
+    kept.rename(folder)
+
+
+def test_a_damaged_entry_is_run_again(ran, capsys):
+    before = ran.printed()
+    flip(ran.entry() / FILES[0], -1)
+    assert ran() == 1
+    told = capsys.readouterr().err
+    assert f"{ran.entry()} is damaged; running again" in told
+    assert ran.printed() == before.replace("loaded", "computed")
+    assert ran() == 0 and damaged([str(ran.entry())]) == []
+
+
+def test_an_edited_or_lost_file_is_written_again(ran):
+    written = ran.folder / "found.json"
+    first = written.read_text()
+    planned = kpnb.run.__main__.plan("image_x", ran.folder, {})
+    out = ran.folder / "out" / "image_x.ipynb"
+    written.unlink()
+    assert kpnb.run.__main__.refresh(planned, out, [written]) == ""
+    written.write_text(json.dumps({"sum": 29.0}))
+    assert kpnb.run.__main__.refresh(planned, out, [written]) == ""
+    assert ran() == 1 and written.read_text() == first
+    assert ran.printed() == "loaded smoke 28.0\n"
+    assert ran() == 0

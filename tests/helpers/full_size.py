@@ -1,0 +1,118 @@
+"""What the tests at full size share: one SGD step, one entropy map, and what must hold of both.
+
+A map by the default settings takes hundreds of passes through a network: minutes for a VGG-19 on a
+CPU. Both estimators here are the project's own with about as few passes as they allow:
+
+closed_form: method "path" with one measurement from two blocks of draws; `few_responses` lets the
+    feature as a whole be asked with 2 draws in place of 16.
+descent: method "published" with one draw a step and two large steps in place of 60 small ones.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import torch
+from text_tiny import VOCABULARY, tiny_folder
+
+from kpnb.datasets.texts.words import PieceEncoder
+from kpnb.estimator import closed_form as closed_forms
+from kpnb.estimator.entropy import EntropyEstimator
+from kpnb.estimator.features import layer_module
+from kpnb.estimator.units import GridUnits
+from kpnb.networks import text as text_models
+from kpnb.networks.text import load_tokenizer
+from kpnb.training.settings import TrainingSettings
+
+TARGET = -2.8  # nats, published
+START = math.log(0.01) + 0.5 * math.log(2 * math.pi * math.e)  # mean entropy at sigma 0.01
+# One epoch of one batch; optimizer, momentum, weight decay and schedule as published.
+SETTINGS = TrainingSettings(epochs=1, lr=0.01)
+ROUNDING = 2.5e-7  # two units in the last place
+BERT_PIECES = 30522  # of BERT-base, uncased
+
+
+def closed_form(layer, units=None, **changes):
+    given = {"probes": 8, "evaluations": 1, "standard_error": None} | changes
+    return EntropyEstimator(layer, units=units or GridUnits(16), **given)
+
+
+def descent(layer, count, units=None, **changes):
+    """count: of the units; a unit that the feature ignores rises by 0.25 nats in the first step."""
+    lr = 0.25 * 0.01**2 * count / 7
+    given = {"draws": 1, "iterations": 2, "extra_iterations": 0, "tolerance": 0.15} | changes
+    units = units or GridUnits(16)
+    return EntropyEstimator(layer, units=units, method="published", lr=lr, **given)
+
+
+def few_responses(monkeypatch):
+    monkeypatch.setattr(closed_forms, "RESPONSE_DRAWS", 2)
+
+
+def check_map(maps, count):
+    """One map of `count` units that has left its start, and is at the target if it says so."""
+    assert maps.sigma.shape == (1, count)
+    assert maps.sigma.isfinite().all() and maps.feature_variance.isfinite().all()
+    assert maps.defined.all()
+    mean = maps.mean_entropy.item()
+    if maps.settings["method"] == "path":
+        assert maps.reached.all() and maps.standard_error.isfinite().all()
+    if maps.reached.all():
+        assert abs(mean - TARGET) <= maps.settings["tolerance"] + 1e-6
+    assert START + 0.1 < mean < 0
+    assert maps.entropy.std() > 1e-3  # units differ
+
+
+def check_step(net, start, record, settings=SETTINGS, still=""):
+    """One step was made: a finite loss, and no weight is where decay alone would have left it.
+
+    start: a network with the weights that `net` had. Biases are left out: those before a batch
+    norm, and those of attention's keys, have no gradient. still: modules that may have none, by a
+    part of their names.
+    """
+    (loss,) = record.loss
+    assert math.isfinite(loss) and loss > 0
+    before = dict(start.named_parameters())
+    for name, parameter in net.named_parameters():
+        assert parameter.isfinite().all(), name
+        if parameter.dim() > 1 and not (still and still in name):
+            first, now = before[name].detach(), parameter.detach()
+            decayed = first * (1 - settings.lr * settings.weight_decay)
+            least = ROUNDING * first.abs().max()
+            assert (now - first).abs().max() > least, name
+            assert (now - decayed).abs().max() > least, name
+
+
+def feature_shapes(net, labels, inputs):
+    """Shapes of the named layers' outputs in one pass in eval mode."""
+    shapes, hooks = {}, []
+    for label in labels:
+        hook = layer_module(net, label).register_forward_hook(
+            lambda module, args, output, label=label: shapes.update({label: tuple(output.shape)})
+        )
+        hooks.append(hook)
+    with torch.no_grad():
+        net.eval()(inputs)
+    for hook in hooks:
+        hook.remove()
+    return shapes
+
+
+def bert_base(root: Path, monkeypatch) -> PieceEncoder:
+    """Lets "BERT-base" name a folder with its configuration and a tokenizer as large as its own.
+
+    Words that `text_tiny` does not know are fillers; weights are tiny and not for loading.
+    """
+    from transformers import BertConfig
+
+    folder = Path(tiny_folder(root, "bert_base"))
+    (folder / "config.json").write_text(BertConfig().to_json_string(use_diff=False))
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    fillers = {f"filler{n}": n for n in range(len(VOCABULARY), BERT_PIECES)}
+    tokenizer["model"]["vocab"] |= fillers
+    path.write_text(json.dumps(tokenizer))
+    monkeypatch.setitem(text_models.HUB, "BERT-base", str(folder))
+    pieces = PieceEncoder(load_tokenizer("BERT-base"))
+    assert len(pieces) == BERT_PIECES
+    return pieces

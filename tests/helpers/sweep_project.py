@@ -1,0 +1,121 @@
+"""A project of sweeps whose notebook takes a second: two sweeps of small runs, and Snakemake."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbformat.v4 import new_code_cell, new_notebook
+
+from kpnb.run.sweeps import Sweeps
+from kpnb.study.cell_parameters import CellParameters
+
+ROOT = Path(__file__).resolve().parents[2]
+FIELDS = list(CellParameters.model_fields)
+SWEEPS = {
+    "first": {"a_one": {"epochs": 1}, "a_two": {"epochs": 2}},
+    "second": {"b_three": {"epochs": 3}},
+}
+EVERY = sorted(run for runs in SWEEPS.values() for run in runs)
+# Files its results as a real notebook does, without computing; RUNS lists what was executed.
+WORK = """
+import os
+from pathlib import Path
+from kpnb.study.parameters import CellParameters, resolve
+from kpnb.metrics.results import Results, run_fingerprint, write_results
+p = resolve(CellParameters, dict({passed}))
+with open(os.environ["RUNS"], "a") as log:
+    log.write(p.run + "\\n")
+assert p.run != os.environ.get("FAIL"), "told to fail"
+settings, code = p.model_dump(mode="json"), ["ImageParameters"]
+made = dict(settings=settings, provenance=dict(code=code), seconds=0.0, peak_memory_mb=0.0)
+made["fingerprint"] = run_fingerprint(settings, code)
+if p.run != os.environ.get("SILENT"):
+    write_results(Results(notebook="image_cell", preset=p.preset, run=p.run, **made))
+"""
+
+
+def sweep(runs: dict, **changed) -> dict:
+    """A sweep's content as its file holds it."""
+    described = {
+        name: {"parameters": parameters, "published": {"network": "VGG-11"}}
+        for name, parameters in runs.items()
+    }
+    made = {"title": "made up", "table": "V", "notebook": "image_cell"}
+    return made | {"parameters": {"layers": ["FC1"]}, "runs": described} | changed
+
+
+def write_sweep(folder: Path, name: str, content: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return file
+
+
+def write_notebook(folder: Path, extra: str = "") -> None:
+    """The stub image_cell; `extra` is one more line of code."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f"{name} = None" for name in FIELDS if name != "preset"]
+    declared = "\n".join(['preset = "smoke"', *lines])
+    passed = ", ".join(f"{name}={name}" for name in FIELDS)
+    tags = {"tags": ["parameters"]}
+    cells = [new_code_cell(declared, metadata=tags)]
+    cells.append(new_code_cell(WORK.replace("{passed}", passed) + extra))
+    nbformat.write(new_notebook(cells=cells), folder / "image_cell.ipynb")
+
+
+@dataclass(frozen=True)
+class Project:
+    """Folders of a sweep project below `root`, run through the repository's own Snakefile."""
+
+    root: Path
+
+    @property
+    def sweeps(self) -> Sweeps:
+        """Read anew each time, as a new process would."""
+        places = self.root / "sweeps", self.root / "notebooks", self.root / "executed" / "sweeps"
+        return Sweeps(*places)
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results"
+
+    def fill(self, sweeps: dict = SWEEPS) -> "Project":
+        for name, runs in sweeps.items():
+            write_sweep(self.root / "sweeps", name, sweep(runs))
+        write_notebook(self.root / "notebooks")
+        return self
+
+    def file(self, run: str) -> Path:
+        return self.results / "smoke" / "cells" / f"{run}.json"
+
+    def executed(self) -> list[str]:
+        """Runs executed since the last time this was asked, sorted."""
+        log = self.root / "runs.txt"
+        found = sorted(log.read_text().split()) if log.is_file() else []
+        log.unlink(missing_ok=True)
+        return found
+
+    def process(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+        own = {"KPNB_RESULTS": str(self.results), "RUNS": str(self.root / "runs.txt")}
+        path = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.root,
+            env=os.environ | own | path | variables,
+            capture_output=True,
+            text=True,
+        )
+
+    def snakemake(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+        """One call of Snakemake on the stub's folders at the preset smoke."""
+        places = ["sweeps=sweeps", "notebooks=notebooks", "preset=smoke"]
+        common = ["-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2"]
+        return self.process(*common, *arguments, "--config", *places, **variables)
+
+    def settings(self, run: str) -> dict:
+        return json.loads(self.file(run).read_text(encoding="utf-8"))["settings"]

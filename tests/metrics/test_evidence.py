@@ -1,0 +1,289 @@
+"""The metrics of Hypotheses 1-3 on made-up maps, each against loops over seeds and samples."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from reference import generator, naive_distance, naive_points, naive_ratio, naive_stability
+
+from kpnb.estimator.entropy import EntropyMaps
+from kpnb.estimator.loss import GAUSSIAN_ENTROPY
+from kpnb.metrics.evidence import (
+    METRIC_RULES,
+    Choices,
+    Evidence,
+    difference,
+    estimate,
+    final_entropies,
+    metric_values,
+    trajectory_points,
+)
+
+SAMPLES, UNITS, SEEDS = 6, 9, 2
+EPOCHS = (0, 2, 4, 6, 15)  # the filter looks at epochs from 15 * 40 / 150 = 4 on
+
+
+def maps_of(entropy):
+    sigma = (entropy - GAUSSIAN_ENTROPY).exp()
+    defined = (~entropy.isnan().all(1)).to(sigma)
+    return EntropyMaps(sigma, defined, defined.bool(), sigma, {"seed": 0})
+
+
+def foreground():
+    inside = torch.rand(SAMPLES, UNITS, generator=generator(5)) < 0.5
+    inside[:, 0], inside[:, 1] = True, False
+    return inside
+
+
+def random_maps(seed):
+    return maps_of(0.4 * torch.randn(SAMPLES, UNITS, generator=generator(seed)).double() - 2.8)
+
+
+def evidence():
+    inside = foreground()
+    maps = {
+        role: [
+            {
+                epoch: random_maps(1000 * number + 100 * seed + epoch)
+                for epoch in (EPOCHS[-1:] if role == "T" else EPOCHS)
+            }
+            for seed in range(SEEDS)
+        ]
+        for number, role in enumerate("TSB")
+    }
+    distance = {
+        (role, per): [
+            [scale * (seed + 1) * (k + 0.1 * k * k) for k in range(len(EPOCHS))]
+            for seed in range(SEEDS)
+        ]
+        for role, per, scale in (
+            ("S", "step", 3.0), ("S", "epoch", 1.0), ("B", "step", 5.0), ("B", "epoch", 2.0)
+        )
+    }  # fmt: skip
+    return Evidence("FC1", EPOCHS, inside, maps, distance)
+
+
+def naive_metric(e, role, metric, choices):
+    """(seeds, samples) by Eq. 5-9, one sample and epoch after another."""
+    table = []
+    for seed in range(SEEDS):
+        epochs = [k for k, epoch in enumerate(EPOCHS) if epoch > 0 or choices.untrained]
+        if role == "T":
+            epochs = [len(EPOCHS) - 1]
+        points = [
+            naive_points(
+                e.maps[role][seed][EPOCHS[k]].entropy, e.foreground, choices.threshold, "dataset"
+            )
+            for k in epochs
+        ]
+        row = []
+        for s in range(SAMPLES):
+            inside = [fg[s] for fg, _ in points]
+            n_fg, n_bg = len(points[-1][0][s]), len(points[-1][1][s])
+            if metric in ("d_mean", "d_var"):
+                travelled = [e.distance[role, choices.per][seed][k] for k in epochs]
+                row.append(naive_distance([len(found) for found in inside], travelled))
+            else:
+                row.append(
+                    {
+                        "n_fg": n_fg,
+                        "n_bg": n_bg,
+                        "lambda": naive_ratio(n_fg, n_bg),
+                        "rho": naive_stability(inside),
+                    }[metric]
+                )
+        table.append(row)
+    return np.array(table, dtype=float)
+
+
+CHOICES = [
+    Choices(),
+    Choices(threshold=0.35, per="epoch"),
+    Choices(untrained=True),
+    Choices(threshold=0.1, per="epoch", untrained=True),
+]
+
+
+@pytest.mark.parametrize("choices", CHOICES)
+@pytest.mark.parametrize("metric", METRIC_RULES)
+def test_every_metric_equals_the_naive_loops(metric, choices):
+    e = evidence()
+    for role in "SB":
+        found = metric_values(e, role, metric, choices)
+        assert found.shape == (SEEDS, SAMPLES) and found.dtype == np.float64
+        np.testing.assert_allclose(found, naive_metric(e, role, metric, choices))
+
+
+@pytest.mark.parametrize("metric", ["n_fg", "n_bg", "lambda"])
+def test_the_teacher_needs_its_last_epoch_only(metric):
+    e = evidence()
+    expected = naive_metric(e, "T", metric, Choices())
+    np.testing.assert_allclose(metric_values(e, "T", metric, Choices()), expected)
+
+
+def test_the_choices_matter():
+    """Else the tests above would compare equal things."""
+    e = evidence()
+    for metric in ("d_mean", "rho"):
+        tables = [metric_values(e, "S", metric, choices) for choices in CHOICES]
+        assert not np.allclose(tables[0], tables[2]) and not np.allclose(tables[0], tables[1])
+
+
+def test_estimates_and_differences_are_those_of_the_values():
+    e = evidence()
+    for metric, statistic in (("n_fg", np.mean), ("d_mean", np.mean), ("d_var", np.var)):
+        tables = {role: naive_metric(e, role, metric, Choices()) for role in "SB"}
+        values = {r: np.mean([statistic(row) for row in table]) for r, table in tables.items()}
+        for role in "SB":
+            found = estimate(e, role, metric, Choices())
+            assert found.value == pytest.approx(values[role])
+            assert (found.n_samples, found.n_seeds) == (SAMPLES, SEEDS)
+            assert found.low <= found.value <= found.high
+        assert difference(e, metric, Choices()).value == pytest.approx(values["S"] - values["B"])
+
+
+def test_the_predictions_are_the_papers():
+    sides = {name: (rule.hypothesis, rule.prediction) for name, rule in METRIC_RULES.items()}
+    assert sides == {
+        "n_fg": (1, "up"),
+        "n_bg": (1, "down"),
+        "lambda": (1, "up"),
+        "d_mean": (2, "down"),
+        "d_var": (2, "down"),
+        "rho": (3, "up"),
+    }
+
+
+# --- parts and checkpoints --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "index", [torch.tensor([4, 1]), torch.tensor([False, True, False, False, True, True])]
+)
+def test_keep_takes_samples_of_everything(index):
+    e = evidence()
+    kept = e.keep(index)
+    assert torch.equal(kept.foreground, e.foreground[index])
+    for role in "TSB":
+        for seed in range(SEEDS):
+            for epoch, maps in e.maps[role][seed].items():
+                assert torch.equal(kept.maps[role][seed][epoch].sigma, maps.sigma[index])
+    assert kept.distance == e.distance and kept.epochs == e.epochs and kept.layer == e.layer
+    assert len(e.foreground) == SAMPLES  # the original is as it was
+
+
+def test_keep_moves_the_datasets_baseline():
+    """H_bar is the mean over the samples that are kept."""
+    e, index = evidence(), torch.tensor([4, 1])
+    found = e.keep(index).points("S", 0, None, 0.2)
+    inside, _ = naive_points(e.maps["S"][0][15].entropy[index], e.foreground[index], 0.2, "dataset")
+    assert [set(row.nonzero().flatten().tolist()) for row in found.foreground_points] == inside
+
+
+def test_trajectories_start_untrained_only_on_request():
+    e = evidence()
+    trained, whole = e.trajectory("S", 0, 0.2), e.trajectory("S", 0, 0.2, untrained=True)
+    assert (len(trained), len(whole)) == (4, 5)
+    assert torch.equal(whole[0].entropy, e.maps["S"][0][0].entropy)
+    assert torch.equal(trained[0].entropy, e.maps["S"][0][2].entropy)
+    by_epoch = trajectory_points(e, "S", 0, 0.2)
+    assert tuple(by_epoch) == EPOCHS
+    for epoch, points in by_epoch.items():
+        assert torch.equal(points.entropy, e.maps["S"][0][epoch].entropy)
+    assert torch.equal(e.points("S", 0, None, 0.2).entropy, e.maps["S"][0][15].entropy)
+
+
+# --- the published selection ------------------------------------------------------------------
+
+
+def focused(focus=1.0):
+    """Foreground entropies lie `focus` below the background's."""
+    return maps_of(-2.8 - focus * foreground().double())
+
+
+def selection(role=None, epoch=None, sample=None, focus=-1.0):
+    """The selection where one sample looks away in one network at one checkpoint."""
+    e = evidence()
+    maps = {r: [{k: focused() for k in EPOCHS} for _ in range(SEEDS)] for r in "TSB"}
+    if role is not None:
+        entropy = maps[role][1][epoch].entropy
+        entropy[sample] = focused(focus).entropy[sample]
+        maps[role][1][epoch] = maps_of(entropy)
+    e = Evidence(e.layer, e.epochs, e.foreground, maps, e.distance)
+    return e.published_selection().tolist()
+
+
+def test_samples_that_look_at_the_object_are_selected():
+    assert selection() == [True] * SAMPLES
+
+
+@pytest.mark.parametrize("role", "SB")
+@pytest.mark.parametrize("epoch", [4, 6, 15])
+@pytest.mark.parametrize("focus", [-1.0, math.nan])
+def test_one_late_checkpoint_that_looks_away_or_is_undefined_drops_a_sample(role, epoch, focus):
+    expected = [number != 3 for number in range(SAMPLES)]
+    assert selection(role, epoch, 3, focus) == expected
+
+
+@pytest.mark.parametrize("role, epoch", [("S", 0), ("B", 2), ("T", 15)])
+def test_early_checkpoints_and_the_teacher_do_not_count(role, epoch):
+    assert selection(role, epoch, 3) == [True] * SAMPLES
+
+
+# --- undefined samples ------------------------------------------------------------------------
+
+
+def undefined_at(epoch):
+    e = evidence()
+    entropy = e.maps["S"][1][epoch].entropy
+    entropy[2] = math.nan
+    e.maps["S"][1][epoch] = maps_of(entropy)
+    return e
+
+
+@pytest.mark.parametrize("metric", METRIC_RULES)
+def test_a_sample_undefined_at_the_end_is_never_zero(metric):
+    found = metric_values(undefined_at(15), "S", metric, Choices())
+    assert np.isnan(found[1, 2]) and np.isnan(found).sum() == 1
+
+
+@pytest.mark.parametrize("metric", ["d_mean", "rho"])
+def test_a_sample_undefined_on_the_way_has_no_trajectory(metric):
+    found = metric_values(undefined_at(4), "S", metric, Choices())
+    assert np.isnan(found[1, 2]) and np.isnan(found).sum() == 1
+    start = undefined_at(0)
+    assert np.isfinite(metric_values(start, "S", metric, Choices())).all()
+    assert np.isnan(metric_values(start, "S", metric, Choices(untrained=True))).sum() == 1
+
+
+def test_differences_leave_undefined_pairs_out():
+    found = difference(undefined_at(15), "n_fg", Choices())
+    s, b = (metric_values(undefined_at(15), role, "n_fg", Choices()) for role in "SB")
+    expected = np.mean([np.nanmean(row) for row in s - b])
+    assert found.value == pytest.approx(expected)
+
+
+def test_final_entropies_against_a_loop_over_samples():
+    found = evidence()
+    inside, outside = final_entropies(found, "S")
+    assert inside.shape == outside.shape == (SEEDS, SAMPLES)
+    for seed in range(SEEDS):
+        entropy = found.maps["S"][seed][EPOCHS[-1]].entropy
+        for k in range(SAMPLES):
+            mask = found.foreground[k]
+            assert inside[seed, k] == pytest.approx(float(entropy[k][mask].mean()))
+            assert outside[seed, k] == pytest.approx(float(entropy[k][~mask].mean()))
+
+
+def test_units_without_entropy_take_no_part_and_samples_without_a_map_have_none():
+    entropy = random_maps(1).entropy
+    entropy[0, 1], entropy[2] = math.nan, math.nan
+    found = evidence()
+    found.maps["T"] = [{EPOCHS[-1]: maps_of(entropy)}]
+    inside, outside = final_entropies(found, "T")
+    assert np.isnan(inside[0, 2]) and np.isnan(outside[0, 2])
+    rest = ~found.foreground[0]
+    rest[1] = False
+    expected = float(entropy[0][rest].mean()) if rest.any() else 0.0
+    assert outside[0, 0] == pytest.approx(expected)

@@ -1,0 +1,269 @@
+"""Equations 5 to 9 against small examples worked by hand and against naive loops."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import generator, naive_distance, naive_points, naive_ratio, naive_stability
+
+from kpnb.errors import KpnbError
+from kpnb.estimator.entropy import EntropyMaps
+from kpnb.estimator.loss import GAUSSIAN_ENTROPY
+from kpnb.metrics.points import (
+    knowledge_points,
+    learning_distance,
+    learning_speed,
+    published_filter,
+    stability,
+)
+
+# Background means: 1.0 and 3.0, so the dataset's level is 2.0. Threshold 0.5.
+H = torch.tensor([[0.0, 2.0, 1.0, 1.0], [2.5, 1.0, 2.0, 4.0]], dtype=torch.float64)
+FG = torch.tensor([[True, True, False, False], [True, True, False, False]])
+NAN = math.nan
+
+
+def maps_of(entropy, variance=None):
+    """EntropyMaps with given entropies; undefined where a row is NaN."""
+    entropy = torch.as_tensor(entropy)
+    sigma = (entropy - GAUSSIAN_ENTROPY).exp()
+    variance = (~entropy.isnan().all(1)).to(sigma) if variance is None else variance
+    return EntropyMaps(sigma, variance, torch.ones(len(entropy), dtype=torch.bool), sigma)
+
+
+def indices(points):
+    return [row.nonzero().flatten().tolist() for row in points]
+
+
+# --- Eq. 5-7 ----------------------------------------------------------------------------------
+
+
+def test_points_against_the_datasets_baseline_by_hand():
+    points = knowledge_points(H, FG, 0.5)
+    assert points.baseline.tolist() == [2.0, 2.0]
+    assert indices(points.foreground_points) == [[0], [1]]
+    assert indices(points.background_points) == [[2, 3], []]
+    assert points.n_fg.tolist() == [1, 1] and points.n_bg.tolist() == [2, 0]
+    assert points.ratio.tolist() == pytest.approx([1 / 3, 1.0])
+    assert points.ratio.dtype == torch.float64 and points.defined.all()
+
+
+def test_points_against_each_samples_own_baseline_by_hand():
+    points = knowledge_points(H, FG, 0.5, baseline="sample")
+    assert points.baseline.tolist() == [1.0, 3.0]
+    assert indices(points.foreground_points) == [[0], [1]]  # 3.0 - 2.5 is not above 0.5
+    assert indices(points.background_points) == [[], [2]]
+
+
+def test_the_threshold_is_strict():
+    entropy = torch.tensor([[-1.0, -0.75, 0.0, 0.0]], dtype=torch.float64)
+    foreground = torch.tensor([[True, True, False, False]])
+    assert indices(knowledge_points(entropy, foreground, 0.75).foreground_points) == [[0]]
+    assert indices(knowledge_points(entropy, foreground, 0.74).foreground_points) == [[0, 1]]
+
+
+def test_the_baseline_is_a_mean_of_means():
+    """Samples count equally, however large their backgrounds are."""
+    entropy = torch.tensor([[0.0, 3.0, 3.0, 3.0], [0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    foreground = torch.tensor([[True, False, False, False], [True, True, True, False]])
+    assert knowledge_points(entropy, foreground, 0.2).baseline.tolist() == [1.5, 1.5]
+
+
+def test_no_point_at_all_gives_ratio_zero():
+    points = knowledge_points(torch.zeros(1, 4), FG[:1], 0.2)
+    assert points.ratio.tolist() == [0.0] and points.n_fg.tolist() == [0]
+
+
+def test_maps_and_their_entropies_give_the_same_points():
+    maps = maps_of(H)
+    torch.testing.assert_close(maps.entropy, H)
+    a, b = knowledge_points(maps, FG, 0.4), knowledge_points(H, FG, 0.4)
+    assert torch.equal(a.foreground_points, b.foreground_points)
+    assert torch.equal(a.background_points, b.background_points)
+    assert a.threshold == 0.4 and a.foreground is FG
+
+
+@st.composite
+def problems(draw):
+    samples, units = draw(st.integers(1, 5)), draw(st.integers(2, 9))
+    seed = draw(st.integers(0, 10**6))
+    entropy = torch.randn(samples, units, generator=generator(seed), dtype=torch.float64)
+    foreground = torch.rand(samples, units, generator=generator(seed + 1)) < 0.5
+    foreground[:, 0], foreground[:, 1] = True, False
+    return entropy, foreground, draw(st.floats(0.01, 1.5))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@given(problems(), st.sampled_from(["dataset", "sample"]))
+def test_points_equal_the_naive_loops(problem, baseline):
+    entropy, foreground, threshold = problem
+    points = knowledge_points(entropy, foreground, threshold, baseline)
+    inside, outside = naive_points(entropy, foreground, threshold, baseline)
+    assert [set(row) for row in indices(points.foreground_points)] == inside
+    assert [set(row) for row in indices(points.background_points)] == outside
+    ratios = [naive_ratio(len(f), len(b)) for f, b in zip(inside, outside, strict=True)]
+    assert points.ratio.tolist() == pytest.approx(ratios)
+
+
+# --- undefined samples ------------------------------------------------------------------------
+
+
+def test_undefined_samples_take_no_part():
+    entropy = torch.cat([H[:1], torch.full((1, 4), NAN, dtype=torch.float64), H[1:]])
+    foreground = FG[[0, 0, 1]]
+    for baseline in ("dataset", "sample"):
+        mixed = knowledge_points(maps_of(entropy), foreground, 0.45, baseline)
+        clean = knowledge_points(maps_of(H), FG, 0.45, baseline)
+        assert mixed.defined.tolist() == [True, False, True]
+        for name in ("foreground_points", "background_points", "baseline", "ratio", "n_fg"):
+            assert torch.equal(getattr(mixed, name)[[0, 2]], getattr(clean, name)), name
+        assert mixed.ratio[1].isnan() and mixed.baseline[1].isnan()
+        assert not mixed.foreground_points[1].any() and not mixed.background_points[1].any()
+
+
+def test_units_without_entropy_take_no_part():
+    """As in padded text: neither points nor part of the baseline."""
+    entropy = torch.tensor([[0.0, 2.0, NAN, 1.0, NAN]], dtype=torch.float64)
+    foreground = torch.tensor([[True, False, False, False, True]])
+    points = knowledge_points(entropy, foreground, 0.2)
+    assert points.baseline.tolist() == [1.5]
+    assert indices(points.foreground_points) == [[0]]
+    assert indices(points.background_points) == [[3]]
+
+
+@pytest.mark.parametrize(
+    "gone, message", [([2, 3], "all foreground"), ([0, 1], "empty foreground")]
+)
+def test_a_side_whose_units_are_all_undefined_is_refused(gone, message):
+    entropy = H.clone()
+    entropy[1, gone] = NAN
+    with pytest.raises(KpnbError, match=message):
+        knowledge_points(entropy, FG, 0.2)
+
+
+ALL, NONE = torch.ones(2, 4, dtype=torch.bool), torch.zeros(2, 4, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    "entropy, foreground, threshold, baseline, message",
+    [
+        (H, NONE, 0.2, "dataset", "empty foreground"),
+        (H, torch.stack([FG[0], NONE[0]]), 0.2, "dataset", r"\[1\]"),
+        (H, ALL, 0.2, "dataset", "all foreground"),
+        (H, FG[:, :3], 0.2, "dataset", r"\(2, 4\)"),
+        (H, FG[:1], 0.2, "dataset", r"\(2, 4\)"),
+        (H[0], FG[0], 0.2, "dataset", "must be bool"),
+        (H, FG.float(), 0.2, "dataset", "float32"),
+        (H, FG, 0.0, "dataset", "positive"),
+        (H, FG, -0.2, "dataset", "positive"),
+        (H, FG, NAN, "dataset", "positive"),
+        (H, FG, 0.2, "image", "'dataset' or 'sample'"),
+        (H * NAN, FG, 0.2, "dataset", "no sample"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(entropy, foreground, threshold, baseline, message):
+    with pytest.raises(KpnbError, match=message) as caught:
+        knowledge_points(entropy, foreground, threshold, baseline)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+# --- Eq. 8 ------------------------------------------------------------------------------------
+
+
+def test_learning_speed_by_hand():
+    counts = torch.tensor([[1, 5, 2], [4, 5, 2], [3, 0, 7], [4, 1, 7]])
+    distance = [0.5, 1.0, 2.0, 4.0]
+    # First maxima: epoch 1 (4 before the other 4), epoch 0 (5 before the other 5), epoch 2.
+    assert learning_distance(counts, distance).tolist() == [1.0, 0.5, 2.0]
+    d_mean, d_var = learning_speed(counts, distance)
+    assert d_mean == pytest.approx(3.5 / 3)
+    assert d_var == pytest.approx(np.var([1.0, 0.5, 2.0]))  # population variance
+    assert isinstance(d_mean, float) and isinstance(d_var, float)
+
+
+def test_learning_speed_of_one_sample_has_no_variance():
+    assert learning_speed(torch.tensor([[1], [2]]), torch.tensor([0.3, 0.6])) == (
+        pytest.approx(0.6),
+        0.0,
+    )
+
+
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 10**6))
+def test_learning_distance_equals_the_naive_loop(epochs, samples, seed):
+    counts = torch.randint(0, 4, (epochs, samples), generator=generator(seed))
+    distance = np.cumsum(np.arange(1, epochs + 1) / 7).tolist()
+    expected = [naive_distance(counts[:, s].tolist(), distance) for s in range(samples)]
+    assert learning_distance(counts, distance).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "counts, distance",
+    [
+        (torch.ones(3, 2), [1.0, 2.0]),
+        (torch.ones(3), [1.0, 2.0, 3.0]),
+        (torch.ones(2, 2), [[1, 2]]),
+    ],
+)
+def test_learning_speed_refuses_other_shapes(counts, distance):
+    with pytest.raises(KpnbError, match="must be") as caught:
+        learning_speed(counts, distance)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+# --- Eq. 9 ------------------------------------------------------------------------------------
+
+
+def test_stability_by_hand():
+    by_epoch = torch.tensor(
+        [
+            [[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]],
+            [[0, 1, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0]],
+            [[0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
+        ],
+        dtype=torch.bool,
+    )
+    # Final 1 of 3 ever tried; never a point; lost both.
+    assert stability(by_epoch).tolist() == pytest.approx([1 / 3, 0.0, 0.0])
+    assert stability(by_epoch[:1]).tolist() == [1.0, 0.0, 1.0]
+
+
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6), st.integers(0, 10**6))
+def test_stability_equals_the_naive_sets(epochs, samples, units, seed):
+    by_epoch = torch.rand(epochs, samples, units, generator=generator(seed)) < 0.3
+    expected = [
+        naive_stability([set(by_epoch[e, s].nonzero().flatten().tolist()) for e in range(epochs)])
+        for s in range(samples)
+    ]
+    found = stability(by_epoch)
+    assert found.tolist() == pytest.approx(expected) and found.dtype == torch.float64
+
+
+@pytest.mark.parametrize("bad", [torch.ones(2, 3, 4), torch.ones(3, 4, dtype=torch.bool)])
+def test_stability_refuses_other_input(bad):
+    with pytest.raises(KpnbError, match="must be bool"):
+        stability(bad)
+
+
+# --- the published filter ---------------------------------------------------------------------
+
+
+def test_published_filter_by_hand():
+    foreground = FG[[0, 0, 0, 0]]
+    first = maps_of([[0.0, 0, 1, 1], [0.0, 2, 1, 1], [0.0, 3, 1, 1], [NAN] * 4])
+    second = maps_of([[0.0, 0, 1, 1], [0.0, 0, 1, 1], [0.0, 0, 1, 1], [0.0, 0, 1, 1]])
+    assert published_filter([second], foreground).tolist() == [True] * 4
+    # Equal means are kept; one checkpoint that fails or is undefined drops the sample.
+    for order in ([first, second], [second, first], [first]):
+        assert published_filter(order, foreground).tolist() == [True, True, False, False]
+
+
+def test_show_draws_the_points():
+    from matplotlib.figure import Figure
+
+    points = knowledge_points(H, FG, 0.5)
+    assert isinstance(points.show(torch.rand(2, 3, 8, 8, generator=generator(0))), Figure)

@@ -1,0 +1,175 @@
+"""Results files: what is written is read back, and what is wrong is refused with a reason."""
+
+import json
+import math
+import os
+
+import pytest
+from pydantic import ValidationError
+
+from kpnb.errors import KpnbError
+from kpnb.metrics.results import (
+    Comparison,
+    Measure,
+    Number,
+    Results,
+    available_results,
+    read_results,
+    results_path,
+    results_root,
+    write_results,
+)
+from kpnb.metrics.stats import interval_verdict
+
+CELL = {"layer": "FC1", "network": "VGG-11", "scale": "narrow", "dataset": "embedded images"}
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+def measure(**changes):
+    values = {"role": "S", "metric": "n_fg", "mean": 20.0, "n_samples": 60, "n_seeds": 3}
+    return Measure(**{**CELL, **values, "low": 18.0, "high": 22.5, "threshold": 0.2, **changes})
+
+
+def comparison(**changes):
+    values = {"metric": "n_fg", "prediction": "up", "difference": 4.0, "low": 2.0, "high": 6.0}
+    counts = {"n_samples": 60, "n_seeds": 3, "threshold": 0.2}
+    return Comparison(**{**CELL, **values, **counts, "verdict": "reproduced", **changes})
+
+
+def results(**changes):
+    values = {
+        "notebook": "image_h1",
+        "preset": "demo",
+        "settings": {"threshold": 0.2, "layers": ["FC1"]},
+        "provenance": {"torch": "2.14.1"},
+        "seconds": 61.5,
+        "peak_memory_mb": 900.0,
+        "fingerprint": "abc",
+        "measures": [measure()],
+        "comparisons": [comparison()],
+        "notes": ["one seed"],
+        "numbers": {"spearman": Number(value=0.9, what="rank correlation", n=10)},
+    }
+    return Results(**{**values, **changes})
+
+
+def test_what_is_written_is_read_back():
+    path = write_results(results())
+    assert path == results_path("image_h1", "demo")
+    assert read_results("image_h1", "demo") == results()
+
+
+def test_writing_again_replaces_and_leaves_nothing_else():
+    write_results(results())
+    path = write_results(results(seconds=1.0))
+    assert read_results("image_h1", "demo").seconds == 1.0
+    assert [p.name for p in path.parent.iterdir()] == ["image_h1.json"]
+
+
+def test_a_write_that_fails_keeps_the_old_file(monkeypatch):
+    write_results(results())
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(KpnbError, match="No space left"):
+        write_results(results(seconds=1.0))
+    assert read_results("image_h1", "demo").seconds == 61.5
+    assert [p.name for p in results_path("image_h1", "demo").parent.iterdir()] == ["image_h1.json"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_refused(bad):
+    for name in ("mean", "low", "high"):
+        with pytest.raises(ValidationError):
+            measure(**{name: bad})
+    with pytest.raises(ValidationError):
+        results(seconds=bad)
+    with pytest.raises(KpnbError, match="JSON"):
+        write_results(results(settings={"lr": bad}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"metric": "nfg"},
+        {"role": "X"},
+        {"selection": "some"},
+        {"n_samples": 0},
+        {"low": 3.0, "high": 2.0},
+        {"low": None},
+        {"surprise": 1},
+        {"mean": "20"},
+    ],
+)
+def test_a_measure_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(ValidationError):
+        measure(**wrong)
+
+
+def test_records_are_frozen():
+    with pytest.raises(ValidationError):
+        measure().mean = 1.0
+
+
+def test_missing_results_name_the_command():
+    with pytest.raises(KpnbError, match=r"python -m kpnb\.run image_h2 --preset study"):
+        read_results("image_h2", "study")
+
+
+def test_damaged_results_are_noticed():
+    path = write_results(results())
+    path.write_text(path.read_text()[:-40])
+    with pytest.raises(KpnbError, match="damaged"):
+        read_results("image_h1", "demo")
+    good = json.loads(results().model_dump_json())
+    good["measures"][0]["mean"] = "much"
+    path.write_text(json.dumps(good))
+    with pytest.raises(KpnbError, match=r"measures\.0\.mean"):
+        read_results("image_h1", "demo")
+
+
+def test_a_file_under_a_wrong_name_is_noticed():
+    path = write_results(results())
+    path.rename(path.with_name("image_h3.json"))
+    with pytest.raises(KpnbError, match="holds image_h1"):
+        read_results("image_h3", "demo")
+
+
+@pytest.mark.parametrize("name", ["../demo", "", "Image", "a/b"])
+def test_names_cannot_leave_the_folder(name):
+    with pytest.raises(KpnbError, match="no name"):
+        results_path(name, "demo")
+
+
+def test_available_results_in_order(root):
+    assert available_results("demo") == []
+    for notebook in ("image_h2", "image_h1"):
+        write_results(results(notebook=notebook))
+    assert [r.notebook for r in available_results("demo")] == ["image_h1", "image_h2"]
+
+
+def test_root_follows_the_environment(root, monkeypatch):
+    assert results_root() == root
+    monkeypatch.delenv("KPNB_RESULTS")
+    assert results_root().name == "results"
+
+
+def test_a_verdict_must_fit_its_interval():
+    with pytest.raises(ValidationError, match="does not fit"):
+        comparison(low=-1.0)
+    with pytest.raises(ValidationError, match="does not fit"):
+        comparison(prediction="down")
+
+
+def test_what_an_interval_says():
+    said = interval_verdict
+    assert said(0.1, 2.0, "up") == said(-2.0, -0.1, "down") == "reproduced"
+    assert said(0.1, 2.0, "down") == said(-2.0, -0.1, "up") == "contradicted"
+    assert said(-0.1, 2.0, "up") == said(0.0, 1.0, "up") == said(None, None, "up") == "inconclusive"

@@ -1,0 +1,251 @@
+"""Intervals and verdicts against what is known of normal samples and of ranks."""
+
+import math
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import spearman
+
+from kpnb.errors import KpnbError
+from kpnb.metrics.stats import (
+    Estimate,
+    bootstrap,
+    correlation,
+    interval_verdict,
+    mean,
+    paired_difference,
+    share_interval,
+    variance,
+    verdict,
+)
+
+NAN = math.nan
+
+
+def normals(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def width(estimate):
+    return estimate.high - estimate.low
+
+
+# --- bootstrap --------------------------------------------------------------------------------
+
+
+def test_the_interval_has_the_width_of_the_analytic_standard_error():
+    values = 3 + 2 * normals(400)
+    found = bootstrap(values)
+    assert found.value == pytest.approx(values.mean())
+    assert width(found) == pytest.approx(2 * 1.96 * values.std() / math.sqrt(400), rel=0.08)
+    assert found.low < found.value < found.high
+    assert (found.n_samples, found.n_seeds) == (400, 1)
+
+
+def test_the_interval_of_a_variance_too():
+    """Standard error of a normal sample's variance: variance times sqrt(2 / n)."""
+    values = normals(1000)
+    found = bootstrap(values, variance)
+    assert found.value == pytest.approx(np.var(values))
+    assert width(found) == pytest.approx(2 * 1.96 * math.sqrt(2 / 1000), rel=0.2)
+
+
+def test_the_interval_covers_the_truth_95_times_in_100():
+    covered = [
+        found.low <= 0 <= found.high
+        for found in (bootstrap(normals(60, seed=k), resamples=200, seed=k) for k in range(200))
+    ]
+    assert 0.88 <= np.mean(covered) <= 0.99
+
+
+def test_the_same_call_gives_the_same_interval_and_another_seed_another():
+    values = normals(30)
+    assert bootstrap(values) == bootstrap(values)
+    assert bootstrap(values, seed=1).low != bootstrap(values).low
+
+
+def test_constant_values_have_no_width():
+    found = bootstrap(np.full((2, 5), 0.25))
+    assert (found.value, found.low, found.high) == (0.25, 0.25, 0.25)
+
+
+# --- seeds ------------------------------------------------------------------------------------
+
+
+def test_all_seeds_see_the_same_samples():
+    """Equal rows add nothing: the samples are drawn once for all seeds."""
+    values = normals(50)
+    one, three = bootstrap(values), bootstrap(np.tile(values, (3, 1)))
+    assert three.value == pytest.approx(one.value) and three.n_seeds == 3
+    assert width(three) == pytest.approx(width(one), rel=0.15)
+
+
+def test_seeds_are_resampled():
+    """Rows that differ by seed only: the interval is that of a mean of three seeds."""
+    found = bootstrap(np.repeat([[0.0], [1.0], [2.0]], 10, axis=1))
+    assert found.value == 1.0 and found.n_seeds == 3
+    draws = np.array([[a, b, c] for a in range(3) for b in range(3) for c in range(3)]).mean(1)
+    assert found.low == pytest.approx(np.percentile(draws, 2.5), abs=0.34)
+    assert found.high == pytest.approx(np.percentile(draws, 97.5), abs=0.34)
+    assert width(found) > 1
+
+
+def test_a_statistic_is_taken_by_seed_and_averaged():
+    values = np.array([[0.0, 2.0], [10.0, 14.0]])
+    assert bootstrap(values, variance).value == pytest.approx((1 + 4) / 2)
+
+
+# --- pairs ------------------------------------------------------------------------------------
+
+
+def test_pairing_narrows_the_interval_of_correlated_values():
+    shared = 5 * normals(200)
+    student, baseline = shared + 0.3 + 0.1 * normals(200, seed=1), shared
+    paired = paired_difference(student, baseline)
+    unpaired = math.hypot(width(bootstrap(student)), width(bootstrap(baseline)))
+    assert width(paired) < unpaired / 10
+    assert paired.low < 0.3 < paired.high and verdict(paired, "up") == "reproduced"
+
+
+@pytest.mark.parametrize("shape", [(30,), (3, 30)])
+def test_a_difference_of_means_is_the_mean_of_differences(shape):
+    student, baseline = normals(*shape), normals(*shape, seed=1)
+    pair, single = paired_difference(student, baseline), bootstrap(student - baseline)
+    for name in ("value", "low", "high"):
+        assert getattr(pair, name) == pytest.approx(getattr(single, name))
+    assert (pair.n_samples, pair.n_seeds) == (single.n_samples, single.n_seeds)
+
+
+def test_a_difference_of_variances():
+    student, baseline = 2 * normals(300), normals(300, seed=1)
+    found = paired_difference(student, baseline, variance)
+    assert found.value == pytest.approx(np.var(student) - np.var(baseline))
+    assert verdict(found, "up") == "reproduced"
+
+
+def test_swapping_the_two_mirrors_the_interval():
+    student, baseline = normals(40), normals(40, seed=1)
+    there, back = paired_difference(student, baseline), paired_difference(baseline, student)
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
+
+
+def test_a_sample_undefined_for_one_takes_part_for_neither():
+    """Else the far-off value 100 of the student would look like a difference."""
+    student = np.array([1.0, 2.0, 3.0, 4.0, 100.0, NAN])
+    baseline = np.array([1.0, 2.0, 3.0, 4.0, NAN, 7.0])
+    found = paired_difference(student, baseline)
+    assert (found.value, found.low, found.high, found.n_samples) == (0, 0, 0, 4)
+
+
+def test_pairs_of_different_shape_are_refused():
+    with pytest.raises(KpnbError, match="equal shapes"):
+        paired_difference(normals(3), normals(4))
+    with pytest.raises(KpnbError, match="finite value in every row"):
+        paired_difference(np.array([1.0, NAN]), np.array([NAN, 1.0]))
+
+
+# --- undefined samples ------------------------------------------------------------------------
+
+
+def test_undefined_samples_are_left_out():
+    values = normals(50)
+    values[::5] = NAN
+    found = bootstrap(values)
+    assert found.value == pytest.approx(np.nanmean(values)) and found.n_samples == 40
+
+
+def test_few_defined_samples_still_give_an_interval_and_no_warning():
+    """Many resamples hold undefined samples only; those say nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = bootstrap(np.array([NAN, NAN, NAN, 2.0]))
+        assert math.isnan(mean(np.array([NAN])))
+    assert (found.value, found.low, found.high, found.n_samples) == (2, 2, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[], [[]], [NAN, NAN], [[1.0, 2.0], [NAN, NAN]], np.zeros((2, 2, 2)), np.full(400, NAN)],
+)
+def test_tables_without_values_are_refused_in_one_sentence(values):
+    with pytest.raises(KpnbError, match="seeds, samples") as caught:
+        bootstrap(values)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+# --- verdicts ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "low, high, up, down",
+    [
+        (0.1, 0.2, "reproduced", "contradicted"),
+        (-0.2, -0.1, "contradicted", "reproduced"),
+        (-0.1, 0.1, "inconclusive", "inconclusive"),
+        (0.0, 0.1, "inconclusive", "inconclusive"),
+        (-0.1, 0.0, "inconclusive", "inconclusive"),
+        (0.0, 0.0, "inconclusive", "inconclusive"),
+        (NAN, NAN, "inconclusive", "inconclusive"),
+        (None, None, "inconclusive", "inconclusive"),
+    ],
+)
+def test_verdicts(low, high, up, down):
+    assert interval_verdict(low, high, "up") == up
+    assert interval_verdict(low, high, "down") == down
+    if low is not None:
+        assert verdict(Estimate(0.0, low, high, 9, 1), "down") == down
+
+
+@pytest.mark.parametrize("prediction", ["higher", "", None])
+def test_an_unknown_prediction_is_refused(prediction):
+    with pytest.raises(KpnbError, match="'up' or 'down'"):
+        interval_verdict(0.1, 0.2, prediction)
+
+
+def test_an_estimate_prints_its_interval():
+    assert str(Estimate(1.0, 0.5, 1.5, 9, 1)) == "1 [0.5, 1.5]"
+
+
+# --- correlation ------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=12))
+def test_spearman_equals_two_independent_ways_with_ties(pairs):
+    a, b = np.array(pairs, dtype=float).T
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        assert math.isnan(correlation(a, b))
+        return
+    ranks = pd.DataFrame({"a": a, "b": b}).rank()
+    assert correlation(a, b) == pytest.approx(ranks["a"].corr(ranks["b"]))
+    assert correlation(a, b) == pytest.approx(spearman(a, b))
+
+
+def test_spearman_sees_order_only_and_pearson_distance_too():
+    a = np.arange(1.0, 9)
+    assert correlation(a, np.exp(a)) == pytest.approx(1.0)
+    assert correlation(a, -np.exp(a)) == pytest.approx(-1.0)
+    assert correlation(a, np.exp(a), by_rank=False) == pytest.approx(
+        np.corrcoef(a, np.exp(a))[0, 1]
+    )
+
+
+def test_wilson_interval_against_published_values():
+    assert share_interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert share_interval(0.0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
+    assert share_interval(1.0, 10) == pytest.approx((0.7225, 1), abs=1e-4)
+    for share, n in ((1.2, 10), (-0.1, 10), (0.5, 0)):
+        with pytest.raises(KpnbError):
+            share_interval(share, n)
+
+
+@given(share=st.floats(0, 1), n=st.integers(1, 10**5))
+@settings(max_examples=30, deadline=None)
+def test_wilson_interval_holds_its_share_and_shrinks(share, n):
+    low, high = share_interval(share, n)
+    assert 0 <= low <= share + 1e-12 and share - 1e-12 <= high <= 1
+    assert np.subtract(*share_interval(share, 4 * n)) > low - high

@@ -1,0 +1,427 @@
+"""The sweeps: files checked before anything runs, and only what is not fresh executed."""
+
+import importlib.util
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from sweep_project import EVERY, Project, sweep, write_notebook, write_sweep
+
+import kpnb.run.__main__
+from kpnb.errors import KpnbError
+from kpnb.metrics.results import Results, run_fingerprint, write_results
+from kpnb.run import sweeps
+from kpnb.run.preflight import parse_assignments
+from kpnb.run.sweeps import SHIPPED as SHIPPED_FOLDER
+from kpnb.run.sweeps import Sweeps, read_sweeps
+from kpnb.study.cell_parameters import CellParameters
+
+# Those of the embedded images; test_paper_sweeps.py has those of the preset `paper`.
+SHIPPED = {n: found for n, found in read_sweeps().items() if "study" in found.presets}
+RUNS = [(name, run) for name, found in SHIPPED.items() for run in found.runs]
+PLACES = {"published": {"network": "VGG-11"}}
+TABLE_V = {f"{net}/Conv" for net in ("AlexNet", "VGG-11", "VGG-16", "VGG-19")} | {
+    f"{net}/FC{number}"
+    for net in ("AlexNet", "VGG-11", "VGG-16", "VGG-19", "ResNet-50", "ResNet-101", "ResNet-152")
+    for number in (1, 2, 3)
+}
+
+
+def made(runs=None, **changed) -> dict:
+    return sweep({"a_run": {}} if runs is None else runs, **changed)
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        (made(tables="V"), "mistake at tables: Extra inputs are not permitted"),
+        (made(table="X"), "mistake at table: .*'II', 'III'"),
+        ({k: v for k, v in made().items() if k != "title"}, "mistake at title: Field required"),
+        (made(runs={"Upper": {}}), "mistake at run Upper"),
+        (made(runs={}), "mistake at runs"),
+        ("only a text", "mistake at its beginning"),
+        (made(notebook="image_cel"), "run a_run: The notebook image_cel has no parameter 'run'"),
+        (made(notebook="cell"), "run a_run: No parameters are known for the notebook 'cell'"),
+        (made(parameters={"epoch": 3}), "run a_run: There is no parameter 'epoch': did you mean"),
+        (made(parameters={"preset": "demo"}), "run a_run: preset is not set in a sweep"),
+        (made(parameters={"run": "other"}), "run a_run: run is not set in a sweep"),
+        (made({"a_run": {"grid": 1000}}), "run a_run: .*grid is 1000: it must be .* <= 64"),
+        (made(at={"papers": {}}), "mistake at at, papers"),
+        (made(at={"study": {"epochs": 0}}), "run a_run: The parameter epochs is 0"),
+        (made(runs={"all": {}}), "run all: this is already the name of every sweep together"),
+        (made(runs={"made": {}}), "run made: this is already the name of a sweep"),
+    ],
+)
+def test_a_mistake_is_one_sentence_naming_file_and_run(tmp_path, content, told):
+    write_sweep(tmp_path, "made", content)
+    with pytest.raises(KpnbError, match=told) as caught:
+        read_sweeps(tmp_path)
+    message = str(caught.value)
+    assert message.startswith("The sweep made.yaml") and "\n" not in message
+
+
+@pytest.mark.parametrize("run", [{}, PLACES | {"unpublished": "no row"}])
+def test_a_run_has_either_rows_beside_it_or_a_reason(tmp_path, run):
+    write_sweep(tmp_path, "made", made() | {"runs": {"a_run": run}})
+    with pytest.raises(KpnbError, match="run a_run: give either `published`"):
+        read_sweeps(tmp_path)
+
+
+def test_a_run_without_rows_says_why(tmp_path):
+    runs = {"a_run": {"unpublished": "the paper has no such layer"}}
+    write_sweep(tmp_path, "made", made() | {"runs": runs})
+    assert read_sweeps(tmp_path)["made"].published_rows("a_run").empty
+
+
+def test_a_key_that_stands_twice_is_no_silent_choice(tmp_path):
+    file = write_sweep(tmp_path, "made", made())
+    file.write_text(file.read_text() + "  a_run:\n    unpublished: again\n")
+    with pytest.raises(KpnbError, match="made.yaml cannot be read: 'a_run' stands twice.*line"):
+        read_sweeps(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["title: [", "\x00"])
+def test_a_file_that_is_not_yaml(tmp_path, text):
+    (tmp_path / "made.yaml").write_text(text)
+    with pytest.raises(KpnbError, match="made.yaml cannot be read"):
+        read_sweeps(tmp_path)
+
+
+def test_a_name_serves_one_run_over_all_files(tmp_path):
+    for name in ("one", "two"):
+        write_sweep(tmp_path, name, made())
+    with pytest.raises(KpnbError, match="two.yaml, run a_run: .*name of a run of one.yaml"):
+        read_sweeps(tmp_path)
+
+
+def test_an_empty_folder_is_told(tmp_path):
+    with pytest.raises(KpnbError, match="no sweeps"):
+        read_sweeps(tmp_path)
+
+
+def test_a_runs_own_values_go_before_shared_ones_and_a_preset_before_all_presets(tmp_path):
+    runs = {"a_run": {"epochs": 4}, "b_run": {}}
+    content = made(runs, parameters={"epochs": 2, "samples": 8}, at={"study": {"epochs": 3}})
+    content["runs"]["a_run"]["at"] = {"demo": {"epochs": 5}}
+    write_sweep(tmp_path, "made", content)
+    found = read_sweeps(tmp_path)["made"]
+    epochs = {p: found.resolved("a_run", p).epochs for p in found.presets}
+    assert epochs == {"smoke": 4, "demo": 5, "study": 4}
+    assert found.resolved("b_run", "study").epochs == 3 and found.resolved("b_run", "demo").run
+    assert found.resolved("b_run", "demo").epochs == 2 == found.given("b_run", "demo")["epochs"]
+
+
+# The shipped ones
+
+
+def test_tables_and_their_numbers_of_runs():
+    assert {name: len(found.runs) for name, found in SHIPPED.items()} == {
+        "table_ii": 6,
+        "table_iii": 8,
+        "table_iv": 3,
+        "table_v": 25,
+        "table_viii": 10,
+        "table_ix": 6,
+    }
+    assert {f"table_{found.table.lower()}" for found in SHIPPED.values()} == set(SHIPPED)
+
+
+@pytest.mark.parametrize("name, run", RUNS, ids=[run for _, run in RUNS])
+def test_a_shipped_run_stands_beside_rows_of_its_own_network_and_layer(name, run):
+    found = SHIPPED[name]
+    rows = found.published_rows(run)
+    for preset in found.presets:
+        parameters = found.resolved(run, preset)
+        assert parameters.run == run and len(parameters.layers) == 1
+        assert set(rows["network"]) == {parameters.network}
+        assert set(rows["layer"]) == set(parameters.layers)
+    roles = {"distilled": "S", "scratch": "B"}
+    learned = {roles.get(word, word) for word in (row.split()[0] for row in rows["learning"])}
+    assert learned in ({"S", "B"}, {"T", "S", "B"})
+    assert run.startswith(f"{found.table.lower()}_{parameters.network.lower().replace('-', '')}")
+
+
+@pytest.mark.parametrize("name, run", RUNS, ids=[run for _, run in RUNS])
+def test_a_shipped_run_passes_the_check_before_running(name, run):
+    """On the notebook itself, whose cell of parameters has to declare what is passed."""
+    given = SHIPPED[name].given(run, "study")
+    planned = Sweeps().plan(run, "study")
+    assert planned.given == given | {"preset": "study"} and planned.name == "image_cell"
+
+
+def test_a_named_teacher_is_the_one_of_the_rows():
+    for name in ("table_ii", "table_ix"):
+        for run in SHIPPED[name].runs:
+            p = SHIPPED[name].resolved(run, "study")
+            teacher = p.network if p.teacher == "same" else p.teacher
+            said = {row for row in SHIPPED[name].published_rows(run)["learning"]}
+            assert said == {f"distilled from {teacher}", "scratch"}
+
+
+def test_table_v_is_whole():
+    found = SHIPPED["table_v"]
+    all_of_them = [found.resolved(run, "study") for run in found.runs]
+    assert {f"{p.network}/{p.layers[0]}" for p in all_of_them} == TABLE_V
+    assert {p.teacher for p in all_of_them} == {"same"}
+    assert {p.seeds for p in all_of_them} == {(0,)}
+    assert {p.teacher_epochs for p in all_of_them if "ResNet" in p.network} == {10}
+
+
+def test_the_books_example_is_a_run_of_the_sweep_it_names(tmp_path):
+    page = (kpnb.run.__main__.CHECKOUT / "book" / "sweeps.md").read_text(encoding="utf-8")
+    example = yaml.safe_load(page.partition("```yaml")[2].partition("```")[0])
+    sweep_file = (SHIPPED_FOLDER / "table_viii.yaml").read_text(encoding="utf-8")
+    content = yaml.safe_load(sweep_file)
+    content["runs"] |= example["runs"]
+    write_sweep(tmp_path, "table_viii", content)
+    (run,) = example["runs"]
+    found = read_sweeps(tmp_path)["table_viii"]
+    assert not found.published_rows(run).empty and run not in SHIPPED["table_viii"].runs
+    assert found.resolved(run, "study").layers == ("FC3",)
+
+
+# Commands
+
+
+def options(arguments: list[str]) -> SimpleNamespace:
+    assert arguments[:2] == ["-m", "kpnb.run"]
+    return kpnb.run.__main__._parser().parse_args(arguments[2:])
+
+
+def test_a_command_says_all_that_the_run_was_given(monkeypatch):
+    monkeypatch.delenv("KPNB_RESULTS", raising=False)
+    monkeypatch.chdir(kpnb.run.__main__.CHECKOUT)
+    read = options(sweeps.command("v_vgg11_fc3", "study"))
+    given = SHIPPED["table_v"].given("v_vgg11_fc3", "study")
+    assert parse_assignments(read.parameters) == given | {"seeds": [0]}
+    assert (read.notebook, read.preset) == ("image_cell", "study")
+    assert str(read.output) == "executed/sweeps/study/v_vgg11_fc3.ipynb"
+    assert [str(file) for file in read.writes] == ["book/results/study/cells/v_vgg11_fc3.json"]
+
+
+def test_an_unknown_run_gives_the_near_ones():
+    with pytest.raises(KpnbError, match="no run 'v_vgg11_fc4': did you mean v_vgg11_fc"):
+        sweeps.command("v_vgg11_fc4", "study")
+
+
+@pytest.mark.parametrize("name, near", [("table_vi", "table_v"), ("v_vgg11_fc4", "v_vgg11_fc3")])
+def test_an_unknown_name_on_the_command_line(capsys, name, near):
+    assert sweeps.main([name]) == 2
+    assert f"did you mean {near}" in capsys.readouterr().err
+
+
+def test_listing(capsys):
+    assert sweeps.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.strip() for line in lines} >= {run for _, run in RUNS}
+    assert any(line.startswith("table_v: ") and "25 runs" in line for line in lines)
+
+
+def test_the_books_table_counts():
+    lines = sweeps.sweeps_table().splitlines()
+    assert len(lines) == 2 + len(read_sweeps()) and "| `table_v` | Table V |" in "\n".join(lines)
+    assert all(line.count("|") == 5 for line in lines)
+
+
+def test_the_books_table_says_what_is_done(project):
+    file_results(project.sweeps, "a_one")
+    rows = sweeps.sweeps_table("smoke", project.sweeps).splitlines()[2:]
+    assert [row.split(" | ")[-1] for row in rows] == ["1 fresh, 1 missing |", "1 missing |"]
+
+
+# States
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Project:
+    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
+    return Project(tmp_path).fill()
+
+
+def file_results(found: Sweeps, run: str, preset: str = "smoke", **changed) -> Results:
+    settings = found.plan(run, preset).resolved.model_dump(mode="json")
+    code = ["ImageParameters"]
+    content = dict(notebook="image_cell", preset=preset, run=run, settings=settings)
+    content |= dict(provenance={"code": code}, seconds=0.0, peak_memory_mb=0.0)
+    content |= dict(fingerprint=run_fingerprint(settings, code)) | changed
+    results = Results(**content)
+    write_results(results)
+    return results
+
+
+def states(project: Project) -> dict[str, str]:
+    found = project.sweeps
+    return {run: found.state(run, "smoke").kind for run in EVERY}
+
+
+def test_a_run_is_fresh_if_its_results_say_so(project):
+    assert set(states(project).values()) == {"missing"}
+    file_results(project.sweeps, "a_two")
+    assert states(project) == {"a_one": "missing", "a_two": "fresh", "b_three": "missing"}
+    assert project.sweeps.state("a_two", "demo").kind == "missing"
+
+
+def test_a_changed_parameter_makes_its_own_run_stale_alone(project):
+    for run in EVERY:
+        file_results(project.sweeps, run)
+    change(project, "a_one", epochs=5)
+    assert states(project) == {"a_one": "stale", "a_two": "fresh", "b_three": "fresh"}
+    assert "epochs was 1, is 5" in str(project.sweeps.state("a_one", "smoke"))
+
+
+def test_a_changed_shared_parameter_makes_its_whole_sweep_stale(project):
+    for run in EVERY:
+        file_results(project.sweeps, run)
+    content = sweep({"a_one": {"epochs": 1}, "a_two": {"epochs": 2}}, parameters={"samples": 9})
+    write_sweep(project.root / "sweeps", "first", content)
+    assert states(project) == {"a_one": "stale", "a_two": "stale", "b_three": "fresh"}
+
+
+@pytest.mark.parametrize(
+    "changed, told",
+    [
+        ({"fingerprint": "0" * 64}, "code or data of kpnb have changed"),
+        ({"provenance": {}}, "do not name their code"),
+        ({"provenance": {"code": ["vanished"]}}, "no 'vanished'"),
+    ],
+)
+def test_results_of_other_code_are_stale(project, changed, told):
+    file_results(project.sweeps, "a_one", **changed)
+    state = project.sweeps.state("a_one", "smoke")
+    assert state.kind == "stale" and told in state.why
+
+
+def test_damaged_and_misplaced_results_are_stale(project):
+    file_results(project.sweeps, "a_one")
+    shutil.copy(project.file("a_one"), project.file("a_two"))
+    assert states(project)["a_two"] == "stale"
+    project.file("a_one").write_text(project.file("a_one").read_text()[:40])
+    state = project.sweeps.state("a_one", "smoke")
+    assert state.kind == "stale" and "damaged" in state.why
+
+
+def test_the_executed_copy_tells_of_changed_cells_where_there_is_one(project):
+    found = project.sweeps
+    file_results(found, "a_one")
+    copy = found.executed_copy("a_one", "smoke")
+    copy.parent.mkdir(parents=True)
+    note = {"fingerprint": found.plan("a_one", "smoke").fingerprint}
+    copy.write_text(json.dumps({"metadata": {"kpnb": note}}))
+    assert states(project)["a_one"] == "fresh"
+    write_notebook(project.root / "notebooks", extra="print(1)")
+    assert states(project)["a_one"] == "stale"
+    copy.write_text("no notebook")
+    assert states(project)["a_one"] == "fresh"
+
+
+def test_a_request_is_newer_than_the_outputs_unless_the_run_is_fresh(project):
+    file_results(project.sweeps, "a_one", fingerprint="0" * 64)
+    stale = project.sweeps.request("a_one", "smoke")
+    asked = json.loads(stale.read_text())
+    assert stale.stat().st_mtime_ns > project.file("a_one").stat().st_mtime_ns
+    assert asked["parameters"]["epochs"] == 1 and asked["parameters"]["run"] == "a_one"
+    before = stale.stat().st_mtime_ns
+    assert project.sweeps.request("a_one", "smoke").stat().st_mtime_ns == before
+    file_results(project.sweeps, "a_one")
+    fresh = project.sweeps.request("a_one", "smoke")
+    assert fresh.stat().st_mtime_ns < project.file("a_one").stat().st_mtime_ns
+
+
+def change(project: Project, run: str, **parameters) -> None:
+    """Other parameters of one run of the first sweep."""
+    runs = {"a_one": {"epochs": 1}, "a_two": {"epochs": 2}}
+    write_sweep(project.root / "sweeps", "first", sweep(runs | {run: parameters}))
+
+
+def test_the_command_line_lists_states_and_checks_them(project, capsys):
+    places = ["--sweeps", "sweeps", "--notebooks", "notebooks", "--executed", "executed"]
+    places = [str(project.root / p) if not p.startswith("--") else p for p in places]
+    file_results(project.sweeps, "a_one")
+    assert sweeps.main(["first", "--preset", "smoke", *places]) == 0
+    told = capsys.readouterr().out
+    assert "2 runs, 1 fresh, 1 missing" in told and "a_two  missing" in told
+    assert sweeps.main(["a_one", "--preset", "smoke", "--check", *places]) == 0
+    assert sweeps.main(["first", "--preset", "smoke", "--check", *places]) == 1
+    assert sweeps.main(["a_one", "--preset", "study", "--check", *places]) == 1
+
+
+# Snakemake itself, on a notebook that takes a second
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> SimpleNamespace:
+    """All runs asked for, of which one fails, and then all again."""
+    if importlib.util.find_spec("snakemake") is None:
+        pytest.skip("snakemake is not installed: pip install 'kpnb[sweep]'")
+    project = Project(tmp_path_factory.mktemp("sweeps")).fill()
+    failed = project.snakemake("all", FAIL="b_three")
+    found = SimpleNamespace(project=project, failed=failed, first=project.executed())
+    found.left = {run: project.file(run).is_file() for run in EVERY}
+    found.failed_copy = (project.root / "executed/sweeps/smoke/b_three.failed.ipynb").is_file()
+    return found
+
+
+def test_a_failed_run_leaves_the_others_and_its_copy(swept):
+    assert swept.failed.returncode != 0 and swept.first == EVERY
+    assert swept.left == {"a_one": True, "a_two": True, "b_three": False} and swept.failed_copy
+    assert "told to fail" in swept.failed.stdout + swept.failed.stderr
+
+
+def test_only_the_failed_one_is_run_again_and_then_none(swept):
+    project = swept.project
+    assert project.snakemake("all").returncode == 0
+    assert project.executed() == ["b_three"] and project.settings("b_three")["epochs"] == 3
+    again = project.snakemake("all")
+    assert again.returncode == 0 and project.executed() == []
+    assert "3 fresh" in again.stderr and "rule cell" not in again.stderr
+
+
+def test_a_changed_parameter_runs_what_depends_on_it(swept):
+    """Together with a deleted results file, which is another reason for another run."""
+    project = swept.project
+    change(project, "a_one", epochs=4)
+    assert project.snakemake("all").returncode == 0
+    assert project.executed() == ["a_one"] and project.settings("a_one")["epochs"] == 4
+    project.file("a_two").unlink()
+    assert project.snakemake("first").returncode == 0
+    assert project.executed() == ["a_two"]
+
+
+def test_a_clone_runs_only_what_is_stale(swept):
+    """Without Snakemake's records and executed copies, and with a new time on every file."""
+    project, clone = swept.project, Project(swept.project.root.parent / "clone")
+    for part in ("sweeps", "notebooks", "results"):
+        shutil.copytree(project.root / part, clone.root / part, copy_function=shutil.copyfile)
+    kept = clone.file("a_one").stat().st_mtime_ns
+    clone.file("b_three").write_text("cut sh")
+    ran = clone.snakemake("all", SILENT="b_three")
+    assert ran.returncode != 0 and clone.executed() == ["b_three"]
+    assert clone.file("b_three").read_text() == "cut sh", "a failed run leaves what was there"
+    assert clone.snakemake("all").returncode == 0 and clone.executed() == ["b_three"]
+    assert clone.file("a_one").stat().st_mtime_ns == kept
+
+
+def test_names_are_checked_before_anything_runs(swept):
+    places = [
+        "-s",
+        str(kpnb.run.__main__.CHECKOUT / "Snakefile"),
+        "--cores",
+        "1",
+        "all",
+        "--config",
+    ]
+    folder = swept.project.root / "wrong"
+    write_sweep(folder, "made", made(parameters={"epoch": 3}))
+    ran = swept.project.process("-m", "snakemake", *places, "sweeps=wrong", "preset=smoke")
+    assert ran.returncode != 0 and swept.project.executed() == []
+    assert "made.yaml, run a_run: There is no parameter 'epoch'" in ran.stderr
+
+
+def test_the_stub_takes_all_parameters():
+    """Else it would test another command than the one that is shipped."""
+    assert {"run", "augment", "outputs"} <= set(CellParameters.model_fields)

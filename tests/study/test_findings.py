@@ -1,0 +1,250 @@
+"""Findings: each verdict is that of its interval, variants are complete, the file is valid."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import made_evidence, smoke_study
+
+from kpnb.metrics.evidence import METRIC_RULES, Choices, difference, final_entropies, metric_values
+from kpnb.metrics.results import Results, read_results, write_results
+from kpnb.metrics.stats import Estimate, interval_verdict, verdict
+from kpnb.study.findings import Findings, compare, hypothesis_metrics, thresholds_around
+from kpnb.study.readings import reading
+
+HYPOTHESIS_METRICS = {1: ("n_fg", "n_bg", "lambda"), 2: ("d_mean", "d_var"), 3: ("rho",)}
+
+
+@pytest.fixture
+def findings_of(tmp_path):
+    """Findings of made evidence; `changed` are parameters."""
+
+    def make(evidence, hypothesis=1, **changed) -> Findings:
+        study = smoke_study(tmp_path, **changed)
+        findings = Findings(study, f"image_h{hypothesis}", hypothesis)
+        findings.add(evidence)
+        return findings
+
+    return make
+
+
+@pytest.fixture(scope="module", params=[1, 2, 3])
+def real(request, smoke) -> Findings:
+    """Findings of the smoke study, accuracies included."""
+    findings = Findings(smoke.study, f"image_h{request.param}", request.param)
+    findings.add_accuracies(["FC1"])
+    findings.add(smoke.evidence)
+    return findings
+
+
+def floats(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for item in value for number in floats(item)]
+    return [value] if isinstance(value, float) else []
+
+
+@pytest.mark.parametrize("hypothesis, metrics", HYPOTHESIS_METRICS.items())
+def test_metrics_of_a_hypothesis(hypothesis, metrics):
+    assert hypothesis_metrics(hypothesis) == metrics
+
+
+def test_thresholds_of_table_iii_and_the_one_in_use():
+    assert thresholds_around(0.2) == (0.15, 0.2, 0.25)
+    assert thresholds_around(0.3) == (0.15, 0.2, 0.25, 0.3)
+    assert thresholds_around(0.1) == (0.1, 0.15, 0.2, 0.25)
+
+
+def test_made_evidence_has_the_values_it_says():
+    """The oracle of the tests below, worked out by hand in conftest."""
+    good, bad, choices = made_evidence(True, True), made_evidence(False, False), Choices()
+    expected = {
+        "n_fg": ([6] * 8, [3] * 8),
+        "n_bg": ([1] * 8, [2] * 8),
+        "lambda": ([6 / 7] * 8, [3 / 5] * 8),
+        "d_mean": ([0.1] * 8, [0.1, 0.2] * 4),
+        "rho": ([1] * 8, [3 / 7, 3 / 4] * 4),
+    }
+    for metric, values in expected.items():
+        for evidence, value in zip((good, bad), values, strict=True):
+            np.testing.assert_allclose(metric_values(evidence, "S", metric, choices), [value])
+    assert bad.published_selection().tolist() == [True, False] * 4
+
+
+@pytest.mark.parametrize(
+    "student, baseline, told",
+    [(1, 0, "reproduced"), (0, 1, "contradicted"), (1, 1, "inconclusive"), (0, 0, "inconclusive")],
+)
+@pytest.mark.parametrize("hypothesis", [1, 2, 3])
+def test_verdicts_follow_what_was_built_in(findings_of, hypothesis, student, baseline, told):
+    findings = findings_of(made_evidence(bool(student), bool(baseline)), hypothesis)
+    headline = [c for c in findings.comparisons if c.selection == "all"]
+    assert headline and {c.verdict for c in headline} == {told}
+    assert {c.metric for c in findings.comparisons} == set(HYPOTHESIS_METRICS[hypothesis])
+
+
+def test_differences_are_student_minus_baseline(findings_of):
+    findings = findings_of(made_evidence(True, False))
+    found = {c.metric: c for c in findings.comparisons if c.threshold == 0.2}
+    assert found["n_fg"].difference == 3 and found["n_bg"].difference == -1
+    assert math.isclose(found["lambda"].difference, 6 / 7 - 3 / 5)
+    assert [found[m].prediction for m in ("n_fg", "n_bg", "lambda")] == ["up", "down", "up"]
+    assert (found["n_fg"].n_samples, found["n_fg"].n_seeds) == (4, 1)  # the filtered ones last
+    speed = findings_of(made_evidence(True, False), hypothesis=2)
+    found = {c.distance: c for c in speed.comparisons if c.metric == "d_mean"}
+    assert math.isclose(found["epoch"].difference, -0.025)
+    all_images = [c for c in speed.comparisons if (c.metric, c.selection) == ("d_var", "all")]
+    assert [round(c.difference, 6) for c in all_images if c.distance == "step"] == [-0.0025] * 3
+
+
+def variants(items) -> list[tuple]:
+    return [(i.threshold, i.selection, i.distance) for i in items]
+
+
+@pytest.mark.parametrize("hypothesis, distance", [(1, None), (2, "step"), (3, None)])
+def test_variants_are_complete(findings_of, hypothesis, distance):
+    findings = findings_of(made_evidence(), hypothesis, threshold=0.3)
+    expected = [(b, "all", distance) for b in (0.15, 0.2, 0.25, 0.3)]
+    expected += [(0.3, "all", "epoch")] * (hypothesis == 2) + [(0.3, "published_filter", distance)]
+    for metric in findings.metrics:
+        own = [c for c in findings.comparisons if c.metric == metric]
+        assert variants(own) == expected
+        for role in "TSB":
+            measures = [m for m in findings.measures if (m.metric, m.role) == (metric, role)]
+            teacher_untracked = role == "T" and hypothesis > 1
+            assert variants(measures) == ([] if teacher_untracked else expected)
+    filtered = {m.n_samples for m in findings.measures if m.selection != "all"}
+    assert filtered == {4} and findings.notes == []
+
+
+def test_too_few_images_pass_the_filter(findings_of):
+    findings = findings_of(made_evidence(samples=3, baseline=False))  # two even samples
+    assert findings.notes == []
+    findings = findings_of(made_evidence(samples=2, baseline=False, layer="Conv"))
+    note = findings.notes[0]
+    assert note == "Conv: the published filter keeps 1 of 2 images, too few to measure."
+    assert {c.selection for c in findings.comparisons} == {"all"}
+    assert findings.results().notes == [note]
+
+
+def test_seeds_are_counted(findings_of):
+    findings = findings_of(made_evidence(seeds=3))
+    assert {c.n_seeds for c in findings.comparisons} == {3}
+    assert {m.n_seeds for m in findings.measures} == {3}
+
+
+def test_compare_gives_the_paired_difference():
+    evidence, choices = made_evidence(), Choices(0.25)
+    found = compare(evidence, ["n_fg", "rho"], choices)
+    assert list(found) == ["n_fg", "rho"]
+    for metric, (gap, judged) in found.items():
+        assert gap == difference(evidence, metric, choices)
+        assert judged == verdict(gap, METRIC_RULES[metric].prediction)
+
+
+def test_every_verdict_is_that_of_its_interval(real):
+    assert len(real.comparisons) >= 3
+    for c in real.comparisons:
+        gap = Estimate(c.difference, c.low, c.high, c.n_samples, c.n_seeds)
+        assert c.verdict == verdict(gap, METRIC_RULES[c.metric].prediction)
+        assert c.verdict == interval_verdict(c.low, c.high, c.prediction)
+        assert c.low <= c.difference <= c.high
+        assert (c.layer, c.network, c.scale) == ("FC1", "VGG-11", "narrow")
+        assert (c.dataset, c.sample) == ("embedded images", "image")
+
+
+def test_measures_and_comparisons_fit(real):
+    measures = {(m.role, m.metric, *variants([m])[0]): m for m in real.measures}
+    for c in real.comparisons:
+        pair = [measures[role, c.metric, *variants([c])[0]] for role in "SB"]
+        assert math.isclose(pair[0].mean - pair[1].mean, c.difference, abs_tol=1e-9)
+
+
+def test_accuracies(smoke, real):
+    found = {(m.role, m.layer, m.metric): m for m in real.measures if m.threshold is None}
+    assert len(found) == 6
+    for role, layer in (("T", ""), ("B", ""), ("S", "FC1")):
+        for split, count in (("train", 120), ("test", 2000)):
+            measure = found[role, layer, f"accuracy_{split}"]
+            assert measure.mean == smoke.study.of(role, 0, "FC1").accuracy[split]
+            assert (measure.low, measure.high) == (None, None)
+            assert (measure.n_samples, measure.n_seeds) == (count, 1)
+
+
+def test_accuracy_of_several_seeds_shows_their_range(findings_of, smoke, monkeypatch):
+    values = {"train": [0.5, 0.25, 0.75], "test": [0.1, 0.2, 0.6]}
+    monkeypatch.setattr(type(smoke.study), "accuracies", lambda *_: values)
+    findings = findings_of(made_evidence(seeds=3))
+    findings.add_accuracies([])
+    test = [m for m in findings.measures if m.metric == "accuracy_test"]
+    assert [m.role for m in test] == ["T", "B"]
+    assert math.isclose(test[0].mean, 0.3) and (test[0].low, test[0].high) == (0.1, 0.6)
+    assert test[0].n_seeds == 3
+
+
+def test_results_are_written_and_read_back(real, tmp_path, monkeypatch):
+    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path))
+    results = real.results()
+    path = write_results(results)
+    assert path == tmp_path / "smoke" / f"{real.notebook}.json"
+    again = read_results(real.notebook, "smoke")
+    assert again == results == Results.model_validate_json(path.read_text())
+    assert again.measures == real.measures and again.comparisons == real.comparisons
+    assert again.settings["epochs"] == 2 and again.threshold == 0.2
+    assert all(math.isfinite(number) for number in floats(json.loads(path.read_text())))
+    assert again.provenance["code"] == ["ImageStudy", "Findings"]
+
+
+def test_seconds_count_what_the_store_took(smoke, tmp_path):
+    """A study that only reads the store reports the seconds its entries once took."""
+    study = smoke_study(smoke.root)
+    study.evidence("FC1")
+    findings = Findings(study, "image_h1", 1)
+    spent = sum(record.info["seconds"] for _, record in study.store.asked)
+    assert 0 < spent <= findings.results().seconds < spent + 60
+
+
+def test_entropies_of_foreground_and_background_come_with_hypothesis_1(smoke, real):
+    """What is discarded: in the teacher, student and baseline, with intervals, in nats."""
+    names = {f"{key}_{r}_FC1" for key in ("background_entropy", "entropy_gap") for r in "TSB"}
+    counted = "n_fg" in {c.metric for c in real.comparisons}
+    assert (names & set(real.numbers)) == (names if counted else set())
+    for role in "TSB" if counted else "":
+        inside, outside = final_entropies(smoke.evidence, role)
+        level, gap = (
+            real.numbers[f"{key}_{role}_FC1"] for key in ("background_entropy", "entropy_gap")
+        )
+        assert level.value == pytest.approx(outside.mean()) and level.unit == gap.unit == "nats"
+        assert gap.value == pytest.approx((outside - inside).mean())
+        assert gap.low <= gap.value <= gap.high and gap.n == len(smoke.evidence.foreground)
+
+
+def without_maps(evidence, role: str):
+    """The evidence with each sample's entropy map missing at one of two checkpoints of a role, as
+    behind a ReLU that passes another part of the samples at every epoch."""
+    half = torch.arange(len(evidence.foreground)) % 2 == 0
+    for by_epoch in evidence.maps[role]:
+        for epoch, gone in zip(evidence.epochs[1:3], (half, ~half), strict=True):
+            maps = by_epoch[epoch]
+            nothing = torch.where(gone[:, None], math.nan, maps.sigma)
+            still = torch.where(gone, 0.0, maps.feature_variance)
+            by_epoch[epoch] = replace(maps, sigma=nothing, feature_variance=still)
+    return evidence
+
+
+def test_what_no_sample_has_is_noted_and_the_rest_is_measured(findings_of):
+    """D and rho need every checkpoint; the counts of the final networks do not."""
+    evidence = made_evidence()
+    findings = findings_of(without_maps(evidence, "B"), hypothesis=None)
+    assert {c.metric for c in findings.comparisons} == {"n_fg", "n_bg", "lambda"}
+    assert findings.defined(evidence) == ("n_fg", "n_bg", "lambda")
+    note = findings.notes[0]
+    assert "d_mean, d_var, rho not measured" in note and "every checkpoint" in note
+    assert "was not measured" in reading(findings, 3) and note in reading(findings, 3)
+    assert "Hypothesis 1" in reading(findings, 1)
+    whole = findings_of(made_evidence(), hypothesis=None)
+    assert whole.notes == [] and whole.defined(made_evidence()) == tuple(METRIC_RULES)
