@@ -34,9 +34,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
 if "KPNB_RESULTS" in os.environ:  # kernels run in another folder
     os.environ["KPNB_RESULTS"] = os.path.abspath(os.environ["KPNB_RESULTS"])
 
-from kpnb import sweeps
 from kpnb.errors import KpnbError
 from kpnb.metrics.results import CELLS, results_root
+from kpnb.run import sweeps
 from kpnb.run.sweeps import Sweeps
 
 PYTHON = sys.executable  # the one that reads this file, which on a cluster the node's does too

@@ -24,17 +24,16 @@ many bytes an annotation, which makes 1.4 GB; plain parsing took 6 times.
 
 from __future__ import annotations
 
-import sys
 import json
 import os
+import sys
 from array import array
 from collections import Counter
 from functools import partial as bound
 from pathlib import Path
 from typing import Literal
 
-from data_prep.command import ReaderOption, ReaderOptions
-from data_prep.command import main
+from data_prep.command import ReaderOption, ReaderOptions, main
 from data_prep.fetch import RemoteFile
 from data_prep.objects import (
     ObjectSet,

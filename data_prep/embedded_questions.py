@@ -1,6 +1,7 @@
 """Make the packed files of the embedded questions from two public packages.
 
-    python -m data_prep.embedded_questions --root DIR [--download] [--out kpnb/datasets/embedded/text]
+    python -m data_prep.embedded_questions --root DIR [--download] [--out
+    kpnb/datasets/embedded/text]
 
 DIR holds the Debian package wordnet-base 3.0-37 (a dictionary) and the Python package mendeleev
 1.3.0 (a table of the chemical elements), checked by their SHA-256; `--download` fetches what is

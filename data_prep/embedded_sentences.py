@@ -1,6 +1,7 @@
 """Make the packed files of the embedded sentences from one public package.
 
-    python -m data_prep.embedded_sentences --root DIR [--download] [--out kpnb/datasets/embedded/text]
+    python -m data_prep.embedded_sentences --root DIR [--download] [--out
+    kpnb/datasets/embedded/text]
 
 DIR holds the source distribution of vaderSentiment 3.3.2, checked by its SHA-256; `--download`
 fetches it with pip where it is missing (pip runs the package's setup.py to learn its name). Two

@@ -26,15 +26,14 @@ annotations of the test set are not public.
 
 from __future__ import annotations
 
-import sys
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.command import ReaderOption, ReaderOptions
-from data_prep.command import main
+from data_prep.command import ReaderOption, ReaderOptions, main
 from data_prep.fetch import RemoteFile
 from data_prep.objects import (
     Annotation,

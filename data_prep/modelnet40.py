@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import inspect
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path

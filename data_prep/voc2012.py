@@ -28,8 +28,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from data_prep.command import ReaderOption, ReaderOptions
-from data_prep.command import main
+from data_prep.command import ReaderOption, ReaderOptions, main
 from data_prep.fetch import RemoteFile
 from data_prep.objects import (
     AnnotatedObject,

@@ -124,6 +124,12 @@ def notebook_seeds(source: str, package: Path | None = None) -> list[Place]:
     return [place for place in used if not any(_inside(place, room) for room in ROOMS[1:])]
 
 
+def checkout() -> Path | None:
+    """The folder of the clone that the package lies in; None where it is installed without one."""
+    folder = PACKAGE.parent
+    return folder if (folder / "pyproject.toml").is_file() else None
+
+
 def packed_file(name: str, package: Path | None = None) -> Path:
     """The one data file of this name in the package, wherever it lies there.
 

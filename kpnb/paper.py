@@ -178,8 +178,8 @@ def paper_settings(subject: str) -> dict:
     for name, setting in _named_values(content):
         if setting.get("source") not in SOURCES:
             raise KpnbError(
-                f"{SETTING_FILES[subject]}, {name}: its source is {setting.get('source')!r}; give one of "
-                f"{', '.join(SOURCES)}."
+                f"{SETTING_FILES[subject]}, {name}: its source is {setting.get('source')!r}; "
+                f"give one of {', '.join(SOURCES)}."
             )
     return content
 

@@ -30,7 +30,14 @@ import torch
 from safetensors import SafetensorError
 
 from kpnb.errors import KpnbError
-from kpnb.fingerprint import Seed, code_fingerprint, fingerprint, library_versions, require_json
+from kpnb.fingerprint import (
+    Seed,
+    checkout,
+    code_fingerprint,
+    fingerprint,
+    library_versions,
+    require_json,
+)
 from kpnb.store_journal import note_use
 
 TENSORS = "tensors.safetensors"
@@ -187,10 +194,8 @@ def default_root() -> Path:
     """KPNB_STORE if set; else .kpnb_store in the checkout; else ~/.cache/kpnb."""
     if os.environ.get("KPNB_STORE"):
         return Path(os.environ["KPNB_STORE"]).expanduser()
-    checkout = Path(__file__).resolve().parents[1]
-    if (checkout / "pyproject.toml").is_file():
-        return checkout / ".kpnb_store"
-    return Path.home() / ".cache" / "kpnb"
+    clone = checkout()
+    return clone / ".kpnb_store" if clone else Path.home() / ".cache" / "kpnb"
 
 
 @dataclass(frozen=True)

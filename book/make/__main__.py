@@ -37,7 +37,7 @@ from kpnb.study.cloud_parameters import CloudParameters
 from kpnb.study.image_parameters import ImageParameters
 from kpnb.study.text_parameters import QuestionParameters, SentimentParameters
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = "notebooks/"
 #: Its results are cells of tables, beside the committed ones of sweeps.
 CELL_NOTEBOOK = "image_cell"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kpnb.errors import KpnbError
-from kpnb.fingerprint import packed_file
 from kpnb.metrics.formatting import SYMBOLS
 from kpnb.metrics.results import Metric, Role, Score
 from kpnb.paper import PREDICTIONS
@@ -172,7 +172,7 @@ class Claim(_Data):
 
 
 def load_claims(text: str | None = None) -> list[Claim]:
-    """The claims of `data/claims/claims.yaml`, or of a text of the same form.
+    """The claims of claims.yaml, or of a text of the same form.
 
     An entry with a list of `metrics` stands for one claim each, whose side is the hypothesis's
     unless it names one; {metric} and {side} are written out in its sentence.
@@ -183,7 +183,7 @@ def load_claims(text: str | None = None) -> list[Claim]:
 
 @cache
 def _shipped() -> tuple[Claim, ...]:
-    return tuple(_parsed(packed_file("claims.yaml").read_text(encoding="utf-8")))
+    return tuple(_parsed(Path(__file__).with_name("claims.yaml").read_text(encoding="utf-8")))
 
 
 def _parsed(text: str) -> list[Claim]:

@@ -30,7 +30,7 @@ FILTERED = (
     "intervals on the predicted side : on the other side, of the cells measured."
 )
 START, END = "<!-- verdicts:start -->", "<!-- verdicts:end -->"
-README = Path(__file__).resolve().parent.parent / "README.md"
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 def _difference(item: Comparison) -> str:

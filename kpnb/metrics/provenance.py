@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from kpnb.fingerprint import library_versions
+from kpnb.fingerprint import checkout, library_versions
 
 MIB = 1024**2
 
@@ -93,10 +93,10 @@ def _own() -> str:
 
 def _git(*arguments: str) -> str | None:
     """What git says about the checkout kpnb lies in; None if it is none or there is no git."""
-    checkout = Path(__file__).resolve().parents[1]
-    if not (checkout / ".git").exists():
+    clone = checkout()
+    if clone is None or not (clone / ".git").exists():
         return None
-    command = ["git", "-C", str(checkout), *arguments]
+    command = ["git", "-C", str(clone), *arguments]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

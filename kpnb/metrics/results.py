@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import (
+    checkout,
     code_fingerprint,
     data_fingerprint,
     fingerprint,
@@ -238,10 +239,8 @@ def results_root() -> Path:
     """KPNB_RESULTS if set, else book/results of the checkout, else ./results."""
     if os.environ.get("KPNB_RESULTS"):
         return Path(os.environ["KPNB_RESULTS"])
-    checkout = Path(__file__).resolve().parent.parent
-    if (checkout / "book" / "_toc.yml").exists():
-        return checkout / "book" / "results"
-    return Path.cwd() / "results"
+    clone = checkout()
+    return clone / "book" / "results" if clone else Path.cwd() / "results"
 
 
 def results_path(notebook: str, preset: str, run: str = "") -> Path:

@@ -17,14 +17,13 @@ import nbformat
 
 from kpnb.datasets.places import EMBEDDED, NAMES, PREFIX, find_data
 from kpnb.errors import KpnbError
-from kpnb.fingerprint import file_hash
+from kpnb.fingerprint import checkout, file_hash
 from kpnb.metrics.results import available_cells, available_results, freshness
 from kpnb.run import execution
 from kpnb.run.preflight import Plan, parse_assignments, plan, read_notebook
 from kpnb.store_journal import damaged
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-HERE = CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.cwd()
+HERE = checkout() or Path.cwd()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ import nbformat
 
 from kpnb.datasets import places as data_places
 from kpnb.errors import KpnbError
-from kpnb.fingerprint import fingerprint
+from kpnb.fingerprint import checkout, fingerprint
 from kpnb.metrics.provenance import EXECUTED, peak_memory_mib
 from kpnb.store_journal import JOURNAL, read_journal
 
@@ -86,9 +86,8 @@ def kernel_environment() -> Iterator[Path]:
         # A notebook runs in its own folder, but names of data are looked up from the shell's.
         data = os.environ.get(data_places.FOLDER) or data_places.DEFAULT
         os.environ[data_places.FOLDER] = os.path.abspath(os.path.expanduser(data))
-        checkout = Path(__file__).resolve().parents[1]
-        if (checkout / "pyproject.toml").is_file():
-            paths = _first(str(checkout), before.get("PYTHONPATH"))
+        if clone := checkout():
+            paths = _first(str(clone), before.get("PYTHONPATH"))
             os.environ["PYTHONPATH"] = os.pathsep.join(paths)
         try:
             _require_own_interpreter()

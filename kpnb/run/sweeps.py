@@ -60,7 +60,7 @@ from kpnb.study.parameters import models_for, resolve
 if TYPE_CHECKING:
     import pandas as pd
 
-SHIPPED = Path(__file__).resolve().parent / "data" / "sweeps"
+SHIPPED = Path(__file__).with_name("sweeps")
 #: What a run's name and the preset asked for decide.
 NOT_PARAMETERS = ("run", "preset")
 

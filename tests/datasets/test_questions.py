@@ -151,7 +151,8 @@ def test_damaged_packed_files_are_refused(tmp_path, monkeypatch, damage):
 
 
 def test_the_packed_files_are_small():
-    sizes = [path.stat().st_size for path in (CHECKOUT / "kpnb/datasets/embedded/text").glob("q*.gz")]
+    folder = CHECKOUT / "kpnb/datasets/embedded/text"
+    sizes = [path.stat().st_size for path in folder.glob("q*.gz")]
     assert len(sizes) == 2 and sum(sizes) < 500_000
 
 

@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from kpnb.errors import KpnbError
-from kpnb.networks import cloud as pointconv
-from kpnb.networks import cloud as pointnet2
+from kpnb.networks import cloud as networks
 from kpnb.networks.cloud_layers import Choices, gather, initialize
 
-BUILDERS = {"PointNet++": pointnet2.build, "PointConv": pointconv.build}
+BUILDERS = {"PointNet++": networks.pointnet2, "PointConv": networks.pointconv}
 NAMES = tuple(BUILDERS)
 CLASSES = 7
 
@@ -215,7 +214,7 @@ def test_gradient_with_kept_choices_is_that_of_finite_differences(net):
 def test_kernel_density_is_the_mean_of_gaussians():
     points = clouds(2, 30)
     points[1, :10] = points[1, 10]  # eleven in one place
-    found = pointconv.kernel_density(points, 0.2)
+    found = networks.kernel_density(points, 0.2)
     for cloud in range(2):
         for place in range(30):
             gaps = [math.dist(points[cloud, place], other) for other in points[cloud].tolist()]
@@ -226,21 +225,21 @@ def test_kernel_density_is_the_mean_of_gaussians():
 
 def test_kernel_density_in_single_precision_far_from_the_origin():
     points = clouds(2, 200, dtype=torch.float32) + 10
-    exact = pointconv.kernel_density(points.double(), 0.1)
-    assert torch.allclose(pointconv.kernel_density(points, 0.1).double(), exact, rtol=1e-4, atol=0)
+    exact = networks.kernel_density(points.double(), 0.1)
+    assert torch.allclose(networks.kernel_density(points, 0.1).double(), exact, rtol=1e-4, atol=0)
 
 
 def test_pointconv_layer_is_the_sum_over_neighbors():
     """One layer against the formula: per channel and weight, a sum of feature, share and weight."""
     torch.manual_seed(0)
-    layer = pointconv.PointConvolution((5, 4, 6), 0.2, 3, (7, 5)).double().eval()
+    layer = networks.PointConvolution((5, 4, 6), 0.2, 3, (7, 5)).double().eval()
     points, features = clouds(1, 20), clouds(1, 20, seed=1)[..., :2]
     made = Choices()
     with torch.no_grad():
         centers, found = layer(points, features, made)
         picks, index = made.made[0][0], made.made[1][0]
         assert torch.equal(centers[0], points[0, picks])
-        inverse = 1 / pointconv.kernel_density(points, 0.2)[0]
+        inverse = 1 / networks.kernel_density(points, 0.2)[0]
         for place, around in enumerate(index):
             relative = points[0, around] - centers[0, place]
             values = layer.layers(torch.cat([relative, features[0, around]], -1)[None])[0]
@@ -262,7 +261,7 @@ def test_the_density_network_gives_a_share():
 
 def test_pointnet2_layer_is_the_largest_over_the_ball():
     torch.manual_seed(0)
-    layer = pointnet2.SetAbstraction(7, 0.5, 20, (5, 4, 6)).double().eval()
+    layer = networks.SetAbstraction(7, 0.5, 20, (5, 4, 6)).double().eval()
     points, features = clouds(1, 20), clouds(1, 20, seed=1)[..., :2]
     made = Choices()
     with torch.no_grad():

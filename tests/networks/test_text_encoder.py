@@ -186,7 +186,8 @@ def test_an_encoder_refuses_sizes_and_inputs_that_do_not_fit(net):
 
 
 def test_the_library_is_imported_on_first_use_only():
-    code = "import sys, kpnb.networks.second_bert, kpnb.estimator.word_units; sys.exit('transformers' in sys.modules)"
+    code = "import sys, kpnb.networks.second_bert, kpnb.estimator.word_units; "
+    code += "sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

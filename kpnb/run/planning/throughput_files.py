@@ -18,7 +18,7 @@ from pathlib import Path
 from kpnb.errors import KpnbError
 from kpnb.run.planning.network_costs import Net
 
-FOLDER = Path(__file__).resolve().parent / "data" / "throughput"
+FOLDER = Path(__file__).resolve().parents[1] / "speeds"
 FORMAT = "kpnb-throughput-1"
 
 # What is timed. A sample is an image, a cloud or a text; a row is one noisy input of the estimator.
@@ -127,7 +127,8 @@ def read(path: Path) -> Measured:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise KpnbError(
-            f"{path} holds no rates that can be read ({error}): run `python -m kpnb.run.planning.throughput`."
+            f"{path} holds no rates that can be read ({error}): "
+            "run `python -m kpnb.run.planning.throughput`."
         ) from error
 
 

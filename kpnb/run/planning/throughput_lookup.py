@@ -154,7 +154,8 @@ def lookup(device: str | None = None, file: Path | None = None, folder: Path = F
     found = _best([m for m in measured if m.device == device], own)
     if found is None:
         raise KpnbError(
-            f"There are no rates of a {device} here: run `python -m kpnb.run.planning.throughput --device "
+            f"There are no rates of a {device} here: "
+            f"run `python -m kpnb.run.planning.throughput --device "
             f"{device}` on one, or plan with --device {T4}."
         )
     return Lookup(found, machine)
