@@ -1,6 +1,7 @@
 # make book   an environment with exact pins, the notebooks at PRESET, the book; prints where it lies
-# make test   the same environment, ruff and the whole test suite
-# make lint   ruff alone
+# make test   the same environment, lint and the test suite
+# make lint   ruff, and which room imports which (import-linter)
+# make check  what is long and rarely tells anything new: networks at full size, campaigns; before a release
 # make clean  removes the environment and what the book build wrote; keeps .kpnb_store (results)
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ PY := $(VENV)/bin/python
 # The environment is as good as the two files that define it: their checksum names the stamp.
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: book test lint clean
+.PHONY: book test check lint clean
 
 book: $(READY)
 	@set -e; for name in $$($(PY) -m book.make --notebooks); do \
@@ -25,8 +26,12 @@ book: $(READY)
 test: lint
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+check: $(READY)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile tests/check
+
 lint: $(READY)
 	@$(PY) -m ruff check .
+	@$(VENV)/bin/lint-imports --no-logo --no-cache
 
 clean:
 	rm -rf $(VENV) book/_build book/_generated book/notebooks book/results/demo executed .snakemake

@@ -1,0 +1,160 @@
+"""The house keeps its shape: rooms, floors' sizes, one name for one thing, a test beside each room.
+
+Which room may import which is in pyproject.toml (import-linter, `make lint`).
+"""
+
+import ast
+import importlib
+import re
+from collections import Counter, defaultdict
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = {"kpnb": ROOT / "kpnb", "data_prep": ROOT / "data_prep", "book.make": ROOT / "book/make"}
+ROOMS = 9
+GROUND = {"__init__", "errors", "fingerprint", "definitions", "store", "paper"}
+MODULES, LINES, ROOM_LINES, FUNCTION = 10, 450, 3100, 60
+SPLINTER = 80  # lines; a module below has more than one user in its room, or is none of its own
+#: Tests that speak of a whole room, or of the house, and not of one module.
+MIRRORED = ("estimator", "metrics", "datasets", "networks", "training", "figures", "study")
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the project by its dotted name."""
+    found = {}
+    for name, folder in PACKAGES.items():
+        for path in sorted(folder.rglob("*.py")):
+            inside = path.relative_to(folder).with_suffix("").parts
+            found[".".join([name, *inside]).removesuffix(".__init__")] = path
+    return found
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def own(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*.py")) if path.name != "__init__.py"]
+
+
+def rooms() -> list[Path]:
+    return [path.parent for path in sorted((ROOT / "kpnb").glob("*/__init__.py"))]
+
+
+def test_there_are_few_rooms_and_a_small_ground():
+    assert len(rooms()) <= ROOMS
+    assert {path.stem for path in (ROOT / "kpnb").glob("*.py")} == GROUND
+
+
+@pytest.mark.parametrize("room", rooms(), ids=lambda room: room.name)
+def test_a_room_can_be_looked_over(room):
+    inner = [path.parent for path in room.glob("*/__init__.py")]
+    assert len(inner) <= 1 and all(len(own(folder)) <= MODULES for folder in [room, *inner])
+    assert sum(lines(path) for path in room.rglob("*.py")) <= ROOM_LINES
+
+
+def test_modules_and_functions_are_short():
+    long = {name: lines(path) for name, path in modules().items() if lines(path) > LINES}
+    assert not long
+    for name, path in modules().items():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno - node.lineno < FUNCTION, f"{name}.{node.name}"
+
+
+def defined(path: Path) -> set[str]:
+    """The public functions and classes at the top of a module."""
+    kinds = ast.FunctionDef | ast.ClassDef
+    return {n.name for n in tree(path).body if isinstance(n, kinds) and n.name[0] != "_"}
+
+
+def test_a_public_name_is_defined_once():
+    counts = Counter(name for path in modules().values() for name in defined(path))
+    # A program's entry, and what every data set's reader has.
+    assert {name for name, count in counts.items() if count > 1} <= {"main", "read"}
+
+
+def imports(name: str) -> set[str]:
+    """The modules of the project that a module imports, wherever in it."""
+    found = set()
+    for node in ast.walk(tree(modules()[name])):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & modules().keys()
+
+
+def test_no_module_is_the_second_half_of_another():
+    """Below `SPLINTER` lines and used by one module alone, of its own room: it belongs there."""
+    users = defaultdict(set)
+    for name in modules():
+        for used in imports(name) - {name}:
+            users[used].add(name)
+    for name, path in modules().items():
+        if lines(path) < SPLINTER and len(users[name]) == 1 and path.name != "__init__.py":
+            (user,) = users[name]
+            assert user.rpartition(".")[0] != name.rpartition(".")[0], f"{name} belongs to {user}"
+
+
+def test_private_names_stay_in_their_module():
+    for name in modules():
+        for node in ast.walk(tree(modules()[name])):
+            if isinstance(node, ast.ImportFrom) and (node.module or "") in modules():
+                assert not [a.name for a in node.names if a.name[0] == "_"], (name, node.module)
+
+
+@pytest.mark.parametrize("room", MIRRORED)
+def test_every_module_has_its_tests(room):
+    folder = ROOT / "kpnb" / room
+    for path in own(folder) + [p for inner in folder.glob("*/__init__.py") for p in own(inner.parent)]:
+        beside = ROOT / "tests" / path.relative_to(ROOT / "kpnb").parent / f"test_{path.name}"
+        assert beside.exists(), f"{beside.relative_to(ROOT)} is missing"
+
+
+def test_modules_are_imported_by_name_in_two_places_only():
+    """Hidden imports are hidden from readers, from the linter and from fingerprints."""
+    allowed = {"kpnb", "kpnb.datasets.places"}
+    for name, path in modules().items():
+        if name not in allowed and not name.startswith("data_prep"):
+            found = re.findall(r"import_module\(f?[\"'](?:kpnb|data_prep)", path.read_text("utf-8"))
+            assert not found, name
+
+
+def texts() -> list[Path]:
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("book/*.md"), ROOT / "Makefile", ROOT / "Snakefile"]
+    return [*pages, *ROOT.glob("notebooks/*.ipynb"), *modules().values()]
+
+
+def test_what_texts_name_exists():
+    """Every kpnb.x.y and every path of a module in texts, notebooks and docstrings leads there."""
+    dotted = re.compile(r"(?<![\w./@])(?:kpnb|data_prep|book\.make)(?:\.[A-Za-z_]\w*)+")
+    wrong = defaultdict(set)
+    for path in texts():
+        text = path.read_text(encoding="utf-8")
+        for found in set(dotted.findall(text)):
+            if not leads_somewhere(found):
+                wrong[path.name].add(found)
+        for found in set(re.findall(r"(?<![\w./])(?:kpnb|data_prep|book/make)/[\w/]+\.\w+", text)):
+            if not (ROOT / found).exists():
+                wrong[path.name].add(found)
+    assert not wrong
+
+
+@cache
+def leads_somewhere(dotted: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        name = ".".join(parts[:length])
+        if name in modules():
+            return not parts[length:] or hasattr(importlib.import_module(name), parts[length])
+    return False
