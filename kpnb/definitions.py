@@ -11,7 +11,7 @@ import ast
 import builtins
 import difflib
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -46,12 +46,22 @@ class TypingOnly(NamedTuple):
     """What is imported under TYPE_CHECKING: never there when the program runs."""
 
 
-class Local(NamedTuple):
-    """A variable of a function, a comprehension or a class body."""
-
-
 Target = Place | Outside | Unknown | TypingOnly
 Import = tuple[str, str | None]  # a module, or a module and a name that is imported from it
+
+
+class File(NamedTuple):
+    """A module's file; when it was changed and its size tell an edit."""
+
+    module: str
+    path: Path
+    changed: int
+    size: int
+
+    @property
+    def importer(self) -> str:
+        """What relative imports start from."""
+        return f"{self.module}.__init__" if self.path.name == "__init__.py" else self.module
 
 
 @dataclass
@@ -82,13 +92,13 @@ class Text:
 class Package:
     """A package's folder at one moment; modules are parsed when they are first needed."""
 
-    def __init__(self, folder: Path, files: dict[str, tuple[Path, int, int]]) -> None:
-        self.folder, self.name, self.files = folder, folder.name, files
+    def __init__(self, folder: Path, files: tuple[File, ...]) -> None:
+        self.folder, self.name = folder, folder.name
+        self.files = {file.module: file for file in files}
         self._texts: dict[Place, Text] = {}
 
     def module(self, name: str) -> Module:
-        path, changed, size = self.files[name]
-        return _parsed(path, changed, size, name, self.name)
+        return _parsed(self.files[name], self.name)
 
     def text(self, place: Place) -> Text:
         """A definition's text; for all of a module, the names and references of what it defines."""
@@ -113,7 +123,7 @@ class Package:
 
     def named(self, name: str) -> Place:
         """The one definition of a public name; `KpnbError` unless there is exactly one."""
-        holding = [module for module, about in self.files.items() if name in _source(*about)]
+        holding = [file.module for file in self.files.values() if name in _source(file)]
         homes = [module for module in holding if name in self.module(module).definitions]
         if len(homes) == 1 and not name.startswith("_"):
             return Place(homes[0], name)
@@ -136,13 +146,10 @@ class Package:
             "such a one, or the name of a constant."
         )
 
-    def lookup(self, module: str, name: str, seen: frozenset[Place] = frozenset()) -> Target | None:
-        """What a module's global name is; None for a builtin and for what is bound nowhere."""
-        return self.resolve(self.module(module), module, name, seen)
-
     def resolve(
         self, inside: Module, module: str, name: str, seen: frozenset[Place] = frozenset()
     ) -> Target | None:
+        """What a module's global name is; None for a builtin and for what is bound nowhere."""
         if name in inside.definitions:
             return Place(module, name)
         if name in inside.imports and Place(module, name) not in seen:
@@ -163,7 +170,7 @@ class Package:
     def member(self, module: str, name: str, seen: frozenset[Place] = frozenset()) -> Target:
         """What `module.name` is."""
         if module in self.files:
-            found = self.lookup(module, name, seen)
+            found = self.resolve(self.module(module), module, name, seen)
             if found is not None:
                 return found
         if f"{module}.{name}" in self.files:
@@ -175,42 +182,33 @@ class Package:
     @functools.cached_property
     def _lazy(self) -> dict[str, str]:
         """Public name -> module: the table `_HOME` of the package's `__init__`."""
-        if self.name not in self.files:
-            return {}
-        for statement in self.module(self.name).definitions.get("_HOME", []):
-            if isinstance(statement, ast.Assign):
-                return ast.literal_eval(statement.value)
-        return {}
+        table = self.module(self.name).definitions.get("_HOME") if self.name in self.files else None
+        return ast.literal_eval(table[0].value) if table else {}
 
 
 def package_at(folder: Path) -> Package:
     """The package in a folder as it is now; what has not changed is not read again."""
-    files = []
-    for path in sorted(folder.rglob("*.py")):
-        parts = path.relative_to(folder.parent).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        about = path.stat()
-        files.append((name, path, about.st_mtime_ns, about.st_size))
-    return _package(folder, tuple(files))
+    return _package(folder, tuple(_file(folder, path) for path in sorted(folder.rglob("*.py"))))
 
 
-@functools.lru_cache(maxsize=16)
-def _package(folder: Path, files: tuple[tuple[str, Path, int, int], ...]) -> Package:
-    return Package(folder, {name: tuple(about) for name, *about in files})
+def _file(folder: Path, path: Path) -> File:
+    parts = path.relative_to(folder.parent).with_suffix("").parts
+    name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    return File(name, path, path.stat().st_mtime_ns, path.stat().st_size)
 
 
-@functools.lru_cache(maxsize=1024)
-def _source(path: Path, changed: int, size: int) -> str:
-    """Modification time and size are arguments so that an edit is seen."""
-    return path.read_text(encoding="utf-8")
+_package = functools.lru_cache(maxsize=16)(Package)
 
 
 @functools.lru_cache(maxsize=1024)
-def _parsed(path: Path, changed: int, size: int, name: str, package: str) -> Module:
-    tree = ast.parse(_source(path, changed, size), filename=str(path))
-    importer = f"{name}.__init__" if path.name == "__init__.py" else name
+def _source(file: File) -> str:
+    return file.path.read_text(encoding="utf-8")
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(file: File, package: str) -> Module:
     found = Module()
-    _sort(tree.body, found, importer, package)
+    _sort(ast.parse(_source(file), str(file.path)).body, found, file.importer, package)
     return found
 
 
@@ -256,6 +254,9 @@ def _root(node: ast.AST) -> ast.Name | None:
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _SCOPES = (*_FUNCTIONS, ast.ClassDef, *_COMPREHENSIONS)
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_NAMED = (*_DEFINITIONS, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)
+_NO_EFFECT = (ast.Import, ast.ImportFrom, ast.Pass, ast.Global, ast.Nonlocal)
 
 
 def _own_nodes(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
@@ -272,25 +273,22 @@ def _bound(
     nodes: Iterable[ast.AST], importer: str, package: str
 ) -> tuple[set[str], dict[str, Import]]:
     """The names that code binds in its own scope, and those that it imports."""
-    names: set[str] = set()
+    names: set[str | None] = set()
     imports: dict[str, Import] = {}
-    elsewhere: set[str] = set()
+    elsewhere: set[str | None] = {None}
     for node in _own_nodes(nodes):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             names.add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        elif isinstance(node, _NAMED):
             names.add(node.name)
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
-            names |= {node.name} - {None}
         elif isinstance(node, ast.MatchMapping):
-            names |= {node.rest} - {None}
+            names.add(node.rest)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             imports |= dict(_imports(node, importer))
         elif isinstance(node, ast.Global | ast.Nonlocal):
             elsewhere |= set(node.names)
         elif isinstance(node, _COMPREHENSIONS):
-            walruses = (sub for sub in ast.walk(node) if isinstance(sub, ast.NamedExpr))
-            names |= {walrus.target.id for walrus in walruses}
+            names |= {sub.target.id for sub in ast.walk(node) if isinstance(sub, ast.NamedExpr)}
     if any(name == "*" and base.partition(".")[0] == package for base, name in imports.values()):
         raise KpnbError(f"{importer} imports * from {package}: name what it needs.")
     return names - elsewhere, imports
@@ -325,11 +323,10 @@ def _is_type_checking(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")
 
 
-@dataclass
-class _Scope:
-    """Names bound inside a function, class or comprehension: a variable, or what is imported."""
+class _Scope(NamedTuple):
+    """Names bound inside a function, class or comprehension: None for a variable, or an import."""
 
-    names: dict[str, Import | Local]
+    names: dict[str, Import | None]
     is_class: bool = False
 
 
@@ -355,16 +352,15 @@ class _Writer:
 
     def top(self, statement: ast.stmt) -> None:
         """A statement at the top of a module; the name that it defines is not written."""
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        if isinstance(statement, _DEFINITIONS):
             self._named(statement, "")
-        elif isinstance(statement, ast.If | ast.Try | ast.With | ast.For | ast.While):
+            return
+        if isinstance(statement, ast.If | ast.Try | ast.With | ast.For | ast.While):
             # Which import wins may be what such a statement decides.
             _, imports = _bound([statement], self.module, self.package.name)
             for name, what in sorted(imports.items()):
                 self._target(self.package.imported(what), [name])
-            self.write(statement)
-        else:
-            self.write(statement)
+        self.write(statement)
 
     def all_of(self, module: str) -> None:
         for name in sorted(self.inside.definitions):
@@ -384,22 +380,23 @@ class _Writer:
     # Expressions and all else
 
     def write(self, node: object) -> None:
-        writer = getattr(self, f"write_{type(node).__name__.lower()}", None)
-        if writer is not None:
-            writer(node)
-        elif isinstance(node, ast.AST):
-            self._plain(node)
-        elif isinstance(node, list):
+        if isinstance(node, list):
             is_block = bool(node) and isinstance(node[0], ast.stmt)
             self.body(node) if is_block else self._list(node)
+        elif isinstance(node, ast.AST):
+            getattr(self, f"write_{type(node).__name__.lower()}", self._plain)(node)
         else:
             self.out.append(f"{node!r},")
 
     def _plain(self, node: ast.AST) -> None:
-        self.out.append(f"{type(node).__name__}(")
-        for name in node._fields:
-            if name not in ("ctx", "type_comment", "type_ignores", "kind"):
-                self.write(getattr(node, name, None))
+        silent = ("ctx", "type_comment", "type_ignores", "kind")
+        parts = [getattr(node, name, None) for name in node._fields if name not in silent]
+        self._node(type(node).__name__, *parts)
+
+    def _node(self, head: str, *parts: object) -> None:
+        self.out.append(f"{head}(")
+        for part in parts:
+            self.write(part)
         self.out.append(")")
 
     def _list(self, nodes: list) -> None:
@@ -415,7 +412,7 @@ class _Writer:
 
     def write_name(self, node: ast.Name) -> None:
         found = self._find(node.id)
-        if found is None or isinstance(found, Local):
+        if found is None:
             self.out.append(f"{node.id},")
         else:
             self._target(found, [])
@@ -426,7 +423,7 @@ class _Writer:
             names.insert(0, start.attr)
             start = start.value
         found = self._find(start.id) if isinstance(start, ast.Name) else None
-        if found is None or isinstance(found, Local):
+        if found is None:
             self.write(start)
             self.out.append(f".{'.'.join(names)},")
         else:
@@ -435,10 +432,7 @@ class _Writer:
     def write_call(self, node: ast.Call) -> None:
         name = getattr(node.func, "id", None) or getattr(node.func, "attr", "")
         kept = [word for word in node.keywords if word.arg != FOR_READERS.get(name, "")]
-        self.out.append("Call(")
-        for part in (node.func, node.args, kept):
-            self.write(part)
-        self.out.append(")")
+        self._node("Call", node.func, node.args, kept)
 
     def write_annassign(self, node: ast.AnnAssign) -> None:
         self.out.append("AnnAssign(")
@@ -471,31 +465,30 @@ class _Writer:
     ) -> None:
         self.out.append(f"{type(node).__name__}({name}")
         self._list(node.decorator_list)
-        if isinstance(node, ast.ClassDef):
+        is_class = isinstance(node, ast.ClassDef)
+        if is_class:
             self._list(node.bases)
             self._list(node.keywords)
-            self._within(self._scope(node.body, is_class=True), lambda: self.body(node.body))
         else:
             self.write(node.args)
             self._annotation(node.returns)
-            scope = self._scope(node.body, node.args)
-            self._within(scope, lambda: self.body(node.body))
+        scope = self._scope(node.body, None if is_class else node.args, is_class)
+        self._within(scope, node.body)
         self.out.append(")")
 
     def write_lambda(self, node: ast.Lambda) -> None:
         self.out.append("Lambda(")
         self.write(node.args)
-        self._within(self._scope([node.body], node.args), lambda: self.write(node.body))
+        self._within(self._scope([node.body], node.args), node.body)
         self.out.append(")")
 
     def write_listcomp(self, node: ast.AST) -> None:
         first, *others = node.generators
-        self.out.append(f"{type(node).__name__}(")
-        self.write(first.iter)  # the one part that is evaluated outside
-        inner = [first.target, *first.ifs, *others]
         result = [getattr(node, name) for name in node._fields if name != "generators"]
         targets = [generator.target for generator in node.generators]
-        self._within(self._scope(targets), lambda: self._list([*inner, *result]))
+        self.out.append(f"{type(node).__name__}(")
+        self.write(first.iter)  # the one part that is evaluated outside
+        self._within(self._scope(targets), [first.target, *first.ifs, *others, *result])
         self.out.append(")")
 
     write_setcomp = write_dictcomp = write_generatorexp = write_listcomp
@@ -503,28 +496,26 @@ class _Writer:
     def _scope(
         self, nodes: list, arguments: ast.arguments | None = None, is_class: bool = False
     ) -> _Scope:
-        names, imports = _bound(nodes, self._importer, self.package.name)
+        file = self.package.files.get(self.module)
+        names, imports = _bound(nodes, file.importer if file else "", self.package.name)
         if arguments is not None:
             names |= {node.arg for node in ast.walk(arguments) if isinstance(node, ast.arg)}
-        return _Scope(dict.fromkeys(names, Local()) | imports, is_class)
+        return _Scope(dict.fromkeys(names) | imports, is_class)
 
-    @property
-    def _importer(self) -> str:
-        """What relative imports inside functions start from."""
-        path = self.package.files.get(self.module, (Path(),))[0]
-        return f"{self.module}.__init__" if path.name == "__init__.py" else self.module
-
-    def _within(self, scope: _Scope, write: Callable[[], None]) -> None:
+    def _within(self, scope: _Scope, inside: object) -> None:
         self.scopes.append(scope)
-        write()
+        self.write(inside)
         self.scopes.pop()
 
-    def _find(self, name: str) -> Target | Local | None:
-        """What a name is here. A class's own names are seen in its body, not in its methods."""
+    def _find(self, name: str) -> Target | None:
+        """What a name is here; None for a variable, a builtin and what is bound nowhere.
+
+        A class's own names are seen in its body, not in its methods.
+        """
         for depth, scope in enumerate(reversed(self.scopes)):
             if name in scope.names and not (scope.is_class and depth):
                 found = scope.names[name]
-                return found if isinstance(found, Local) else self.package.imported(found)
+                return found and self.package.imported(found)
         return self.package.resolve(self.inside, self.module, name)
 
     def _target(self, found: Target, names: list[str]) -> None:
@@ -542,9 +533,6 @@ class _Writer:
             self.pieces.append("".join(self.out))
             self.found.append(found)
             self.out = [rest]
-
-
-_NO_EFFECT = (ast.Import, ast.ImportFrom, ast.Pass, ast.Global, ast.Nonlocal)
 
 
 def _default(value: ast.expr | None) -> ast.expr | None:
