@@ -330,19 +330,6 @@ class Store:
         note_use(entry.folder)
         return record
 
-    def peek(
-        self,
-        kind: str,
-        settings: dict,
-        code: tuple[Seed, ...],
-        data: dict[str, str] | None = None,
-    ) -> Record | None:
-        """The stored result of these settings, or None; nothing is computed or changed.
-
-        Damage is warned about and gives None.
-        """
-        return self._entry(kind, settings, code, data).load(warn=True)
-
     def _entry(
         self, kind: str, settings: dict, code: tuple[Seed, ...], data: dict[str, str] | None
     ) -> _Entry:
@@ -401,8 +388,8 @@ class _Entry:
     def part(self) -> Path:
         return with_ending(self.folder, PART)
 
-    def load(self, discard: bool = False, warn: bool = False) -> Record | None:
-        """The verified record, or None; a damaged one is told about and removed on request."""
+    def load(self, discard: bool = False) -> Record | None:
+        """The verified record, or None; a damaged one is, on request, told about and removed."""
         if not self.folder.is_dir():
             return None
         try:
@@ -412,8 +399,6 @@ class _Entry:
         except DamagedEntryError as damage:
             if discard:
                 _discard(self.folder, damage)
-            elif warn:
-                _warn(self.folder, damage)
             return None
         return Record(tensors, documents[INFO], self.folder, self.folder.name, computed=False)
 
@@ -438,10 +423,6 @@ def _plain_name(name: str, what: str) -> str:
 
 
 def _discard(folder: Path, damage: DamagedEntryError) -> None:
-    _warn(folder, damage)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _warn(folder: Path, damage: DamagedEntryError) -> None:
     message = f"The stored result {folder} is damaged ({damage}): it is not used."
-    warnings.warn(message, stacklevel=4)
+    warnings.warn(message, stacklevel=3)
+    shutil.rmtree(folder, ignore_errors=True)
