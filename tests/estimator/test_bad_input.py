@@ -47,8 +47,8 @@ WITH_NAN[1, 2, 3, 4] = torch.nan
 REFUSED = {
     "layer called twice": (Twice(), "act", images(2), {}, "called 2 times"),
     "layer not used": (Unused(), "unused", images(2), {}, "takes no part"),
-    "unknown layer": (Unused(), "convv", images(2), {}, "near names are .*conv"),
-    "the model itself": (Unused(), "", images(2), {}, "near names are "),
+    "unknown layer": (Unused(), "convv", images(2), {}, "use one of its names, such as .*conv"),
+    "the model itself": (Unused(), "", images(2), {}, "use one of its names, such as "),
     "layer without tensor": (nn.Sequential(Words()), "0", images(2), {}, "str, not a tensor"),
     "NaN image": (conv_net(), "7", WITH_NAN, {}, r"\[1\] contain"),
     "infinite image": (conv_net(), "7", images(2) / 0, {}, r"\[0, 1\] contain NaN or infinite"),

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import METHODS, EntropyEstimator
-from kpnb.estimator.features import FeatureReader, find_layer
+from kpnb.estimator.features import FeatureReader, layer_module
 from kpnb.estimator.units import GridUnits
 
 UNITS = GridUnits(4)
@@ -230,6 +230,6 @@ def test_the_first_tensor_of_a_tuple_is_the_feature():
     assert torch.equal(whole, part)
 
 
-def test_find_layer_returns_the_module():
+def test_layer_module_returns_the_module():
     model = Net()
-    assert find_layer(model, "norm") is model.norm
+    assert layer_module(model, "norm") is model.norm
