@@ -31,7 +31,7 @@ def test_entropy_and_bounds():
 def test_the_flow_meets_the_target_on_the_known_path(weight, target):
     rate, J = rates()
     found = advance(torch.full_like(rate, START), rate, weight, target)
-    known = torch.tensor(linear_path(J, weight, target)).to(found)
+    known = torch.tensor(linear_path(J, weight, target), dtype=found.dtype)
     torch.testing.assert_close(entropy_of(found)[0], known, rtol=0, atol=1e-9)
 
 
@@ -39,7 +39,7 @@ def test_the_flow_ends_at_the_optimum():
     rate, J = rates()
     for goal in (1.0, 5.0):  # out of reach
         found = advance(torch.full_like(rate, START), rate, 7.0, goal)
-        known = torch.tensor(linear_optimum(J, 7.0)).to(found)
+        known = torch.tensor(linear_optimum(J, 7.0), dtype=found.dtype)
         torch.testing.assert_close(entropy_of(found)[0], known, rtol=0, atol=1e-9)
 
 
