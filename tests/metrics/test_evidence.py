@@ -152,8 +152,9 @@ def test_values_are_one_tidy_frame():
     e = evidence()
     frame = evidence_values(e, options=CHOICES)
     assert list(frame) == [
-        *("layer", "role", "seed", "sample", "metric", "threshold", "distance", "untrained"), "value"
-    ]  # fmt: skip
+        *("layer", "role", "seed", "sample", "metric"),
+        *("threshold", "distance", "untrained", "value"),
+    ]
     assert frame["value"].dtype == np.float64 and set(frame["layer"]) == {"FC1"}
     assert not frame.drop(columns="value").duplicated().any()
     final, along = frame["metric"].isin(["n_fg", "n_bg", "lambda"]), frame["metric"] == "rho"
