@@ -121,6 +121,7 @@ def evidence_values(
     evidence: Evidence,
     metrics: Sequence[str] = tuple(METRIC_RULES),
     options: Sequence[Choices] = (Choices(),),
+    roles: str = "TSB",
 ) -> pd.DataFrame:
     """Every value that the metrics rest on, one a row, computed once for an `Evidence`.
 
@@ -132,22 +133,18 @@ def evidence_values(
     """
     parts = []
     for metric in metrics:
-        for role in "TSB" if metric in FINAL_METRICS else "SB":
-            cases = {(c.threshold, *c.concerning(metric)): c for c in options}
-            parts += [_part(evidence, role, metric, chosen) for chosen in cases.values()]
+        final = metric in FINAL_METRICS
+        cases = {(c.threshold, *c.concerning(metric)): c for c in options}
+        for role in roles if final else roles.replace("T", ""):
+            for (_, per, _), chosen in cases.items():
+                parts.append(_measured(evidence, role, final, chosen)[metric, per])
     return pd.concat(parts, ignore_index=True)
 
 
 def metric_values(evidence: Evidence, role: str, metric: str, choices: Choices) -> np.ndarray:
     """(seeds, samples) float64 of one metric; D_mean and D_var share the same values."""
-    part = _part(evidence, role, metric, choices)
-    return part["value"].to_numpy().reshape(len(evidence.seeds), -1)
-
-
-def _part(evidence: Evidence, role: str, metric: str, choices: Choices) -> pd.DataFrame:
-    """The rows of one metric in one role, by seed and sample."""
-    measured = _measured(evidence, role, metric in FINAL_METRICS, choices)
-    return measured[metric, choices.concerning(metric)[0]]
+    rows = evidence_values(evidence, [metric], [choices], role)
+    return rows["value"].to_numpy().reshape(len(evidence.seeds), -1)
 
 
 Values = dict[tuple[str, str | None], Tensor]  # (metric, distance) -> (samples,)
