@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import ast
 import builtins
-import difflib
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -42,37 +41,39 @@ class Unknown(NamedTuple):
     name: str
 
 
-class TypingOnly(NamedTuple):
-    """What is imported under TYPE_CHECKING: never there when the program runs."""
-
-
-class Local(NamedTuple):
-    """A variable of a function, a comprehension or a class body."""
-
-
-Target = Place | Outside | Unknown | TypingOnly
+Target = Place | Outside | Unknown
 Import = tuple[str, str | None]  # a module, or a module and a name that is imported from it
+TYPE: Import = ("a type", None)  # imported under TYPE_CHECKING: never there when the program runs
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+class File(NamedTuple):
+    """A module's file; when it was changed and its size tell an edit."""
+
+    module: str
+    path: Path
+    changed: int
+    size: int
+
+    @property
+    def importer(self) -> str:
+        """What relative imports start from."""
+        return f"{self.module}.__init__" if self.path.name == "__init__.py" else self.module
 
 
 @dataclass
 class Module:
-    """One module: its definitions by name, and what its names are imported from.
-
-    effects: statements that define nothing, such as a call of something imported; they count for
-    each of the module's definitions.
-    """
+    """One module: its definitions by name, what its names are imported from, and `effects`:
+    statements that define nothing, such as a call of something imported; they count for each of the
+    module's definitions."""
 
     definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imports: dict[str, Import | TypingOnly] = field(default_factory=dict)
+    imports: dict[str, Import] = field(default_factory=dict)
     effects: list[ast.stmt] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Text:
-    """What a definition says: pieces of text around its references to others, in order.
-
-    strings: the string constants in it.
-    """
+class Text(NamedTuple):
+    """A definition's text around its references to others, in order; its string constants."""
 
     pieces: tuple[str, ...]
     references: tuple[Place | Unknown, ...]
@@ -82,22 +83,23 @@ class Text:
 class Package:
     """A package's folder at one moment; modules are parsed when they are first needed."""
 
-    def __init__(self, folder: Path, files: dict[str, tuple[Path, int, int]]) -> None:
-        self.folder, self.name, self.files = folder, folder.name, files
+    def __init__(self, folder: Path, files: tuple[File, ...]) -> None:
+        self.folder, self.name = folder, folder.name
+        self.files = {file.module: file for file in files}
         self._texts: dict[Place, Text] = {}
 
     def module(self, name: str) -> Module:
-        path, changed, size = self.files[name]
-        return _parsed(path, changed, size, name, self.name)
+        return _parsed(self.files[name], self.name) if name in self.files else Module()
 
     def text(self, place: Place) -> Text:
         """A definition's text; for all of a module, the names and references of what it defines."""
         if place not in self._texts:
-            writer = _Writer(self, place.module, place)
+            writer, module = _Writer(self, place.module, place), self.module(place.module)
             if place.name == "*":
-                writer.all_of(place.module)
+                for name in sorted(module.definitions):
+                    writer.out.append(f"{name}=")
+                    writer.target(Place(place.module, name), [])
             else:
-                module = self.module(place.module)
                 for statement in [*module.definitions[place.name], *module.effects]:
                     writer.top(statement)
             self._texts[place] = writer.text()
@@ -105,54 +107,28 @@ class Package:
 
     def references(self, source: str) -> list[Place]:
         """The definitions that a piece of code outside the package (a notebook's) refers to."""
-        tree = ast.parse(source)
-        _, imports = _bound(tree.body, "", self.name)
-        writer = _Writer(self, "", None, Module(imports=imports))
-        writer.body(tree.body)
+        writer, body = _Writer(self, "", None), ast.parse(source).body
+        writer.inside(body, body)
         return sorted({place for place in writer.found if isinstance(place, Place)})
 
-    def named(self, name: str) -> Place:
-        """The one definition of a public name; `KpnbError` unless there is exactly one."""
-        holding = [module for module, about in self.files.items() if name in _source(*about)]
-        homes = [module for module in holding if name in self.module(module).definitions]
-        if len(homes) == 1 and not name.startswith("_"):
-            return Place(homes[0], name)
-        if homes:
-            why = "it is private" if name.startswith("_") else f"defined in {' and '.join(homes)}"
-            raise KpnbError(f"{name!r} does not name one definition ({why}): give it its own name.")
-        known = {n for module in self.files for n in self.module(module).definitions}
-        near = difflib.get_close_matches(name, [n for n in known if not n.startswith("_")], n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "name one of its definitions."
-        raise KpnbError(f"{self.name} defines no {name!r}: {hint}")
-
-    def of_object(self, thing: object) -> Place:
-        """The definition of a function, a class, or of the class of a method."""
-        module = getattr(thing, "__module__", None)
-        name = getattr(thing, "__qualname__", "").partition(".")[0]
-        if module in self.files and name in self.module(module).definitions:
-            return Place(module, name)
-        raise KpnbError(
-            f"{thing!r} is no function or class at the top of one of {self.name}'s modules: pass "
-            "such a one, or the name of a constant."
-        )
-
-    def lookup(self, module: str, name: str, seen: frozenset[Place] = frozenset()) -> Target | None:
-        """What a module's global name is; None for a builtin and for what is bound nowhere."""
-        return self.resolve(self.module(module), module, name, seen)
+    def homes(self, name: str) -> list[str]:
+        """The modules that define a name."""
+        holding = [file.module for file in self.files.values() if name in _source(file)]
+        return [module for module in holding if name in self.module(module).definitions]
 
     def resolve(
-        self, inside: Module, module: str, name: str, seen: frozenset[Place] = frozenset()
+        self, module: str, name: str, seen: frozenset[Place] = frozenset()
     ) -> Target | None:
+        """What a module's global name is; None for a builtin and for what is bound nowhere."""
+        inside, here = self.module(module), Place(module, name)
         if name in inside.definitions:
-            return Place(module, name)
-        if name in inside.imports and Place(module, name) not in seen:
-            return self.imported(inside.imports[name], seen | {Place(module, name)})
+            return here
+        if name in inside.imports and here not in seen:
+            return self.imported(inside.imports[name], seen | {here})
         return None
 
-    def imported(self, what: Import | TypingOnly, seen: frozenset[Place] = frozenset()) -> Target:
+    def imported(self, what: Import, seen: frozenset[Place] = frozenset()) -> Target:
         """What an import binds, followed through modules that only hand it on."""
-        if isinstance(what, TypingOnly):
-            return what
         base, name = what
         if base.partition(".")[0] != self.name:
             return Outside(base if name is None else f"{base}.{name}")
@@ -162,10 +138,8 @@ class Package:
 
     def member(self, module: str, name: str, seen: frozenset[Place] = frozenset()) -> Target:
         """What `module.name` is."""
-        if module in self.files:
-            found = self.lookup(module, name, seen)
-            if found is not None:
-                return found
+        if (found := self.resolve(module, name, seen)) is not None:
+            return found
         if f"{module}.{name}" in self.files:
             return Place(f"{module}.{name}", "*")
         if module == self.name and name in self._lazy:
@@ -175,42 +149,33 @@ class Package:
     @functools.cached_property
     def _lazy(self) -> dict[str, str]:
         """Public name -> module: the table `_HOME` of the package's `__init__`."""
-        if self.name not in self.files:
-            return {}
-        for statement in self.module(self.name).definitions.get("_HOME", []):
-            if isinstance(statement, ast.Assign):
-                return ast.literal_eval(statement.value)
-        return {}
+        table = self.module(self.name).definitions.get("_HOME")
+        return ast.literal_eval(table[0].value) if table else {}
 
 
 def package_at(folder: Path) -> Package:
     """The package in a folder as it is now; what has not changed is not read again."""
-    files = []
-    for path in sorted(folder.rglob("*.py")):
-        parts = path.relative_to(folder.parent).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        about = path.stat()
-        files.append((name, path, about.st_mtime_ns, about.st_size))
-    return _package(folder, tuple(files))
+    return _package(folder, tuple(_file(folder, path) for path in sorted(folder.rglob("*.py"))))
 
 
-@functools.lru_cache(maxsize=16)
-def _package(folder: Path, files: tuple[tuple[str, Path, int, int], ...]) -> Package:
-    return Package(folder, {name: tuple(about) for name, *about in files})
+def _file(folder: Path, path: Path) -> File:
+    parts = path.relative_to(folder.parent).with_suffix("").parts
+    name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    return File(name, path, path.stat().st_mtime_ns, path.stat().st_size)
 
 
-@functools.lru_cache(maxsize=1024)
-def _source(path: Path, changed: int, size: int) -> str:
-    """Modification time and size are arguments so that an edit is seen."""
-    return path.read_text(encoding="utf-8")
+_package = functools.lru_cache(maxsize=16)(Package)
 
 
 @functools.lru_cache(maxsize=1024)
-def _parsed(path: Path, changed: int, size: int, name: str, package: str) -> Module:
-    tree = ast.parse(_source(path, changed, size), filename=str(path))
-    importer = f"{name}.__init__" if path.name == "__init__.py" else name
+def _source(file: File) -> str:
+    return file.path.read_text(encoding="utf-8")
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(file: File, package: str) -> Module:
     found = Module()
-    _sort(tree.body, found, importer, package)
+    _sort(ast.parse(_source(file), str(file.path)).body, found, file.importer, package)
     return found
 
 
@@ -221,7 +186,7 @@ def _sort(body: list[ast.stmt], into: Module, importer: str, package: str) -> No
             continue
         if _is_type_checking(statement):
             _, imports = _bound(statement.body, importer, package)
-            into.imports |= dict.fromkeys(imports, TypingOnly())
+            into.imports |= dict.fromkeys(imports, TYPE)
             _sort(statement.orelse, into, importer, package)
             continue
         names, imports = _bound([statement], importer, package)
@@ -235,27 +200,28 @@ def _sort(body: list[ast.stmt], into: Module, importer: str, package: str) -> No
 
 def _changed(statement: ast.stmt) -> set[str]:
     """The names whose attributes, items or content a statement changes: X.a = 1, X.update(...)."""
-    places = [node for node in _own_nodes([statement]) if _is_store(node)]
+    nodes = _own_nodes([statement])
+    places = [n for n in nodes if isinstance(n, _PARTS) and not isinstance(n.ctx, ast.Load)]
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         places.append(statement.value.func)
     return {root.id for root in map(_root, places) if root} - vars(builtins).keys()
 
 
-def _is_store(node: ast.AST) -> bool:
-    return isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load)
-
-
 def _root(node: ast.AST) -> ast.Name | None:
     """X of X.a, X[0] or X.a[0].b; None where there is no such name, or nothing but it."""
     start = node
-    while isinstance(node, ast.Attribute | ast.Subscript):
+    while isinstance(node, _PARTS):
         node = node.value
     return node if isinstance(node, ast.Name) and node is not start else None
 
 
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-_SCOPES = (*_FUNCTIONS, ast.ClassDef, *_COMPREHENSIONS)
+_PARTS = ast.Attribute | ast.Subscript
+_IMPORTS = ast.Import | ast.ImportFrom
+_NO_EFFECT = _IMPORTS | ast.Pass | ast.Global | ast.Nonlocal
+_COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+_SCOPES = Definition | ast.Lambda | _COMPREHENSIONS
+_NAMED = Definition | ast.ExceptHandler | ast.MatchAs | ast.MatchStar
+_BLOCKS = ast.If | ast.Try | ast.With | ast.For | ast.While
 
 
 def _own_nodes(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
@@ -272,25 +238,24 @@ def _bound(
     nodes: Iterable[ast.AST], importer: str, package: str
 ) -> tuple[set[str], dict[str, Import]]:
     """The names that code binds in its own scope, and those that it imports."""
-    names: set[str] = set()
+    names: set[str | None] = set()
     imports: dict[str, Import] = {}
-    elsewhere: set[str] = set()
+    elsewhere: set[str | None] = {None}
     for node in _own_nodes(nodes):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             names.add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        elif isinstance(node, _NAMED):
             names.add(node.name)
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
-            names |= {node.name} - {None}
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
         elif isinstance(node, ast.MatchMapping):
-            names |= {node.rest} - {None}
-        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names.add(node.rest)
+        elif isinstance(node, _IMPORTS):
             imports |= dict(_imports(node, importer))
         elif isinstance(node, ast.Global | ast.Nonlocal):
             elsewhere |= set(node.names)
         elif isinstance(node, _COMPREHENSIONS):
-            walruses = (sub for sub in ast.walk(node) if isinstance(sub, ast.NamedExpr))
-            names |= {walrus.target.id for walrus in walruses}
+            names |= {sub.target.id for sub in ast.walk(node) if isinstance(sub, ast.NamedExpr)}
     if any(name == "*" and base.partition(".")[0] == package for base, name in imports.values()):
         raise KpnbError(f"{importer} imports * from {package}: name what it needs.")
     return names - elsewhere, imports
@@ -303,11 +268,10 @@ def _imports(node: ast.Import | ast.ImportFrom, importer: str) -> Iterator[tuple
             yield alias.asname or first, (alias.name if alias.asname else first, None)
         return
     base = node.module or ""
+    if node.level and not importer:
+        raise KpnbError("A notebook cannot use relative imports: import from kpnb instead.")
     if node.level:
-        if not importer:
-            raise KpnbError("A notebook cannot use relative imports: import from kpnb instead.")
-        above = importer.split(".")[: -node.level]
-        base = ".".join([*above, *([base] if base else [])])
+        base = ".".join([*importer.split(".")[: -node.level], base]).rstrip(".")
     for alias in node.names:
         yield alias.asname or alias.name, (base, alias.name)
 
@@ -325,23 +289,13 @@ def _is_type_checking(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")
 
 
-@dataclass
-class _Scope:
-    """Names bound inside a function, class or comprehension: a variable, or what is imported."""
-
-    names: dict[str, Import | Local]
-    is_class: bool = False
-
-
 class _Writer:
     """Writes syntax trees as text with holes; positions, comments and prose are left out."""
 
-    def __init__(
-        self, package: Package, module: str, own: Place | None, inside: Module | None = None
-    ) -> None:
+    def __init__(self, package: Package, module: str, own: Place | None) -> None:
         self.package, self.module, self.own = package, module, own
-        self.inside = inside or package.module(module)
-        self.scopes: list[_Scope] = []
+        # Names bound in each scope (None for a variable, or an import), and whether it is a class.
+        self.scopes: list[tuple[dict[str, Import | None], bool]] = []
         self.out: list[str] = []
         self.pieces: list[str] = []
         self.found: list[Place | Unknown] = []
@@ -351,191 +305,127 @@ class _Writer:
         pieces = (*self.pieces, "".join(self.out))
         return Text(pieces, tuple(self.found), frozenset(self.strings))
 
-    # Statements
-
     def top(self, statement: ast.stmt) -> None:
         """A statement at the top of a module; the name that it defines is not written."""
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            self._named(statement, "")
-        elif isinstance(statement, ast.If | ast.Try | ast.With | ast.For | ast.While):
+        if isinstance(statement, Definition):
+            self.write_functiondef(statement, "")
+            return
+        if isinstance(statement, _BLOCKS):
             # Which import wins may be what such a statement decides.
             _, imports = _bound([statement], self.module, self.package.name)
             for name, what in sorted(imports.items()):
-                self._target(self.package.imported(what), [name])
-            self.write(statement)
-        else:
-            self.write(statement)
-
-    def all_of(self, module: str) -> None:
-        for name in sorted(self.inside.definitions):
-            self.out.append(f"{name}=")
-            self._target(Place(module, name), [])
-
-    def body(self, statements: list[ast.stmt]) -> None:
-        """A block without what has no effect: prose, imports, `pass`, and types' own imports."""
-        self.out.append("[")
-        for statement in statements:
-            if _is_type_checking(statement):
-                self.body(statement.orelse)
-            elif not _is_bare_string(statement) and not isinstance(statement, _NO_EFFECT):
-                self.write(statement)
-        self.out.append("]")
-
-    # Expressions and all else
+                self.target(self.package.imported(what), [name])
+        self.write(statement)
 
     def write(self, node: object) -> None:
-        writer = getattr(self, f"write_{type(node).__name__.lower()}", None)
-        if writer is not None:
-            writer(node)
+        if isinstance(node, list):
+            # In a block, without what has no effect: prose, imports, `pass`, types' own imports.
+            parts = [
+                part.orelse if _is_type_checking(part) else part
+                for part in node
+                if not _is_bare_string(part) and not isinstance(part, _NO_EFFECT)
+            ]
+            self._group("[", parts, "]")
         elif isinstance(node, ast.AST):
-            self._plain(node)
-        elif isinstance(node, list):
-            is_block = bool(node) and isinstance(node[0], ast.stmt)
-            self.body(node) if is_block else self._list(node)
+            getattr(self, f"write_{type(node).__name__.lower()}", self._plain)(node)
         else:
             self.out.append(f"{node!r},")
 
     def _plain(self, node: ast.AST) -> None:
-        self.out.append(f"{type(node).__name__}(")
-        for name in node._fields:
-            if name not in ("ctx", "type_comment", "type_ignores", "kind"):
-                self.write(getattr(node, name, None))
-        self.out.append(")")
+        silent = ("ctx", "type_comment", "type_ignores", "kind")
+        parts = [getattr(node, name, None) for name in node._fields if name not in silent]
+        self._group(f"{type(node).__name__}(", parts)
 
-    def _list(self, nodes: list) -> None:
-        self.out.append("[")
-        for node in nodes:
-            self.write(node)
-        self.out.append("]")
+    def _group(self, opening: str, parts: Iterable[object], closing: str = ")") -> None:
+        self.out.append(opening)
+        for part in parts:
+            self.write(part)
+        self.out.append(closing)
 
     def write_constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str):
             self.strings.add(node.value)
         self.out.append(f"{type(node.value).__name__}:{node.value!r},")
 
-    def write_name(self, node: ast.Name) -> None:
-        found = self._find(node.id)
-        if found is None or isinstance(found, Local):
-            self.out.append(f"{node.id},")
-        else:
-            self._target(found, [])
-
-    def write_attribute(self, node: ast.Attribute) -> None:
-        names, start = [node.attr], node.value
+    def write_attribute(self, node: ast.Attribute | ast.Name) -> None:
+        names, start = [], node
         while isinstance(start, ast.Attribute):
             names.insert(0, start.attr)
             start = start.value
         found = self._find(start.id) if isinstance(start, ast.Name) else None
-        if found is None or isinstance(found, Local):
+        if found is not None:
+            self.target(found, names)
+        elif names:
             self.write(start)
             self.out.append(f".{'.'.join(names)},")
         else:
-            self._target(found, names)
+            self.out.append(f"{node.id},")
+
+    write_name = write_attribute
 
     def write_call(self, node: ast.Call) -> None:
         name = getattr(node.func, "id", None) or getattr(node.func, "attr", "")
         kept = [word for word in node.keywords if word.arg != FOR_READERS.get(name, "")]
-        self.out.append("Call(")
-        for part in (node.func, node.args, kept):
-            self.write(part)
-        self.out.append(")")
+        self._group("Call(", [node.func, node.args, kept])
 
     def write_annassign(self, node: ast.AnnAssign) -> None:
-        self.out.append("AnnAssign(")
-        self.write(node.target)
-        self._annotation(node.annotation)
-        self.write(_default(node.value))
-        self.out.append(")")
-
-    def _annotation(self, node: ast.expr | None) -> None:
-        """Quoted or not, a type is the same."""
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            node = ast.parse(node.value, mode="eval").body
-        self.write(node)
+        parts = [node.target, _unquoted(node.annotation), _default(node.value)]
+        self._group("AnnAssign(", parts)
 
     def write_arg(self, node: ast.arg) -> None:
-        self.out.append(f"{node.arg}:")
-        self._annotation(node.annotation)
+        self._group(f"{node.arg}:", [_unquoted(node.annotation)], "")
 
-    # Scopes
-
-    def write_functiondef(
-        self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    ) -> None:
-        self._named(node, node.name)
+    def write_functiondef(self, node: Definition, name: str | None = None) -> None:
+        is_class = isinstance(node, ast.ClassDef)
+        own = [] if is_class else [node.args]
+        head = [node.bases, node.keywords] if is_class else [node.args, _unquoted(node.returns)]
+        name = node.name if name is None else name
+        self._group(f"{type(node).__name__}({name}", [node.decorator_list, *head], "")
+        self.inside([*own, *node.body], node.body, is_class)
+        self.out.append(")")
 
     write_asyncfunctiondef = write_classdef = write_functiondef
 
-    def _named(
-        self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, name: str
-    ) -> None:
-        self.out.append(f"{type(node).__name__}({name}")
-        self._list(node.decorator_list)
-        if isinstance(node, ast.ClassDef):
-            self._list(node.bases)
-            self._list(node.keywords)
-            self._within(self._scope(node.body, is_class=True), lambda: self.body(node.body))
-        else:
-            self.write(node.args)
-            self._annotation(node.returns)
-            scope = self._scope(node.body, node.args)
-            self._within(scope, lambda: self.body(node.body))
-        self.out.append(")")
-
     def write_lambda(self, node: ast.Lambda) -> None:
-        self.out.append("Lambda(")
-        self.write(node.args)
-        self._within(self._scope([node.body], node.args), lambda: self.write(node.body))
+        self._group("Lambda(", [node.args], "")
+        self.inside([node.args, node.body], node.body)
         self.out.append(")")
 
     def write_listcomp(self, node: ast.AST) -> None:
         first, *others = node.generators
-        self.out.append(f"{type(node).__name__}(")
-        self.write(first.iter)  # the one part that is evaluated outside
-        inner = [first.target, *first.ifs, *others]
         result = [getattr(node, name) for name in node._fields if name != "generators"]
-        targets = [generator.target for generator in node.generators]
-        self._within(self._scope(targets), lambda: self._list([*inner, *result]))
+        self._group(f"{type(node).__name__}(", [first.iter], "")  # evaluated outside
+        bound = [generator.target for generator in node.generators]
+        self.inside(bound, [first.target, *first.ifs, *others, *result])
         self.out.append(")")
 
     write_setcomp = write_dictcomp = write_generatorexp = write_listcomp
 
-    def _scope(
-        self, nodes: list, arguments: ast.arguments | None = None, is_class: bool = False
-    ) -> _Scope:
-        names, imports = _bound(nodes, self._importer, self.package.name)
-        if arguments is not None:
-            names |= {node.arg for node in ast.walk(arguments) if isinstance(node, ast.arg)}
-        return _Scope(dict.fromkeys(names, Local()) | imports, is_class)
-
-    @property
-    def _importer(self) -> str:
-        """What relative imports inside functions start from."""
-        path = self.package.files.get(self.module, (Path(),))[0]
-        return f"{self.module}.__init__" if path.name == "__init__.py" else self.module
-
-    def _within(self, scope: _Scope, write: Callable[[], None]) -> None:
-        self.scopes.append(scope)
-        write()
+    def inside(self, bound: list, body: object, is_class: bool = False) -> None:
+        """Write `body` in the scope of the names that `bound` binds."""
+        file = self.package.files.get(self.module)
+        names, imports = _bound(bound, file.importer if file else "", self.package.name)
+        self.scopes.append((dict.fromkeys(names) | imports, is_class))
+        self.write(body)
         self.scopes.pop()
 
-    def _find(self, name: str) -> Target | Local | None:
-        """What a name is here. A class's own names are seen in its body, not in its methods."""
-        for depth, scope in enumerate(reversed(self.scopes)):
-            if name in scope.names and not (scope.is_class and depth):
-                found = scope.names[name]
-                return found if isinstance(found, Local) else self.package.imported(found)
-        return self.package.resolve(self.inside, self.module, name)
+    def _find(self, name: str) -> Target | None:
+        """What a name is here; None for a variable, a builtin and what is bound nowhere.
 
-    def _target(self, found: Target, names: list[str]) -> None:
+        A class's own names are seen in its body, not in its methods.
+        """
+        for depth, (names, is_class) in enumerate(reversed(self.scopes)):
+            if name in names and not (is_class and depth):
+                return names[name] and self.package.imported(names[name])
+        return self.package.resolve(self.module, name)
+
+    def target(self, found: Target, names: list[str]) -> None:
         """A reference to `found`, or to what its attributes `names` lead to."""
         while names and isinstance(found, Place) and found.name == "*":
             found, *names = self.package.member(found.module, names[0]), *names[1:]
         rest = f".{'.'.join(names)}," if names else ","
         if isinstance(found, Outside):
             self.out.append(f"<{'.'.join([found.dotted, *names])}>,")
-        elif isinstance(found, TypingOnly):
-            self.out.append("<a type>,")
         elif found == self.own:
             self.out.append(f"<itself>{rest}")
         else:
@@ -544,15 +434,17 @@ class _Writer:
             self.out = [rest]
 
 
-_NO_EFFECT = (ast.Import, ast.ImportFrom, ast.Pass, ast.Global, ast.Nonlocal)
+def _unquoted(annotation: ast.expr | None) -> ast.expr | None:
+    """Quoted or not, a type is the same."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return ast.parse(annotation.value, mode="eval").body
+    return annotation
 
 
 def _default(value: ast.expr | None) -> ast.expr | None:
     """A pydantic field's value: `Field(description=...)` is none, `Field(1, description=...)` 1."""
     if not isinstance(value, ast.Call) or getattr(value.func, "id", "") != "Field":
         return value
-    given = [word for word in value.keywords if word.arg != FOR_READERS["Field"]]
-    defaults = [*value.args, *(word.value for word in given if word.arg == "default")]
-    if len(defaults) != len(value.args) + len(given) or len(defaults) > 1:
+    if any(word.arg != FOR_READERS["Field"] for word in value.keywords) or len(value.args) > 1:
         return value
-    return defaults[0] if defaults else None
+    return value.args[0] if value.args else None

@@ -8,6 +8,7 @@ nothing; any edit of what a definition does changes the hash.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 import importlib.metadata
@@ -34,7 +35,6 @@ KEEPING = (
     "kpnb.fingerprint",
     "kpnb.metrics.provenance",
     "kpnb.store",
-    "kpnb.store_journal",
 )
 ROOMS = (SHOWING, RUNNING, KEEPING)
 
@@ -249,7 +249,33 @@ def _file_hash(path: Path, changed: int) -> str:
 def _place(package: Package, seed: Seed) -> Place:
     if isinstance(seed, Place):
         return seed
-    return package.named(seed) if isinstance(seed, str) else package.of_object(seed)
+    return _named(package, seed) if isinstance(seed, str) else _of_object(package, seed)
+
+
+def _named(package: Package, name: str) -> Place:
+    """The one definition of a public name; `KpnbError` unless there is exactly one."""
+    homes = package.homes(name)
+    if len(homes) == 1 and not name.startswith("_"):
+        return Place(homes[0], name)
+    if homes:
+        why = "it is private" if name.startswith("_") else f"defined in {' and '.join(homes)}"
+        raise KpnbError(f"{name!r} does not name one definition ({why}): give it its own name.")
+    known = {n for module in package.files for n in package.module(module).definitions}
+    near = difflib.get_close_matches(name, [n for n in known if not n.startswith("_")], n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "name one of its definitions."
+    raise KpnbError(f"{package.name} defines no {name!r}: {hint}")
+
+
+def _of_object(package: Package, thing: object) -> Place:
+    """The definition of a function, a class, or of the class of a method."""
+    module = getattr(thing, "__module__", None)
+    name = getattr(thing, "__qualname__", "").partition(".")[0]
+    if name in package.module(module).definitions:
+        return Place(module, name)
+    raise KpnbError(
+        f"{thing!r} is no function or class at the top of one of {package.name}'s modules: pass "
+        "such a one, or the name of a constant."
+    )
 
 
 def _hash(*parts: str) -> str:

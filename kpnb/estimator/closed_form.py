@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from kpnb.estimator.loss import Options, Outcome, advance, clamp, entropy_of, positive, start
+from kpnb.estimator.loss import Outcome, advance, clamp, entropy_of, positive, start
 from kpnb.estimator.perturbation import Perturbation
 from kpnb.estimator.rates import BLOCK, Directions, Rates, Response, measure, response
+
+if TYPE_CHECKING:
+    from kpnb.estimator.entropy import EntropyEstimator
 
 # Draws of `response`, by forward passes only; its ratios hardly vary with the draws.
 RESPONSE_DRAWS = 16
@@ -22,7 +26,7 @@ class _Run:
     """Some samples with what has been measured on them so far; each measurement at its sigma."""
 
     p: Perturbation
-    options: Options
+    estimator: EntropyEstimator
     response: Response
     directions: Directions
     measured: tuple[Rates, ...] = ()
@@ -42,15 +46,15 @@ class _Run:
         )
 
 
-def _begin(p: Perturbation, options: Options) -> _Run:
-    found = response(p, start(p, options), RESPONSE_DRAWS)
-    return _Run(p, options, found, Directions(p, found.moving))
+def _begin(p: Perturbation, estimator: EntropyEstimator) -> _Run:
+    found = response(p, start(p, estimator), RESPONSE_DRAWS)
+    return _Run(p, estimator, found, Directions(p, found.moving))
 
 
 # --- path -------------------------------------------------------------------------------------
 
 
-def path(p: Perturbation, options: Options) -> Outcome:
+def path(p: Perturbation, estimator: EntropyEstimator) -> Outcome:
     """The published descent in closed form, read off at the target mean entropy.
 
     Gradient flow on sigma is linear in sigma^2 while the rate r_i = D_i / sigma_f^2 stands still:
@@ -63,12 +67,12 @@ def path(p: Perturbation, options: Options) -> Outcome:
     draws are averaged over a part of the path, not redrawn at every step; there is no iteration
     budget and hence no need to raise the weight for samples that are late.
     """
-    run = _first_round(_begin(p, options))
+    run = _first_round(_begin(p, estimator))
     found = _read_off(run)
     late = torch.arange(len(p.samples), device=p.x.device)
-    probes = options.probes
-    while options.standard_error is not None and 2 * probes <= options.most_probes:
-        still = found.standard_error[late].mean(1) > options.standard_error
+    probes = estimator.probes
+    while estimator.standard_error is not None and 2 * probes <= estimator.most_probes:
+        still = found.standard_error[late].mean(1) > estimator.standard_error
         if not still.any():
             break
         late, run = late[still], _another_round(run.take(still))
@@ -78,12 +82,12 @@ def path(p: Perturbation, options: Options) -> Outcome:
 
 
 def _first_round(run: _Run) -> _Run:
-    sigma = start(run.p, run.options)
-    for part in range(run.options.evaluations):
-        at, blocks = sigma, run.options.probes // BLOCK
+    sigma = start(run.p, run.estimator)
+    for part in range(run.estimator.evaluations):
+        at, blocks = sigma, run.estimator.probes // BLOCK
         if part > 0:
             at = _pass(run, sigma, part - 1, part)
-        elif run.options.evaluations > 1:  # half as long a part, half as many draws
+        elif run.estimator.evaluations > 1:  # half as long a part, half as many draws
             blocks = max(2, blocks // 2)
         rates, run = run.measure(at, blocks)
         run = replace(run, measured=(*run.measured, rates))
@@ -112,39 +116,39 @@ def _read_off(run: _Run) -> Outcome:
     groups = [min(len(rates), MOST_REPLICAS) for rates in run.measured]
     weights = [_weights(run.measured, groups, number) for number in range(len(groups))]
     change = _change(run, weights)
-    sigma = start(run.p, run.options).unsqueeze(1)
+    sigma = start(run.p, run.estimator).unsqueeze(1)
     for part in range(len(groups)):
         sigma = _follow(run, sigma, _rates(run, part, weights), change, part + 0.5)
-    off = (entropy_of(sigma[:, 0]).mean(1) - run.options.target_entropy).abs()
+    off = (entropy_of(sigma[:, 0]).mean(1) - run.estimator.target_entropy).abs()
     error = _jackknife(entropy_of(sigma), groups)
-    return Outcome(sigma[:, 0], change[:, 0], off <= run.options.tolerance, error)
+    return Outcome(sigma[:, 0], change[:, 0], off <= run.estimator.tolerance, error)
 
 
 def _follow(run: _Run, sigma: Tensor, rate: Tensor, change: Tensor, to: float) -> Tensor:
     """As `_pass`, for several replicas at once: rate (n, replicas, units), change (n, replicas)."""
-    options = run.options
-    first = float(entropy_of(torch.tensor(options.init_sigma, dtype=torch.float64)))
-    goal = first + (options.target_entropy - first) * to / (options.evaluations - 0.5)
+    estimator = run.estimator
+    first = float(entropy_of(torch.tensor(estimator.init_sigma, dtype=torch.float64)))
+    goal = first + (estimator.target_entropy - first) * to / (estimator.evaluations - 0.5)
     rate = rate / positive(change).unsqueeze(-1)
     sigma = sigma.unsqueeze(1) if sigma.ndim == 2 else sigma
     flat = sigma.expand_as(rate).flatten(0, 1)
-    found = advance(flat, rate.flatten(0, 1), options.entropy_weight, goal)
+    found = advance(flat, rate.flatten(0, 1), estimator.entropy_weight, goal)
     return found.unflatten(0, rate.shape[:2])
 
 
 # --- optimum ----------------------------------------------------------------------------------
 
 
-def optimum(p: Perturbation, options: Options) -> Outcome:
+def optimum(p: Perturbation, estimator: EntropyEstimator) -> Outcome:
     """The minimum of Eq. 3: sigma_i^2 = weight sigma_f^2 / (2 units D_i).
 
     Where kinks make D depend on sigma, the fixed point is iterated `evaluations` times, each with
     fresh draws. A unit that the feature ignores goes to the largest sigma. The standard error is
     that of the last measurement and of sigma_f^2.
     """
-    run, sigma = _begin(p, options), start(p, options)
-    for _ in range(options.evaluations):
-        rates, run = run.measure(sigma, options.probes // BLOCK)
+    run, sigma = _begin(p, estimator), start(p, estimator)
+    for _ in range(estimator.evaluations):
+        rates, run = run.measure(sigma, estimator.probes // BLOCK)
         run = replace(run, measured=(*run.measured, rates))
         sigma = _fixed_point(run, [_everything(rates) for rates in run.measured])[:, 0]
     groups = [min(len(rates), MOST_REPLICAS) for rates in run.measured]
@@ -157,7 +161,7 @@ def optimum(p: Perturbation, options: Options) -> Outcome:
 def _fixed_point(run: _Run, weights: list[Tensor]) -> Tensor:
     rate = _rates(run, len(weights) - 1, weights).clamp(min=1e-30)
     change = _change(run, weights).unsqueeze(-1)
-    scale = run.options.entropy_weight * change / (2 * rate.shape[-1])
+    scale = run.estimator.entropy_weight * change / (2 * rate.shape[-1])
     return clamp((scale / rate).sqrt())
 
 
@@ -174,7 +178,7 @@ def _change(run: _Run, weights: list[Tensor]) -> Tensor:
     A mean of ||y - y0||^2 over a few draws would be far noisier; it serves only where the noise of
     C makes the sum negative. Exact for a linear f.
     """
-    added = _rates(run, 0, weights).sum(-1) * run.options.init_sigma**2
+    added = _rates(run, 0, weights).sum(-1) * run.estimator.init_sigma**2
     added = added / run.response.change_growth
     mean = run.response.change.unsqueeze(1)
     return torch.where((added > 0) & (mean > 0), added, mean)

@@ -1,17 +1,4 @@
-"""Five ways from a layer's answer to noise to one sigma per input unit.
-
-All minimize, or follow the descent of, the loss of Eq. 3-4 in the normalization of the public code
-(difference 1 of the book's list):
-
-    L(sigma) = E||f(x + sigma eps) - f(x)||^2 / sigma_f^2 - weight * mean_i H_i
-    H_i = log sigma_i + 0.5 log(2 pi e)                                              [nats]
-
-Each method maps a Perturbation of n samples to an Outcome: sigma (n, units), sigma_f^2 (n,),
-whether it got where it should, and the standard error of H. sigma stays in [0.001, 1], as in the
-public code.
-
-How much of each input unit's information a layer discards: the estimator and its result.
-"""
+"""How much of each input unit's information a layer discards: the estimator and its result."""
 
 from __future__ import annotations
 
@@ -32,7 +19,7 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.closed_form import optimum, path
 from kpnb.estimator.descent import descent, published, reference
 from kpnb.estimator.features import FeatureReader
-from kpnb.estimator.loss import Options, Outcome, entropy_of
+from kpnb.estimator.loss import Outcome, entropy_of
 from kpnb.estimator.perturbation import Perturbation, sample_keys
 from kpnb.estimator.rates import BLOCK
 from kpnb.estimator.units import GridUnits, Problem, Units
@@ -40,7 +27,8 @@ from kpnb.estimator.units import GridUnits, Problem, Units
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-METHODS: dict[str, Callable[[Perturbation, Options], Outcome]] = {
+#: From a layer's answer to noise to one sigma per input unit, in [0.001, 1] as in the public code.
+METHODS: dict[str, Callable[[Perturbation, EntropyEstimator], Outcome]] = {
     "path": path,
     "published": published,
     "optimum": optimum,
@@ -133,11 +121,10 @@ class EntropyMaps:
             raise KpnbError(f"cannot read entropy maps from {path}: {error}.") from error
 
     def show(self, images: Tensor | None = None, count: int = 8) -> Figure:
-        """Draws the first `count` maps on the fixed scale in nats; see
-        kpnb.figures.image.entropy_maps."""
-        from kpnb.figures import image as plots
+        """Draws the first `count` maps on the fixed scale in nats (kpnb.figures.image)."""
+        from kpnb.figures.image import entropy_maps
 
-        return plots.entropy_maps(self, images, count)
+        return entropy_maps(self, images, count)
 
 
 @dataclass(frozen=True)
@@ -254,11 +241,10 @@ class EntropyEstimator:
     ) -> dict[str, Tensor]:
         samples = torch.tensor(block, device=problem.x.device)
         chosen = [keys[index] for index in block]
-        options = Options(**{name: getattr(self, name) for name in Options.__dataclass_fields__})
         try:
             precision = _PRECISIONS[self.autocast]
             p = Perturbation(reader, problem, self.units, samples, chosen, self.chunk, precision)
-            outcome = METHODS[self.method](p, options)
+            outcome = METHODS[self.method](p, self)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             # On the CPU torch raises a plain RuntimeError.
             if type(error) is RuntimeError and "can't allocate memory" not in str(error):
@@ -272,10 +258,8 @@ class EntropyEstimator:
     def _collect(self, outcomes: list[dict[str, Tensor]]) -> EntropyMaps:
         whole = {name: torch.cat([outcome[name] for outcome in outcomes]) for name in outcomes[0]}
         defined = whole["feature_variance"] > 0
-        whole["sigma"] = torch.where(defined.unsqueeze(1), whole["sigma"], torch.nan)
-        whole["standard_error"] = torch.where(
-            defined.unsqueeze(1), whole["standard_error"], torch.nan
-        )
+        for name in ("sigma", "standard_error"):
+            whole[name] = torch.where(defined.unsqueeze(1), whole[name], torch.nan)
         whole["reached"] = whole["reached"] & defined
         return EntropyMaps(**whole, settings=self.settings)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from difflib import get_close_matches
 from types import TracebackType
 
 import torch
@@ -20,13 +19,25 @@ class _LayerReached(BaseException):
         self.feature = feature
 
 
-def find_layer(model: nn.Module, name: str) -> nn.Module:
-    """The module called `name` in model.named_modules(), or a KpnbError that lists near names."""
-    modules = dict(model.named_modules())
-    if name in modules and name:
-        return modules[name]
-    near = difflib.get_close_matches(name, modules, n=5, cutoff=0.3) or list(modules)[1:6]
-    raise KpnbError(f"the model has no layer named {name!r}; near names are {', '.join(near)}.")
+def layer_name(net: nn.Module, name: str) -> str:
+    """Dotted module name of a layer: "Conv", "FC1", "FC2", "FC3" or a dotted name as it is.
+
+    Raises KpnbError, listing near names, if `net` has no such layer.
+    """
+    labels = getattr(net, "layer_names", None)
+    labels = labels if isinstance(labels, dict) else {}  # of kpnb's own networks
+    dotted = labels.get(name, name)
+    modules = [known for known, _ in net.named_modules() if known]
+    if dotted in modules:
+        return dotted
+    known = [*labels, *modules]
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.4) or known[:8]
+    raise KpnbError(f"No layer {name!r} in this network: use one of its names, such as {near}.")
+
+
+def layer_module(net: nn.Module, name: str) -> nn.Module:
+    """The module that `layer_name` names."""
+    return net.get_submodule(layer_name(net, name))
 
 
 def output_at(model: nn.Module, layer: str, forward: Callable[[], object]) -> Tensor:
@@ -43,7 +54,7 @@ def output_at(model: nn.Module, layer: str, forward: Callable[[], object]) -> Te
             raise KpnbError(f"layer {layer!r} returns {type(output).__name__}, not a tensor.")
         raise _LayerReached(output.clone())
 
-    handle = find_layer(model, layer).register_forward_hook(stop)
+    handle = layer_module(model, layer).register_forward_hook(stop)
     try:
         forward()
     except _LayerReached as reached:
@@ -67,7 +78,7 @@ class FeatureReader:
 
     def __init__(self, model: nn.Module, layer: str, relu: bool = False) -> None:
         self.model, self.layer, self.relu = model, layer, relu
-        find_layer(model, layer)
+        layer_module(model, layer)
 
     def __enter__(self) -> FeatureReader:
         self._modes = [(module, module.training) for module in self.model.modules()]
@@ -96,7 +107,7 @@ class FeatureReader:
     def check_called_once(self, forward: Callable[[], object]) -> None:
         """Runs forward() whole; KpnbError when the layer is called more than once in it."""
         calls: list[int] = []
-        module = find_layer(self.model, self.layer)
+        module = layer_module(self.model, self.layer)
         handle = module.register_forward_hook(lambda *_: calls.append(1))
         try:
             with torch.no_grad():
@@ -108,23 +119,3 @@ class FeatureReader:
                 f"layer {self.layer!r} is called {len(calls)} times in one forward pass, so its "
                 "feature is ambiguous; name a module that is called once."
             )
-
-
-def layer_name(net: nn.Module, name: str) -> str:
-    """Dotted module name of a layer: "Conv", "FC1", "FC2", "FC3" or a dotted name as it is.
-
-    Raises KpnbError, listing near names, if `net` has no such layer.
-    """
-    labels = getattr(net, "layer_names", {})
-    dotted = labels.get(name, name)
-    modules = [known for known, _ in net.named_modules() if known]
-    if dotted in modules:
-        return dotted
-    known = [*labels, *modules]
-    near = get_close_matches(name, known, n=5, cutoff=0.4) or known[:8]
-    raise KpnbError(f"No layer {name!r} in this network: use one of its names, such as {near}.")
-
-
-def layer_module(net: nn.Module, name: str) -> nn.Module:
-    """The module that `layer_name` names."""
-    return net.get_submodule(layer_name(net, name))

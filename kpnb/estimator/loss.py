@@ -1,17 +1,26 @@
-"""Gradient flow of Eq. 3 on sigma, in closed form while the feature's answer stands still.
+"""The loss of Eq. 3 and 4 in the normalization of the public code, and the gradient flow on it.
 
-What goes into a method of estimation and what comes out of it.
+    L(sigma) = E||f(x + sigma eps) - f(x)||^2 / sigma_f^2 - weight * mean_i H_i
+    H_i = log sigma_i + 0.5 log(2 pi e)                                              [nats]
+
+(difference 1 of the book's list). Each method of estimation minimizes it, or follows its descent:
+it maps a Perturbation of n samples, with the estimator's settings, to an Outcome. The flow is in
+closed form while the feature's answer stands still.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from kpnb.estimator.perturbation import Perturbation
+
+if TYPE_CHECKING:
+    from kpnb.estimator.entropy import EntropyEstimator
 
 GAUSSIAN_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
 SMALLEST_SIGMA, LARGEST_SIGMA = 1e-3, 1.0
@@ -45,9 +54,8 @@ def advance(sigma: Tensor, rate: Tensor, weight: float, goal: Tensor) -> Tensor:
 
 def flow(sigma: Tensor, rate: Tensor, weight: float, time: Tensor) -> Tensor:
     """sigma after `time` of d sigma^2/dt = 2 weight/units - 4 rate sigma^2; fine for rate <= 0."""
-    decay = (4 * rate * time).clamp(
-        min=-80.0
-    )  # exp(80) is beyond the largest sigma, not beyond a float
+    # exp(80) is beyond the largest sigma, not beyond a float.
+    decay = (4 * rate * time).clamp(min=-80.0)
     # (1 - exp(-a)) / a, which tends to 1 where a unit does not matter to the feature (a = 0).
     share = torch.where(decay.abs() < 1e-8, 1.0, -torch.expm1(-decay) / decay)
     gained = 2 * weight * time / sigma.shape[1] * share
@@ -55,36 +63,18 @@ def flow(sigma: Tensor, rate: Tensor, weight: float, time: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the methods read; see EntropyEstimator for meaning and origin of each."""
-
-    target_entropy: float
-    entropy_weight: float
-    init_sigma: float
-    probes: int
-    evaluations: int
-    standard_error: float | None
-    most_probes: int
-    draws: int
-    lr: float
-    iterations: int
-    extra_iterations: int
-    descent_iterations: int
-    reference_draws: int
-    tolerance: float
-
-
-@dataclass(frozen=True)
 class Outcome:
+    """What a method of estimation finds for n samples."""
+
     sigma: Tensor  # (n, units)
     feature_variance: Tensor  # sigma_f^2 (n,), 0 where the feature does not move at all
     reached: Tensor  # (n,) bool
     standard_error: Tensor  # of H (n, units), nats; NaN where the method knows none
 
 
-def start(p: Perturbation, options: Options) -> Tensor:
+def start(p: Perturbation, estimator: EntropyEstimator) -> Tensor:
     """sigma (n, units) at the beginning: init_sigma everywhere."""
-    return p.x.new_full((len(p.samples), p.units.count(p.x)), options.init_sigma)
+    return p.x.new_full((len(p.samples), p.units.count(p.x)), estimator.init_sigma)
 
 
 def positive(variance: Tensor) -> Tensor:

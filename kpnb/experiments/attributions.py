@@ -34,7 +34,7 @@ from captum.attr import (
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
-from kpnb.estimator.features import find_layer, output_at
+from kpnb.estimator.features import layer_module, output_at
 from kpnb.estimator.units import GridUnits
 
 INPUT = "input"  # in place of a layer, where a method has none
@@ -72,7 +72,7 @@ def attributions(
     """
     chosen = {name: method_named(name) for name in methods}
     for layer in layers:
-        find_layer(net, layer)
+        layer_module(net, layer)
     if len(images) == 0 or targets.shape != images.shape[:1]:
         raise KpnbError(
             f"{len(images)} images have {len(targets)} targets; pass one target per image, and at "
@@ -123,7 +123,7 @@ def _in_chunks(
 def _gradient(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -> Tensor:
     """Mean over channels of |d score / d feature|."""
     kept: list[Tensor] = []
-    handle = find_layer(net, layer).register_forward_hook(lambda _, __, out: kept.append(out))
+    handle = layer_module(net, layer).register_forward_hook(lambda _, __, out: kept.append(out))
     try:
         score = net(x).gather(1, targets[:, None]).sum()
     finally:
@@ -133,12 +133,12 @@ def _gradient(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -> Tensor:
 
 def _activation(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -> Tensor:
     """Mean over channels of the feature: what a class activation map weights and sums."""
-    return LayerActivation(net, find_layer(net, layer)).attribute(x).mean(1)
+    return LayerActivation(net, layer_module(net, layer)).attribute(x).mean(1)
 
 
 def _grad_cam(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -> Tensor:
     """Grad-CAM with its final ReLU."""
-    found = LayerGradCam(net, find_layer(net, layer)).attribute(
+    found = LayerGradCam(net, layer_module(net, layer)).attribute(
         x, target=targets, relu_attributions=True
     )
     return found.squeeze(1)
@@ -148,7 +148,7 @@ def _summed(attribution: type, **options: object) -> Compute:
     """A layer's contributions to the score, added over channels."""
 
     def compute(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -> Tensor:
-        explained = attribution(net, find_layer(net, layer))
+        explained = attribution(net, layer_module(net, layer))
         return explained.attribute(x, target=targets, **_bounded(options, x)).sum(1)
 
     return compute

@@ -115,18 +115,13 @@ def share_interval(share: float, n: int) -> tuple[float, float]:
 
 def correlation(first: np.ndarray, second: np.ndarray, by_rank: bool = True) -> float:
     """Spearman's (or Pearson's) correlation of two vectors; NaN when one of them is constant."""
+    from scipy.stats import rankdata  # here: half a second, and few need it
+
     pair = [np.asarray(values, float) for values in (first, second)]
-    pair = [_ranks(values) for values in pair] if by_rank else pair
+    pair = [rankdata(values) for values in pair] if by_rank else pair  # ties at their mean rank
     if any(np.ptp(values) == 0 for values in pair):
         return float("nan")
     return float(np.corrcoef(*pair)[0, 1])
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks with ties at their mean rank."""
-    unique, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse]
 
 
 def _table(values: np.ndarray) -> np.ndarray:

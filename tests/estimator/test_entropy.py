@@ -1,4 +1,4 @@
-"""EntropyMaps: what they say, how they are stored; and the settings of the estimator."""
+"""EntropyMaps: what they say and how they are stored; what all methods refuse and share."""
 
 import json
 import math
@@ -8,11 +8,21 @@ from dataclasses import replace
 import pytest
 import torch
 from matplotlib.figure import Figure
-from reference import CONSTANT, conv_net, generator, images
+from quick import UNITS, D, explain, refused
+from reference import (
+    CONSTANT,
+    column_norms,
+    conv_net,
+    generator,
+    images,
+    linear_net,
+    linear_optimum,
+)
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from kpnb.errors import KpnbError
-from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
+from kpnb.estimator.entropy import METHODS, TENSORS, EntropyEstimator, EntropyMaps
+from kpnb.estimator.perturbation import normal
 from kpnb.estimator.units import GridUnits
 
 ESTIMATOR = EntropyEstimator("7", units=GridUnits(4), probes=8, standard_error=None, seed=3)
@@ -38,9 +48,6 @@ def assert_equal_maps(a, b):
     assert torch.equal(a.feature_variance, b.feature_variance)
     assert torch.equal(a.reached, b.reached) and a.reached.dtype == torch.bool
     assert a.settings == b.settings
-
-
-# --- what they say ----------------------------------------------------------------------------
 
 
 def test_entropy_is_that_of_a_gaussian():
@@ -106,9 +113,6 @@ def test_the_published_constants_are_the_defaults():
     assert default.autocast is None
 
 
-# --- parts ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "index, expected",
     [
@@ -121,12 +125,8 @@ def test_the_published_constants_are_the_defaults():
     ],
 )
 def test_parts_keep_the_samples_dimension(maps, index, expected):
-    part = maps[index]
-    assert torch.equal(part.sigma, maps.sigma[expected])
-    assert torch.equal(part.standard_error, maps.standard_error[expected])
-    assert torch.equal(part.feature_variance, maps.feature_variance[expected])
-    assert torch.equal(part.reached, maps.reached[expected])
-    assert part.settings == maps.settings
+    parts = {name: getattr(maps, name)[expected] for name in TENSORS}
+    assert_equal_maps(maps[index], EntropyMaps(**parts, settings=maps.settings))
 
 
 def test_a_loop_over_maps_ends(maps):
@@ -137,20 +137,12 @@ def test_a_loop_over_maps_ends(maps):
             maps[index]
 
 
-# --- storing ----------------------------------------------------------------------------------
-
-
 def test_save_and_load_round_trip(maps, tmp_path):
-    for number, written in enumerate((maps, hand_made(), maps[[]])):
+    for number, written in enumerate((maps, hand_made(), maps[[]], maps[[2, 0]])):
         path = tmp_path / f"{number}.safetensors"
         written.save(path)
         assert_equal_maps(EntropyMaps.load(path), written)
         assert_equal_maps(EntropyMaps.load(str(path)), written)
-
-
-def test_slices_are_stored_as_what_they_are(maps, tmp_path):
-    maps[[2, 0]].save(tmp_path / "part")
-    assert_equal_maps(EntropyMaps.load(tmp_path / "part"), maps[[2, 0]])
 
 
 def test_the_file_is_plain_safetensors(maps, tmp_path):
@@ -173,29 +165,16 @@ def test_saving_replaces_a_file_whole(maps, tmp_path):
     assert_equal_maps(EntropyMaps.load(path), maps)
 
 
-def cut(content):
-    return content[: len(content) // 2]
-
-
-def swapped(content):
-    return content.replace(b"feature_variance", b"feature_variants")
-
-
 DAMAGE = {
-    "cut": cut,
+    "cut": lambda content: content[: len(content) // 2],
     "empty": lambda content: b"",
     "header": lambda content: content[:8] + b"\xff" * 20 + content[28:],
     "length": lambda content: b"\xff" * 8 + content[8:],
-    "tensor missing": swapped,
+    "tensor missing": lambda content: content.replace(b"variance", b"variants"),
     "settings": lambda content: content.replace(rb"{\"autocast", rb"\"\"autocast"),
     "pickle": lambda content: pickle.dumps({"sigma": [1.0]}),
     "text": lambda content: b"entropy,1,2,3\n" * 20,
 }
-
-
-def assert_one_sentence(caught):
-    message = str(caught.value)
-    assert "\n" not in message and message.endswith(".") and not message.endswith("..")
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
@@ -206,40 +185,238 @@ def test_a_damaged_file_is_refused(kind, tmp_path):
     damaged = DAMAGE[kind](content)
     assert damaged != content
     path.write_bytes(damaged)
-    with pytest.raises(KpnbError, match="maps.safetensors") as caught:
+    with refused("maps.safetensors"):
         EntropyMaps.load(path)
-    assert_one_sentence(caught)
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "other"}])
 def test_a_foreign_safetensors_file_is_refused(metadata, tmp_path):
     path = tmp_path / "foreign.safetensors"
     save_file({"sigma": torch.ones(2, 4)}, path, metadata)
-    with pytest.raises(KpnbError, match="no entropy maps") as caught:
+    with refused("no entropy maps"):
         EntropyMaps.load(path)
-    assert_one_sentence(caught)
 
 
 def test_a_missing_file_is_refused(tmp_path):
     for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(KpnbError, match="cannot read") as caught:
+        with refused("cannot read"):
             EntropyMaps.load(path)
-        assert_one_sentence(caught)
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("no folder")
     for path in (tmp_path / "missing" / "maps", tmp_path / "file" / "maps", tmp_path):
-        with pytest.raises(KpnbError, match="cannot write") as caught:
+        with refused("cannot write"):
             hand_made().save(path)
-        assert_one_sentence(caught)
     assert [found.name for found in tmp_path.iterdir()] == ["file"]
-
-
-# --- pictures ---------------------------------------------------------------------------------
 
 
 def test_show_draws_the_maps(maps):
     pictures = torch.rand(3, 8, 8, 3, generator=generator(0)).numpy()
     assert isinstance(maps.show(), Figure)
     assert isinstance(maps.show(pictures, count=2), Figure)
+
+
+# --- refusals ---
+
+
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.flat = nn.Flatten()
+        self.act = nn.Tanh()
+        self.fc = nn.Linear(192, 192)
+
+    def forward(self, x):
+        return self.act(self.fc(self.act(self.flat(x))))
+
+
+class Words(nn.Module):
+    def forward(self, x):
+        return "not a tensor"
+
+
+WITH_NAN = images(3)
+WITH_NAN[1, 2, 3, 4] = torch.nan
+REFUSED = {
+    "layer called twice": (Twice(), "act", images(2), {}, "called 2 times"),
+    "layer not used": (Unused(), "unused", images(2), {}, "takes no part"),
+    "unknown layer": (Unused(), "convv", images(2), {}, "use one of its names, such as .*conv"),
+    "the model itself": (Unused(), "", images(2), {}, "use one of its names, such as "),
+    "layer without tensor": (nn.Sequential(Words()), "0", images(2), {}, "str, not a tensor"),
+    "NaN image": (conv_net(), "7", WITH_NAN, {}, r"\[1\] contain"),
+    "infinite image": (conv_net(), "7", images(2) / 0, {}, r"\[0, 1\] contain NaN or infinite"),
+    "no images": (conv_net(), "7", images(2)[:0], {}, "no samples"),
+    "integer images": (conv_net(), "7", images(2).to(torch.uint8), {}, "uint8"),
+    "grid too fine": (conv_net(), "7", images(2), {"units": GridUnits(16)}, "fewer cells"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused_in_one_sentence(case):
+    model, layer, x, changes, message = REFUSED[case]
+    with refused(message):
+        explain(model, x, layer, **changes)
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ({"method": "paht"}, "path, published, optimum, descent, reference"),
+        ({"probes": 10}, "divide by 4"),
+        ({"probes": 4}, "8 or more"),
+        ({"chunk": 1}, "2 or more"),
+        ({"draws": 0}, "1 or more"),
+        ({"lr": 0.0}, "positive"),
+        ({"init_sigma": -0.01}, "positive"),
+        ({"entropy_weight": float("nan")}, "positive"),
+        ({"standard_error": 0.0}, "positive"),
+        ({"standard_error": float("nan")}, "positive"),
+        ({"most_probes": 0}, "1 or more"),
+        ({"reference_draws": 0}, "1 or more"),
+        ({"evaluations": 0}, "1 or more"),
+        ({"autocast": "float64"}, "None, 'bfloat16' or 'float16'"),
+        ({"autocast": True}, "autocast=True is unknown"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_sentence(setting, message):
+    with refused(message):
+        EntropyEstimator("fc", **setting)
+
+
+# --- what moves no map, and what moves it along ---
+
+
+def rescaled(first, second, seed=0):
+    """conv_net with its first convolution times `first`, the weights of the second times `second`,
+    where first * second is the scale of what the second returns, up to its bias."""
+    net = conv_net(seed=seed).double()
+    with torch.no_grad():
+        net[0].weight *= first
+        net[0].bias *= first
+        net[3].weight *= second
+    return net
+
+
+@pytest.mark.parametrize("layer", ["3", "7"])
+@pytest.mark.parametrize("method", METHODS)
+def test_rescaling_two_neighboring_relu_layers_changes_no_map(method, layer):
+    x = images(2, dtype=torch.float64)
+    plain = explain(rescaled(1, 1), x, layer, method=method)
+    scaled = explain(rescaled(3.7, 1 / 3.7), x, layer, method=method)
+    torch.testing.assert_close(plain.entropy, scaled.entropy, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_positive_scale_of_the_feature_changes_no_map(method):
+    x, net, scaled = images(2, dtype=torch.float64), conv_net().double(), conv_net().double()
+    with torch.no_grad():
+        scaled[7].weight *= 29.0
+        scaled[7].bias *= 29.0
+    plain, other = (explain(n, x, method=method) for n in (net, scaled))
+    torch.testing.assert_close(plain.entropy, other.entropy, rtol=0, atol=1e-4)
+    torch.testing.assert_close(29.0**2 * plain.feature_variance, other.feature_variance)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_flipping_images_and_network_flips_the_map(method, monkeypatch):
+    """The noise is flipped along, since it hangs on a sample's content."""
+
+    class Flip(nn.Module):
+        def forward(self, x):
+            return x.flip(-1)
+
+    x, net = images(2, dtype=torch.float64), conv_net().double()
+    monkeypatch.setattr(
+        "kpnb.estimator.entropy.sample_keys", lambda x, seed: [b"one", b"two"][: len(x)]
+    )
+    plain = explain(net, x, method=method)
+
+    def flipped_noise(keys, stream, draws, shape, like):
+        noise = normal(keys, stream, draws, shape, like)
+        return noise.flip(-1) if len(shape) == 3 else noise
+
+    monkeypatch.setattr("kpnb.estimator.perturbation.normal", flipped_noise)
+    flipped = explain(nn.Sequential(Flip(), *net), x.flip(-1), "8", method=method)
+    expected = plain.entropy.view(2, 4, 4).flip(-1).flatten(1)
+    torch.testing.assert_close(flipped.entropy, expected, rtol=0, atol=1e-8)
+    assert not torch.allclose(flipped.entropy, plain.entropy, atol=0.01)
+
+
+# --- degenerate cases ---
+
+
+def net_that_ignores(cell):
+    net, x = linear_net(D), images(1, dtype=torch.float64)
+    pixels = UNITS.spread(torch.eye(16)[[cell]].double(), x).expand_as(x).flatten().bool()
+    with torch.no_grad():
+        net[1].weight[:, pixels] = 0
+    return net, x
+
+
+@pytest.mark.parametrize("method", ["optimum", "descent"])
+def test_an_ignored_unit_goes_to_the_largest_sigma(method):
+    net, x = net_that_ignores(5)
+    maps = explain(net, x, "1", method=method, relu=False, descent_iterations=400)
+    assert maps.sigma[0, 5] == pytest.approx(1.0) and maps.entropy[0, 5] == pytest.approx(CONSTANT)
+    assert (maps.sigma[0].sort().values[:-1] < 0.1).all()
+
+
+@pytest.mark.parametrize("method", ["path", "published"])
+def test_an_ignored_unit_grows_fastest_on_the_path(method):
+    net, x = net_that_ignores(5)
+    maps = explain(net, x, "1", method=method, relu=False, iterations=60)
+    assert maps.sigma[0].argmax() == 5 and maps.sigma[0, 5] < 1
+    assert maps.reached.all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_constant_feature_is_undefined(method, dtype):
+    """Not 0 and not the start, also where batches of different size round differently."""
+    net, x = conv_net(16, outputs=32).to(dtype), images(2, 16, dtype=dtype)
+    with torch.no_grad():
+        net[0].weight.zero_()
+    for layer in ("0", "3", "7"):
+        maps = explain(net, x, layer, method=method)
+        assert not maps.defined.any() and not maps.reached.any()
+        assert maps.entropy.isnan().all() and maps.mean_entropy.isnan().all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_dead_sample_leaves_the_others_alone(method):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.rand(4, 192, generator=generator(0)))
+        net[1].bias.fill_(-20)
+    x = images(3).abs()
+    x[1] = 0
+    given = {"method": method, "standard_error": 0.05, "most_probes": 16}
+    maps = explain(net, x, "1", **given)
+    assert maps.defined.tolist() == [True, False, True]
+    assert maps.entropy[1].isnan().all() and not maps.reached[1]
+    assert maps.standard_error[1].isnan().all()
+    assert maps.standard_error[[0, 2]].isfinite().all() == (method in ("path", "optimum"))
+    alone = explain(net, x[[2]], "1", **given)
+    torch.testing.assert_close(maps.entropy[[2]], alone.entropy, rtol=0, atol=1e-4)
+
+
+def test_a_target_out_of_reach_is_reported():
+    net, x = linear_net(D), images(1, dtype=torch.float64)
+    J = column_norms(net[1].weight.detach(), x.shape[1:], UNITS.cells)
+    end = torch.tensor(linear_optimum(J, 7.0), dtype=torch.float64)
+    maps = explain(net, x, "1", relu=False, probes=8, target_entropy=1.0)
+    assert not maps.reached.any()
+    torch.testing.assert_close(maps.entropy[0], end, rtol=0, atol=1e-6)
+    short = explain(net, x, "1", relu=False, method="published", iterations=2, extra_iterations=0)
+    assert not short.reached.any() and short.mean_entropy < -3.0

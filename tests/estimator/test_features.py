@@ -2,25 +2,14 @@
 
 import pytest
 import torch
+from quick import QUICK
 from reference import conv_net, images
 from torch import nn
 from torch.nn import functional
 
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import METHODS, EntropyEstimator
-from kpnb.estimator.features import FeatureReader, find_layer
-from kpnb.estimator.units import GridUnits
-
-UNITS = GridUnits(4)
-QUICK = {
-    "units": UNITS,
-    "probes": 8,
-    "standard_error": None,
-    "draws": 2,
-    "iterations": 2,
-    "descent_iterations": 50,
-    "reference_draws": 24,
-}
+from kpnb.estimator.features import FeatureReader, layer_module, layer_name
 
 
 @pytest.fixture(autouse=True)
@@ -230,6 +219,18 @@ def test_the_first_tensor_of_a_tuple_is_the_feature():
     assert torch.equal(whole, part)
 
 
-def test_find_layer_returns_the_module():
+def test_layer_module_returns_the_module():
     model = Net()
-    assert find_layer(model, "norm") is model.norm
+    assert layer_module(model, "norm") is model.norm
+
+
+@pytest.mark.parametrize("labels", [{"FC1": "fc"}, ["fc"], None])
+def test_labels_of_layers_are_those_of_a_dictionary(labels):
+    model = Net()
+    model.layer_names = labels
+    assert layer_name(model, "norm") == "norm"
+    if isinstance(labels, dict):
+        assert layer_name(model, "FC1") == "fc"
+    else:
+        with pytest.raises(KpnbError, match="No layer 'FC1' in this network"):
+            layer_name(model, "FC1")

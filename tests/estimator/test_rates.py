@@ -1,4 +1,5 @@
-"""The measured rates D = V + C / sigma against known answers and against brute force."""
+"""V, C, sigma_f^2 and their growth: closed forms for linear, kinked and quadratic features, brute
+force for a network; the directions that they are read along."""
 
 import math
 
@@ -6,11 +7,27 @@ import pytest
 import torch
 from mutants import no_mehler_product
 from quick import UNITS, explain, perturbed
-from reference import change_and_rates, column_norms, conv_net, generator, images, linear_net
+from reference import (
+    change_and_rates,
+    column_norms,
+    conv_net,
+    generator,
+    images,
+    linear_net,
+)
 from torch import nn
 
 from kpnb.estimator.features import FeatureReader
-from kpnb.estimator.rates import BLOCK_DIRECTIONS, SMALLER, Directions, Rates, measure, response
+from kpnb.estimator.rates import (
+    BLOCK_DIRECTIONS,
+    LARGEST_ORTHONORMAL,
+    SMALLER,
+    Directions,
+    Rates,
+    measure,
+    response,
+)
+from kpnb.estimator.units import GridUnits
 
 SIGMA = 0.01
 
@@ -36,9 +53,6 @@ def rate(found, rates):
     return rates.rate(found.variance_growth, whole)[:, 0]
 
 
-# --- a linear feature -------------------------------------------------------------------------
-
-
 def test_a_linear_feature_fluctuates_by_its_column_norms_and_does_not_shift():
     net, x = linear_net(BLOCK_DIRECTIONS), images(2, dtype=torch.float64)
     found, rates, sigma = measured(net, x, "1")
@@ -50,9 +64,6 @@ def test_a_linear_feature_fluctuates_by_its_column_norms_and_does_not_shift():
     for growth in (found.change_growth, found.variance_growth):
         torch.testing.assert_close(growth, torch.ones_like(growth), rtol=0, atol=1e-9)
     assert found.moving.all()
-
-
-# --- one kink through x -----------------------------------------------------------------------
 
 
 def kinked(absolute):
@@ -137,9 +148,6 @@ def test_the_squared_jacobian_alone_overcounts_at_a_kink(absolute, over, monkeyp
     assert regression(fluctuation + shift / sigma, squares) > over * whole
 
 
-# --- a quadratic feature ----------------------------------------------------------------------
-
-
 class Quadratic(nn.Module):
     """f_k(x) = a_k . x + x^T Q_k x / 2."""
 
@@ -212,9 +220,6 @@ def test_the_feature_variance_of_a_square_is_known(method):
     assert float(found.feature_variance) == pytest.approx(known, rel=0.15)
 
 
-# --- a small network against brute force ------------------------------------------------------
-
-
 @pytest.mark.parametrize("sigma", [0.01, 0.05])
 def test_rates_of_a_network_equal_the_brute_force_gradient(sigma):
     net, x = conv_net().double().requires_grad_(False), images(1, dtype=torch.float64)
@@ -236,9 +241,6 @@ def test_rates_of_a_network_equal_the_brute_force_gradient(sigma):
     total = float((even.square() * D).sum() / found.change_growth[0])
     assert total == pytest.approx(float(change), rel=0.03 + 4 * float(change_error / change))
     assert float(found.change) == pytest.approx(float(change), rel=0.1)
-
-
-# --- blocks and chunks --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("chunk", [2, 9, 24, 1000])
@@ -270,3 +272,55 @@ def test_two_measurements_joined_are_their_mean():
     torch.testing.assert_close(
         rate(found.take(second), joined.take(second)), rate(found, joined)[1:]
     )
+
+
+def terms(units, size=8):
+    p = perturbed(conv_net(size), images(2, size), "7", True, 64, units)
+    sigma = torch.full((2, units.cells**2), 0.01)
+    found = response(p, sigma, 16)
+    return found.change, measure(p, sigma, range(4), Directions(p, found.moving))
+
+
+def test_a_cell_has_the_rates_of_its_pixels_together():
+    (change, pixels), (same, cells) = terms(GridUnits(8)), terms(GridUnits(4))
+    for name in ("fluctuation", "shift"):
+        summed = UNITS.gather(getattr(pixels, name).view(8, 1, 8, 8)).view(2, 4, 16)
+        torch.testing.assert_close(summed, getattr(cells, name), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(change, same)
+
+
+# --- directions ---
+
+
+def directions(moving, features, first, count):
+    """Directions v (n, count, features) for a made-up pattern of moving features."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, features)).double()
+    p = perturbed(net, images(len(moving), 4, dtype=torch.float64)[:, :1], "1", False)
+    return Directions(p, moving)(first, count)
+
+
+def test_directions_are_a_basis_of_the_moving_features():
+    moving = torch.zeros(2, 9, dtype=torch.bool)
+    moving[0, [1, 4, 5]] = True
+    moving[1, :7] = True
+    v = directions(moving, 9, 0, 21)
+    assert not v.masked_select(~moving.unsqueeze(1)).any()
+    for sample, size in ((0, 3), (1, 7)):
+        inside = v[sample][:, moving[sample]]
+        for group in inside.split(size):
+            eye = size * torch.eye(size, dtype=torch.float64)
+            torch.testing.assert_close(group @ group.T, eye, rtol=0, atol=1e-9)
+    assert not torch.allclose(v[0, :3], v[0, 3:6])  # another basis every time
+    torch.testing.assert_close(
+        directions(moving, 9, 5, 8), v[:, 5:13]
+    )  # numbered, however asked for
+
+
+@pytest.mark.parametrize("features", [4, LARGEST_ORTHONORMAL + 1])
+def test_directions_are_white(features):
+    """E[v v^T] = I also for a part of a group, and where there are too many for a basis."""
+    moving = torch.ones(1, features, dtype=torch.bool)
+    moving[0, 2] = features > LARGEST_ORTHONORMAL
+    v = directions(moving, features, 0, 3000)[0, 1::3, :4]
+    expected = moving[0, :4].double().diag()
+    torch.testing.assert_close(v.T @ v / len(v), expected, rtol=0, atol=0.15)

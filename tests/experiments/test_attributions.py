@@ -153,7 +153,7 @@ def test_nothing_is_warned(recwarn):
     "count, targets, methods, layers, told",
     [
         (2, [0, 1], ["lime"], ["1"], "'lime' is unknown"),
-        (2, [0, 1], ["gradient"], ["nowhere"], "no layer named 'nowhere'"),
+        (2, [0, 1], ["gradient"], ["nowhere"], "No layer 'nowhere'"),
         (2, [0], ["gradient"], ["1"], "one target per image"),
         (0, [], ["gradient"], ["1"], "at least one image"),
     ],

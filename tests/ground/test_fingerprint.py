@@ -24,7 +24,8 @@ MODULES = {
     "__init__.py": '_HOME = {"Model": "kpnb.model", "result": "kpnb.top"}\n',
     "top.py": """\
         import torch
-        from kpnb import middle, plots
+        from kpnb import middle
+        from kpnb.figures import plots
         from kpnb.model import Model
         from kpnb.errors import KpnbError
 
@@ -98,13 +99,14 @@ MODULES = {
 
             return np.random.default_rng(seed).normal() + model.Base.factor
         """,
-    "plots.py": """\
+    "figures/__init__.py": "",
+    "figures/plots.py": """\
         from kpnb.figures.style import COLOR
 
         def draw(x):
             return COLOR, x
         """,
-    "style.py": 'COLOR = "red"\n',
+    "figures/style.py": 'COLOR = "red"\n',
     "errors.py": "class KpnbError(Exception):\n    pass\n",
     "words.py": """\
         A, B = 1, 2
@@ -216,8 +218,8 @@ ALIKE = {
         ('Field(3, description="how deep")', '3\n    """how deep"""'),
         (', description="how large"', ""),
     ),
-    "how it is shown": ("style.py", ("red", "blue")),
-    "the name of what shows it": ("plots.py", ("draw", "paint")),
+    "how it is shown": ("figures/style.py", ("red", "blue")),
+    "the name of what shows it": ("figures/plots.py", ("draw", "paint")),
     "how errors are told": ("errors.py", ("pass", "x = 1")),
     "what nothing refers to": ("middle.py", ("return 5", "return 6")),
     "another way to import from outside": (
@@ -227,7 +229,7 @@ ALIKE = {
     ),
     "another way to import from inside": (
         "top.py",
-        ("from kpnb import middle, plots", "import kpnb\nfrom kpnb import plots"),
+        ("from kpnb import middle\n", "import kpnb\n"),
         ("middle.TIMES", "kpnb.middle.TIMES"),
         ("middle.half", "kpnb.middle.half"),
         ("Model(times)", "kpnb.Model(times)"),
@@ -271,11 +273,7 @@ def test_moves_do_not_count(pack):
     (pack / "deep" / "leaf.py").unlink()
     (pack / "middle.py").unlink()
     (pack / "deep" / "both.py").write_text(merged)
-    edit(
-        pack,
-        "top.py",
-        ("from kpnb import middle,", "from kpnb.deep import both as middle\nfrom kpnb import"),
-    )
+    edit(pack, "top.py", ("from kpnb import middle\n", "from kpnb.deep import both as middle\n"))
     assert code(pack) == before
 
 
@@ -292,7 +290,7 @@ def test_one_of_two_equal_helpers_is_enough(pack):
 
 def test_a_room_is_followed_on_request_and_where_a_seed_is_in_it(pack):
     before, shown, drawn = code(pack), code(pack, showing=True), code(pack, "draw")
-    edit(pack, "style.py", ("red", "blue"))
+    edit(pack, "figures/style.py", ("red", "blue"))
     assert code(pack) == before and code(pack, showing=True) != shown
     assert code(pack, "draw") != drawn
     shown = code(pack, showing=True)
@@ -324,7 +322,7 @@ CHANGED = {
         "model.py",
         ("class Base:\n    factor = 2", "class Base:\n    factor = 3"),
     ),
-    "a lazy name of the package": ("__init__.py", ("kpnb.model", "kpnb.datasets.texts.words")),
+    "a lazy name of the package": ("__init__.py", ("kpnb.model", "kpnb.words")),
 }
 
 
@@ -360,7 +358,7 @@ def test_two_names_of_one_assignment_are_told_apart(pack):
 
 @pytest.mark.parametrize("name", ["shadows", "walrus", "of_rest"])
 def test_variables_of_a_function_are_no_references(pack, name):
-    assert reached(name, package=pack) == {("kpnb.datasets.texts.words", name)}
+    assert reached(name, package=pack) == {("kpnb.words", name)}
 
 
 def test_an_imported_name_is_one_inside_its_function_alone(pack):
@@ -443,15 +441,16 @@ def test_stars_are_refused(pack):
 
 def test_a_notebook_is_what_it_uses_but_for_how_it_is_run_and_kept(pack):
     source = (
-        "import kpnb\nfrom kpnb import middle, plots\nfrom kpnb.errors import KpnbError\n"
+        "import kpnb\nfrom kpnb import middle\nfrom kpnb.figures import plots\n"
+        "from kpnb.errors import KpnbError\n"
         "from kpnb.model import Model, Other\n"
         "half = kpnb.result(middle.half(Model))\nplots.draw(half, KpnbError)\n"
     )
     found = notebook_seeds(source, package=pack)
     assert found == [
+        ("kpnb.figures.plots", "draw"),
         ("kpnb.middle", "half"),
         ("kpnb.model", "Model"),
-        ("kpnb.figures.image", "draw"),
         ("kpnb.top", "result"),
     ]
     assert code(pack, *found) == code(pack, "half", "Model", "draw", "result")

@@ -145,8 +145,7 @@ def glue(study: Study) -> Ran:
 
 @pytest.mark.parametrize("kind", ["image", "cell", "sentiment", "qa", "cloud", "fine_tuning"])
 def test_what_runs_is_in_the_code_that_is_named(kind, tmp_path, monkeypatch):
-    for module in ("study_images", "cell_study"):
-        monkeypatch.setattr(f"kpnb.{module}.TEST_SAMPLES", 60)
+    monkeypatch.setattr("kpnb.study.image.TEST_SAMPLES", 60)
     ran: Ran = set()
     study = study_of(kind, tmp_path)
     with watched(ran):

@@ -1,22 +1,24 @@
-"""The store: computed once, whole or absent, resumable, checked whenever it is read."""
+"""The store: computed once, whole or absent, resumable, checked whenever it is read; its journal:
+an executed copy holds while the entries that it used do."""
 
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from slow_sum import slow_sum
 
 import kpnb.store
 from kpnb.errors import KpnbError
-from kpnb.store import Record, Store, default_root
+from kpnb.store import JOURNAL, Store, damaged, default_root, note_use, read_journal
 
 CODE = ("KpnbError",)
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -110,8 +112,6 @@ def test_flipped_byte_is_noticed_and_redone(tmp_path, name, share):
     path = store.compute("net", {"a": 1}, example, CODE).path
     flip(path / name, int(share * (path / name).stat().st_size))
     with pytest.warns(UserWarning, match="damaged") as told:
-        assert store.peek("net", {"a": 1}, CODE) is None
-    with pytest.warns(UserWarning, match="damaged") as told:
         record = store.compute("net", {"a": 1}, example, CODE)
     assert len(told) == 1 and "\n" not in str(told[0].message)
     assert record.computed and torch.equal(record.tensors["label"], example()[0]["label"])
@@ -137,15 +137,6 @@ def test_entry_under_another_name_is_not_believed(tmp_path):
         assert store.compute("net", {"a": 2}, lambda s: ({}, {}), CODE).tensors == {}
 
 
-def test_peek_computes_nothing(tmp_path):
-    store = Store(tmp_path)
-    assert store.peek("net", {"a": 1}, CODE) is None
-    assert list(tmp_path.iterdir()) == []
-    store.compute("net", {"a": 1}, example, CODE)
-    record = store.peek("net", {"a": 1}, CODE)
-    assert isinstance(record, Record) and record.info == example()[1]
-
-
 def test_failed_compute_leaves_no_entry_and_its_parts(tmp_path):
     store = Store(tmp_path)
 
@@ -155,7 +146,7 @@ def test_failed_compute_leaves_no_entry_and_its_parts(tmp_path):
 
     with pytest.raises(OSError, match="own error"):
         store.compute("net", {"a": 1}, fails, CODE)
-    assert store.peek("net", {"a": 1}, CODE) is None
+    assert [folder.suffix for folder in (tmp_path / "net").iterdir()] == [".part"]
 
     def completes(scratch):
         assert scratch.names() == ["epoch=1"]
@@ -277,45 +268,20 @@ def test_default_root(monkeypatch, tmp_path):
     assert default_root() == CHECKOUT / ".kpnb_store"
 
 
-def slow_sum(log: Path, mode: str):
-    """A computation in five resumable steps that writes down each step it does."""
-
-    def compute(scratch):
-        state = torch.zeros(3, dtype=torch.float64)
-        for epoch in range(5):
-            part = scratch.load(f"epoch={epoch}")
-            if part is not None:
-                state = part[0]["state"]
-                continue
-            with log.open("a") as file:
-                file.write(f"{epoch}\n")
-            generator = torch.Generator().manual_seed(epoch)
-            state = 0.5 * state + torch.rand(3, generator=generator, dtype=torch.float64)
-            scratch.save(f"epoch={epoch}", {"state": state}, {"epoch": epoch})
-            if mode == "hang" and epoch == 2:
-                print("ready", flush=True)
-                time.sleep(60)
-            if mode == "slow":
-                time.sleep(0.2)
-        return {"state": state}, {"epochs": 5}
-
-    return compute
-
-
 CHILD = """
 import sys
 from pathlib import Path
 from kpnb.store import Store
-from test_store import CODE, slow_sum
+from slow_sum import slow_sum
 
 root, log, mode = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-record = Store(root).compute("net", {"a": 1}, slow_sum(log, mode), CODE)
+record = Store(root).compute("net", {"a": 1}, slow_sum(log, mode), ("KpnbError",))
 print(record.computed, record.tensors["state"].tolist())
 """
 
 
 def start(root, log, mode):
-    path = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "tests")])
+    path = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "tests" / "helpers")])
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", CHILD, str(root), str(log), mode]
     pipe = subprocess.PIPE
@@ -412,3 +378,75 @@ def test_kill_while_a_damaged_entry_is_redone(tmp_path, monkeypatch, step):
             Store(tmp_path).compute("net", {"a": 1}, example, CODE)
     assert Store(tmp_path).compute("net", {"a": 1}, example, CODE).computed
     assert leftovers(tmp_path) == []
+
+
+# --- the journal ---
+
+
+def entry(root: Path, number: int = 0) -> Path:
+    def compute(scratch):
+        return {"a": torch.arange(8.0)}, {"b": 1}
+
+    return Store(root).compute("net", {"n": number}, compute, CODE).path
+
+
+def test_a_whole_entry_is_not_damaged(tmp_path):
+    assert damaged([str(entry(tmp_path)), str(entry(tmp_path, 1))]) == []
+
+
+@pytest.mark.parametrize("name", FILES[:3])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+def test_a_flipped_byte_is_damage(tmp_path, name, share):
+    folder, whole = entry(tmp_path), entry(tmp_path, 1)
+    flip(folder / name, int(share * (folder / name).stat().st_size))
+    assert damaged([str(folder), str(whole)]) == [str(folder)]
+
+
+def test_a_flipped_byte_of_the_manifest_is_damage(tmp_path):
+    folder = entry(tmp_path)
+    manifest = folder / "manifest.json"
+    whole = manifest.read_bytes()
+    for position in range(len(whole)):
+        flip(manifest, position)
+        assert damaged([str(folder)]) == [str(folder)], whole[position - 20 : position + 1]
+        manifest.write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_damage(tmp_path, name):
+    folder = entry(tmp_path)
+    (folder / name).unlink()
+    assert damaged([str(folder)]) == [str(folder)]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": {"info.json": {}}}', '{"files": 1}'])
+def test_a_foreign_manifest_is_damage(tmp_path, text):
+    folder = entry(tmp_path)
+    (folder / "manifest.json").write_text(text)
+    assert damaged([str(folder)]) == [str(folder)]
+
+
+def test_an_entry_that_is_gone_is_no_damage(tmp_path):
+    folder = entry(tmp_path)
+    shutil.rmtree(folder)
+    assert damaged([str(folder)]) == []
+
+
+def test_uses_are_noted_once_whether_computed_or_loaded(tmp_path, monkeypatch):
+    journal = tmp_path / "journal"
+    monkeypatch.setenv(JOURNAL, str(journal))
+    first, second = entry(tmp_path / "store", 1), entry(tmp_path / "store", 2)
+    entry(tmp_path / "store", 1)
+    assert len(journal.read_text().splitlines()) == 3
+    assert read_journal(journal) == sorted([str(first.resolve()), str(second.resolve())])
+
+
+def test_without_a_journal_nothing_is_noted(tmp_path, monkeypatch):
+    monkeypatch.delenv(JOURNAL, raising=False)
+    note_use(tmp_path)
+    assert list(tmp_path.iterdir()) == [] and read_journal(tmp_path / "none") == []
+
+
+def test_looking_at_entries_needs_no_torch():
+    code = "import sys, kpnb.store; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT).returncode == 0

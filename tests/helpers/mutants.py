@@ -1,4 +1,4 @@
-"""Wrong measurements of the rates, which tests must notice."""
+"""Wrong constants and wrong measurements of the rates, which tests must notice."""
 
 import torch
 
@@ -35,3 +35,15 @@ def neither(monkeypatch):
     """What the Jacobian alone says."""
     no_mehler_product(monkeypatch)
     no_shift(monkeypatch)
+
+
+def scale(monkeypatch, module, name, position, factor):
+    """A function's result, or its argument at a position, times a factor."""
+    original = getattr(module, name)
+
+    def wrong(*given):
+        if position is None:
+            return factor * original(*given)
+        return original(*given[:position], factor * given[position], *given[position + 1 :])
+
+    monkeypatch.setattr(module, name, wrong)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from reference import generator, naive_distance, naive_points, naive_ratio, naive_stability
 
+import kpnb.metrics.evidence
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.estimator.loss import GAUSSIAN_ENTROPY
 from kpnb.metrics.evidence import (
@@ -15,10 +16,13 @@ from kpnb.metrics.evidence import (
     Evidence,
     difference,
     estimate,
+    evidence_values,
     final_entropies,
+    is_defined,
     metric_values,
     trajectory_points,
 )
+from kpnb.metrics.points import knowledge_points
 
 SAMPLES, UNITS, SEEDS = 6, 9, 2
 EPOCHS = (0, 2, 4, 6, 15)  # the filter looks at epochs from 15 * 40 / 150 = 4 on
@@ -143,16 +147,56 @@ def test_estimates_and_differences_are_those_of_the_values():
         assert difference(e, metric, Choices()).value == pytest.approx(values["S"] - values["B"])
 
 
-def test_the_predictions_are_the_papers():
-    sides = {name: (rule.hypothesis, rule.prediction) for name, rule in METRIC_RULES.items()}
-    assert sides == {
-        "n_fg": (1, "up"),
-        "n_bg": (1, "down"),
-        "lambda": (1, "up"),
-        "d_mean": (2, "down"),
-        "d_var": (2, "down"),
-        "rho": (3, "up"),
-    }
+def test_values_are_one_tidy_frame():
+    """Every value once; a metric's rows tell what it depends on and nothing else."""
+    e = evidence()
+    frame = evidence_values(e, options=CHOICES)
+    assert list(frame) == [
+        *("layer", "role", "seed", "sample", "metric"),
+        *("threshold", "distance", "untrained", "value"),
+    ]
+    assert frame["value"].dtype == np.float64 and set(frame["layer"]) == {"FC1"}
+    assert not frame.drop(columns="value").duplicated().any()
+    final, along = frame["metric"].isin(["n_fg", "n_bg", "lambda"]), frame["metric"] == "rho"
+    assert set(frame[final]["role"]) == set("TSB") and set(frame[~final]["role"]) == set("SB")
+    assert frame[final | along]["distance"].isna().all() and frame[final]["untrained"].isna().all()
+    for choices in CHOICES:
+        rows = frame[(frame["threshold"] == choices.threshold) & (frame["role"] == "B")]
+        by_choice = {"d_var": (choices.per, choices.untrained), "rho": (None, choices.untrained)}
+        for metric in ("n_bg", "d_var", "rho"):
+            per, untrained = by_choice.get(metric, (None, None))
+            own = rows[rows["metric"] == metric]
+            own = own[own["distance"].eq(per) if per else own["distance"].isna()]
+            own = own[own["untrained"].eq(untrained) if untrained is not None else own.index >= 0]
+            table = own.pivot(index="seed", columns="sample", values="value").to_numpy()
+            np.testing.assert_allclose(table, naive_metric(e, "B", metric, choices))
+
+
+def test_everything_is_computed_once(monkeypatch):
+    """Points of a network at a checkpoint serve all metrics, estimates and differences."""
+    e, calls = evidence(), []
+
+    def counted(*given):
+        calls.append(given)
+        return knowledge_points(*given)
+
+    monkeypatch.setattr(kpnb.metrics.evidence, "knowledge_points", counted)
+    for choices in (Choices(), Choices(per="epoch")):
+        evidence_values(e, options=[choices])
+        for metric in METRIC_RULES:
+            assert is_defined(e, metric, choices)
+            estimate(e, "S", metric, choices), difference(e, metric, choices)
+    # T, S and B at the end; S and B along their checkpoints 1..M.
+    assert len(calls) == 3 * SEEDS + 2 * SEEDS * (len(EPOCHS) - 1)
+
+
+def test_parts_of_the_evidence_have_values_of_their_own():
+    e = evidence()
+    whole = metric_values(e, "S", "d_mean", Choices())
+    part, epochs = e.keep(torch.tensor([4, 1])), e.in_epochs()
+    assert metric_values(part, "S", "d_mean", Choices()).shape == (SEEDS, 2)
+    assert set(metric_values(epochs, "S", "d_mean", Choices()).flat) <= set(EPOCHS)
+    np.testing.assert_array_equal(metric_values(e, "S", "d_mean", Choices()), whole)
 
 
 # --- parts and checkpoints --------------------------------------------------------------------

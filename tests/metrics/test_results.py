@@ -19,7 +19,6 @@ from kpnb.metrics.results import (
     results_root,
     write_results,
 )
-from kpnb.metrics.stats import interval_verdict
 
 CELL = {"layer": "FC1", "network": "VGG-11", "scale": "narrow", "dataset": "embedded images"}
 
@@ -166,10 +165,3 @@ def test_a_verdict_must_fit_its_interval():
         comparison(low=-1.0)
     with pytest.raises(ValidationError, match="does not fit"):
         comparison(prediction="down")
-
-
-def test_what_an_interval_says():
-    said = interval_verdict
-    assert said(0.1, 2.0, "up") == said(-2.0, -0.1, "down") == "reproduced"
-    assert said(0.1, 2.0, "down") == said(-2.0, -0.1, "up") == "contradicted"
-    assert said(-0.1, 2.0, "up") == said(0.0, 1.0, "up") == said(None, None, "up") == "inconclusive"

@@ -1,31 +1,16 @@
-"""The journal: an executed copy holds while the store's entries and the files behind it do."""
+"""An executed copy holds while the entries of the store and the files behind it do."""
 
 import json
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
 import kpnb.run.__main__
 from kpnb.run import execution
-from kpnb.store import Store
-from kpnb.store_journal import JOURNAL, damaged, note_use, read_journal
-
-FILES = ("tensors.safetensors", "info.json", "settings.json")
-CHECKOUT = Path(__file__).resolve().parents[2]
-
-
-def entry(root: Path, number: int = 0) -> Path:
-    def compute(scratch):
-        return {"a": torch.arange(8.0)}, {"b": 1}
-
-    return Store(root).compute("net", {"n": number}, compute, ("KpnbError",)).path
+from kpnb.store import JOURNAL, damaged
 
 
 def flip(file: Path, position: int) -> None:
@@ -33,76 +18,6 @@ def flip(file: Path, position: int) -> None:
     content[position] ^= 1
     file.write_bytes(content)
 
-
-def test_a_whole_entry_is_not_damaged(tmp_path):
-    assert damaged([str(entry(tmp_path)), str(entry(tmp_path, 1))]) == []
-
-
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
-def test_a_flipped_byte_is_damage(tmp_path, name, share):
-    folder, whole = entry(tmp_path), entry(tmp_path, 1)
-    flip(folder / name, int(share * (folder / name).stat().st_size))
-    assert damaged([str(folder), str(whole)]) == [str(folder)]
-
-
-def test_a_flipped_byte_of_the_manifest_is_damage(tmp_path):
-    folder = entry(tmp_path)
-    manifest = folder / "manifest.json"
-    whole = manifest.read_bytes()
-    for position in range(len(whole)):
-        flip(manifest, position)
-        assert damaged([str(folder)]) == [str(folder)], whole[position - 20 : position + 1]
-        manifest.write_bytes(whole)
-
-
-@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
-def test_a_missing_file_is_damage(tmp_path, name):
-    folder = entry(tmp_path)
-    (folder / name).unlink()
-    assert damaged([str(folder)]) == [str(folder)]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "[]", "{}", '{"files": {"info.json": {}}}'),
-        pytest.param('{"files": 1}'),
-    ],
-)
-def test_a_foreign_manifest_is_damage(tmp_path, text):
-    folder = entry(tmp_path)
-    (folder / "manifest.json").write_text(text)
-    assert damaged([str(folder)]) == [str(folder)]
-
-
-def test_an_entry_that_is_gone_is_no_damage(tmp_path):
-    folder = entry(tmp_path)
-    shutil.rmtree(folder)
-    assert damaged([str(folder)]) == []
-
-
-def test_uses_are_noted_once_whether_computed_or_loaded(tmp_path, monkeypatch):
-    journal = tmp_path / "journal"
-    monkeypatch.setenv(JOURNAL, str(journal))
-    first, second = entry(tmp_path / "store", 1), entry(tmp_path / "store", 2)
-    entry(tmp_path / "store", 1)
-    assert len(journal.read_text().splitlines()) == 3
-    assert read_journal(journal) == sorted([str(first.resolve()), str(second.resolve())])
-
-
-def test_without_a_journal_nothing_is_noted(tmp_path, monkeypatch):
-    monkeypatch.delenv(JOURNAL, raising=False)
-    note_use(tmp_path)
-    assert list(tmp_path.iterdir()) == [] and read_journal(tmp_path / "none") == []
-
-
-def test_looking_at_entries_needs_no_torch():
-    code = "import sys, kpnb.store_journal; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT).returncode == 0
-
-
-# --- kpnb.run on a notebook that uses the store
 
 CELL = """
 import torch
@@ -181,7 +96,7 @@ def test_an_entry_that_is_gone_is_not_missed(ran, tmp_path):
 
 def test_a_damaged_entry_is_run_again(ran, capsys):
     before = ran.printed()
-    flip(ran.entry() / FILES[0], -1)
+    flip(ran.entry() / "tensors.safetensors", -1)
     assert ran() == 1
     told = capsys.readouterr().err
     assert f"{ran.entry()} is damaged; running again" in told

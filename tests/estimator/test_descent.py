@@ -1,13 +1,14 @@
-"""The published procedure against its naive twin, and the path against the published procedure."""
+"""The descents: the published procedure against its naive twin, and what they reach."""
 
 import pytest
 import torch
-from mutants import neither, no_mehler_product, no_shift
-from quick import QUICK, UNITS, explain
+from mutants import neither, no_mehler_product, no_shift, scale
+from quick import LIMIT, QUICK, UNITS, D, error_on_linear_net, explain
 from reference import (
     conv_net,
     generator,
     images,
+    linear_net,
     published_descent,
     smooth_images,
     spearman,
@@ -16,11 +17,12 @@ from reference import (
 )
 from torch import nn
 
+import kpnb.estimator.closed_form
+import kpnb.estimator.descent
+import kpnb.estimator.loss
 from kpnb.estimator.features import FeatureReader
 from kpnb.estimator.perturbation import normal, sample_keys
 from kpnb.estimator.units import GridUnits
-
-# --- the published procedure, step by step ----------------------------------------------------
 
 
 def twin(net, layer, x, seed=0, relu=True, **changes):
@@ -93,9 +95,6 @@ def test_published_clamps_sigma_on_both_sides():
     assert all(descent.clamped for descent in expected)
     touched = torch.stack([s for d in expected for s in d.iterates])
     assert touched.min() == 1e-3 and touched.max() == 1
-
-
-# --- path against a precise published descent -------------------------------------------------
 
 
 def truth(net, x, layer, cells, seeds=3):
@@ -177,3 +176,46 @@ def test_kinks_are_corrected_for(mutant, factor, monkeypatch):
     print(f"\nkinks: whole {full}, {mutant.__name__} {wrong}")
     assert full[0] > 0.95 and full[1] < 0.015
     assert wrong[0] < full[0] and wrong[1] > factor * full[1]
+
+
+# --- a linear feature ---
+
+
+@pytest.mark.parametrize("method", ["published", "descent", "reference"])
+def test_descents_reach_the_closed_forms(method):
+    error = error_on_linear_net(method)
+    print(f"\n{method}: {error:.4f} nats")
+    assert error < LIMIT[method]
+
+
+@pytest.mark.parametrize(
+    "method, module, name, position, factor",
+    [
+        ("published", kpnb.estimator.descent, "_change_gradient", None, 0.5),
+        ("published", kpnb.estimator.descent, "_feature_variance", None, 2),
+        ("descent", kpnb.estimator.descent, "_change_gradient", None, 0.5),
+        ("descent", kpnb.estimator.descent, "_feature_variance", None, 2),
+        ("reference", kpnb.estimator.loss, "flow", 1, 2),
+        ("reference", kpnb.estimator.descent, "_change_gradient", None, 0.5),
+        ("reference", kpnb.estimator.descent, "_feature_variance", None, 2),
+    ],
+)
+def test_a_wrong_constant_is_noticed(method, module, name, position, factor, monkeypatch):
+    target = -2.95 if method == "reference" else -2.8  # in reach of the mutants too
+    if method == "reference":
+        assert error_on_linear_net(method, target=target) < LIMIT[method]
+    scale(monkeypatch, module, name, position, factor)
+    assert LIMIT[method] < error_on_linear_net(method, target=target) < 2
+
+
+def test_descent_says_when_it_did_not_converge():
+    net, x = linear_net(D), images(1, dtype=torch.float64)
+    maps = explain(net, x, "1", relu=False, method="descent", tolerance=1e-6)
+    assert not maps.reached.any() and maps.defined.all()
+
+
+@pytest.mark.parametrize("method", ["published", "descent", "reference"])
+def test_methods_that_know_none_say_so(method):
+    maps = explain(conv_net().double(), images(2, dtype=torch.float64), method=method)
+    assert maps.standard_error.shape == maps.sigma.shape
+    assert maps.standard_error.isnan().all() and maps.sigma.isfinite().all()

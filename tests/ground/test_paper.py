@@ -1,9 +1,17 @@
-"""The published numbers against what was counted by hand from the printed tables."""
+"""The six metrics, and the published numbers against what was counted by hand in the tables."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from kpnb.errors import KpnbError
 from kpnb.paper import (
+    DISTANCE_METRICS,
+    FINAL_METRICS,
+    HYPOTHESES,
+    METRIC_RULES,
     METRICS,
     PREDICTIONS,
     TABLES,
@@ -13,6 +21,7 @@ from kpnb.paper import (
     published_table,
 )
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 NUMBERS = {"II": 72, "III": 150, "IV": 30, "V": 684, "VI": 24, "VII": 96, "VIII": 16, "IX": 72}
 
 
@@ -101,8 +110,27 @@ def test_misprints_point_at_printed_numbers():
         assert note["printed"] in set(rows[note["column"]]), note
 
 
-def test_predictions_cover_the_metrics():
-    assert tuple(PREDICTIONS) == METRICS and set(PREDICTIONS.values()) == {"up", "down"}
+def test_the_metrics_are_the_papers():
+    """Hypothesis, side and name of each, in the order of the columns; labels name their unit."""
+    assert [(m.name, m.hypothesis, m.prediction, m.plain) for m in METRIC_RULES.values()] == [
+        ("n_fg", 1, "up", "N_fg"),
+        ("n_bg", 1, "down", "N_bg"),
+        ("lambda", 1, "up", "λ"),
+        ("d_mean", 2, "down", "D_mean"),
+        ("d_var", 2, "down", "D_var"),
+        ("rho", 3, "up", "ρ"),
+    ]
+    assert tuple(METRIC_RULES) == METRICS == tuple(HYPOTHESES) == tuple(PREDICTIONS)
+    for name, metric in METRIC_RULES.items():
+        assert (HYPOTHESES[name], PREDICTIONS[name]) == (metric.hypothesis, metric.prediction)
+        assert metric.symbol.startswith("$") and metric.symbol.endswith("$")
+        assert metric.label.endswith(" [points]" if name.startswith("n_") else " [1]")
+    assert {*FINAL_METRICS, *DISTANCE_METRICS, "rho"} == set(METRICS)
+
+
+def test_names_of_the_paper_are_read_without_pandas():
+    code = "import sys, kpnb.paper; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT).returncode == 0
 
 
 def test_unknown_names_say_what_exists():

@@ -1,101 +1,15 @@
-"""What changes no map: scale, batch, order, chunk; and what moves it along: a flip."""
+"""Noise hangs on a sample's content alone: no batch, order, chunk or precision changes a map."""
 
 import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from quick import UNITS, explain, perturbed
-from reference import conv_net, generator, images, spearman
+from quick import UNITS, explain, refused
+from reference import conv_net, images, spearman
 from torch import nn
 
-from kpnb.estimator.entropy import METHODS
+from kpnb.estimator.entropy import METHODS, EntropyEstimator
 from kpnb.estimator.perturbation import normal, sample_keys
-from kpnb.estimator.rates import Directions, measure, response
-from kpnb.estimator.units import GridUnits
-
-# --- invariances ------------------------------------------------------------------------------
-
-
-def rescaled(first, second, seed=0):
-    """conv_net with its first convolution times `first`, the weights of the second times `second`,
-    where first * second is the scale of what the second returns, up to its bias."""
-    net = conv_net(seed=seed).double()
-    with torch.no_grad():
-        net[0].weight *= first
-        net[0].bias *= first
-        net[3].weight *= second
-    return net
-
-
-@pytest.mark.parametrize("layer", ["3", "7"])
-@pytest.mark.parametrize("method", METHODS)
-def test_rescaling_two_neighboring_relu_layers_changes_no_map(method, layer):
-    x = images(2, dtype=torch.float64)
-    plain = explain(rescaled(1, 1), x, layer, method=method)
-    scaled = explain(rescaled(3.7, 1 / 3.7), x, layer, method=method)
-    torch.testing.assert_close(plain.entropy, scaled.entropy, rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_positive_scale_of_the_feature_changes_no_map(method):
-    x, net, scaled = images(2, dtype=torch.float64), conv_net().double(), conv_net().double()
-    with torch.no_grad():
-        scaled[7].weight *= 29.0
-        scaled[7].bias *= 29.0
-    plain, other = (explain(n, x, method=method) for n in (net, scaled))
-    torch.testing.assert_close(plain.entropy, other.entropy, rtol=0, atol=1e-4)
-    torch.testing.assert_close(29.0**2 * plain.feature_variance, other.feature_variance)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_flipping_images_and_network_flips_the_map(method, monkeypatch):
-    """The noise is flipped along, since it hangs on a sample's content."""
-
-    class Flip(nn.Module):
-        def forward(self, x):
-            return x.flip(-1)
-
-    x, net = images(2, dtype=torch.float64), conv_net().double()
-    monkeypatch.setattr(
-        "kpnb.estimator.entropy.sample_keys", lambda x, seed: [b"one", b"two"][: len(x)]
-    )
-    plain = explain(net, x, method=method)
-
-    def flipped_noise(keys, stream, draws, shape, like):
-        noise = normal(keys, stream, draws, shape, like)
-        return noise.flip(-1) if len(shape) == 3 else noise
-
-    monkeypatch.setattr("kpnb.estimator.perturbation.normal", flipped_noise)
-    flipped = explain(nn.Sequential(Flip(), *net), x.flip(-1), "8", method=method)
-    expected = plain.entropy.view(2, 4, 4).flip(-1).flatten(1)
-    torch.testing.assert_close(flipped.entropy, expected, rtol=0, atol=1e-8)
-    assert not torch.allclose(flipped.entropy, plain.entropy, atol=0.01)
-
-
-def terms(units, size=8):
-    p = perturbed(conv_net(size), images(2, size), "7", True, 64, units)
-    sigma = torch.full((2, units.cells**2), 0.01)
-    found = response(p, sigma, 16)
-    return found.change, measure(p, sigma, range(4), Directions(p, found.moving))
-
-
-def test_a_cell_has_the_rates_of_its_pixels_together():
-    (change, pixels), (same, cells) = terms(GridUnits(8)), terms(GridUnits(4))
-    for name in ("fluctuation", "shift"):
-        summed = UNITS.gather(getattr(pixels, name).view(8, 1, 8, 8)).view(2, 4, 16)
-        torch.testing.assert_close(summed, getattr(cells, name), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(change, same)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_grid_that_does_not_divide_the_image(method):
-    x = torch.randn(2, 3, 17, 23, generator=generator(0))
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
-    maps = explain(net, x, "3", method=method)
-    assert maps.entropy.shape == (2, 16) and maps.entropy.isfinite().all()
-
-
-# --- what does not matter: batch, order, chunk ------------------------------------------------
 
 # In float32 rounding can flip one of the millions of ReLUs and maxima on a long descent, which
 # these few draws and units would show; in float64 only an error does.
@@ -134,15 +48,6 @@ def test_neither_batch_nor_order_nor_chunk_changes_a_map(method, order, taken, c
         equal_nan=True,
     )
     assert torch.equal(found.reached, whole(method).reached[chosen])
-
-
-@pytest.mark.parametrize("method", ["path", "optimum", "published"])
-def test_batch_and_chunk_change_no_map_in_single_precision(method):
-    net, x = conv_net(), images(4)
-    together = explain(net, x, method=method)
-    for chunk in (3, 16, 500):
-        alone = explain(net, x[[2, 0]], method=method, chunk=chunk)
-        torch.testing.assert_close(alone.entropy, together.entropy[[2, 0]], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("chunk", [9, 30])
@@ -197,7 +102,7 @@ def test_noise_depends_on_content_not_on_memory_layout():
     torch.testing.assert_close(found, explain(NET, SAMPLES).entropy, rtol=0, atol=1e-4)
 
 
-# --- precision --------------------------------------------------------------------------------
+# --- precision and memory ---
 
 
 @pytest.fixture
@@ -241,3 +146,43 @@ def test_mixed_precision_changes_maps_within_a_bound(layer, precision, bound):
     print(f"\n{precision}, layer {layer}: {off:.4f} nats, Spearman {ranks:.3f}")
     assert 1e-6 < off < bound and ranks > 0.9  # it is used, and it is good enough
     assert mixed.sigma.dtype == torch.float32 and mixed.reached.all()
+
+
+def test_a_feature_without_gradient_is_refused_in_one_sentence():
+    class Rounds(nn.Module):
+        def forward(self, x):
+            return (100 * x.detach()).round().flatten(1)
+
+    with refused("not differentiable"):
+        explain(nn.Sequential(Rounds()), images(2), "0")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_running_out_of_memory_names_the_chunk_setting(error):
+    class Greedy(nn.Module):
+        def forward(self, x):
+            if len(x) > 4:
+                raise error
+            return x.flatten(1)
+
+    estimator = EntropyEstimator("0", units=UNITS, probes=8, chunk=8, standard_error=None)
+    with refused("chunk=8"):
+        estimator.explain(nn.Sequential(Greedy()), images(2))
+    small = EntropyEstimator("0", units=UNITS, probes=8, chunk=4, standard_error=None)
+    assert small.explain(nn.Sequential(Greedy()), images(2)).defined.all()
+
+
+def test_other_runtime_errors_stay_what_they_are():
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        explain(nn.Sequential(Broken()), images(2), "0")

@@ -1,0 +1,62 @@
+"""Entropy, the bounds of sigma, and the gradient flow of Eq. 3 against its written-out solution."""
+
+import math
+
+import pytest
+import torch
+from quick import UNITS
+from reference import CONSTANT, column_norms, images, linear_net, linear_optimum, linear_path
+
+from kpnb.estimator.loss import advance, clamp, entropy_of, flow, positive
+
+START = 0.01
+
+
+def rates(total=1.0):
+    """(1, 16) rates of a linear feature over sigma_f^2, and the shares of its input units."""
+    net = linear_net(6)
+    J = column_norms(net[1].weight.detach(), images(1).shape[1:], UNITS.cells)
+    return (total * J / (J.sum() * START**2)).unsqueeze(0), J
+
+
+def test_entropy_and_bounds():
+    sigma = torch.tensor([1e-5, 0.02, 3.0])
+    gaussian = torch.distributions.Normal(0.0, sigma).entropy()
+    torch.testing.assert_close(entropy_of(sigma), gaussian)
+    torch.testing.assert_close(clamp(sigma), torch.tensor([1e-3, 0.02, 1.0]))
+    assert positive(torch.tensor([0.0, 2.0])).tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("weight, target", [(7.0, -2.8), (6.0, -2.95)])
+def test_the_flow_meets_the_target_on_the_known_path(weight, target):
+    rate, J = rates()
+    found = advance(torch.full_like(rate, START), rate, weight, target)
+    known = torch.tensor(linear_path(J, weight, target), dtype=found.dtype)
+    torch.testing.assert_close(entropy_of(found)[0], known, rtol=0, atol=1e-9)
+
+
+def test_the_flow_ends_at_the_optimum():
+    rate, J = rates()
+    for goal in (1.0, 5.0):  # out of reach
+        found = advance(torch.full_like(rate, START), rate, 7.0, goal)
+        known = torch.tensor(linear_optimum(J, 7.0), dtype=found.dtype)
+        torch.testing.assert_close(entropy_of(found)[0], known, rtol=0, atol=1e-9)
+
+
+def test_the_flow_solves_its_equation():
+    """d sigma^2/dt = 2 weight/units - 4 rate sigma^2, also for rates of zero and below."""
+    sigma = torch.tensor([[0.1, 0.2, 0.3]], dtype=torch.float64)
+    rate = torch.tensor([[5.0, 0.0, -2.0]], dtype=torch.float64)
+    short, time = 1e-6, torch.tensor([[0.004]], dtype=torch.float64)
+    now, soon = (flow(sigma, rate, 6.0, t).square() for t in (time, time + short))
+    torch.testing.assert_close(
+        (soon - now) / short, 2 * 6.0 / 3 - 4 * rate * now, rtol=1e-4, atol=0
+    )
+    assert torch.equal(flow(sigma, rate, 6.0, 0 * time), sigma)
+
+
+def test_rates_without_bound_keep_sigma_within_bounds():
+    for rate in (1e30, -1e30, math.inf):
+        found = flow(torch.full((1, 2), 0.1), torch.full((1, 2), rate), 7.0, torch.ones(1, 1))
+        assert ((found >= 1e-3) & (found <= 1)).all()
+    assert entropy_of(torch.ones(1)).item() == pytest.approx(CONSTANT)
