@@ -33,16 +33,16 @@ from functools import partial as bound
 from pathlib import Path
 from typing import Literal
 
+from data_prep.annotations import coco_mask, in_picture
 from data_prep.command import ReaderOption, ReaderOptions, main
 from data_prep.fetch import RemoteFile
 from data_prep.objects import (
+    AGAIN,
     ObjectSet,
     PictureObject,
     Split,
     check_counts,
-    coco_mask,
     in_both_splits,
-    in_picture,
     need_file,
 )
 from kpnb.errors import KpnbError
@@ -112,7 +112,6 @@ OPTIONS = ReaderOptions(
         ReaderOption("names", "", "categories by name instead, with commas between"),
     ),
 )
-_AGAIN = "unpack the data set again"
 
 
 def read(
@@ -139,7 +138,7 @@ def read(
     root = Path(root)
     parts = {split: _Part(root, f"{name}{year}") for split, name in PARTS.items()}
     if parts["train"].categories != parts["test"].categories:
-        raise KpnbError(f"The two annotation files in {root} differ in categories: {_AGAIN}.")
+        raise KpnbError(f"The two annotation files in {root} differ in categories: {AGAIN}.")
     counts = check_counts(DATASET, _found(parts), COUNTS[year], partial)
     ranked = parts["train"].ranked(rank)
     wanted = _named(names, parts["train"].categories) if names else sorted(ranked[:largest])
@@ -217,7 +216,7 @@ class _Part:
         return PictureObject(name, file, category, split, box, mask)
 
     def error(self, entry: dict, what: str) -> KpnbError:
-        return KpnbError(f"{self.file}, annotation {entry['id']}, has {what}: {_AGAIN}.")
+        return KpnbError(f"{self.file}, annotation {entry['id']}, has {what}: {AGAIN}.")
 
 
 def _load(file: Path) -> dict:
@@ -235,7 +234,7 @@ def _load(file: Path) -> dict:
             if len({entry["id"] for entry in entries}) < len(entries):
                 raise ValueError(f"an id twice in {part}")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise KpnbError(f"{file} is damaged or no COCO annotations ({error}): {_AGAIN}.") from error
+        raise KpnbError(f"{file} is damaged or no COCO annotations ({error}): {AGAIN}.") from error
     return content
 
 

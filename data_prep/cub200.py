@@ -23,9 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.command import ReaderOptions, main
+from data_prep.crops import read_picture
 from data_prep.fetch import RemoteFile
 from data_prep.objects import (
-    ADVICE,
+    AGAIN,
     Box,
     ObjectSet,
     PictureObject,
@@ -34,7 +35,6 @@ from data_prep.objects import (
     in_both_splits,
     inside,
     keyed,
-    read_picture,
 )
 from kpnb.errors import KpnbError
 
@@ -98,7 +98,7 @@ def read(root: Path, *, partial: bool = False) -> ObjectSet:
             category=_one_of(classes, labels[key][0], folder / "image_class_labels.txt"),
             split=_one_of(SPLITS, training[key][0], folder / "train_test_split.txt"),
             box=_box(folder / "bounding_boxes.txt", key, boxes[key]),
-            mask=bound(outline, inside(outlines, image).with_suffix(".png")),
+            mask=bound(marked, inside(outlines, image).with_suffix(".png")),
         )
         for key, (image,) in images.items()
     ]
@@ -112,7 +112,7 @@ def read(root: Path, *, partial: bool = False) -> ObjectSet:
     )
 
 
-def outline(path: Path) -> np.ndarray:
+def marked(path: Path) -> np.ndarray:
     """(height, width) bool: every pixel that any annotator marked (difference 2)."""
     return np.asarray(read_picture(path, "L")) > 0
 
@@ -120,13 +120,13 @@ def outline(path: Path) -> np.ndarray:
 def _for_images(path: Path, columns: int, images: dict) -> dict[str, list[str]]:
     table = keyed(path, columns)
     if table.keys() != images.keys():
-        raise KpnbError(f"{path} is not about the images of images.txt: {ADVICE}.")
+        raise KpnbError(f"{path} is not about the images of images.txt: {AGAIN}.")
     return table
 
 
 def _one_of(table: dict[str, str], key: str, path: Path) -> str:
     if key not in table:
-        raise KpnbError(f"{path} has the unknown value {key!r}: {ADVICE}.")
+        raise KpnbError(f"{path} has the unknown value {key!r}: {AGAIN}.")
     return table[key]
 
 

@@ -1,4 +1,7 @@
-"""ModelNet40: fetch the HDF5 points or the OFF meshes, read them and check that all are there."""
+"""ModelNet40: fetch the HDF5 points or the OFF meshes, read them and check that all are there.
+
+    python -m data_prep.modelnet40 --root DIR [--download] [--help]
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_prep.command import Checked, command, inner_folder
 from data_prep.fetch import RemoteFile, obtain
-from data_prep.folder import Checked, command, inner_folder
 from data_prep.objects import check_counts
-from kpnb.datasets.clouds import SPLITS
 from kpnb.datasets.modelnet40 import NAMES, modelnet40, modelnet40_shapes
+from kpnb.datasets.samples import SPLITS
 from kpnb.errors import KpnbError
 
 NAME = "modelnet40"
@@ -64,7 +67,7 @@ COUNTS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `data_prep/modelnet40.py`; returns the exit status, 0 or 2."""
+    """Run `python -m data_prep.modelnet40`; returns the exit status, 0 or 2."""
     return command(check, "ModelNet40 from its publishers.", FILES, arguments)
 
 

@@ -1,4 +1,7 @@
-"""SQuAD v1.1: fetch its two files, read them and check that they are complete."""
+"""SQuAD v1.1: fetch its two files, read them and check that they are complete.
+
+    python -m data_prep.squad --root DIR [--download] [--help]
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_prep.command import Checked, Shares, command
 from data_prep.fetch import RemoteFile, obtain
-from data_prep.folder import Checked, Shares, command
 from data_prep.objects import check_counts
 from kpnb.datasets.texts.corpora import ADDRESS, FOLDERS, squad
 from kpnb.datasets.texts.embedded import Questions
@@ -59,7 +62,7 @@ COUNTS = {"train": 87599, "dev": 10570}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `data_prep/squad.py`; returns the exit status, 0 or 2."""
+    """Run `python -m data_prep.squad`; returns the exit status, 0 or 2."""
     return command(check, "SQuAD v1.1 from its publishers.", FILES, arguments)
 
 

@@ -1,4 +1,7 @@
-"""SST-2: fetch the treebank's release or GLUE's folder, read it and check that it is complete."""
+"""SST-2: fetch the treebank's release or GLUE's folder, read it and check that it is complete.
+
+    python -m data_prep.sst2 --root DIR [--download] [--help]
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_prep.command import Checked, Shares, command, inner_folder
 from data_prep.fetch import RemoteFile, obtain
-from data_prep.folder import Checked, Shares, command, inner_folder
 from data_prep.objects import check_counts
 from kpnb.datasets.texts.corpora import GLUE, RELEASE, Foreground, sst2, sst2_foreground
 from kpnb.datasets.texts.embedded import Sentences
@@ -65,7 +68,7 @@ TOLERANCE = 0.005
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `data_prep/sst2.py`; returns the exit status, 0 or 2."""
+    """Run `python -m data_prep.sst2`; returns the exit status, 0 or 2."""
     return command(check, "SST-2 from its publishers.", FILES, arguments)
 
 

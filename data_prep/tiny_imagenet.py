@@ -21,7 +21,7 @@ from pathlib import Path
 from data_prep.command import ReaderOption, ReaderOptions, main
 from data_prep.fetch import RemoteFile
 from data_prep.objects import (
-    ADVICE,
+    AGAIN,
     ObjectSet,
     PictureObject,
     check_counts,
@@ -96,7 +96,7 @@ def read(root: Path, *, partial: bool = False, crop: str = "whole") -> ObjectSet
 def _train(folder: Path, classes: tuple[str, ...]) -> Iterator[PictureObject]:
     for name in classes:
         if Path(name).name != name:
-            raise KpnbError(f"{folder} has no class {name!r}: {ADVICE}.")
+            raise KpnbError(f"{folder} has no class {name!r}: {AGAIN}.")
         table = folder / name / f"{name}_boxes.txt"
         for image, texts in keyed(table, 5).items():
             yield _object(table, folder / name / "images", image, texts, name, "train")
@@ -106,7 +106,7 @@ def _val(folder: Path, classes: tuple[str, ...]) -> Iterator[PictureObject]:
     table, known = folder / "val_annotations.txt", set(classes)
     for image, (name, *texts) in keyed(table, 6).items():
         if name not in known:
-            raise KpnbError(f"{table} has the unknown class {name!r}: {ADVICE}.")
+            raise KpnbError(f"{table} has the unknown class {name!r}: {AGAIN}.")
         yield _object(table, folder / "images", image, texts, name, "test")
 
 

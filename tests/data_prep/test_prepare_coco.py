@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from object_trees import coco_tree
 
 from data_prep import coco
-from data_prep.objects import coco_mask, run_lengths
+from data_prep.annotations import coco_mask, run_lengths
 from kpnb.errors import KpnbError
 
 TRAIN = "annotations/instances_train2017.json"

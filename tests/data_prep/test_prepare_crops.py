@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from image_trees import photo
 from PIL import Image
 
-from data_prep.objects import PictureObject, UnusableObjectError, crop_object, read_picture, window
+from data_prep.crops import UnusableObjectError, crop_object, read_picture, window
+from data_prep.objects import PictureObject
 from kpnb.errors import KpnbError
 
 

@@ -12,7 +12,8 @@ from image_trees import photo
 
 from data_prep import folder as images
 from data_prep.folder import NpyRows, prepare_images, verify_prepared
-from data_prep.objects import ObjectSet, PictureObject, UnusableObjectError, crop_object, selected
+from data_prep.crops import UnusableObjectError, crop_object
+from data_prep.objects import ObjectSet, PictureObject, selected
 from kpnb.datasets.prepared import prepared_images
 from kpnb.errors import KpnbError
 

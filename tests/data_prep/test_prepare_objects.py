@@ -16,7 +16,7 @@ from PIL import Image
 from data_prep import coco, ilsvrc_det, voc2012
 from data_prep.command import main
 from data_prep.folder import prepare_images
-from data_prep.objects import in_picture, read_annotation
+from data_prep.annotations import in_picture, read_annotation
 from kpnb.errors import KpnbError
 
 READERS = {

@@ -16,7 +16,7 @@ from test_questions import CONTEXT, document, qa
 from test_sst2 import ROWS, write_release
 
 from data_prep import modelnet40, squad, sst2
-from data_prep.folder import Shares
+from data_prep.command import Shares
 from kpnb.datasets.modelnet40 import modelnet40_shapes
 from kpnb.datasets.places import MARKER, marked_folder
 from kpnb.datasets.texts.corpora import sst2 as read_sst2
