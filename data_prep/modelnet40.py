@@ -1,6 +1,6 @@
 """ModelNet40: fetch the HDF5 points or the OFF meshes, read them and check that all are there.
 
-    python -m data_prep.modelnet40 --root DIR [--download] [--help]
+Run it with `python -m data_prep.modelnet40 --root DIR [--download] [--help]`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """SQuAD v1.1: fetch its two files, read them and check that they are complete.
 
-    python -m data_prep.squad --root DIR [--download] [--help]
+Run it with `python -m data_prep.squad --root DIR [--download] [--help]`.
 """
 
 from __future__ import annotations

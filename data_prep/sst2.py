@@ -1,6 +1,6 @@
 """SST-2: fetch the treebank's release or GLUE's folder, read it and check that it is complete.
 
-    python -m data_prep.sst2 --root DIR [--download] [--help]
+Run it with `python -m data_prep.sst2 --root DIR [--download] [--help]`.
 """
 
 from __future__ import annotations

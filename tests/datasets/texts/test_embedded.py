@@ -1,33 +1,130 @@
-"""Questions in SQuAD's format: the embedded ones, the public files' loader."""
+"""The embedded sentences and questions: what they hold, their split, and the questions' format."""
 
 import copy
-import gzip
 import json
 import re
 from collections import Counter
-from pathlib import Path
+from itertools import pairwise
 
 import pytest
+import torch
+from public_files import CONTEXT, document, qa
 
-from kpnb.datasets.texts.corpora import squad
 from kpnb.datasets.texts.embedded import (
-    QUESTION_LICENCES,
     QUESTIONS,
     embedded_questions,
+    embedded_sentences,
+    groups,
     packed_document,
     parse_squad,
     questions_hash,
+    sentences_hash,
+    sentiment_words,
 )
 from kpnb.datasets.texts.foreground import sentence_spans
 from kpnb.datasets.texts.words import word_spans
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import packed_file
 
-CHECKOUT = Path(__file__).parents[2]
+
+@pytest.mark.parametrize(
+    ("load", "wrong"),
+    [(load, wrong) for load in (embedded_sentences, embedded_questions)
+     for wrong in (dict(split="dev"), dict(count=0), dict(count=10**6), dict(count=2.5),
+                   dict(seed=-1))]
+    + [(embedded_sentences, dict(least_rating=rating)) for rating in (0.4, 4.1, 4.0, float("nan"))],
+)  # fmt: skip
+def test_wrong_arguments(load, wrong):
+    with pytest.raises(KpnbError) as caught:
+        load(**wrong)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+def test_the_packed_questions_are_small():
+    assert sum(packed_file(name).stat().st_size for name in QUESTIONS.values()) < 500_000
+
+
+# Sentences
 
 
 @pytest.fixture(scope="module")
 def both():
+    return embedded_sentences("train", 0.5), embedded_sentences("test", 0.5)
+
+
+def test_all_sentences_in_two_splits_of_80_to_20(both):
+    train, test = both
+    assert len(train) + len(test) == 9883 == len({*train.texts, *test.texts})
+    assert 0.18 < len(test) / 9883 < 0.22
+    for part in both:
+        assert part.labels.dtype == torch.int64 and part.ratings.shape == (len(part),)
+        assert torch.equal(part.labels == 1, part.ratings > 0)
+        assert 0.47 < part.labels.double().mean() < 0.53
+        assert part.ratings.abs().min() >= 0.5 and part.ratings.abs().max() <= 4
+
+
+def test_no_run_of_eight_words_is_in_both_splits(both):
+    def runs(texts):
+        words = [re.findall(r"\w+", text.lower()) for text in texts]
+        return {tuple(w[i : i + 8]) for w in words for i in range(max(1, len(w) - 7))}
+
+    assert not runs(both[0].texts) & runs(both[1].texts)
+
+
+def test_known_sentences():
+    ratings = dict(
+        zip(
+            *(getattr(embedded_sentences("train", 0.5), n) for n in ("texts", "ratings")),
+            strict=True,
+        )
+    )
+    ratings |= dict(
+        zip(
+            *(getattr(embedded_sentences("test", 0.5), n) for n in ("texts", "ratings")),
+            strict=True,
+        )
+    )
+    assert ratings["The best film of the year 2002."] == pytest.approx(3.4211, abs=1e-4)
+    assert ratings["Effective but too tepid biopic"] == pytest.approx(-0.6, abs=1e-4)
+
+
+def test_a_greater_rating_or_a_count_leaves_sentences_out_and_keeps_the_order(both):
+    strong = embedded_sentences("train", 1.5)
+    chosen = both[0].ratings.abs() >= 1.5
+    kept = zip(both[0].texts, chosen.tolist(), strict=True)
+    assert strong.texts == tuple(text for text, strong_enough in kept if strong_enough)
+    few = embedded_sentences("train", 1.5, count=7)
+    assert few.texts == strong.texts[:7] and torch.equal(few.ratings, strong.ratings[:7])
+    assert few.source["count"] == 7 and few.source["least_rating"] == 1.5
+    assert json.loads(json.dumps(few.source))["data"] == sentences_hash()
+
+
+def test_the_seed_changes_the_order_alone():
+    one, other = embedded_sentences("test"), embedded_sentences("test", seed=1)
+    assert one.texts != other.texts and sorted(one.texts) == sorted(other.texts)
+    assert one.texts == embedded_sentences("test").texts
+    runs = sum(a == b for a, b in pairwise(one.labels.tolist()))
+    assert 0.4 < runs / len(one) < 0.6  # labels come mixed
+
+
+def test_groups_join_copies_long_passages_and_their_chains():
+    run = "one two three four five six seven eight"
+    texts = ["Well done!", f"{run} nine", "other words", "well, done", f"zero {run}",
+             f"two three four five six seven eight, {run.upper()}", "one two three"]  # fmt: skip
+    assert groups(texts) == [0, 1, 2, 0, 1, 1, 6]
+
+
+def test_words_carry_the_sign_one_expects():
+    words = sentiment_words()
+    assert len(words) == 7217 and words["superb"] > 2 and words["awful"] < -1.5
+    assert all(re.fullmatch(r"[a-z][a-z'-]*", word) for word in words)
+
+
+# Questions
+
+
+@pytest.fixture(scope="module")
+def asked():
     return embedded_questions("train"), embedded_questions("test")
 
 
@@ -35,12 +132,9 @@ def kind(name):
     return name.split("-", 1)[1].rsplit("-", 1)[0]
 
 
-# The embedded questions
-
-
-def test_enough_questions_of_several_kinds_about_short_paragraphs(both):
-    assert (len(both[0]), len(both[1])) == (3352, 824)
-    for questions in both:
+def test_enough_questions_of_several_kinds_about_short_paragraphs(asked):
+    assert (len(asked[0]), len(asked[1])) == (3352, 824)
+    for questions in asked:
         lengths = [len(word_spans(context)) for context in set(questions.contexts)]
         assert min(lengths) >= 22 and max(lengths) <= 57
         assert max(Counter(questions.contexts).values()) == 2
@@ -49,7 +143,7 @@ def test_enough_questions_of_several_kinds_about_short_paragraphs(both):
         assert len(set(questions.ids)) == len(questions)
 
 
-def test_no_entity_and_no_sentence_is_in_both_splits(both):
+def test_no_entity_and_no_sentence_is_in_both_splits(asked):
     def of(split):
         articles = packed_document(split)["data"]
         titles = {name for article in articles for name in article["title"].split(" | ")}
@@ -60,7 +154,7 @@ def test_no_entity_and_no_sentence_is_in_both_splits(both):
     sentences = [
         {context[slice(*span)].strip() for context in questions.contexts
          for span in sentence_spans(context)}
-        for questions in both
+        for questions in asked
     ]  # fmt: skip
     assert not sentences[0] & sentences[1]
 
@@ -78,10 +172,10 @@ def test_the_answer_stands_once_and_the_question_names_an_entity():
                     assert len(named) == 1 or (kind(qa["id"]) == "capital" and text in names), qa
 
 
-def test_some_questions_known_by_heart(both):
+def test_some_questions_known_by_heart(asked):
     known = {
         question: answers[0]
-        for questions in both
+        for questions in asked
         for question, answers in zip(questions.questions, questions.answer_texts, strict=True)
     }
     assert known["What is the capital of Belgium?"] == "Bruxelles"
@@ -102,76 +196,7 @@ def test_the_seed_orders_and_a_count_takes_the_first():
                           count=9, seed=1, parts=[])  # fmt: skip
 
 
-def test_a_subset_keeps_questions_with_their_contexts():
-    whole = embedded_questions("test", count=20)
-    part = whole.subset([3, 1])
-    assert part.ids == (whole.ids[3], whole.ids[1])
-    assert part.contexts == (whole.contexts[3], whole.contexts[1])
-    assert part.answer_texts == (whole.answer_texts[3], whole.answer_texts[1])
-    assert part.source["parts"][0]["subset"] == 2 and whole.source["parts"] == []
-    assert len(part.subset([1]).source["parts"]) == 2
-    for index in ([], [20], [-1]):
-        with pytest.raises(KpnbError, match="from 0 to 19"):
-            whole.subset(index)
-
-
-@pytest.mark.parametrize(
-    "wrong", [dict(split="dev"), dict(count=0), dict(count=10**6), dict(count=2.5), dict(seed=-1)]
-)
-def test_wrong_arguments(wrong):
-    with pytest.raises(KpnbError) as caught:
-        embedded_questions(**wrong)
-    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
-
-
-def test_every_packed_part_has_a_licence():
-    notes = (CHECKOUT / "kpnb/datasets/embedded/text/README.md").read_text()
-    assert {entry["version"] for entry in QUESTION_LICENCES} == {"3.0-37", "1.3.0"}
-    assert all(
-        entry["version"] in notes and entry["licence"] in notes for entry in QUESTION_LICENCES
-    )
-    assert "Copyright 2006 by Princeton University" in notes  # the licence wants its text kept
-    assert "Copyright (c) 2015 Lukasz Mentel" in notes
-
-
-@pytest.mark.parametrize("damage", ["missing", "cut", "other"])
-def test_damaged_packed_files_are_refused(tmp_path, monkeypatch, damage):
-    folder = tmp_path / "data" / "text"
-    folder.mkdir(parents=True)
-    name = QUESTIONS["test"]
-    real = packed_file(name).read_bytes()
-    if damage != "missing":
-        content = real[:-20] if damage == "cut" else gzip.compress(b'{"version": "1.1"}')
-        (folder / name).write_bytes(content)
-    monkeypatch.setattr("kpnb.fingerprint.PACKAGE", tmp_path)
-    with pytest.raises(KpnbError, match="questions_test.json.gz is missing or damaged"):
-        packed_document("test")
-    (folder / name).write_bytes(gzip.compress(gzip.decompress(real), 1))  # other gzip bytes
-    assert packed_document("test")["version"] == "1.1"
-
-
-def test_the_packed_files_are_small():
-    folder = CHECKOUT / "kpnb/datasets/embedded/text"
-    sizes = [path.stat().st_size for path in folder.glob("q*.gz")]
-    assert len(sizes) == 2 and sum(sizes) < 500_000
-
-
 # SQuAD's format
-
-CONTEXT = "Zürich’s 🏔 peak: peak fever. Søren saw the peak in 1901."
-
-
-def answers(*pairs):
-    return [{"text": text, "answer_start": start} for text, start in pairs]
-
-
-def document(*qas, context=CONTEXT, version="1.1"):
-    paragraphs = [{"context": context, "qas": list(qas)}]
-    return {"version": version, "data": [{"title": "t", "paragraphs": paragraphs}]}
-
-
-def qa(name="q1", question="Who saw it?", found=(("Søren", 29),)):
-    return {"id": name, "question": question, "answers": answers(*found)}
 
 
 def test_offsets_count_characters_and_equal_answers_are_there_once():
@@ -226,52 +251,3 @@ def test_another_layout_is_refused(wrong, message):
     with pytest.raises(KpnbError, match=message) as caught:
         parse_squad(wrong)
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
-
-
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-
-
-@pytest.mark.parametrize("folder", [".", "SQuAD", "squad"])
-def test_squad_from_a_tree_of_the_public_layout(tmp_path, folder):
-    many = [qa(f"t{number}") for number in range(30)]
-    write(tmp_path / folder / "train-v1.1.json", document(*many))
-    one = qa("d0", found=[("1901", 51), ("in 1901", 48)])
-    write(tmp_path / folder / "dev-v1.1.json", document(one))
-    train = squad(tmp_path)
-    assert sorted(train.ids) == sorted(f"t{n}" for n in range(30))
-    assert train.ids != tuple(one["id"] for one in many)
-    assert squad(str(tmp_path), count=4).ids == train.ids[:4]
-    assert squad(tmp_path, count=4, seed=1).ids != train.ids[:4]
-    assert train.source["dataset"] == "squad" and len(train.source["data"]) == 64
-    dev = squad(tmp_path, "dev")
-    assert dev.answer_texts == (("1901", "in 1901"),) and dev.source["split"] == "dev"
-    with pytest.raises(KpnbError, match="count"):
-        squad(tmp_path, "dev", count=2)
-    with pytest.raises(KpnbError, match="'train' or 'dev'"):
-        squad(tmp_path, "test")
-
-
-def test_a_missing_file_is_named_with_its_address(tmp_path):
-    address = "https://rajpurkar.github.io/SQuAD-explorer/dataset/dev-v1.1.json"
-    for root in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(KpnbError, match="dev-v1.1.json is missing") as caught:
-            squad(root, "dev")
-        assert address in str(caught.value)
-    (tmp_path / "dev-v1.1.json").mkdir()  # a folder is no file
-    with pytest.raises(KpnbError, match="missing"):
-        squad(tmp_path, "dev")
-
-
-@pytest.mark.parametrize("content", [b"", b'{"version": "1.1", ', b"\xff\xfe\xff", b"[" * 10**5])
-def test_a_file_that_is_no_json(tmp_path, content):
-    (tmp_path / "train-v1.1.json").write_bytes(content)
-    with pytest.raises(KpnbError, match="fetch it again from https"):
-        squad(tmp_path)
-
-
-def test_a_file_of_another_version(tmp_path):
-    write(tmp_path / "train-v1.1.json", document(qa(), version="v2.0"))
-    with pytest.raises(KpnbError, match="train-v1.1.json: The questions are of version 'v2.0'"):
-        squad(tmp_path)
