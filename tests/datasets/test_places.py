@@ -262,10 +262,8 @@ def test_a_marker_that_is_foreign_or_leads_out_is_none(tmp_path, content):
 def test_every_part_of_the_embedded_data_has_a_licence():
     entries = embedded_licences()
     for entry in entries:
-        assert set(entry) == {"part", "source", "version", "licence", "what"} and all(
-            entry.values()
-        )
-        assert all(isinstance(value, str) for value in entry.values())
+        assert set(entry) == {"part", "source", "version", "licence", "what"}
+        assert all(isinstance(value, str) and value for value in entry.values())
     counts = Counter(entry["part"] for entry in entries)
     assert counts["objects"] == len({item.source for item in images.cut_outs()})
     assert counts["backgrounds"] == len({item.source for item in images.photos()})

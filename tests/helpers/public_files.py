@@ -1,4 +1,4 @@
-"""Small releases in the public layouts of SST-2, SQuAD and ModelNet40, and a place to fetch them."""
+"""Small releases in the public layouts of SST-2, SQuAD and ModelNet40, to be fetched and read."""
 
 import hashlib
 import zipfile

@@ -164,12 +164,12 @@ def test_the_answer_stands_once_and_the_question_names_an_entity():
         for article in packed_document(split)["data"]:
             names = article["title"].split(" | ")
             for paragraph in article["paragraphs"]:
-                for qa in paragraph["qas"]:
-                    text, question = qa["answers"][0]["text"], qa["question"].lower()
+                for entry in paragraph["qas"]:
+                    text, question = entry["answers"][0]["text"], entry["question"].lower()
                     pattern = rf"(?<!\w){re.escape(text)}(?!\w)"
-                    assert len(re.findall(pattern, paragraph["context"])) == 1, qa
+                    assert len(re.findall(pattern, paragraph["context"])) == 1, entry
                     named = [name for name in names if name.lower() in question]
-                    assert len(named) == 1 or (kind(qa["id"]) == "capital" and text in names), qa
+                    assert len(named) == 1 or (kind(entry["id"]) == "capital" and text in names), entry
 
 
 def test_some_questions_known_by_heart(asked):

@@ -1,4 +1,4 @@
-"""The foreground of texts: known sentences and questions, rules read off results, all packed ones."""
+"""The foreground of texts: known ones, rules read off their own results, and all packed ones."""
 
 import math
 import re

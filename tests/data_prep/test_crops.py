@@ -26,9 +26,6 @@ def an_object(picture, box=None, mask=None):
     return PictureObject("a", picture, "cat", "train", box, mask)
 
 
-# Windows and masks
-
-
 def test_window_by_hand():
     # center (25, 20); 20 x 10 enlarged 1.5 times is 30 x 15: rows 12.5 to 27.5 round up
     assert window((15, 15, 35, 25), 1.5, 60, 40) == (10, 13, 40, 28)
@@ -122,9 +119,6 @@ def test_cmyk(tmp_path):
     Image.new("CMYK", (20, 20), (0, 255, 255, 0)).save(tmp_path / "red.jpg")
     pixels, _ = crop_object(an_object(tmp_path / "red.jpg", (2, 2, 9, 9)), 1.5, 16, "box")
     assert pixels[0].min() > 245 and pixels[1:].max() < 10
-
-
-# Bad input
 
 
 @pytest.mark.parametrize(
