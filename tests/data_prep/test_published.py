@@ -156,7 +156,7 @@ def test_squad_in_a_folder_of_its_own_and_a_cut_file(questions, tmp_path, capsys
     file = inner / "dev-v1.1.json"
     file.write_bytes(file.read_bytes()[:-20])
     assert squad.main(["--root", str(inner)]) == 2
-    assert "cannot be read as JSON" in capsys.readouterr().err
+    assert "remove it and fetch it again" in capsys.readouterr().err
 
 
 def test_modelnet40_points(tmp_path, site, monkeypatch, capsys):
