@@ -35,7 +35,7 @@ from typing import Literal
 
 from data_prep.annotations import coco_mask, in_picture
 from data_prep.command import ReaderOption, ReaderOptions, main
-from data_prep.fetch import RemoteFile
+from data_prep.fetch import released
 from data_prep.objects import (
     AGAIN,
     ObjectSet,
@@ -56,39 +56,7 @@ YEARS = ("2017", "2014")
 Rank = Literal["objects", "pictures", "pixels"]
 RANKS = ("objects", "pictures", "pixels")
 
-_LICENCE = "annotations CC BY 4.0; pictures from flickr, each under its own license"
-_SITES = ("https://s3.amazonaws.com/images.cocodataset.org", "http://images.cocodataset.org")
-
-
-def _file(path: str, md5: str, size: int, need: str) -> RemoteFile:
-    return RemoteFile(
-        name=path.rsplit("/", 1)[-1],
-        urls=tuple(f"{site}/{path}" for site in _SITES),
-        md5=md5,
-        size=size,
-        licence=_LICENCE,
-        page="https://cocodataset.org/#download",
-        need=tuple(need.format(year) for year in YEARS),  # 2014 is read when it is there
-    )
-
-
-# md5: PaddleDetection, ppdet/utils/download.py, and others. Sizes: what images.cocodataset.org
-# states, as public scripts quote it.
-FILES = (
-    _file(
-        "annotations/annotations_trainval2017.zip",
-        "f4bbac642086de4f52a3fdda2de5fa2c",
-        252_907_541,
-        "annotations/instances_train{}.json",
-    ),
-    _file(
-        "zips/train2017.zip",
-        "cced6f7f71b7629ddf16f17bbcfab6b2",
-        19_336_861_798,
-        "train{}",
-    ),
-    _file("zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80", 815_585_330, "val{}"),
-)
+FILES = released(NAME)  # 2014 is read when it is there
 
 # Public readers' counts of the two files of 2017. None were found for 2014, which is not checked.
 COUNTS = {

@@ -24,7 +24,7 @@ import numpy as np
 
 from data_prep.command import ReaderOptions, main
 from data_prep.crops import read_picture
-from data_prep.fetch import RemoteFile
+from data_prep.fetch import released
 from data_prep.objects import (
     AGAIN,
     Box,
@@ -41,32 +41,7 @@ from kpnb.errors import KpnbError
 NAME = "cub200"
 DATASET = "CUB200-2011"
 FACTOR = 1.0  # Section 4.1: cropped by the box
-# Sizes, MD5 and SHA-256 as public code that reads the data set states them.
-_LICENCE = "images belong to their photographers; for non-commercial research and education only"
-_PAGE = "https://www.vision.caltech.edu/datasets/cub_200_2011/"
-_RECORDS = "https://data.caltech.edu/records"
-FILES = (
-    RemoteFile(
-        name="CUB_200_2011.tgz",
-        urls=(f"{_RECORDS}/65de6-vp158/files/CUB_200_2011.tgz",),
-        sha256="0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
-        md5="97eceeb196236b17998738112f37df78",
-        size=1_150_585_339,
-        licence=_LICENCE,
-        page=_PAGE,
-        need=("CUB_200_2011/images.txt",),
-    ),
-    RemoteFile(
-        name="segmentations.tgz",
-        urls=(f"{_RECORDS}/w9d68-gec53/files/segmentations.tgz",),
-        sha256="dc77f6cffea0cbe2e41d4201115c8f29a6320ecb04fffd2444f51b8066e4b84f",
-        md5="4d47ba1228eae64f2fa547c47bc65255",
-        size=39_272_883,
-        licence=_LICENCE,
-        page=_PAGE,
-        need=("segmentations", "CUB_200_2011/segmentations"),
-    ),
-)
+FILES = released(NAME)
 SPLITS = {"1": "train", "0": "test"}  # of train_test_split.txt
 COUNTS = {"classes": 200, "train images": 5_994, "test images": 5_794}
 OPTIONS = ReaderOptions(foregrounds=("outline", "box"))
@@ -106,7 +81,7 @@ def read(root: Path, *, partial: bool = False) -> ObjectSet:
     found["classes"] = len(classes)
     counts = check_counts(DATASET, found, COUNTS, partial)
     kept, names, dropped = in_both_splits(objects, tuple(classes.values()), DATASET, partial)
-    about = {"counts": counts, "licence": _LICENCE}
+    about = {"counts": counts, "licence": FILES[0].licence}
     return ObjectSet(
         DATASET, names, tuple(kept), FACTOR, {"class not in both splits": dropped}, about
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import os
 import re
 import shutil
@@ -33,6 +34,7 @@ WAITS = (3.0, 10.0, 30.0)  # seconds before each further try of one address
 LEAST_LIMIT = 16 * GIB  # unpacked bytes that are always allowed
 EXPANSION = 3  # larger archives may unpack to this many times their size; pictures hardly grow
 _PART, _STAGING, _MARKER = ".part", ".unpacking-", ".unpacked-"
+RELEASES = Path(__file__).with_name("releases.json")
 Sleep = Callable[[float], None]
 BY_HAND = "a program may not fetch it, because it needs an account"
 
@@ -62,6 +64,19 @@ class RemoteFile:
     def __post_init__(self) -> None:
         if self.urls and not (self.sha256 or self.md5):
             raise KpnbError(f"{self.name} has addresses and no checksum: state its SHA-256.")
+
+
+def released(name: str, layout: str = "release") -> tuple[RemoteFile, ...]:
+    """The files of a data set as its publisher has them, from releases.json.
+
+    There `checked` says who states the checksums and sizes.
+    """
+    entries = json.loads(RELEASES.read_text(encoding="utf-8"))[name][layout]["files"]
+    lists = {"urls", "need"}
+    return tuple(
+        RemoteFile(**{key: tuple(v) if key in lists else v for key, v in entry.items()})
+        for entry in entries
+    )
 
 
 def fetch(

@@ -30,7 +30,7 @@ from PIL import Image
 
 from data_prep.annotations import AnnotatedObject, Annotation, read_annotation
 from data_prep.command import ReaderOption, ReaderOptions, main
-from data_prep.fetch import RemoteFile
+from data_prep.fetch import released
 from data_prep.objects import (
     AGAIN,
     ObjectSet,
@@ -57,23 +57,7 @@ _NAMES = (
 )
 CLASSES = tuple(_NAMES.split())
 
-# md5: torchvision, datasets/voc.py. sha256: torchvision, prototype/datasets/_builtin/voc.py.
-FILES = (
-    RemoteFile(
-        name="VOCtrainval_11-May-2012.tar",
-        urls=(
-            "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
-            "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
-        ),
-        sha256="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
-        md5="6cd6e144f989b92b3379bac3b3de84fd",
-        size=1_999_639_040,
-        licence="pictures from flickr, under flickr's terms of use",
-        page="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
-        need=tuple(f"{folder}/ImageSets/Segmentation" for folder in FOLDERS[:2])
-        + ("ImageSets/Segmentation",),
-    ),
-)
+FILES = released(NAME)
 
 # Pictures in the lists, from VOC's own statistics (dbstats.html of the page above). Objects are not
 # checked: the 6,929 outlines and 27,450 boxes it names are counted by a rule it does not state.

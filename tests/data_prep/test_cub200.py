@@ -11,6 +11,7 @@ from PIL import Image
 
 from data_prep import cub200
 from data_prep.command import main
+from data_prep.fetch import RemoteFile
 from data_prep.folder import verify_prepared
 from kpnb.datasets.prepared import prepared_images
 
@@ -89,7 +90,7 @@ def test_cub_in_an_archive(cub, tmp_path, monkeypatch):
                 archive.add(cub / member, member)
     assert run(root, "--size", 32) == 2  # not the archive that is meant
     files = [
-        cub200.RemoteFile(name=f.name, urls=(), need=f.need, page=f.page) for f in cub200.FILES
+        RemoteFile(name=f.name, urls=(), need=f.need, page=f.page) for f in cub200.FILES
     ]
     monkeypatch.setattr(cub200, "FILES", files)
     assert run(root, "--size", 32) == 0

@@ -10,6 +10,7 @@ from PIL import Image
 
 from data_prep import tiny_imagenet
 from data_prep.command import main
+from data_prep.fetch import RemoteFile
 from data_prep.folder import verify_prepared
 from kpnb.datasets.prepared import prepared_images
 from kpnb.errors import KpnbError
@@ -82,7 +83,7 @@ def test_tiny_in_an_archive(tiny, tmp_path, monkeypatch):
     with zipfile.ZipFile(root / file.name, "w") as archive:
         for path in sorted((tiny / "tiny-imagenet-200").rglob("*")):
             archive.write(path, path.relative_to(tiny))
-    plain = tiny_imagenet.RemoteFile(name=file.name, urls=(), need=file.need)
+    plain = RemoteFile(name=file.name, urls=(), need=file.need)
     monkeypatch.setattr(tiny_imagenet, "FILES", (plain,))
     assert run(root, "--size", 16) == 0
 
