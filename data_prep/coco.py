@@ -33,16 +33,16 @@ from functools import partial as bound
 from pathlib import Path
 from typing import Literal
 
+from data_prep.annotations import coco_mask, in_picture
 from data_prep.command import ReaderOption, ReaderOptions, main
-from data_prep.fetch import RemoteFile
+from data_prep.fetch import released
 from data_prep.objects import (
+    AGAIN,
     ObjectSet,
     PictureObject,
     Split,
     check_counts,
-    coco_mask,
     in_both_splits,
-    in_picture,
     need_file,
 )
 from kpnb.errors import KpnbError
@@ -56,39 +56,7 @@ YEARS = ("2017", "2014")
 Rank = Literal["objects", "pictures", "pixels"]
 RANKS = ("objects", "pictures", "pixels")
 
-_LICENCE = "annotations CC BY 4.0; pictures from flickr, each under its own license"
-_SITES = ("https://s3.amazonaws.com/images.cocodataset.org", "http://images.cocodataset.org")
-
-
-def _file(path: str, md5: str, size: int, need: str) -> RemoteFile:
-    return RemoteFile(
-        name=path.rsplit("/", 1)[-1],
-        urls=tuple(f"{site}/{path}" for site in _SITES),
-        md5=md5,
-        size=size,
-        licence=_LICENCE,
-        page="https://cocodataset.org/#download",
-        need=tuple(need.format(year) for year in YEARS),  # 2014 is read when it is there
-    )
-
-
-# md5: PaddleDetection, ppdet/utils/download.py, and others. Sizes: what images.cocodataset.org
-# states, as public scripts quote it.
-FILES = (
-    _file(
-        "annotations/annotations_trainval2017.zip",
-        "f4bbac642086de4f52a3fdda2de5fa2c",
-        252_907_541,
-        "annotations/instances_train{}.json",
-    ),
-    _file(
-        "zips/train2017.zip",
-        "cced6f7f71b7629ddf16f17bbcfab6b2",
-        19_336_861_798,
-        "train{}",
-    ),
-    _file("zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80", 815_585_330, "val{}"),
-)
+FILES = released(NAME)  # 2014 is read when it is there
 
 # Public readers' counts of the two files of 2017. None were found for 2014, which is not checked.
 COUNTS = {
@@ -112,7 +80,6 @@ OPTIONS = ReaderOptions(
         ReaderOption("names", "", "categories by name instead, with commas between"),
     ),
 )
-_AGAIN = "unpack the data set again"
 
 
 def read(
@@ -139,7 +106,7 @@ def read(
     root = Path(root)
     parts = {split: _Part(root, f"{name}{year}") for split, name in PARTS.items()}
     if parts["train"].categories != parts["test"].categories:
-        raise KpnbError(f"The two annotation files in {root} differ in categories: {_AGAIN}.")
+        raise KpnbError(f"The two annotation files in {root} differ in categories: {AGAIN}.")
     counts = check_counts(DATASET, _found(parts), COUNTS[year], partial)
     ranked = parts["train"].ranked(rank)
     wanted = _named(names, parts["train"].categories) if names else sorted(ranked[:largest])
@@ -217,7 +184,7 @@ class _Part:
         return PictureObject(name, file, category, split, box, mask)
 
     def error(self, entry: dict, what: str) -> KpnbError:
-        return KpnbError(f"{self.file}, annotation {entry['id']}, has {what}: {_AGAIN}.")
+        return KpnbError(f"{self.file}, annotation {entry['id']}, has {what}: {AGAIN}.")
 
 
 def _load(file: Path) -> dict:
@@ -235,7 +202,7 @@ def _load(file: Path) -> dict:
             if len({entry["id"] for entry in entries}) < len(entries):
                 raise ValueError(f"an id twice in {part}")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise KpnbError(f"{file} is damaged or no COCO annotations ({error}): {_AGAIN}.") from error
+        raise KpnbError(f"{file} is damaged or no COCO annotations ({error}): {AGAIN}.") from error
     return content
 
 

@@ -23,9 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.command import ReaderOptions, main
-from data_prep.fetch import RemoteFile
+from data_prep.crops import read_picture
+from data_prep.fetch import released
 from data_prep.objects import (
-    ADVICE,
+    AGAIN,
     Box,
     ObjectSet,
     PictureObject,
@@ -34,39 +35,13 @@ from data_prep.objects import (
     in_both_splits,
     inside,
     keyed,
-    read_picture,
 )
 from kpnb.errors import KpnbError
 
 NAME = "cub200"
 DATASET = "CUB200-2011"
 FACTOR = 1.0  # Section 4.1: cropped by the box
-# Sizes, MD5 and SHA-256 as public code that reads the data set states them.
-_LICENCE = "images belong to their photographers; for non-commercial research and education only"
-_PAGE = "https://www.vision.caltech.edu/datasets/cub_200_2011/"
-_RECORDS = "https://data.caltech.edu/records"
-FILES = (
-    RemoteFile(
-        name="CUB_200_2011.tgz",
-        urls=(f"{_RECORDS}/65de6-vp158/files/CUB_200_2011.tgz",),
-        sha256="0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
-        md5="97eceeb196236b17998738112f37df78",
-        size=1_150_585_339,
-        licence=_LICENCE,
-        page=_PAGE,
-        need=("CUB_200_2011/images.txt",),
-    ),
-    RemoteFile(
-        name="segmentations.tgz",
-        urls=(f"{_RECORDS}/w9d68-gec53/files/segmentations.tgz",),
-        sha256="dc77f6cffea0cbe2e41d4201115c8f29a6320ecb04fffd2444f51b8066e4b84f",
-        md5="4d47ba1228eae64f2fa547c47bc65255",
-        size=39_272_883,
-        licence=_LICENCE,
-        page=_PAGE,
-        need=("segmentations", "CUB_200_2011/segmentations"),
-    ),
-)
+FILES = released(NAME)
 SPLITS = {"1": "train", "0": "test"}  # of train_test_split.txt
 COUNTS = {"classes": 200, "train images": 5_994, "test images": 5_794}
 OPTIONS = ReaderOptions(foregrounds=("outline", "box"))
@@ -98,7 +73,7 @@ def read(root: Path, *, partial: bool = False) -> ObjectSet:
             category=_one_of(classes, labels[key][0], folder / "image_class_labels.txt"),
             split=_one_of(SPLITS, training[key][0], folder / "train_test_split.txt"),
             box=_box(folder / "bounding_boxes.txt", key, boxes[key]),
-            mask=bound(outline, inside(outlines, image).with_suffix(".png")),
+            mask=bound(marked, inside(outlines, image).with_suffix(".png")),
         )
         for key, (image,) in images.items()
     ]
@@ -106,13 +81,13 @@ def read(root: Path, *, partial: bool = False) -> ObjectSet:
     found["classes"] = len(classes)
     counts = check_counts(DATASET, found, COUNTS, partial)
     kept, names, dropped = in_both_splits(objects, tuple(classes.values()), DATASET, partial)
-    about = {"counts": counts, "licence": _LICENCE}
+    about = {"counts": counts, "licence": FILES[0].licence}
     return ObjectSet(
         DATASET, names, tuple(kept), FACTOR, {"class not in both splits": dropped}, about
     )
 
 
-def outline(path: Path) -> np.ndarray:
+def marked(path: Path) -> np.ndarray:
     """(height, width) bool: every pixel that any annotator marked (difference 2)."""
     return np.asarray(read_picture(path, "L")) > 0
 
@@ -120,13 +95,13 @@ def outline(path: Path) -> np.ndarray:
 def _for_images(path: Path, columns: int, images: dict) -> dict[str, list[str]]:
     table = keyed(path, columns)
     if table.keys() != images.keys():
-        raise KpnbError(f"{path} is not about the images of images.txt: {ADVICE}.")
+        raise KpnbError(f"{path} is not about the images of images.txt: {AGAIN}.")
     return table
 
 
 def _one_of(table: dict[str, str], key: str, path: Path) -> str:
     if key not in table:
-        raise KpnbError(f"{path} has the unknown value {key!r}: {ADVICE}.")
+        raise KpnbError(f"{path} has the unknown value {key!r}: {AGAIN}.")
     return table[key]
 
 

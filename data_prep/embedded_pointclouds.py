@@ -1,7 +1,6 @@
 """Make the packed files of the embedded point clouds from two public packages.
 
-    python -m data_prep.embedded_pointclouds --root DIR [--download] [--out
-    kpnb/datasets/embedded/pointclouds]
+    python -m data_prep.embedded_pointclouds --root DIR [--download] [--out DIR]
 
 DIR holds two Debian packages, listed with version and SHA-256 in embedded_pointclouds_shapes.json
 beside this script; `--download` fetches those that are missing with apt-get. The same table names
@@ -12,13 +11,9 @@ Needs kpnb only.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
-import shlex
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections import defaultdict
@@ -26,16 +21,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from meshes import read_obj, read_vrml
 
-from data_prep.fetch import check_sha256, read_members
+from data_prep.archives import read_members
+from data_prep.builders import Package, report, run_builder, verdict
+from data_prep.meshes import read_obj, read_vrml
 from kpnb.datasets.clouds import FILES, PACKED_SHA256
-from kpnb.datasets.modelnet40 import Mesh, surface_points
+from kpnb.datasets.modelnet40 import Mesh, named_generator, surface_points, y_up_to_z_up
 from kpnb.datasets.samples import unit_sphere
 from kpnb.errors import KpnbError
 
 TABLE = Path(__file__).with_name("embedded_pointclouds_shapes.json")
-OUT = Path(__file__).resolve().parents[1] / "kpnb" / "datasets" / "embedded" / "pointclouds"
 POINTS = 1024  # of a shape, as many as the paper's objects have
 LIMIT = 2**31  # bytes read from one package
 CATALOG = "PluginFurnitureCatalog.properties"
@@ -46,58 +41,22 @@ Groups = Mapping[str, Mapping[str, list[str]]]  # class: group: names of its sha
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the script; returns the exit status: 0, or 1 after a `KpnbError`."""
-    options = _options(arguments)
     table = json.loads(TABLE.read_text())
-    try:
-        for package in table["packages"].values():
-            if options.download:
-                download(package, options.root)
-            check_sha256(
-                options.root / package["file"],
-                package["sha256"],
-                f"fetch it there with `{shlex.join(fetch_command(package))}`",
-            )
-        options.out.mkdir(parents=True, exist_ok=True)
+    packages = {
+        part: Package.of("debian", *(about[k] for k in ("package", "version", "file", "sha256")))
+        for part, about in table["packages"].items()
+    }
+
+    def build(root: Path, out: Path) -> None:
         for part, read in READERS.items():
-            archive = options.root / table["packages"][part]["file"]
-            path = write(options.out / FILES[part], pack(table[part], read, archive))
-            report(path, table["contents"][part])
-    except KpnbError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+            arrays = pack(table[part], read, root / packages[part].file)
+            np.savez_compressed(out / FILES[part], **arrays)
+            describe(out / FILES[part], table["contents"][part])
 
-
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, required=True, help="folder of the packages")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder for the packed files")
-    parser.add_argument("--download", action="store_true", help="fetch missing packages")
-    return parser.parse_args(arguments)
+    return run_builder(__doc__, "pointclouds", [*packages.values()], build, arguments)
 
 
 # The packages
-
-
-def fetch_command(package: Mapping[str, str]) -> list[str]:
-    """The command that puts a package's file into the current folder."""
-    return ["apt-get", "download", f"{package['package']}={package['version']}"]
-
-
-def download(package: Mapping[str, str], root: Path) -> None:
-    """Fetch the package with apt-get if its file is missing under `root`."""
-    root.mkdir(parents=True, exist_ok=True)
-    if (root / package["file"]).exists():
-        return
-    command = fetch_command(package)
-    print("fetching:", shlex.join(command), flush=True)
-    by_hand = f"run `{shlex.join(command)}` elsewhere and put {package['file']} into {root}"
-    if shutil.which(command[0]) is None:
-        raise KpnbError(f"There is no {command[0]} here: {by_hand}.")
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise KpnbError(f"apt-get could not fetch {package['file']} ({reason}): {by_hand}.")
 
 
 def furniture_meshes(archive: Path, names: list[str]) -> Iterator[tuple[str, Mesh]]:
@@ -140,11 +99,6 @@ def catalog(text: str) -> dict[str, dict[str, str]]:
     return {entry["id"].rpartition("#")[2]: entry for entry in entries.values() if "id" in entry}
 
 
-def y_up_to_z_up(vertices: np.ndarray) -> np.ndarray:
-    """`vertices` (..., 3) turned by 90 degrees about x, so that what was up along y is along z."""
-    return vertices[..., [0, 2, 1]] * [1, -1, 1]
-
-
 def component_meshes(archive: Path, names: list[str]) -> Iterator[tuple[str, Mesh]]:
     """Meshes of the components package, z up; a name is a model's path without its ending."""
     paths = {f"usr/share/kicad/3dmodels/{name}.wrl": name for name in names}
@@ -185,20 +139,14 @@ def pack(
 
 def cloud(name: str, mesh: Mesh) -> np.ndarray:
     """(1024, 3) float16 points of a mesh, from a generator seeded with the shape's name."""
-    digest = hashlib.sha256(name.encode()).digest()
-    rng = np.random.default_rng(np.frombuffer(digest, dtype="<u4"))
     try:
-        return unit_sphere(surface_points(mesh, POINTS, rng)).astype(np.float16)
+        points = surface_points(mesh, POINTS, named_generator(name))
+        return unit_sphere(points).astype(np.float16)
     except KpnbError as error:
         raise KpnbError(f"The shape {name!r} cannot be used ({error}): take it out.") from error
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray]) -> Path:
-    np.savez_compressed(path, **arrays)
-    return path
-
-
-def report(path: Path, packaged: str) -> None:
+def describe(path: Path, packaged: str) -> None:
     """Print what a file holds and whether its bytes and its content are those packaged.
 
     packaged: SHA-256 of the packaged content, the arrays without the compression around them.
@@ -208,14 +156,8 @@ def report(path: Path, packaged: str) -> None:
         for label, name in enumerate(arrays["classes"]):
             chosen = arrays["group"][arrays["label"] == label]
             print(f"  {name}: {len(chosen)} shapes in {len(set(chosen))} groups")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    print(f"{path}: {path.stat().st_size} bytes")
-    print(f"  SHA-256 {found}, {_verdict(found == PACKED_SHA256[path.name])}")
-    print(f"  of the content {content}, {_verdict(content == packaged)}", flush=True)
-
-
-def _verdict(same: bool) -> str:
-    return "as packaged" if same else "NOT as packaged"
+    report(path, PACKED_SHA256[path.name])
+    print(f"{content}  its content: {verdict(content, packaged)}", flush=True)
 
 
 def content_sha256(arrays: Mapping[str, np.ndarray]) -> str:

@@ -1,7 +1,6 @@
 """Make the packed files of the embedded questions from two public packages.
 
-    python -m data_prep.embedded_questions --root DIR [--download] [--out
-    kpnb/datasets/embedded/text]
+    python -m data_prep.embedded_questions --root DIR [--download] [--out DIR]
 
 DIR holds the Debian package wordnet-base 3.0-37 (a dictionary) and the Python package mendeleev
 1.3.0 (a table of the chemical elements), checked by their SHA-256; `--download` fetches what is
@@ -14,43 +13,37 @@ Needs kpnb only.
 
 from __future__ import annotations
 
-import argparse
-import gzip
 import hashlib
 import json
 import re
-import shlex
-import shutil
 import sqlite3
-import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from question_templates import element, person, place
-from question_words import Entity
-
-from data_prep.fetch import check_sha256, read_members
+from data_prep.archives import read_members
+from data_prep.builders import Package, report, run_builder, write_gzip
+from data_prep.question_templates import element, person, place
+from data_prep.question_words import Entity
 from kpnb.datasets.texts.embedded import QUESTIONS, QUESTIONS_SHA256
-from kpnb.errors import KpnbError
 
-OUT = Path(__file__).resolve().parents[1] / "kpnb" / "datasets" / "embedded" / "text"
-
-# file: (SHA-256, the command that puts it into the current folder, the member to read)
-PIP = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-PACKAGES = {
-    "wordnet-base_1%3a3.0-37_all.deb": (
-        "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752",
-        ["apt-get", "download", "wordnet-base=1:3.0-37"],
-        "usr/share/wordnet/data.noun",
-    ),
-    "mendeleev-1.3.0-py3-none-any.whl": (
-        "76f415767b654634e51dead755513ef431abf200e892eab8468aa659ff218d1c",
-        [*PIP, "mendeleev==1.3.0"],
-        "mendeleev/elements.db",
-    ),
-}
+DICTIONARY = Package.of(
+    "debian",
+    "wordnet-base",
+    "1:3.0-37",
+    "wordnet-base_1%3a3.0-37_all.deb",
+    "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752",
+)
+NOUNS = "usr/share/wordnet/data.noun"
+ELEMENTS = Package.of(
+    "wheel",
+    "mendeleev",
+    "1.3.0",
+    "mendeleev-1.3.0-py3-none-any.whl",
+    "76f415767b654634e51dead755513ef431abf200e892eab8468aa659ff218d1c",
+)
+DATABASE = "mendeleev/elements.db"
 
 TEST_SHARE = 0.2
 MOST_QUESTIONS = 2  # of a paragraph
@@ -59,57 +52,26 @@ COMMON = {"born", "died", "nation", "who", "kind", "where"}  # kinds that most e
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the script; returns the exit status: 0, or 1 after a `KpnbError`."""
-    options = _options(arguments)
-    try:
-        if options.download:
-            download(options.root)
-        glosses, elements = read_packages(options.root)
-        entities = [*dictionary_entities(glosses), *element_entities(elements)]
-        options.out.mkdir(parents=True, exist_ok=True)
-        for split in QUESTIONS:
-            chosen = [entity for entity in once(entities) if split_of(entity) == split]
-            report(write(options.out / QUESTIONS[split], squad(chosen, split)))
-    except KpnbError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_builder(__doc__, "text", (DICTIONARY, ELEMENTS), build, arguments)
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, required=True, help="folder of the packages")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder for the packed files")
-    parser.add_argument("--download", action="store_true", help="fetch missing packages")
-    return parser.parse_args(arguments)
+def build(root: Path, out: Path) -> None:
+    """Write both files into `out` from the packages in `root`."""
+    nouns, database = read_packages(root)
+    entities = once([*dictionary_entities(nouns), *element_entities(database)])
+    for split, name in QUESTIONS.items():
+        chosen = [entity for entity in entities if split_of(entity) == split]
+        content = json.dumps(squad(chosen, split), ensure_ascii=False, separators=(",", ":"))
+        report(write_gzip(out / name, content + "\n"), QUESTIONS_SHA256[name])
 
 
 # The packages
 
 
-def download(root: Path) -> None:
-    """Fetch the packages that are missing under `root` with apt-get and pip."""
-    root.mkdir(parents=True, exist_ok=True)
-    for file, (_, command, _) in PACKAGES.items():
-        if (root / file).exists():
-            continue
-        print("fetching:", file, flush=True)
-        by_hand = f"run `{shlex.join(command)}` elsewhere and put {file} into {root}"
-        if shutil.which(command[0]) is None:
-            raise KpnbError(f"There is no {command[0]} here: {by_hand}.")
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-        if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise KpnbError(f"{command[0]} could not fetch {file} ({reason}): {by_hand}.")
-
-
 def read_packages(root: Path) -> tuple[bytes, bytes]:
-    """The dictionary's nouns and the database of elements, once both packages are checked."""
-    for file, (digest, command, _) in PACKAGES.items():
-        check_sha256(root / file, digest, f"fetch it there with `{shlex.join(command)}`")
-    nouns, elements = (
-        read_members(root / file, [member])[member] for file, (_, _, member) in PACKAGES.items()
-    )
-    return nouns, elements
+    """The dictionary's nouns and the database of elements."""
+    nouns = read_members(root / DICTIONARY.file, [NOUNS])[NOUNS]
+    return nouns, read_members(root / ELEMENTS.file, [DATABASE])[DATABASE]
 
 
 def dictionary_entities(nouns: bytes) -> Iterator[Entity]:
@@ -234,24 +196,5 @@ def _number(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:4])
 
 
-# Writing
-
-
-def write(path: Path, document: dict) -> Path:
-    """Write JSON as gzip without a time stamp: the bytes depend on the content and zlib alone."""
-    content = json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_bytes(gzip.compress(content.encode("utf-8"), 9, mtime=0))
-    return unfinished.replace(path)
-
-
-def report(path: Path) -> None:
-    """Print the SHA-256 of a packed file's content and whether it is the one that kpnb ships."""
-    digest = hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
-    same = digest == QUESTIONS_SHA256[path.name]
-    verdict = "the packaged content" if same else f"differs from {QUESTIONS_SHA256[path.name]}"
-    print(f"{digest}  {path} ({path.stat().st_size} bytes): {verdict}")
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -1,452 +1,41 @@
-"""Reading downloaded archives without trusting them: .zip, .tar(.gz, .xz, .bz2), .tgz and .deb.
+"""Files of a data set: fetched once, checked, and unpacked so that a kill leaves nothing half.
 
-A member is used only when it is a plain file or a folder whose path stays inside the archive's
-own tree: absolute paths, drive letters, "..", links and devices are refused, and so is
-more data than a stated limit. Nothing is written before every wanted member has passed.
-
-One file over HTTP into a part file, continued where an earlier try or process stopped.
-
-A part is continued only when its server shows that the file is still the same: by an ETag or a
-date (If-Range, RFC 9110 section 13.1.5), else by its size. What the part is of lies beside it.
-
-Files of a data set: fetched once, checked, and unpacked so that a kill leaves nothing half.
+A file comes over HTTP into a part file, which is continued where an earlier try, address or process
+stopped. Whatever the part was of, the checksum that every fetched file has is compared at the end;
+a part that proves wrong is fetched once more from zero.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.client
-import io
 import json
-import lzma
 import os
 import re
 import shutil
 import ssl
-import stat
-import tarfile
 import time
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from data_prep.archives import GIB, extract, safe_name
 from kpnb.errors import KpnbError
 from kpnb.metrics.provenance import track
 
-GIB = 2**30
-_DEBIAN = b"!<arch>\n"
-_BROKEN = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    lzma.LZMAError,
-    zlib.error,
-    EOFError,
-    OSError,
-    NotImplementedError,  # zipfile: a compression it does not know
-    RuntimeError,  # zipfile: an encrypted member
-)
-
-
-@dataclass(frozen=True)
-class _Member:
-    name: str  # as the archive spells it
-    kind: str  # "file", "folder" or, for links, devices and the rest, "special"
-    size: int
-    handle: tarfile.TarInfo | zipfile.ZipInfo
-
-
-_Opened = tuple[Iterable[_Member], Callable[[_Member], BinaryIO]]
-
-
-def safe_name(name: str) -> str:
-    """`name`, a member's path, without a leading "./"; "" for the archive's own top folder.
-
-    Raises `KpnbError` for an absolute path, a drive letter, a backslash, a NUL or a "..".
-    """
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    absolute = name.startswith("/") or (parts and parts[0][1:2] == ":")
-    if absolute or ".." in parts or "\\" in name or "\0" in name:
-        raise KpnbError(
-            f"The archive names a member {name!r} outside its own folder: do not use this archive."
-        )
-    return "/".join(parts)
-
-
-def read_members(
-    archive: Path, names: Iterable[str], limit: int = GIB, strict: bool = True
-) -> dict[str, bytes]:
-    """The bytes of the members `names`, in memory, by name (in the archive's order).
-
-    `limit` bounds the bytes of all of them together (1 GiB by default). With `strict`, a name
-    the archive lacks is an error. Members that are not asked for are not looked at.
-    Raises `KpnbError` for a missing, linked or special member, too much data or a broken file.
-    """
-    wanted = set(names)
-    with _opened(archive) as (members, open_member):
-        found = {safe_name(m.name): m for m in members if m.name.removeprefix("./") in wanted}
-        missing = sorted(wanted - set(found))
-        if missing and strict:
-            raise KpnbError(
-                f"{archive.name} has no {missing[0]} ({len(missing)} files missing): "
-                "get the version of the archive that is asked for."
-            )
-        _check(archive, found.values(), limit)
-        return {name: open_member(member).read() for name, member in found.items()}
-
-
-def extract(archive: Path, folder: Path, limit: int = 16 * GIB) -> list[Path]:
-    """Unpack every file of `archive` under `folder`; returns the paths written.
-
-    `limit` bounds the bytes unpacked (16 GiB by default). File modes, owners and times are not
-    taken over. Raises `KpnbError`, with nothing written, when a member is a link or a
-    device or leaves the folder, when a path crosses a link that already lies in `folder`, when
-    there is more data than `limit`, or when the archive cannot be read.
-    """
-    root = folder.resolve()
-    with _opened(archive) as (members, open_member):
-        found = list(members)
-        _check(archive, found, limit)
-        targets = [(root / safe_name(member.name), member) for member in found]
-        for target, _ in targets:
-            if not target.resolve().is_relative_to(root):
-                raise KpnbError(f"{target} is a link out of {folder}: unpack into an empty folder.")
-        return [
-            _write(target, open_member(member))
-            for target, member in targets
-            if member.kind == "file"
-        ]
-
-
-def check_sha256(path: Path, expected: str, advice: str) -> None:
-    """Raise `KpnbError`, ending in `advice`, unless the file's SHA-256 is `expected`."""
-    if not path.is_file():
-        raise KpnbError(f"{path} is missing: {advice}.")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
-        raise KpnbError(f"{path} has SHA-256 {found}, not {expected}: {advice}.")
-
-
-def _write(target: Path, content: BinaryIO) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with content, target.open("wb") as file:
-        shutil.copyfileobj(content, file)
-    return target
-
-
-def _check(archive: Path, members: Iterable[_Member], limit: int) -> None:
-    total = 0
-    for member in members:
-        safe_name(member.name)
-        if member.kind == "special":
-            raise KpnbError(
-                f"{archive.name} holds {member.name!r}, a link or device: do not use this archive."
-            )
-        total += member.size
-    if total > limit:
-        raise KpnbError(
-            f"{archive.name} unpacks to {total} bytes, over the limit of {limit}: "
-            "raise the limit if that much is expected."
-        )
-
-
-@contextmanager
-def _opened(archive: Path) -> Iterator[_Opened]:
-    """The archive's members and a function that opens one; format faults become `KpnbError`."""
-    try:
-        if _starts_with(archive, b"PK"):
-            with zipfile.ZipFile(archive) as file:
-                yield map(_zip_member, file.infolist()), lambda m: file.open(m.handle)
-        else:
-            with _tar(archive) as file:
-                yield map(_tar_member, file.getmembers()), lambda m: file.extractfile(m.handle)
-    except _BROKEN as error:
-        raise KpnbError(
-            f"{archive} cannot be read or unpacked ({error}): fetch it again."
-        ) from error
-
-
-def _starts_with(archive: Path, magic: bytes) -> bool:
-    with archive.open("rb") as file:
-        return file.read(len(magic)) == magic
-
-
-def _zip_member(info: zipfile.ZipInfo) -> _Member:
-    # The upper half of external_attr is the Unix mode where one was stored, else 0.
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    special = kind not in (0, stat.S_IFREG, stat.S_IFDIR)
-    name = "special" if special else "folder" if info.is_dir() else "file"
-    return _Member(info.filename, name, info.file_size, info)
-
-
-def _tar_member(info: tarfile.TarInfo) -> _Member:
-    kind = "file" if info.isreg() else "folder" if info.isdir() else "special"
-    return _Member(info.name, kind, info.size, info)
-
-
-def _tar(archive: Path) -> tarfile.TarFile:
-    if not _starts_with(archive, _DEBIAN):
-        return tarfile.open(archive)
-    return tarfile.open(fileobj=io.BytesIO(_debian_data(archive)))
-
-
-def _debian_data(archive: Path) -> bytes:
-    """The data.tar part of a Debian package: an `ar` file of 60-byte headers and padded parts."""
-    with archive.open("rb") as file:
-        file.seek(len(_DEBIAN))
-        while header := file.read(60):
-            name = header[:16].decode("ascii", "replace").strip().rstrip("/")
-            size = header[48:58].strip()
-            if len(header) < 60 or not size.isdigit():
-                break
-            if name in ("data.tar", "data.tar.gz", "data.tar.xz", "data.tar.bz2"):
-                return file.read(int(size))
-            file.seek(int(size) + int(size) % 2, io.SEEK_CUR)
-    raise KpnbError(
-        f"{archive} is not a Debian package with gzip, bzip2 or xz data: fetch it again."
-    )
-
-
-BLOCK = 2**20  # bytes read at once; also the progress after which tries are counted anew
-TIMEOUT = 60.0  # seconds without a byte
 WAITS = (3.0, 10.0, 30.0)  # seconds before each further try of one address
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP states that may be over after a wait
-_NETWORK = (OSError, http.client.HTTPException)
-
-Sleep = Callable[[float], None]
-
-
-class TransferError(Exception):
-    """This address does not give the file; the message says why."""
-
-
-class _CutError(Exception):
-    """This try failed; another may not."""
-
-
-@dataclass(frozen=True)
-class _Note:
-    """What a part is of. validator: strong ETag or date, "" for none; total: bytes, if known."""
-
-    url: str
-    validator: str = ""
-    total: int | None = None
-
-
-def transfer(
-    url: str,
-    part: Path,
-    size: int | None = None,
-    waits: Sequence[float] = WAITS,
-    sleep: Sleep = time.sleep,
-) -> bool:
-    """Bring the file at `url` (http or https) into `part`; True where an old part was continued.
-
-    size: bytes that the file must have, None if not known; a server that states another size is
-    not used. waits: seconds before each further try; they are counted anew whenever a try got
-    `BLOCK` bytes further than any before. A server that ignores ranges starts from zero.
-
-    Where nobody states a size, and the server sends no chunks, a cut is not noticed here: a
-    checksum has to find it. Raises `TransferError` when the address does not give the file, and
-    `KpnbError` when the disk is too small or cannot be written.
-    """
-    continued = _held(part, url)[0] > 0
-    furthest, failed = _held(part, url)[0], 0
-    while True:
-        try:
-            _attempt(url, part, size)
-            return continued
-        except _CutError as error:
-            held = _held(part, url)[0]
-            failed = 0 if held >= furthest + BLOCK else failed + 1
-            furthest = max(furthest, held)
-            if failed > len(waits):
-                raise TransferError(str(error)) from error
-            if waits:
-                sleep(waits[max(failed - 1, 0)])
-
-
-def discard(part: Path) -> None:
-    """Remove `part` and what lies beside it about it."""
-    part.unlink(missing_ok=True)
-    _note_file(part).unlink(missing_ok=True)
-
-
-# One try
-
-
-def _attempt(url: str, part: Path, size: int | None) -> None:
-    held, note = _held(part, url)
-    if held and held == note.total:
-        return  # an earlier process had all of it
-    with closing(_open(url, part, held, note)) as response:
-        start, found = _described(response, part, held, note)
-        _require_size(found.total, size)
-        found = found if size is None else replace(found, total=size)
-        _require_space(part, found.total, start)
-        _write_note(part, found)
-        with part.open("ab" if start else "wb") as file:
-            left = None if found.total is None else found.total - start
-            _receive(response, file, left, part.name.removesuffix(".part"))
-    got = part.stat().st_size
-    if found.total is None:
-        _write_note(part, _Note(url, found.validator, got))
-    elif got < found.total:
-        raise _CutError(f"the connection ended after {got} of {found.total} bytes")
-
-
-def _open(url: str, part: Path, held: int, note: _Note) -> http.client.HTTPResponse:
-    request = urllib.request.Request(url, headers={"User-Agent": "kpnb"})
-    if held:
-        request.add_header("Range", f"bytes={held}-")
-        if note.validator:
-            request.add_header("If-Range", note.validator)
-    try:
-        _require_http(url)
-        return _OPENER.open(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 416 and held:  # the file is shorter now
-            discard(part)
-            raise _CutError("the file changed") from error
-        kind = _CutError if error.code in PASSING else TransferError
-        raise kind(f"{error.code} {error.reason}") from error
-    except _NETWORK as error:
-        reason = getattr(error, "reason", None) or error or type(error).__name__
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            raise TransferError(f"its certificate is not valid ({reason})") from error
-        raise _CutError(str(reason)) from error
-
-
-def _described(
-    response: http.client.HTTPResponse, part: Path, held: int, note: _Note
-) -> tuple[int, _Note]:
-    """The byte that the answer begins with, and what it is of."""
-    headers = response.headers
-    if headers.get_content_type() == "text/html" and not part.name.endswith(".html.part"):
-        raise TransferError("it answers with a web page, not with the file")
-    if headers.get("Content-Encoding", "identity") != "identity":
-        raise TransferError("it sends the file in another encoding")
-    length = headers.get("Content-Length", "")
-    tag = headers.get("ETag", "")
-    validator = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
-    if response.status != 206:
-        return 0, _Note(note.url, validator, int(length) if length.isdigit() else None)
-    span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("Content-Range", ""))
-    same = span and int(span[1]) == held and int(span[2]) == note.total
-    if not same or validator != note.validator:
-        discard(part)
-        raise _CutError("the file changed")
-    return held, note
-
-
-def _receive(
-    response: http.client.HTTPResponse, file: BinaryIO, left: int | None, title: str
-) -> None:
-    blocks = track(_Blocks(response, left), title)
-    while True:
-        try:
-            block = next(blocks, None)
-        except _NETWORK as error:
-            raise _CutError(f"the connection broke ({error or type(error).__name__})") from error
-        if block is None:
-            return
-        try:
-            file.write(block)
-        except OSError as error:
-            raise KpnbError(f"{file.name} cannot be written ({error}): make room there.") from error
-
-
-@dataclass(frozen=True)
-class _Blocks:
-    """What comes, in blocks, with their number where it is known, for the progress bar."""
-
-    response: http.client.HTTPResponse
-    left: int | None
-
-    def __len__(self) -> int:
-        if self.left is None:
-            raise TypeError("of unknown length")
-        return -(-self.left // BLOCK)
-
-    def __iter__(self) -> Iterator[bytes]:
-        while block := self.response.read(BLOCK):
-            yield block
-
-
-# Checks
-
-
-def _require_http(url: str) -> None:
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise TransferError("only http and https addresses are fetched")
-
-
-def _require_size(total: int | None, size: int | None) -> None:
-    if None not in (total, size) and total != size:
-        raise TransferError(f"it has a file of {total} bytes, not {size}")
-
-
-def _require_space(part: Path, total: int | None, start: int) -> None:
-    free = shutil.disk_usage(part.parent).free
-    if total is not None and total - start > free:
-        raise KpnbError(
-            f"{part.parent} has {free} bytes free, and {total - start} more are to be fetched: "
-            "make room, or name a folder on another disk."
-        )
-
-
-class _Redirect(urllib.request.HTTPRedirectHandler):
-    """Follows to http and https only; from https to https only."""
-
-    def redirect_request(self, request, file, code, message, headers, new):
-        _require_http(new)
-        if urlsplit(request.full_url).scheme == "https" and urlsplit(new).scheme != "https":
-            raise TransferError("it redirects from https to http")
-        return super().redirect_request(request, file, code, message, headers, new)
-
-
-_OPENER = urllib.request.build_opener(_Redirect)
-
-
-# What lies beside a part
-
-
-def _note_file(part: Path) -> Path:
-    return part.with_name(part.name + ".json")
-
-
-def _held(part: Path, url: str) -> tuple[int, _Note]:
-    """Bytes of `part` that may be continued from `url`, and what it is of."""
-    try:
-        note = _Note(**json.loads(_note_file(part).read_bytes()))
-        held = part.stat().st_size
-    except (OSError, ValueError, TypeError):
-        return 0, _Note(url)
-    comparable = note.validator or note.total is not None
-    if note.url != url or not comparable or (note.total is not None and held > note.total):
-        return 0, _Note(url)
-    return held, note
-
-
-def _write_note(part: Path, note: _Note) -> None:
-    new = part.with_name(part.name + ".json.new")
-    new.write_text(json.dumps(asdict(note)))
-    os.replace(new, _note_file(part))
-
-
 LEAST_LIMIT = 16 * GIB  # unpacked bytes that are always allowed
 EXPANSION = 3  # larger archives may unpack to this many times their size; pictures hardly grow
 _PART, _STAGING, _MARKER = ".part", ".unpacking-", ".unpacked-"
+RELEASES = Path(__file__).with_name("releases.json")
+Sleep = Callable[[float], None]
 BY_HAND = "a program may not fetch it, because it needs an account"
 
 
@@ -456,9 +45,10 @@ class RemoteFile:
 
     name: under which it lies in the data set's folder, without folders of its own. urls: http or
     https, tried in order; none: a program may not fetch it, for example behind a login. sha256,
-    md5, size (bytes): None where not known. licence: of the data, in a few words. page: where a
-    person gets it. unpack: it is an archive to be unpacked. need: paths below the folder, any of
-    which being there shows that it is unpacked (or, for a file that is not unpacked, there).
+    md5: None where not known; a file with addresses has one of them. size: bytes, if known.
+    licence: of the data, in a few words. page: where a person gets it. unpack: it is an archive to
+    be unpacked. need: paths below the folder, any of which being there shows that it is unpacked
+    (or, for a file that is not unpacked, there).
     """
 
     name: str
@@ -471,15 +61,33 @@ class RemoteFile:
     unpack: bool = True
     need: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.urls and not (self.sha256 or self.md5):
+            raise KpnbError(f"{self.name} has addresses and no checksum: state its SHA-256.")
+
+
+def released(name: str, layout: str = "release") -> tuple[RemoteFile, ...]:
+    """The files of a data set as its publisher has them, from releases.json.
+
+    There `checked` says who states the checksums and sizes.
+    """
+    entries = json.loads(RELEASES.read_text(encoding="utf-8"))[name][layout]["files"]
+    lists = {"urls", "need"}
+    return tuple(
+        RemoteFile(**{key: tuple(v) if key in lists else v for key, v in entry.items()})
+        for entry in entries
+    )
+
 
 def fetch(
     file: RemoteFile, folder: Path, waits: Sequence[float] = WAITS, sleep: Sleep = time.sleep
 ) -> Path:
     """The path of `file` in `folder`, fetched there if it is not there already.
 
-    While it comes it lies in `<name>.part`, which a later call continues (see `transfer`). Size and
-    checksums, where known, are checked before the file gets its name; a file that is there is
-    checked, too. waits: seconds before each further try of an address; sleep: how to wait.
+    While it comes it lies in `<name>.part`, which a later call continues. Size and checksums, where
+    known, are checked before the file gets its name; a file that is there is checked, too. waits:
+    seconds before each further try of an address, counted anew whenever a try got `BLOCK` bytes
+    further than any before; sleep: how to wait.
 
     Raises `KpnbError` for a file that is there but not the one that is meant, a file without
     addresses, and when no address gives it (naming each and why).
@@ -515,7 +123,7 @@ def obtain(
     may unpack to; None is the larger of 16 GiB and three times its own size.
 
     Raises `KpnbError`, before anything is fetched, naming each file that is missing and cannot be
-    fetched, where to get it and where to put it; and as `fetch` and `archives.extract` do.
+    fetched, where to get it and where to put it; and as `fetch` and `extract` do.
     """
     wanted = [file for file in files if not _present(file, root)]
     absent = [file for file in wanted if not _target(file, root).is_file()]
@@ -579,12 +187,12 @@ def _fetch_from(
     part = target.with_name(target.name + _PART)
     continued = True
     while continued:  # once more from zero when a continued part proves wrong
-        continued = transfer(url, part, file.size, waits, sleep)
+        continued = _transfer(url, part, file.size, waits, sleep)
         wrong = _mismatch(part, file)
         if not wrong:
             os.replace(part, target)
-            return discard(part)
-        discard(part)
+            return
+        part.unlink()
     raise TransferError(f"what it gives {wrong}")
 
 
@@ -600,6 +208,161 @@ def _mismatch(path: Path, file: RemoteFile) -> str:
             if found != expected:
                 return f"has {kind} {found}, not {expected}"
     return ""
+
+
+# One address
+
+BLOCK = 2**20  # bytes read at once; also the progress after which tries are counted anew
+TIMEOUT = 60.0  # seconds without a byte
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP states that may be over after a wait
+_NETWORK = (OSError, http.client.HTTPException)
+
+
+class TransferError(Exception):
+    """This address does not give the file; the message says why."""
+
+
+class _CutError(Exception):
+    """This try failed; another may not."""
+
+
+def _transfer(url: str, part: Path, size: int | None, waits: Sequence[float], sleep: Sleep) -> bool:
+    """Bring the file at `url` into `part`; True where bytes that were there before were kept."""
+    furthest, failed, continued = _held(part, size), 0, False
+    while True:
+        continued |= _held(part, size) > 0
+        try:
+            _attempt(url, part, size)
+            return continued
+        except _CutError as error:
+            held = _held(part, size)
+            failed = 0 if held >= furthest + BLOCK else failed + 1
+            furthest = max(furthest, held)
+            if failed > len(waits):
+                raise TransferError(str(error)) from error
+            if waits:
+                sleep(waits[max(failed - 1, 0)])
+
+
+def _held(part: Path, size: int | None) -> int:
+    """Bytes of `part` that may be continued."""
+    held = part.stat().st_size if part.is_file() else 0
+    return 0 if size is not None and held > size else held
+
+
+def _attempt(url: str, part: Path, size: int | None) -> None:
+    held = _held(part, size)
+    if held and held == size:
+        return  # an earlier process had all of it
+    with closing(_open(url, part, held)) as response:
+        start, total = _described(response, part, held)
+        if None not in (total, size) and total != size:
+            raise TransferError(f"it has a file of {total} bytes, not {size}")
+        total = size if total is None else total
+        _require_space(part, total, start)
+        with part.open("ab" if start else "wb") as file:
+            left = None if total is None else total - start
+            _receive(response, file, left, part.name.removesuffix(_PART))
+    got = part.stat().st_size
+    if total is not None and got < total:
+        raise _CutError(f"the connection ended after {got} of {total} bytes")
+
+
+def _open(url: str, part: Path, held: int) -> http.client.HTTPResponse:
+    headers = {"User-Agent": "kpnb"} | ({"Range": f"bytes={held}-"} if held else {})
+    try:
+        _require_http(url)
+        return _OPENER.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416 and held:  # no more than that is there now
+            part.unlink()
+            raise _CutError("the file changed") from error
+        kind = _CutError if error.code in PASSING else TransferError
+        raise kind(f"{error.code} {error.reason}") from error
+    except _NETWORK as error:
+        reason = getattr(error, "reason", None) or error or type(error).__name__
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            raise TransferError(f"its certificate is not valid ({reason})") from error
+        raise _CutError(str(reason)) from error
+
+
+def _described(response: http.client.HTTPResponse, part: Path, held: int) -> tuple[int, int | None]:
+    """The byte that the answer begins with, and those of the whole file, where it says."""
+    headers = response.headers
+    if headers.get_content_type() == "text/html" and not part.name.endswith(f".html{_PART}"):
+        raise TransferError("it answers with a web page, not with the file")
+    if headers.get("Content-Encoding", "identity") != "identity":
+        raise TransferError("it sends the file in another encoding")
+    if response.status != 206:
+        length = headers.get("Content-Length", "")
+        return 0, int(length) if length.isdigit() else None
+    span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("Content-Range", ""))
+    if span is None or int(span[1]) != held:
+        part.unlink()
+        raise _CutError("it continues at another place")
+    return held, int(span[2])
+
+
+def _receive(
+    response: http.client.HTTPResponse, file: BinaryIO, left: int | None, title: str
+) -> None:
+    blocks = track(_Blocks(response, left), title)
+    while True:
+        try:
+            block = next(blocks, None)
+        except _NETWORK as error:
+            raise _CutError(f"the connection broke ({error or type(error).__name__})") from error
+        if block is None:
+            return
+        try:
+            file.write(block)
+        except OSError as error:
+            raise KpnbError(f"{file.name} cannot be written ({error}): make room there.") from error
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """What comes, in blocks, with their number where it is known, for the progress bar."""
+
+    response: http.client.HTTPResponse
+    left: int | None
+
+    def __len__(self) -> int:
+        if self.left is None:
+            raise TypeError("of unknown length")
+        return -(-self.left // BLOCK)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while block := self.response.read(BLOCK):
+            yield block
+
+
+def _require_http(url: str) -> None:
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise TransferError("only http and https addresses are fetched")
+
+
+def _require_space(part: Path, total: int | None, start: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if total is not None and total - start > free:
+        raise KpnbError(
+            f"{part.parent} has {free} bytes free, and {total - start} more are to be fetched: "
+            "make room, or name a folder on another disk."
+        )
+
+
+class _Redirect(urllib.request.HTTPRedirectHandler):
+    """Follows to http and https only; from https to https only."""
+
+    def redirect_request(self, request, file, code, message, headers, new):
+        _require_http(new)
+        if urlsplit(request.full_url).scheme == "https" and urlsplit(new).scheme != "https":
+            raise TransferError("it redirects from https to http")
+        return super().redirect_request(request, file, code, message, headers, new)
+
+
+_OPENER = urllib.request.build_opener(_Redirect)
 
 
 # Unpacking

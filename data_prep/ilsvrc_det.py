@@ -13,7 +13,7 @@ annotations of the test set are not public.
    rabbit, cattle, horse, sheep, swine) 12 are left. Another reader may well count camels or
    porcupines differently: `classes` takes any others.
 2. Section 4.1 enlarges boxes; the factor, lost in the text at hand, is 1.5 by the public code's
-   foreground block and from memory. The foreground is the box, or that block (data_prep.objects).
+   foreground block and from memory. The foreground is the box, or that block (data_prep.crops).
 3. A training picture lies in the folder of what it was collected for, which may be narrower than
    its class (a breed of dog): every annotation is looked at, classes are told by the boxes' names.
 4. Some of ImageNet's boxes leave their pictures (TensorFlow's reader of ILSVRC 2012 notes it): they
@@ -33,18 +33,17 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_prep.annotations import Annotation, Outside, read_annotation
 from data_prep.command import ReaderOption, ReaderOptions, main
 from data_prep.fetch import RemoteFile
 from data_prep.objects import (
-    Annotation,
+    AGAIN,
     ObjectSet,
-    Outside,
     PictureObject,
     Split,
     check_counts,
     in_both_splits,
     need_file,
-    read_annotation,
 )
 from kpnb.errors import KpnbError
 
@@ -163,7 +162,7 @@ def read(
     root: holds the folders of one layout, or the folder ILSVRC they are in. partial: a part of the
     data set; counts are not checked, and classes without objects in both splits are left out.
     classes: names of `MAMMALS` or WordNet numbers (then the class's name), with commas between; the
-    default is ours (see above). outside: see data_prep.objects.
+    default is ours (see above). outside: see data_prep.annotations.
 
     Every annotation is opened, some hundred thousand small files: that takes minutes.
     Raises `KpnbError` for an unknown class or layout, missing or damaged files, an annotation
@@ -208,7 +207,7 @@ class _Reader:
             # Most files have none of the classes: they are not parsed, but a cut one is noticed.
             content = file.read_bytes()
             if not content.rstrip().endswith(_END):
-                raise KpnbError(f"{file} is cut off: unpack the data set again.")
+                raise KpnbError(f"{file} is cut off: {AGAIN}.")
             self.boxes += content.count(b"<object>")
             if any(mark in content for mark in self.marks):
                 annotation = read_annotation(file, self.outside)

@@ -1,4 +1,7 @@
-"""ModelNet40: fetch the HDF5 points or the OFF meshes, read them and check that all are there."""
+"""ModelNet40: fetch the HDF5 points or the OFF meshes, read them and check that all are there.
+
+Run it with `python -m data_prep.modelnet40 --root DIR [--download] [--help]`.
+"""
 
 from __future__ import annotations
 
@@ -8,54 +11,18 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.fetch import RemoteFile, obtain
-from data_prep.folder import Checked, command, inner_folder
+from data_prep.command import Checked, command, inner_folder
+from data_prep.fetch import obtain, released
 from data_prep.objects import check_counts
-from kpnb.datasets.clouds import SPLITS
 from kpnb.datasets.modelnet40 import NAMES, modelnet40, modelnet40_shapes
+from kpnb.datasets.samples import SPLITS
 from kpnb.errors import KpnbError
 
 NAME = "modelnet40"
 DATASET = "ModelNet40"
-LICENCE = "for academic use; the models are their authors', from the web (Wu et al., CVPR 2015)"
-PAGE = "https://modelnet.cs.princeton.edu/"
 POINTS, MESHES = "modelnet40_ply_hdf5_2048", "ModelNet40"
 
-# SHA-256 and sizes: TensorFlow Graphics, datasets/modelnet40/checksums/model_net40.txt; the meshes'
-# also TensorFlow Datasets, url_checksums/modelnet40.txt. MD5: OpenPoints (PointNeXt), modelnet.py.
-FILES = {
-    "hdf5": (
-        RemoteFile(
-            f"{POINTS}.zip",
-            (
-                # The publisher's server has not answered since 2024, or with an old certificate;
-                # the mirror is the one PyTorch Geometric and pointMLP use.
-                f"https://shapenet.cs.stanford.edu/media/{POINTS}.zip",
-                f"https://huggingface.co/datasets/Msun/modelnet40/resolve/main/{POINTS}.zip",
-            ),
-            sha256="07670e237db72ece0f723b9abb571534c9ad655a6456b389646587dc72bb8bae",
-            md5="c9ab8e6dfb16f67afdab25e155c79e59",
-            size=435212151,
-            licence=LICENCE,
-            page=PAGE,
-            need=(f"{POINTS}/{NAMES}", NAMES),
-        ),
-    ),
-    "off": (
-        RemoteFile(
-            f"{MESHES}.zip",
-            (
-                "https://modelnet.cs.princeton.edu/ModelNet40.zip",
-                "http://modelnet.cs.princeton.edu/ModelNet40.zip",
-            ),
-            sha256="42dc3e656932e387f554e25a4eb2cc0e1a1bd3ab54606e2a9eae444c60e536ac",
-            size=2039180837,
-            licence=LICENCE,
-            page=PAGE,
-            need=(f"{MESHES}/airplane/train", "airplane/train"),
-        ),
-    ),
-}
+FILES = {layout: released(NAME, layout) for layout in ("hdf5", "off")}
 # The meshes: Wu et al.'s page. The HDF5 files lack three training shapes (PointNet's release).
 COUNTS = {
     "hdf5": {"classes": 40, "train shapes": 9840, "test shapes": 2468},
@@ -64,7 +31,7 @@ COUNTS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `data_prep/modelnet40.py`; returns the exit status, 0 or 2."""
+    """Run `python -m data_prep.modelnet40`; returns the exit status, 0 or 2."""
     return command(check, "ModelNet40 from its publishers.", FILES, arguments)
 
 

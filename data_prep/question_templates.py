@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from question_words import (
+from data_prep.question_words import (
     CAPITALIZED,
     MOST_WORDS,
     NAME,
@@ -22,7 +22,6 @@ from question_words import (
     place_name,
     sentence_of,
 )  # fmt: skip
-
 from kpnb.datasets.texts.words import word_spans
 
 

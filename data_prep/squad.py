@@ -1,4 +1,7 @@
-"""SQuAD v1.1: fetch its two files, read them and check that they are complete."""
+"""SQuAD v1.1: fetch its two files, read them and check that they are complete.
+
+Run it with `python -m data_prep.squad --root DIR [--download] [--help]`.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.fetch import RemoteFile, obtain
-from data_prep.folder import Checked, Shares, command
+from data_prep.command import Checked, Shares, command
+from data_prep.fetch import obtain, released
 from data_prep.objects import check_counts
-from kpnb.datasets.texts.corpora import ADDRESS, FOLDERS, squad
+from kpnb.datasets.texts.corpora import squad
 from kpnb.datasets.texts.embedded import Questions
 from kpnb.datasets.texts.foreground import answer_foreground
 from kpnb.datasets.texts.words import word_spans
@@ -20,46 +23,14 @@ DATASET = "SQuAD v1.1"
 LAYOUT = "json"
 
 
-def _file(split: str, sha256: str, md5: str, size: int) -> RemoteFile:
-    name = f"{split}-v1.1.json"
-    return RemoteFile(
-        name,
-        (f"{ADDRESS}{name}",),
-        sha256,
-        md5,
-        size,
-        licence="CC BY-SA 4.0 (Rajpurkar et al., EMNLP 2016; passages from Wikipedia)",
-        page="https://rajpurkar.github.io/SQuAD-explorer/",
-        unpack=False,
-        need=tuple(f"{folder}/{name}" for folder in FOLDERS if folder != "."),
-    )
-
-
-# SHA-256 and size: TensorFlow Datasets, url_checksums/squad.txt. MD5: torchtext,
-# datasets/squad1.py. Both for this address.
-FILES = {
-    LAYOUT: (
-        _file(
-            "train",
-            "3527663986b8295af4f7fcdff1ba1ff3f72d07d61a20f487cb238a6ef92fd955",
-            "981b29407e0affa3b1b156f72073b945",
-            30288272,
-        ),
-        _file(
-            "dev",
-            "95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9",
-            "3e85deb501d4e538b6bc56f786231552",
-            4854279,
-        ),
-    )
-}
+FILES = {LAYOUT: released(NAME, LAYOUT)}
 # Questions of each file (torchtext, datasets/squad1.py; Rajpurkar et al., Table 2, has rounder
 # numbers of an earlier version).
 COUNTS = {"train": 87599, "dev": 10570}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `data_prep/squad.py`; returns the exit status, 0 or 2."""
+    """Run `python -m data_prep.squad`; returns the exit status, 0 or 2."""
     return command(check, "SQuAD v1.1 from its publishers.", FILES, arguments)
 
 

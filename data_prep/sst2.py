@@ -1,4 +1,7 @@
-"""SST-2: fetch the treebank's release or GLUE's folder, read it and check that it is complete."""
+"""SST-2: fetch the treebank's release or GLUE's folder, read it and check that it is complete.
+
+Run it with `python -m data_prep.sst2 --root DIR [--download] [--help]`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.fetch import RemoteFile, obtain
-from data_prep.folder import Checked, Shares, command, inner_folder
+from data_prep.command import Checked, Shares, command, inner_folder
+from data_prep.fetch import obtain, released
 from data_prep.objects import check_counts
 from kpnb.datasets.texts.corpora import GLUE, RELEASE, Foreground, sst2, sst2_foreground
 from kpnb.datasets.texts.embedded import Sentences
@@ -16,38 +19,7 @@ from kpnb.errors import KpnbError
 
 NAME = "sst2"
 DATASET = "SST-2"
-LICENCE = "licence not stated by its publisher (sentences of reviews, Pang and Lee 2005)"
-
-FILES = {
-    # SHA-256: package CorpusLoaders.jl (JuliaText), test/StanfordSentimentTreebank_DataDeps.jl.
-    "treebank": (
-        RemoteFile(
-            "stanfordSentimentTreebank.zip",
-            (
-                "https://nlp.stanford.edu/~socherr/stanfordSentimentTreebank.zip",
-                "http://nlp.stanford.edu/~socherr/stanfordSentimentTreebank.zip",
-            ),
-            sha256="3f5209483b46bbf129cacbbbe6ae02fe780407034f61cf6342b7833257c3f1db",
-            licence=LICENCE,
-            page="https://nlp.stanford.edu/sentiment/",
-            need=(f"{RELEASE}/dictionary.txt", "dictionary.txt"),
-        ),
-    ),
-    # MD5: torchtext, datasets/sst2.py. SHA-256 and size: TensorFlow Datasets,
-    # url_checksums/glue.txt, and Hugging Face's glue, for this address.
-    "glue": (
-        RemoteFile(
-            "SST-2.zip",
-            ("https://dl.fbaipublicfiles.com/glue/data/SST-2.zip",),
-            sha256="d67e16fb55739c1b32cdce9877596db1c127dc322d93c082281f64057c16deaa",
-            md5="9f81648d4199384278b86e315dac217c",
-            size=7439277,
-            licence=LICENCE,
-            page="https://gluebenchmark.com/tasks",
-            need=(f"{GLUE}/train.tsv", "train.tsv"),
-        ),
-    ),
-}
+FILES = {layout: released(NAME, layout) for layout in ("treebank", "glue")}
 # Sentences of each split: the release's own datasetSplit.txt, and GLUE's files (torchtext).
 SENTENCES = {
     "treebank": {"train": 8544, "dev": 1101, "test": 2210},
@@ -65,7 +37,7 @@ TOLERANCE = 0.005
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `data_prep/sst2.py`; returns the exit status, 0 or 2."""
+    """Run `python -m data_prep.sst2`; returns the exit status, 0 or 2."""
     return command(check, "SST-2 from its publishers.", FILES, arguments)
 
 

@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.command import ReaderOption, ReaderOptions, main
-from data_prep.fetch import RemoteFile
+from data_prep.fetch import released
 from data_prep.objects import (
-    ADVICE,
+    AGAIN,
     ObjectSet,
     PictureObject,
     check_counts,
@@ -38,23 +38,7 @@ DATASET = "Tiny ImageNet"
 SIDE = 64  # pixels
 # A box of one pixel, enlarged so and clipped, is the whole picture wherever it lies.
 FACTORS = {"whole": 2.0 * SIDE, "box": 1.5}
-_LICENCE = "ImageNet's terms: for non-commercial research and education only"
-# Size, MD5 and SHA-256 as public code that reads the data set states them.
-FILES = (
-    RemoteFile(
-        name="tiny-imagenet-200.zip",
-        urls=(
-            "https://cs231n.stanford.edu/tiny-imagenet-200.zip",
-            "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
-        ),
-        sha256="6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821",
-        md5="90528d7ca1a48142e341f4ef8d21d0de",
-        size=248_100_043,
-        licence=_LICENCE,
-        page="https://www.kaggle.com/c/tiny-imagenet",
-        need=("tiny-imagenet-200/wnids.txt",),
-    ),
-)
+FILES = released(NAME)
 COUNTS = {"classes": 200, "train images of a class": 500, "test images of a class": 50}
 OPTIONS = ReaderOptions(
     foregrounds=("box",),
@@ -86,7 +70,7 @@ def read(root: Path, *, partial: bool = False, crop: str = "whole") -> ObjectSet
     found = _found(classes, objects)
     counts = check_counts(DATASET, found, COUNTS, partial)
     kept, names, dropped = in_both_splits(objects, classes, DATASET, partial)
-    about = {"counts": counts, "licence": _LICENCE, "crop": crop}
+    about = {"counts": counts, "licence": FILES[0].licence, "crop": crop}
     about["words"] = [words.get(name, [name])[0] for name in names]
     return ObjectSet(
         DATASET, names, tuple(kept), FACTORS[crop], {"class not in both splits": dropped}, about
@@ -96,7 +80,7 @@ def read(root: Path, *, partial: bool = False, crop: str = "whole") -> ObjectSet
 def _train(folder: Path, classes: tuple[str, ...]) -> Iterator[PictureObject]:
     for name in classes:
         if Path(name).name != name:
-            raise KpnbError(f"{folder} has no class {name!r}: {ADVICE}.")
+            raise KpnbError(f"{folder} has no class {name!r}: {AGAIN}.")
         table = folder / name / f"{name}_boxes.txt"
         for image, texts in keyed(table, 5).items():
             yield _object(table, folder / name / "images", image, texts, name, "train")
@@ -106,7 +90,7 @@ def _val(folder: Path, classes: tuple[str, ...]) -> Iterator[PictureObject]:
     table, known = folder / "val_annotations.txt", set(classes)
     for image, (name, *texts) in keyed(table, 6).items():
         if name not in known:
-            raise KpnbError(f"{table} has the unknown class {name!r}: {ADVICE}.")
+            raise KpnbError(f"{table} has the unknown class {name!r}: {AGAIN}.")
         yield _object(table, folder / "images", image, texts, name, "test")
 
 

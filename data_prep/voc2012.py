@@ -28,19 +28,18 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from data_prep.annotations import AnnotatedObject, Annotation, read_annotation
 from data_prep.command import ReaderOption, ReaderOptions, main
-from data_prep.fetch import RemoteFile
+from data_prep.fetch import released
 from data_prep.objects import (
-    AnnotatedObject,
-    Annotation,
+    AGAIN,
     ObjectSet,
     PictureObject,
     Split,
     check_counts,
     in_both_splits,
-    lines,
     need_file,
-    read_annotation,
+    rows,
 )
 from kpnb.errors import KpnbError
 
@@ -58,23 +57,7 @@ _NAMES = (
 )
 CLASSES = tuple(_NAMES.split())
 
-# md5: torchvision, datasets/voc.py. sha256: torchvision, prototype/datasets/_builtin/voc.py.
-FILES = (
-    RemoteFile(
-        name="VOCtrainval_11-May-2012.tar",
-        urls=(
-            "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
-            "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
-        ),
-        sha256="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
-        md5="6cd6e144f989b92b3379bac3b3de84fd",
-        size=1_999_639_040,
-        licence="pictures from flickr, under flickr's terms of use",
-        page="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
-        need=tuple(f"{folder}/ImageSets/Segmentation" for folder in FOLDERS[:2])
-        + ("ImageSets/Segmentation",),
-    ),
-)
+FILES = released(NAME)
 
 # Pictures in the lists, from VOC's own statistics (dbstats.html of the page above). Objects are not
 # checked: the 6,929 outlines and 27,450 boxes it names are counted by a rule it does not state.
@@ -128,7 +111,8 @@ def read(
         raise KpnbError(f"objects is {objects!r} and mismatch {mismatch!r}: see the choices.")
     folder = _folder(Path(root))
     kind = "Segmentation" if objects == "segmented" else "Main"
-    pictures = {s: lines(folder / f"ImageSets/{kind}/{LISTS[s]}.txt") for s in LISTS}
+    lists = {split: rows(folder / f"ImageSets/{kind}/{LISTS[split]}.txt", 1) for split in LISTS}
+    pictures = {split: [name for (name,) in found] for split, found in lists.items()}
     counts = _counts(pictures, objects, partial)
     left_out: Counter[str] = Counter()
     found: list[PictureObject] = []
@@ -173,14 +157,14 @@ class _Outlines:
             if indices.shape != (annotation.height, annotation.width):
                 raise KpnbError(
                     f"The outlines of {name} have {indices.shape[::-1]} pixels, its annotation "
-                    f"{(annotation.width, annotation.height)}: unpack the data set again."
+                    f"{(annotation.width, annotation.height)}: {AGAIN}."
                 )
         unknown = set(np.unique(self.numbers).tolist()) - {0, VOID}
         unknown -= {item.number for item in annotation.objects}
         if unknown:
             raise KpnbError(
                 f"{self.objects_file} has an outline {min(unknown)}, its annotation only "
-                f"{len(annotation.objects)} objects: unpack the data set again."
+                f"{len(annotation.objects)} objects: {AGAIN}."
             )
 
     def reason(self, item: AnnotatedObject) -> str | None:
@@ -199,7 +183,7 @@ class _Outlines:
             return "outline does not fit the object"
         raise KpnbError(
             f"Outline {item.number} of {self.objects_file} does not fit its {item.category} in the "
-            "annotation: unpack the data set again, or leave such objects out (mismatch)."
+            f"annotation: {AGAIN}, or leave such objects out (mismatch)."
         )
 
 
@@ -227,7 +211,7 @@ def _folder(root: Path) -> Path:
 def _counts(pictures: dict[Split, list[str]], objects: str, partial: bool) -> dict:
     both = set(pictures["train"]) & set(pictures["test"])
     if both or any(len(set(names)) < len(names) for names in pictures.values()):
-        raise KpnbError("A picture is twice in VOC's lists: unpack the data set again.")
+        raise KpnbError(f"A picture is twice in VOC's lists: {AGAIN}.")
     found = {f"{split} pictures": len(names) for split, names in pictures.items()}
     complete = {f"{split} pictures": n for split, n in COUNTS[objects].items()}
     return check_counts(DATASET, found, complete, partial)
@@ -239,10 +223,10 @@ def _indices(file: Path) -> np.ndarray:
     try:
         with Image.open(file) as image:
             if image.mode != "P":
-                raise KpnbError(f"{file} has lost its palette: unpack the data set again.")
+                raise KpnbError(f"{file} has lost its palette: {AGAIN}.")
             return np.asarray(image)
     except (OSError, SyntaxError) as error:
-        raise KpnbError(f"{file} is damaged ({error}): unpack the data set again.") from error
+        raise KpnbError(f"{file} is damaged ({error}): {AGAIN}.") from error
 
 
 if __name__ == "__main__":

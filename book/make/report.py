@@ -11,6 +11,7 @@ from pathlib import Path
 
 from book.make.claims import judge_all, verdict_counts
 from book.make.published_pages import TABLES, paper_rate
+from kpnb.datasets.places import embedded_licences
 from kpnb.errors import KpnbError
 from kpnb.metrics.formatting import PLAIN, SIDES, SYMBOLS, count, interval, number, signed, table
 from kpnb.metrics.results import (
@@ -271,16 +272,8 @@ def _value(value: object) -> str:
 
 def licences_table() -> str:
     """Sources and licences of every part of the embedded data."""
-    # Here: they import torch.
-    from kpnb.datasets import clouds as embedded_pointclouds
-    from kpnb.datasets import images as embedded_images
-    from kpnb.datasets.texts import embedded as embedded_questions
-    from kpnb.datasets.texts import embedded as embedded_sentences
-
     columns = ("part", "what", "source", "version", "licence")
-    sources = (embedded_images, embedded_sentences, embedded_questions, embedded_pointclouds)
-    parts = [part for source in sources for part in source.LICENCES]
-    return table(columns, [[str(part[c]) for c in columns] for part in parts])
+    return table(columns, [[str(part[c]) for c in columns] for part in embedded_licences()])
 
 
 def readme_block() -> str:

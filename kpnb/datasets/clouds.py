@@ -1,27 +1,22 @@
-"""The packed point clouds, checked and read in memory, and their split.
+"""Embedded point clouds: one real CAD shape among points of five others, with an exact foreground.
 
-Point clouds of one object among points of other shapes, with an exact foreground.
+They stand in for the paper's ModelNet40 (Section 4): small enough to ship and free to
+redistribute. Two sources of 10 classes each, points sampled from the surfaces of models: furniture
+and other things of a house (386 shapes of 272 groups), and electronic components (681 shapes of
+199 groups). A group holds the variants of one design; the split keeps groups whole.
 
-The construction of the paper (Section 4): the foreground is an object's points, the background is
-points drawn at random from five clouds of other classes.
+`point_scenes` composes them, and ModelNet40's shapes, as the paper does (Section 4): the foreground
+is an object's points, the background is points drawn at random from five clouds of other classes.
 
 1. The paper gives 1,024 foreground and 500 background points but not where the background lies.
    Here `distance` says it: 0 joins the six clouds in one coordinate system, so that the background
    lies inside the object's own space; larger values move the five clouds away around the object.
 2. The paper's point order is not stated; here the order is random, so that no position in the
    tensor tells foreground from background.
-
-Embedded point clouds: one real CAD shape among points of five others, with an exact foreground.
-
-They stand in for the paper's ModelNet40 (Section 4): small enough to ship and free to
-redistribute. Two sources of 10 classes each, points sampled from the surfaces of models: furniture
-and other things of a house (386 shapes of 272 groups), and electronic components (681 shapes of
-199 groups). A group holds the variants of one design; the split keeps groups whole.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 from collections.abc import Iterator
@@ -31,9 +26,18 @@ import numpy as np
 import torch
 
 from kpnb.datasets.images import held_out
-from kpnb.datasets.samples import PointSamples, Shapes, require_int, unit_sphere
+from kpnb.datasets.samples import (
+    SEEDS,
+    SPLITS,
+    PointSamples,
+    Shapes,
+    packed_content,
+    packed_hash,
+    require_int,
+    require_split,
+    unit_sphere,
+)
 from kpnb.errors import KpnbError
-from kpnb.fingerprint import packed_file
 
 FILES = {"furniture": "furniture.npz", "components": "components.npz"}
 PACKED_SHA256 = {
@@ -43,21 +47,12 @@ PACKED_SHA256 = {
 
 
 def packed_arrays(name: str) -> dict[str, np.ndarray]:
-    """The arrays of packed file `name` once its SHA-256 has been checked.
+    """The arrays of packed file `name`; raises as `packed_content` does.
 
     points (m, 1024, 3) float16, label (m,) uint8 (an index into classes), names (m,), group (m,)
-    and classes (c,) of fixed-width text. Raises `KpnbError` when the file is missing or is not
-    the one this code was made for.
+    and classes (c,) of fixed-width text.
     """
-    try:
-        content = packed_file(name).read_bytes()
-    except (KpnbError, OSError):
-        content = b""
-    if hashlib.sha256(content).hexdigest() != PACKED_SHA256[name]:
-        raise KpnbError(
-            f"The packed data file {name} is missing or damaged: reinstall kpnb or "
-            "rebuild it with data_prep/embedded_pointclouds.py."
-        )
+    content = packed_content(name, PACKED_SHA256[name], "embedded_pointclouds")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return {key: arrays[key] for key in arrays.files}
 
@@ -80,8 +75,6 @@ def split_arrays(part: str, split: str) -> dict[str, np.ndarray]:
 
 
 CLOUDS = 5  # clouds that the background is drawn from, as in the paper
-SPLITS = ("train", "test")
-SEEDS = (0, 2**32 - 1)  # one word of the generators' keys, so that no two keys coincide
 # Last words of the keys that set the streams of a whole data set apart from those of one scene.
 LABELS, SHAPES, ONCE = 1, 2, 3
 
@@ -222,8 +215,7 @@ def _check_arguments(
     seed: int,
     split: str,
 ) -> None:
-    if split not in SPLITS:
-        raise KpnbError(f"split is {split!r}: give 'train' or 'test'.")
+    require_split(split)
     if count is not None:
         require_int("count", count, 1)
     size = shapes.points.shape[1]
@@ -256,56 +248,6 @@ SOURCES = {
 }
 
 
-def _licence(part: str, source: str, version: str, licence: str, what: str) -> dict[str, str]:
-    return dict(part=part, source=source, version=version, licence=licence, what=what)
-
-
-LICENCES = (
-    _licence(
-        "furniture",
-        "Debian sweethome3d-furniture",
-        "1.8-1",
-        "CC-BY-3.0",
-        "Scopia library, Scopia Visual Interfaces Systems, s.l. and Emmanuel Puybaret / eTeks",
-    ),
-    _licence(
-        "furniture",
-        "Debian sweethome3d-furniture",
-        "1.8-1",
-        "CC-BY-3.0",
-        "Blend Swap CC-BY library, the Blend Swap contributors that the data's README.md names",
-    ),
-    _licence(
-        "furniture",
-        "Debian sweethome3d-furniture",
-        "1.8-1",
-        "CC0",
-        "Blend Swap CC-0 library, the Blend Swap contributors that the data's README.md names",
-    ),
-    _licence(
-        "furniture",
-        "Debian sweethome3d-furniture",
-        "1.8-1",
-        "CC-BY-3.0-US",
-        "Kator Legaz library, Andrew Kator and Jennifer Legaz",
-    ),
-    _licence(
-        "furniture",
-        "Debian sweethome3d-furniture",
-        "1.8-1",
-        "CC-BY-3.0-US",
-        "Reallusion library, Reallusion",
-    ),
-    _licence(
-        "components",
-        "Debian kicad-packages3d",
-        "6.0.10-1",
-        "CC-BY-SA-4.0 with the KiCad libraries' exception for designs",
-        "KiCad Community, kicad StepUp, Rene Poeschl, Terje Io, Ray Benitez, Frank Severinsen",
-    ),
-)
-
-
 def embedded_shapes(split: str = "train", source: str = "furniture") -> Shapes:
     """The packed shapes of a split, 1,024 points each, in a fixed order.
 
@@ -315,8 +257,7 @@ def embedded_shapes(split: str = "train", source: str = "furniture") -> Shapes:
 
     Raises `KpnbError` for another split or source and for damaged packed data.
     """
-    if split not in SPLITS:
-        raise KpnbError(f"split is {split!r}: give 'train' or 'test'.")
+    require_split(split)
     if source not in SOURCES:
         raise KpnbError(f"source is {source!r}: give 'furniture', 'components' or 'both'.")
     parts = [split_arrays(part, split) for part in SOURCES[source]]
@@ -363,7 +304,5 @@ def embedded_pointclouds(
 
 
 def pointclouds_hash() -> str:
-    """SHA-256 over the packed files' own SHA-256, which loading verifies."""
-    digests = sorted(PACKED_SHA256.items())
-    text = "".join(f"{digest}  {name}\n" for name, digest in digests)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """`packed_hash` of the packed point clouds."""
+    return packed_hash(PACKED_SHA256)

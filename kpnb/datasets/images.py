@@ -1,10 +1,6 @@
-"""The packed cut-outs and photographs, checked and decoded in memory, and their split.
+"""Embedded images: real cut-out objects on real photographs, with an exact foreground.
 
-One image of the embedded data: a cut-out pasted on part of a photograph, with its mask.
-
-Embedded image data: real cut-out objects on real photographs, with an exact foreground.
-
-It stands in for the paper's image data sets (Section 4), whose foreground is an object's bounding
+They stand in for the paper's image data sets (Section 4), whose foreground is an object's bounding
 box or outline: small enough to ship, free to redistribute, and with a mask that is exact because
 the images are composed. An image shows one object of one of 12 classes (photographs and drawings)
 on part of a photograph.
@@ -12,12 +8,10 @@ on part of a photograph.
 `classes=8` keeps the 8 classes that were easiest to tell apart. Those 8 were chosen after seeing
 test scores of all 12, so test accuracies on them are optimistic: 12 is the default.
 
-Other labels for the embedded images: few, by merging classes, or many, by telling objects apart.
-
-The images stay as they are, so that networks which differ in the dimensions of their output alone
-can be compared (the paper's Table VIII against the last layer in its Table V).
-
-Source and target classes of one data set, and the samples of some of its classes.
+The images can be given other labels (`relabeled`): few, by merging classes, or many, by telling
+objects apart. They stay as they are, so that networks which differ in the dimensions of their
+output alone can be compared (the paper's Table VIII against the last layer in its Table V). And
+samples can be divided by class (`split_classes`, `of_classes`).
 """
 
 from __future__ import annotations
@@ -26,7 +20,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -35,9 +29,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kpnb.datasets.samples import ImageSamples, normalization, require_int
+from kpnb.datasets.samples import (
+    SEEDS,
+    SPLITS,
+    ImageSamples,
+    normalization,
+    packed_content,
+    packed_hash,
+    require_int,
+    require_split,
+)
 from kpnb.errors import KpnbError
-from kpnb.fingerprint import packed_file
+
+# The packed cut-outs and photographs, and their split
 
 OBJECTS = "objects96.zip"
 BACKGROUNDS = "backgrounds128.zip"
@@ -70,19 +74,8 @@ class Photo:
 
 
 def packed_members(name: str) -> dict[str, bytes]:
-    """The files inside packed file `name`, by name, once its SHA-256 has been checked.
-
-    Raises `KpnbError` when the packed file is missing or is not the one this code was made for.
-    """
-    try:
-        content = packed_file(name).read_bytes()
-    except (KpnbError, OSError):
-        content = b""
-    if hashlib.sha256(content).hexdigest() != PACKED_SHA256[name]:
-        raise KpnbError(
-            f"The packed data file {name} is missing or damaged: reinstall kpnb or "
-            "rebuild it with data_prep/embedded_images.py."
-        )
+    """The files inside packed file `name`, by name; raises as `packed_content` does."""
+    content = packed_content(name, PACKED_SHA256[name], "embedded_images")
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
         return {member: packed.read(member) for member in packed.namelist()}
 
@@ -164,6 +157,8 @@ def held_out(groups: list[str], key: str, share: float = TEST_SHARE) -> frozense
             room -= sizes[name]
     return frozenset(held)
 
+
+# One image: a cut-out pasted on part of a photograph
 
 OBJECT_SIDE = (0.5, 0.8)  # longest side of the object over the side of the image
 WINDOW_SIDE = (0.6, 1.0)  # side of the background window over the side of the packed crop
@@ -247,85 +242,13 @@ def _mask(alpha: np.ndarray) -> np.ndarray:
     return mask if mask.any() else alpha == alpha.max()
 
 
-SPLITS = ("train", "test")
-SEEDS = (0, 2**32 - 1)  # one word of the generator's key, so that no two keys coincide
+# The data set
+
 IMAGE_SIZES = (16, 256)  # smaller hides the object, larger only enlarges the 96-pixel cut-outs
 
 # Chosen after test scores of all 12 classes had been seen (see the module's docstring).
-EIGHT_CLASSES = (
-    "bird",
-    "mammal",
-    "insect",
-    "fruit",
-    "flower",
-    "vehicle",
-    "instrument",
-    "building",
-)
-
-
-def _licence(part: str, source: str, version: str, licence: str, what: str) -> dict[str, str]:
-    return dict(part=part, source=source, version=version, licence=licence, what=what)
-
-
-LICENCES = (
-    _licence(
-        "objects",
-        "Debian tuxpaint-stamps-default",
-        "2022.06.04-1",
-        "GPL-2",
-        "photographs and drawings of things, Tux Paint stamps by Bill Kendrick and contributors",
-    ),
-    _licence(
-        "objects",
-        "Debian openclipart-png",
-        "1:0.18+dfsg-19",
-        "public domain",
-        "drawings of the Open Clip Art Library",
-    ),
-    _licence(
-        "objects",
-        "npm @lobehub/fluent-emoji-3d",
-        "1.1.0",
-        "MIT",
-        "Fluent emoji in 3D, Microsoft",
-    ),
-    _licence(
-        "objects",
-        "npm emoji-datasource-google",
-        "16.0.0",
-        "Apache-2.0 (pictures), MIT (package)",
-        "Noto emoji, Google",
-    ),
-    _licence(
-        "objects",
-        "npm emoji-datasource-twitter",
-        "16.0.0",
-        "CC-BY-4.0 (pictures), MIT (package)",
-        "Twemoji, Twitter, Inc. and other contributors",
-    ),
-    _licence(
-        "backgrounds",
-        "Debian tuxpaint-data",
-        "1:0.9.28-sdl2-1",
-        "GPL-2+",
-        "16 photographs, Tux Paint templates by Bill Kendrick and contributors",
-    ),
-    _licence(
-        "backgrounds",
-        "Debian mate-backgrounds",
-        "1.26.0-1",
-        "GPL-2+",
-        "6 nature photographs of the MATE desktop",
-    ),
-    _licence(
-        "backgrounds",
-        "Debian lomiri-wallpapers-16.04",
-        "20.04.0-2",
-        "CC-BY-4.0 (Aitzol Berasategi), CC-BY-SA-4.0 (Sander Klootwijk)",
-        "5 photographs: aitzgorri, life, picosdeeuropa, sunset; Bridge",
-    ),
-)
+_EIGHT = "bird mammal insect fruit flower vehicle instrument building"
+EIGHT_CLASSES = tuple(_EIGHT.split())
 
 
 def embedded_images(
@@ -354,14 +277,12 @@ def embedded_images(
     """
     _check_arguments(count, split, classes, image_size, seed)
     names = class_names() if classes == 12 else EIGHT_CLASSES
-    cut_outs, photos = split_cut_outs(split), split_photos(split)
     labels = _labels(count, len(names), (seed, SPLITS.index(split)))
     images = torch.empty(count, 3, image_size, image_size)
     masks = torch.empty(count, image_size, image_size, dtype=torch.bool)
     mean, std = normalization()
-    for i, label in enumerate(labels.tolist()):
-        rng = np.random.default_rng([seed, SPLITS.index(split), i])
-        recipe = draw_recipe(rng, cut_outs[names[label]], photos, image_size)
+    shown = (names[label] for label in labels.tolist())
+    for i, recipe in enumerate(_recipes(shown, split, image_size, seed)):
         picture, mask = render(recipe, image_size)
         images[i] = torch.from_numpy(picture).permute(2, 0, 1)
         masks[i] = torch.from_numpy(mask)
@@ -379,9 +300,16 @@ def embedded_images(
 
 
 def embedded_hash() -> str:
-    """SHA-256 over the packed files' own SHA-256, which loading verifies."""
-    text = "".join(f"{digest}  {name}\n" for name, digest in sorted(PACKED_SHA256.items()))
-    return hashlib.sha256(text.encode()).hexdigest()
+    """`packed_hash` of the packed images."""
+    return packed_hash(PACKED_SHA256)
+
+
+def _recipes(classes: Iterable[str], split: str, side: int, seed: int) -> Iterator[Recipe]:
+    """What is drawn for the image of each class, from its seed, split and place alone."""
+    cut_outs, photos = split_cut_outs(split), split_photos(split)
+    for i, name in enumerate(classes):
+        rng = np.random.default_rng([seed, SPLITS.index(split), i])
+        yield draw_recipe(rng, cut_outs[name], photos, side)
 
 
 def _labels(count: int, classes: int, key: tuple[int, int]) -> Tensor:
@@ -399,10 +327,12 @@ def _check_arguments(count: int, split: str, classes: int, image_size: int, seed
     require_int("count", count, 1)
     require_int("image_size", image_size, *IMAGE_SIZES)
     require_int("seed", seed, *SEEDS)
-    if split not in SPLITS:
-        raise KpnbError(f"split is {split!r}: give 'train' or 'test'.")
+    require_split(split)
     if classes not in (8, 12):
         raise KpnbError(f"classes is {classes!r}: give 12, or 8 for the easier subset.")
+
+
+# Other labels
 
 
 def relabeled(samples: ImageSamples, outputs: int) -> ImageSamples:
@@ -455,16 +385,9 @@ def _split_labels(samples: ImageSamples, outputs: int) -> list[int]:
 
 def shown_objects(samples: ImageSamples) -> list[tuple[str, str]]:
     """Class and name of the object that each image shows: its recipe drawn again."""
-    source = samples.source
-    split = source["split"]
-    cut_outs, photos = split_cut_outs(split), split_photos(split)
-    found = []
-    for i, label in enumerate(samples.labels.tolist()):
-        name = samples.class_names[label]
-        rng = np.random.default_rng([source["seed"], SPLITS.index(split), i])
-        recipe = draw_recipe(rng, cut_outs[name], photos, source["image_size"])
-        found.append((name, recipe.cut_out.name))
-    return found
+    source, names = samples.source, [samples.class_names[i] for i in samples.labels.tolist()]
+    recipes = _recipes(names, source["split"], source["image_size"], source["seed"])
+    return [(name, recipe.cut_out.name) for name, recipe in zip(names, recipes, strict=True)]
 
 
 def _check(samples: ImageSamples, outputs: int) -> None:
@@ -478,6 +401,8 @@ def _check(samples: ImageSamples, outputs: int) -> None:
     if outputs < 2:
         raise KpnbError(f"outputs={outputs} tells nothing apart: ask for at least 2.")
 
+
+# Some of the classes
 
 Names = tuple[str, ...]
 

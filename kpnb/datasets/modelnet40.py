@@ -1,6 +1,4 @@
-"""Triangle meshes: the OFF file format, and points drawn uniformly from a mesh's surface.
-
-ModelNet40 (Wu et al., CVPR 2015), the paper's point cloud data, from files on disk.
+"""ModelNet40 (Wu et al., CVPR 2015), the paper's point cloud data, from files on disk.
 
 Two public layouts are read: the HDF5 files with 2,048 points a shape that PointNet (Qi et al.,
 CVPR 2017) was published with, and the original OFF meshes in folders ModelNet40/<class>/<split>.
@@ -23,9 +21,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kpnb.datasets.clouds import SPLITS, point_scenes
-from kpnb.datasets.samples import PointSamples, Shapes, tensor_digest, unit_sphere
+from kpnb.datasets.clouds import point_scenes
+from kpnb.datasets.samples import (
+    SPLITS,
+    PointSamples,
+    Shapes,
+    require_split,
+    tensor_digest,
+    unit_sphere,
+)
 from kpnb.errors import KpnbError
+
+# Triangle meshes: the OFF format, and points drawn uniformly from a surface
 
 Mesh = tuple[np.ndarray, np.ndarray]  # vertices (v, 3) float64, triangles (t, 3) int64
 
@@ -70,6 +77,12 @@ def triangles(polygons: Iterable[Sequence[int]], vertices: int) -> np.ndarray:
     return found
 
 
+def named_generator(name: str) -> np.random.Generator:
+    """A generator seeded by a shape's name, so that its points depend on no other shape."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return np.random.default_rng(np.frombuffer(digest, dtype="<u4"))
+
+
 def surface_points(mesh: Mesh, count: int, rng: np.random.Generator) -> np.ndarray:
     """(count, 3) float64 points, independent and uniform on the mesh's surface by area.
 
@@ -86,6 +99,8 @@ def surface_points(mesh: Mesh, count: int, rng: np.random.Generator) -> np.ndarr
     u, v = np.sqrt(rng.random((count, 1))), rng.random((count, 1))
     return (1 - u) * first[chosen] + u * (1 - v) * second[chosen] + u * v * third[chosen]
 
+
+# The data set
 
 SAMPLED = 2048  # points of a mesh, as many as the HDF5 files have
 NAMES = "shape_names.txt"
@@ -123,8 +138,7 @@ def modelnet40_shapes(folder: str | Path, split: str) -> Shapes:
     file, and when h5py, which the HDF5 layout needs, is not installed.
     """
     folder = Path(folder)
-    if split not in SPLITS:
-        raise KpnbError(f"split is {split!r}: give 'train' or 'test'.")
+    require_split(split)
     if not folder.is_dir():
         raise KpnbError(f"There is no folder {folder}: unpack ModelNet40 there.")
     hdf5 = (folder / NAMES).is_file()
@@ -225,11 +239,9 @@ def _folders(folder: Path, split: str) -> list[str]:
 def _off_shapes(folder: Path, split: str) -> Iterator[Shape]:
     for file in sorted(folder.glob(f"*/{split}/*.off")):
         name = f"{file.parent.parent.name}/{file.name}"
-        digest = hashlib.sha256(name.encode()).digest()
-        rng = np.random.default_rng(np.frombuffer(digest, dtype="<u4"))
         try:
             mesh = read_off(file.read_text(encoding="ascii", errors="replace"))
-            points = surface_points(mesh, SAMPLED, rng)
+            points = surface_points(mesh, SAMPLED, named_generator(name))
         except (KpnbError, OSError) as error:
             raise KpnbError(f"{file} cannot be used: {error}") from error
         yield file.parent.parent.name, name, _normalized(points, file)

@@ -1,7 +1,4 @@
-"""Where a notebook's `data` parameter leads: a folder, one on Google Drive, or a name to fetch.
-
-The folder behind a notebook's `data` parameter, for the studies.
-"""
+"""Where a notebook's `data` parameter leads: a folder, one on Google Drive, or a name to fetch."""
 
 from __future__ import annotations
 
@@ -15,9 +12,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TextIO
 
+import yaml
 from filelock import FileLock
 
 from kpnb.errors import KpnbError
+from kpnb.fingerprint import packed_file
 
 EMBEDDED = "embedded"
 PREFIX = "download:"
@@ -28,6 +27,13 @@ OTHERS = ("sst2", "squad", "modelnet40")
 NAMES = (*IMAGES, *OTHERS)
 DRIVE = Path("/content/drive")  # where Colab's own examples mount Google Drive
 DRIVE_FOLDER = "MyDrive"
+LICENCES = ("images_licences.yaml", "text_licences.yaml", "pointclouds_licences.yaml")
+
+
+def embedded_licences() -> list[dict[str, str]]:
+    """Of every part of the embedded data: part, source, version, licence and what it is."""
+    found = (yaml.safe_load(packed_file(name).read_text(encoding="utf-8")) for name in LICENCES)
+    return [entry for entries in found for entry in entries]
 
 
 def find_data(value: str) -> Path | None:
@@ -35,7 +41,7 @@ def find_data(value: str) -> Path | None:
 
     value: "embedded"; a folder; a folder on Google Drive, below /content/drive, which is mounted
     on Colab if it is not; "download:NAME" for one of `NAMES`, which is fetched and prepared as the
-    script data_prep/NAME.py does with its defaults, once; or such a name alone, for a data set that
+    command data_prep.NAME does with its defaults, once; or such a name alone, for a data set that
     was prepared so before. Both are kept in the folder that the environment variable KPNB_DATA
     names, "kpnb_data" in the current folder by default. A folder goes before a name.
 
@@ -114,12 +120,12 @@ def _downloaded(name: str, value: str) -> Path:
     finally:
         lock.release()
     if found is None:
-        raise KpnbError(f"{root} holds no prepared {name}: run data_prep/{name}.py on it.")
+        raise KpnbError(f"{root} holds no prepared {name}: run python -m data_prep.{name}.")
     return found
 
 
 def _prepare(name: str, root: Path) -> None:
-    """Run the data set's own command, as its script does."""
+    """Run the data set's own command."""
     reader = importlib.import_module(f"data_prep.{name}")
     arguments = ["--root", str(root), "--download"]
     heard = _Heard(sys.stderr)
@@ -130,7 +136,7 @@ def _prepare(name: str, root: Path) -> None:
         else:
             status = reader.main(arguments)
     if status:
-        said = heard.last().removeprefix("error: ") or f"data_prep/{name}.py ended with {status}"
+        said = heard.last().removeprefix("error: ") or f"data_prep.{name} ended with {status}"
         raise KpnbError(said)
 
 
@@ -192,16 +198,9 @@ def _near_folders(value: str) -> list[str]:
     return [beside[name] for name in get_close_matches(meant.name, beside, n=3, cutoff=0.6)]
 
 
-def data_folder(value: str) -> Path | None:
-    """`kpnb.datasets.places.find_data`, imported by name: where data lie, and how they are
-    fetched, is
-    no part of what a result depends on. What they hold is, and has hashes of its own."""
-    return importlib.import_module("kpnb.datasets.places").find_data(value)
-
+# What a reader leaves in a folder that it found complete
 
 MARKER = "kpnb_checked.json"
-
-
 CHECKED_FORMAT = "kpnb-checked-1"
 
 

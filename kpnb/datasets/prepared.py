@@ -1,6 +1,6 @@
-"""Images kept as bytes: a quarter of the memory, made into numbers where they are needed.
+"""Image data sets that `data_prep` has prepared: one folder of pixels, labels and masks.
 
-Image data sets that `data_prep/` has prepared: one folder of pixels, labels and masks.
+Their images stay bytes, a quarter of the memory, and become numbers where they are needed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from kpnb.datasets.samples import ImageSamples, normalization, require_int
+from kpnb.datasets.samples import (
+    SPLITS,
+    ImageSamples,
+    normalization,
+    require_int,
+    require_split,
+)
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import file_hash, fingerprint
 
@@ -57,14 +63,13 @@ def _normalize_first(net: nn.Module, args: tuple) -> tuple:
 
 FORMAT = "kpnb-images-1"
 MANIFEST = "manifest.json"
-SPLITS = ("train", "test")
 BLOCK = 512  # images resized at a time, to bound memory
 
 
 def prepared_images(folder: str | Path, split: str, image_size: int | None = None) -> ByteImages:
     """All images of a split, in the folder's order.
 
-    folder: what `python data_prep/<name>.py` wrote. image_size: side in pixels; None is the
+    folder: what `python -m data_prep.<name>` wrote. image_size: side in pixels; None is the
     folder's own. Another one is reached by antialiased bilinear resizing of images, rounded to
     bytes, and by nearest pixels of masks. `source` has dataset, split, count, image_size, classes,
     foreground (outline, box or block), data (`prepared_hash`) and parts.
@@ -74,8 +79,7 @@ def prepared_images(folder: str | Path, split: str, image_size: int | None = Non
     than the manifest says.
     """
     folder, known = Path(folder), manifest(folder)
-    if split not in SPLITS:
-        raise KpnbError(f"split is {split!r}: give 'train' or 'test'.")
+    require_split(split)
     own, count = known["size"], known["splits"][split]["count"]
     _verify(folder.resolve(), split, _stamp(folder, split))
     pixels = _array(folder, f"{split}_pixels.npy", np.uint8, (count, 3, own, own))

@@ -1,82 +1,78 @@
-"""Images with labels and a foreground: what every image data set of this package returns.
+"""What every data set of this package returns: samples that know where they come from.
 
-Point clouds with labels and a foreground, and the single shapes they are composed of.
+Images and point clouds with labels and a foreground, single shapes, and the checks and the packed
+files that the embedded data sets share.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kpnb.errors import KpnbError
+from kpnb.fingerprint import packed_file
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+SPLITS = ("train", "test")
+SEEDS = (0, 2**32 - 1)  # one word of the generators' keys, so that no two keys coincide
+DATA_SEED = 0  # by which every study draws its data, whatever seed its networks have
+
+Index = Sequence[int] | Tensor | np.ndarray | slice
 
 
-@dataclass(frozen=True)
-class ImageSamples:
-    """Labelled images with their foreground.
+class Samples:
+    """n samples, of which parts can be taken; a base of frozen data classes.
 
-    images: (n, 3, s, s) float32, normalised with ImageNet's mean and standard deviation
-    labels: (n,) int64, an index into `class_names`
-    masks: (n, s, s) bool, True on the object
+    COLUMNS: the fields with an entry for each sample, tensors or tuples.
     source: what the samples are, JSON-able, for provenance and fingerprints: dataset, split, seed,
-        count, image_size, classes (names), data (hash) and parts, one entry for each time a part
-        was taken
+        count, what else was asked for, data (hash) and parts, one entry for each time a part was
+        taken.
     """
 
-    images: Tensor
-    labels: Tensor
-    masks: Tensor
-    class_names: tuple[str, ...]
+    COLUMNS: ClassVar[tuple[str, ...]]
     source: dict
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(getattr(self, self.COLUMNS[0]))
 
-    def subset(self, index: Sequence[int] | Tensor | np.ndarray | slice) -> ImageSamples:
+    def subset(self, index: Index) -> Self:
         """The samples at `index`: positions, a boolean mask of length n, or a slice.
 
         Raises `KpnbError` for an index that fits no sample or chooses none.
         """
         chosen = self._positions(index)
-        digest = hashlib.sha256(chosen.numpy().astype("<i8").tobytes()).hexdigest()
+        digest = hashlib.sha256(self.written(chosen)).hexdigest()
         return self._part(chosen, {"subset": len(chosen), "positions": digest})
 
-    def fraction(self, share: float, seed: int) -> ImageSamples:
-        """A random part with round(share * n_c), at least one, of each class's n_c samples.
+    def taken(self, positions: Tensor, **source: object) -> Self:
+        """The samples at `positions` (k,), with other entries of `source`."""
+        columns = {name: _entries(getattr(self, name), positions) for name in self.COLUMNS}
+        return replace(self, **columns, source={**self.source, **source})
 
-        Samples keep their order. 0 < share <= 1, or `KpnbError` is raised.
-        """
-        if not 0 < share <= 1:
-            raise KpnbError(f"share is {share}: give a share above 0 and at most 1.")
-        require_int("seed", seed, 0)
-        rng = np.random.default_rng(seed)
-        chosen = []
-        for label in self.labels.unique().tolist():
-            members = torch.nonzero(self.labels == label).flatten().numpy()
-            count = max(1, round(share * len(members)))
-            chosen.append(rng.permutation(members)[:count])
-        index = torch.from_numpy(np.sort(np.concatenate(chosen)))
-        return self._part(index, {"fraction": float(share), "seed": int(seed)})
+    @staticmethod
+    def written(positions: Tensor) -> bytes:
+        """`positions` as the bytes whose hash tells one part from another."""
+        return positions.numpy().astype("<i8").tobytes()
 
-    def pictures(self) -> np.ndarray:
-        """(n, s, s, 3) float32 in [0, 1]: the images as they look, for plotting."""
-        mean, std = normalization()
-        return (self.images * std + mean).clamp(0, 1).permute(0, 2, 3, 1).contiguous().numpy()
+    def _part(self, positions: Tensor, note: dict) -> Self:
+        return self.taken(positions, parts=[*self.source["parts"], note])
 
-    def _positions(self, index: Sequence[int] | Tensor | np.ndarray | slice) -> Tensor:
+    def _positions(self, index: Index) -> Tensor:
         everything = torch.arange(len(self))
         try:
-            if not isinstance(index, slice):
-                index = torch.as_tensor(index)
-            chosen = everything[index].reshape(-1)
+            chosen = index if isinstance(index, slice) else torch.as_tensor(index)
+            if isinstance(chosen, Tensor) and chosen.numel() and chosen.min() < 0:
+                raise IndexError(f"position {int(chosen.min())}")
+            chosen = everything[chosen].reshape(-1)
         except (IndexError, TypeError, ValueError) as error:
             raise KpnbError(
                 f"The index does not fit {len(self)} samples ({error}): give positions from 0 to "
@@ -86,60 +82,23 @@ class ImageSamples:
             raise KpnbError("The index chooses no sample: choose at least one.")
         return chosen
 
-    def _part(self, index: Tensor, note: dict) -> ImageSamples:
-        return replace(
-            self,
-            images=self.images[index],
-            labels=self.labels[index],
-            masks=self.masks[index],
-            source={**self.source, "parts": [*self.source["parts"], note]},
-        )
+
+def _entries(column: Tensor | tuple, positions: Tensor) -> Tensor | tuple:
+    if isinstance(column, Tensor):
+        return column[positions]
+    return tuple(column[position] for position in positions.tolist())
 
 
-def normalization() -> tuple[Tensor, Tensor]:
-    """ImageNet's mean and standard deviation of RGB in [0, 1], each of shape (3, 1, 1)."""
-    return torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
+class LabeledSamples(Samples):
+    """`Samples` with a class each.
 
-
-def require_int(name: str, value: int, least: int, most: int | None = None) -> None:
-    """Raise `KpnbError` unless `value` is an integer (no bool) from `least` to `most`."""
-    integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not integer or value < least or (most is not None and value > most):
-        upper = "" if most is None else f" to {most}"
-        raise KpnbError(f"{name} is {value!r}: give an integer from {least}{upper}.")
-
-
-@dataclass(frozen=True)
-class PointSamples:
-    """Labeled point clouds with their foreground.
-
-    points: (n, p, 3) float32, z up; one unit is the radius of the object's bounding sphere
     labels: (n,) int64, an index into `class_names`
-    foreground: (n, p) bool, True for the points of the labeled object
-    source: what the samples are, JSON-able, for provenance and fingerprints: dataset, split, seed,
-        count, the settings of the scenes, classes (names), data (hash) and parts, one entry for
-        each time a part was taken
     """
 
-    points: Tensor
     labels: Tensor
-    foreground: Tensor
     class_names: tuple[str, ...]
-    source: dict
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def subset(self, index: Sequence[int] | Tensor | np.ndarray | slice) -> PointSamples:
-        """The samples at `index`: positions, a boolean mask of length n, or a slice.
-
-        Raises `KpnbError` for an index that fits no sample or chooses none.
-        """
-        chosen = self._positions(index)
-        digest = hashlib.sha256(chosen.numpy().astype("<i8").tobytes()).hexdigest()
-        return self._part(chosen, {"subset": len(chosen), "positions": digest})
-
-    def fraction(self, share: float, seed: int) -> PointSamples:
+    def fraction(self, share: float, seed: int) -> Self:
         """A random part with round(share * n_c), at least one, of each class's n_c samples.
 
         Samples keep their order. 0 < share <= 1, or `KpnbError` is raised.
@@ -155,34 +114,56 @@ class PointSamples:
         index = torch.from_numpy(np.sort(np.concatenate(chosen)))
         return self._part(index, {"fraction": float(share), "seed": int(seed)})
 
+
+@dataclass(frozen=True)
+class ImageSamples(LabeledSamples):
+    """Labeled images with their foreground.
+
+    images: (n, 3, s, s) float32, normalised with ImageNet's mean and standard deviation
+    labels: (n,) int64, an index into `class_names`
+    masks: (n, s, s) bool, True on the object
+    source: see `Samples`; with image_size and classes (names)
+    """
+
+    COLUMNS: ClassVar = ("images", "labels", "masks")
+    images: Tensor
+    labels: Tensor
+    masks: Tensor
+    class_names: tuple[str, ...]
+    source: dict
+
+    def pictures(self) -> np.ndarray:
+        """(n, s, s, 3) float32 in [0, 1]: the images as they look, for plotting."""
+        mean, std = normalization()
+        return (self.images * std + mean).clamp(0, 1).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def normalization() -> tuple[Tensor, Tensor]:
+    """ImageNet's mean and standard deviation of RGB in [0, 1], each of shape (3, 1, 1)."""
+    return torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
+
+
+@dataclass(frozen=True)
+class PointSamples(LabeledSamples):
+    """Labeled point clouds with their foreground.
+
+    points: (n, p, 3) float32, z up; one unit is the radius of the object's bounding sphere
+    labels: (n,) int64, an index into `class_names`
+    foreground: (n, p) bool, True for the points of the labeled object
+    source: see `Samples`; with the settings of the scenes and classes (names)
+    """
+
+    COLUMNS: ClassVar = ("points", "labels", "foreground")
+    points: Tensor
+    labels: Tensor
+    foreground: Tensor
+    class_names: tuple[str, ...]
+    source: dict
+
     @property
     def digest(self) -> str:
         """SHA-256 over points, labels and foreground, with their shapes."""
         return tensor_digest(self.points, self.labels, self.foreground)
-
-    def _positions(self, index: Sequence[int] | Tensor | np.ndarray | slice) -> Tensor:
-        everything = torch.arange(len(self))
-        try:
-            if not isinstance(index, slice):
-                index = torch.as_tensor(index)
-            chosen = everything[index].reshape(-1)
-        except (IndexError, TypeError, ValueError) as error:
-            raise KpnbError(
-                f"The index does not fit {len(self)} samples ({error}): give positions from 0 to "
-                f"{len(self) - 1}, a boolean mask of that length or a slice."
-            ) from error
-        if len(chosen) == 0:
-            raise KpnbError("The index chooses no sample: choose at least one.")
-        return chosen
-
-    def _part(self, index: Tensor, note: dict) -> PointSamples:
-        return replace(
-            self,
-            points=self.points[index],
-            labels=self.labels[index],
-            foreground=self.foreground[index],
-            source={**self.source, "parts": [*self.source["parts"], note]},
-        )
 
 
 @dataclass(frozen=True)
@@ -230,3 +211,49 @@ def tensor_digest(*tensors: Tensor) -> str:
         state.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
         state.update(tensor.contiguous().numpy().tobytes())
     return state.hexdigest()
+
+
+# Arguments
+
+
+def require_int(name: str, value: int, least: int, most: int | None = None) -> None:
+    """Raise `KpnbError` unless `value` is an integer (no bool) from `least` to `most`."""
+    integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not integer or value < least or (most is not None and value > most):
+        upper = "" if most is None else f" to {most}"
+        raise KpnbError(f"{name} is {value!r}: give an integer from {least}{upper}.")
+
+
+def require_split(split: str) -> None:
+    """Raise `KpnbError` unless `split` is one of `SPLITS`."""
+    if split not in SPLITS:
+        raise KpnbError(f"split is {split!r}: give 'train' or 'test'.")
+
+
+# The packed files of the embedded data
+
+
+def packed_content(name: str, sha256: str, builder: str) -> bytes:
+    """The content of the package's data file `name`, once its SHA-256 has been checked.
+
+    Of a .gz file the content is meant, not gzip's bytes, which may differ from one zlib to the
+    next. Raises `KpnbError`, naming the `builder` in data_prep, when the file is missing or is not
+    the one this code was made for.
+    """
+    try:
+        content = packed_file(name).read_bytes()
+        content = gzip.decompress(content) if name.endswith(".gz") else content
+    except (KpnbError, OSError, EOFError, zlib.error):  # missing, no gzip, cut off, damaged
+        content = b""
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise KpnbError(
+            f"The packed data file {name} is missing or damaged: reinstall kpnb or rebuild it with "
+            f"python -m data_prep.{builder}."
+        )
+    return content
+
+
+def packed_hash(digests: Mapping[str, str]) -> str:
+    """One SHA-256 over those of packed files, by name, which loading verifies."""
+    text = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from kpnb.datasets.clouds import embedded_shapes, point_scenes, pointclouds_hash
 from kpnb.datasets.modelnet40 import modelnet40_shapes
-from kpnb.datasets.places import data_folder
-from kpnb.datasets.samples import PointSamples, Shapes
+from kpnb.datasets.places import EMBEDDED, find_data
+from kpnb.datasets.samples import DATA_SEED, PointSamples, Shapes
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.units import PointUnits
@@ -26,9 +26,6 @@ from kpnb.training import cloud_recipes
 from kpnb.training.distillation import distill_features, teacher_features, train_above
 from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import accuracy, train_classifier
-
-DATA_SEED = 0
-EMBEDDED = "embedded"
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class StudyClouds:
 
     def _shapes(self, split: str) -> Shapes:
         p = self.parameters
-        folder = data_folder(p.data)
+        folder = find_data(p.data)
         if folder is None:
             return embedded_shapes(split, p.shapes)
         return modelnet40_shapes(folder, split)

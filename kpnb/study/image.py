@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from kpnb.datasets.images import embedded_hash, embedded_images, relabeled, same_part
-from kpnb.datasets.places import data_folder
+from kpnb.datasets.places import EMBEDDED, find_data
 from kpnb.datasets.prepared import normalized, prepared_hash, prepared_images, takes_bytes
-from kpnb.datasets.samples import ImageSamples
+from kpnb.datasets.samples import DATA_SEED, ImageSamples
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_module
@@ -40,8 +40,6 @@ from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import Augment, accuracy, train_classifier
 
 TEST_SAMPLES = 2000
-DATA_SEED = 0
-EMBEDDED = "embedded"
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ class PreparedImages(StudyImages):
 
     @cached_property
     def folder(self) -> Path:
-        return data_folder(self.parameters.data)
+        return find_data(self.parameters.data)
 
     @cached_property
     def teacher_samples(self) -> ImageSamples:

@@ -6,12 +6,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from kpnb.datasets.places import EMBEDDED
 from kpnb.paper import paper_preset, paper_settings
 from kpnb.study.parameter_model import LISTED, ON_A_CPU, StudyParameters, no_repeats
 
 Layer = Literal["Conv", "FC1", "FC2", "FC3"]
 Network = Literal["AlexNet", "VGG-11", "VGG-16", "VGG-19", "ResNet-50", "ResNet-101", "ResNet-152"]
-EMBEDDED = "embedded"
 OTHERS = ("EfficientNet-lite0",)  # teachers that are none of the paper's
 Layers = Annotated[tuple[Layer, ...], LISTED, AfterValidator(no_repeats)]
 

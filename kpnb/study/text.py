@@ -22,7 +22,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from kpnb.datasets.places import data_folder
+from kpnb.datasets.places import EMBEDDED, find_data
+from kpnb.datasets.samples import DATA_SEED
 from kpnb.datasets.texts.corpora import squad, sst2, sst2_foreground
 from kpnb.datasets.texts.embedded import (
     Questions,
@@ -174,8 +175,6 @@ def _joined(found: list[EntropyMaps], most: int, settings: dict[str, object]) ->
     return EntropyMaps(**parts, settings=settings)
 
 
-DATA_SEED = 0
-EMBEDDED = "embedded"
 
 
 @dataclass(frozen=True)
@@ -255,7 +254,7 @@ class StudyTexts:
 
 def sentence_data(parameters: SentimentParameters) -> StudyTexts:
     """The embedded movie-review sentences, or SST-2 from the folder `parameters.data`."""
-    folder = data_folder(parameters.data)
+    folder = find_data(parameters.data)
     rule: Foreground = sst2_foreground(folder) if folder else sentiment_foreground
 
     def load(split: str) -> Sentences:
@@ -275,7 +274,7 @@ def sentence_data(parameters: SentimentParameters) -> StudyTexts:
 def question_data(parameters: QuestionParameters) -> StudyTexts:
     """The embedded questions, or SQuAD v1.1 from the folder `parameters.data`."""
 
-    folder = data_folder(parameters.data)
+    folder = find_data(parameters.data)
 
     def load(split: str) -> Questions:
         if folder is None:

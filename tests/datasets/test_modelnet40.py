@@ -6,6 +6,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from public_files import MODEL_CLASSES as CLASSES
+from public_files import box
 
 from kpnb.datasets.modelnet40 import (
     modelnet40,
@@ -15,17 +17,6 @@ from kpnb.datasets.modelnet40 import (
     y_up_to_z_up,
 )
 from kpnb.errors import KpnbError
-
-CLASSES = ("bed", "lamp", "night_stand")
-
-
-def box(width, depth, height, header="OFF\n"):
-    """An OFF file of a box with its corner at the origin, faces of four corners, z up."""
-    corners = [(x, y, z) for x in (0, width) for y in (0, depth) for z in (0, height)]
-    faces = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
-    rows = [" ".join(map(str, corner)) for corner in corners]
-    rows += ["4 " + " ".join(map(str, face)) for face in faces]
-    return f"{header}8 6 0\n" + "\n".join(rows) + "\n"
 
 
 @pytest.fixture
@@ -58,9 +49,6 @@ def hdf5_tree(tmp_path):
                 file["label"] = np.array(labels, dtype=np.uint8)[:, None]
         (folder / f"{split}_files.txt").write_text("\n".join(names) + "\n")
     return folder
-
-
-# OFF
 
 
 def test_off_tree(off_tree):
@@ -135,9 +123,6 @@ def test_a_damaged_off_file_is_named(off_tree, text):
         modelnet40_shapes(off_tree, "train")
 
 
-# HDF5
-
-
 def test_hdf5_tree(hdf5_tree):
     import h5py
 
@@ -207,9 +192,6 @@ def test_a_missing_hdf5_part_is_named(hdf5_tree, name):
     (hdf5_tree / name).unlink()
     with pytest.raises(KpnbError, match=name):
         modelnet40_shapes(hdf5_tree, "train")
-
-
-# Both
 
 
 def test_missing_folders_and_classes(off_tree, hdf5_tree, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep import cub200, tiny_imagenet
+from data_prep.objects import ObjectSet, PictureObject
 
 BIRDS = ("001.Black_footed_Albatross", "002.Laysan_Albatross")
 WNIDS = ("n02124075", "n04067472")
@@ -93,3 +94,13 @@ def released(monkeypatch, train: int, test: int, classes: int = 2) -> None:
     monkeypatch.setattr(cub200, "COUNTS", counts)
     each = {"train images of a class": train, "test images of a class": test}
     monkeypatch.setattr(tiny_imagenet, "COUNTS", {"classes": classes} | each)
+
+
+def picture_objects(folder: Path) -> ObjectSet:
+    """Ten objects of two classes in two splits, each in its own picture."""
+    made = []
+    for i in range(10):
+        picture, split = folder / f"{i}.png", "train" if i < 6 else "test"
+        photo(picture, 50, 40, i)
+        made.append(PictureObject(f"o{i}", picture, "ab"[i % 2], split, (10, 8, 30 + i, 32)))
+    return ObjectSet("things", ("a", "b"), tuple(made), 1.5, {"odd": 3}, {"note": 1})

@@ -83,6 +83,12 @@ def write(file: Path, content: str) -> Path:
     return file
 
 
+def edit(file: Path, old: str, new: str) -> None:
+    """Put `new` for the first `old` in a text file."""
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new, 1))
+
+
 def save(picture: Image.Image, file: Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".png":

@@ -1,10 +1,11 @@
-"""SST-2: movie-review sentences of the Stanford Sentiment Treebank, positive or negative.
+"""The public data sets of the text studies, from a local folder: SST-2 and SQuAD.
 
-Two layouts are read. The treebank's own release has a sentiment value from 0 to 1 for every
+SST-2 are movie-review sentences of the Stanford Sentiment Treebank, positive or negative. Two
+layouts are read. The treebank's own release has a sentiment value from 0 to 1 for every
 phrase: of the sentences, which it makes labels of, and of single words, which it makes the
 foreground of. The GLUE benchmark's SST-2 folder has labels only; its foreground is the lexicon's.
 
-SQuAD v1.1, the paper's question-answering data, from its two public files in a local folder.
+SQuAD v1.1 is the paper's question-answering data, from its two public files.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from pathlib import Path
 
 import torch
 
-from kpnb.datasets.samples import require_int
-from kpnb.datasets.texts.embedded import Questions, Sentences, drawn, parse_squad
+from kpnb.datasets.texts.embedded import Questions, Sentences, drawn, ordered, parse_squad
 from kpnb.datasets.texts.foreground import sentiment_foreground, with_modifiers
 from kpnb.datasets.texts.words import Span, word_spans
 from kpnb.errors import KpnbError
+from kpnb.fingerprint import file_hash
 
 Foreground = Callable[[str], tuple[Span, ...]]
 
@@ -62,16 +63,12 @@ def sst2(
     """
     if split not in SPLITS:
         raise KpnbError(f"split is {split!r}: give 'train', 'dev' or 'test'.")
-    require_int("seed", seed, 0)
     folder, layout = _locate(Path(root))
     read = _read_release if layout == "treebank" else _read_glue
     found, about = read(folder, split)
     if not found:
         raise KpnbError(f"{folder} has no sentence of split {split!r}: fetch the files again.")
-    found.sort(key=lambda item: hashlib.sha256(f"{seed}/{item[0]}".encode()).digest())
-    if count is not None:
-        require_int("count", count, 1, len(found))
-        found = found[:count]
+    found = ordered(found, [text for text, *_ in found], count, seed)
     texts, labels, ratings = zip(*found, strict=True)
     source = dict(dataset="sst2", layout=layout, split=split, seed=int(seed), count=len(texts))
     source |= about | dict(classes=list(Sentences.class_names), parts=[])
@@ -261,9 +258,11 @@ def _number(value: str) -> float:
 
 
 def _digest(folder: Path, names: tuple[str, ...]) -> str:
-    digests = (f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}\n" for n in names)
+    digests = [f"{file_hash(folder / name)}  {name}\n" for name in names]
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
+
+# SQuAD
 
 FILES = {"train": "train-v1.1.json", "dev": "dev-v1.1.json"}
 FOLDERS = (".", "SQuAD", "squad")

@@ -1,48 +1,45 @@
-"""The packed sentences and words, checked and read in memory.
+"""Embedded sentences and questions, and what every data set of sentences or questions returns.
 
-The packed questions, checked and read in memory.
+The sentences are real movie reviews with human ratings. They stand in for the paper's sentiment
+data (Section 4), whose sentences come from the same review site. A sentence's label is the sign of
+its mean rating, where the rating is large enough for the raters to have agreed on a direction.
 
-Embedded sentences: real movie reviews with human ratings, small enough to ship.
-
-They stand in for the paper's sentiment data (Section 4), whose sentences come from the same review
-site. A sentence's label is the sign of its mean rating, where the rating is large enough for the
-raters to have agreed on a direction.
-
-Questions about passages, with the spans that answer them: what every question data set returns.
-
-An answer is a span of characters [start, end) of its context, as in SQuAD v1.1 (Rajpurkar et al.,
-EMNLP 2016), where each question has one or more accepted answers.
-
-Embedded questions: short passages from dictionary glosses, small enough to ship.
-
-They stand in for the paper's question-answering data, SQuAD (Section 4), in its format. The
-sentences are real glosses of people and places, and facts of chemical elements; the questions come
-from about twenty templates, so they are far more regular than those that people asked in SQuAD.
+The questions are about short passages and have the spans that answer them: spans of characters
+[start, end) of the context, as in SQuAD v1.1 (Rajpurkar et al., EMNLP 2016), for which they stand
+in, in its format. The passages are real dictionary glosses of people and places, and facts of
+chemical elements; the questions come from about twenty templates, so they are far more regular than
+those that people asked in SQuAD.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import re
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from kpnb.datasets.samples import require_int
+from kpnb.datasets.samples import (
+    LabeledSamples,
+    Samples,
+    packed_content,
+    packed_hash,
+    require_int,
+    require_split,
+)
 from kpnb.datasets.texts.words import Span
 from kpnb.errors import KpnbError
-from kpnb.fingerprint import packed_file
+
+# The packed sentences, words and questions
 
 SENTENCES = "sentences.tsv.gz"
 LEXICON = "lexicon.tsv.gz"
-# Of the content without gzip, whose bytes may differ from one zlib to the next.
 TEXT_SHA256 = {
     SENTENCES: "4e0d6260dfee3dc5d77963975e3f454f714ee3a7b045aae4cc6564d7d9c7df40",
     LEXICON: "6600ac149cd1d5089d04a379317f9fa74e6a09bbd32920aec29322c8bb88e2ac",
@@ -50,20 +47,8 @@ TEXT_SHA256 = {
 
 
 def packed_text(name: str) -> str:
-    """The content of packed file `name`, once its SHA-256 has been checked.
-
-    Raises `KpnbError` when the packed file is missing or is not the one this code was made for.
-    """
-    try:
-        content = gzip.decompress(packed_file(name).read_bytes())
-    except (KpnbError, OSError, EOFError, zlib.error):  # missing, no gzip, cut off, damaged
-        content = b""
-    if hashlib.sha256(content).hexdigest() != TEXT_SHA256[name]:
-        raise KpnbError(
-            f"The packed data file {name} is missing or damaged: reinstall kpnb or "
-            "rebuild it with data_prep/embedded_sentences.py."
-        )
-    return content.decode("utf-8")
+    """The content of packed file `name`; raises as `packed_content` does."""
+    return packed_content(name, TEXT_SHA256[name], "embedded_sentences").decode("utf-8")
 
 
 @cache
@@ -81,7 +66,6 @@ def packed_words() -> tuple[tuple[str, float], ...]:
 
 
 QUESTIONS = {"train": "questions_train.json.gz", "test": "questions_test.json.gz"}
-# Of the content without gzip, whose bytes may differ from one zlib to the next.
 QUESTIONS_SHA256 = {
     "questions_train.json.gz": "e153c6513f1a2434eb171c64473a4d59790422816d72952527b7cae6143c8097",
     "questions_test.json.gz": "fae679341d456eb4b25c6a188dbd105c0b6b1a7c98aa2466f1f9871a3560e4bd",
@@ -89,83 +73,61 @@ QUESTIONS_SHA256 = {
 
 
 def packed_document(split: str) -> dict:
-    """The packed document of a split, in the format of SQuAD v1.1, once its SHA-256 is checked.
-
-    Raises `KpnbError` when the packed file is missing or is not the one this code was made for.
-    """
+    """The packed document of a split, in the format of SQuAD v1.1; raises as `packed_content`."""
     name = QUESTIONS[split]
-    try:
-        content = gzip.decompress(packed_file(name).read_bytes())
-    except (KpnbError, OSError, EOFError, zlib.error):  # missing, no gzip, cut off, damaged
-        content = b""
-    if hashlib.sha256(content).hexdigest() != QUESTIONS_SHA256[name]:
-        raise KpnbError(
-            f"The packed data file {name} is missing or damaged: reinstall kpnb or "
-            "rebuild it with data_prep/embedded_questions.py."
-        )
-    return json.loads(content)
+    return json.loads(packed_content(name, QUESTIONS_SHA256[name], "embedded_questions"))
 
 
-SPLITS = ("train", "test")
+# Sentences
+
 RATINGS = (0.5, 4.0)  # the packed sentences begin at 0.5, the scale ends at 4
 TEST_SHARE = 0.2
 SHARED_WORDS = 8  # a run of so many equal words keeps two sentences on one side of the split
 
-SENTENCE_LICENCES = (
-    dict(
-        part="ratings and words",
-        source="PyPI vaderSentiment",
-        version="3.3.2",
-        licence="MIT",
-        what="mean human ratings, Hutto and Gilbert, ICWSM 2014",
-    ),
-    dict(
-        part="sentences",
-        source="PyPI vaderSentiment",
-        version="3.3.2",
-        licence="of their authors; passed on as research data",
-        what="sentences of movie reviews from Rotten Tomatoes, Pang and Lee, ACL 2005",
-    ),
-)
+
+class TextSamples(Samples):
+    """Samples that are texts; a base of frozen data classes.
+
+    Their parts are told apart by other bytes than those of images, which older stores have kept.
+    """
+
+    @staticmethod
+    def written(positions: Tensor) -> bytes:
+        return repr(positions.tolist()).encode()
+
+
+def ordered(items: Sequence, texts: Sequence[str], count: int | None, seed: int) -> list:
+    """The first `count` of the items (None: all) in an order by `seed` and the text of each.
+
+    Fewer are a prefix of more, and a random part. Raises `KpnbError` for a seed that is no integer
+    from 0 and a count that is not from 1 to the number of items.
+    """
+    require_int("seed", seed, 0)
+    if count is not None:
+        require_int("count", count, 1, len(items))
+    digests = [_digest(f"{seed}/{text}") for text in texts]
+    return [items[i] for i in sorted(range(len(items)), key=digests.__getitem__)][:count]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 @dataclass(frozen=True)
-class Sentences:
+class Sentences(TextSamples, LabeledSamples):
     """Sentences with a human rating.
 
     texts: n sentences; labels: (n,) int64, 1 = positive, an index into `class_names`
     ratings: (n,) float32, the mean of about 20 ratings from -4 to 4
-    source: what the sentences are, JSON-able, for provenance and fingerprints: dataset, split,
-        seed, count, least_rating, classes, data (hash) and parts, one entry for each time a part
-        was taken
+    source: see `Samples`; with least_rating and classes
     """
 
+    COLUMNS: ClassVar = ("texts", "labels", "ratings")
     texts: tuple[str, ...]
     labels: Tensor
     ratings: Tensor
     source: dict
     class_names: tuple[str, ...] = ("negative", "positive")
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def subset(self, index: Sequence[int]) -> Sentences:
-        """The sentences at positions `index`; KpnbError for none or one out of range."""
-        chosen = [int(position) for position in index]
-        if not chosen or not all(0 <= position < len(self) for position in chosen):
-            raise KpnbError(
-                f"The index fits no part of {len(self)} sentences: give positions from 0 to "
-                f"{len(self) - 1}, at least one."
-            )
-        digest = hashlib.sha256(repr(chosen).encode()).hexdigest()
-        note = {"subset": len(chosen), "positions": digest}
-        return replace(
-            self,
-            texts=tuple(self.texts[position] for position in chosen),
-            labels=self.labels[chosen],
-            ratings=self.ratings[chosen],
-            source={**self.source, "parts": [*self.source["parts"], note]},
-        )
 
 
 def embedded_sentences(
@@ -182,27 +144,22 @@ def embedded_sentences(
     Raises `KpnbError` for an argument outside these ranges, more sentences than there are, and
     damaged packed data.
     """
-    if split not in SPLITS:
-        raise KpnbError(f"split is {split!r}: give 'train' or 'test'.")
+    require_split(split)
     if not RATINGS[0] <= least_rating <= RATINGS[1]:
         raise KpnbError(f"least_rating is {least_rating}: give a rating from 0.5 to 4.")
-    require_int("seed", seed, 0)
     held = _held_out()
     found = [
         (rating, text)
         for position, (rating, text) in enumerate(packed_sentences())
         if abs(rating) >= least_rating and (position in held) == (split == "test")
     ]
-    found.sort(key=lambda item: _sentence_digest(f"{seed}/{item[1]}"))
-    if count is not None:
-        require_int("count", count, 1, len(found))
-        found = found[:count]
+    if not found:
+        raise KpnbError(f"No sentence is rated {least_rating} or more: ask for less.")
+    found = ordered(found, [text for _, text in found], count, seed)
     return _sentences(found, dict(split=split, seed=int(seed), least_rating=float(least_rating)))
 
 
 def _sentences(found: list[tuple[float, str]], asked: dict) -> Sentences:
-    if not found:
-        raise KpnbError(f"No sentence is rated {asked['least_rating']} or more: ask for less.")
     ratings = torch.tensor([rating for rating, _ in found])
     classes = list(Sentences.class_names)
     source = dict(dataset="embedded-sentences", **asked, count=len(found), classes=classes)
@@ -212,9 +169,8 @@ def _sentences(found: list[tuple[float, str]], asked: dict) -> Sentences:
 
 
 def sentences_hash() -> str:
-    """SHA-256 over the packed contents' own SHA-256, which loading verifies."""
-    text = "".join(f"{digest}  {name}\n" for name, digest in sorted(TEXT_SHA256.items()))
-    return hashlib.sha256(text.encode()).hexdigest()
+    """`packed_hash` of the packed sentences and words."""
+    return packed_hash(TEXT_SHA256)
 
 
 def sentiment_words() -> dict[str, float]:
@@ -222,7 +178,7 @@ def sentiment_words() -> dict[str, float]:
     return dict(packed_words())
 
 
-# The split
+# Their split
 
 
 @cache
@@ -230,7 +186,7 @@ def _held_out() -> frozenset[int]:
     """Positions of the test sentences: those of the groups whose hash is small."""
     texts = [text for _, text in packed_sentences()]
     bound = int(TEST_SHARE * 2**32)
-    small = [int.from_bytes(_sentence_digest(text)[:4]) < bound for text in texts]
+    small = [int.from_bytes(_digest(text)[:4]) < bound for text in texts]
     return frozenset(i for i, first in enumerate(groups(texts)) if small[first])
 
 
@@ -262,32 +218,26 @@ def _runs(text: str) -> list[tuple[str, ...]]:
     return [words, *(words[start : start + SHARED_WORDS] for start in starts)]
 
 
-def _sentence_digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8")).digest()
-
+# Questions
 
 VERSION = "1.1"
 
 
 @dataclass(frozen=True)
-class Questions:
+class Questions(TextSamples):
     """Questions, each with its context and the spans of the context that answer it.
 
     questions, contexts, ids: n texts each; ids are unique
     answers: n tuples of accepted spans (start, end) in characters of the context, each span once;
         the first is the one to train on
-    source: what the questions are, JSON-able, for provenance and fingerprints: dataset, split,
-        seed, count, data (hash) and parts, one entry for each time a part was taken
     """
 
+    COLUMNS: ClassVar = ("questions", "contexts", "answers", "ids")
     questions: tuple[str, ...]
     contexts: tuple[str, ...]
     answers: tuple[tuple[Span, ...], ...]
     ids: tuple[str, ...]
     source: dict
-
-    def __len__(self) -> int:
-        return len(self.questions)
 
     @property
     def answer_texts(self) -> tuple[tuple[str, ...], ...]:
@@ -300,44 +250,11 @@ class Questions:
             for context, spans in zip(self.contexts, self.answers, strict=True)
         )
 
-    def subset(self, index: Sequence[int]) -> Questions:
-        """The questions at positions `index`; KpnbError for none or one out of range."""
-        chosen = [int(position) for position in index]
-        if not chosen or not all(0 <= position < len(self) for position in chosen):
-            raise KpnbError(
-                f"The index fits no part of {len(self)} questions: give positions from 0 to "
-                f"{len(self) - 1}, at least one."
-            )
-        digest = hashlib.sha256(repr(chosen).encode()).hexdigest()
-        note = {"subset": len(chosen), "positions": digest}
-        return self._at(chosen, {**self.source, "parts": [*self.source["parts"], note]})
-
-    def _at(self, positions: Sequence[int], source: dict) -> Questions:
-        columns = ("questions", "contexts", "answers", "ids")
-        parts = {
-            name: tuple(getattr(self, name)[position] for position in positions) for name in columns
-        }
-        return replace(self, **parts, source=source)
-
 
 def drawn(questions: Questions, count: int | None, seed: int) -> Questions:
-    """The first `count` questions (None: all) in an order that depends on `seed` and the ids.
-
-    Fewer are a prefix of more. Adds seed and count to `source`. Raises `KpnbError` for a seed that
-    is no integer from 0 and a count that is not from 1 to the number of questions.
-    """
-    require_int("seed", seed, 0)
-    if count is not None:
-        require_int("count", count, 1, len(questions))
-    order = sorted(
-        range(len(questions)), key=lambda i: _question_digest(f"{seed}/{questions.ids[i]}")
-    )
-    chosen = order[:count]
-    return questions._at(chosen, {**questions.source, "seed": int(seed), "count": len(chosen)})
-
-
-def _question_digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    """The questions in the order of `ordered` by their ids; adds seed and count to `source`."""
+    chosen = torch.tensor(ordered(range(len(questions)), questions.ids, count, seed))
+    return questions.taken(chosen, seed=int(seed), count=len(chosen))
 
 
 # SQuAD v1.1
@@ -414,22 +331,7 @@ def _spans(qa: dict, context: str, name: str) -> tuple[Span, ...]:
     return tuple(dict.fromkeys(spans))
 
 
-QUESTION_LICENCES = (
-    dict(
-        part="people, places and natural objects",
-        source="Debian wordnet-base",
-        version="3.0-37",
-        licence="WordNet 3.0 licence",
-        what="glosses of WordNet 3.0, Princeton University, reworded to sentences",
-    ),
-    dict(
-        part="chemical elements",
-        source="PyPI mendeleev",
-        version="1.3.0",
-        licence="MIT",
-        what="symbol, number, discoverer, place and year, Lukasz Mentel",
-    ),
-)
+# The embedded ones
 
 
 def embedded_questions(split: str = "train", count: int | None = None, seed: int = 0) -> Questions:
@@ -445,8 +347,7 @@ def embedded_questions(split: str = "train", count: int | None = None, seed: int
     Raises `KpnbError` for an argument outside these ranges, more questions than there are, and
     damaged packed data.
     """
-    if split not in QUESTIONS:
-        raise KpnbError(f"split is {split!r}: give 'train' or 'test'.")
+    require_split(split)
     return drawn(_all(split), count, seed)
 
 
@@ -457,6 +358,5 @@ def _all(split: str) -> Questions:
 
 
 def questions_hash() -> str:
-    """SHA-256 over the packed contents' own SHA-256, which loading verifies."""
-    text = "".join(f"{digest}  {name}\n" for name, digest in sorted(QUESTIONS_SHA256.items()))
-    return hashlib.sha256(text.encode()).hexdigest()
+    """`packed_hash` of the packed questions."""
+    return packed_hash(QUESTIONS_SHA256)

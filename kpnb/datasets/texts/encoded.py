@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from kpnb.datasets.texts.embedded import Questions, Sentences
+from kpnb.datasets.texts.embedded import Questions, Sentences, TextSamples
 from kpnb.datasets.texts.foreground import answer_foreground
 from kpnb.datasets.texts.words import PieceEncoder, Pieces, Span, TextSample, joined_words
 from kpnb.errors import KpnbError
@@ -18,7 +19,7 @@ Foreground = Callable[[str], tuple[Span, ...]]
 
 
 @dataclass(frozen=True)
-class EncodedTexts:
+class EncodedTexts(TextSamples):
     """n encoded texts.
 
     pieces: what the network reads. labels: (n,) classes, or (n, 2) positions of an answer's first
@@ -27,6 +28,7 @@ class EncodedTexts:
     reader is told of each. source: JSON-able.
     """
 
+    COLUMNS: ClassVar = ("labels", "parts", "marked", "answers", "notes")
     pieces: Pieces
     labels: Tensor
     parts: tuple[tuple[str, ...], ...]
@@ -34,9 +36,6 @@ class EncodedTexts:
     answers: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
     source: dict
-
-    def __len__(self) -> int:
-        return len(self.parts)
 
     @property
     def foreground(self) -> Tensor:
@@ -65,20 +64,9 @@ class EncodedTexts:
         """The texts with both foreground and background."""
         return [n for n, marks in enumerate(self.marked) if any(marks) and not all(marks)]
 
-    def subset(self, index: Sequence[int]) -> EncodedTexts:
-        """Some of the texts; KpnbError for none, or for a position out of range."""
-        chosen = [int(position) for position in index]
-        if not chosen or not all(0 <= position < len(self) for position in chosen):
-            raise KpnbError(f"The index fits no part of {len(self)} texts: give their positions.")
-        digest = hashlib.sha256(repr(chosen).encode()).hexdigest()
-        note = {"subset": len(chosen), "positions": digest}
-        columns = {
-            name: tuple(getattr(self, name)[position] for position in chosen)
-            for name in ("parts", "marked", "answers", "notes")
-        }
-        source = {**self.source, "parts": [*self.source["parts"], note]}
-        pieces, labels = self.pieces.subset(chosen), self.labels[chosen]
-        return replace(self, pieces=pieces, labels=labels, source=source, **columns)
+    def taken(self, positions: Tensor, **source: object) -> EncodedTexts:
+        pieces = self.pieces.subset(positions.tolist())
+        return replace(super().taken(positions, **source), pieces=pieces)
 
     def words(self, row: int) -> tuple[str, ...]:
         """The units of a text as written."""

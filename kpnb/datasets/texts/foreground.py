@@ -1,12 +1,9 @@
-"""The words of a text that carry sentiment: the foreground of a sentence.
+"""The foreground of texts: words that carry sentiment, words related to an answer (Section 4).
 
-A word carries sentiment by its own rating; a negation or an intensifier does so through the word
-it belongs to. Which rating a word has depends on the data set; what belongs to it does not.
-
-The foreground of a question and its context: the words related to the answer (Section 4).
-
-The paper had people judge which words these are; here a rule does, stated below, so that everyone
-gets the same words.
+The paper had people judge which words these are; here rules do, stated below, so that everyone gets
+the same words. A word carries sentiment by its own rating; a negation or an intensifier does so
+through the word it belongs to. Which rating a word has depends on the data set; what belongs to it
+does not.
 """
 
 from __future__ import annotations
@@ -131,6 +128,8 @@ def _folded(word: str) -> str:
 def _packaged() -> dict[str, float]:
     return sentiment_words()
 
+
+# Questions and their contexts
 
 _FUNCTION_WORDS = """
 a an the this that these those there here such same other another any some all both each every

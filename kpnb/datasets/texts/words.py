@@ -1,10 +1,8 @@
-"""The words of a text by their character offsets: the input units of sentences and questions.
+"""The words of a text by their character offsets, and texts as word pieces that know their words.
 
-Texts as word pieces that know their words: what BERT reads, and which input unit each piece is.
-
-A word of `kpnb.datasets.texts.words` is an input unit. A tokenizer cuts it into one piece or
-several; all of them
-belong to that word. [CLS], [SEP] and padding belong to none.
+A word is an input unit of sentences and questions. BERT reads word pieces: a tokenizer cuts a word
+into one piece or several, and all of them belong to that word. [CLS], [SEP] and padding belong to
+none.
 """
 
 from __future__ import annotations
@@ -43,6 +41,8 @@ def words(text: str) -> list[str]:
     """The words themselves, as written."""
     return [text[start:end] for start, end in word_spans(text)]
 
+
+# Word pieces
 
 NO_WORD = -1
 LEAST_LENGTH = 8
@@ -274,9 +274,9 @@ def _count(words: Sequence[_Word]) -> int:
     return sum(len(word.pieces) for word in words)
 
 
+# Texts as their units
+
 CLOSING = frozenset(",.;:!?)]}%…”’")
-
-
 OPENING = frozenset("([{“‘¿¡")
 
 

@@ -1,6 +1,5 @@
 """Point scenes hold what they say: object, background, place, order; and the packed shapes."""
 
-import hashlib
 import math
 
 import numpy as np
@@ -10,11 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kpnb.datasets import clouds as cloud_files
-from kpnb.datasets import clouds as embedded
-from kpnb.datasets.clouds import embedded_pointclouds, embedded_shapes, point_scenes
-from kpnb.datasets.samples import PointSamples, Shapes, unit_sphere
+from kpnb.datasets.clouds import (
+    embedded_pointclouds,
+    embedded_shapes,
+    point_scenes,
+    pointclouds_hash,
+)
+from kpnb.datasets.samples import Shapes, unit_sphere
 from kpnb.errors import KpnbError
-from kpnb.fingerprint import packed_file
 
 CLASSES, EACH, SIZE = 4, 3, 40
 
@@ -64,9 +66,6 @@ def objects(samples, shapes=SHAPES):
         assert len(shape) == 1
         found.append(int(shape))
     return found
-
-
-# The foreground
 
 
 def test_foreground_is_distinct_points_of_one_shape_with_the_label_turned_as_a_whole():
@@ -119,9 +118,6 @@ def test_points_are_in_random_order():
     assert {int(i) for i in place} == set(range(55))
 
 
-# Where the background lies
-
-
 def test_distance_places_the_centers_on_a_sphere_in_uniform_directions():
     small = make_shapes(scale=1e-4)
     samples = scenes(small, count=200, background=5 * SIZE, distance=3.0)
@@ -163,9 +159,6 @@ def test_background_changes_nothing_in_the_foreground():
         own = samples.points[4][samples.foreground[4]]
         kept.append({tuple(row) for row in own.tolist()})
     assert kept[0] == kept[1] == kept[2] and len(kept[0]) == 25
-
-
-# Which objects
 
 
 @settings(max_examples=15, deadline=None)
@@ -250,56 +243,6 @@ def test_too_few_shapes_for_a_background_are_refused():
         scenes(Shapes(SHAPES.points, SHAPES.labels % 3, tuple("abcd"), SHAPES.names, {}))
 
 
-# Samples and shapes
-
-
-def test_subset_takes_positions_and_records_them():
-    samples = scenes()
-    part = samples.subset([3, 1])
-    assert isinstance(part, PointSamples) and len(part) == 2
-    assert torch.equal(part.points, samples.points[[3, 1]])
-    assert torch.equal(part.foreground, samples.foreground[[3, 1]])
-    digest = hashlib.sha256(np.array([3, 1], dtype="<i8").tobytes()).hexdigest()
-    assert part.source["parts"] == [dict(subset=2, positions=digest)]
-    assert samples.source["parts"] == []
-    assert part.digest != samples.subset([1, 3]).digest
-
-
-@pytest.mark.parametrize("index", [[20], [], ["a"], [0.5], torch.zeros(19, dtype=torch.bool)])
-def test_subset_refuses_what_fits_no_sample(index):
-    with pytest.raises(KpnbError):
-        scenes().subset(index)
-
-
-def test_fraction_keeps_classes_in_proportion():
-    part = scenes(count=40).fraction(0.3, seed=1)
-    assert torch.bincount(part.labels).tolist() == [3] * CLASSES
-    with pytest.raises(KpnbError, match="share"):
-        part.fraction(0, 0)
-
-
-def test_digest_sees_every_part():
-    samples = scenes(count=3)
-    for name in ("points", "labels", "foreground"):
-        changed = getattr(samples, name).clone()
-        changed.view(-1)[0] = 1 - changed.view(-1)[0].long()
-        fields = dict(points=samples.points, labels=samples.labels, foreground=samples.foreground)
-        fields |= {name: changed}
-        other = PointSamples(**fields, class_names=samples.class_names, source=samples.source)
-        assert other.digest != samples.digest
-
-
-def test_unit_sphere():
-    cube = np.array([[x, y, z] for x in (1, 3) for y in (1, 3) for z in (1, 3)], dtype=float)
-    assert np.allclose(unit_sphere(cube), (cube - 2) / math.sqrt(3))
-    for bad in (np.ones((4, 3)), np.array([[0.0, 0, 0], [np.nan, 0, 0]]), np.full((2, 3), np.inf)):
-        with pytest.raises(KpnbError):
-            unit_sphere(bad)
-
-
-# The packed shapes
-
-
 @pytest.mark.parametrize("part", cloud_files.FILES)
 def test_no_group_is_in_both_splits(part):
     train, test = (cloud_files.split_arrays(part, split) for split in ("train", "test"))
@@ -351,7 +294,7 @@ def test_embedded_pointclouds():
     samples = embedded_pointclouds(21, "test", "both", points=64, background=32, distance=1.5)
     assert samples.points.shape == (21, 96, 3) and len(samples.class_names) == 20
     assert samples.source["dataset"] == "embedded-pointclouds"
-    assert samples.source["data"] == embedded.pointclouds_hash()
+    assert samples.source["data"] == pointclouds_hash()
     assert samples.source["shapes"] == "both" and samples.source["distance"] == 1.5
     default = embedded_pointclouds(3)
     assert default.points.shape == (3, 381, 3) and default.foreground.sum() == 3 * 256
@@ -361,43 +304,3 @@ def test_embedded_pointclouds():
 def test_embedded_refuses_bad_input(change):
     with pytest.raises(KpnbError, match=next(iter(change))):
         embedded_pointclouds(3, **change)
-
-
-def test_hash_follows_the_packed_files(monkeypatch):
-    before = embedded.pointclouds_hash()
-    monkeypatch.setitem(cloud_files.PACKED_SHA256, "furniture.npz", "0" * 64)
-    assert embedded.pointclouds_hash() != before
-
-
-def _packed_folder(monkeypatch, folder):
-    (folder / "data" / "pointclouds").mkdir(parents=True)
-    monkeypatch.setattr("kpnb.fingerprint.PACKAGE", folder)
-    return folder / "data" / "pointclouds" / "furniture.npz"
-
-
-@pytest.mark.parametrize("damage", ["missing", "changed", "cut"])
-def test_damaged_packed_data_are_refused(monkeypatch, tmp_path, damage):
-    content = bytearray(packed_file("furniture.npz").read_bytes())
-    file = _packed_folder(monkeypatch, tmp_path)
-    if damage == "changed":
-        content[5000] ^= 1
-        file.write_bytes(content)
-    elif damage == "cut":
-        file.write_bytes(content[:-1])
-    with pytest.raises(KpnbError, match="data_prep/embedded_pointclouds.py"):
-        cloud_files.packed_arrays("furniture.npz")
-
-
-def test_pickled_arrays_are_never_loaded(monkeypatch, tmp_path):
-    file = _packed_folder(monkeypatch, tmp_path)
-    np.savez(file, points=np.array([{"a": 1}], dtype=object))
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    monkeypatch.setitem(cloud_files.PACKED_SHA256, "furniture.npz", digest)
-    with pytest.raises(ValueError, match="allow_pickle"):
-        cloud_files.packed_arrays("furniture.npz")
-
-
-def test_licences_name_every_source():
-    parts = {licence["part"] for licence in embedded.LICENCES}
-    assert parts == {"furniture", "components"}
-    assert all(licence["licence"] and licence["what"] for licence in embedded.LICENCES)

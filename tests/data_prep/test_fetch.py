@@ -1,19 +1,17 @@
 """Files are fetched whole or not at all, from a server that cuts, lies and ignores ranges."""
 
 import hashlib
-import io
 import os
 import shutil
 import urllib.request
-import zipfile
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from archive_files import packed
 from file_site import serving
 
-from data_prep import fetch as download
-from data_prep import fetch as transfer
+from data_prep import fetch as fetching
 from data_prep.fetch import RemoteFile, fetch, obtain
 from kpnb.errors import KpnbError
 
@@ -46,12 +44,10 @@ def test_a_file_comes_once_and_nothing_stays_beside_it(site, tmp_path):
     assert len(site.asked) == 1 and site.waited == []
 
 
-@pytest.mark.parametrize("etags", [True, False])
-def test_a_cut_file_is_continued_where_it_ended(site, tmp_path, etags):
-    site.etags, site.cuts = etags, [1000, 500]
+def test_a_cut_file_is_continued_where_it_ended(site, tmp_path):
+    site.cuts = [1000, 500]
     assert get(site, remote(site), tmp_path).read_bytes() == CONTENT
-    assert [asked for _, asked, _ in site.asked] == [None, "bytes=1000-", "bytes=1500-"]
-    assert (site.asked[1][2] is not None) == etags
+    assert [asked for _, asked in site.asked] == [None, "bytes=1000-", "bytes=1500-"]
     # Only a mebibyte of progress makes the tries count anew.
     assert site.waited == [1.0, 2.0]
 
@@ -77,51 +73,52 @@ def test_a_server_without_ranges_starts_from_zero(site, tmp_path):
     assert len(site.asked) == 3
 
 
-@pytest.mark.parametrize("ignores", [False, True])
-def test_a_part_of_an_older_file_is_thrown_away(site, tmp_path, ignores):
-    file = remote(site, sha256=None)  # no checksum would find it
+@pytest.mark.parametrize("size", [len(CONTENT), None])
+@pytest.mark.parametrize("older", [b"x" * len(CONTENT), b"x" * 5000, b"x" * (len(CONTENT) + 9)])
+def test_a_part_of_another_file_is_fetched_again_from_zero(site, tmp_path, older, size):
+    """Whatever was there before, only the checksum can tell."""
+    (tmp_path / "data.bin.part").write_bytes(older)
+    assert get(site, remote(site, size=size), tmp_path).read_bytes() == CONTENT
+    assert site.asked[-1][1] is None and not (tmp_path / "data.bin.part").exists()
+
+
+def test_a_file_that_changes_while_it_comes_is_fetched_again_from_zero(site, tmp_path):
     site.files["/data.bin"] = b"x" * len(CONTENT)
-    site.cuts = [1000, 0, 0]
-    with pytest.raises(KpnbError):
-        get(site, file, tmp_path)
-    site.files["/data.bin"], site.ignores_if_range = CONTENT, ignores
-    assert get(site, file, tmp_path).read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("new", [b"short", b"y" * (len(CONTENT) + 9)])
-def test_without_any_validator_another_size_tells_another_file(site, tmp_path, new):
-    site.etags, file = False, remote(site, sha256=None, size=None)
-    site.cuts = [5000, 0, 0]
-    with pytest.raises(KpnbError):
-        get(site, file, tmp_path)
-    site.files["/data.bin"] = new
-    assert get(site, file, tmp_path).read_bytes() == new
-
-
-def test_a_part_that_was_complete_is_not_fetched_again(site, tmp_path):
-    part = tmp_path / "data.bin.part"
-    part.write_bytes(CONTENT)
-    transfer._write_note(part, transfer._Note(f"{site.url}/data.bin", "", len(CONTENT)))
-    assert get(site, remote(site), tmp_path).read_bytes() == CONTENT and site.asked == []
-    assert not part.exists()
-
-
-def test_a_wrong_part_without_any_validator_is_fetched_again_from_zero(site, tmp_path):
-    """Same size, other bytes, no ETag: only the checksum can tell."""
-    site.etags, site.files["/data.bin"] = False, b"x" * len(CONTENT)
     site.cuts = [1000, 0, 0]
     with pytest.raises(KpnbError):
         get(site, remote(site), tmp_path)
     site.files["/data.bin"] = CONTENT
     assert get(site, remote(site), tmp_path).read_bytes() == CONTENT
-    assert [asked for _, asked, _ in site.asked[-2:]] == ["bytes=1000-", None]
+    assert [asked for _, asked in site.asked[-2:]] == ["bytes=1000-", None]
+
+
+def test_another_address_continues_what_the_first_one_cut(site, tmp_path):
+    site.files["/mirror.bin"] = CONTENT
+    site.cuts = [1000, 0, 0]
+    file = remote(site, "/data.bin", "/mirror.bin")
+    assert get(site, file, tmp_path).read_bytes() == CONTENT
+    assert site.asked[-1] == ("/mirror.bin", "bytes=1000-")
+
+
+def test_a_server_that_continues_at_another_place_is_not_believed(site, tmp_path):
+    (tmp_path / "data.bin.part").write_bytes(CONTENT[:1000])
+    site.shift = 7
+    assert get(site, remote(site), tmp_path).read_bytes() == CONTENT
+    assert [asked for _, asked in site.asked] == ["bytes=1000-", None]
+
+
+def test_a_part_that_was_complete_is_not_fetched_again(site, tmp_path):
+    part = tmp_path / "data.bin.part"
+    part.write_bytes(CONTENT)
+    assert get(site, remote(site), tmp_path).read_bytes() == CONTENT and site.asked == []
+    assert not part.exists()
 
 
 def test_mirrors_are_tried_in_order_and_a_wrong_one_leaves_nothing(site, tmp_path):
     site.files["/wrong.bin"] = b"y" * len(CONTENT)
     path = get(site, remote(site, "/gone.bin", "/wrong.bin", "/data.bin"), tmp_path)
     assert path.read_bytes() == CONTENT and not (tmp_path / "data.bin.part").exists()
-    assert [path for path, *_ in site.asked] == ["/gone.bin", "/wrong.bin", "/data.bin"]
+    assert [path for path, _ in site.asked] == ["/gone.bin", "/wrong.bin", "/data.bin"]
     assert site.waited == []  # neither 404 nor a wrong file gets better by waiting
 
 
@@ -153,7 +150,7 @@ def test_a_busy_server_is_asked_again_and_a_refusing_one_is_not(site, tmp_path):
 
 
 def test_nobody_listens(tmp_path, site):
-    free = RemoteFile("data.bin", ("http://127.0.0.1:9/data.bin",))
+    free = RemoteFile("data.bin", ("http://127.0.0.1:9/data.bin",), sha256=SHA256)
     with pytest.raises(KpnbError, match="refused"):
         get(site, free, tmp_path)
     assert site.waited == [1.0, 2.0]
@@ -169,12 +166,12 @@ def test_redirects_are_followed_to_http_only(site, tmp_path):
 
 def test_no_redirect_leads_from_https_to_http():
     request = urllib.request.Request("https://example.org/a")
-    with pytest.raises(transfer.TransferError, match="https to http"):
-        transfer._Redirect().redirect_request(request, None, 302, "", {}, "http://example.org/a")
+    with pytest.raises(fetching.TransferError, match="https to http"):
+        fetching._Redirect().redirect_request(request, None, 302, "", {}, "http://example.org/a")
 
 
 def test_tries_are_counted_anew_after_progress(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "BLOCK", 100)
+    monkeypatch.setattr(fetching, "BLOCK", 100)
     site.cuts = [0, 100, 99, 100, 0, 100]
     assert get(site, remote(site), tmp_path).read_bytes() == CONTENT
     assert site.waited == [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
@@ -190,16 +187,20 @@ def test_a_web_page_and_another_encoding_are_not_the_file(site, tmp_path):
             get(site, remote(site), tmp_path)
 
 
-def test_a_cut_is_noticed_where_only_the_caller_knows_the_size(site, tmp_path):
+def test_a_cut_is_noticed_where_the_server_states_no_size(site, tmp_path):
     site.lengths, site.cuts = False, [1000]
-    assert get(site, remote(site, sha256=None), tmp_path).read_bytes() == CONTENT
+    assert get(site, remote(site), tmp_path).read_bytes() == CONTENT
     assert len(site.asked) == 2
+    assert get(site, remote(site, size=None), tmp_path / "unknown").read_bytes() == CONTENT
+    site.cuts = [1000]  # then the checksum finds it
+    with pytest.raises(KpnbError, match=f"not {SHA256}"):
+        get(site, remote(site, size=None), tmp_path / "cut")
 
 
-def test_a_file_of_unknown_size(site, tmp_path):
-    site.lengths = site.etags = False
-    file = remote(site, sha256=None, size=None)
-    assert get(site, file, tmp_path).read_bytes() == CONTENT
+def test_a_file_with_addresses_has_a_checksum(site):
+    with pytest.raises(KpnbError, match="no checksum"):
+        remote(site, sha256=None)
+    assert remote(site, sha256=None, md5="0" * 32).md5
 
 
 def test_a_full_disk_is_noticed_before_anything_is_written(site, tmp_path, monkeypatch):
@@ -219,35 +220,26 @@ def test_a_file_that_is_there_but_wrong_is_not_taken_and_not_removed(site, tmp_p
     assert site.asked == []
 
 
-def test_a_damaged_note_means_from_zero(site, tmp_path):
-    (tmp_path / "data.bin.part").write_bytes(b"junk")
-    for note in (b"", b"[]", b'{"url": 1}', b'{"odd": 1}', b'{"url": "http://else", "total": 9}'):
-        (tmp_path / "data.bin.part.json").write_bytes(note)
-        assert transfer._held(tmp_path / "data.bin.part", f"{site.url}/data.bin")[0] == 0
-    assert get(site, remote(site), tmp_path).read_bytes() == CONTENT
-
-
 @pytest.mark.parametrize("name", ["", "a/b", "../b", "/b", "a\\b", "."])
 def test_names_with_folders_are_refused(tmp_path, name):
     with pytest.raises(KpnbError):
-        fetch(RemoteFile(name, ("http://127.0.0.1:9/",)), tmp_path)
+        fetch(RemoteFile(name, ("http://127.0.0.1:9/",), SHA256), tmp_path)
 
 
 # obtain
 
 
-def packed(members):
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w") as file:
-        for name, content in members.items():
-            file.writestr(name, content)
-    return held.getvalue()
+def offered(site, name, need, members):
+    content = packed(members)
+    site.files[f"/{name}"] = content
+    digest = hashlib.sha256(content).hexdigest()
+    return RemoteFile(name, (f"{site.url}/{name}",), digest, need=need)
 
 
 @pytest.fixture
 def archive(site):
-    site.files["/set.zip"] = packed({"Set/a.txt": b"a", "Set/b/c.txt": b"c", "__MACOSX/x": b""})
-    return RemoteFile("set.zip", (f"{site.url}/set.zip",), need=("Set/a.txt", "a.txt"))
+    members = {"Set/a.txt": b"a", "Set/b/c.txt": b"c", "__MACOSX/x": b""}
+    return offered(site, "set.zip", ("Set/a.txt", "a.txt"), members)
 
 
 def test_an_archive_is_fetched_and_unpacked_once(site, archive, tmp_path):
@@ -287,7 +279,7 @@ def test_a_killed_unpacking_is_noticed_and_done_again(archive, tmp_path, monkeyp
     real, moved = os.replace, []
 
     def replace_and_die(source, target):
-        if f"{download._STAGING}" not in str(source):
+        if f"{fetching._STAGING}" not in str(source):
             return real(source, target)
         if moved:
             raise Killed
@@ -296,10 +288,10 @@ def test_a_killed_unpacking_is_noticed_and_done_again(archive, tmp_path, monkeyp
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(os, "replace", replace_and_die)
         obtain([archive], tmp_path, download=True)
-    assert moved and not download._present(archive, tmp_path)
+    assert moved and not fetching._present(archive, tmp_path)
     obtain([archive], tmp_path, download=False)
     assert (tmp_path / "Set" / "a.txt").is_file() and (tmp_path / "__MACOSX" / "x").is_file()
-    assert not list(tmp_path.glob(f"{download._STAGING}*"))
+    assert not list(tmp_path.glob(f"{fetching._STAGING}*"))
 
 
 def test_a_broken_or_hostile_archive_leaves_nothing(site, archive, tmp_path):
@@ -313,14 +305,15 @@ def test_a_broken_or_hostile_archive_leaves_nothing(site, archive, tmp_path):
         root.mkdir()
         (root / "set.zip").write_bytes(content)
         with pytest.raises(KpnbError, match=said):
-            obtain([archive], root, download=True)
+            known = replace(archive, sha256=hashlib.sha256(content).hexdigest())
+            obtain([known], root, download=True)
         assert [p.name for p in root.iterdir() if p.suffix != ".lock"] == ["set.zip"]
     assert not (tmp_path / "evil.txt").exists()
 
 
 def test_archives_share_a_folder_and_files_replace_older_ones(site, archive, tmp_path):
-    site.files["/more.zip"] = packed({"Set/b/d.txt": b"d", "Set/a.txt": b"new"})
-    more = RemoteFile("more.zip", (f"{site.url}/more.zip",), need=("Set/b/d.txt",))
+    members = {"Set/b/d.txt": b"d", "Set/a.txt": b"new"}
+    more = offered(site, "more.zip", ("Set/b/d.txt",), members)
     obtain([archive, more], tmp_path, download=True)
     assert sorted(p.name for p in (tmp_path / "Set" / "b").iterdir()) == ["c.txt", "d.txt"]
     assert (tmp_path / "Set" / "a.txt").read_bytes() == b"new"

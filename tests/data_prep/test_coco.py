@@ -1,4 +1,4 @@
-"""The reader of MS-COCO and its outlines, on a generated tree in its layout."""
+"""The reader of MS-COCO, on a generated tree in its layout."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 from object_trees import coco_tree
 
 from data_prep import coco
-from data_prep.objects import coco_mask, run_lengths
 from kpnb.errors import KpnbError
 
 TRAIN = "annotations/instances_train2017.json"
@@ -161,83 +157,3 @@ def test_a_broken_outline_names_its_annotation(root):
 def test_arguments(options, root):
     with pytest.raises(KpnbError, match="see the choices"):
         read(root, **options)
-
-
-# Outlines
-
-
-def test_polygons_by_hand():
-    assert coco_mask([[1, 0, 3, 0, 3, 2, 1, 2]], 3, 4).tolist() == [
-        [False, True, True, False],
-        [False, True, True, False],
-        [False, False, False, False],
-    ]
-    # Pixel (0, 0) has its center on the diagonal: right of the edge counts as inside.
-    triangle = coco_mask([[0, 0, 3, 0, 3, 3]], 3, 3)
-    assert triangle.tolist() == np.triu(np.ones((3, 3), bool)).tolist()
-    # Rows are told at their middles, too.
-    assert coco_mask([[0, 0.4, 2, 0.4, 2, 0.6, 0, 0.6]], 2, 2).tolist() == [[True] * 2, [False] * 2]
-    assert not coco_mask([[0, 0.6, 2, 0.6, 2, 1.4, 0, 1.4]], 2, 2).any()
-    both = coco_mask([[0, 0, 2, 0, 2, 1, 0, 1], [1, 0, 3, 0, 3, 1, 1, 1]], 1, 4)
-    assert both.tolist() == [[True, True, True, False]]  # any polygon, not an odd number
-    bow = coco_mask([[0, 0, 4, 4, 4, 0, 0, 4]], 4, 4)
-    assert bow[2, 0] and bow[2, 3] and not bow[0, 1]
-    assert not coco_mask([[-9, -9, -5, -9, -5, -5]], 3, 3).any()
-    assert coco_mask([[-9, -9, 99, -9, 99, 99, -9, 99]], 3, 3).all()
-
-
-def test_run_lengths_by_hand():
-    # Down the columns: 1 of background, 2 of the object, 3 of background.
-    expected = [[False, True], [True, False], [False, False]]
-    assert coco_mask(dict(size=[3, 2], counts=[1, 1, 1, 1, 2]), 3, 2).tolist() == expected
-    # 1, 1, 1, then 1 - 1 = 0 and 2 - 1 = 1, each plus 48.
-    assert run_lengths("11101") == [1, 1, 1, 1, 2]
-    assert coco_mask(dict(size=[3, 2], counts="11101"), 3, 2).tolist() == expected
-    assert run_lengths("P1") == [32]  # 0 and more, then 1: 1 times 32
-    assert run_lengths("0100O") == [0, 1, 0, 1, -1]  # O is -1: 31 with the sign
-    assert run_lengths("") == []
-
-
-def packed(counts: list[int]) -> str:
-    """What COCO's rleToString makes of run lengths."""
-    text = ""
-    for i, count in enumerate(counts):
-        value, more = count - (counts[i - 2] if i > 2 else 0), True
-        while more:
-            bits, value = value & 31, value >> 5
-            more = value != (-1 if bits & 16 else 0)
-            text += chr(48 + (bits | 32 * more))
-    return text
-
-
-@settings(max_examples=60, deadline=None)
-@given(arrays.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 90))))
-def test_run_lengths_come_back(mask):
-    column = mask.T.reshape(-1)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], column]))).tolist()
-    counts = np.diff([0, *edges, len(column)]).tolist()
-    size = [*mask.shape]
-    assert run_lengths(packed(counts)) == counts
-    for form in (counts, packed(counts)):
-        assert (coco_mask(dict(size=size, counts=form), *size) == mask).all()
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [
-        dict(size=[3, 2], counts=[1, 1]),
-        dict(size=[3, 2], counts=[7, -1]),
-        dict(size=[3, 2], counts=[1.5, 4.5]),
-        dict(size=[2, 3], counts=[6]),
-        dict(size=[3, 2]),
-        dict(size=[3, 2], counts="1é"),
-        dict(size=[3, 2], counts="1P"),
-        [[0, 0, 1, 1]],
-        [[0, 0, 1, 1, 2]],
-        [[0, 0, 1, float("nan"), 2, 2]],
-        [["a"] * 6],
-    ],
-)
-def test_broken_outlines(shape):
-    with pytest.raises(KpnbError, match="An outline has"):
-        coco_mask(shape, 3, 2)

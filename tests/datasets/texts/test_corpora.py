@@ -1,9 +1,10 @@
-"""SST-2 on small trees of the genuine layouts, with the release's quirks, and damaged ones."""
+"""SST-2 and SQuAD on small trees of the genuine layouts, with their quirks, and damaged ones."""
 
 import json
 
 import pytest
 import torch
+from public_files import FILLERS, document, mangled, qa, write_release
 
 from kpnb.datasets.texts.corpora import (
     PHRASES,
@@ -11,54 +12,13 @@ from kpnb.datasets.texts.corpora import (
     SPLIT,
     VALUES,
     mend,
+    squad,
     sst2,
     sst2_foreground,
 )
 from kpnb.datasets.texts.embedded import Sentences
 from kpnb.datasets.texts.foreground import sentiment_foreground
 from kpnb.errors import KpnbError
-
-
-def mangled(text):
-    """Text as the release has it: UTF-8 read as Latin-1."""
-    return text.encode("utf-8").decode("latin-1")
-
-
-# index, split, as datasetSentences.txt has it, as the dictionary has it, value
-ROWS = [
-    (1, 1, "The plot -LRB- such as it is -RRB- is grim .", "The plot ( such as it is ) is grim .",
-     0.125),
-    (2, 1, "Full of " + mangled("clichés") + " and writer\\/director jokes",
-     "Full of clichés and writer\\/director jokes", 0.3),
-    (3, 1, "Drawn out à la ".replace("à", mangled("à")) + mangled("Léon") + " , and superb !",
-     "Drawn out à la Léon , and superb !", 0.9),
-    (4, 1, mangled("A\xa0neutral one"), "A\xa0neutral one", 0.5),
-    (5, 1, "At the upper cut", "At the upper cut", 0.6),
-    (6, 1, "At the lower cut", "At the lower cut", 0.4),
-    (7, 2, "It does n't work | really", "It does n't work | really", 0.25),
-    (8, 3, "Grim but well-made", "Grim but well-made", 0.65),
-    (9, 3, "Very superb", "Very superb", 1.0),
-]  # fmt: skip
-WORDS = {"grim": 0.2, "Grim": 0.45, "superb": 0.95, "well-made": 0.8, "work": 0.62, "plot": 0.5,
-         "Very": 0.5, "n't": 0.3, "jokes": 0.6, "clichés": 0.4, "!": 0.7, "cut": 0.41, "but": 0.5,
-         "The": 0.5, "is": 0.5, "it": 0.5, ".": 0.5, "of": 0.5}  # fmt: skip
-FILLERS = [(100 + i, 1, f"Filler {i}", f"Filler {i}", 0.75) for i in range(40)]
-
-
-def write_release(folder, rows=(*ROWS, *FILLERS), words=WORDS):
-    """The four files; phrase numbers are not sentence numbers."""
-    folder.mkdir(exist_ok=True)
-    phrases = [*words.items(), *((phrase, value) for *_, phrase, value in rows)]
-    lines = {
-        SENTENCES: ["sentence_index\tsentence", *(f"{i}\t{text}" for i, _, text, *_ in rows)],
-        SPLIT: ["sentence_index,splitset_label", *(f"{i},{side}" for i, side, *_ in rows)],
-        PHRASES: [f"{phrase}|{7000 + n}" for n, (phrase, _) in enumerate(phrases)],
-        VALUES: ["phrase ids|sentiment values"]
-        + [f"{7000 + n}|{value}" for n, (_, value) in reversed(list(enumerate(phrases)))],
-    }
-    for name, content in lines.items():
-        (folder / name).write_bytes(("\n".join(content) + "\n").encode("utf-8"))
-    return folder
 
 
 @pytest.fixture
@@ -68,9 +28,6 @@ def release(tmp_path):
 
 def by_text(samples):
     return dict(zip(samples.texts, zip(samples.labels, samples.ratings, strict=True), strict=True))
-
-
-# The release
 
 
 def test_train_sentences_are_mended_labelled_and_without_neutral_ones(release):
@@ -148,9 +105,6 @@ def test_mend(line, text):
     assert mend(line) == text == mend(text)
 
 
-# The foreground
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("The plot ( such as it is ) is grim .", "grim"),
@@ -171,8 +125,6 @@ def test_foreground_by_phrase_labels(release, text, expected):
     assert " ".join(text[start:end] for start, end in found) == expected
     assert sst2_foreground(release.parent)(text) == found
 
-
-# GLUE
 
 TRAIN = "sentence\tlabel\nhide new secretions \t0\na -lrb- superb -rrb- film \t1\n"
 
@@ -198,9 +150,6 @@ def test_glue_has_labels_and_the_lexicon_as_foreground(tmp_path):
     (folder / "train.tsv").write_text(TRAIN + "good\t2\n", encoding="utf-8")
     with pytest.raises(KpnbError, match="the label '2', not 0 or 1"):
         sst2(tmp_path)
-
-
-# What is refused
 
 
 @pytest.mark.parametrize("name", [SENTENCES, SPLIT, PHRASES, VALUES])
@@ -263,3 +212,55 @@ def test_the_source_follows_the_files(release):
     path = release / VALUES
     path.write_bytes(path.read_bytes().replace(b"|0.125", b"|0.126"))
     assert sst2(release).source["data"] != before
+
+
+# SQuAD
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+@pytest.mark.parametrize("folder", [".", "SQuAD", "squad"])
+def test_squad_from_a_tree_of_the_public_layout(tmp_path, folder):
+    many = [qa(f"t{number}") for number in range(30)]
+    write(tmp_path / folder / "train-v1.1.json", document(*many))
+    one = qa("d0", found=[("1901", 51), ("in 1901", 48)])
+    write(tmp_path / folder / "dev-v1.1.json", document(one))
+    train = squad(tmp_path)
+    assert sorted(train.ids) == sorted(f"t{n}" for n in range(30))
+    assert train.ids != tuple(one["id"] for one in many)
+    assert squad(str(tmp_path), count=4).ids == train.ids[:4]
+    assert squad(tmp_path, count=4, seed=1).ids != train.ids[:4]
+    assert train.source["dataset"] == "squad" and len(train.source["data"]) == 64
+    dev = squad(tmp_path, "dev")
+    assert dev.answer_texts == (("1901", "in 1901"),) and dev.source["split"] == "dev"
+    with pytest.raises(KpnbError, match="count"):
+        squad(tmp_path, "dev", count=2)
+    with pytest.raises(KpnbError, match="'train' or 'dev'"):
+        squad(tmp_path, "test")
+
+
+def test_a_missing_file_is_named_with_its_address(tmp_path):
+    address = "https://rajpurkar.github.io/SQuAD-explorer/dataset/dev-v1.1.json"
+    for root in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(KpnbError, match="dev-v1.1.json is missing") as caught:
+            squad(root, "dev")
+        assert address in str(caught.value)
+    (tmp_path / "dev-v1.1.json").mkdir()  # a folder is no file
+    with pytest.raises(KpnbError, match="missing"):
+        squad(tmp_path, "dev")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"version": "1.1", ', b"\xff\xfe\xff", b"[" * 10**5])
+def test_a_file_that_is_no_json(tmp_path, content):
+    (tmp_path / "train-v1.1.json").write_bytes(content)
+    with pytest.raises(KpnbError, match="fetch it again from https"):
+        squad(tmp_path)
+
+
+def test_a_file_of_another_version(tmp_path):
+    write(tmp_path / "train-v1.1.json", document(qa(), version="v2.0"))
+    with pytest.raises(KpnbError, match="train-v1.1.json: The questions are of version 'v2.0'"):
+        squad(tmp_path)

@@ -1,54 +1,34 @@
-"""The scripts for SST-2, SQuAD and ModelNet40, on small releases of the genuine layouts."""
+"""SST-2, SQuAD and ModelNet40 are fetched, read and counted, on small releases of their layouts."""
 
-import importlib.util
 import json
 import shutil
-import sys
-import zipfile
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from file_site import serving
-from test_modelnet40 import CLASSES, box
-from test_questions import CONTEXT, document, qa
-from test_sst2 import ROWS, write_release
+from public_files import (
+    CONTEXT,
+    MODEL_CLASSES,
+    ROWS,
+    box,
+    document,
+    offered,
+    qa,
+    write_release,
+    zipped,
+)
 
 from data_prep import modelnet40, squad, sst2
-from data_prep.folder import Shares
+from data_prep.command import Shares
 from kpnb.datasets.modelnet40 import modelnet40_shapes
-from kpnb.datasets.places import MARKER, marked_folder
+from kpnb.datasets.places import marked_folder
 from kpnb.datasets.texts.corpora import sst2 as read_sst2
-
-SCRIPTS = Path(__file__).parents[2] / "data_prep"
-
-
-def zipped(folder, archive):
-    """`folder` in an archive, below its own name."""
-    with zipfile.ZipFile(archive, "w") as file:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            file.write(path, path.relative_to(folder.parent))
-    return archive.read_bytes()
 
 
 @pytest.fixture
 def site():
     with serving({}) as found:
         yield found
-
-
-def offered(module, layout, site, monkeypatch, contents):
-    """Let the files of a layout come from this machine, without the genuine ones' checksums."""
-    files = []
-    for file, content in zip(module.FILES[layout], contents, strict=True):
-        site.files[f"/{file.name}"] = content
-        url = f"{site.url}/{file.name}"
-        files.append(replace(file, urls=(url,), sha256=None, md5=None, size=None))
-    monkeypatch.setitem(module.FILES, layout, tuple(files))
-
-
-# SST-2: of ROWS (with test_sst2's words) seven are clear, and two of the training part neutral.
 
 
 @pytest.fixture
@@ -141,9 +121,6 @@ def test_glue(tmp_path, site, monkeypatch, capsys):
     assert sst2.main(arguments) == 2
 
 
-# SQuAD
-
-
 @pytest.fixture
 def questions(site, monkeypatch):
     year = ("1901", CONTEXT.index("1901"))
@@ -179,10 +156,7 @@ def test_squad_in_a_folder_of_its_own_and_a_cut_file(questions, tmp_path, capsys
     file = inner / "dev-v1.1.json"
     file.write_bytes(file.read_bytes()[:-20])
     assert squad.main(["--root", str(inner)]) == 2
-    assert "cannot be read as JSON" in capsys.readouterr().err
-
-
-# ModelNet40
+    assert "remove it and fetch it again" in capsys.readouterr().err
 
 
 def test_modelnet40_points(tmp_path, site, monkeypatch, capsys):
@@ -215,7 +189,7 @@ def test_modelnet40_points(tmp_path, site, monkeypatch, capsys):
 
 def test_modelnet40_meshes(tmp_path, site, monkeypatch, capsys):
     made = tmp_path / "made" / "ModelNet40"
-    names = ("airplane", *CLASSES)
+    names = ("airplane", *MODEL_CLASSES)
     for name in names:
         for split, numbers in (("train", (1, 2)), ("test", (3,))):
             (made / name / split).mkdir(parents=True)
@@ -237,9 +211,6 @@ def test_modelnet40_meshes(tmp_path, site, monkeypatch, capsys):
     assert "bed_3.off does not begin with OFF" in capsys.readouterr().err
 
 
-# All
-
-
 def test_the_counts_are_those_of_the_releases():
     assert sum(sst2.SENTENCES["treebank"].values()) == 11855
     assert sum(sst2.COUNTS["treebank"].values()) == 9613
@@ -247,38 +218,7 @@ def test_the_counts_are_those_of_the_releases():
     assert sum(squad.COUNTS.values()) == 98169
 
 
-@pytest.mark.parametrize("module", [sst2, squad, modelnet40])
-def test_every_file_can_be_checked_and_says_where_it_is_from(module):
-    for files in module.FILES.values():
-        for file in files:
-            assert len(file.sha256) == 64 and int(file.sha256, 16) >= 0
-            assert file.md5 is None or len(file.md5) == 32
-            assert all(url.startswith(("https://", "http://")) for url in file.urls)
-            assert file.urls[0].startswith("https://")
-            assert file.urls[0].endswith(file.name) and file.licence and file.page
-
-
-@pytest.mark.parametrize("name", ["sst2", "squad", "modelnet40"])
-def test_the_scripts_run_the_same_main(name):
-    spec = importlib.util.spec_from_file_location(f"prep_{name}", SCRIPTS / f"{name}.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    assert script.main is sys.modules[f"data_prep.{name}"].main
-
-
 def test_shares_by_hand():
     shares = Shares.of([(1, 4), (0, 3), (2, 2), (1, 1)])
     assert shares == Shares(4, 10, 1, 4) and str(shares).startswith("40.0% of 10 words")
     assert str(Shares.of([])).startswith("0.0% of 0 words")
-
-
-@pytest.mark.parametrize(
-    "content",
-    ["", "[]", "{}", '{"format": "kpnb-checked-1"}', '{"format": "other", "folder": "."}']
-    + [json.dumps({"format": "kpnb-checked-1", "folder": f}) for f in ("/", "../x", "no", 3)],
-)
-def test_a_marker_that_is_foreign_or_leads_out_is_none(tmp_path, content):
-    (tmp_path / "x").mkdir()
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root" / MARKER).write_text(content)
-    assert marked_folder(tmp_path / "root") is None

@@ -2,18 +2,27 @@
 
 import json
 import sys
+from collections import Counter
 from types import ModuleType, SimpleNamespace
 
 import pytest
 from file_site import serving
-from test_prepare_texts_clouds import offered, zipped
-from test_sst2 import write_release
+from public_files import offered, write_release, zipped
 
 from data_prep import sst2
+from kpnb.datasets import clouds, images
 from kpnb.datasets import places as data_places
-from kpnb.datasets.places import IMAGES, NAMES, find_data
+from kpnb.datasets.places import (
+    IMAGES,
+    MARKER,
+    NAMES,
+    embedded_licences,
+    find_data,
+    marked_folder,
+)
 from kpnb.datasets.texts.corpora import sst2 as read_sst2
 from kpnb.errors import KpnbError
+from kpnb.fingerprint import packed_file
 
 
 @pytest.fixture(autouse=True)
@@ -233,3 +242,42 @@ def test_data_behind_a_login_say_where_to_put_them(home):
     with pytest.raises(KpnbError) as error:
         find_data("download:ilsvrc_det")
     assert str(home / "ilsvrc_det") in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"format": "kpnb-checked-1"}', '{"format": "other", "folder": "."}']
+    + [json.dumps({"format": "kpnb-checked-1", "folder": f}) for f in ("/", "../x", "no", 3)],
+)
+def test_a_marker_that_is_foreign_or_leads_out_is_none(tmp_path, content):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / MARKER).write_text(content)
+    assert marked_folder(tmp_path / "root") is None
+
+
+# Where the embedded data are from
+
+
+def test_every_part_of_the_embedded_data_has_a_licence():
+    entries = embedded_licences()
+    for entry in entries:
+        assert set(entry) == {"part", "source", "version", "licence", "what"}
+        assert all(isinstance(value, str) and value for value in entry.values())
+    counts = Counter(entry["part"] for entry in entries)
+    assert counts["objects"] == len({item.source for item in images.cut_outs()})
+    assert counts["backgrounds"] == len({item.source for item in images.photos()})
+    assert counts.keys() - {"objects", "backgrounds"} == {*clouds.FILES} | {
+        "ratings and words", "sentences", "people, places and natural objects", "chemical elements"
+    }  # fmt: skip
+
+
+def test_the_notes_on_the_embedded_texts_name_versions_and_licences():
+    notes = (packed_file("sentences.tsv.gz").parent / "README.md").read_text()
+    texts = [e for e in embedded_licences() if e["source"].split()[-1] in
+             ("vaderSentiment", "wordnet-base", "mendeleev")]  # fmt: skip
+    assert {entry["version"] for entry in texts} == {"3.3.2", "3.0-37", "1.3.0"}
+    assert all(entry["version"] in notes for entry in texts) and "MIT" in notes
+    assert "WordNet 3.0 licence" in notes
+    assert "Copyright 2006 by Princeton University" in notes  # the licence wants its text kept
+    assert "Copyright (c) 2015 Lukasz Mentel" in notes

@@ -1,6 +1,5 @@
-"""Which objects are prepared, and the folder they are written into."""
+"""The folder that objects are written into."""
 
-import hashlib
 import json
 import os
 import threading
@@ -8,58 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from image_trees import photo
+from image_trees import picture_objects
 
 from data_prep import folder as images
+from data_prep.crops import UnusableObjectError, crop_object
 from data_prep.folder import NpyRows, prepare_images, verify_prepared
-from data_prep.objects import ObjectSet, PictureObject, UnusableObjectError, crop_object, selected
 from kpnb.datasets.prepared import prepared_images
 from kpnb.errors import KpnbError
 
 
 @pytest.fixture
 def objects(tmp_path):
-    """Ten objects of two classes in two splits, each in its own picture."""
-    made = []
-    for i in range(10):
-        photo(tmp_path / f"{i}.png", 50, 40, i)
-        split = "train" if i < 6 else "test"
-        made.append(
-            PictureObject(f"o{i}", tmp_path / f"{i}.png", "ab"[i % 2], split, (10, 8, 30 + i, 32))
-        )
-    return ObjectSet("things", ("a", "b"), tuple(made), 1.5, {"odd": 3}, {"note": 1})
-
-
-# Selection
-
-
-def test_selection(objects):
-    few = selected(objects, most=1)
-    assert len({(o.category, o.split) for o in few.objects}) == 4
-    first = min(("o0", "o2", "o4"), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-    assert first != "o0" and first in {o.name for o in few.objects}
-    assert len(few.objects) == 4 and few.left_out == {"odd": 3, "over 1 of a class and split": 6}
-    turned = selected(replace(objects, objects=objects.objects[::-1]), most=1)
-    assert turned.objects == few.objects[::-1]
-    assert set(few.objects) <= set(selected(objects, most=2).objects)
-    large = selected(objects, least=22)
-    assert [o.name for o in large.objects] == [f"o{i}" for i in range(2, 10)]
-    assert large.left_out == {"odd": 3, "smaller than 22 pixels": 2}
-    assert selected(objects) == objects
-
-
-def test_selection_refuses(objects):
-    twice = replace(objects, objects=objects.objects + objects.objects[:1])
-    with pytest.raises(KpnbError, match="2 objects called 'o0'"):
-        selected(twice)
-    with pytest.raises(KpnbError, match="class 'b'"):
-        selected(replace(objects, classes=("a",)))
-    for arguments in ({"least": -1}, {"most": 0}):
-        with pytest.raises(KpnbError):
-            selected(objects, **arguments)
-
-
-# The folder
+    return picture_objects(tmp_path)
 
 
 def contents(folder):

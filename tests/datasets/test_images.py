@@ -10,7 +10,6 @@ import torch
 from kpnb.datasets import images as image_files
 from kpnb.datasets.images import (
     EIGHT_CLASSES,
-    LICENCES,
     OBJECT_SIDE,
     Recipe,
     draw_recipe,
@@ -18,9 +17,7 @@ from kpnb.datasets.images import (
     embedded_images,
     render,
 )
-from kpnb.datasets.samples import IMAGENET_MEAN, IMAGENET_STD
 from kpnb.errors import KpnbError
-from kpnb.fingerprint import packed_file
 
 
 @pytest.fixture(scope="module")
@@ -217,52 +214,6 @@ def test_mean_foreground_share(samples):
     assert 0.15 < samples.masks.float().mean() < 0.23  # the docstring says about 0.19
 
 
-def test_images_are_normalized_pictures(samples):
-    pictures = samples.pictures()
-    assert pictures.shape == (240, 32, 32, 3) and pictures.min() >= 0 and pictures.max() <= 1
-    again = (pictures - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
-    assert np.allclose(again, samples.images.permute(0, 2, 3, 1), atol=1e-5)
-    assert pictures.std() > 0.15
-
-
-# Parts of the samples
-
-
-def test_subset_takes_positions_masks_and_slices(samples):
-    mask = samples.labels == 3
-    for index in (torch.nonzero(mask).flatten().tolist(), mask, mask.numpy()):
-        part = samples.subset(index)
-        assert torch.equal(part.images, samples.images[mask]) and (part.labels == 3).all()
-        assert part.source["parts"] == samples.subset(mask).source["parts"]
-    assert same(samples.subset(slice(0, 5)), samples.subset(range(5)))
-    assert samples.subset([0]).source != samples.subset([1]).source != samples.source
-
-
-@pytest.mark.parametrize("index", [[240], [], "bird", [0.5], torch.ones(3, dtype=torch.bool)])
-def test_subset_refuses_a_bad_index(samples, index):
-    with pytest.raises(KpnbError):
-        samples.subset(index)
-
-
-def test_fraction_is_balanced_deterministic_and_recorded(samples):
-    part = samples.fraction(0.25, seed=1)
-    assert torch.bincount(part.labels).tolist() == [5] * 12
-    assert same(part, samples.fraction(0.25, seed=1))
-    assert not same(part, samples.fraction(0.25, seed=2))
-    assert part.source["parts"] == [{"fraction": 0.25, "seed": 1}]
-    assert same(samples.fraction(1.0, seed=0), samples)
-    assert len(samples.fraction(0.001, seed=0)) == 12
-
-
-@pytest.mark.parametrize("share", [0, -0.1, 1.1, float("nan")])
-def test_fraction_refuses_a_bad_share(samples, share):
-    with pytest.raises(KpnbError, match="share"):
-        samples.fraction(share, seed=0)
-
-
-# Bad arguments, bad data, licences
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -280,29 +231,3 @@ def test_fraction_refuses_a_bad_share(samples, share):
 def test_bad_arguments(name, value):
     with pytest.raises(KpnbError, match=name):
         embedded_images(**{"count": 1, name: value})
-
-
-def test_a_changed_byte_in_the_packed_data_is_noticed(tmp_path, monkeypatch):
-    folder = tmp_path / "data" / "images"
-    folder.mkdir(parents=True)
-    content = bytearray(packed_file(image_files.BACKGROUNDS).read_bytes())
-    monkeypatch.setattr("kpnb.fingerprint.PACKAGE", tmp_path)
-    with pytest.raises(KpnbError, match="reinstall"):
-        image_files.packed_members(image_files.BACKGROUNDS)  # missing
-    packed = folder / image_files.BACKGROUNDS
-    packed.write_bytes(content)
-    assert "meta.json" in image_files.packed_members(image_files.BACKGROUNDS)
-    content[len(content) // 2] ^= 1
-    packed.write_bytes(content)
-    with pytest.raises(KpnbError, match="damaged"):
-        image_files.packed_members(image_files.BACKGROUNDS)
-
-
-def test_every_source_has_a_licence():
-    counts = Counter(entry["part"] for entry in LICENCES)
-    objects = {item.source for item in image_files.cut_outs()}
-    backgrounds = {item.source for item in image_files.photos()}
-    assert counts == {"objects": len(objects), "backgrounds": len(backgrounds)}
-    for entry in LICENCES:
-        assert set(entry) == {"part", "source", "version", "licence", "what"}
-        assert all(entry.values())

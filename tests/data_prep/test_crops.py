@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from image_trees import photo
 from PIL import Image
 
-from data_prep.objects import PictureObject, UnusableObjectError, crop_object, read_picture, window
+from data_prep.crops import UnusableObjectError, crop_object, read_picture, window
+from data_prep.objects import PictureObject
 from kpnb.errors import KpnbError
 
 
@@ -23,9 +24,6 @@ def picture(tmp_path):
 
 def an_object(picture, box=None, mask=None):
     return PictureObject("a", picture, "cat", "train", box, mask)
-
-
-# Windows and masks
 
 
 def test_window_by_hand():
@@ -121,9 +119,6 @@ def test_cmyk(tmp_path):
     Image.new("CMYK", (20, 20), (0, 255, 255, 0)).save(tmp_path / "red.jpg")
     pixels, _ = crop_object(an_object(tmp_path / "red.jpg", (2, 2, 9, 9)), 1.5, 16, "box")
     assert pixels[0].min() > 245 and pixels[1:].max() < 10
-
-
-# Bad input
 
 
 @pytest.mark.parametrize(

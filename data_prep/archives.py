@@ -1,0 +1,187 @@
+"""Reading downloaded archives without trusting them: .zip, .tar(.gz, .xz, .bz2), .tgz and .deb.
+
+A member is used only when it is a plain file or a folder whose path stays inside the archive's
+own tree: absolute paths, drive letters, "..", links and devices are refused, and so is
+more data than a stated limit. Nothing is written before every wanted member has passed, and of a
+member nothing but its bytes is taken over, which is less than tarfile's own "data" filter lets by.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from kpnb.errors import KpnbError
+
+GIB = 2**30
+_DEBIAN = b"!<arch>\n"
+_BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    lzma.LZMAError,
+    zlib.error,
+    EOFError,
+    OSError,
+    NotImplementedError,  # zipfile: a compression it does not know
+    RuntimeError,  # zipfile: an encrypted member
+)
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str  # as the archive spells it
+    kind: str  # "file", "folder" or, for links, devices and the rest, "special"
+    size: int
+    handle: tarfile.TarInfo | zipfile.ZipInfo
+
+
+_Opened = tuple[Iterable[_Member], Callable[[_Member], BinaryIO]]
+
+
+def safe_name(name: str) -> str:
+    """`name`, a member's path, without a leading "./"; "" for the archive's own top folder.
+
+    Raises `KpnbError` for an absolute path, a drive letter, a backslash, a NUL or a "..".
+    """
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    absolute = name.startswith("/") or (parts and parts[0][1:2] == ":")
+    if absolute or ".." in parts or "\\" in name or "\0" in name:
+        raise KpnbError(
+            f"The archive names a member {name!r} outside its own folder: do not use this archive."
+        )
+    return "/".join(parts)
+
+
+def read_members(
+    archive: Path, names: Iterable[str], limit: int = GIB, strict: bool = True
+) -> dict[str, bytes]:
+    """The bytes of the members `names`, in memory, by name (in the archive's order).
+
+    `limit` bounds the bytes of all of them together (1 GiB by default). With `strict`, a name
+    the archive lacks is an error. Members that are not asked for are not looked at.
+    Raises `KpnbError` for a missing, linked or special member, too much data or a broken file.
+    """
+    wanted = set(names)
+    with _opened(archive) as (members, open_member):
+        found = {safe_name(m.name): m for m in members if m.name.removeprefix("./") in wanted}
+        missing = sorted(wanted - set(found))
+        if missing and strict:
+            raise KpnbError(
+                f"{archive.name} has no {missing[0]} ({len(missing)} files missing): "
+                "get the version of the archive that is asked for."
+            )
+        _check(archive, found.values(), limit)
+        return {name: open_member(member).read() for name, member in found.items()}
+
+
+def extract(archive: Path, folder: Path, limit: int = 16 * GIB) -> list[Path]:
+    """Unpack every file of `archive` under `folder`; returns the paths written.
+
+    `limit` bounds the bytes unpacked (16 GiB by default). File modes, owners and times are not
+    taken over. Raises `KpnbError`, with nothing written, when a member is a link or a
+    device or leaves the folder, when a path crosses a link that already lies in `folder`, when
+    there is more data than `limit`, or when the archive cannot be read.
+    """
+    root = folder.resolve()
+    with _opened(archive) as (members, open_member):
+        found = list(members)
+        _check(archive, found, limit)
+        targets = [(root / safe_name(member.name), member) for member in found]
+        for target, _ in targets:
+            if not target.resolve().is_relative_to(root):
+                raise KpnbError(f"{target} is a link out of {folder}: unpack into an empty folder.")
+        return [
+            _write(target, open_member(member))
+            for target, member in targets
+            if member.kind == "file"
+        ]
+
+
+def _write(target: Path, content: BinaryIO) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with content, target.open("wb") as file:
+        shutil.copyfileobj(content, file)
+    return target
+
+
+def _check(archive: Path, members: Iterable[_Member], limit: int) -> None:
+    total = 0
+    for member in members:
+        safe_name(member.name)
+        if member.kind == "special":
+            raise KpnbError(
+                f"{archive.name} holds {member.name!r}, a link or device: do not use this archive."
+            )
+        total += member.size
+    if total > limit:
+        raise KpnbError(
+            f"{archive.name} unpacks to {total} bytes, over the limit of {limit}: "
+            "raise the limit if that much is expected."
+        )
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[_Opened]:
+    """The archive's members and a function that opens one; format faults become `KpnbError`."""
+    try:
+        if _starts_with(archive, b"PK"):
+            with zipfile.ZipFile(archive) as file:
+                yield map(_zip_member, file.infolist()), lambda m: file.open(m.handle)
+        else:
+            with _tar(archive) as file:
+                yield map(_tar_member, file.getmembers()), lambda m: file.extractfile(m.handle)
+    except _BROKEN as error:
+        raise KpnbError(
+            f"{archive} cannot be read or unpacked ({error}): fetch it again."
+        ) from error
+
+
+def _starts_with(archive: Path, magic: bytes) -> bool:
+    with archive.open("rb") as file:
+        return file.read(len(magic)) == magic
+
+
+def _zip_member(info: zipfile.ZipInfo) -> _Member:
+    # The upper half of external_attr is the Unix mode where one was stored, else 0.
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    special = kind not in (0, stat.S_IFREG, stat.S_IFDIR)
+    name = "special" if special else "folder" if info.is_dir() else "file"
+    return _Member(info.filename, name, info.file_size, info)
+
+
+def _tar_member(info: tarfile.TarInfo) -> _Member:
+    kind = "file" if info.isreg() else "folder" if info.isdir() else "special"
+    return _Member(info.name, kind, info.size, info)
+
+
+def _tar(archive: Path) -> tarfile.TarFile:
+    if not _starts_with(archive, _DEBIAN):
+        return tarfile.open(archive)
+    return tarfile.open(fileobj=io.BytesIO(_debian_data(archive)))
+
+
+def _debian_data(archive: Path) -> bytes:
+    """The data.tar part of a Debian package: an `ar` file of 60-byte headers and padded parts."""
+    with archive.open("rb") as file:
+        file.seek(len(_DEBIAN))
+        while header := file.read(60):
+            name = header[:16].decode("ascii", "replace").strip().rstrip("/")
+            size = header[48:58].strip()
+            if len(header) < 60 or not size.isdigit():
+                break
+            if name in ("data.tar", "data.tar.gz", "data.tar.xz", "data.tar.bz2"):
+                return file.read(int(size))
+            file.seek(int(size) + int(size) % 2, io.SEEK_CUR)
+    raise KpnbError(
+        f"{archive} is not a Debian package with gzip, bzip2 or xz data: fetch it again."
+    )

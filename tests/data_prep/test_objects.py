@@ -1,0 +1,41 @@
+"""Which objects are prepared."""
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from image_trees import picture_objects
+
+from data_prep.objects import selected
+from kpnb.errors import KpnbError
+
+
+@pytest.fixture
+def objects(tmp_path):
+    return picture_objects(tmp_path)
+
+
+def test_selection(objects):
+    few = selected(objects, most=1)
+    assert len({(o.category, o.split) for o in few.objects}) == 4
+    first = min(("o0", "o2", "o4"), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    assert first != "o0" and first in {o.name for o in few.objects}
+    assert len(few.objects) == 4 and few.left_out == {"odd": 3, "over 1 of a class and split": 6}
+    turned = selected(replace(objects, objects=objects.objects[::-1]), most=1)
+    assert turned.objects == few.objects[::-1]
+    assert set(few.objects) <= set(selected(objects, most=2).objects)
+    large = selected(objects, least=22)
+    assert [o.name for o in large.objects] == [f"o{i}" for i in range(2, 10)]
+    assert large.left_out == {"odd": 3, "smaller than 22 pixels": 2}
+    assert selected(objects) == objects
+
+
+def test_selection_refuses(objects):
+    twice = replace(objects, objects=objects.objects + objects.objects[:1])
+    with pytest.raises(KpnbError, match="2 objects called 'o0'"):
+        selected(twice)
+    with pytest.raises(KpnbError, match="class 'b'"):
+        selected(replace(objects, classes=("a",)))
+    for arguments in ({"least": -1}, {"most": 0}):
+        with pytest.raises(KpnbError):
+            selected(objects, **arguments)

@@ -1,0 +1,147 @@
+"""Texts as a network reads them: labels and foreground of their words."""
+
+import pytest
+import torch
+from public_files import ANSWERS, toy_questions
+from text_tiny import tiny_folder
+
+from kpnb.datasets.texts.embedded import Sentences
+from kpnb.datasets.texts.encoded import encoded_questions, encoded_sentences
+from kpnb.datasets.texts.foreground import sentiment_foreground
+from kpnb.datasets.texts.words import PieceEncoder, word_spans
+from kpnb.errors import KpnbError
+from kpnb.networks.text import load_tokenizer
+
+SENTENCES = ("Not a good film, café!", "It was.", "bad")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_folder(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def encoder(folder):
+    return PieceEncoder(load_tokenizer(folder))
+
+
+def sentences(texts=SENTENCES, labels=(1, 0, 0)):
+    ratings = torch.tensor([2.5, -1.0, -2.25])[: len(texts)]
+    return Sentences(tuple(texts), torch.tensor(labels), ratings, {"dataset": "toy", "parts": []})
+
+
+def good_words(text):
+    """A rule for tests: spans of the words good, film and café."""
+    return tuple(s for s in word_spans(text) if text[slice(*s)] in ("good", "film", "café"))
+
+
+def marked_words(texts, row):
+    marks = zip(texts.words(row), texts.marked[row], strict=True)
+    return [word for word, marked in marks if marked]
+
+
+def test_marks_stand_at_the_words_of_a_sentence(encoder):
+    texts = encoded_sentences(sentences(), encoder, good_words)
+    assert texts.words(0) == ("Not", "a", "good", "film", ",", "café", "!")
+    assert marked_words(texts, 0) == ["good", "film", "café"]
+    assert texts.foreground.tolist() == [
+        [False, False, True, True, False, True, False],
+        *[[False] * 7] * 2,
+    ]
+    assert texts.labels.tolist() == [1, 0, 0] and len(texts) == 3
+    assert texts.notes == ("positive, rated +2.5", "negative, rated -1.0", "negative, rated -2.2")
+    assert texts.answers == ((), (), ()) and texts.usable == [0]
+    shown = texts.shown()[0]
+    assert shown.units == texts.words(0) and shown.foreground == texts.marked[0]
+    assert shown.parts == (("", 0),)
+
+
+def test_the_rule_of_the_sentiment_study_fits(encoder):
+    text = "It was not a good film, but dull."
+    texts = encoded_sentences(sentences([text], [1]), encoder, sentiment_foreground)
+    spans = [text[slice(*span)] for span in sentiment_foreground(text)]
+    assert "good" in spans and marked_words(texts, 0) == spans
+
+
+def test_words_that_were_cut_take_their_marks_along(encoder):
+    with pytest.warns(UserWarning, match="cut"):
+        texts = encoded_sentences(sentences([SENTENCES[0] + " good"], [1]), encoder, good_words, 8)
+    assert marked_words(texts, 0) == ["good", "film", "café"] and texts.foreground.shape == (1, 6)
+    assert texts.source["length"] == 8
+
+
+def test_marks_stand_at_the_words_of_question_and_context(asked, encoder):
+    assert marked_words(asked, 0) == ["born", "born", "unbelievable", "-", "cafe"]
+    assert asked.marked[0][: asked.pieces.firsts[0]] == (False, False, False, True, False)
+    assert marked_words(asked, 1) == ["landed", "Moon", "landed"]
+    assert asked.words(1)[-2:] == ("cafe\u0301", ".")
+    same_place = toy_questions(
+        ["born where?"], ["Long was she born."], ["she"]
+    )  # "born" and "Long"
+    assert marked_words(encoded_questions(same_place, encoder), 0) == ["born", "she", "born"]
+    assert marked_words(asked, 2) == ["story"] and asked.usable == [0, 1, 2]
+    shown = asked.shown()[0]
+    assert shown.parts == (("question", 0), ("context", 5))
+    assert shown.note == "answer: unbelievable-cafe"
+
+
+def test_labels_are_the_first_and_last_piece_of_the_answer(asked, encoder):
+    for row, answer in enumerate(ANSWERS):
+        first, last = asked.labels[row].tolist()
+        numbers = asked.pieces.words[row]
+        held = dict.fromkeys(numbers[first : last + 1].tolist())
+        assert "".join(asked.words(row)[unit] for unit in held) == answer
+        assert numbers[first - 1] != numbers[first] and numbers[last] != numbers[last + 1]
+    first, last = asked.labels[0].tolist()
+    assert last - first + 1 == 3 + 1 + 1  # un ##believ ##able - cafe
+    assert asked.answers == tuple((answer,) for answer in ANSWERS)
+    half = toy_questions(["Who?"], ["she landed"], ["and"])  # part of a word: the whole word
+    texts = encoded_questions(half, encoder)
+    assert texts.words(0)[int(texts.pieces.words[0][texts.labels[0, 0]])] == "landed"
+
+
+def test_labels_hold_where_the_context_was_cut(encoder):
+    told = "film " * 40 + "in a cafe " + "story " * 40
+    with pytest.warns(UserWarning, match="cut"):
+        texts = encoded_questions(toy_questions(["what is it?"], [told], ["cafe"]), encoder, 20)
+    place = int(texts.labels[0, 0])
+    assert texts.labels[0].tolist() == [place, place] and texts.pieces.ids.shape == (1, 20)
+    assert texts.words(0)[int(texts.pieces.words[0, place])] == "cafe"
+    assert marked_words(texts, 0) == ["cafe"]
+
+
+def test_an_answer_without_a_word_is_refused(encoder):
+    for told, answer in (("she  landed", "  "), ("she \u200b landed", "\u200b")):
+        assert "answer" in refused(
+            lambda told=told, answer=answer: encoded_questions(
+                toy_questions(["who?"], [told], [answer]), encoder
+            )
+        )
+
+
+def test_usable_texts_have_both_foreground_and_background(encoder):
+    texts = encoded_sentences(
+        sentences(["good film", "a good film", "a"], [1, 1, 0]), encoder, good_words
+    )
+    assert texts.usable == [1]
+
+
+@pytest.fixture(scope="module")
+def asked(encoder):
+    return encoded_questions(toy_questions(), encoder)
+
+
+def refused(call):
+    with pytest.raises(KpnbError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message and message.endswith(".")
+    return message
+
+
+def test_a_part_is_padded_no_more_than_it_needs(asked, encoder):
+    part = asked.subset([2, 0])
+    alone = encoded_questions(toy_questions().subset([2, 0]), encoder)
+    assert part.pieces.ids.equal(alone.pieces.ids) and part.labels.equal(alone.labels)
+    for name in ("parts", "marked", "answers", "notes"):
+        assert getattr(part, name) == getattr(alone, name)

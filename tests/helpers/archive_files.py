@@ -1,0 +1,48 @@
+"""Archives of every kind that is read, good ones and hostile ones."""
+
+import io
+import tarfile
+import zipfile
+
+
+def tar_info(name, kind=tarfile.REGTYPE, content=b"", link=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.size, info.linkname = kind, len(content), link
+    return info, content
+
+
+def make_tar(path, *members, mode="w:gz"):
+    with tarfile.open(path, mode) as file:
+        for info, content in members:
+            file.addfile(info, io.BytesIO(content))
+    return path
+
+
+def make_zip(path, *members):
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content, mode in members:
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            file.writestr(info, content)
+    return path
+
+
+def make_deb(path, *members, compression="xz"):
+    data = path.with_suffix(".data")
+    make_tar(data, *members, mode=f"w:{compression}")
+    parts = ((b"debian-binary", b"2.0\n"), (b"control.tar.xz", b"odd"))
+    parts += ((f"data.tar.{compression}".encode(), data.read_bytes()),)
+    with path.open("wb") as file:
+        file.write(b"!<arch>\n")
+        for name, content in parts:
+            file.write(name.ljust(16) + b"0".ljust(32) + str(len(content)).encode().ljust(10))
+            file.write(b"`\n" + content + b"\n" * (len(content) % 2))
+    return path
+
+
+def packed(members):
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return held.getvalue()
