@@ -23,7 +23,7 @@ from kpnb.estimator.units import PointUnits
 from kpnb.networks.cloud import BUILDERS, point_network
 from kpnb.networks.text import scratch_network
 from kpnb.study.text import TextEstimator
-from kpnb.training import cloud_recipes
+from kpnb.training.recipes import recipe
 from kpnb.training.train import train_classifier
 
 POINTS, BACKGROUND = 1024, 500
@@ -69,7 +69,7 @@ def test_bert_base_on_a_question_of_384_pieces(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_point_network(name):
     clouds = embedded_pointclouds(2, points=POINTS, background=BACKGROUND)
-    settings = cloud_recipes.training(1, 0, (1,))
+    settings = recipe("cloud", "B", 1, 0)
     net = point_network(name, 40)
     record = train_classifier(net, clouds.points, clouds.labels, settings)
     # The last map of a PointNet transform starts at 0: what feeds it has no gradient yet.
