@@ -1,5 +1,10 @@
 """How far each method is from the truth, and what it costs: `python -m kpnb.experiments.accuracy`.
 
+The cases are fixed: network, layer, samples. A narrow VGG-11 and a narrow ResNet-50, baselines of
+the image study, and a small BERT encoder, baseline of the study of sentences, each after its first
+and its last epoch, VGG-11 and BERT in between too; and what an earlier prototype found hardest: an
+untrained VGG-11 on images without texture.
+
 The truth is the published path without its noise (method "reference"), twice with different
 draws: their mean is the truth, half their difference its own error. Against it stand the published
 procedure at three numbers of draws (twice at its own), and the closed form at several budgets and
@@ -11,33 +16,168 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
 
+from kpnb.datasets.texts.encoded import EncodedTexts
+from kpnb.datasets.texts.words import Pieces
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
+from kpnb.estimator.features import layer_name
 from kpnb.estimator.units import GridUnits
-from kpnb.estimator.word_units import TokenUnits
-from kpnb.experiments.cases import FAMILIES, Case, cases
 from kpnb.metrics.points import knowledge_points
 from kpnb.metrics.provenance import Stopwatch, provenance, track
 from kpnb.metrics.results import PAPER_THRESHOLD, Number, Results, run_fingerprint, write_results
 from kpnb.metrics.stats import bootstrap, correlation
+from kpnb.networks.text import TextNetwork, scratch_network
 from kpnb.store import Scratch, Store
-from kpnb.study.image_parameters import ImageParameters
-from kpnb.study.parameters import resolve
+from kpnb.study.image import ImageStudy
+from kpnb.study.parameters import ImageParameters, SentimentParameters, resolve
+from kpnb.study.text import SentimentStudy, TextEstimator
+from kpnb.training.recipes import entropy_weight
 
 NAME = "estimator_accuracy"
 CODE = ("measure_estimator_accuracy",)
-MAPS_CODE = (EntropyEstimator, GridUnits, TokenUnits)
+MAPS_CODE = {
+    EntropyEstimator: (EntropyEstimator, GridUnits),
+    TextEstimator: (TextEstimator,),
+}
 PUBLISHED_DRAWS = (6, 24, 96)
 BUDGETS = (8, 24, 72, 216)
 # Draws of one of the two runs of the truth; a convolution needs fewer for the same error.
 REFERENCE_DRAWS = {"Conv": 4096}
 OTHER_REFERENCE_DRAWS = 8192
+
+FAMILIES = ("VGG-11", "ResNet-50", "BERT")
+IMAGES, SENTENCES = 2, 6  # measured a case
+# A ResNet takes four times as long: its first and its last epoch.
+EPOCHS = {"VGG-11": (1, 10, 30), "ResNet-50": (1, 30), "BERT": (1, 3, 10)}
+LAYERS = ("Conv", "FC1")
+SMOOTHING = 16  # pixels over which the hardest case's images are averaged
+WORDS = 16  # of a measured sentence
+# The study's baseline, but of a size at which thousands of draws take a minute.
+SIZES = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 256}
+SENTENCE_STUDY = {
+    "preset": "study",
+    "depth": 2,
+    "fraction": 1.0,
+    "epochs": EPOCHS["BERT"][-1],
+    "checkpoints": [0, *EPOCHS["BERT"]],
+    "seeds": [0],
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network, layer and set of samples, ready to be explained.
+
+    inputs: images, or the pieces of texts of equally many words. estimator: with the layer, units
+    and weight of the entropy for this case; the rest at its defaults. foreground: (samples, units)
+    bool. fingerprint: of the trained network.
+    """
+
+    family: str
+    layer: str
+    epoch: int
+    smooth: bool
+    net: Callable[[], nn.Module]
+    inputs: Tensor | Pieces
+    foreground: Tensor
+    estimator: EntropyEstimator | TextEstimator
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        what = "untrained, smooth" if self.smooth else f"epoch {self.epoch}"
+        return f"{self.family} {self.layer}, {what}"
+
+    def changed(self, **changes: object) -> EntropyEstimator | TextEstimator:
+        """The case's estimator with other settings."""
+        if isinstance(self.estimator, TextEstimator):
+            inner = replace(self.estimator.estimator, **changes)
+            return replace(self.estimator, estimator=inner)
+        return replace(self.estimator, **changes)
+
+
+def cases(families: tuple[str, ...] = FAMILIES, store: Store | None = None) -> Iterator[Case]:
+    """The cases of some families; their networks are trained and stored when first asked for."""
+    store = store or Store()
+    for family in families:
+        yield from _text_cases(store) if family == "BERT" else _image_cases(family, store)
+
+
+def _image_cases(network: str, store: Store) -> Iterator[Case]:
+    given = {"preset": "study", "network": network, "seeds": [0]}
+    study = ImageStudy(resolve(ImageParameters, given), store)
+    trained = study.of("B", 0)
+    sharp = study.data.measured.images[:IMAGES]
+    chosen = [(epoch, False) for epoch in EPOCHS[network]]
+    for epoch, smooth in [(0, True), *chosen] if network == "VGG-11" else chosen:
+        for layer in LAYERS:
+            estimator = EntropyEstimator(
+                layer_name(study.network(trained), layer),
+                study.data.units,
+                entropy_weight=entropy_weight(network),
+            )
+            yield Case(
+                network,
+                layer,
+                epoch,
+                smooth,
+                lambda epoch=epoch: study.network(trained, epoch),
+                smoothed(sharp) if smooth else sharp,
+                study.data.foreground[:IMAGES],
+                estimator,
+                trained.fingerprint,
+            )
+
+
+def smoothed(images: Tensor) -> Tensor:
+    """Images (n, channels, height, width) without texture: averaged over squares, enlarged."""
+    coarse = avg_pool2d(images, SMOOTHING)
+    return interpolate(coarse, size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+@dataclass(frozen=True)
+class SmallSentenceStudy(SentimentStudy):
+    """The study of sentences with an encoder of SIZES."""
+
+    def build(self, role: str, seed: int) -> TextNetwork:
+        p = self.parameters
+        return scratch_network(p.network, self.HEAD, self.data.encoder, p.depth, 2, seed, **SIZES)
+
+    def network_key(self, role: str) -> dict:
+        return super().network_key(role) | {"sizes": SIZES}
+
+
+def _text_cases(store: Store) -> Iterator[Case]:
+    study = SmallSentenceStudy(resolve(SentimentParameters, SENTENCE_STUDY), store)
+    trained, samples = study.of("B", 0), measured_sentences(study.data.training_samples)
+    # The entropy pulls at each unit with 1 / units: so small a published step makes ways as fine
+    # as an image's. A ReLU would halve a feature that BERT does not rectify.
+    estimator = TextEstimator(EntropyEstimator("Last", relu=False, lr=1e-4 * WORDS / 256))
+    for epoch in EPOCHS["BERT"]:
+        yield Case(
+            "BERT",
+            "Last",
+            epoch,
+            False,
+            lambda epoch=epoch: study.network(trained, epoch),
+            samples.pieces,
+            samples.foreground,
+            estimator,
+            trained.fingerprint,
+        )
+
+
+def measured_sentences(samples: EncodedTexts) -> EncodedTexts:
+    """The first SENTENCES of WORDS words that have both foreground and background."""
+    fitting = [row for row in samples.usable if samples.pieces.units[row] == WORDS]
+    return samples.subset(fitting[:SENTENCES])
 
 
 @dataclass(frozen=True)
@@ -70,7 +210,7 @@ def measure_estimator_accuracy(families: tuple[str, ...], store: Store | None = 
         for case in track(list(cases(families, store)), "cases"):
             found = compare(case, lambda e, case=case: stored(case, e, store))
             numbers |= {f"{case.name} | {name}": value for name, value in found.items()}
-    # The networks of the image families are those of the study.
+    # The networks of the image families are those of the study; the sentences' settings are code.
     settings = resolve(ImageParameters, {"preset": "study"}).model_dump(mode="json")
     settings |= {"families": list(families)}
     used = watch.as_dict()
@@ -86,7 +226,7 @@ def measure_estimator_accuracy(families: tuple[str, ...], store: Store | None = 
     )
 
 
-def stored(case: Case, estimator: EntropyEstimator, store: Store) -> Found:
+def stored(case: Case, estimator: EntropyEstimator | TextEstimator, store: Store) -> Found:
     """Maps of a case, from the store or computed now, and the processor time they took."""
     key = {"network": case.fingerprint, "epoch": case.epoch, "smooth": case.smooth}
     key |= {"samples": len(case.inputs), "estimator": estimator.settings}
@@ -96,17 +236,18 @@ def stored(case: Case, estimator: EntropyEstimator, store: Store) -> Found:
         maps = estimator.explain(case.net(), case.inputs)
         return maps.tensors(), {"seconds": time.process_time() - started}
 
-    record = store.compute("maps", key, compute, MAPS_CODE)
+    record = store.compute("maps", key, compute, MAPS_CODE[type(estimator)])
     maps = EntropyMaps(**record.tensors, settings=estimator.settings)
     return Found(maps, record.info["seconds"] / len(case.inputs))
 
 
-def compare(case: Case, run) -> dict[str, Number]:
-    """Numbers of one case, named "method | quantity"; run(estimator) -> Found."""
-    base = case.estimator
+def compare(
+    case: Case, run: Callable[[EntropyEstimator | TextEstimator], Found]
+) -> dict[str, Number]:
+    """Numbers of one case, named "method | quantity"; run: gives what a method finds."""
     draws = REFERENCE_DRAWS.get(case.layer, OTHER_REFERENCE_DRAWS)
     truths = [
-        run(replace(base, method="reference", reference_draws=draws, seed=seed)).maps.entropy
+        run(case.changed(method="reference", reference_draws=draws, seed=seed)).maps.entropy
         for seed in (0, 1)
     ]
     truth = (truths[0] + truths[1]) / 2
@@ -114,16 +255,16 @@ def compare(case: Case, run) -> dict[str, Number]:
     numbers = {"truth | own error": _number(apart, "mean absolute error of H", "nats")}
     published = {}
     for count in PUBLISHED_DRAWS:
-        found = run(replace(base, method="published", draws=count))
+        found = run(case.changed(method="published", draws=count))
         published[count] = found.maps.entropy
         numbers |= _against(f"published, {count} draws", found, truth, case)
-    again = run(replace(base, method="published", seed=1)).maps.entropy
+    again = run(case.changed(method="published", seed=1)).maps.entropy
     apart = (again - published[PUBLISHED_DRAWS[-1]]).abs().mean(1)
     numbers["published | spread"] = _number(apart, "mean absolute difference of two runs", "nats")
     for probes in BUDGETS:
-        fixed = replace(base, probes=probes, standard_error=None)
+        fixed = case.changed(probes=probes, standard_error=None)
         numbers |= _against(f"path, {probes} probes", run(fixed), truth, case)
-    return numbers | _against("path, default", run(base), truth, case)
+    return numbers | _against("path, default", run(case.estimator), truth, case)
 
 
 def _against(method: str, found: Found, truth: Tensor, case: Case) -> dict[str, Number]:

@@ -360,6 +360,7 @@ def scratch_network(
     layers: int | None = None,
     classes: int = 2,
     seed: int = 0,
+    **sizes: int,
 ) -> TextNetwork:
     """The architecture of `name` with all weights from `seed`; the same seed, the same weights.
 
@@ -369,12 +370,13 @@ def scratch_network(
     brought a student to the teacher's mean state and no further: its states became the same for
     all words. Likely (not tested on its own) because the gradient that all positions share, which
     reaches segment embeddings and norms, outweighs what distinguishes words.
-    Arguments and errors as for `pretrained_network`.
+    Arguments and errors as for `pretrained_network`; sizes: of the configuration, where they are to
+    differ from those of `name`, such as hidden_size=64.
     """
     from transformers import AutoModel  # seconds to import
 
     config = load_config(name, layers)
-    config.vocab_size, config.pad_token_id = len(pieces), pieces.pad
+    config.update({"vocab_size": len(pieces), "pad_token_id": pieces.pad} | sizes)
     with torch.random.fork_rng(devices=[]):  # what the library draws is replaced below
         net = _with_head(name, AutoModel.from_config(config), head, pieces, classes)
     initialize(net, seed, TEXT_WEIGHTS)
