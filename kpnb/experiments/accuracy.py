@@ -40,33 +40,33 @@ from kpnb.study.parameters import ImageParameters, SentimentParameters, resolve
 from kpnb.study.text import SentimentStudy, TextEstimator
 from kpnb.training.recipes import entropy_weight
 
-NAME = "estimator_accuracy"
-CODE = ("measure_estimator_accuracy",)
-MAPS_CODE = {
+ACCURACY_NAME = "estimator_accuracy"
+_CODE = ("measure_estimator_accuracy",)
+_MAPS_CODE = {
     EntropyEstimator: (EntropyEstimator, GridUnits),
     TextEstimator: (TextEstimator,),
 }
 PUBLISHED_DRAWS = (6, 24, 96)
-BUDGETS = (8, 24, 72, 216)
+PROBE_BUDGETS = (8, 24, 72, 216)
 # Draws of one of the two runs of the truth; a convolution needs fewer for the same error.
 REFERENCE_DRAWS = {"Conv": 4096}
 OTHER_REFERENCE_DRAWS = 8192
 
 FAMILIES = ("VGG-11", "ResNet-50", "BERT")
-IMAGES, SENTENCES = 2, 6  # measured a case
+MEASURED_IMAGES, MEASURED_SENTENCES = 2, 6  # measured a case
 # A ResNet takes four times as long: its first and its last epoch.
-EPOCHS = {"VGG-11": (1, 10, 30), "ResNet-50": (1, 30), "BERT": (1, 3, 10)}
-LAYERS = ("Conv", "FC1")
+CASE_EPOCHS = {"VGG-11": (1, 10, 30), "ResNet-50": (1, 30), "BERT": (1, 3, 10)}
+CASE_LAYERS = ("Conv", "FC1")
 SMOOTHING = 16  # pixels over which the hardest case's images are averaged
-WORDS = 16  # of a measured sentence
+SENTENCE_WORDS = 16  # of a measured sentence
 # The study's baseline, but of a size at which thousands of draws take a minute.
-SIZES = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 256}
+ENCODER_SIZES = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 256}
 SENTENCE_STUDY = {
     "preset": "study",
     "depth": 2,
     "fraction": 1.0,
-    "epochs": EPOCHS["BERT"][-1],
-    "checkpoints": [0, *EPOCHS["BERT"]],
+    "epochs": CASE_EPOCHS["BERT"][-1],
+    "checkpoints": [0, *CASE_EPOCHS["BERT"]],
     "seeds": [0],
 }
 
@@ -114,10 +114,10 @@ def _image_cases(network: str, store: Store) -> Iterator[Case]:
     given = {"preset": "study", "network": network, "seeds": [0]}
     study = ImageStudy(resolve(ImageParameters, given), store)
     trained = study.of("B", 0)
-    sharp = study.data.measured.images[:IMAGES]
-    chosen = [(epoch, False) for epoch in EPOCHS[network]]
+    sharp = study.data.measured.images[:MEASURED_IMAGES]
+    chosen = [(epoch, False) for epoch in CASE_EPOCHS[network]]
     for epoch, smooth in [(0, True), *chosen] if network == "VGG-11" else chosen:
-        for layer in LAYERS:
+        for layer in CASE_LAYERS:
             estimator = EntropyEstimator(
                 layer_name(study.network(trained), layer),
                 study.data.units,
@@ -130,7 +130,7 @@ def _image_cases(network: str, store: Store) -> Iterator[Case]:
                 smooth,
                 lambda epoch=epoch: study.network(trained, epoch),
                 smoothed(sharp) if smooth else sharp,
-                study.data.foreground[:IMAGES],
+                study.data.foreground[:MEASURED_IMAGES],
                 estimator,
                 trained.fingerprint,
             )
@@ -144,14 +144,16 @@ def smoothed(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SmallSentenceStudy(SentimentStudy):
-    """The study of sentences with an encoder of SIZES."""
+    """The study of sentences with an encoder of ENCODER_SIZES."""
 
     def build(self, role: str, seed: int) -> TextNetwork:
         p = self.parameters
-        return scratch_network(p.network, self.HEAD, self.data.encoder, p.depth, 2, seed, **SIZES)
+        return scratch_network(
+            p.network, self.HEAD, self.data.encoder, p.depth, 2, seed, **ENCODER_SIZES
+        )
 
     def network_key(self, role: str) -> dict:
-        return super().network_key(role) | {"sizes": SIZES}
+        return super().network_key(role) | {"sizes": ENCODER_SIZES}
 
 
 def _text_cases(store: Store) -> Iterator[Case]:
@@ -159,8 +161,8 @@ def _text_cases(store: Store) -> Iterator[Case]:
     trained, samples = study.of("B", 0), measured_sentences(study.data.training_samples)
     # The entropy pulls at each unit with 1 / units: so small a published step makes ways as fine
     # as an image's. A ReLU would halve a feature that BERT does not rectify.
-    estimator = TextEstimator(EntropyEstimator("Last", relu=False, lr=1e-4 * WORDS / 256))
-    for epoch in EPOCHS["BERT"]:
+    estimator = TextEstimator(EntropyEstimator("Last", relu=False, lr=1e-4 * SENTENCE_WORDS / 256))
+    for epoch in CASE_EPOCHS["BERT"]:
         yield Case(
             "BERT",
             "Last",
@@ -175,13 +177,13 @@ def _text_cases(store: Store) -> Iterator[Case]:
 
 
 def measured_sentences(samples: EncodedTexts) -> EncodedTexts:
-    """The first SENTENCES of WORDS words that have both foreground and background."""
-    fitting = [row for row in samples.usable if samples.pieces.units[row] == WORDS]
-    return samples.subset(fitting[:SENTENCES])
+    """The first few sentences of SENTENCE_WORDS words with both foreground and background."""
+    fitting = [row for row in samples.usable if samples.pieces.units[row] == SENTENCE_WORDS]
+    return samples.subset(fitting[:MEASURED_SENTENCES])
 
 
 @dataclass(frozen=True)
-class Found:
+class Explained:
     """What one run of one method says of a case's samples."""
 
     maps: EntropyMaps
@@ -208,25 +210,25 @@ def measure_estimator_accuracy(families: tuple[str, ...], store: Store | None = 
     store, numbers = store or Store(), {}
     with Stopwatch() as watch:
         for case in track(list(cases(families, store)), "cases"):
-            found = compare(case, lambda e, case=case: stored(case, e, store))
+            found = compare_methods(case, lambda e, case=case: stored(case, e, store))
             numbers |= {f"{case.name} | {name}": value for name, value in found.items()}
     # The networks of the image families are those of the study; the sentences' settings are code.
     settings = resolve(ImageParameters, {"preset": "study"}).model_dump(mode="json")
     settings |= {"families": list(families)}
     used = watch.as_dict()
     return Results(
-        notebook=NAME,
+        notebook=ACCURACY_NAME,
         preset="study",
         settings=settings,
-        provenance=provenance() | {"code": list(CODE)},
+        provenance=provenance() | {"code": list(_CODE)},
         seconds=used["seconds"],
         peak_memory_mb=used["peak_memory_mib"],
-        fingerprint=run_fingerprint(settings, CODE),
+        fingerprint=run_fingerprint(settings, _CODE),
         numbers=numbers,
     )
 
 
-def stored(case: Case, estimator: EntropyEstimator | TextEstimator, store: Store) -> Found:
+def stored(case: Case, estimator: EntropyEstimator | TextEstimator, store: Store) -> Explained:
     """Maps of a case, from the store or computed now, and the processor time they took."""
     key = {"network": case.fingerprint, "epoch": case.epoch, "smooth": case.smooth}
     key |= {"samples": len(case.inputs), "estimator": estimator.settings}
@@ -236,13 +238,13 @@ def stored(case: Case, estimator: EntropyEstimator | TextEstimator, store: Store
         maps = estimator.explain(case.net(), case.inputs)
         return maps.tensors(), {"seconds": time.process_time() - started}
 
-    record = store.compute("maps", key, compute, MAPS_CODE[type(estimator)])
+    record = store.compute("maps", key, compute, _MAPS_CODE[type(estimator)])
     maps = EntropyMaps(**record.tensors, settings=estimator.settings)
-    return Found(maps, record.info["seconds"] / len(case.inputs))
+    return Explained(maps, record.info["seconds"] / len(case.inputs))
 
 
-def compare(
-    case: Case, run: Callable[[EntropyEstimator | TextEstimator], Found]
+def compare_methods(
+    case: Case, run: Callable[[EntropyEstimator | TextEstimator], Explained]
 ) -> dict[str, Number]:
     """Numbers of one case, named "method | quantity"; run: gives what a method finds."""
     draws = REFERENCE_DRAWS.get(case.layer, OTHER_REFERENCE_DRAWS)
@@ -261,13 +263,13 @@ def compare(
     again = run(case.changed(method="published", seed=1)).maps.entropy
     apart = (again - published[PUBLISHED_DRAWS[-1]]).abs().mean(1)
     numbers["published | spread"] = _number(apart, "mean absolute difference of two runs", "nats")
-    for probes in BUDGETS:
+    for probes in PROBE_BUDGETS:
         fixed = case.changed(probes=probes, standard_error=None)
         numbers |= _against(f"path, {probes} probes", run(fixed), truth, case)
     return numbers | _against("path, default", run(case.estimator), truth, case)
 
 
-def _against(method: str, found: Found, truth: Tensor, case: Case) -> dict[str, Number]:
+def _against(method: str, found: Explained, truth: Tensor, case: Case) -> dict[str, Number]:
     entropy = found.maps.entropy
     ranks = [correlation(a.numpy(), b.numpy()) for a, b in zip(entropy, truth, strict=True)]
     error = (entropy - truth).abs().mean(1)

@@ -23,7 +23,7 @@ from kpnb.training.settings import TrainingSettings
 # (modality, family) -> learning rate by role. Rates of texts differ as their losses do, in the
 # public code too (1e-2 against 1e-4 to 10). One rate for all roles of clouds, so that the weight
 # distances of Eq. 8 do not compare two.
-RATES = {
+LEARNING_RATES = {
     ("image", "AlexNet"): {"T": 0.012, "B": 0.012, "S": 0.05, "head": 0.012},
     ("image", "VGG"): {"T": 0.012, "B": 0.012, "S": 0.05, "head": 0.012},
     ("image", "ResNet"): {"T": 0.05, "B": 0.05, "S": 0.05, "head": 0.05},
@@ -34,13 +34,13 @@ RATES = {
 # The same for all roles of a modality, so that Eq. 8 does not compare two schedules. grad_clip:
 # an unlucky start must not throw a network without batch norm off for good. channels_last: a third
 # faster on the CPUs tried, too.
-SHARED = {
+COMMON_SETTINGS = {
     "image": {"grad_clip": 5.0, "channels_last": True},
     "text": {"grad_clip": 1.0, "batch_size": 16},
     "cloud": {"grad_clip": 5.0, "batch_size": 32},
 }
-# Runs of more epochs than this begin with one of warm-up.
-SHORT = {"image": 4, "text": 2, "cloud": 2}
+# Epochs of the longest run without warm-up; longer ones begin with one epoch of it.
+WITHOUT_WARMUP = {"image": 4, "text": 2, "cloud": 2}
 
 
 def recipe(
@@ -57,12 +57,12 @@ def recipe(
     """
     return TrainingSettings(
         epochs=epochs,
-        lr=RATES[modality, family(network) if network else None][role],
+        lr=LEARNING_RATES[modality, family(network) if network else None][role],
         schedule="cosine",
-        warmup_epochs=1 if epochs > SHORT[modality] else 0,
+        warmup_epochs=1 if epochs > WITHOUT_WARMUP[modality] else 0,
         seed=seed,
         checkpoints=(epochs,) if checkpoints is None else checkpoints,
-        **SHARED[modality],
+        **COMMON_SETTINGS[modality],
     )
 
 

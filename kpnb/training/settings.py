@@ -126,7 +126,7 @@ def chosen_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-class Effort(Protocol):
+class DeviceParameters(Protocol):
     """The parameters that say how a device is used: batch size (None: the recipe's), precision
     ("float32" or "bfloat16"), compiled forward passes, and equal bits twice on a GPU."""
 
@@ -136,7 +136,7 @@ class Effort(Protocol):
     deterministic: bool
 
 
-def with_effort(parameters: Effort, settings: TrainingSettings) -> TrainingSettings:
+def with_effort(parameters: DeviceParameters, settings: TrainingSettings) -> TrainingSettings:
     """The settings with the batch and the precision that the parameters ask for."""
     changes = {}
     if parameters.batch is not None:
@@ -146,7 +146,7 @@ def with_effort(parameters: Effort, settings: TrainingSettings) -> TrainingSetti
     return replace(settings, **changes)
 
 
-def exactness(parameters: Effort) -> dict[str, bool]:
+def exactness(parameters: DeviceParameters) -> dict[str, bool]:
     """For the store's keys: what makes a device compute the same in another way, where it is on."""
     names = ("compiled", "deterministic")
     return {name: True for name in names if getattr(parameters, name)}

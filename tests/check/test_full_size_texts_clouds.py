@@ -76,6 +76,10 @@ def test_a_point_network(name):
     check_step(net, point_network(name, 40), record, settings, still="_transform")
     shapes = feature_shapes(net, ("FC1", "FC2", "FC3"), clouds.points[:1])
     assert shapes == {"FC1": (1, 512), "FC2": (1, 256), "FC3": (1, 40)}
+    made = [tuple(index.shape[1:]) for index in net.choices(clouds.points[:1])]
+    levels = [(512,), (512, 32), (128,), (128, 64)]
+    graphs = [(POINTS + BACKGROUND, 20)] * 4
+    assert made == {"PointNet": [], "DGCNN": graphs}.get(name, levels)
     units = PointUnits(frozen=True)
     for estimator in (
         closed_form(layer_name(net, "FC1"), units),

@@ -24,11 +24,11 @@ from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.loss import GAUSSIAN_ENTROPY
 from kpnb.estimator.units import GridUnits
 from kpnb.experiments.accuracy import (
-    SENTENCES,
-    WORDS,
+    MEASURED_SENTENCES,
+    SENTENCE_WORDS,
     Case,
-    Found,
-    compare,
+    Explained,
+    compare_methods,
     measured_sentences,
     smoothed,
     stored,
@@ -64,12 +64,12 @@ def run_with_known_errors(estimator):
     """Truths 0.002 apart, published runs 0.03 off, 0.01 apart; path's error is 0.4 / probes."""
     ripple = torch.tensor([1.0, -1.0]).repeat(UNITS // 2)
     if estimator.method == "reference":
-        return Found(known_maps(0.002 * estimator.seed * ripple - 0.001 * ripple), 50.0)
+        return Explained(known_maps(0.002 * estimator.seed * ripple - 0.001 * ripple), 50.0)
     if estimator.method == "published":
         error = 0.03 * 96 / estimator.draws - 0.01 * estimator.seed
-        return Found(known_maps(error * ripple), estimator.draws / 9.6)
+        return Explained(known_maps(error * ripple), estimator.draws / 9.6)
     probes = estimator.probes if estimator.standard_error is None else 80
-    return Found(known_maps(0.4 / probes * ripple), probes / 100)
+    return Explained(known_maps(0.4 / probes * ripple), probes / 100)
 
 
 def results(numbers):
@@ -80,7 +80,7 @@ def results(numbers):
 
 
 def compared():
-    found = compare(case(), run_with_known_errors)
+    found = compare_methods(case(), run_with_known_errors)
     return found, results({f"Toy FC1, epoch 3 | {name}": n for name, n in found.items()})
 
 
@@ -110,10 +110,10 @@ def test_points_off_are_counted():
         if estimator.method == "path":
             lowered = torch.zeros(UNITS)
             lowered[5] = -0.2  # a foreground cell at -2.5 becomes a point
-            return Found(known_maps(lowered), 1.0)
+            return Explained(known_maps(lowered), 1.0)
         return run_with_known_errors(estimator)
 
-    found = compare(case(), run)
+    found = compare_methods(case(), run)
     assert found["path, 8 probes | N_fg error"].value == 1
     assert found["path, 8 probes | N_bg error"].value == 0
 
@@ -199,8 +199,8 @@ def text_case(tmp_path_factory):
 
 def test_measured_sentences_have_equally_many_words_and_a_foreground(text_case):
     samples, _ = text_case
-    assert samples.foreground.shape == (SENTENCES, WORDS)
-    assert samples.pieces.units == (WORDS,) * SENTENCES
+    assert samples.foreground.shape == (MEASURED_SENTENCES, SENTENCE_WORDS)
+    assert samples.pieces.units == (SENTENCE_WORDS,) * MEASURED_SENTENCES
     assert samples.foreground.any(1).all() and not samples.foreground.all(1).any()
 
 
@@ -212,4 +212,4 @@ def test_a_text_case_is_explained_and_stored_by_the_studys_estimator(text_case, 
     found = stored(few, changed, Store(tmp_path))
     expected = changed.explain(few.net(), few.inputs)
     assert torch.equal(found.maps.sigma, expected.sigma) and found.maps.sigma.isfinite().all()
-    assert found.maps.sigma.shape == (2, WORDS) and found.maps.settings["units"] == "words"
+    assert found.maps.sigma.shape == (2, SENTENCE_WORDS) and found.maps.settings["units"] == "words"
