@@ -15,7 +15,7 @@ from kpnb.metrics.formatting import number, table
 from kpnb.metrics.results import Number, Results
 
 NOTHING = "Not run here yet."
-BUDGETS = [f"path, {probes} probes" for probes in estimator_accuracy.BUDGETS]
+BUDGETS = [f"path, {probes} probes" for probes in estimator_accuracy.PROBE_BUDGETS]
 PUBLISHED = [f"published, {draws} draws" for draws in estimator_accuracy.PUBLISHED_DRAWS]
 DEFAULT = "path, default"
 # One mark a network, one colour a method; colours of Okabe and Ito.
@@ -36,7 +36,7 @@ def by_case(results: list[Results]) -> dict[str, Cell]:
     """{case: {method: {quantity: Number}}} of the accuracy run among the results."""
     found: dict[str, dict[str, dict[str, Number]]] = {}
     for run in results:
-        if run.notebook == estimator_accuracy.NAME:
+        if run.notebook == estimator_accuracy.ACCURACY_NAME:
             for name, value in run.numbers.items():
                 case, method, quantity = name.split(" | ")
                 found.setdefault(case, {}).setdefault(method, {})[quantity] = value

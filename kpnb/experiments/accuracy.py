@@ -1,5 +1,10 @@
 """How far each method is from the truth, and what it costs: `python -m kpnb.experiments.accuracy`.
 
+The cases are fixed: network, layer, samples. A narrow VGG-11 and a narrow ResNet-50, baselines of
+the image study, and a small BERT encoder, baseline of the study of sentences, each after its first
+and its last epoch, VGG-11 and BERT in between too; and what an earlier prototype found hardest: an
+untrained VGG-11 on images without texture.
+
 The truth is the published path without its noise (method "reference"), twice with different
 draws: their mean is the truth, half their difference its own error. Against it stand the published
 procedure at three numbers of draws (twice at its own), and the closed form at several budgets and
@@ -11,37 +16,174 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
 
+from kpnb.datasets.texts.encoded import EncodedTexts
+from kpnb.datasets.texts.words import Pieces
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
+from kpnb.estimator.features import layer_name
 from kpnb.estimator.units import GridUnits
-from kpnb.estimator.word_units import TokenUnits
-from kpnb.experiments.cases import FAMILIES, Case, cases
 from kpnb.metrics.points import knowledge_points
 from kpnb.metrics.provenance import Stopwatch, provenance, track
 from kpnb.metrics.results import PAPER_THRESHOLD, Number, Results, run_fingerprint, write_results
 from kpnb.metrics.stats import bootstrap, correlation
+from kpnb.networks.text import TextNetwork, scratch_network
 from kpnb.store import Scratch, Store
-from kpnb.study.image_parameters import ImageParameters
-from kpnb.study.parameters import resolve
+from kpnb.study.image import ImageStudy
+from kpnb.study.parameters import ImageParameters, SentimentParameters, resolve
+from kpnb.study.text import SentimentStudy, TextEstimator
+from kpnb.training.recipes import entropy_weight
 
-NAME = "estimator_accuracy"
-CODE = ("measure_estimator_accuracy",)
-MAPS_CODE = (EntropyEstimator, GridUnits, TokenUnits)
+ACCURACY_NAME = "estimator_accuracy"
+_CODE = ("measure_estimator_accuracy",)
+_MAPS_CODE = {
+    EntropyEstimator: (EntropyEstimator, GridUnits),
+    TextEstimator: (TextEstimator,),
+}
 PUBLISHED_DRAWS = (6, 24, 96)
-BUDGETS = (8, 24, 72, 216)
+PROBE_BUDGETS = (8, 24, 72, 216)
 # Draws of one of the two runs of the truth; a convolution needs fewer for the same error.
 REFERENCE_DRAWS = {"Conv": 4096}
 OTHER_REFERENCE_DRAWS = 8192
 
+FAMILIES = ("VGG-11", "ResNet-50", "BERT")
+MEASURED_IMAGES, MEASURED_SENTENCES = 2, 6  # measured a case
+# A ResNet takes four times as long: its first and its last epoch.
+CASE_EPOCHS = {"VGG-11": (1, 10, 30), "ResNet-50": (1, 30), "BERT": (1, 3, 10)}
+CASE_LAYERS = ("Conv", "FC1")
+SMOOTHING = 16  # pixels over which the hardest case's images are averaged
+SENTENCE_WORDS = 16  # of a measured sentence
+# The study's baseline, but of a size at which thousands of draws take a minute.
+ENCODER_SIZES = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 256}
+SENTENCE_STUDY = {
+    "preset": "study",
+    "depth": 2,
+    "fraction": 1.0,
+    "epochs": CASE_EPOCHS["BERT"][-1],
+    "checkpoints": [0, *CASE_EPOCHS["BERT"]],
+    "seeds": [0],
+}
+
 
 @dataclass(frozen=True)
-class Found:
+class Case:
+    """One network, layer and set of samples, ready to be explained.
+
+    inputs: images, or the pieces of texts of equally many words. estimator: with the layer, units
+    and weight of the entropy for this case; the rest at its defaults. foreground: (samples, units)
+    bool. fingerprint: of the trained network.
+    """
+
+    family: str
+    layer: str
+    epoch: int
+    smooth: bool
+    net: Callable[[], nn.Module]
+    inputs: Tensor | Pieces
+    foreground: Tensor
+    estimator: EntropyEstimator | TextEstimator
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        what = "untrained, smooth" if self.smooth else f"epoch {self.epoch}"
+        return f"{self.family} {self.layer}, {what}"
+
+    def changed(self, **changes: object) -> EntropyEstimator | TextEstimator:
+        """The case's estimator with other settings."""
+        if isinstance(self.estimator, TextEstimator):
+            inner = replace(self.estimator.estimator, **changes)
+            return replace(self.estimator, estimator=inner)
+        return replace(self.estimator, **changes)
+
+
+def cases(families: tuple[str, ...] = FAMILIES, store: Store | None = None) -> Iterator[Case]:
+    """The cases of some families; their networks are trained and stored when first asked for."""
+    store = store or Store()
+    for family in families:
+        yield from _text_cases(store) if family == "BERT" else _image_cases(family, store)
+
+
+def _image_cases(network: str, store: Store) -> Iterator[Case]:
+    given = {"preset": "study", "network": network, "seeds": [0]}
+    study = ImageStudy(resolve(ImageParameters, given), store)
+    trained = study.of("B", 0)
+    sharp = study.data.measured.images[:MEASURED_IMAGES]
+    chosen = [(epoch, False) for epoch in CASE_EPOCHS[network]]
+    for epoch, smooth in [(0, True), *chosen] if network == "VGG-11" else chosen:
+        for layer in CASE_LAYERS:
+            estimator = EntropyEstimator(
+                layer_name(study.network(trained), layer),
+                study.data.units,
+                entropy_weight=entropy_weight(network),
+            )
+            yield Case(
+                network,
+                layer,
+                epoch,
+                smooth,
+                lambda epoch=epoch: study.network(trained, epoch),
+                smoothed(sharp) if smooth else sharp,
+                study.data.foreground[:MEASURED_IMAGES],
+                estimator,
+                trained.fingerprint,
+            )
+
+
+def smoothed(images: Tensor) -> Tensor:
+    """Images (n, channels, height, width) without texture: averaged over squares, enlarged."""
+    coarse = avg_pool2d(images, SMOOTHING)
+    return interpolate(coarse, size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+@dataclass(frozen=True)
+class SmallSentenceStudy(SentimentStudy):
+    """The study of sentences with an encoder of ENCODER_SIZES."""
+
+    def build(self, role: str, seed: int) -> TextNetwork:
+        p = self.parameters
+        return scratch_network(
+            p.network, self.HEAD, self.data.encoder, p.depth, 2, seed, **ENCODER_SIZES
+        )
+
+    def network_key(self, role: str) -> dict:
+        return super().network_key(role) | {"sizes": ENCODER_SIZES}
+
+
+def _text_cases(store: Store) -> Iterator[Case]:
+    study = SmallSentenceStudy(resolve(SentimentParameters, SENTENCE_STUDY), store)
+    trained, samples = study.of("B", 0), measured_sentences(study.data.training_samples)
+    # The entropy pulls at each unit with 1 / units: so small a published step makes ways as fine
+    # as an image's. A ReLU would halve a feature that BERT does not rectify.
+    estimator = TextEstimator(EntropyEstimator("Last", relu=False, lr=1e-4 * SENTENCE_WORDS / 256))
+    for epoch in CASE_EPOCHS["BERT"]:
+        yield Case(
+            "BERT",
+            "Last",
+            epoch,
+            False,
+            lambda epoch=epoch: study.network(trained, epoch),
+            samples.pieces,
+            samples.foreground,
+            estimator,
+            trained.fingerprint,
+        )
+
+
+def measured_sentences(samples: EncodedTexts) -> EncodedTexts:
+    """The first few sentences of SENTENCE_WORDS words with both foreground and background."""
+    fitting = [row for row in samples.usable if samples.pieces.units[row] == SENTENCE_WORDS]
+    return samples.subset(fitting[:MEASURED_SENTENCES])
+
+
+@dataclass(frozen=True)
+class Explained:
     """What one run of one method says of a case's samples."""
 
     maps: EntropyMaps
@@ -68,25 +210,25 @@ def measure_estimator_accuracy(families: tuple[str, ...], store: Store | None = 
     store, numbers = store or Store(), {}
     with Stopwatch() as watch:
         for case in track(list(cases(families, store)), "cases"):
-            found = compare(case, lambda e, case=case: stored(case, e, store))
+            found = compare_methods(case, lambda e, case=case: stored(case, e, store))
             numbers |= {f"{case.name} | {name}": value for name, value in found.items()}
-    # The networks of the image families are those of the study.
+    # The networks of the image families are those of the study; the sentences' settings are code.
     settings = resolve(ImageParameters, {"preset": "study"}).model_dump(mode="json")
     settings |= {"families": list(families)}
     used = watch.as_dict()
     return Results(
-        notebook=NAME,
+        notebook=ACCURACY_NAME,
         preset="study",
         settings=settings,
-        provenance=provenance() | {"code": list(CODE)},
+        provenance=provenance() | {"code": list(_CODE)},
         seconds=used["seconds"],
         peak_memory_mb=used["peak_memory_mib"],
-        fingerprint=run_fingerprint(settings, CODE),
+        fingerprint=run_fingerprint(settings, _CODE),
         numbers=numbers,
     )
 
 
-def stored(case: Case, estimator: EntropyEstimator, store: Store) -> Found:
+def stored(case: Case, estimator: EntropyEstimator | TextEstimator, store: Store) -> Explained:
     """Maps of a case, from the store or computed now, and the processor time they took."""
     key = {"network": case.fingerprint, "epoch": case.epoch, "smooth": case.smooth}
     key |= {"samples": len(case.inputs), "estimator": estimator.settings}
@@ -96,17 +238,18 @@ def stored(case: Case, estimator: EntropyEstimator, store: Store) -> Found:
         maps = estimator.explain(case.net(), case.inputs)
         return maps.tensors(), {"seconds": time.process_time() - started}
 
-    record = store.compute("maps", key, compute, MAPS_CODE)
+    record = store.compute("maps", key, compute, _MAPS_CODE[type(estimator)])
     maps = EntropyMaps(**record.tensors, settings=estimator.settings)
-    return Found(maps, record.info["seconds"] / len(case.inputs))
+    return Explained(maps, record.info["seconds"] / len(case.inputs))
 
 
-def compare(case: Case, run) -> dict[str, Number]:
-    """Numbers of one case, named "method | quantity"; run(estimator) -> Found."""
-    base = case.estimator
+def compare_methods(
+    case: Case, run: Callable[[EntropyEstimator | TextEstimator], Explained]
+) -> dict[str, Number]:
+    """Numbers of one case, named "method | quantity"; run: gives what a method finds."""
     draws = REFERENCE_DRAWS.get(case.layer, OTHER_REFERENCE_DRAWS)
     truths = [
-        run(replace(base, method="reference", reference_draws=draws, seed=seed)).maps.entropy
+        run(case.changed(method="reference", reference_draws=draws, seed=seed)).maps.entropy
         for seed in (0, 1)
     ]
     truth = (truths[0] + truths[1]) / 2
@@ -114,19 +257,19 @@ def compare(case: Case, run) -> dict[str, Number]:
     numbers = {"truth | own error": _number(apart, "mean absolute error of H", "nats")}
     published = {}
     for count in PUBLISHED_DRAWS:
-        found = run(replace(base, method="published", draws=count))
+        found = run(case.changed(method="published", draws=count))
         published[count] = found.maps.entropy
         numbers |= _against(f"published, {count} draws", found, truth, case)
-    again = run(replace(base, method="published", seed=1)).maps.entropy
+    again = run(case.changed(method="published", seed=1)).maps.entropy
     apart = (again - published[PUBLISHED_DRAWS[-1]]).abs().mean(1)
     numbers["published | spread"] = _number(apart, "mean absolute difference of two runs", "nats")
-    for probes in BUDGETS:
-        fixed = replace(base, probes=probes, standard_error=None)
+    for probes in PROBE_BUDGETS:
+        fixed = case.changed(probes=probes, standard_error=None)
         numbers |= _against(f"path, {probes} probes", run(fixed), truth, case)
-    return numbers | _against("path, default", run(base), truth, case)
+    return numbers | _against("path, default", run(case.estimator), truth, case)
 
 
-def _against(method: str, found: Found, truth: Tensor, case: Case) -> dict[str, Number]:
+def _against(method: str, found: Explained, truth: Tensor, case: Case) -> dict[str, Number]:
     entropy = found.maps.entropy
     ranks = [correlation(a.numpy(), b.numpy()) for a, b in zip(entropy, truth, strict=True)]
     error = (entropy - truth).abs().mean(1)

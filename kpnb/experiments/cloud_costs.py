@@ -25,8 +25,9 @@ from kpnb.estimator.units import PointUnits
 from kpnb.metrics.formatting import count, number, table
 from kpnb.metrics.provenance import Stopwatch, peak_memory_mib, provenance
 from kpnb.metrics.results import Number, Results, run_fingerprint, write_results
-from kpnb.networks.cloud import BUILDERS, SCALES, point_network
+from kpnb.networks.cloud import BUILDERS, point_network
 from kpnb.networks.cloud_layers import PointNetwork
+from kpnb.networks.layers import SCALES
 
 NAME = "pointcloud_costs"
 CODE = ("measure_cloud_costs", "cloud_costs_of")

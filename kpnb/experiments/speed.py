@@ -28,7 +28,7 @@ from kpnb.estimator.units import GridUnits
 from kpnb.metrics.provenance import Stopwatch, peak_memory_mib, provenance
 from kpnb.metrics.results import Number, Results, run_fingerprint, write_results
 from kpnb.networks.image import image_network
-from kpnb.training import recipes
+from kpnb.training.recipes import entropy_weight
 
 NAME = "estimator_speed"
 CODE = ("measure_estimator_speed", "peak_memory_of")
@@ -264,7 +264,7 @@ def _images(count: int, side: int, device: torch.device) -> Tensor:
 
 
 def _estimator(net: nn.Module, **changes: object) -> EntropyEstimator:
-    chosen = {"entropy_weight": recipes.entropy_weight("VGG-11"), "standard_error": None}
+    chosen = {"entropy_weight": entropy_weight("VGG-11"), "standard_error": None}
     return EntropyEstimator(layer_name(net, "FC1"), **chosen | changes)
 
 

@@ -1,51 +1,41 @@
-"""PointNet for classification (Qi et al., CVPR 2017), with its input and feature transforms.
+"""The paper's point-cloud networks for classification from one builder, at full size or narrow.
 
-Differences from the original code (github.com/charlesq34/pointnet):
-1. Convolutions of size 1 are linear layers on the last dimension: the same weights and results.
-2. The penalty that keeps the feature transform near an orthogonal matrix is 0.001 ||I - A A^T||^2,
+For centroids and neighbors see `kpnb.networks.cloud_layers`. Convolutions of size 1 are linear
+layers on the last dimension: the same weights and results. Narrow networks have a quarter of all
+channels, fewer centroids and neighbors, and no dropout.
+
+PointNet (Qi et al., CVPR 2017), with its input and feature transforms. Differences from the
+original code (github.com/charlesq34/pointnet):
+1. The penalty that keeps the feature transform near an orthogonal matrix is 0.001 ||I - A A^T||^2,
    as the paper writes it, averaged over the clouds of a batch; the original code adds half of that
    norm summed over the batch, n / 2 times as much for n clouds.
-3. The penalty enters as its gradient in the backward pass (see `pulled_to_orthogonal`), because a
+2. The penalty enters as its gradient in the backward pass (see `pulled_to_orthogonal`), because a
    training loop that serves all networks knows the loss of the classes alone.
-4. "narrow" has a quarter of all channels and no dropout.
 
-PointNet++ with single-scale grouping, for classification (Qi et al., NeurIPS 2017).
+PointNet++ with single-scale grouping (Qi et al., NeurIPS 2017): two set abstractions, each a small
+PointNet on the ball around every centroid, and a PointNet on what is left. The last one gets the
+centroids' own coordinates, so the network sees where a cloud lies; everything before depends on
+relative coordinates alone.
 
-Two set abstractions, each a small PointNet on the ball around every centroid, and a PointNet on
-what is left. The last one gets the centroids' own coordinates, so the network sees where a cloud
-lies; everything before depends on relative coordinates alone.
-
-Beside the choice of centroids and neighbors (see `kpnb.networks.cloud_layers`) it differs from the
-original code in this:
-1. The narrow network has no dropout.
-
-PointConv for classification (Wu, Qi and Fuxin, CVPR 2019), in its memory-saving form.
-
-The features of a neighborhood, weighted by a function of the inverse density, are multiplied with
-weights that a small network computes from relative coordinates, and summed. Only differences of
-coordinates enter, so the whole network is invariant to translations.
-
-There are two original codes, in TensorFlow and in PyTorch, and the latter changed over time. Layer
-widths, bandwidths and dropout are those of the PyTorch code for coordinates alone. Beside the
-choice of centroids (see `kpnb.networks.cloud_layers`), where they differ and where this differs:
+PointConv (Wu, Qi and Fuxin, CVPR 2019), in its memory-saving form. The features of a neighborhood,
+weighted by a function of the inverse density, are multiplied with weights that a small network
+computes from relative coordinates, and summed. Only differences of coordinates enter, so the whole
+network is invariant to translations. There are two original codes, in TensorFlow and in PyTorch,
+and the latter changed over time. Layer widths, bandwidths and dropout are those of the PyTorch code
+for coordinates alone. Where they differ and where this differs:
 1. Densities are inverted and divided by the largest inverse in the neighborhood, as in the paper,
    the TensorFlow code and later PyTorch code; early PyTorch code takes them as they are.
 2. The density network has the hidden widths 16 and 8 of later PyTorch code and ends in a sigmoid,
    as in the TensorFlow code. The PyTorch code names one too but never reaches it, and ends in a
    ReLU.
 3. The constant factor of the kernel density is left out: the division in 1 cancels it.
-4. The narrow network has no dropout and a quarter of the weight network's outputs.
+4. The narrow network has a quarter of the weight network's outputs.
 
-DGCNN for classification (Wang et al., ACM TOG 2019): edge convolutions on graphs of neighbors.
-
-Differences from the original PyTorch code (github.com/WangYueFt/dgcnn):
-1. Convolutions of size 1 are linear layers on the last dimension: the same weights and results.
-2. An edge convolution maps points, not edges, with its one weight (see `EdgeConvolution`), and
-   takes the maximum over the neighbors before the activation, which is increasing: both change
-   the result by rounding alone, and the edges are held in memory fewer times.
-3. "narrow" has a quarter of all channels, 10 neighbors instead of 20, and no dropout.
-
-The paper's point-cloud networks from one builder, at full size or narrow.
+DGCNN (Wang et al., ACM TOG 2019): edge convolutions on graphs of neighbors. Difference from the
+original PyTorch code (github.com/WangYueFt/dgcnn): an edge convolution maps points, not edges, with
+its one weight (see `EdgeConvolution`), and takes the maximum over the neighbors before the
+activation, which is increasing: both change the result by rounding alone, and the edges are held in
+memory fewer times. The narrow network has 10 neighbors instead of 20.
 """
 
 from __future__ import annotations
@@ -58,19 +48,19 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from kpnb.errors import KpnbError
 from kpnb.networks.cloud_layers import (
+    CLOUD_WEIGHTS,
     Choices,
     PointNetwork,
     PointNormalization,
     classifier,
     farthest_points,
     gather,
-    initialize,
     nearest,
     point_mlp,
     within,
 )
+from kpnb.networks.layers import built, check_request
 
 PENALTY = 0.001
 
@@ -177,24 +167,35 @@ def pointnet(classes: int, scale: str) -> PointNetwork:
     )
 
 
-# Per abstraction: centroids, radius, neighbors; the full ones are the original's.
-BALLS = {
-    "full": ((512, 0.2, 32), (128, 0.4, 64)),
-    "narrow": ((128, 0.2, 16), (32, 0.4, 16)),
-}
-POINTNET2_CHANNELS = ((64, 64, 128), (128, 128, 256), (256, 512, 1024))
-POINTNET2_DIVISORS = {"full": 1, "narrow": 4}
+# Of PointNet++ and of PointConv: channels of the point-wise layers by level, what they are divided
+# by, and centroids and neighbors of the first two levels. The full ones are the originals'.
+CHANNELS = ((64, 64, 128), (128, 128, 256), (256, 512, 1024))
+DIVISORS = {"full": 1, "narrow": 4}
+NEIGHBORHOODS = {"full": ((512, 32), (128, 64)), "narrow": ((128, 16), (32, 16))}
+RADII = (0.2, 0.4)
 POINTNET2_DROPOUT = {"full": 0.5, "narrow": 0.0}
 
 
 def pointnet2(classes: int, scale: str) -> PointNetwork:
     """PointNet++ at scale "full" (clouds of at least 512 points) or "narrow" (128)."""
-    first, second, last = (
-        [width // POINTNET2_DIVISORS[scale] for width in row] for row in POINTNET2_CHANNELS
+    sizes = zip(NEIGHBORHOODS[scale], RADII, strict=True)
+    balls = [(centroids, radius, k) for (centroids, k), radius in sizes]
+    channels = _channels(scale)
+    return _on_levels(
+        HierarchicalFeatures(balls, channels), channels, classes, POINTNET2_DROPOUT[scale]
     )
-    features = HierarchicalFeatures(BALLS[scale], (first, second, last))
-    widths = (last[-1], last[-1] // 2, last[-1] // 4)
-    return PointNetwork(features, classifier(widths, classes, POINTNET2_DROPOUT[scale]))
+
+
+def _channels(scale: str) -> list[list[int]]:
+    return [[width // DIVISORS[scale] for width in row] for row in CHANNELS]
+
+
+def _on_levels(
+    features: nn.Module, channels: list[list[int]], classes: int, dropout: float
+) -> PointNetwork:
+    """A network whose FC1 and FC2 have half and a quarter of the last level's channels."""
+    last = channels[-1][-1]
+    return PointNetwork(features, classifier((last, last // 2, last // 4), classes, dropout))
 
 
 class SetAbstraction(nn.Module):
@@ -240,26 +241,19 @@ class HierarchicalFeatures(nn.Module):
         return self.last(torch.cat([centers, features], -1)).max(1).values
 
 
-# Per layer: centroids and neighbors; the full ones are the original's. The last layer takes all.
-NEIGHBORHOODS = {"full": ((512, 32), (128, 64)), "narrow": ((128, 16), (32, 16))}
 BANDWIDTHS = (0.1, 0.2, 0.4)
-POINTCONV_CHANNELS = ((64, 64, 128), (128, 128, 256), (256, 512, 1024))
 WEIGHTS = 16
 HIDDEN_WEIGHT = (8, 8)
 HIDDEN_DENSITY = (16, 8)
-POINTCONV_DIVISORS = {"full": 1, "narrow": 4}
 POINTCONV_DROPOUT = {"full": 0.4, "narrow": 0.0}
 
 
 def pointconv(classes: int, scale: str) -> PointNetwork:
     """PointConv at scale "full" (clouds of at least 512 points) or "narrow" (128)."""
-    divisor = POINTCONV_DIVISORS[scale]
-    channels = [[width // divisor for width in row] for row in POINTCONV_CHANNELS]
-    features = ConvolutionalFeatures(NEIGHBORHOODS[scale], channels, WEIGHTS // divisor)
-    last = channels[-1][-1]
-    return PointNetwork(
-        features, classifier((last, last // 2, last // 4), classes, POINTCONV_DROPOUT[scale])
-    )
+    channels = _channels(scale)
+    weights = WEIGHTS // DIVISORS[scale]
+    features = ConvolutionalFeatures(NEIGHBORHOODS[scale], channels, weights)
+    return _on_levels(features, channels, classes, POINTCONV_DROPOUT[scale])
 
 
 def kernel_density(points: Tensor, bandwidth: float) -> Tensor:
@@ -441,7 +435,6 @@ BUILDERS: dict[str, Callable[[int, str], PointNetwork]] = {
     "PointConv": pointconv,
     "PointNet++": pointnet2,
 }
-SCALES = ("full", "narrow")
 
 
 def point_network(name: str, classes: int, scale: str = "full", seed: int = 0) -> PointNetwork:
@@ -453,14 +446,5 @@ def point_network(name: str, classes: int, scale: str = "full", seed: int = 0) -
     seed: equal seeds give equal weights, as the paper wants for student and baseline.
     Raises KpnbError for an unknown name or scale and for fewer than 2 classes.
     """
-    if name not in BUILDERS:
-        raise KpnbError(f"No point-cloud network {name!r}: choose one of {', '.join(BUILDERS)}.")
-    if scale not in SCALES:
-        raise KpnbError(f"No scale {scale!r}: choose 'full' or 'narrow'.")
-    if classes < 2:
-        raise KpnbError(f"A classifier needs at least 2 classes, not {classes}: pass more.")
-    with torch.device("meta"):  # nothing is drawn from the global generator
-        net = BUILDERS[name](classes, scale)
-    net.to_empty(device="cpu")
-    initialize(net, seed)
-    return net
+    check_request("point-cloud", name, BUILDERS, scale, classes)
+    return built(lambda: BUILDERS[name](classes, scale), seed, CLOUD_WEIGHTS)

@@ -1,7 +1,10 @@
-"""Centroids and neighbors in batches of point clouds.
+"""What the point-cloud networks share: centroids and neighbors in batches of clouds, choices that
+can be kept, point-wise layers and the classifier.
 
-Tensors are (clouds, points, channels). All functions are vectorized over clouds and points; only
-`farthest_points` loops over its picks, since each depends on those before.
+Tensors are (clouds, points, channels) throughout, so a layer that acts on each point alone is an
+nn.Linear on the last dimension (a convolution of size 1 in the original codes; same weights, same
+result). All functions are vectorized over clouds and points; only `farthest_points` loops over its
+picks, since each depends on those before.
 
 The original codes of PointNet++ and PointConv differ in these points:
 1. Farthest-point sampling starts there at the first point in storage or at a random one. Here it
@@ -12,12 +15,6 @@ The original codes of PointNet++ and PointConv differ in these points:
 3. A ball query takes there the first k points in storage that lie in the ball. Here it takes the k
    nearest ones, again a function of the set.
 All this holds up to exact ties, which storage order decides, and up to rounding.
-
-What the point-cloud networks share: point-wise layers, the classifier, choices that can be kept.
-
-Tensors of points are (clouds, points, channels) throughout, so a layer that acts on each point
-alone is an nn.Linear on the last dimension (a convolution of size 1 in the original codes; same
-weights, same result).
 """
 
 from __future__ import annotations
@@ -28,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
-from kpnb.estimator.features import layer_name
+from kpnb.networks.layers import kaiming_by_inputs
 
 # Up to so many channels differences are taken one by one; above, a matrix product is far faster.
 FEW_CHANNELS = 8
@@ -210,36 +207,12 @@ class PointNetwork(nn.Sequential):
         return made.made
 
 
-def tracked_weight(net: PointNetwork, name: str) -> nn.Parameter:
-    """The weight whose movement Eq. 8 measures for a layer: that of the linear layer at the name,
-    or, for a batch normalization, of the one before it. Raises KpnbError for any other layer."""
-    dotted = layer_name(net, name)
-    found = None
-    for known, module in net.named_modules():
-        found = module if isinstance(module, nn.Linear) else found
-        if known == dotted:
-            if not isinstance(module, (nn.Linear, nn.BatchNorm1d)) or found is None:
-                break
-            return found.weight
-    raise KpnbError(f"Layer {name!r} has no weight to track: name FC1, FC2 or a linear layer.")
+def _linear_weight(module: nn.Linear, generator: torch.Generator) -> None:
+    """Kaiming by inputs; 0 for the last layer of a PointNet transform, which says so."""
+    if getattr(module, "starts_at_zero", False):
+        nn.init.zeros_(module.weight)
+    else:
+        kaiming_by_inputs(module, generator)
 
 
-def initialize(net: nn.Module, seed: int) -> None:
-    """Every weight from `seed`: Kaiming normal by fan-in, biases 0, batch normalization at 1 and 0.
-
-    A linear layer with `starts_at_zero` (the last one of a PointNet transform) gets weight 0. The
-    global generator is left alone. Raises KpnbError for a layer that it does not know.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    for module in net.modules():
-        if isinstance(module, nn.Linear):
-            if getattr(module, "starts_at_zero", False):
-                nn.init.zeros_(module.weight)
-            else:
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm1d):
-            module.reset_parameters()
-        elif next(module.parameters(recurse=False), None) is not None:
-            raise KpnbError(f"No initial values are known for a {type(module).__name__}.")
+CLOUD_WEIGHTS = {nn.Linear: _linear_weight}

@@ -1,14 +1,8 @@
-"""Initial weights from an explicit seed; the caller's random state is left alone.
+"""The paper's image networks from one builder, at full size or narrow, each naming its layers.
 
-The chain of modules that every image network of kpnb is.
-
-The paper's image networks at full size: torchvision's own modules in one chain.
-
-The same families with a fraction of the channels, for small images and for CPUs.
-
-An ImageNet-pretrained teacher that needs no download: EfficientNet-lite0 from PyPI packages.
-
-The paper's image networks from one builder, at full size or narrow, each naming its layers.
+Every one is a chain of modules. At full size these are torchvision's own; narrow networks are the
+same families with a fraction of the channels, for small images and for CPUs. Beside them there is
+an ImageNet-pretrained teacher that needs no download: EfficientNet-lite0 from PyPI packages.
 """
 
 import urllib.error
@@ -20,38 +14,21 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
 from kpnb.errors import KpnbError
+from kpnb.networks.layers import (
+    built,
+    check_request,
+    kaiming_by_inputs,
+    kaiming_by_outputs,
+    normal_weights,
+)
 
-
-def initialize(root: nn.Module, seed: int, linear: str) -> None:
-    """Set every weight below `root` from `seed`; equal seeds give equal weights.
-
-    Convolutions: Kaiming normal by fan-out, bias 0; batch norm: scale 1, shift 0 (published code).
-    linear="published": N(0, 0.01), bias 0, as in the published code. It keeps the signal alive
-    only for wide layers: with n inputs a ReLU layer multiplies the signal by about
-    0.01 sqrt(n / 2), that is 1.1 for VGG's 25,088 inputs but 0.11 for 256. linear="kaiming":
-    Kaiming normal by fan-in keeps it at any width, hence its use for the narrow networks.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    for module in root.modules():
-        _initialize_one(module, generator, linear)
-
-
-def _initialize_one(module: nn.Module, generator: torch.Generator, linear: str) -> None:
-    """Set the module's own parameters and buffers, not its children's."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(
-            module.weight, mode="fan_out", nonlinearity="relu", generator=generator
-        )
-    elif isinstance(module, nn.Linear) and linear == "kaiming":
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
-    elif isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, 0.0, 0.01, generator=generator)
-    elif isinstance(module, nn.BatchNorm2d):
-        module.reset_parameters()  # draws nothing; also resets the running statistics
-    elif next(module.parameters(recurse=False), None) is not None:
-        raise NotImplementedError(f"no initial values known for {type(module).__name__}")
-    if getattr(module, "bias", None) is not None:
-        nn.init.zeros_(module.bias)
+# Linear layers are N(0, 0.01) in the published code. It keeps the signal alive only for wide
+# layers: with n inputs a ReLU layer multiplies the signal by about 0.01 sqrt(n / 2), that is 1.1
+# for VGG's 25,088 inputs but 0.11 for 256. Kaiming by inputs keeps it at any width.
+IMAGE_WEIGHTS = {
+    "full": {nn.Conv2d: kaiming_by_outputs, nn.Linear: normal_weights(0.01)},
+    "narrow": {nn.Conv2d: kaiming_by_outputs, nn.Linear: kaiming_by_inputs},
+}
 
 
 class ImageNetwork(nn.Sequential):
@@ -79,36 +56,30 @@ class ImageNetwork(nn.Sequential):
         return super().forward(images)
 
 
-def fully_connected(
-    inputs: int, width: int, classes: int, dropout: float, device: str | None = None
-) -> nn.Sequential:
+def _fully_connected(inputs: int, width: int, classes: int, dropout: float) -> nn.Sequential:
     """FC1, FC2, FC3 (at 0, 3, 6) with ReLU and dropout between, as in torchvision's VGG."""
     return nn.Sequential(
-        nn.Linear(inputs, width, device=device),
+        nn.Linear(inputs, width),
         nn.ReLU(inplace=True),
         nn.Dropout(dropout),
-        nn.Linear(width, width, device=device),
+        nn.Linear(width, width),
         nn.ReLU(inplace=True),
         nn.Dropout(dropout),
-        nn.Linear(width, classes, device=device),
+        nn.Linear(width, classes),
     )
 
 
-def added_convolutions(channels: int) -> nn.Sequential:
-    """The two 3x3 convolutions with batch norm that the paper adds; the last norm is at 4."""
-    return nn.Sequential(*(layer for _ in range(2) for layer in _convolution_bn(channels)))
+def _added_convolutions(channels: int) -> nn.Sequential:
+    """The two 3x3 convolutions (with bias, as published), each with batch norm and ReLU, that the
+    paper adds; the last norm is at 4."""
+    layers: list[nn.Module] = []
+    for _ in range(2):
+        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels)]
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
 
 
-def _convolution_bn(channels: int) -> tuple[nn.Module, ...]:
-    """Convolution (with bias, as published), batch norm, ReLU; the number of channels stays."""
-    return (
-        nn.Conv2d(channels, channels, 3, padding=1),
-        nn.BatchNorm2d(channels),
-        nn.ReLU(inplace=True),
-    )
-
-
-def resnet_chain(
+def _resnet_chain(
     trunk: dict[str, nn.Module], channels: int, width: int, classes: int, dropout: float
 ) -> ImageNetwork:
     """A ResNet's trunk with the paper's two convolutions and three FC layers on top.
@@ -117,15 +88,15 @@ def resnet_chain(
     """
     modules = {
         **trunk,
-        "added": added_convolutions(channels),
+        "added": _added_convolutions(channels),
         "avgpool": nn.AdaptiveAvgPool2d(1),
         "flatten": nn.Flatten(),
-        "classifier": fully_connected(channels, width, classes, dropout),
+        "classifier": _fully_connected(channels, width, classes, dropout),
     }
-    return ImageNetwork(modules, fc_names("added.4", (0, 3, 6)))
+    return ImageNetwork(modules, _fc_names("added.4", (0, 3, 6)))
 
 
-def fc_names(conv: str, places: tuple[int, int, int]) -> dict[str, str]:
+def _fc_names(conv: str, places: tuple[int, int, int]) -> dict[str, str]:
     """Names of Conv and of the three FC layers at `places` of the classifier."""
     return {"Conv": conv, **{f"FC{i + 1}": f"classifier.{at}" for i, at in enumerate(places)}}
 
@@ -151,7 +122,7 @@ def build_full(name: str, classes: int, dropout: float = FULL_DROPOUT) -> ImageN
     """One of IMAGE_NETWORKS at full size, with torchvision's parameter names.
 
     AlexNet and VGG: Conv is the last convolution and FC1 to FC3 the classifier's three linear
-    layers, all before their ReLU. ResNets: see `resnet_chain`.
+    layers, all before their ReLU. ResNets: see `_resnet_chain`.
     """
     if name in _RESNETS:
         return _resnet(_RESNETS[name], classes, dropout)
@@ -167,20 +138,19 @@ def build_full(name: str, classes: int, dropout: float = FULL_DROPOUT) -> ImageN
         "classifier": net.classifier,
     }
     places = (1, 4, 6) if builder == "alexnet" else (0, 3, 6)
-    return ImageNetwork(modules, fc_names(conv, places), min_size)
+    return ImageNetwork(modules, _fc_names(conv, places), min_size)
 
 
 def _resnet(builder: str, classes: int, dropout: float) -> ImageNetwork:
     """torchvision's trunk up to layer4 with the paper's additions."""
     net = torchvision.models.get_model(builder, weights=None)
     trunk = {name: m for name, m in net.named_children() if name not in ("avgpool", "fc")}
-    return resnet_chain(trunk, net.fc.in_features, RESNET_FC_WIDTH, classes, dropout)
+    return _resnet_chain(trunk, net.fc.in_features, RESNET_FC_WIDTH, classes, dropout)
 
 
 FC_WIDTH = 256
-NARROW_DROPOUT = (
-    0.0  # ours: with 256 units and short training, dropout 0.5 leaves little to learn with
-)
+# Ours: with 256 units and short training, dropout 0.5 leaves little to learn with.
+NARROW_DROPOUT = 0.0
 
 # VGG: a quarter of the channels and the first four stages, each ended by a 2x2 pooling.
 _VGG_WIDTHS = (16, 32, 64, 128)
@@ -203,7 +173,7 @@ def build_narrow(name: str, classes: int, dropout: float = NARROW_DROPOUT) -> Im
     if name in _RESNET_BLOCKS:
         trunk = _resnet_trunk(_RESNET_BLOCKS[name])
         channels = _RESNET_PLANES[-1] * Bottleneck.expansion
-        return resnet_chain(trunk, channels, FC_WIDTH, classes, dropout)
+        return _resnet_chain(trunk, channels, FC_WIDTH, classes, dropout)
     features = _alexnet_features() if name == "AlexNet" else _vgg_features(_VGG_STAGES[name])
     last = max(i for i, module in enumerate(features) if isinstance(module, nn.Conv2d))
     inputs = features[last].out_channels * _GRID * _GRID
@@ -211,9 +181,9 @@ def build_narrow(name: str, classes: int, dropout: float = NARROW_DROPOUT) -> Im
         "features": features,
         "avgpool": nn.AdaptiveAvgPool2d(_GRID),
         "flatten": nn.Flatten(),
-        "classifier": fully_connected(inputs, FC_WIDTH, classes, dropout),
+        "classifier": _fully_connected(inputs, FC_WIDTH, classes, dropout),
     }
-    return ImageNetwork(modules, fc_names(f"features.{last}", (0, 3, 6)), min_size=16)
+    return ImageNetwork(modules, _fc_names(f"features.{last}", (0, 3, 6)), min_size=16)
 
 
 def _vgg_features(stages: tuple[int, ...]) -> nn.Sequential:
@@ -294,9 +264,8 @@ def pretrained_teacher(
             f"classes={classes}, fc_width={fc_width}, enlarge={enlarge} make no network: pass at "
             "least 2, 1 and 1."
         )
-    classifier = fully_connected(_CHANNELS, fc_width, classes, dropout, device="meta")
-    classifier.to_empty(device="cpu")
-    initialize(classifier, seed, linear="kaiming")
+    sizes = (_CHANNELS, fc_width, classes, dropout)
+    classifier = built(lambda: _fully_connected(*sizes), seed, IMAGE_WEIGHTS["narrow"])
     modules = {
         "rescale": Rescale(enlarge),
         "backbone": _backbone(),
@@ -304,7 +273,7 @@ def pretrained_teacher(
         "flatten": nn.Flatten(),
         "classifier": classifier,
     }
-    return ImageNetwork(modules, fc_names("backbone.net._bn1", (0, 3, 6)))
+    return ImageNetwork(modules, _fc_names("backbone.net._bn1", (0, 3, 6)))
 
 
 class Rescale(nn.Module):
@@ -361,7 +330,6 @@ def _backbone() -> _Backbone:
 
 
 IMAGE_NETWORKS = ("AlexNet", "VGG-11", "VGG-16", "VGG-19", "ResNet-50", "ResNet-101", "ResNet-152")
-SCALES = ("full", "narrow")
 
 
 def image_network(
@@ -386,30 +354,17 @@ def image_network(
     The result's `layer_names` maps "Conv", "FC1", "FC2", "FC3" to dotted names, all before ReLU.
     Raises KpnbError for an unknown name or scale, bad classes or dropout, or a failed download.
     """
-    _check(name, classes, scale, pretrained, dropout)
-    build, usual = (build_full, FULL_DROPOUT) if scale == "full" else (build_narrow, NARROW_DROPOUT)
-    # Built without storage: nothing is drawn from the global generator, no weight set twice.
-    with torch.device("meta"):
-        net = build(name, classes, usual if dropout is None else dropout)
-    net.to_empty(device="cpu")
-    initialize(net, seed, linear="published" if scale == "full" else "kaiming")
-    if pretrained:
-        _load_pretrained(net, name)
-    return net
-
-
-def _check(name: str, classes: int, scale: str, pretrained: bool, dropout: float | None) -> None:
-    """Raise KpnbError for a request that no network answers."""
-    if name not in IMAGE_NETWORKS:
-        raise KpnbError(f"No image network {name!r}: choose one of {', '.join(IMAGE_NETWORKS)}.")
-    if scale not in SCALES:
-        raise KpnbError(f"No scale {scale!r}: choose 'full' or 'narrow'.")
-    if classes < 2:
-        raise KpnbError(f"A classifier needs at least 2 classes, not {classes}: pass more.")
+    check_request("image", name, IMAGE_NETWORKS, scale, classes)
     if pretrained and scale != "full":
         raise KpnbError("Narrow networks have no pretrained weights: pass scale='full'.")
     if dropout is not None and not 0 <= dropout < 1:
         raise KpnbError(f"Dropout {dropout} is not a probability: pass a value from 0 to below 1.")
+    build, usual = (build_full, FULL_DROPOUT) if scale == "full" else (build_narrow, NARROW_DROPOUT)
+    rate = usual if dropout is None else dropout
+    net = built(lambda: build(name, classes, rate), seed, IMAGE_WEIGHTS[scale])
+    if pretrained:
+        _load_pretrained(net, name)
+    return net
 
 
 def _load_pretrained(net: ImageNetwork, name: str) -> None:

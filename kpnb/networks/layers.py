@@ -1,9 +1,83 @@
-"""Find a layer of a network by name, what lies above it, and the weight that is tracked for it."""
+"""What every network shares: initial weights from a seed, what lies above a layer, and the weight
+whose movement is measured for it."""
 
-from torch import Tensor, nn
+from collections.abc import Callable, Collection, Mapping
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from kpnb.errors import KpnbError
 from kpnb.estimator.features import layer_name
+
+SCALES = ("full", "narrow")
+_Network = TypeVar("_Network", bound=nn.Module)
+# How the weight of a kind of module is drawn, from the generator given.
+Rules = Mapping[type[nn.Module], Callable[[nn.Module, torch.Generator], object]]
+
+
+def built(build: Callable[[], _Network], seed: int, rules: Rules) -> _Network:
+    """What build() makes, with weights from `seed` by `rules` (see `initialize`).
+
+    It is built without storage: nothing is drawn from the global generator, no weight set twice.
+    """
+    with torch.device("meta"):
+        net = build()
+    net.to_empty(device="cpu")
+    initialize(net, seed, rules)
+    return net
+
+
+def initialize(net: nn.Module, seed: int, rules: Rules) -> None:
+    """Set every weight of `net` from `seed`, whatever it was: equal seeds, equal weights.
+
+    Normalizations start at 1 and 0 and draw nothing, biases at 0; the other modules' weights are
+    set by the rule of their kind, in the order of registration. The global generator is left alone.
+    Raises KpnbError for a module with weights of another kind.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for module in net.modules():
+        if isinstance(module, (_BatchNorm, nn.LayerNorm)):
+            module.reset_parameters()  # the running statistics, too
+            continue
+        rule = next((rules[kind] for kind in rules if isinstance(module, kind)), None)
+        if rule is not None:
+            rule(module, generator)
+        elif next(module.parameters(recurse=False), None) is not None:
+            known = ", ".join(kind.__name__ for kind in rules)
+            raise KpnbError(
+                f"There is no rule for the initial weights of {type(module).__name__}: build the "
+                f"network of {known} and normalizations."
+            )
+        if getattr(module, "bias", None) is not None:
+            nn.init.zeros_(module.bias)
+
+
+def kaiming_by_inputs(module: nn.Module, generator: torch.Generator) -> None:
+    """Normal with variance 2 / inputs: the signal survives ReLU layers of any width."""
+    nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+
+
+def kaiming_by_outputs(module: nn.Module, generator: torch.Generator) -> None:
+    """Normal with variance 2 / outputs (of a convolution: times its area)."""
+    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+
+
+def normal_weights(std: float) -> Callable[[nn.Module, torch.Generator], object]:
+    """The rule of normal weights with one standard deviation."""
+    return lambda module, generator: nn.init.normal_(module.weight, 0.0, std, generator=generator)
+
+
+def check_request(kind: str, name: str, known: Collection[str], scale: str, classes: int) -> None:
+    """Raise KpnbError for a network that no builder of this kind makes."""
+    if name not in known:
+        raise KpnbError(f"No {kind} network {name!r}: choose one of {', '.join(known)}.")
+    if scale not in SCALES:
+        raise KpnbError(f"No scale {scale!r}: choose 'full' or 'narrow'.")
+    if classes < 2:
+        raise KpnbError(f"A classifier needs at least 2 classes, not {classes}: pass more.")
 
 
 def modules_above(net: nn.Module, name: str) -> list[nn.Module]:
@@ -33,12 +107,11 @@ def split_at(net: nn.Module, name: str) -> tuple[nn.Sequential, nn.Sequential] |
     None if the layer does not lie in a chain of nn.Sequential from the root down, because only
     then is the forward pass known to be one module after the other.
     """
-    path = layer_name(net, name).split(".")
     below: list[nn.Module] = []
     above: list[nn.Module] = []
     parent = net
-    for step in path:
-        if not _is_chain(parent):
+    for step in layer_name(net, name).split("."):
+        if not isinstance(parent, nn.Sequential):
             return None
         names = [child for child, _ in parent.named_children()]
         children = list(parent.children())
@@ -50,33 +123,24 @@ def split_at(net: nn.Module, name: str) -> tuple[nn.Sequential, nn.Sequential] |
 
 
 def tracked_weight(net: nn.Module, name: str) -> nn.Parameter:
-    """The weight tensor (no bias) whose movement Eq. 8 measures for layer `name`.
+    """The weight (no bias) of the linear map or convolution whose movement Eq. 8 measures for layer
+    `name`, as the public code takes the weight of the target layer.
 
-    For a batch norm (the ResNets' Conv layer) it is the weight of the convolution before it:
-    the scale of the batch norm alone would not tell how far the layer has moved.
-    Raises KpnbError if the layer has no weight of at least two dimensions.
+    It is the layer's own; of a layer made of others (an encoder) the last one inside, which writes
+    its output; for a batch norm the one before it, since the scale of the batch norm alone would
+    not tell how far the layer has moved. Raises KpnbError where there is none.
     """
     dotted = layer_name(net, name)
-    module = net.get_submodule(dotted)
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        module = _convolution_before(net, dotted)
-    weight = getattr(module, "weight", None)
-    if not isinstance(weight, Tensor) or weight.dim() < 2:
-        raise KpnbError(f"Layer {name!r} has no weight to track: name a convolution or a linear.")
-    return weight
-
-
-def _convolution_before(net: nn.Module, dotted: str) -> nn.Module | None:
-    """The last convolution registered before the module `dotted`."""
-    found = None
+    layer, found = net.get_submodule(dotted), None
     for known, module in net.named_modules():
-        if known == dotted:
-            return found
-        if isinstance(module, nn.modules.conv._ConvNd):
+        mine = known == dotted or known.startswith(f"{dotted}.")
+        if isinstance(module, (nn.Linear, _ConvNd)) and (mine or isinstance(layer, _BatchNorm)):
             found = module
-    return None
-
-
-def _is_chain(module: nn.Module) -> bool:
-    """Whether the module's forward pass is that of nn.Sequential (perhaps with input checks)."""
-    return isinstance(module, nn.Sequential)
+        if known == dotted and isinstance(layer, _BatchNorm):
+            break
+    if found is None:
+        raise KpnbError(
+            f"Layer {name!r} has no weight to track: name a convolution, a linear map or a batch "
+            "norm that follows one."
+        )
+    return found.weight

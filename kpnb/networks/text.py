@@ -1,10 +1,8 @@
-"""Where a pre-trained encoder and its tokenizer come from: an installed package, a folder, a hub.
+"""The text networks: a BERT-like encoder on word pieces with a head for sentences or for questions,
+pre-trained for the teacher, from scratch for the others.
 
-Nothing here downloads unless a model is asked for by a hub's name and is not on this machine.
-
-A BERT-like encoder on word pieces, and the networks for sentences and questions on top of it.
-
-Builders of the text networks: pre-trained for the teacher, from scratch for the others.
+A pre-trained encoder and its tokenizer come from an installed package, a folder, or a hub. Nothing
+here downloads unless a model is asked for by a hub's name and is not on this machine.
 """
 
 from __future__ import annotations
@@ -12,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from torch.nn.functional import pad
 
 from kpnb.datasets.texts.words import PieceEncoder
 from kpnb.errors import KpnbError
+from kpnb.networks.layers import initialize, normal_weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -163,21 +163,18 @@ def _loaded(name: str, load: Callable, **options: object) -> object:
         raise KpnbError(f"The text model {name} cannot be loaded ({wrong}): {hint}.") from error
 
 
-class _quiet:  # noqa: N801
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Without the library's progress bars, and its remarks about weights that a shortened or
     headless model leaves out."""
+    from transformers.utils import logging
 
-    def __enter__(self) -> None:
-        from transformers.utils import logging
-
-        self._before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        from transformers.utils import logging
-
-        level, bars = self._before
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
@@ -315,20 +312,18 @@ class TextNetwork(nn.Sequential):
         self.layer_names = {"Last": "encoder"}
 
 
-def tracked_weight(net: TextNetwork) -> nn.Parameter:
-    """The weight whose movement Eq. 8 measures: the last linear map of the encoder's last layer,
-    which writes the last hidden state (as the public code takes the weight of the target layer)."""
-    linear = [module for module in net.encoder.modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise KpnbError("The encoder has no linear map whose weight could be tracked.")
-    return linear[-1].weight
-
-
 HEADS = ("sentence", "span")
 # Initial weights that SGD can train (see scratch_network); found on training losses.
 EMBEDDING_STD = 0.06  # about that of the trained MiniLM; BERT has 0.02
 BRANCH_GAIN = 0.2  # of the linear maps that write into the residual stream
 LAST_NORM = 0.3  # gain of the encoder's last layer norm
+
+
+def _linear_weight(module: nn.Linear, generator: torch.Generator) -> None:
+    nn.init.normal_(module.weight, 0.0, module.in_features**-0.5, generator=generator)
+
+
+TEXT_WEIGHTS = {nn.Embedding: normal_weights(EMBEDDING_STD), nn.Linear: _linear_weight}
 
 
 def pretrained_network(
@@ -354,7 +349,7 @@ def pretrained_network(
             kept.weight.copy_(table.weight[pieces.kept])
         model.set_input_embeddings(kept)
         net = _with_head(name, model, head, pieces, classes)
-    _initialize(net.head, seed)
+    initialize(net.head, seed, TEXT_WEIGHTS)
     return net.eval()
 
 
@@ -365,6 +360,7 @@ def scratch_network(
     layers: int | None = None,
     classes: int = 2,
     seed: int = 0,
+    **sizes: int,
 ) -> TextNetwork:
     """The architecture of `name` with all weights from `seed`; the same seed, the same weights.
 
@@ -374,15 +370,16 @@ def scratch_network(
     brought a student to the teacher's mean state and no further: its states became the same for
     all words. Likely (not tested on its own) because the gradient that all positions share, which
     reaches segment embeddings and norms, outweighs what distinguishes words.
-    Arguments and errors as for `pretrained_network`.
+    Arguments and errors as for `pretrained_network`; sizes: of the configuration, where they are to
+    differ from those of `name`, such as hidden_size=64.
     """
     from transformers import AutoModel  # seconds to import
 
     config = load_config(name, layers)
-    config.vocab_size, config.pad_token_id = len(pieces), pieces.pad
+    config.update({"vocab_size": len(pieces), "pad_token_id": pieces.pad} | sizes)
     with torch.random.fork_rng(devices=[]):  # what the library draws is replaced below
         net = _with_head(name, AutoModel.from_config(config), head, pieces, classes)
-    _initialize(net, seed)
+    initialize(net, seed, TEXT_WEIGHTS)
     _temper(net, pieces.pad)
     return net.eval()
 
@@ -413,23 +410,3 @@ def _with_head(
     if head == "span":
         return TextNetwork(encoder, SpanHead(encoder.width, dropout))
     return TextNetwork(encoder, SentenceHead(encoder.width, classes, dropout, pooling))
-
-
-def _initialize(net: nn.Module, seed: int) -> None:
-    """Set every weight from `seed`, whatever the library's own initial values are."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in net.modules():
-            if isinstance(module, nn.LayerNorm):
-                module.reset_parameters()  # draws nothing
-            elif isinstance(module, nn.Embedding):
-                module.weight.normal_(0.0, EMBEDDING_STD, generator=generator)
-            elif isinstance(module, nn.Linear):
-                module.weight.normal_(0.0, module.in_features**-0.5, generator=generator)
-                if module.bias is not None:
-                    module.bias.zero_()
-            elif next(module.parameters(recurse=False), None) is not None:
-                raise KpnbError(
-                    f"There is no rule for the initial weights of {type(module).__name__}: use an "
-                    "encoder of linear maps, embeddings and layer norms."
-                )

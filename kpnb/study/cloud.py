@@ -19,11 +19,12 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.units import PointUnits
 from kpnb.networks.cloud import point_network
-from kpnb.networks.cloud_layers import PointNetwork, tracked_weight
+from kpnb.networks.cloud_layers import PointNetwork
+from kpnb.networks.layers import tracked_weight
 from kpnb.study.cloud_parameters import CloudParameters
 from kpnb.study.study import Study
-from kpnb.training import cloud_recipes
 from kpnb.training.distillation import distill_features, teacher_features, train_above
+from kpnb.training.recipes import recipe
 from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import accuracy, train_classifier
 
@@ -130,12 +131,11 @@ class CloudStudy(Study):
     def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
         p = self.parameters
         if role == "T":
-            return cloud_recipes.training(p.teacher_epochs, seed, (p.teacher_epochs,))
-        return cloud_recipes.training(p.epochs, seed, self.checkpoints)
+            return recipe("cloud", "T", p.teacher_epochs, seed)
+        return recipe("cloud", role, p.epochs, seed, self.checkpoints)
 
     def head_schedule(self, seed: int) -> TrainingSettings:
-        epochs = self.parameters.head_epochs
-        return cloud_recipes.training(epochs, seed, (epochs,))
+        return recipe("cloud", "head", self.parameters.head_epochs, seed)
 
     def build(self, role: str, seed: int) -> PointNetwork:
         p = self.parameters

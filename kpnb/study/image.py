@@ -10,9 +10,9 @@ One cell of the paper's image tables: any teacher, augmentation, any number of o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +33,9 @@ from kpnb.networks.layers import tracked_weight
 from kpnb.study.cell_parameters import CellParameters
 from kpnb.study.image_parameters import ImageParameters
 from kpnb.study.study import Study
-from kpnb.training import paper_recipes, recipes
 from kpnb.training.augmentation import crop_and_flip, flip_and_shift, strong
 from kpnb.training.distillation import distill_features, teacher_features, train_above
+from kpnb.training.recipes import entropy_weight, published_recipe, recipe, scaled_by_variance
 from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import Augment, accuracy, train_classifier
 
@@ -201,33 +201,23 @@ class ImageStudy(Study):
         return self.parameters.scale
 
     def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
-        p, name = self.parameters, self._name(role)
-        teacher = role == "T"
-        epochs, kept = (p.teacher_epochs, (p.teacher_epochs,)) if teacher else (p.epochs, None)
-        kept = kept or self.checkpoints
-        if p.recipe == "published":
-            return self._published(role, layer)(name, epochs=epochs, seed=seed, checkpoints=kept)
-        recipe = recipes.distillation if role == "S" else recipes.classification
-        return recipe(name, epochs, seed, kept)
-
-    def _published(self, role: str, layer: str | None) -> Callable[..., TrainingSettings]:
-        """The published recipe of a role, but for what all of them take."""
-        if role == "S":
-            return partial(paper_recipes.distillation, layer=layer)
-        p, teacher = self.parameters, role == "T"
-        return partial(
-            paper_recipes.classification,
-            pretrained=teacher and p.pretrained == "ImageNet",
-            augmented=teacher and p.augment == "teacher",
-        )
+        p, name, teacher = self.parameters, self._name(role), role == "T"
+        epochs = p.teacher_epochs if teacher else p.epochs
+        kept = None if teacher else self.checkpoints
+        if p.recipe == "ours":
+            return recipe("image", role, epochs, seed, kept, name)
+        pretrained = teacher and p.pretrained == "ImageNet"
+        augmented = teacher and p.augment == "teacher"
+        return published_recipe(name, role, epochs, seed, kept, layer, pretrained, augmented)
 
     def scaled(self, layer: str) -> bool:
-        return self.parameters.recipe == "ours" or paper_recipes.scaled(layer)
+        return self.parameters.recipe == "ours" or scaled_by_variance(layer)
 
     def head_schedule(self, seed: int) -> TrainingSettings:
         p = self.parameters
-        recipe = paper_recipes.head if p.recipe == "published" else recipes.head
-        return recipe(p.network, p.head_epochs, seed)
+        if p.recipe == "ours":
+            return recipe("image", "head", p.head_epochs, seed, network=p.network)
+        return published_recipe(p.network, "head", p.head_epochs, seed)
 
     def augmentation(self, role: str) -> Augment | None:
         p = self.parameters
@@ -320,7 +310,7 @@ class ImageStudy(Study):
             method=p.method,
             probes=p.probes,
             standard_error=None,
-            entropy_weight=recipes.entropy_weight(p.network),
+            entropy_weight=entropy_weight(p.network),
             chunk=p.chunk,
         )
         return replace(estimator, **changes)

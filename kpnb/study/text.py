@@ -47,6 +47,7 @@ from kpnb.estimator.features import layer_name
 from kpnb.estimator.units import Problem
 from kpnb.metrics.formatting import count
 from kpnb.metrics.provenance import track
+from kpnb.networks.layers import tracked_weight
 from kpnb.networks.text import (
     HUB,
     TextNetwork,
@@ -54,13 +55,12 @@ from kpnb.networks.text import (
     model_hash,
     pretrained_network,
     scratch_network,
-    tracked_weight,
 )
 from kpnb.study.scores import answer_scores, majority, tfidf_logistic
 from kpnb.study.study import Study
 from kpnb.study.text_parameters import QuestionParameters, SentimentParameters
-from kpnb.training import text_recipes
 from kpnb.training.distillation import distill_features, teacher_features, train_above
+from kpnb.training.recipes import recipe
 from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import accuracy, train_classifier
 
@@ -335,12 +335,11 @@ class TextStudy(Study):
     def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
         p = self.parameters
         if role == "T":
-            return text_recipes.teacher(p.teacher_epochs, seed)
-        recipe = text_recipes.distillation if role == "S" else text_recipes.baseline
-        return recipe(p.epochs, seed, self.checkpoints)
+            return recipe("text", "T", p.teacher_epochs, seed)
+        return recipe("text", role, p.epochs, seed, self.checkpoints)
 
     def head_schedule(self, seed: int) -> TrainingSettings:
-        return text_recipes.head(self.parameters.head_epochs, seed)
+        return recipe("text", "head", self.parameters.head_epochs, seed)
 
     def build(self, role: str, seed: int) -> TextNetwork:
         p = self.parameters
@@ -357,7 +356,7 @@ class TextStudy(Study):
         return key | {"texts": samples.digest, "pieces": len(self.data.encoder)}
 
     def tracked(self, net: TextNetwork, layers: Sequence[str]) -> dict[str, Tensor]:
-        return {layer: tracked_weight(net) for layer in layers}
+        return {layer: tracked_weight(net, layer) for layer in layers}
 
     def inputs(self, samples: EncodedTexts) -> Tensor:
         return samples.pieces.ids

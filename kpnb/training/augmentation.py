@@ -1,8 +1,8 @@
 """Random changes to training images that keep their class; masks are not carried along.
 
-Augmentation of training images as published: for images of a real data set.
-
-Differences from the public code, which augments one picture at a time with Pillow:
+`flip_and_shift` is ours, for the embedded images; `crop_and_flip` and `strong` are as published,
+for images of a real data set, but for these differences from the public code, which augments one
+picture at a time with Pillow:
 1. A random crop of an image resized to 8/7 of its side (256 for 224) is a window of 7/8 of the
    image, read with one bilinear interpolation, not two.
 2. Everything is done to a batch at once, on its device, from one generator on the CPU: the same
@@ -22,6 +22,10 @@ from torch.nn.functional import affine_grid, grid_sample
 from kpnb.datasets.prepared import normalized
 from kpnb.datasets.samples import normalization
 
+CROP = 7 / 8  # 224 of 256 pixels, public code
+DEGREES = 30.0  # public code, Table IV's teacher
+COLOR = 0.8
+
 
 def flip_and_shift(images: Tensor, generator: torch.Generator, shift: int = 4) -> Tensor:
     """Each image flipped left-right with probability 1/2 and moved by up to `shift` pixels.
@@ -39,11 +43,6 @@ def flip_and_shift(images: Tensor, generator: torch.Generator, shift: int = 4) -
     each = torch.arange(n, device=images.device)[:, None, None]
     moved = images.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]]  # (n, h, w, c)
     return moved.permute(0, 3, 1, 2).contiguous()
-
-
-CROP = 7 / 8  # 224 of 256 pixels, public code
-DEGREES = 30.0  # public code, Table IV's teacher
-COLOR = 0.8
 
 
 def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -26,6 +26,7 @@ from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import (
     Augment,
     OnCheckpoint,
+    batches,
     check_labelled,
     classification_loss,
     fit,
@@ -74,8 +75,7 @@ def distill_features(
     targets: (n, ...) `teacher_features` of `images`, computed once; with `augment` a function from
     a batch of images to the teacher's features instead. The student is in train mode.
     The rest: see `kpnb.training.train.fit`. Raises KpnbError if features do not fit each other or
-    the
-    teacher's does not vary over the images.
+    the teacher's does not vary over the images.
     """
     dotted = layer_name(student, layer)
     if augment is not None and isinstance(targets, Tensor):
@@ -84,9 +84,10 @@ def distill_features(
     student, images = to_device(student, device, settings, images)
     targets = targets.to(images.device) if isinstance(targets, Tensor) else targets
     _check_fit(student, dotted, targets, images)
+    given = batches(images, augment)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        batch = images[index] if augment is None else augment(images[index], generator)
+        batch = given(index, generator)
         target = targets[index] if isinstance(targets, Tensor) else targets(batch)
         feature = output_at(student, dotted, partial(student, batch))
         error = mse_loss(feature.float(), target.float())
@@ -138,14 +139,13 @@ def _logits(
     student: nn.Module, dotted: str, images: Tensor, augment: Augment | None
 ) -> Callable[[Tensor, torch.Generator], Tensor]:
     """The student's output for the samples of an index; the frozen part runs once if it can."""
-    chain = split_at(student, dotted)
-    if augment is not None:
-        return lambda index, generator: student(augment(images[index], generator))
+    chain = None if augment else split_at(student, dotted)
     if chain is None:
-        return lambda index, _: student(images[index])
-    features = teacher_features(student, dotted, images)
-    # Indexing copies the batch, so an in-place ReLU on top does not reach the kept features.
-    return lambda index, _: chain[1](features[index])
+        net, batch = student, batches(images, augment)
+    else:
+        # Indexing copies the batch, so an in-place ReLU on top does not reach the kept features.
+        net, batch = chain[1], batches(teacher_features(student, dotted, images), None)
+    return lambda index, generator: net(batch(index, generator))
 
 
 def _train_only(net: nn.Module, modules: Iterable[nn.Module]) -> None:

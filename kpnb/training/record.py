@@ -1,9 +1,10 @@
-"""How far a layer's weight travels while it is learned (Eq. 8), per SGD step and per epoch.
-
-What a training run reports, and what it leaves behind so that it can be taken up again.
+"""What a training run reports, among it the weight distance of Eq. 8 per SGD step and per epoch,
+and what it leaves behind so that it can be resumed after a kill.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
+from kpnb.training.settings import TrainingSettings
 
 
 class WeightDistance:
@@ -106,12 +108,68 @@ class TrainingRecord:
         return asdict(self)
 
     @classmethod
-    def from_info(cls, info: dict) -> "TrainingRecord":
+    def from_info(cls, info: dict) -> TrainingRecord:
         """The record that `to_info` wrote."""
         return cls(**info)
 
 
-class Scratch(Protocol):
+@dataclass
+class RunState:
+    """All that moves while a network is trained, from which the run can go on.
+
+    identity: what must agree for a kept state to belong to this run.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.SGD
+    distance: WeightDistance
+    settings: TrainingSettings
+    identity: dict
+    record: TrainingRecord = field(default_factory=TrainingRecord)
+
+    def __post_init__(self) -> None:
+        self.identity = {**self.identity, "tracked": sorted(self.distance.per_step)}
+        self._share_distances()
+
+    def end_epoch(self, loss: float, metric: float, lr: float) -> None:
+        """One line in the record."""
+        self.distance.end_epoch()
+        self.record.loss.append(loss)
+        self.record.metric.append(metric)
+        self.record.learning_rate.append(lr)
+
+    def to_info(self) -> dict:
+        """Everything but tensors, for JSON."""
+        info = {"run": self.identity, "distance": self.distance.to_info()}
+        return {**info, "record": self.record.to_info()}
+
+    def tensors(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights (`cpu_state` of the model) and the optimizer's momentum, by name."""
+        found = {f"model/{name}": value for name, value in weights.items()}
+        for name, parameter in self.model.named_parameters():
+            buffer = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
+            if buffer is not None:
+                found[f"momentum/{name}"] = _on_cpu(buffer)
+        return found
+
+    def go_back(self, tensors: Mapping[str, Tensor], info: dict) -> None:
+        """To where `tensors` and `to_info` were taken."""
+        weights = {k.removeprefix("model/"): v for k, v in tensors.items() if k[:6] == "model/"}
+        self.model.load_state_dict(weights)
+        for name, parameter in self.model.named_parameters():
+            if f"momentum/{name}" in tensors:
+                buffer = torch.empty_like(parameter).copy_(tensors[f"momentum/{name}"])
+                self.optimizer.state[parameter]["momentum_buffer"] = buffer
+        self.distance.resume(info["distance"])
+        self.record = TrainingRecord.from_info(info["record"])
+        self._share_distances()
+
+    def _share_distances(self) -> None:
+        self.record.distance_per_step = self.distance.per_step
+        self.record.distance_per_epoch = self.distance.per_epoch
+
+
+class TrainingScratch(Protocol):
     """Where a run keeps its state: the store's scratch, or anything with these two methods."""
 
     def save(self, name: str, tensors: dict[str, Tensor], info: dict) -> None: ...
@@ -121,71 +179,50 @@ class Scratch(Protocol):
 
 @dataclass(frozen=True)
 class Resume:
-    """Take a killed run up again from `scratch`, where it keeps its state under `name`.
+    """Resuming after a kill: a run keeps its state in `scratch` under `name`, after each epoch.
 
-    State is kept after each epoch. A run taken up again hands over its
-    earlier checkpoints once more and then goes on, bit for bit as if it had never stopped. State
-    of a run with other settings is ignored.
+    A run taken up again hands over its earlier checkpoints once more and then goes on, bit for bit
+    as if it had never stopped. State of a run with other settings is ignored.
     """
 
-    scratch: Scratch
+    scratch: TrainingScratch
     name: str
 
-    def save(self, epoch: int, tensors: dict[str, Tensor], info: dict) -> None:
-        """Keep the whole state after `epoch`."""
-        self.scratch.save(f"{self.name}.latest", tensors, {**info, "epoch": epoch})
+    def save(self, epoch: int, state: RunState, weights: Mapping[str, Tensor]) -> None:
+        """Keep the whole state after `epoch`; weights: `cpu_state` of the model."""
+        info = {**state.to_info(), "epoch": epoch}
+        self.scratch.save(f"{self.name}.latest", state.tensors(weights), info)
 
-    def load(self) -> tuple[dict[str, Tensor], dict] | None:
-        """The latest state, if any."""
-        return self.scratch.load(f"{self.name}.latest")
-
-    def save_checkpoint(self, epoch: int, state: dict[str, Tensor]) -> None:
+    def save_checkpoint(self, epoch: int, weights: dict[str, Tensor]) -> None:
         """Keep the weights after `epoch` for handing over again."""
-        self.scratch.save(f"{self.name}.epoch{epoch:04d}", state, {"epoch": epoch})
+        self.scratch.save(self._checkpoint(epoch), weights, {"epoch": epoch})
 
-    def load_checkpoint(self, epoch: int) -> dict[str, Tensor] | None:
-        """The weights after `epoch`, if kept."""
-        found = self.scratch.load(f"{self.name}.epoch{epoch:04d}")
-        return None if found is None else found[0]
+    def take_up(
+        self, state: RunState, on_checkpoint: Callable[[int, dict[str, Tensor]], None] | None
+    ) -> int | None:
+        """Bring `state` back to the latest one kept and hand over the checkpoints up to there; its
+        epoch, or None if this run has to start anew, as no state or not all of it is there."""
+        found = self.scratch.load(f"{self.name}.latest")
+        if found is None or found[1]["run"] != state.identity:
+            return None
+        tensors, info = found
+        if on_checkpoint is not None:
+            for epoch in (k for k in state.settings.checkpoints if k <= info["epoch"]):
+                kept = self.scratch.load(self._checkpoint(epoch))
+                if kept is None:
+                    return None
+                on_checkpoint(epoch, kept[0])
+        state.go_back(tensors, info)
+        return info["epoch"]
+
+    def _checkpoint(self, epoch: int) -> str:
+        return f"{self.name}.epoch{epoch:04d}"
 
 
 def cpu_state(model: nn.Module) -> dict[str, Tensor]:
     """The model's state dict as contiguous copies on the CPU."""
-    return {
-        name: value.detach().to("cpu", copy=True).contiguous()
-        for name, value in model.state_dict().items()
-    }
+    return {name: _on_cpu(value) for name, value in model.state_dict().items()}
 
 
-def join_state(model_state: Mapping[str, Tensor], momentum: Mapping[str, Tensor]) -> dict:
-    """One flat dict of the model's state and of the optimizer's momentum by parameter name."""
-    return {f"model/{k}": v for k, v in model_state.items()} | {
-        f"momentum/{k}": v for k, v in momentum.items()
-    }
-
-
-def split_state(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The two parts that `join_state` joined."""
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "momentum": {}}
-    for name, value in tensors.items():
-        part, _, own = name.partition("/")
-        parts[part][own] = value
-    return parts["model"], parts["momentum"]
-
-
-def momentum_of(optimizer: torch.optim.SGD, model: nn.Module) -> dict[str, Tensor]:
-    """The optimizer's momentum buffers on the CPU, by parameter name."""
-    found = {}
-    for name, parameter in model.named_parameters():
-        buffer = optimizer.state.get(parameter, {}).get("momentum_buffer")
-        if buffer is not None:
-            found[name] = buffer.detach().to("cpu", copy=True).contiguous()
-    return found
-
-
-def set_momentum(optimizer: torch.optim.SGD, model: nn.Module, momentum: dict) -> None:
-    """Put momentum buffers back where `momentum_of` found them."""
-    for name, parameter in model.named_parameters():
-        if name in momentum:
-            buffer = torch.empty_like(parameter).copy_(momentum[name])
-            optimizer.state[parameter]["momentum_buffer"] = buffer
+def _on_cpu(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()

@@ -1,6 +1,5 @@
-"""How a network is trained: the settings of one run, checked, and the learning rate they imply.
-
-Which device is used and how: fast or reproducible, and what to do when its memory runs out.
+"""How a network is trained: the settings of one run, checked, the learning rate they imply, and
+which device is used and how: fast or reproducible, and what to say when its memory runs out.
 """
 
 from __future__ import annotations
@@ -10,23 +9,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from typing import Protocol
 
 import torch
 
 from kpnb.errors import KpnbError
-from kpnb.study.parameter_model import NotebookParameters
 
 SCHEDULES = ("log", "cosine", "constant")
 # Checkpoints of the published code: to epoch 150, and for its runs of 400 epochs.
-PUBLISHED_CHECKPOINTS = (0, 2, 5, 10, 15, 20, 25, 30, 40, 50, 70, 90, 110, 130, 150) + (
-    170,
-    190,
-    240,
-    280,
-    320,
-    360,
-    400,
-)
+PUBLISHED_CHECKPOINTS = (0, 2, 5, 10, 15, 20, 25, 30, 40, 50, 70, 90, 110, 130, 150)
+PUBLISHED_CHECKPOINTS += (170, 190, 240, 280, 320, 360, 400)
 
 
 @dataclass(frozen=True)
@@ -63,53 +55,32 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
-        for good, message in (*self._schedule_rules(), *self._step_rules()):
+        for good, message in self._rules():
             if not good:
                 raise KpnbError(message)
 
-    def _schedule_rules(self) -> list[tuple[bool, str]]:
-        """What must hold of epochs and rates, and what to say otherwise."""
-        epochs, warmup, marks = self.epochs, self.warmup_epochs, self.checkpoints
-        ends = (self.lr,) if self.lr_end is None else (self.lr, self.lr_end)
+    def _rules(self) -> list[tuple[bool, str]]:
+        """What must hold, and what to say otherwise."""
+        epochs, warmup, marks, clip = (
+            self.epochs, self.warmup_epochs, self.checkpoints, self.grad_clip
+        )  # fmt: skip
+        rates = [lr for lr in (self.lr, self.lr_end) if lr is not None]
+        positive = all(math.isfinite(lr) and lr > 0 for lr in rates)
         in_order = list(marks) == sorted({k for k in marks if 0 <= k <= epochs})
+        decay, batch, schedules = self.weight_decay, self.batch_size, ", ".join(SCHEDULES)
         return [
             (epochs >= 1, f"epochs={epochs} trains nothing: pass at least 1."),
-            (
-                all(math.isfinite(lr) and lr > 0 for lr in ends),
-                f"Learning rates {ends} must be positive numbers: pass for example lr=0.01.",
-            ),
-            (
-                self.schedule in SCHEDULES,
-                f"No schedule {self.schedule!r}: choose one of {', '.join(SCHEDULES)}.",
-            ),
-            (
-                0 <= warmup < epochs,
-                f"warmup_epochs={warmup} must be from 0 to below epochs={epochs}: pass fewer.",
-            ),
-            (
-                in_order,
-                f"checkpoints={marks} must rise from 0 to at most epochs={epochs}: leave out the "
-                "others.",
-            ),
-        ]
-
-    def _step_rules(self) -> list[tuple[bool, str]]:
-        """What must hold of a single step, and what to say otherwise."""
-        decay, clip = self.weight_decay, self.grad_clip
-        return [
-            (
-                0 <= self.momentum < 1,
-                f"momentum={self.momentum} must be from 0 to below 1: pass for example 0.9.",
-            ),
+            (positive, f"Learning rates {rates} must be positive: pass for example lr=0.01."),
+            (self.schedule in SCHEDULES, f"No schedule {self.schedule!r}: choose {schedules}."),
+            (0 <= warmup < epochs, f"warmup_epochs={warmup} must be below epochs: pass fewer."),
+            (in_order, f"checkpoints={marks} must rise from 0 to at most epochs={epochs}."),
+            (0 <= self.momentum < 1, f"momentum={self.momentum} is not in [0, 1): pass 0.9."),
             (decay >= 0, f"weight_decay={decay} is negative: pass 0 or more."),
-            (
-                self.batch_size >= 1,
-                f"batch_size={self.batch_size} holds no sample: pass at least 1.",
-            ),
+            (batch >= 1, f"batch_size={batch} holds no sample: pass at least 1."),
             (self.seed >= 0, f"seed={self.seed} is negative: pass 0 or more."),
             (
                 clip is None or clip > 0,
-                f"grad_clip={clip} must be positive: pass None for no limit.",
+                f"grad_clip={clip} is not positive: pass None for no limit.",
             ),
             (
                 self.autocast in (None, "bfloat16"),
@@ -155,7 +126,17 @@ def chosen_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def with_effort(parameters: NotebookParameters, settings: TrainingSettings) -> TrainingSettings:
+class DeviceParameters(Protocol):
+    """The parameters that say how a device is used: batch size (None: the recipe's), precision
+    ("float32" or "bfloat16"), compiled forward passes, and equal bits twice on a GPU."""
+
+    batch: int | None
+    precision: str
+    compiled: bool
+    deterministic: bool
+
+
+def with_effort(parameters: DeviceParameters, settings: TrainingSettings) -> TrainingSettings:
     """The settings with the batch and the precision that the parameters ask for."""
     changes = {}
     if parameters.batch is not None:
@@ -165,7 +146,7 @@ def with_effort(parameters: NotebookParameters, settings: TrainingSettings) -> T
     return replace(settings, **changes)
 
 
-def exactness(parameters: NotebookParameters) -> dict[str, bool]:
+def exactness(parameters: DeviceParameters) -> dict[str, bool]:
     """For the store's keys: what makes a device compute the same in another way, where it is on."""
     names = ("compiled", "deterministic")
     return {name: True for name in names if getattr(parameters, name)}

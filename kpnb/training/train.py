@@ -1,6 +1,8 @@
-"""The one training loop behind classification, feature distillation and head training.
+"""The one training loop, behind classification, feature distillation and head training; classifiers
+and their accuracy.
 
-Training a classifier, the settings and the record of any training, and accuracy.
+A run that was killed is taken up again by `kpnb.training.record.Resume`, which also measures how
+far weights move; the feature regression of distillation is in `kpnb.training.distillation`.
 """
 
 import math
@@ -13,20 +15,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kpnb.errors import KpnbError
-from kpnb.training.record import (
-    Resume,
-    TrainingRecord,
-    WeightDistance,
-    cpu_state,
-    join_state,
-    momentum_of,
-    set_momentum,
-    split_state,
-)
+from kpnb.training.record import Resume, RunState, TrainingRecord, WeightDistance, cpu_state
 from kpnb.training.settings import TrainingSettings, learning_rate
 
 BatchLoss = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
 OnCheckpoint = Callable[[int, dict[str, Tensor]], None]
+Augment = Callable[[Tensor, torch.Generator], Tensor]
 _ORDER, _DROPOUT, _AUGMENT = range(3)  # independent streams of random numbers of an epoch
 
 
@@ -62,17 +56,19 @@ def fit(
         model.to(device)
     loop = _Loop(model, batch_loss, count, settings, track or {}, parameters)
     with keep_modes(model):
-        done = loop.start(resume, on_checkpoint)
-        for epoch in range(done + 1, settings.epochs + 1):
+        done = None if resume is None else resume.take_up(loop.state, on_checkpoint)
+        if done is None:
+            loop.hand_over(0, resume, on_checkpoint)
+        for epoch in range((done or 0) + 1, settings.epochs + 1):
             (set_mode or model.train)()
             loop.run_epoch(epoch)
             loop.hand_over(epoch, resume, on_checkpoint)
     loop.optimizer.zero_grad(set_to_none=True)
-    return loop.record
+    return loop.state.record
 
 
 class _Loop:
-    """The state of one call of `fit`."""
+    """One call of `fit`: what it was given, the optimizer, and the state that moves."""
 
     def __init__(
         self,
@@ -87,7 +83,7 @@ class _Loop:
         self.trained = [p for p in chosen if p.requires_grad]
         if not self.trained:
             raise KpnbError("No parameter requires gradients: call requires_grad_() on the model.")
-        self.model, self.batch_loss, self.count, self.settings = model, batch_loss, count, settings
+        self.batch_loss, self.count, self.settings = batch_loss, count, settings
         self.device = self.trained[0].device
         self.optimizer = torch.optim.SGD(
             self.trained,
@@ -95,10 +91,9 @@ class _Loop:
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
         )
-        self.distance = WeightDistance(track)
-        self.record = TrainingRecord(
-            distance_per_step=self.distance.per_step, distance_per_epoch=self.distance.per_epoch
-        )
+        weights = sum(p.numel() for p in self.trained)
+        identity = {"settings": settings.to_info(), "count": count, "trained": weights}
+        self.state = RunState(model, self.optimizer, WeightDistance(track), settings, identity)
 
     def run_epoch(self, epoch: int) -> None:
         """All batches of one epoch, and its line in the record."""
@@ -115,10 +110,7 @@ class _Loop:
                 f"The loss stopped being finite in epoch {epoch} at learning rate {lr:g}: lower lr "
                 f"(for example to {self.settings.lr / 3:.2g}), or set warmup_epochs or grad_clip."
             )
-        self.distance.end_epoch()
-        self.record.loss.append(loss)
-        self.record.metric.append(metric)
-        self.record.learning_rate.append(lr)
+        self.state.end_epoch(loss, metric, lr)
 
     def _step(self, index: Tensor, lr: float, augmentation: torch.Generator) -> Tensor:
         """One SGD step; the batch's loss and metric, (2,) float64, left on the device."""
@@ -131,7 +123,7 @@ class _Loop:
         if self.settings.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.trained, self.settings.grad_clip)
         self.optimizer.step()
-        self.distance.step()
+        self.state.distance.step()
         return torch.stack([loss.detach().double(), metric.detach().double()])
 
     def _batches(self, epoch: int) -> list[Tensor]:
@@ -159,57 +151,13 @@ class _Loop:
         is_checkpoint = epoch in self.settings.checkpoints
         if not is_checkpoint and resume is None:
             return
-        state = cpu_state(self.model)
+        weights = cpu_state(self.state.model)
         if is_checkpoint and on_checkpoint is not None:
             if resume is not None:
-                resume.save_checkpoint(epoch, state)
-            on_checkpoint(epoch, state)
+                resume.save_checkpoint(epoch, weights)
+            on_checkpoint(epoch, weights)
         if resume is not None:
-            tensors = join_state(state, momentum_of(self.optimizer, self.model))
-            info = {"run": self._identity(), "distance": self.distance.to_info()}
-            resume.save(epoch, tensors, {**info, "record": self.record.to_info()})
-
-    def start(self, resume: Resume | None, on_checkpoint: OnCheckpoint | None) -> int:
-        """The epoch to go on from: that of the latest kept state, or 0, handed over here."""
-        done = self._take_up(resume, on_checkpoint)
-        if done is None:
-            self.hand_over(0, resume, on_checkpoint)
-        return done or 0
-
-    def _take_up(self, resume: Resume | None, on_checkpoint: OnCheckpoint | None) -> int | None:
-        """Go back to the latest kept state; its epoch, or None if this run has to start anew."""
-        found = None if resume is None else resume.load()
-        if found is None or found[1]["run"] != self._identity():
-            return None
-        tensors, info = found
-        if on_checkpoint is not None and not self._replay(resume, on_checkpoint, info["epoch"]):
-            return None
-        state, momentum = split_state(tensors)
-        self.model.load_state_dict(state)
-        set_momentum(self.optimizer, self.model, momentum)
-        self.distance.resume(info["distance"])
-        self.record = TrainingRecord.from_info(info["record"])
-        self.record.distance_per_step = self.distance.per_step
-        self.record.distance_per_epoch = self.distance.per_epoch
-        return info["epoch"]
-
-    def _replay(self, resume: Resume, on_checkpoint: OnCheckpoint, last: int) -> bool:
-        """Hand over the kept checkpoints up to `last` again; False if one is lost."""
-        for epoch in (k for k in self.settings.checkpoints if k <= last):
-            state = resume.load_checkpoint(epoch)
-            if state is None:
-                return False
-            on_checkpoint(epoch, state)
-        return True
-
-    def _identity(self) -> dict:
-        """What must agree for a kept state to belong to this run."""
-        return {
-            "settings": self.settings.to_info(),
-            "count": self.count,
-            "tracked": sorted(self.distance.per_step),
-            "trained": sum(p.numel() for p in self.trained),
-        }
+            resume.save(epoch, self.state, weights)
 
 
 @contextmanager
@@ -244,9 +192,6 @@ def _seeded(device: torch.device, seed: int) -> Iterator[None]:
         yield
 
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
-
-
 def train_classifier(
     net: nn.Module,
     images: Tensor,
@@ -262,19 +207,25 @@ def train_classifier(
 
     images: (n, 3, h, w) float32; labels: (n,) int64. augment: applied to each batch, for example
     `kpnb.training.augmentation.flip_and_shift`. The rest: see `fit`. The record's metric is the
-    share of
-    right answers. Raises KpnbError for images or labels that cannot be learned from.
+    share of right answers. Raises KpnbError for images or labels that cannot be learned from.
     """
     check_labelled(images, labels)
     net, images, labels = to_device(net, device, settings, images, labels)
+    batch = batches(images, augment)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        batch = images[index] if augment is None else augment(images[index], generator)
-        return classification_loss(net(batch), labels[index])
+        return classification_loss(net(batch(index, generator)), labels[index])
 
     return fit(
         net, batch_loss, len(images), settings, track, on_checkpoint=on_checkpoint, resume=resume
     )
+
+
+def batches(inputs: Tensor, augment: Augment | None) -> Augment:
+    """Gives the inputs (images, or features) of an index, augmented if asked for."""
+    if augment is None:
+        return lambda index, generator: inputs[index]
+    return lambda index, generator: augment(inputs[index], generator)
 
 
 def classification_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

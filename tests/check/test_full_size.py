@@ -8,6 +8,7 @@ import importlib.util
 
 import pytest
 import torch
+import torchvision
 from full_size import (
     SETTINGS,
     check_map,
@@ -17,10 +18,11 @@ from full_size import (
     feature_shapes,
     few_responses,
 )
+from torch import nn
 
 from kpnb.estimator.features import layer_name
-from kpnb.networks.image import IMAGE_NETWORKS, image_network
-from kpnb.networks.layers import tracked_weight
+from kpnb.networks.image import IMAGE_NETWORKS, image_network, torchvision_name
+from kpnb.networks.layers import split_at, tracked_weight
 from kpnb.training.distillation import distill_features, teacher_features
 from kpnb.training.train import train_classifier
 
@@ -93,3 +95,41 @@ def test_the_pretrained_teacher():
     check_step(net, pretrained_teacher(CLASSES, WIDTH["AlexNet"]), record, still="_blocks")
     check_distilled(net, image_network("AlexNet", CLASSES), images)
     check_layers(net, images[:1], (1280, 7, 7), WIDTH["AlexNet"])
+
+
+def small_image(size):
+    return torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_full_vggs_outputs_equal_torchvisions():
+    theirs = torchvision.models.get_model(torchvision_name("VGG-11"), num_classes=7).eval()
+    ours = image_network("VGG-11", 7).eval()
+    ours.load_state_dict(theirs.state_dict())
+    with torch.no_grad():
+        assert torch.equal(ours(small_image(96)), theirs(small_image(96)))
+
+
+def test_full_resnet_trunk_equals_torchvisions():
+    theirs = torchvision.models.resnet50().eval()
+    ours = image_network("ResNet-50", 7).eval()
+    missing, extra = ours.load_state_dict(theirs.state_dict(), strict=False)
+    assert extra == ["fc.weight", "fc.bias"]
+    assert {key.split(".")[0] for key in missing} == {"added", "classifier"}
+    theirs.fc = nn.Identity()
+    trunk = split_at(ours, "layer4")[0]
+    with torch.no_grad():
+        expected = theirs(small_image(64))
+        assert torch.equal(trunk(small_image(64)).mean((2, 3)), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "conv", "width"), [("VGG-11", (512, 2, 2), 4096), ("ResNet-50", (2048, 1, 1), 2048)]
+)
+def test_the_smallest_image_of_a_full_network(name, conv, width):
+    net = image_network(name, 7)
+    assert feature_shapes(net, LAYERS, small_image(32)) == {
+        "Conv": (1, *conv), "FC1": (1, width), "FC2": (1, width), "FC3": (1, 7),
+    }  # fmt: skip
+    published = net.get_submodule(net.layer_names["FC2"])
+    assert published.weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert not published.bias.any()

@@ -23,7 +23,7 @@ from kpnb.estimator.units import PointUnits
 from kpnb.networks.cloud import BUILDERS, point_network
 from kpnb.networks.text import scratch_network
 from kpnb.study.text import TextEstimator
-from kpnb.training import cloud_recipes
+from kpnb.training.recipes import recipe
 from kpnb.training.train import train_classifier
 
 POINTS, BACKGROUND = 1024, 500
@@ -69,13 +69,17 @@ def test_bert_base_on_a_question_of_384_pieces(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_point_network(name):
     clouds = embedded_pointclouds(2, points=POINTS, background=BACKGROUND)
-    settings = cloud_recipes.training(1, 0, (1,))
+    settings = recipe("cloud", "B", 1, 0)
     net = point_network(name, 40)
     record = train_classifier(net, clouds.points, clouds.labels, settings)
     # The last map of a PointNet transform starts at 0: what feeds it has no gradient yet.
     check_step(net, point_network(name, 40), record, settings, still="_transform")
     shapes = feature_shapes(net, ("FC1", "FC2", "FC3"), clouds.points[:1])
     assert shapes == {"FC1": (1, 512), "FC2": (1, 256), "FC3": (1, 40)}
+    made = [tuple(index.shape[1:]) for index in net.choices(clouds.points[:1])]
+    levels = [(512,), (512, 32), (128,), (128, 64)]
+    graphs = [(POINTS + BACKGROUND, 20)] * 4
+    assert made == {"PointNet": [], "DGCNN": graphs}.get(name, levels)
     units = PointUnits(frozen=True)
     for estimator in (
         closed_form(layer_name(net, "FC1"), units),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Span = tuple[int, int]
 
 # Letters and digits with their combining marks, inner apostrophes kept; any other sign that is no
-# space stands alone. The same rule as `kpnb.networks.second_bert.tokens`, but on the text as it is.
+# space stands alone.
 _WORD = re.compile(r"[\w\u0300-\u036f]+(?:['’][\w\u0300-\u036f]+)*|[^\w\s\u0300-\u036f]")
 
 

@@ -33,8 +33,8 @@ from kpnb.run.planning.throughput_files import (
     TRAIN,
     Rate,
 )
-from kpnb.training import cloud_recipes, recipes
 from kpnb.training.distillation import distill_features, teacher_features, train_above
+from kpnb.training.recipes import recipe
 from kpnb.training.settings import TrainingSettings, device_use
 from kpnb.training.train import train_classifier
 
@@ -90,14 +90,10 @@ class Case:
     def labels(self, count: int) -> Tensor:
         return (torch.arange(count) % self.net.outputs).to(self.effort.device)
 
-    def settings(self, recipe: str = "classification") -> TrainingSettings:
+    def settings(self, role: str = "T") -> TrainingSettings:
         """The studies' own, for one epoch at this batch and precision."""
-        if self.net.kind == CLOUD:
-            found = cloud_recipes.training(1, 0, ())
-        elif recipe == "head":
-            found = recipes.head(self.net.network, 1, 0)
-        else:
-            found = getattr(recipes, recipe)(self.net.network, 1, 0, ())
+        network = None if self.net.kind == CLOUD else self.net.network
+        found = recipe("image" if network else "cloud", role, 1, 0, network=network)
         return replace(
             found, batch_size=self.effort.batch, autocast=self.effort.autocast, checkpoints=()
         )
@@ -128,7 +124,7 @@ class Case:
         images = self.inputs(count)
         targets = teacher_features(self.build(), layer, images)
         # Another network than the teacher would be the same work.
-        distill_features(self.build(), layer, targets, images, self.settings("distillation"))
+        distill_features(self.build(), layer, targets, images, self.settings("S"))
 
     def _head(self, count: int, layer: str) -> None:
         given = self.inputs(count), self.labels(count), self.settings("head")

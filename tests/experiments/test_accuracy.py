@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from reference import conv_net, images
+from text_tiny import tiny_folder
 
 from book.make.estimator_report import (
     accuracy_table,
@@ -15,21 +16,28 @@ from book.make.estimator_report import (
     speed_table,
     summary,
 )
+from kpnb.datasets.texts.embedded import embedded_sentences
+from kpnb.datasets.texts.encoded import encoded_sentences
+from kpnb.datasets.texts.foreground import sentiment_foreground
+from kpnb.datasets.texts.words import PieceEncoder
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.loss import GAUSSIAN_ENTROPY
 from kpnb.estimator.units import GridUnits
-from kpnb.experiments.accuracy import Found, compare, stored
-from kpnb.experiments.cases import (
-    SENTENCES,
-    TEXT_LENGTH,
+from kpnb.experiments.accuracy import (
+    MEASURED_SENTENCES,
+    SENTENCE_WORDS,
     Case,
-    _measured,
-    _training_sentences,
+    Explained,
+    compare_methods,
+    measured_sentences,
     smoothed,
+    stored,
 )
 from kpnb.metrics.provenance import provenance
 from kpnb.metrics.results import Number, Results
+from kpnb.networks.text import load_tokenizer, scratch_network
 from kpnb.store import Store
+from kpnb.study.text import TextEstimator
 
 SAMPLES, UNITS = 3, 16
 FOREGROUND = torch.zeros(SAMPLES, UNITS, dtype=torch.bool)
@@ -56,12 +64,12 @@ def run_with_known_errors(estimator):
     """Truths 0.002 apart, published runs 0.03 off, 0.01 apart; path's error is 0.4 / probes."""
     ripple = torch.tensor([1.0, -1.0]).repeat(UNITS // 2)
     if estimator.method == "reference":
-        return Found(known_maps(0.002 * estimator.seed * ripple - 0.001 * ripple), 50.0)
+        return Explained(known_maps(0.002 * estimator.seed * ripple - 0.001 * ripple), 50.0)
     if estimator.method == "published":
         error = 0.03 * 96 / estimator.draws - 0.01 * estimator.seed
-        return Found(known_maps(error * ripple), estimator.draws / 9.6)
+        return Explained(known_maps(error * ripple), estimator.draws / 9.6)
     probes = estimator.probes if estimator.standard_error is None else 80
-    return Found(known_maps(0.4 / probes * ripple), probes / 100)
+    return Explained(known_maps(0.4 / probes * ripple), probes / 100)
 
 
 def results(numbers):
@@ -72,7 +80,7 @@ def results(numbers):
 
 
 def compared():
-    found = compare(case(), run_with_known_errors)
+    found = compare_methods(case(), run_with_known_errors)
     return found, results({f"Toy FC1, epoch 3 | {name}": n for name, n in found.items()})
 
 
@@ -102,10 +110,10 @@ def test_points_off_are_counted():
         if estimator.method == "path":
             lowered = torch.zeros(UNITS)
             lowered[5] = -0.2  # a foreground cell at -2.5 becomes a point
-            return Found(known_maps(lowered), 1.0)
+            return Explained(known_maps(lowered), 1.0)
         return run_with_known_errors(estimator)
 
-    found = compare(case(), run)
+    found = compare_methods(case(), run)
     assert found["path, 8 probes | N_fg error"].value == 1
     assert found["path, 8 probes | N_bg error"].value == 0
 
@@ -176,9 +184,32 @@ def test_smooth_images_keep_their_means_and_lose_their_texture():
     assert (soft[..., 1:] - soft[..., :-1]).abs().mean() < 0.02 * rough
 
 
-def test_measured_sentences_fill_their_positions_and_have_a_foreground():
-    sentences, vocabulary = _training_sentences()
-    ids, foreground = _measured(sentences, vocabulary)
-    assert ids.shape == foreground.shape == (SENTENCES, TEXT_LENGTH)
-    assert (ids != 0).all() and foreground.any(1).all() and not foreground.all(1).any()
-    assert not foreground[:, 0].any() and not foreground[:, -1].any()  # [CLS] and [SEP]
+@pytest.fixture(scope="module")
+def text_case(tmp_path_factory):
+    """Sentences of the study on a tiny model, and a case of them."""
+    folder = tiny_folder(tmp_path_factory.mktemp("models"))
+    encoder = PieceEncoder(load_tokenizer(folder))
+    sentences = embedded_sentences("train").subset(range(400))
+    samples = measured_sentences(encoded_sentences(sentences, encoder, sentiment_foreground, 128))
+    net = scratch_network(folder, "sentence", encoder)
+    estimator = TextEstimator(EntropyEstimator("Last", relu=False, probes=8))
+    given = samples.pieces, samples.foreground, estimator, "weights"
+    return samples, Case("BERT", "Last", 1, False, lambda: net, *given)
+
+
+def test_measured_sentences_have_equally_many_words_and_a_foreground(text_case):
+    samples, _ = text_case
+    assert samples.foreground.shape == (MEASURED_SENTENCES, SENTENCE_WORDS)
+    assert samples.pieces.units == (SENTENCE_WORDS,) * MEASURED_SENTENCES
+    assert samples.foreground.any(1).all() and not samples.foreground.all(1).any()
+
+
+def test_a_text_case_is_explained_and_stored_by_the_studys_estimator(text_case, tmp_path):
+    samples, one = text_case
+    changed = one.changed(standard_error=None, seed=3)
+    assert changed.estimator.seed == 3 and changed.estimator.relu is False
+    few = replace(one, inputs=samples.pieces.subset([0, 1]))
+    found = stored(few, changed, Store(tmp_path))
+    expected = changed.explain(few.net(), few.inputs)
+    assert torch.equal(found.maps.sigma, expected.sigma) and found.maps.sigma.isfinite().all()
+    assert found.maps.sigma.shape == (2, SENTENCE_WORDS) and found.maps.settings["units"] == "words"

@@ -1,4 +1,5 @@
-"""Centroids and neighbors against twins that visit every point in plain Python."""
+"""Centroids and neighbors against twins that visit every point in plain Python; choices that can be
+kept; the shared layers."""
 
 import math
 
@@ -6,16 +7,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from kpnb.errors import KpnbError
 from kpnb.networks.cloud_layers import (
+    CLOUD_WEIGHTS,
     FEW_CHANNELS,
+    Choices,
+    PointNormalization,
+    classifier,
     farthest_points,
     gather,
     nearest,
+    point_mlp,
     squared_distances,
     within,
 )
+from kpnb.networks.layers import initialize
 
 
 def random_clouds(clouds, size, channels=3, seed=0, dtype=torch.float64):
@@ -200,3 +208,64 @@ def test_impossible_balls(radius, k):
     points = random_clouds(2, 5)
     with pytest.raises(KpnbError, match="ball query"):
         within(points, points, radius, k)
+
+
+# Choices that can be kept, and shared layers
+
+
+def test_choices_are_made_in_order_and_without_gradient():
+    points = torch.ones(1, 2, requires_grad=True)
+    made = Choices()
+    first = made(lambda: (points * 2).long())
+    second = made(lambda: points * 3)
+    assert made.made[0] is first and made.made[1] is second
+    assert not second.requires_grad
+
+
+def test_kept_choices_replace_new_ones():
+    kept = [torch.tensor([1]), torch.tensor([2])]
+    again = Choices(kept)
+    assert [again(lambda: torch.tensor([9])).item() for _ in kept] == [1, 2]
+    with pytest.raises(KpnbError, match="another network"):
+        again(lambda: torch.tensor([9]))
+    with pytest.raises(KpnbError, match="another network"):
+        Choices([])(lambda: torch.tensor([9]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(1, 5), st.booleans())
+def test_point_normalization_is_batch_normalization_of_the_last_dimension(
+    shape, channels, training
+):
+    generator = torch.Generator().manual_seed(sum(shape) + channels)
+    x = torch.randn(2, *shape, channels, generator=generator)
+    ours, plain = PointNormalization(channels), nn.BatchNorm1d(channels)
+    with torch.no_grad():
+        for norm in (ours.train(training), plain.train(training)):
+            norm.weight.copy_(torch.arange(channels) - 1.5)
+            norm.bias.copy_(torch.arange(channels) / 3)
+    assert torch.equal(ours(x), plain(x.reshape(-1, channels)).view_as(x))
+    assert torch.equal(ours.running_mean, plain.running_mean)
+    assert torch.equal(ours.running_var, plain.running_var)
+
+
+def test_point_mlp_normalizes_each_linear_layer_before_its_activation():
+    layers = point_mlp((3, 8, 5), nn.Tanh)
+    kinds = [nn.Linear, PointNormalization, nn.Tanh]
+    assert [type(layer) for layer in layers] == 2 * kinds
+    assert [tuple(layers[i].weight.shape) for i in (0, 3)] == [(8, 3), (5, 8)]
+    assert layers(random_clouds(2, 6, dtype=torch.float32)).shape == (2, 6, 5)
+
+
+def test_the_classifier_can_do_without_the_first_bias():
+    layers = classifier((6, 4, 3), 2, 0.25, nn.Tanh, first_bias=False)
+    assert [layers[i].bias is None for i in (0, 4, 8)] == [True, False, False]
+    assert [layer.p for layer in layers if isinstance(layer, nn.Dropout)] == [0.25, 0.25]
+    assert [tuple(layers[i].weight.shape) for i in (0, 4, 8)] == [(4, 6), (3, 4), (2, 3)]
+
+
+def test_a_layer_may_ask_to_start_at_zero():
+    layers = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    layers[1].starts_at_zero = True
+    initialize(layers, 0, CLOUD_WEIGHTS)
+    assert layers[0].weight.ne(0).all() and layers[1].weight.eq(0).all()

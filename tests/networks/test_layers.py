@@ -1,0 +1,182 @@
+"""Initial weights, what lies above a layer, split chains and tracked weights, in all modalities."""
+
+import pytest
+import torch
+from text_tiny import tiny_folder
+from torch import nn
+
+from kpnb.datasets.texts.words import PieceEncoder
+from kpnb.errors import KpnbError
+from kpnb.estimator.features import layer_module, layer_name
+from kpnb.networks.cloud import BUILDERS, point_network
+from kpnb.networks.image import image_network
+from kpnb.networks.layers import (
+    built,
+    initialize,
+    kaiming_by_inputs,
+    kaiming_by_outputs,
+    modules_above,
+    normal_weights,
+    parameters_above,
+    split_at,
+    tracked_weight,
+)
+from kpnb.networks.text import TextNetwork, load_tokenizer, scratch_network
+
+IMAGE_LAYERS, FC_LAYERS = ("Conv", "FC1", "FC2", "FC3"), ("FC1", "FC2", "FC3")
+NAMES = ("AlexNet", "VGG-16", "ResNet-50", *BUILDERS, "BERT")
+RULES = {nn.Conv2d: kaiming_by_outputs, nn.Linear: kaiming_by_inputs}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_folder(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def make(folder):
+    """Builds a narrow network by name; its layers and some inputs."""
+
+    def build(name, seed=0):
+        draws = torch.Generator().manual_seed(1)
+        if name == "BERT":
+            pieces = PieceEncoder(load_tokenizer(folder))
+            ids = pieces.texts(["a bad film", "it was not very long"]).ids
+            return scratch_network(folder, "sentence", pieces, seed=seed), ("Last",), ids
+        if name in BUILDERS:
+            points = torch.randn(2, 128, 3, generator=draws)
+            return point_network(name, 7, "narrow", seed).eval(), FC_LAYERS, points
+        images = torch.randn(2, 3, 64, 64, generator=draws)
+        return image_network(name, 7, "narrow", seed).eval(), IMAGE_LAYERS, images
+
+    return build
+
+
+# Initial weights
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_come_from_the_seed_alone(make, name):
+    before = torch.random.get_rng_state()
+    first = make(name, 3)[0].state_dict()
+    assert torch.equal(before, torch.random.get_rng_state())
+    with torch.random.fork_rng():
+        torch.manual_seed(99)
+        again = make(name, 3)[0].state_dict()
+    other = make(name, 4)[0].state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in first.items())
+    assert all(value.isfinite().all() for value in first.values())
+    differ = [key for key, value in first.items() if not torch.equal(value, other[key])]
+    assert differ and all(key.endswith("weight") for key in differ)
+
+
+def test_each_rule_has_its_variance_and_norms_and_biases_start_neutral():
+    net = nn.Sequential(
+        nn.Conv2d(64, 256, 3), nn.BatchNorm2d(256), nn.Linear(400, 300), nn.LayerNorm(300)
+    )
+    with torch.no_grad():
+        for value in [*net.parameters(), net[1].running_mean, net[1].running_var]:
+            value.fill_(7.0)
+    initialize(net, 0, RULES)
+    # 147,456 and 120,000 draws know a standard deviation to 0.2%.
+    assert net[0].weight.std().item() == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.01)
+    assert net[2].weight.std().item() == pytest.approx((2 / 400) ** 0.5, rel=0.01)
+    assert net[2].weight.mean().abs() < 1e-3
+    for ones in (net[1].weight, net[1].running_var, net[3].weight):
+        assert ones.eq(1).all()
+    for zeros in (net[0].bias, net[1].bias, net[1].running_mean, net[2].bias, net[3].bias):
+        assert zeros.eq(0).all()
+    initialize(net, 0, {nn.Conv2d: kaiming_by_outputs, nn.Linear: normal_weights(0.01)})
+    assert net[2].weight.std().item() == pytest.approx(0.01, rel=0.01)
+
+
+def test_modules_draw_one_after_the_other_from_one_generator():
+    net = built(lambda: nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 4)), 5, RULES)
+    draws = torch.Generator().manual_seed(5)
+    for layer in (net[0], net[2]):
+        expected = torch.empty_like(layer.weight)
+        nn.init.kaiming_normal_(expected, nonlinearity="relu", generator=draws)
+        assert torch.equal(layer.weight, expected)
+
+
+def test_a_layer_without_known_initial_values_is_refused():
+    with pytest.raises(KpnbError, match="PReLU.*Conv2d, Linear"):
+        initialize(nn.Sequential(nn.Linear(1, 1), nn.PReLU()), 0, RULES)
+
+
+# Layers
+
+
+def test_layer_name_takes_labels_and_dotted_names_and_lists_near_ones():
+    net = image_network("VGG-11", 7, "narrow")
+    assert layer_name(net, "FC1") == "classifier.0" == layer_name(net, "classifier.0")
+    for wrong, near in (("FC4", "'FC1'"), ("classifier.33", "classifier.3")):
+        with pytest.raises(KpnbError, match=near):
+            layer_name(net, wrong)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_split_halves_make_the_whole(make, name):
+    net, layers, inputs = make(name)
+    whole, seen = net(inputs), []
+    for layer in layers:
+        below, above = split_at(net, layer)
+        assert torch.equal(above(below(inputs)), whole)
+        own = list(above.parameters())
+        assert [id(p) for p in parameters_above(net, layer)] == [id(p) for p in own]
+        leaves = {m for m in above.modules() if m is not above and not [*m.children()]}
+        assert set(modules_above(net, layer)) == leaves
+        # An in-place ReLU that follows in the whole changes what a hook was given, so copy.
+        hook = layer_module(net, layer).register_forward_hook(
+            lambda *call: seen.append(call[2].clone())
+        )
+        net(inputs)
+        hook.remove()
+        assert torch.equal(below(inputs), seen[-1])
+    assert (modules_above(net, layers[-1]) == []) == (name != "BERT")
+
+
+def test_no_split_inside_a_block_that_is_no_chain(make):
+    assert split_at(make("ResNet-50")[0], "layer1.0.conv1") is None
+    assert split_at(make("PointNet")[0], "features.below") is None
+
+
+# The weight of Eq. 8
+
+
+@pytest.mark.parametrize("name", ("AlexNet", "VGG-16", "ResNet-50"))
+def test_an_images_layer_has_its_own_weight_and_a_norm_that_of_its_convolution(make, name):
+    net = make(name)[0]
+    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    linear = [m for m in net.modules() if isinstance(m, nn.Linear)]
+    expected = [convolutions[-1], *linear]
+    assert all(
+        tracked_weight(net, layer) is module.weight
+        for layer, module in zip(IMAGE_LAYERS, expected, strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_clouds_layer_has_the_weight_of_the_linear_layer_before_its_norm(make, name):
+    net = make(name)[0]
+    for layer, linear in (("FC1", 0), ("FC2", 4), ("FC3", 8), ("classifier.4", 4)):
+        assert tracked_weight(net, layer) is net.classifier[linear].weight
+
+
+def test_an_encoder_has_the_weight_that_writes_its_output(make):
+    net = make("BERT")[0]
+    assert tracked_weight(net, "Last") is net.encoder.model.encoder.layer[-1].output.dense.weight
+    assert tracked_weight(net, "head.pooler") is net.head.pooler.weight
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"), [("VGG-16", "features.1"), ("PointNet", "classifier.2"), ("DGCNN", "FC9")]
+)
+def test_other_layers_have_no_tracked_weight(make, name, layer):
+    with pytest.raises(KpnbError, match="No layer|no weight to track"):
+        tracked_weight(make(name)[0], layer)
+
+
+def test_an_encoder_without_linear_maps_has_no_tracked_weight(make):
+    with pytest.raises(KpnbError, match="no weight to track"):
+        tracked_weight(TextNetwork(nn.Identity(), make("BERT")[0].head), "Last")

@@ -1,0 +1,162 @@
+"""The training loop: learning, reproducibility, batches, dropout, and accuracy."""
+
+import math
+
+import pytest
+import torch
+from small_training import (
+    SMALL_SETTINGS,
+    linear_problem,
+    same_state,
+    small_net,
+    small_run,
+    two_classes,
+)
+from torch import nn
+
+from kpnb.errors import KpnbError
+from kpnb.training.settings import TrainingSettings
+from kpnb.training.train import accuracy, fit, train_classifier
+
+
+def test_a_separable_toy_is_learned():
+    net = small_net()
+    images, labels = two_classes()
+    before = accuracy(net, images, labels)
+    record = train_classifier(net, images, labels, TrainingSettings(epochs=8, lr=0.05))
+    assert record.loss[-1] < 0.3 * record.loss[0]
+    assert accuracy(net, images, labels) > 0.97 > before
+    assert len(record.loss) == len(record.metric) == len(record.learning_rate) == 8
+
+
+def test_same_seed_same_bits_and_another_seed_not():
+    first, record, handed = small_run(SMALL_SETTINGS)
+    torch.rand(3)  # the state of the global generator must not matter
+    second, again, _ = small_run(SMALL_SETTINGS)
+    assert same_state(first, second) and record == again
+    other, _, _ = small_run(TrainingSettings(**{**SMALL_SETTINGS.to_info(), "seed": 1}))
+    assert not same_state(first, other)
+    assert list(handed) == [0, 1, 2, 4]
+    assert same_state(handed[0], small_net().state_dict()) and same_state(handed[4], first)
+    assert not same_state(handed[1], handed[2])
+
+
+def test_training_leaves_modes_and_global_generator_alone():
+    net = small_net().eval()
+    net[4].train()
+    before = torch.random.get_rng_state()
+    train_classifier(net, *two_classes(), SMALL_SETTINGS)
+    accuracy(net, *two_classes())
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert [m.training for m in net] == [False, False, False, False, True, False]
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_only_the_given_parameters_change():
+    net = small_net()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    images, labels = two_classes()
+
+    def batch_loss(index, generator):
+        loss = nn.functional.cross_entropy(net(images[index]), labels[index])
+        return loss, loss.detach()
+
+    fit(net, batch_loss, len(images), SMALL_SETTINGS, parameters=net[5].parameters())
+    changed = {k for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
+    assert {"5.weight", "5.bias"} <= changed
+    assert not any(k.startswith("0.") or k in ("1.weight", "1.bias") for k in changed)
+
+
+def test_a_diverging_run_stops_with_advice():
+    net = small_net()
+    images, labels = two_classes()
+    with pytest.raises(KpnbError, match=r"epoch 1 at learning rate 1e\+30: lower lr"):
+        settings = TrainingSettings(epochs=2, lr=1e30, batch_size=8)
+        train_classifier(net, images, labels, settings)
+    assert net.training
+
+
+def test_grad_clip_bounds_the_first_step():
+    net, x = linear_problem()
+    settings = TrainingSettings(epochs=1, lr=0.1, weight_decay=0.0, batch_size=4, grad_clip=0.05)
+    record = fit(net, lambda i, g: (1000 * net(x).mean(), i.sum()), 4, settings, {"w": net.weight})
+    assert record.distance_per_step["w"][1] == pytest.approx(0.1 * 0.05 / 5, rel=1e-4)
+
+
+def test_a_last_batch_of_one_is_joined():
+    sizes = []
+    net, x = linear_problem()
+
+    def batch_loss(index, generator):
+        sizes.append(len(index))
+        return net(x[index % 4]).mean(), torch.zeros(())
+
+    fit(net, batch_loss, 9, TrainingSettings(epochs=1, lr=0.1, batch_size=4))
+    assert sizes == [4, 5]
+
+
+def test_each_epoch_visits_every_sample_once_in_an_order_of_its_own():
+    seen = []
+    net, x = linear_problem()
+
+    def batch_loss(index, generator):
+        seen.append(index)
+        return net(x[index % 4]).mean(), torch.zeros(())
+
+    fit(net, batch_loss, 50, TrainingSettings(epochs=2, lr=0.1, batch_size=50))
+    first, second = seen
+    assert first.sort().values.equal(torch.arange(50)) and second.sort().values.equal(
+        first.sort().values
+    )
+    assert not first.equal(second)
+
+
+def test_dropout_is_drawn_anew_by_epoch_and_seed():
+    def masks(seed):
+        net, seen = nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 1)), []
+
+        def batch_loss(index, generator):
+            seen.append(net[0](torch.ones(64)))
+            return net[1](seen[-1]).sum(), torch.zeros(())
+
+        fit(net, batch_loss, 1, TrainingSettings(epochs=2, lr=0.1, seed=seed))
+        return seen
+
+    first, second = masks(0)
+    assert not torch.equal(first, second)
+    assert torch.equal(masks(0)[1], second) and not torch.equal(masks(1)[0], first)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.zeros(3, 3, 8, 8), torch.zeros(2, dtype=torch.int64), "one label an image"),
+        (torch.zeros(2, 3, 8, 8), torch.zeros(2), "torch.int64"),
+        (torch.full((2, 3, 8, 8), math.nan), torch.zeros(2, dtype=torch.int64), "NaN"),
+        (torch.zeros(0, 3, 8, 8), torch.zeros(0, dtype=torch.int64), "0 images"),
+    ],
+)
+def test_bad_data_say_what_to_do(images, labels, message):
+    with pytest.raises(KpnbError, match=message):
+        train_classifier(small_net(), images, labels, SMALL_SETTINGS)
+
+
+def test_accuracy_counts_in_eval_mode_whatever_the_batches():
+    net = small_net().train()
+    images, labels = two_classes()
+    with torch.no_grad():
+        expected = (net.eval()(images).argmax(1) == labels).double().mean().item()
+    net.train()
+    state = {k: v.clone() for k, v in net.state_dict().items()}
+    assert accuracy(net, images, labels, 10) == accuracy(net, images, labels) == expected
+    assert net.training and same_state(state, net.state_dict())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_training_on_a_gpu_with_autocast_learns():
+    net = small_net()
+    images, labels = two_classes()
+    settings = TrainingSettings(epochs=8, lr=0.05, autocast="bfloat16", channels_last=True)
+    record = train_classifier(net, images, labels, settings, {"FC": net[5].weight}, device="cuda")
+    assert record.loss[-1] < 0.5 * record.loss[0] and net[0].weight.is_cuda
+    assert accuracy(net, images, labels) > 0.95
