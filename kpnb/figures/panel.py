@@ -227,7 +227,8 @@ def sheet(grid: Sequence[Sequence[Panel]]) -> Figure:
     _name_axes_once(axes, grid)
     if bearers:
         entropy_bar(figure, bearers)
-    legend_below(figure, axes.flat)
+    legend_rows = legend_below(figure, axes.flat)
+    figure.set_figheight(figure.get_figheight() + 0.2 * max(0, legend_rows - 2))
     return figure
 
 
