@@ -70,12 +70,14 @@ def label_axes(ax: Axes, x: str, y: str) -> None:
     ax.set_ylabel(y, fontsize=LABEL_SIZE)
 
 
-def legend_below(figure: Figure, axes: Sequence[Axes], columns: int | None = None) -> None:
-    """One legend under the figure with each label that occurs in `axes` once."""
+def legend_below(figure: Figure, axes: Sequence[Axes], columns: int | None = None) -> int:
+    """One legend under the figure with each label of `axes` once; gives its rows, 0 without one."""
     handles: dict[str, object] = {}
     for ax in axes:
         found = zip(*ax.get_legend_handles_labels(), strict=True)
         handles |= {label: handle for handle, label in found if label not in handles}
+    if not handles:
+        return 0
     if columns is None:
         rows = -(-len(handles) // max(1, int(figure.get_figwidth() / 1.9)))
         columns = -(-len(handles) // rows)
@@ -86,3 +88,4 @@ def legend_below(figure: Figure, axes: Sequence[Axes], columns: int | None = Non
     for handle in legend.legend_handles:
         if hasattr(handle, "set_sizes"):
             handle.set_sizes([45])
+    return -(-len(handles) // columns)

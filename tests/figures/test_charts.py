@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from shown_samples import check_figure
 
 from kpnb.errors import KpnbError
 from kpnb.figures.charts import (
@@ -13,19 +14,43 @@ from kpnb.figures.charts import (
     stability_figure,
     threshold_figure,
 )
+from kpnb.figures.style import ROLES
 from kpnb.metrics.stats import Estimate
+
+N_FG = torch.tensor([[1, 5, 2], [4, 5, 3], [3, 1, 3]])
+CURVES = {"S": ([0.1, 0.5, 0.7], N_FG), "B": (torch.tensor([0.2, 0.3, 0.9]), N_FG + 1)}
+ACCURACIES = {"T": {"train": [1.0], "test": [0.6]}, "B": {"train": [0.9], "test": [0.3]}}
+FOUR = Estimate(4, 3, 5, 3, 1)
+FIGURES = {
+    "estimates": lambda: estimates_figure({"n_fg": {"T": FOUR, "S": FOUR}, "lambda": {"S": FOUR}}),
+    "learning": lambda: learning_figure(CURVES),
+    "speed": lambda: speed_figure({"S": [0.1, 0.3], "B": [0.2, 0.4]}),
+    "stability": lambda: stability_figure({"S": torch.rand(2, 5), "B": torch.rand(2, 5)}),
+    "threshold": lambda: threshold_figure({"n_bg": {0.15: FOUR, 0.2: FOUR}}, {"n_bg": "down"}),
+    "accuracy": lambda: accuracy_figure(ACCURACIES, {"chance": 1 / 12}),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_charts_are_labelled_whole_small_and_closed(name):
+    check_figure(FIGURES[name]())
+
+
+def test_roles_differ_by_more_than_color():
+    for part in ("name", "color", "marker"):
+        assert len({getattr(style, part) for style in ROLES.values()}) == len(ROLES)
+    assert len({style.line for style in ROLES.values()}) == 3
+    assert [ROLES[role].name for role in "TSB"] == ["teacher", "student", "baseline"]
 
 
 def test_learning_marks_first_maxima():
-    n_fg = torch.tensor([[1, 5, 2], [4, 5, 3], [3, 1, 3]])
-    curves = {"S": ([0.1, 0.5, 0.7], n_fg), "B": (torch.tensor([0.2, 0.3, 0.9]), n_fg + 1)}
-    panel = learning_figure(curves).axes[0]
+    panel = learning_figure(CURVES).axes[0]
     (marks,) = [c.get_offsets() for c in panel.collections]
     assert np.allclose(marks, [[0.5, 4], [0.1, 5], [0.5, 3]])
     bold = [line for line in panel.lines if line.get_label() == "student, mean"][0]
     assert np.allclose(bold.get_ydata(), [8 / 3, 4, 7 / 3])
     assert len(panel.lines) == 3 + 1
-    assert not learning_figure(curves, mark=False).axes[0].collections
+    assert not learning_figure(CURVES, mark=False).axes[0].collections
 
 
 def test_speed_writes_mean_and_population_variance_within_seeds():
@@ -66,9 +91,8 @@ def test_threshold_shades_the_predicted_side(side):
 
 
 def test_accuracy_is_in_percent():
-    by_role = {"T": {"train": [1.0], "test": [0.6]}, "B": {"train": [0.9], "test": [0.3]}}
     lines = {"chance": 1 / 12, "TF-IDF": 0.8}
-    panel = accuracy_figure(by_role, lines, "f1").axes[0]
+    panel = accuracy_figure(ACCURACIES, lines, "f1").axes[0]
     heights = [c.get_offsets()[0][1] for c in panel.collections if len(c.get_offsets())]
     assert np.allclose(heights, [100, 60, 90, 30])
     drawn = {line.get_label(): line for line in panel.lines}

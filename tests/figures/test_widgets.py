@@ -9,14 +9,13 @@ from html import unescape
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from shown_samples import Shown
 
 from book.make.bookcheck import fetches
 from kpnb.errors import KpnbError
-from kpnb.estimator.entropy import EntropyMaps
 from kpnb.figures.style import new_figure
-from kpnb.figures.widgets import FRAME_DPI, epoch_slider, picker
+from kpnb.figures.widgets import FRAME_DPI, epoch_slider, fates_slider, picker, rotating_cloud
 from kpnb.metrics.provenance import EXECUTED
 
 FRAME = re.compile(r'<img alt="(.*?)" style="display:(\w+);.*?base64,(.*?)">')
@@ -95,38 +94,68 @@ def test_bad_frames_are_told(frames, labels, message):
         epoch_slider(frames, labels, "t")
 
 
-def _choices() -> tuple[np.ndarray, dict[str, EntropyMaps], torch.Tensor]:
-    foreground = torch.zeros(3, 16, dtype=torch.bool)
-    foreground[:, 5:7] = True
-    sound = torch.ones(3)
-    noise = torch.rand(2, 3, 16, generator=torch.Generator().manual_seed(0)) * 0.01 + 0.01
-    pairs = zip("ab", noise, strict=True)
-    maps = {layer: EntropyMaps(s, sound, sound > 0, s) for layer, s in pairs}
-    return np.random.default_rng(0).random((3, 8, 8, 3)), maps, foreground
+@pytest.mark.parametrize("kind", ["image", "cloud"])
+def test_fates_are_stepped_through_by_epoch(kind):
+    shown = Shown(kind)
+    trails = {r: {epoch: shown.points(epoch + i) for epoch in (1, 5)} for i, r in enumerate("SB")}
+    found = _frames(fates_slider(shown.samples, trails, 0, "by epoch").html)
+    assert [text for text, *_ in found] == ["by epoch: epoch 1", "by epoch: epoch 5"]
+    assert found[0][2].tobytes() != found[1][2].tobytes()
 
 
-def test_picker_redraws_for_each_choice(monkeypatch):
+def test_words_have_lines_and_no_frames():
+    shown = Shown("text")
+    with pytest.raises(KpnbError, match="no picture"):
+        fates_slider(shown.samples, {"S": {1: shown.points()}}, 0)
+
+
+def test_a_turned_cloud_has_a_text_for_every_angle_and_one_scale(monkeypatch):
+    kept = []
+    monkeypatch.setattr("kpnb.figures.widgets._png", lambda frame: kept.append(frame) or b"")
+    shown = Shown("cloud")
+    slider = rotating_cloud(shown.samples, shown.maps(), 1, "a chair", angles=4)
+    texts = re.findall(r'<img alt="(.*?)"', slider.html)
+    assert texts == [f"a chair: turned by {angle}°" for angle in (0, 90, 180, 270)]
+    assert len({round(np.ptp(frame.axes[0].get_xlim()), 9) for frame in kept}) == 1
+    assert all("[object radius]" in frame.axes[0].get_xlabel() for frame in kept)
+    places = [frame.axes[0].collections[0].get_offsets() for frame in kept]
+    assert not np.allclose(places[0], places[1])
+    with pytest.raises(KpnbError, match="nothing to draw"):
+        rotating_cloud(shown.samples, shown.maps(), 1, angles=0)
+
+
+def _choices(kind: str) -> tuple:
+    shown = Shown(kind)
+    return shown.samples, {"a": shown.maps(), "b": shown.maps(1)}, shown.foreground
+
+
+@pytest.mark.parametrize("kind", ["image", "text"])
+def test_picker_redraws_for_each_choice(monkeypatch, kind):
     monkeypatch.delenv(EXECUTED, raising=False)
-    layer, sample, threshold, shown = picker(*_choices()).children
+    layer, sample, threshold, shown = picker(*_choices(kind)).children
     assert threshold.value == 0.2
     seen = [shown.value]
     for control, value in ((layer, "b"), (sample, 2), (threshold, 0.25)):
         control.value = value
         seen.append(shown.value)
     assert len(set(seen)) == 4
-    Image.open(io.BytesIO(shown.value)).verify()
+    if kind == "image":
+        ((text, _, picture),) = _frames(shown.value)
+        assert text == "layer b, sample 2, b = 0.25 nats" and picture.width > 300
+    else:
+        assert "<i>b</i> = 0.25 nats" in shown.value
 
 
 def test_picker_is_not_there_in_an_executed_copy(monkeypatch):
     monkeypatch.setenv(EXECUTED, "1")
-    assert picker(*_choices()) is None
+    assert picker(*_choices("image")) is None
 
 
-def test_picker_needs_an_image_per_map(monkeypatch):
+def test_picker_needs_a_sample_per_map(monkeypatch):
     monkeypatch.delenv(EXECUTED, raising=False)
-    images, maps, foreground = _choices()
-    for arguments in ((images[:2], maps, foreground), (images, {}, foreground)):
-        with pytest.raises(KpnbError, match="exactly these images"):
+    samples, maps, foreground = _choices("image")
+    for arguments in ((samples.images[:2], maps, foreground), (samples, {}, foreground)):
+        with pytest.raises(KpnbError, match="exactly these samples"):
             picker(*arguments)
     with pytest.raises(KpnbError, match="and a threshold"):
-        picker(images, maps, foreground, ())
+        picker(samples, maps, foreground, ())

@@ -78,7 +78,7 @@ class EncodedTexts(TextSamples):
         )
 
     def shown(self) -> list[TextSample]:
-        """The texts as `kpnb.figures.text_maps` draws them."""
+        """The texts as kpnb.figures.text draws them."""
         return [self._shown(row) for row in range(len(self))]
 
     def _shown(self, row: int) -> TextSample:

@@ -8,25 +8,23 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from shown_samples import maps_of
 
 from kpnb.datasets.texts.words import TextSample, joined_words, word_spans, words
 from kpnb.errors import KpnbError
-from kpnb.estimator.entropy import EntropyMaps
-from kpnb.figures.image import ENTROPY_LIMITS, FATES, POINTS, entropy_colors
-from kpnb.figures.style import ROLES
-from kpnb.figures.text_maps import (
-    definition_text,
-    entropy_text,
-    layers_text,
-    point_sets_text,
-    role_points_text,
-    sample_text,
+from kpnb.figures.panel import ENTROPY_LIMITS, FATES, POINTS, entropy_colors
+from kpnb.figures.paper import (
+    definition_figure,
+    fates_figure,
+    layers_figure,
+    role_points_figure,
+    samples_figure,
 )
-from kpnb.figures.text_marks import SIGNS, Html, text_color
+from kpnb.figures.style import ROLES
+from kpnb.figures.text import SIGNS, Html, text_color
 from kpnb.metrics.points import KnowledgePoints, knowledge_points
 
 NAN = float("nan")
-HALF_LOG = 1.4189385332046727  # 0.5 log(2 pi e)
 FILM = TextSample(
     ("a", "very", "bad", "film", "."), (False, True, True, False, False), note="rated −2.4"
 )
@@ -70,12 +68,6 @@ class Seen(HTMLParser):
         return " ".join("".join(kept).split())
 
 
-def maps_of(*rows):
-    entropy = torch.tensor(rows)
-    known = entropy.isfinite().any(1)
-    return EntropyMaps((entropy - HALF_LOG).exp(), known.float(), known, torch.zeros_like(entropy))
-
-
 def points_of(*held, units=5, foreground=(1, 2), background=(), entropy=-3.0):
     """KnowledgePoints of one text per tuple of held foreground units, without any arithmetic."""
     shape = (len(held), units)
@@ -89,15 +81,24 @@ def points_of(*held, units=5, foreground=(1, 2), background=(), entropy=-3.0):
     return KnowledgePoints(inside, outside, mask, level, known, values, 0.2)
 
 
+def of_entropies(entropy, sample=FILM):
+    """Words in the colors of these entropies."""
+    return layers_figure([sample], {"layer": maps_of(torch.as_tensor(entropy)[None])})
+
+
+def defined(points, index=0, samples=None):
+    """Figure 3 of a text, with maps of the very entropies of the points."""
+    return definition_figure(samples or [FILM] * 9, maps_of(points.entropy), points, index)
+
+
 def every_display():
     points = knowledge_points(ENTROPY[None], torch.tensor([FILM.foreground]), 0.2)
     return {
-        "sample": sample_text([FILM]),
-        "entropy": entropy_text(FILM, ENTROPY),
-        "layers": layers_text(FILM, {"one": maps_of(ENTROPY.tolist())}),
-        "definition": definition_text(FILM, points),
-        "roles": role_points_text([FILM], {"T": points, "S": points}, [0]),
-        "sets": point_sets_text(FILM, {0: points, 4: points}),
+        "sample": samples_figure([FILM]),
+        "layers": of_entropies(ENTROPY),
+        "definition": defined(points),
+        "roles": role_points_figure([FILM], {"T": points, "S": points}, [0]),
+        "fates": fates_figure([FILM], {"S": {0: points, 4: points}}, 0),
     }
 
 
@@ -160,7 +161,7 @@ def test_copying_leaves_numbers_and_signs_behind(name):
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=1))
 def test_any_word_passes_through_unchanged(word):
     sample = TextSample((word, "x"), (True, False))
-    for shown in (entropy_text(sample, torch.tensor([-3.0, -2.5])), sample_text([sample])):
+    for shown in (of_entropies([-3.0, -2.5], sample), samples_figure([sample])):
         assert word in [text for text, _, tags in Seen(shown.html).found if "b" in tags]
         assert f"*{word}*" in repr(shown)
 
@@ -171,12 +172,11 @@ def test_markup_in_a_text_is_text():
     sample = TextSample(evil, (True, True, False, False, False), ((label, 0),), note="<i>note")
     points = points_of((0, 1), foreground=(0, 1))
     displays = [
-        sample_text([sample]),
-        entropy_text(sample, torch.full((5,), -3.0)),
-        layers_text(sample, {"<b>layer": maps_of([-3.0] * 5)}),
-        definition_text(sample, points),
-        role_points_text([sample], {"T": points}, [0]),
-        point_sets_text(sample, {1: points}),
+        samples_figure([sample]),
+        layers_figure([sample], {"<b>layer": maps_of(torch.full((1, 5), -3.0))}),
+        defined(points, samples=[sample]),
+        role_points_figure([sample], {"T": points}, [0]),
+        fates_figure([sample], {"<b>": {1: points}, "T": {1: points}}, 0),
     ]
     for shown in displays:
         seen = Seen(shown.html)
@@ -187,8 +187,8 @@ def test_markup_in_a_text_is_text():
 def test_right_to_left_and_combining_signs():
     units = ("נִפְלָא", "e\u0301te\u0301", "فيلم", "👩‍👩‍👧")
     sample = TextSample(units, (True, False, False, False), (("text", 0),))
-    shown = entropy_text(sample, torch.full((4,), -3.0))
-    assert Seen(shown.html).copied().startswith("text: " + " ".join(units))
+    shown = of_entropies([-3.0] * 4, sample)
+    assert Seen(shown.html).copied().startswith("layertext: " + " ".join(units))
     # The words decide the direction: all else in their line is marked as left to right.
     line = shown.html[shown.html.index('<div dir="auto">') :].split("</div>")[0]
     assert re.sub(r'<(\w+) dir="ltr".*?</\1>', "", line).count("−") == 0
@@ -207,7 +207,7 @@ def test_black_or_white_contrasts_with_the_whole_scale():
 
 
 def test_words_have_their_value_and_the_color_of_the_image_maps():
-    seen = Seen(entropy_text(FILM, ENTROPY).html)
+    seen = Seen(of_entropies(ENTROPY).html)
     low, high = ENTROPY_LIMITS
     for unit, value in ((0, -2.5), (1, -3.0), (2, -3.5), (4, -2.7)):
         color = entropy_colors()((np.float64(value) - low) / (high - low))
@@ -215,32 +215,32 @@ def test_words_have_their_value_and_the_color_of_the_image_maps():
         (style,) = [s for s in seen.styles(FILM.units[unit]) if "background" in s]
         assert f"background:{code}" in style
         assert seen.styles(f"−{-value:.2f}")
-    assert "bad*(−3.50)" in repr(entropy_text(FILM, ENTROPY))
+    assert "bad*(−3.50)" in repr(of_entropies(ENTROPY))
 
 
 def test_a_word_without_entropy_is_plain_and_said_to_be():
-    seen = Seen(entropy_text(FILM, ENTROPY).html)
+    seen = Seen(of_entropies(ENTROPY).html)
     (style,) = seen.styles("film")
     assert "background" not in style
-    assert "nan" not in entropy_text(FILM, ENTROPY).html.lower()
-    assert "take no part" in repr(entropy_text(FILM, ENTROPY))
-    assert "take no part" not in repr(entropy_text(FILM, torch.full((5,), -3.0)))
-    assert repr(entropy_text(FILM, torch.full((5,), NAN))).startswith("a *very* *bad* film .")
+    assert "nan" not in of_entropies(ENTROPY).html.lower()
+    assert "take no part" in repr(of_entropies(ENTROPY))
+    assert "take no part" not in repr(of_entropies(torch.full((5,), -3.0)))
+    assert repr(of_entropies(torch.full((5,), NAN))).startswith("[layer]\n  a *very* *bad* film .")
 
 
 def test_foreground_is_bold_and_underlined():
-    seen = Seen(entropy_text(FILM, ENTROPY).html)
+    seen = Seen(of_entropies(ENTROPY).html)
     bold = [(t, s) for t, s, tags in seen.found if "b" in tags]
     assert [text for text, _ in bold] == ["very", "bad", "word"]  # and the legend
     assert all("underline" in ";".join(styles) for _, styles in bold)
 
 
 def test_legend_has_units_ends_and_what_is_outside():
-    inside = entropy_text(FILM, ENTROPY)
+    inside = of_entropies(ENTROPY)
     assert "[nats]" in inside.html and "[nats]" in repr(inside)
     assert Seen(inside.html).styles("−4.50") and Seen(inside.html).styles("−2.30")
     assert "outside" not in repr(inside)
-    outside = entropy_text(FILM, torch.tensor([-5.25, -3.0, -3.0, -1.5, -2.3]))
+    outside = of_entropies(torch.tensor([-5.25, -3.0, -3.0, -1.5, -2.3]))
     for text in (outside.html, repr(outside)):
         assert "outside the scale, in the color of its end: 2 (−5.25 to −1.50)" in text
     seen = Seen(outside.html)
@@ -249,30 +249,12 @@ def test_legend_has_units_ends_and_what_is_outside():
         assert re.search(r"background:#\w+", seen.styles(word)[0])[0] in end
 
 
-def test_the_scale_can_be_set():
-    wide = Seen(entropy_text(FILM, ENTROPY, (-6, 0)).html)
-    assert wide.styles("−6.00") and wide.styles("0.00") and not wide.styles("−2.30")
-    assert "−0.00" not in entropy_text(FILM, torch.full((5,), -0.001), (-6, 0)).html
-    with pytest.raises(KpnbError, match="scale"):
-        entropy_text(FILM, ENTROPY, (-2.0, -4.0))
-
-
-def test_layers_are_labelled_and_read_at_the_index():
-    first, second = maps_of([-3.0] * 5, [-2.5] * 5), maps_of([-3.1] * 5, [-2.6] * 5)
-    text = repr(layers_text(FILM, {"block 1": first, "block 2": second}, 1))
-    assert text.index("[block 1]") < text.index("film(−2.50)") < text.index("[block 2]")
-    assert "film(−2.60)" in text and "−3." not in text
-    assert repr(layers_text(FILM, {"x": first}, 0)).count("−3.00") == 5
-    with pytest.raises(KpnbError, match="no maps"):
-        layers_text(FILM, {}, 0)
-
-
 # Points
 
 
 def test_definition_marks_what_exceeds_b():
     points = knowledge_points(ENTROPY[None], torch.tensor([FILM.foreground]), 0.5)
-    shown = definition_text(FILM, points)
+    shown = defined(points)
     # Background mean: (-2.5 - 2.7) / 2 = -2.6; distances -0.1, 0.4, 0.9, none, 0.1; b = 0.5.
     assert "a(−2.50; −0.10) *very*(−3.00; 0.40) ●*bad*(−3.50; 0.90) film .(−2.70; 0.10)" in repr(
         shown
@@ -293,7 +275,7 @@ def test_role_lines_count_and_mark_the_points():
         "S": points_of((), (2,), background=(3, 4)),
         "B": points_of((1,), (), background=()),
     }
-    shown = role_points_text(samples, by_role, [1])
+    shown = role_points_figure(samples, by_role, [1])
     assert COUNT.findall(shown.html) == [
         (name, str(int(getattr(points, f"n_{name}")[1])))
         for points in by_role.values()
@@ -322,7 +304,7 @@ def test_point_sets_have_the_three_fates():
     held = {0: (1,), 1: (1, 2), 2: (2, 3), 3: (3,)}
     sample = TextSample(FILM.units, (False, True, True, True, False))
     sets = {epoch: points_of(units, foreground=(1, 2, 3)) for epoch, units in held.items()}
-    shown = point_sets_text(sample, sets)
+    shown = fates_figure([sample], {"S": sets}, 0)
     kept, dropped_later, dropped = (SIGNS[fate.marker] for fate in FATES)
     lines = repr(shown).split("\n")
     assert lines[:8] == [
@@ -341,28 +323,6 @@ def test_point_sets_have_the_three_fates():
     assert len(frames) == 3, "told apart without their colors"
 
 
-def test_point_sets_shown_are_chosen_but_earlier_ones_count():
-    sets = {0: points_of((1,)), 5: points_of(()), 9: points_of((2,))}
-    text = repr(point_sets_text(FILM, sets, shown=[5]))
-    assert "epoch 0" not in text and "epoch 9" not in text and "✕*very*" in text
-    with pytest.raises(KpnbError, match=r"\[7\]"):
-        point_sets_text(FILM, sets, shown=[7])
-    with pytest.raises(KpnbError, match="no points"):
-        point_sets_text(FILM, {})
-
-
-def test_a_text_without_a_map():
-    entropy = torch.stack([ENTROPY, torch.full((5,), NAN)])
-    points = knowledge_points(entropy, torch.tensor([FILM.foreground] * 2), 0.2)
-    for shown in (
-        definition_text(FILM, points, 1),
-        role_points_text([FILM, FILM], {"S": points}, [1]),
-        point_sets_text(FILM, {3: points}, 1),
-    ):
-        assert "no map defined" in repr(shown) and "no map defined" in shown.html
-        assert "nan" not in shown.html.lower() and "N_fg" not in repr(shown)
-
-
 # Texts
 
 
@@ -370,32 +330,24 @@ def test_parts_begin_labelled_lines():
     question, context = ("Who", "?"), ("Ada", ".")
     parts = (("question", 0), ("context", 2))
     sample = TextSample(question + context, (False, False, True, False), parts, "answer: Ada")
-    assert repr(sample_text([sample])).split("\n")[:3] == [
+    assert repr(samples_figure([sample])).split("\n")[:3] == [
         "[answer: Ada]",
         "  question: Who?",
         "  context: *Ada*.",
     ]
-    assert sample_text([sample]).html.count('<div dir="auto">') == 2
-    text = repr(entropy_text(sample, torch.full((4,), -3.0)))
-    assert text.startswith("question: Who(−3.00) ?(−3.00)\ncontext: *Ada*(−3.00) .(−3.00)\n")
+    assert samples_figure([sample]).html.count('<div dir="auto">') == 2
+    text = repr(of_entropies([-3.0] * 4, sample))
+    head = "[layer]\n  question: Who(−3.00) ?(−3.00)\n  context: *Ada*(−3.00) .(−3.00)\n"
+    assert text.startswith(head)
 
 
 def test_running_text_has_the_spaces_of_the_text():
     text = "A well-made (if long) film: A.C. at 1.5 %!"
     joined = joined_words(word_spans(text))
     sample = TextSample(tuple(words(text)), (False,) * len(joined), joined=joined)
-    assert repr(sample_text([sample])).split("\n")[0].strip() == text
+    assert repr(samples_figure([sample])).split("\n")[0].strip() == text
     unknown = TextSample(("so", "(", "very", ")", "bad", "!"), (False,) * 6)
-    assert repr(sample_text([unknown])).split("\n")[0].strip() == "so (very) bad!"
-
-
-def test_first_texts_only():
-    other = TextSample(("other",), (True,))
-    assert "other" not in repr(sample_text([FILM, other], 1))
-    assert "other" in repr(sample_text([FILM, other], 9))
-    for bad in ((), 3), ([FILM], 0):
-        with pytest.raises(KpnbError, match="nothing to show"):
-            sample_text(*bad)
+    assert repr(samples_figure([unknown])).split("\n")[0].strip() == "so (very) bad!"
 
 
 @pytest.mark.parametrize(
@@ -421,33 +373,26 @@ def test_texts_that_make_no_sense(fields):
 
 def test_padding_changes_nothing():
     wide = torch.cat([ENTROPY, torch.full((3,), NAN)])
-    assert entropy_text(FILM, wide) == entropy_text(FILM, ENTROPY)
+    assert of_entropies(wide) == of_entropies(ENTROPY)
     narrow, mask = ENTROPY[None], torch.tensor([FILM.foreground])
     padded = knowledge_points(wide[None], torch.nn.functional.pad(mask, (0, 3)), 0.2)
     plain = knowledge_points(narrow, mask, 0.2)
-    assert definition_text(FILM, padded) == definition_text(FILM, plain)
-    assert role_points_text([FILM], {"S": padded}, [0]) == role_points_text(
-        [FILM], {"S": plain}, [0]
-    )
+    for show, same in zip(all_points(padded), all_points(plain), strict=True):
+        assert show() == same()
 
 
 def all_points(points, index=0):
     return [
-        lambda: definition_text(FILM, points, index),
-        lambda: role_points_text([FILM] * 9, {"S": points}, [index]),
-        lambda: point_sets_text(FILM, {1: points}, index),
+        lambda: defined(points, index),
+        lambda: role_points_figure([FILM] * 9, {"S": points}, [index]),
+        lambda: fates_figure([FILM] * 9, {"S": {1: points}}, index),
     ]
 
 
-@pytest.mark.parametrize(
-    "entropy", [torch.full((4,), -3.0), torch.full((6,), -3.0), torch.full((1, 5), -3.0)]
-)
-def test_entropies_of_another_length(entropy):
+@pytest.mark.parametrize("units", [4, 6])
+def test_entropies_of_another_length(units):
     with pytest.raises(KpnbError, match="does not fit a text of 5 words"):
-        entropy_text(FILM, entropy)
-    if entropy.ndim == 1:
-        with pytest.raises(KpnbError, match="does not fit"):
-            layers_text(FILM, {"x": maps_of(entropy.tolist())})
+        of_entropies([-3.0] * units)
 
 
 @pytest.mark.parametrize("units", [4, 6])
@@ -469,15 +414,6 @@ def test_points_of_another_foreground():
     for show in all_points(points_of((1,), foreground=(1, 3))):
         with pytest.raises(KpnbError, match="another text"):
             show()
-
-
-@pytest.mark.parametrize("index", [-1, 2])
-def test_a_text_that_does_not_exist(index):
-    for show in all_points(points_of((1,), (2,)), index):
-        with pytest.raises(KpnbError, match="no text"):
-            show()
-    with pytest.raises(KpnbError, match="no text"):
-        layers_text(FILM, {"x": maps_of([-3.0] * 5)}, index)
 
 
 def test_html_is_frozen():

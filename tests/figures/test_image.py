@@ -1,0 +1,90 @@
+"""Images: pictures, maps, borders and marks lie in the cells that they belong to."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+from shown_samples import SIDE, Shown, check_figure, panels, pictures, places, titles
+
+from kpnb.errors import KpnbError
+from kpnb.figures.image import as_pictures, draw_outline, entropy_maps, point_maps
+from kpnb.figures.panel import ENTROPY_LIMITS, FATES, POINTS
+from kpnb.figures.style import new_figure
+
+SHOWN = Shown("image")
+UNITS = SIDE * SIDE
+
+
+def _pixels(figure) -> np.ndarray:
+    return np.stack([ax.get_images()[0].get_array() for ax in panels(figure)])
+
+
+def test_entropy_maps_draws_what_the_maps_hold_below_their_images():
+    maps = SHOWN.maps()
+    shown = panels(maps.show(count=2))
+    assert len(shown) == 2
+    for ax, entropy in zip(shown, maps.entropy, strict=False):
+        (image,) = ax.get_images()
+        assert np.allclose(image.get_array().ravel(), entropy.numpy())
+        assert image.get_clim() == ENTROPY_LIMITS
+    both = maps.show(SHOWN.samples.images, count=2)
+    check_figure(both)
+    upper, lower = panels(both)[1], panels(both)[3]
+    assert np.allclose(upper.get_images()[0].get_array(), pictures()[1], atol=1e-5)
+    assert np.allclose(lower.get_images()[0].get_array().ravel(), maps.entropy[1].numpy())
+
+
+@pytest.mark.parametrize("images", [SHOWN.samples, SHOWN.samples.images, pictures()])
+def test_network_inputs_and_pictures_look_the_same(images):
+    assert np.allclose(_pixels(point_maps(SHOWN.points(), images)), pictures(), atol=1e-5)
+
+
+def test_a_mark_for_each_point_in_the_middle_of_its_cell():
+    points = SHOWN.points()
+    figure = points.show(SHOWN.samples.images)
+    check_figure(figure)
+    for index, ax in enumerate(panels(figure)):
+        for kind, style in POINTS.items():
+            wanted = getattr(points, f"{kind}_points")[index].reshape(SIDE, SIDE).nonzero() + 0.5
+            assert places(ax, style.color) == {(c, r) for r, c in wanted.tolist()}
+    assert titles(figure)[0].endswith(f"= {points.n_bg[0]}")
+
+
+def test_outline_follows_the_foreground():
+    _, axes = new_figure(1, 1, (2, 2))
+    one = torch.zeros(UNITS, dtype=torch.bool)
+    one[5] = True  # row 1, column 1
+    draw_outline(axes[0, 0], one)
+    x, y = axes[0, 0].lines[0].get_data()
+    corners = {tuple(p) for p in np.c_[x, y] if np.isfinite(p).all()}
+    assert corners == {(1, 1), (2, 1), (1, 2), (2, 2)}
+    assert np.isnan(x).sum() == 4  # one gap after each of the four sides
+
+
+def test_an_undefined_sample_is_gray_and_said_to_be_undefined():
+    image = panels(entropy_maps(SHOWN.maps(lost=1)))[1].get_images()[0]
+    assert image.get_array().mask.all()
+    assert np.allclose(image.cmap.get_bad()[:3], to_rgb("lightgray"))
+    assert titles(point_maps(SHOWN.points(lost=1), pictures()))[1] == "no map defined"
+
+
+def test_kinds_of_points_differ_by_more_than_color_and_in_gray():
+    for styles in (POINTS.values(), FATES):
+        for part in ("name", "color", "marker"):
+            assert len({getattr(style, part) for style in styles}) == len(styles)
+    grays = [np.dot([0.2126, 0.7152, 0.0722], to_rgb(s.color)) for s in POINTS.values()]
+    assert abs(grays[0] - grays[1]) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: as_pictures(np.zeros((2, 3, 8, 8))), "pass a tensor"),
+        (lambda: point_maps(SHOWN.points(), pictures()[:1]), "one image per sample"),
+        (lambda: entropy_maps(SHOWN.maps(), count=0), "nothing to draw"),
+        (lambda: entropy_maps(Shown("text").maps()), "5 units make no square grid"),
+    ],
+)
+def test_bad_input_is_told(call, message):
+    with pytest.raises(KpnbError, match=message):
+        call()
