@@ -183,7 +183,7 @@ def _training_step(
 def _map(
     study: Study, net: torch.nn.Module, layer: str, now: Callable[[], float]
 ) -> tuple[float, float]:
-    """Seconds of a row of the estimator, and of a map beside its rows, from two budgets of draws."""
+    """Seconds of a row of the estimator and of a map beside its rows, from two budgets of draws."""
     samples, taken = study.data.measured, []
     for probes in PROBES:
         explainer = study.explainer(study.dotted("B", layer), probes=probes, evaluations=1)
@@ -290,7 +290,8 @@ def read_machine(path: Path) -> Machine:
             raise ValueError("a network takes no time")
         return Machine(**content, speeds=speeds)
     except FileNotFoundError:
-        raise KpnbError(f"There are no speeds at {path}: run `python -m kpnb.run.machine`.") from None
+        told = f"There are no speeds at {path}: run `python -m kpnb.run.machine`."
+        raise KpnbError(told) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise KpnbError(
             f"{path} holds no speeds that can be read ({error}): run `python -m kpnb.run.machine`."
