@@ -309,13 +309,14 @@ class Store:
         compute: Callable[[Scratch], tuple[Tensors, dict]],
         code: tuple[Seed, ...],
         data: dict[str, str] | None = None,
+        cost: Callable[[], object] | None = None,
     ) -> Record:
         """The result of these settings: loaded if it is stored whole, else computed and stored.
 
         kind: a plain word, the folder above. settings: JSON-able, everything the result depends
         on that is not in code or data. compute: gets a `Scratch`, returns tensors and info.
         code: what computes it, functions and classes, as for `code_fingerprint`. data: hashes by
-        name.
+        name. cost: what computing takes; asked by a store that counts (`kpnb.run.plan`), not here.
         A second process waits for the first; a damaged entry is warned about and redone.
         Raises `KpnbError` if the store cannot be written, and what `compute` raises.
         """

@@ -164,22 +164,28 @@ class FineTuningStudy(ClassStudy):
 
     def evidence(self, layer: str) -> Evidence:
         """Maps of F (as role S) and B at every checkpoint, and how far the layer has moved."""
-        seeds, places = self.parameters.seeds, {"S": "F", "B": "B"}
-        nets = {place: [self.of(role, seed) for seed in seeds] for place, role in places.items()}
+        nets, maps = self.networks_and_maps(layer)
         return Evidence(
             layer=layer,
             epochs=self.checkpoints,
             foreground=self.data.foreground,
-            maps={place: [self.maps(net, layer) for net in nets[place]] for place in places},
+            maps=maps,
             distance={
                 (place, unit): [
                     [net.record.distance(unit)[layer][epoch] for epoch in self.checkpoints]
                     for net in nets[place]
                 ]
-                for place in places
+                for place in nets
                 for unit in ("step", "epoch")
             },
         )
+
+    def networks_and_maps(self, layer: str) -> tuple[dict[str, list], dict[str, list]]:
+        """F in the student's place and B."""
+        seeds, places = self.parameters.seeds, {"S": "F", "B": "B"}
+        nets = {place: [self.of(role, seed) for seed in seeds] for place, role in places.items()}
+        maps = {place: [self.maps(net, layer) for net in found] for place, found in nets.items()}
+        return nets, maps
 
     def check_teacher(self) -> str:
         """`check_source`: here the source network is what is learned from."""

@@ -26,11 +26,11 @@ from kpnb.metrics.provenance import track
 from kpnb.metrics.stats import Estimate, bootstrap, correlation, mean
 from kpnb.networks.layers import parameters_above
 from kpnb.store import Scratch
-from kpnb.study.study import Study
+from kpnb.study.costs import Cost
+from kpnb.study.study import SPLITS, Study
 from kpnb.training.distillation import train_above
 from kpnb.training.train import to_device
 
-SPLITS = ("train", "test")
 RESAMPLES = 2000
 # Two points always lie on a line; with a third variable taken out, so do three.
 LEAST_POINTS, LEAST_PARTIAL = 3, 4
@@ -65,8 +65,13 @@ def checkpoint_accuracies(study: Study, layer: str, seed: int) -> dict[int, dict
         found = {f"{epoch}": scratch.load(f"{epoch}")[1] for epoch in epochs}
         return {}, {"scores": found, "seconds": time.perf_counter() - started}
 
+    def cost() -> Cost:
+        one = [*study.head_work(layer, study.head_schedule(seed)), study.scoring_work("S")]
+        work = tuple(replace(part, units=len(epochs) * part.units) for part in one)
+        return Cost(work, {}, {"scores": {f"{e}": dict.fromkeys(SPLITS, 0.0) for e in epochs}})
+
     code = (*study.training_code("S"), *study.SCORING_CODE)
-    record = study._stored("accuracies", key, compute, code)
+    record = study._stored("accuracies", key, compute, code, cost)
     # The store gives the names back in another order.
     return {epoch: record.info["scores"][f"{epoch}"] for epoch in epochs}
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
 from kpnb.datasets.clouds import embedded_shapes, point_scenes, pointclouds_hash
@@ -18,7 +19,7 @@ from kpnb.datasets.samples import DATA_SEED, PointSamples, Shapes
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.units import PointUnits
-from kpnb.networks.cloud import point_network
+from kpnb.networks.cloud import BUILDERS, point_network
 from kpnb.networks.cloud_layers import PointNetwork
 from kpnb.networks.layers import tracked_weight
 from kpnb.study.cloud_parameters import CloudParameters
@@ -141,6 +142,18 @@ class CloudStudy(Study):
         p = self.parameters
         classes = len(self.data.teacher_samples.class_names)
         return point_network(p.network, classes, p.scale, seed=2 * seed + (role == "T"))
+
+    def skeleton(self, role: str) -> PointNetwork:
+        p, classes = self.parameters, len(self.data.teacher_samples.class_names)
+        with torch.device("meta"):
+            return BUILDERS[p.network](classes, p.scale)
+
+    def example(self) -> tuple[int, ...]:
+        return (self.units, 3)
+
+    @property
+    def units(self) -> int:
+        return self.parameters.points + self.parameters.background
 
     def network_key(self, role: str) -> dict:
         p = self.parameters

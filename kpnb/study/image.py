@@ -28,7 +28,7 @@ from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_module
 from kpnb.estimator.units import GridUnits
 from kpnb.fingerprint import Seed
-from kpnb.networks.image import image_network, pretrained_teacher
+from kpnb.networks.image import build_full, build_narrow, image_network, pretrained_teacher
 from kpnb.networks.layers import tracked_weight
 from kpnb.study.cell_parameters import CellParameters
 from kpnb.study.image_parameters import ImageParameters
@@ -242,6 +242,20 @@ class ImageStudy(Study):
             own = 2 * seed + (role == "T")
             net = image_network(self._name(role), outputs, p.scale, own, pretrained)
         return takes_bytes(net) if self.prepared else net
+
+    def skeleton(self, role: str) -> nn.Module:
+        name, full = self._name(role), self.parameters.scale == "full"
+        if name == PRETRAINED:  # its package loads weights, which need memory
+            return super().skeleton(role)
+        with torch.device("meta"):
+            return (build_full if full else build_narrow)(name, self.outputs)
+
+    def example(self) -> tuple[int, ...]:
+        return (3, self.parameters.image_size, self.parameters.image_size)
+
+    @property
+    def units(self) -> int:
+        return self.parameters.grid**2
 
     def network_key(self, role: str) -> dict:
         # A teacher of another size is the very network that teaches students of its own size;

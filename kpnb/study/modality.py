@@ -9,7 +9,9 @@ from typing import ClassVar, Protocol
 from torch import Tensor, nn
 
 from kpnb.estimator.entropy import EntropyMaps
+from kpnb.estimator.features import layer_name
 from kpnb.fingerprint import Seed
+from kpnb.study.costs import Anatomy, count_anatomy
 from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import Augment
 
@@ -94,6 +96,33 @@ class Modality(ABC):
     def container(self, role: str, seed: int) -> nn.Module:
         """As `build`, for weights that are put in afterwards; need not fetch any of its own."""
         return self.build(role, seed)
+
+    def skeleton(self, role: str) -> nn.Module:
+        """As `container`, on torch's meta device: layers and shapes without numbers."""
+        return self.container(role, 0).to("meta")
+
+    def dotted(self, role: str, layer: str) -> str:
+        """The name in `named_modules` of a layer of the networks of a role."""
+        return layer_name(self.skeleton(role), layer)
+
+    @abstractmethod
+    def example(self) -> tuple[int, ...]:
+        """The shape of one sample as the networks take it."""
+
+    def state(self, role: str) -> dict[str, Tensor]:
+        """The state dict of the networks of a role, on the meta device."""
+        return self.skeleton(role).state_dict()
+
+    def anatomy(self, role: str) -> Anatomy:
+        """Operations, activations and parameters of a role's network, for one sample."""
+        net = self.skeleton(role)
+        layers = ((layer_name(net, name), label) for label, name in self.named_layers.items())
+        return count_anatomy(net, self.example(), layers)
+
+    @property
+    @abstractmethod
+    def units(self) -> int:
+        """Input units of a sample, about where samples differ."""
 
     @abstractmethod
     def network_key(self, role: str) -> dict:

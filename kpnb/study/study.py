@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
-from kpnb.estimator.entropy import EntropyMaps
-from kpnb.estimator.features import layer_name
+from kpnb.estimator.entropy import TENSORS, EntropyMaps
 from kpnb.fingerprint import Seed
 from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.provenance import track
 from kpnb.networks.layers import parameters_above
 from kpnb.store import Record, Scratch, Store
+from kpnb.study.costs import Cost, Work
 from kpnb.study.modality import Modality, Samples
 from kpnb.study.parameter_model import StudyParameters
 from kpnb.training.distillation import distill_features, teacher_features, train_above
@@ -88,6 +88,7 @@ def by_epoch(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     return parts
 
 
+SPLITS = ("train", "test")
 KEPT = 2**30  # bytes; larger networks are not kept in memory beside each other
 
 
@@ -155,7 +156,8 @@ class Study(Modality):
             handing = {"on_checkpoint": keep, "resume": resume}
             return train_classifier(net, *given, weights, augment, **handing)
 
-        return self._trained(role, None, seed, key, train)
+        work = [Work("train", len(samples) * settings.epochs, role)]
+        return self._trained(role, None, seed, key, train, (settings, work))
 
     def student(self, seed: int, layer: str) -> Trained:
         """Distilled at `layer`; its states are those of the first phase, by epoch, while its
@@ -179,7 +181,19 @@ class Study(Modality):
         key |= {"teacher": teacher.fingerprint}
         key |= {"training": first.to_info(), "head": second.to_info()}
         key |= {} if self.scaled(layer) else {"scaled": False}
-        return self._trained("S", layer, seed, key, train)
+        many, changing = len(self.data.training_samples), self.augmentation("S") is not None
+        # Samples that are changed anew at every step need the teacher, and what lies below the
+        # head, at every step too.
+        work = [Work("forward", many * (first.epochs + 1 if changing else 1), "T", layer)]
+        work += [Work("train", many * first.epochs, "S", layer)]
+        work += self.head_work(layer, second)
+        return self._trained("S", layer, seed, key, train, (first, work))
+
+    def head_work(self, layer: str, settings: TrainingSettings) -> list[Work]:
+        """What training the layers above `layer` takes: features once, or anew for each epoch."""
+        many, changing = len(self.data.training_samples), self.augmentation("S") is not None
+        features = Work("forward", many * (settings.epochs if changing else 1), "S", layer)
+        return [features, Work("above", many * settings.epochs, "S", layer)]
 
     def _targets(
         self, teacher: Trained, layer: str, inputs: Tensor, augment: Augment | None
@@ -196,7 +210,15 @@ class Study(Modality):
         net.load_state_dict(trained.states[trained.final_epoch if epoch is None else epoch])
         return net.to(self.device)
 
-    def _trained(self, role: str, layer: str | None, seed: int, key: dict, train: Train) -> Trained:
+    def _trained(
+        self,
+        role: str,
+        layer: str | None,
+        seed: int,
+        key: dict,
+        train: Train,
+        effort: tuple[TrainingSettings, list[Work]],
+    ) -> Trained:
         key = key | {"role": role, "seed": seed, "device": self.device.type}
         key |= {"teacher_samples": self.parameters.teacher_samples} | self.network_key(role)
         key |= exactness(self.parameters)
@@ -212,8 +234,23 @@ class Study(Modality):
                 info = {"record": record.to_info(), "accuracy": self._scores_by_split(net)}
             return flat(states), info | {"seconds": time.perf_counter() - started}
 
-        record = self._stored("networks", key, compute, self.training_code(role))
+        record = self._stored(
+            "networks", key, compute, self.training_code(role), lambda: self._cost(role, *effort)
+        )
         return Trained.from_record(record, role, layer, seed)
+
+    def _cost(self, role: str, settings: TrainingSettings, work: list[Work]) -> Cost:
+        """Of a network: its training, the scores that it ends in, and its checkpoints."""
+        kept = Work("epochs kept", settings.epochs, role)
+        state = self.state(role)
+        states = {epoch: state for epoch in settings.checkpoints}
+        info = {"record": TrainingRecord().to_info(), "accuracy": dict.fromkeys(SPLITS, 0.0)}
+        return Cost((*work, self.scoring_work(role), kept), flat(states), info)
+
+    def scoring_work(self, role: str) -> Work:
+        """What `scores_by_split` takes."""
+        samples = len(self.data.training_samples) + len(self.data.test_samples)
+        return Work("forward", samples, role)
 
     # Entropy maps
 
@@ -230,7 +267,7 @@ class Study(Modality):
         count: the first so many samples only. changes: settings of the estimator that are to
         differ from the study's.
         """
-        explainer = self.explainer(layer_name(self.network(trained), layer), **changes)
+        explainer = self.explainer(self.dotted(trained.role, layer), **changes)
         epochs = sorted(trained.states) if epochs is None else sorted(epochs)
         key = {"network": trained.fingerprint, "epochs": epochs, "estimator": explainer.settings}
         measured = self.data.measured
@@ -250,7 +287,16 @@ class Study(Modality):
             parts = {epoch: scratch.load(f"{epoch}")[0] for epoch in epochs}
             return flat(parts), {"seconds": time.perf_counter() - started}
 
-        record = self._stored("maps", key, compute, self.MAPS_CODE)
+        def cost() -> Cost:
+            samples, shapes = len(measured), (len(measured), self.units)
+            shapes = dict.fromkeys(TENSORS, shapes) | {"feature_variance": (samples,)}
+            shapes["reached"] = (samples,)
+            maps = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+            made = len(epochs) * samples
+            work = Work("maps", made, trained.role, layer, explainer.settings)
+            return Cost((work,), flat(dict.fromkeys(epochs, maps)), {})
+
+        record = self._stored("maps", key, compute, self.MAPS_CODE, cost)
         parts = by_epoch(record.tensors)
         return {e: EntropyMaps(**parts[e], settings=explainer.settings) for e in epochs}
 
@@ -258,16 +304,13 @@ class Study(Modality):
         """Maps of a few samples at `named_layers` of the final network (not stored)."""
         net, found = self.network(trained), {}
         for label, layer in self.named_layers.items():
-            found[label] = self.explain(self.explainer(layer_name(net, layer)), net, samples)
+            explainer = self.explainer(self.dotted(trained.role, layer))
+            found[label] = self.explain(explainer, net, samples)
         return found
 
     def evidence(self, layer: str) -> Evidence:
         """All that Hypotheses 1-3 are judged on at one layer."""
-        seeds = self.parameters.seeds
-        records = {role: [self.of(role, seed, layer).record for seed in seeds] for role in "TSB"}
-        maps = {
-            role: [self.maps(self.of(role, seed, layer), layer) for seed in seeds] for role in "TSB"
-        }
+        trained, maps = self.networks_and_maps(layer)
         return Evidence(
             layer=layer,
             epochs=self.checkpoints,
@@ -275,13 +318,21 @@ class Study(Modality):
             maps=maps,
             distance={
                 (role, unit): [
-                    [record.distance(unit)[layer][epoch] for epoch in self.checkpoints]
-                    for record in records[role]
+                    [net.record.distance(unit)[layer][epoch] for epoch in self.checkpoints]
+                    for net in trained[role]
                 ]
                 for role in "SB"
                 for unit in ("step", "epoch")
             },
         )
+
+    def networks_and_maps(self, layer: str) -> tuple[dict[str, list], dict[str, list]]:
+        """Place in the evidence -> networks of all seeds, and -> their maps at a layer: all that
+        `evidence` computes, and all that a plan counts."""
+        seeds = self.parameters.seeds
+        trained = {role: [self.of(role, seed, layer) for seed in seeds] for role in "TSB"}
+        maps = {role: [self.maps(net, layer) for net in nets] for role, nets in trained.items()}
+        return trained, maps
 
     # Scores
 
@@ -303,13 +354,16 @@ class Study(Modality):
             right = self._scores_by_split(self.network(trained))
             return {}, right | {"seconds": time.perf_counter() - started}
 
+        def cost() -> Cost:
+            return Cost((self.scoring_work("T"),), {}, dict.fromkeys(SPLITS, 0.0))
+
         data = {"train": self.data.training_samples, "test": self.data.test_samples}
         key = {"network": trained.fingerprint} | {name: part.source for name, part in data.items()}
-        return self._stored("accuracies", key, compute, self.SCORING_CODE).info
+        return self._stored("accuracies", key, compute, self.SCORING_CODE, cost).info
 
     def _scores_by_split(self, net: nn.Module) -> dict[str, float]:
         found = {}
-        for split in ("train", "test"):
+        for split in SPLITS:
             samples = getattr(self.data, "training_samples" if split == "train" else "test_samples")
             for name, value in self.scores(net, samples).items():
                 found[split if name == self.SCORE else f"{split} {name}"] = value
@@ -358,9 +412,10 @@ class Study(Modality):
         key: dict,
         compute: Callable[[Scratch], tuple[dict[str, Tensor], dict]],
         code: tuple[Seed, ...],
+        cost: Callable[[], Cost],
     ) -> Record:
         code = (*code, device_use)
-        record = self.store.compute(kind, key, compute, code, self.data_hashes)
+        record = self.store.compute(kind, key, compute, code, self.data_hashes, cost)
         # What this very process computed is on its own clock already.
         self._seconds.setdefault(
             record.fingerprint, 0 if record.computed else record.info["seconds"]

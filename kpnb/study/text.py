@@ -56,6 +56,7 @@ from kpnb.networks.text import (
     pretrained_network,
     scratch_network,
 )
+from kpnb.study.costs import Anatomy, encoder_anatomy
 from kpnb.study.scores import answer_scores, majority, tfidf_logistic
 from kpnb.study.study import Study
 from kpnb.study.text_parameters import QuestionParameters, SentimentParameters
@@ -293,6 +294,12 @@ def question_data(parameters: QuestionParameters) -> StudyTexts:
 # One measurement at the start of the path is enough: on a pre-trained and an untrained encoder the
 # mean difference to 128 probes and four evaluations was 0.005 and 0.003 nats, as with three.
 EVALUATIONS = 1
+# Width and feed-forward width of encoders whose files no plan has to read; others count as MiniLM.
+ENCODERS = {"MiniLM-L6": (384, 1536), "BERT-base": (768, 3072)}
+# Word pieces that the embedded texts have in the mean, about, at the presets' `longest`, and how
+# many different ones they have (those of another data set: all of BERT's).
+MEAN_PIECES = {"sentence": 26, "question": 60}
+DIFFERENT_PIECES, ALL_PIECES = 8400, 30522
 LEAST_F1 = 0.5  # a teacher that finds fewer than half of the answers has learned next to nothing
 
 
@@ -345,6 +352,27 @@ class TextStudy(Study):
         p = self.parameters
         make = pretrained_network if role == "T" else scratch_network
         return make(p.network, self.HEAD, self.data.encoder, p.depth, seed=seed)
+
+    def dotted(self, role: str, layer: str) -> str:
+        return {"Last": "encoder"}.get(layer, layer)  # as TextNetwork says, without building one
+
+    def example(self) -> tuple[int, ...]:
+        p = self.parameters
+        mean = MEAN_PIECES[p.SAMPLE] if p.data == EMBEDDED else p.longest
+        return (min(mean, p.longest),)
+
+    @property
+    def units(self) -> int:
+        return self.example()[0] - 2  # special pieces are none, and few words have several pieces
+
+    def anatomy(self, role: str) -> Anatomy:
+        p = self.parameters
+        kept = DIFFERENT_PIECES if p.data == EMBEDDED else ALL_PIECES
+        width, wide = ENCODERS.get(p.network, ENCODERS["MiniLM-L6"])
+        return encoder_anatomy(width, wide, p.depth, self.example()[0], kept + 512, outputs=2)
+
+    def state(self, role: str) -> dict[str, Tensor]:
+        return {"all": torch.empty(self.anatomy(role).parameters, device="meta")}
 
     def network_key(self, role: str) -> dict:
         p = self.parameters

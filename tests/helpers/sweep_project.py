@@ -119,3 +119,9 @@ class Project:
 
     def settings(self, run: str) -> dict:
         return json.loads(self.file(run).read_text(encoding="utf-8"))["settings"]
+
+
+def change(project: Project, run: str, **parameters) -> None:
+    """Other parameters of one run of the first sweep."""
+    runs = {"a_one": {"epochs": 1}, "a_two": {"epochs": 2}}
+    write_sweep(project.root / "sweeps", "first", sweep(runs | {run: parameters}))

@@ -54,7 +54,7 @@ def test_notebooks_of_other_networks_differ_in_the_network_alone():
     for name, network in OTHERS.items():
         code = "\n".join(cell.source for cell in code_cells(source(name)))
         assert code.count(f'network = "{network}"') == 1
-        assert code.count(f'"{name}"') == 2  # the findings' name and the forecast's
+        assert code.count(f'"{name}"') == 1  # the findings' name
         found.add(code.replace(f'network = "{network}"', "network").replace(name, "NAME"))
     assert len(found) == 1
 

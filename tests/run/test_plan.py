@@ -1,267 +1,297 @@
-"""Counts of work by hand, plans from made-up rates, and what a plan does not know."""
+"""Counts of work by hand, the study asked on a store that counts, and what a plan does not know."""
 
-import subprocess
-import sys
+import importlib
 from dataclasses import replace
 
 import pytest
+import torch
 
 from book.make import plan_pages
 from kpnb.errors import KpnbError
-from kpnb.run.planning import plan, plan_check
-from kpnb.run.planning import throughput_files as files
-from kpnb.run.planning.data_counts import counts_of
-from kpnb.run.planning.forecast import forecast
-from kpnb.run.planning.network_costs import IMAGE, WHOLE, Net, costs
-from kpnb.run.planning.run_workload import PUBLISHED_ROWS, estimator_rows, workload
-from kpnb.run.planning.throughput_clock import Effort
-from kpnb.run.planning.throughput_files import Measured, Rate
-from kpnb.run.planning.throughput_lookup import MEASURED, SCALED, SHEET, T4, Lookup, lookup
-from kpnb.run.planning.workload import Part, joined
+from kpnb.estimator.entropy import EntropyEstimator
+from kpnb.estimator.features import FeatureReader, layer_name
+from kpnb.experiments.ratio_accuracy import checkpoint_accuracies
+from kpnb.networks.image import image_network
+from kpnb.run import plan
+from kpnb.run.machine import Machine, Speed, title_of, write_machine
+from kpnb.run.plan import CountingStore, Planned, ask, counting, estimator_rows, study_of
+from kpnb.store import Store
 from kpnb.study import image as study_images
-from kpnb.study.cell_parameters import CellParameters
-from kpnb.study.cloud_parameters import CloudParameters
-from kpnb.study.fine_tuning_parameters import FineTuningParameters
-from kpnb.study.image_parameters import ImageParameters
-from kpnb.study.parameters import models_for, resolve
-from kpnb.study.text_parameters import QuestionParameters, SentimentParameters
+from kpnb.study.parameters import MODELS, models_for, resolve
 
-OWN = Net(IMAGE, "VGG-11", "narrow", 64, 12)
-TASKS = (files.TRAIN, files.DISTILL, files.HEAD, files.FORWARD, files.ROW, files.FIXED)
-BESIDE = (files.COMPOSE, files.SAVE, files.SAVES)
+OWN = "VGG-11 (narrow), 3x64x64"
 
 
-def rates(second=1.0, **changed) -> Measured:
-    """Every unit of a network's work takes a second, what stores it next to nothing."""
-    spread = dict(low=second, high=second, n=1, layer="FC1")
-    found = [Rate(task, second, net=OWN, **spread | _at(task)) for task in TASKS]
-    found += [Rate(task, 1e-9, 1e-9, 1e-9, 1, batch=64) for task in BESIDE]
+def study(notebook="image_h1", preset="demo", store=None, **given):
+    parameters = resolve(models_for(notebook), {"preset": preset, "device": "cpu"} | given)
+    return study_of(parameters, store)
+
+
+def costs(asked, left=False) -> dict:
+    """key -> (kind, cost) of all that a study asks for."""
+    counted = counting(asked, left)
+    ask(counted)
+    return counted.store.costs
+
+
+def units(found: dict, task: str) -> float:
+    return sum(w.units for _, cost in found.values() for w in cost.work if w.task == task)
+
+
+def kinds(found: dict) -> list[str]:
+    return [kind for kind, _ in found.values()]
+
+
+def machine(second=1.0, **changed) -> Machine:
+    """Every unit of VGG-11's work takes a second, what stores it next to nothing."""
+    anatomy = study().anatomy("B")
+    counts = anatomy.up_to(""), anatomy.up_to("FC1")
+    rates = dict(train=second, forward=second, row=second, fixed=second)
+    speeds = [Speed(kind, OWN, "float32", *counts, **rates) for kind in MODELS if kind != "qa_"]
     given = dict(device="cpu", hardware="a CPU", threads=1, date="2026-01-02", about={})
-    return Measured(**given | changed, rates=tuple(found))
+    given |= dict(byte=1e-12, folder=1e-9, pixel=1e-9, speeds=tuple(speeds))
+    return Machine(**given | changed)
 
 
-def _at(task):
-    return {"layer": WHOLE} if task in (files.TRAIN, files.FORWARD) else {}
-
-
-def demo(model=ImageParameters, preset="demo", **given):
-    return resolve(model, {"preset": preset} | given)
-
-
-def units(pieces, task):
-    return sum(part.units for piece in pieces for part in piece.parts if part.task == task)
-
-
-# --- workload
+# The study on a store that counts
 
 
 def test_the_demo_by_hand():
-    found = workload(demo())  # 9,000 images, 16 epochs; 900 of them, 30 epochs; 40 measured
-    kinds = [piece.kind for piece in found.pieces]
-    assert kinds.count("network") == 3 and kinds.count("maps") == 3
-    assert units(found.pieces, files.TRAIN) == 9000 * 16 + 900 * 30
-    assert units(found.pieces, files.DISTILL) == 900 * 30
-    assert units(found.pieces, files.HEAD) == 900 * 20
-    checkpoints = len(demo().checkpoints)
-    assert units(found.pieces, files.FIXED) == 40 * (1 + 2 * checkpoints)
-    assert units(found.pieces, files.ROW) == 24 * 40 * (1 + 2 * checkpoints)
-    assert [part.units for part in found.process] == [9000 + 2000]
+    found = costs(study())  # 9,000 images, 16 epochs; 900 of them, 30 epochs; 40 measured
+    assert kinds(found).count("networks") == kinds(found).count("maps") == 3
+    assert units(found, "train") == 9000 * 16 + 900 * 30 + 900 * 30
+    assert units(found, "above") == 900 * 20
+    kept = len(study().checkpoints)
+    assert units(found, "maps") == 40 * (1 + 2 * kept)
+    targets_features_scores = 900 + 900 + 4 * (900 + 2000)
+    assert units(found, "forward") == targets_features_scores
+    assert units(found, "epochs kept") == 16 + 30 + 30
 
 
 def test_disk_is_what_checkpoints_and_maps_weigh():
-    found = workload(demo())
-    state = 4 * costs(OWN).parameters
-    kept = len(demo().checkpoints)
-    networks = sum(piece.disk for piece in found.pieces if piece.kind == "network")
-    assert networks == state * (1 + 2 * kept)
-    maps = sum(piece.disk for piece in found.pieces if piece.kind == "maps")
-    assert maps == 40 * (1 + 2 * kept) * 4 * (2 * 16**2 + 2)
+    found, kept = costs(study()), len(study().checkpoints)
+    weigh = {kind: 0 for kind in kinds(found)}
+    for kind, cost in found.values():
+        weigh[kind] += plan.stored_bytes(cost)
+    state = 4 * sum(t.numel() for t in image_network("VGG-11", 12, "narrow").state_dict().values())
+    assert weigh["networks"] == state * (1 + 2 * kept)
+    assert weigh["maps"] == 40 * (1 + 2 * kept) * 4 * (2 * 16**2 + 2)
 
 
-@pytest.mark.parametrize("changed,factor", [({"seeds": [0, 1, 2]}, 3), ({"seeds": [5]}, 1)])
-def test_work_grows_with_seeds(changed, factor):
-    one, many = workload(demo()), workload(demo(**changed))
-    for task in TASKS:
-        assert units(many.pieces, task) == factor * units(one.pieces, task)
+@pytest.mark.parametrize("notebook", ["image_h1", "pointcloud_h1", "sentiment_h1", "qa_h1"])
+@pytest.mark.parametrize("preset", ["smoke", "paper"])
+def test_no_data_are_loaded_and_nothing_is_computed(notebook, preset, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a plan touched the data or the store")
+
+    module = importlib.import_module(type(study(notebook)).__module__)
+    for name in ("data_folder", "embedded_images", "embedded_sentences", "embedded_shapes"):
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, refuse)
+    monkeypatch.setattr(Store, "compute", refuse)
+    assert {"networks", "maps", "accuracies"} == set(kinds(costs(study(notebook, preset))))
 
 
-def test_layers_share_teacher_and_baseline():
-    one, two = workload(demo()), workload(demo(layers=["FC1", "FC2"]))
-    trained = [units(w.pieces, files.TRAIN) for w in (one, two)]
-    assert trained[0] == trained[1]
-    assert units(two.pieces, files.DISTILL) == 2 * units(one.pieces, files.DISTILL)
+def test_seeds_and_layers():
+    one, three = costs(study()), costs(study(seeds=[0, 1, 2]))
+    two = costs(study(layers=["FC1", "FC2"]))
+    for task in ("train", "above", "forward", "maps"):
+        assert units(three, task) == 3 * units(one, task)
+    assert units(two, "above") == 2 * units(one, "above")
+    assert units(two, "train") == units(one, "train") + 900 * 30  # teacher and baseline are shared
 
 
 def test_nothing_lies_above_the_last_layer():
-    assert units(workload(demo(layers=["FC3"])).pieces, files.HEAD) == 0
+    planned = Planned("", machine())
+    top, found = study(layers=["FC3"]), costs(study(layers=["FC3"]))
+    (above,) = [w for _, cost in found.values() for w in cost.work if w.task == "above"]
+    assert plan.seconds_of(above, top, planned.machine, {}) == ("", 0.0)
 
 
-def test_runs_that_share_pieces_count_them_once():
-    same = demo(CellParameters, network="VGG-11", teacher="same")
-    other = demo(CellParameters, network="VGG-11", teacher="same", layers=["FC2"])
-    separate = [workload(same), workload(other)]
-    pieces = joined(separate)
-    assert len(joined([separate[0], separate[0]])) == len(separate[0].pieces)
-    assert units(pieces, files.TRAIN) == units(separate[0].pieces, files.TRAIN)
-    assert units(pieces, files.DISTILL) == 2 * units(separate[0].pieces, files.DISTILL)
+def test_runs_share_what_has_one_key():
+    cell = dict(notebook="image_cell", network="VGG-11", teacher="same")
+    first, other = study(**cell), study(**cell, layers=["FC2"])
+    both = Planned("", machine()).add(first).add(other)
+    alone = Planned("", machine()).add(first)
+    again = Planned("", machine()).add(first).add(study(**cell))
+    assert len(again.rows) == len(alone.rows) and again.runs == 2
+    assert len(both.rows) == len(alone.rows) + 1 + 3  # a student, and maps of T, S and B
 
 
 @pytest.mark.parametrize(
-    "changed",
-    [{"teacher_epochs": 17}, {"image_size": 96}, {"teacher_samples": 500}, {"seeds": [1]}],
+    "changed,shared",
+    [
+        ({"teacher_epochs": 17}, {"B"}),  # the baseline does not see the teacher
+        ({"image_size": 96}, set()),
+        ({"teacher_samples": 500}, set()),
+        ({"seeds": [1]}, set()),
+    ],
 )
-def test_runs_with_other_networks_share_nothing(changed):
-    pieces = joined([workload(demo()), workload(demo(**changed))])
-    students = [p for p in pieces if p.title.startswith("S ")]
-    assert len(students) == 2 and len({p.key for p in pieces}) == len(pieces)
+def test_runs_with_other_networks_share_what_has_the_same_key(changed, shared):
+    first, other = costs(study()), costs(study(**changed))
+    assert {first[key][1].work[-1].role for key in first.keys() & other.keys()} == shared
 
 
 def test_a_larger_teacher_is_counted_as_itself():
-    found = workload(demo(CellParameters, network="AlexNet", teacher="VGG-16"))
-    train = [part for piece in found.pieces for part in piece.parts if part.task == files.TRAIN]
-    assert [part.net.network for part in train] == ["VGG-16", "AlexNet"]
+    asked = counting(study("image_cell", network="AlexNet", teacher="VGG-16"))
+    assert title_of(asked, "T").startswith("VGG-16") and title_of(asked, "B").startswith("AlexNet")
+    assert asked.anatomy("T").up_to("") > 2 * asked.anatomy("B").up_to("")
 
 
 def test_images_changed_at_random_need_the_teacher_at_every_step():
-    plain, changed = (workload(demo(augment=how)) for how in ("none", "all"))
-    assert units(changed.pieces, files.FORWARD) > units(plain.pieces, files.FORWARD) + 900 * 29
-
-
-def test_slow_methods_cost_their_own_rows():
-    assert estimator_rows("path", 8, 3) == 24 and estimator_rows("optimum", 8, 3) == 24
-    assert estimator_rows("published", 8, 3) == PUBLISHED_ROWS > 1000
-    slow = workload(demo(method="published"))
-    assert units(slow.pieces, files.ROW) > 100 * units(workload(demo()).pieces, files.ROW)
-
-
-@pytest.mark.parametrize(
-    "notebook",
-    ["image_lambda", "image_measure", "image_coherency", "image_fine_tuning", "image_unseen"],
-)
-@pytest.mark.parametrize("preset", ["smoke", "study"])
-def test_every_notebook_is_counted_and_its_keys_differ(notebook, preset):
-    found = workload(demo(models_for(notebook), preset), notebook)
-    assert len({piece.key for piece in found.pieces}) == len(found.pieces) >= 5
-    assert all(part.units >= 0 for piece in found.pieces for part in piece.parts)
-
-
-@pytest.mark.parametrize("model", [SentimentParameters, QuestionParameters, CloudParameters])
-def test_texts_and_clouds_are_counted(model):
-    found = workload(demo(model))
-    assert len(found.pieces) == 6 and found.disk > 0 and "not counted" in found.left_out[0]
+    plain, changed = (costs(study(augment=how)) for how in ("none", "all"))
+    assert units(changed, "forward") == units(plain, "forward") + 900 * (30 + 19)
 
 
 def test_fine_tuning_has_no_student_and_needs_no_source_from_imagenet():
-    own = workload(demo(FineTuningParameters))
-    assert {piece.title[0] for piece in own.pieces if piece.kind == "network"} == {"T", "B", "F"}
-    assert units(own.pieces, files.DISTILL) == 0
-    given = dict(source="ImageNet", scale="full")
-    ready = workload(demo(FineTuningParameters, **given))
-    assert {p.title[0] for p in ready.pieces if p.kind == "network"} == {"B", "F"}
+    own = costs(study("image_fine_tuning"))
+    roles = {cost.work[0].role for kind, cost in own.values() if kind == "networks"}
+    assert roles == {"T", "B", "F"} and units(own, "above") == 0
+    target = round(0.15 * 3000)  # of half of the classes
+    assert units(own, "train") == 3000 * 12 + 2 * target * study("image_fine_tuning").schedule(
+        "B", 0
+    ).epochs
+    ready = costs(study("image_fine_tuning", source="ImageNet", scale="full"))
+    assert {c.work[0].role for k, c in ready.values() if k == "networks"} == {"B", "F"}
 
 
-def test_data_sets_are_counted_by_their_complete_release():
-    assert counts_of("cub200").train == 5994 and counts_of("download:cub200").classes == 200
-    assert counts_of("tiny_imagenet").train == 100_000
-    with pytest.raises(KpnbError, match="known once it is prepared"):
-        counts_of("coco")
+def test_coherency_explains_teachers_only():
+    assert kinds(costs(study("image_coherency"))) == ["networks", "accuracies", "networks"]
 
 
-def test_a_data_set_that_nobody_can_count_needs_a_number():
+def test_what_an_experiment_stores_is_counted_where_it_is_computed():
+    counted = counting(study())
+    found = checkpoint_accuracies(counted, "FC1", 0)
+    assert list(found) == list(counted.checkpoints)
+    (curve,) = [cost for kind, cost in counted.store.costs.values() if kind == "accuracies"]
+    heads = sum(work.units for work in curve.work if work.task == "above")
+    assert heads == len(counted.checkpoints) * 900 * 20
+
+
+def test_what_the_store_holds_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(study_images, "TEST_SAMPLES", 40)
+    small = dict(preset="smoke", network="AlexNet", teacher_samples=120, samples=2)
+    asked = study(store=Store(tmp_path), **small)
+    everything = costs(asked, left=True)
+    assert kinds(everything) == kinds(costs(asked))
+    asked.of("B", 0)
+    left = costs(asked, left=True)
+    assert everything.keys() - left.keys() == {asked.of("B", 0).fingerprint}
+    asked.maps(asked.of("B", 0), "FC1")
+    assert kinds(costs(asked, left=True)).count("maps") == 2
+
+
+def test_what_a_counting_store_gives_back_has_shapes_and_no_numbers():
+    counted = counting(study())
+    trained = counted.of("S", 0, "FC1")
+    assert sorted(trained.states) == list(counted.checkpoints)
+    assert all(t.device.type == "meta" for t in trained.states[0].values())
+    maps = counted.maps(trained, "FC1", [0])[0]
+    assert maps.sigma.shape == (40, 16**2) and isinstance(counted.store, CountingStore)
+
+
+# Samples
+
+
+def test_complete_releases_have_the_counts_that_data_prep_checks():
+    counts = {n: importlib.import_module(f"data_prep.{n}").COUNTS for n in plan.RELEASES}
+    cub, tiny, model = counts["cub200"], counts["tiny_imagenet"], counts["modelnet40"]["off"]
+    classes = tiny["classes"]
+    by_class = (tiny[f"{split} images of a class"] for split in ("train", "test"))
+    assert {
+        "cub200": (cub["train images"], cub["test images"], cub["classes"]),
+        "tiny_imagenet": (*(classes * n for n in by_class), classes),
+        "modelnet40": (model["train shapes"], model["test shapes"], model["classes"]),
+        "sst2": (counts["sst2"]["glue"]["train"], counts["sst2"]["glue"]["dev"], 2),
+        "squad": (counts["squad"]["train"], counts["squad"]["dev"], 2),
+    } == plan.RELEASES
+
+
+@pytest.fixture
+def nothing_prepared(tmp_path, monkeypatch):
+    monkeypatch.setenv("KPNB_DATA", str(tmp_path))
+
+
+def test_a_data_set_that_nobody_can_count_needs_a_number(nothing_prepared):
     with pytest.raises(KpnbError, match="teacher_samples as a number"):
-        workload(demo(data="coco", teacher_samples="all"))
-    found = workload(demo(data="coco", teacher_samples=500))
-    assert units(found.pieces, files.TRAIN) == 500 * 16 + 50 * 30
-    assert "is assumed" in found.left_out[0]
+        costs(study(data="coco", teacher_samples="all"))
+    found = costs(study(data="coco", teacher_samples=500))
+    assert units(found, "train") == 500 * 16 + 2 * 50 * 30
+    assert plan.plan_lines(study(data="coco", teacher_samples="all")).startswith(
+        "What this run takes is not known: "
+    )
 
 
-# --- seconds
+# Rows, seconds
 
 
-def test_a_measured_part_takes_its_rate():
-    found = Lookup(rates(2.0)).part(Part(files.ROW, 10, OWN, "FC1"))
-    assert found.by == {MEASURED: 20.0}
+@pytest.mark.parametrize("probes,evaluations", [(8, 1), (8, 3), (24, 3), (16, 1), (24, 2)])
+def test_rows_of_a_map_are_those_that_the_estimator_runs(monkeypatch, probes, evaluations):
+    net, seen = image_network("AlexNet", 4, "narrow").eval(), []
+    read = FeatureReader.__call__
+
+    def counted(self, forward):
+        y = read(self, forward)
+        if y.requires_grad:
+            seen.append(len(y))
+        return y
+
+    monkeypatch.setattr(FeatureReader, "__call__", counted)
+    given = dict(probes=probes, evaluations=evaluations, standard_error=None)
+    estimator = EntropyEstimator(layer_name(net, "FC1"), **given)
+    estimator.explain(net, torch.randn(2, 3, 32, 32))
+    assert sum(seen) == 2 * estimator_rows(estimator.settings)
 
 
-def test_outputs_do_not_make_a_rate_another_one():
-    part = Part(files.TRAIN, 10, replace(OWN, outputs=200))
-    assert Lookup(rates()).part(part).by[MEASURED] == pytest.approx(10, rel=1e-2)
+def test_slow_methods_cost_their_own_rows():
+    settings = {"method": "path", "probes": 8, "evaluations": 3}
+    assert estimator_rows(settings) == 24 == estimator_rows(settings | {"method": "optimum"})
+    assert estimator_rows(settings | {"method": "published"}) > 1000
+
+
+def test_a_plan_adds_up_seconds_and_bytes():
+    found, planned = costs(study()), Planned("", machine()).add(study())
+    rows = 24 * 40 * (1 + 2 * len(study().checkpoints))
+    own = study().anatomy("B")
+    below, head = (part / own.up_to("") for part in (own.up_to("FC1"), own.above("FC1")))
+    assert planned.kinds["maps"] == pytest.approx(rows * 25 / 24, rel=1e-6)
+    trained = 9000 * 16 + 900 * 30 + 900 * 30 * below + 900 * 20 * head
+    passes = 3 * 2900 + 2 * 900 * below
+    assert planned.kinds["networks"] == pytest.approx(trained + passes, rel=1e-6)
+    assert planned.kinds["data"] == pytest.approx(11_000 * 64**2 * 1e-9)
+    assert planned.measured == pytest.approx(1) and planned.disk == sum(
+        plan.stored_bytes(cost) for _, cost in found.values()
+    )
 
 
 def test_another_network_is_scaled_by_operations_and_marked():
-    other = replace(OWN, network="VGG-16")
-    found = Lookup(rates()).part(Part(files.TRAIN, 1, other))
-    ratio = costs(other).forward[WHOLE] / costs(OWN).forward[WHOLE]
-    assert found.by == {SCALED: pytest.approx(ratio)} and "VGG-16" in next(iter(found.scaled))
+    planned, own = Planned("", machine()).add(study(network="VGG-16")), study().anatomy("B")
+    ratio = study(network="VGG-16").anatomy("B").up_to("") / own.up_to("")
+    maps = 40 * 25 * (1 + 2 * len(study().checkpoints))
+    assert planned.kinds["maps"] == pytest.approx(ratio * maps, rel=0.01)
+    assert planned.measured < 0.01 and "| scaled |" in planned.detail()
+    assert any(f"VGG-16 (narrow), 3x64x64 from {OWN}" in line for line in planned.lines())
 
 
-def test_the_nearest_rate_is_of_the_same_family_and_scale():
-    near = Rate(files.TRAIN, 7.0, 7, 7, 1, net=replace(OWN, network="VGG-19"))
-    far = Rate(files.TRAIN, 9.0, 9, 9, 1, net=Net(IMAGE, "AlexNet", "full", 64, 12))
-    measured = rates()
-    chosen = Lookup(replace(measured, rates=(far, near)))
-    (label,) = chosen.part(Part(files.TRAIN, 1, replace(OWN, network="VGG-16"))).scaled
-    assert "VGG-19" in label
+def test_a_gpu_has_memory_of_its_own():
+    told = Planned("", machine(device="cuda")).add(study()).memory
+    assert "of the GPU and" in told and "GPU" not in Planned("", machine()).add(study()).memory
 
 
-def test_a_t4_is_operations_over_its_data_sheet():
-    found = Lookup(None).part(Part(files.TRAIN, 1000, OWN))
-    operations = 3 * 1000 * costs(OWN).forward[WHOLE]
-    assert found.by == {SHEET: pytest.approx(operations / (8.1e12 * 0.3))}
+# By name
 
 
-def test_a_task_that_nobody_measured_is_an_error():
-    with pytest.raises(KpnbError, match="No rate of 'training step'"):
-        Lookup(replace(rates(), rates=())).part(Part(files.TRAIN, 1, OWN))
-
-
-def test_rates_of_a_device_that_is_not_there_are_an_error(tmp_path):
-    with pytest.raises(KpnbError, match="There are no rates of a cuda here"):
-        lookup("cuda", folder=tmp_path)
-    assert lookup(T4, folder=tmp_path).measured is None
-
-
-def test_a_file_of_rates_can_be_given(tmp_path):
-    path = files.write(rates(), tmp_path / "mine.json")
-    assert lookup(file=path).measured == rates()
-
-
-# --- plans
-
-
-def planned(**given) -> plan.Planned:
-    return plan.Planned("x", (plan.Run("x", workload(demo(**given))),), Lookup(rates()))
-
-
-def test_a_plan_adds_up_its_pieces_and_what_each_process_does():
-    whole = planned()
-    pieces = sum(whole.lookup.piece(piece).total for piece in whole.pieces)
-    composed = 11_000 * 1e-9  # images
-    assert whole.seconds.total == pytest.approx(pieces + composed, rel=1e-12)
-    assert whole.disk == sum(piece.disk for piece in whole.pieces)
-
-
-def test_a_plan_names_its_rates_and_marks_what_is_scaled():
-    told = "\n".join(planned().lines())
-    assert "a CPU, 1 thread, measured 2026-01-02" in told and "scaled" not in told
-    assert "not measured: scaled by operations" in "\n".join(planned(network="AlexNet").lines())
-    assert "| scaled |" in planned(network="AlexNet").detail()
-
-
-def test_a_sweep_is_planned_without_the_data_that_nobody_can_count(tmp_path, monkeypatch):
-    monkeypatch.setenv("KPNB_DATA", str(tmp_path))
-    found = plan.plan_name("paper_iv", "paper", {}, Lookup(rates()))
-    assert [run.name for run in found.runs] == [f"paper_iv_cub_fc{i}" for i in (1, 2, 3)]
-    assert found.unknown == {"ilsvrc_det": 2}
+def test_a_sweep_is_planned_without_the_data_that_nobody_can_count(nothing_prepared):
+    found = plan.plan_name("paper_iv", "paper", {}, machine())
+    assert found.runs == 3 and found.unknown == {"ilsvrc_det": 2}
     assert any("not in it: 2 runs on ilsvrc_det" in line for line in found.lines())
-    empty = plan.plan_name("paper_viii", "paper", {}, Lookup(rates()))
-    assert empty.lines()[0] == "paper_viii at paper: nothing to plan"
+    assert plan.plan_name("paper_viii", "paper", {}, machine()).runs == 0
 
 
 def test_a_sweep_counts_what_its_runs_share_once():
-    found = plan.plan_name("table_ii", "study", {}, Lookup(rates()))
-    teachers = [p for p in found.pieces if p.title.startswith("T ")]
-    assert len(found.runs) == 6 and len(teachers) == 4  # AlexNet, VGG-11, VGG-16, VGG-19
+    found = plan.plan_name("table_ii", "study", {}, machine())
+    teachers = [row for row in found.rows if row[0].startswith("networks T")]
+    assert found.runs == 6 and len(teachers) == 4  # AlexNet, VGG-11, VGG-16, VGG-19
 
 
 @pytest.mark.parametrize(
@@ -276,35 +306,18 @@ def test_a_sweep_counts_what_its_runs_share_once():
 )
 def test_mistakes_are_one_sentence(name, preset, given, told):
     with pytest.raises(KpnbError, match=told):
-        plan.plan_name(name, preset, given, Lookup(rates()))
+        plan.plan_name(name, preset, given, machine())
 
 
 def test_the_command(tmp_path, capsys):
-    path = files.write(rates(), tmp_path / "mine.json")
-    command = ["image_h1", "-p", "epochs=12", "--rates", str(path), "--detail"]
+    path = write_machine(machine(), tmp_path / "mine.json")
+    command = ["image_h1", "-p", "epochs=12", "--speeds", str(path), "--detail"]
     assert plan.main(command) == 0
     told = capsys.readouterr().out
-    assert told.startswith("image_h1 at demo: 1 run, 6 networks") and "| maps | maps T FC1" in told
+    assert told.startswith("image_h1 at demo: 1 run, 7 networks") and "| maps T FC1 |" in told
     assert plan.main([]) == 2 and "Name a notebook" in capsys.readouterr().err
-    assert plan.main(["image_h1", "--rates", str(tmp_path / "no.json")]) == 2
-
-
-@pytest.mark.parametrize("preset", ["smoke", "demo", "paper"])
-def test_a_forecast_speaks_of_this_machine_and_of_a_t4(preset):
-    told = forecast(demo(preset=preset, device="auto"))
-    assert "T4-class GPU" in told and "GB" in told and told.count("\n") <= 2
-
-
-def test_a_forecast_says_what_it_does_not_know_instead_of_raising():
-    told = forecast(demo(data="coco", teacher_samples="all"))
-    assert told.startswith("What this run takes is not known: ")
-
-
-def test_a_notebook_that_forecasts_depends_on_no_rates():
-    code = "import sys, kpnb.run.planning.forecast as _; "
-    code += "print([m for m in sys.modules if 'throughput' in m])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert plan.main(["image_h1", "--speeds", str(tmp_path / "no.json")]) == 2
+    assert plan.main(["--check", "--repeats", "0"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -319,29 +332,24 @@ def test_sizes_in_words():
     assert [plan.size(n) for n in (2e6, 1.23e9, 62e9)] == ["2 MB", "1.2 GB", "62 GB"]
 
 
-# --- the check and the page
+# The check and the page
 
 
 def test_the_check_compares_a_plan_with_a_study_that_was_run(monkeypatch):
-    monkeypatch.setattr(plan_check, "_committed", dict)
     monkeypatch.setattr(study_images, "TEST_SAMPLES", 40)
-    small = {"preset": "smoke", "network": "AlexNet", "teacher": "same", "device": "cpu"}
-    small |= {"layers": ["FC1"], "samples": 2, "teacher_samples": 120, "checkpoints": [0, 2]}
-    effort = Effort(plan_check.torch.device("cpu"), batch=8, seconds=0.0, repeats=1, maps=1)
-    found = plan_check.check_plan(1, small, effort)
+    monkeypatch.setattr(plan, "measure_machine", lambda *_: replace(machine(1e-3)))
+    small = {"samples": 2, "teacher_samples": 120, "checkpoints": [0, 2], "epochs": 2}
+    small |= {"fraction": 0.5, "image_size": 32, "teacher_epochs": 1, "head_epochs": 1}
+    found = plan.check_plan(1, small)
     number = found.numbers
-    for subject in ("training", "maps", "total"):
-        real, ratio = (number[f"{subject} | {what} | cpu"].value for what in ("real", "ratio"))
-        assert real > 0 and ratio == number[f"{subject} | planned | cpu"].value / real
-    assert number["total | real | cpu"].value >= number["maps | real | cpu"].value
-    assert plan_check.check_table([found]).count("\n") == 7
+    for subject in ("networks", "maps", "total"):
+        real, ratio = (number[f"{subject} | {what}"].value for what in ("real", "ratio"))
+        assert real > 0 and ratio == number[f"{subject} | planned"].value / real
+    assert number["total | real"].value >= number["maps | real"].value
+    assert plan_pages.check_table([found]).count("\n") == 4
 
 
-def test_the_tables_say_where_nothing_is_measured():
-    assert plan_check.check_table([]) == plan_check.NOTHING
-    assert plan_pages.rates_tables([]) == plan_pages.ratios_table([]) == plan_pages.NOTHING
-
-
-def test_the_tables_show_what_was_measured():
-    assert "| VGG-11 (narrow), 64 px | 0 | float32 | 1000 |" in plan_pages.rates_tables([rates()])
-    assert "T4 (estimate)" in plan_pages.examples_table([rates()])
+def test_the_page_says_where_nothing_is_measured_and_shows_what_is():
+    assert plan_pages.check_table([]) == plan_pages.examples_table([]) == plan_pages.NOTHING
+    assert f"| {OWN} | float32 | 1000 |" in plan_pages.speeds_table(machine())
+    assert "| image_h1 | paper | a CPU |" in plan_pages.examples_table([machine()])

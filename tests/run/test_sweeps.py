@@ -1,24 +1,26 @@
 """The sweeps: files checked before anything runs, and only what is not fresh executed."""
 
-import importlib.util
 import json
 import shutil
 from types import SimpleNamespace
 
 import pytest
 import yaml
-from sweep_project import EVERY, Project, sweep, write_notebook, write_sweep
+from sweep_project import EVERY, ROOT, Project, change, sweep, write_notebook, write_sweep
 
-import kpnb.run.__main__
+from book.make.paper_pages import TELL, paper_sweeps, paper_tables, results_tables
+from data_prep import coco, cub200, ilsvrc_det, tiny_imagenet, voc2012
 from kpnb.errors import KpnbError
 from kpnb.metrics.results import Results, run_fingerprint, write_results
+from kpnb.paper import published_table
 from kpnb.run import sweeps
+from kpnb.run.__main__ import _parser
 from kpnb.run.preflight import parse_assignments
 from kpnb.run.sweeps import SHIPPED as SHIPPED_FOLDER
 from kpnb.run.sweeps import Sweeps, read_sweeps
 from kpnb.study.cell_parameters import CellParameters
 
-# Those of the embedded images; test_paper_sweeps.py has those of the preset `paper`.
+# Those of the embedded images; further below are those of the preset `paper`.
 SHIPPED = {n: found for n, found in read_sweeps().items() if "study" in found.presets}
 RUNS = [(name, run) for name, found in SHIPPED.items() for run in found.runs]
 PLACES = {"published": {"network": "VGG-11"}}
@@ -173,7 +175,7 @@ def test_table_v_is_whole():
 
 
 def test_the_books_example_is_a_run_of_the_sweep_it_names(tmp_path):
-    page = (kpnb.run.__main__.CHECKOUT / "book" / "sweeps.md").read_text(encoding="utf-8")
+    page = (ROOT / "book" / "sweeps.md").read_text(encoding="utf-8")
     example = yaml.safe_load(page.partition("```yaml")[2].partition("```")[0])
     sweep_file = (SHIPPED_FOLDER / "table_viii.yaml").read_text(encoding="utf-8")
     content = yaml.safe_load(sweep_file)
@@ -190,12 +192,12 @@ def test_the_books_example_is_a_run_of_the_sweep_it_names(tmp_path):
 
 def options(arguments: list[str]) -> SimpleNamespace:
     assert arguments[:2] == ["-m", "kpnb.run"]
-    return kpnb.run.__main__._parser().parse_args(arguments[2:])
+    return _parser().parse_args(arguments[2:])
 
 
 def test_a_command_says_all_that_the_run_was_given(monkeypatch):
     monkeypatch.delenv("KPNB_RESULTS", raising=False)
-    monkeypatch.chdir(kpnb.run.__main__.CHECKOUT)
+    monkeypatch.chdir(ROOT)
     read = options(sweeps.command("v_vgg11_fc3", "study"))
     given = SHIPPED["table_v"].given("v_vgg11_fc3", "study")
     assert parse_assignments(read.parameters) == given | {"seeds": [0]}
@@ -332,12 +334,6 @@ def test_a_request_is_newer_than_the_outputs_unless_the_run_is_fresh(project):
     assert fresh.stat().st_mtime_ns < project.file("a_one").stat().st_mtime_ns
 
 
-def change(project: Project, run: str, **parameters) -> None:
-    """Other parameters of one run of the first sweep."""
-    runs = {"a_one": {"epochs": 1}, "a_two": {"epochs": 2}}
-    write_sweep(project.root / "sweeps", "first", sweep(runs | {run: parameters}))
-
-
 def test_the_command_line_lists_states_and_checks_them(project, capsys):
     places = ["--sweeps", "sweeps", "--notebooks", "notebooks", "--executed", "executed"]
     places = [str(project.root / p) if not p.startswith("--") else p for p in places]
@@ -350,78 +346,64 @@ def test_the_command_line_lists_states_and_checks_them(project, capsys):
     assert sweeps.main(["a_one", "--preset", "study", "--check", *places]) == 1
 
 
-# Snakemake itself, on a notebook that takes a second
-
-
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory) -> SimpleNamespace:
-    """All runs asked for, of which one fails, and then all again."""
-    if importlib.util.find_spec("snakemake") is None:
-        pytest.skip("snakemake is not installed: pip install 'kpnb[sweep]'")
-    project = Project(tmp_path_factory.mktemp("sweeps")).fill()
-    failed = project.snakemake("all", FAIL="b_three")
-    found = SimpleNamespace(project=project, failed=failed, first=project.executed())
-    found.left = {run: project.file(run).is_file() for run in EVERY}
-    found.failed_copy = (project.root / "executed/sweeps/smoke/b_three.failed.ipynb").is_file()
-    return found
-
-
-def test_a_failed_run_leaves_the_others_and_its_copy(swept):
-    assert swept.failed.returncode != 0 and swept.first == EVERY
-    assert swept.left == {"a_one": True, "a_two": True, "b_three": False} and swept.failed_copy
-    assert "told to fail" in swept.failed.stdout + swept.failed.stderr
-
-
-def test_only_the_failed_one_is_run_again_and_then_none(swept):
-    project = swept.project
-    assert project.snakemake("all").returncode == 0
-    assert project.executed() == ["b_three"] and project.settings("b_three")["epochs"] == 3
-    again = project.snakemake("all")
-    assert again.returncode == 0 and project.executed() == []
-    assert "3 fresh" in again.stderr and "rule cell" not in again.stderr
-
-
-def test_a_changed_parameter_runs_what_depends_on_it(swept):
-    """Together with a deleted results file, which is another reason for another run."""
-    project = swept.project
-    change(project, "a_one", epochs=4)
-    assert project.snakemake("all").returncode == 0
-    assert project.executed() == ["a_one"] and project.settings("a_one")["epochs"] == 4
-    project.file("a_two").unlink()
-    assert project.snakemake("first").returncode == 0
-    assert project.executed() == ["a_two"]
-
-
-def test_a_clone_runs_only_what_is_stale(swept):
-    """Without Snakemake's records and executed copies, and with a new time on every file."""
-    project, clone = swept.project, Project(swept.project.root.parent / "clone")
-    for part in ("sweeps", "notebooks", "results"):
-        shutil.copytree(project.root / part, clone.root / part, copy_function=shutil.copyfile)
-    kept = clone.file("a_one").stat().st_mtime_ns
-    clone.file("b_three").write_text("cut sh")
-    ran = clone.snakemake("all", SILENT="b_three")
-    assert ran.returncode != 0 and clone.executed() == ["b_three"]
-    assert clone.file("b_three").read_text() == "cut sh", "a failed run leaves what was there"
-    assert clone.snakemake("all").returncode == 0 and clone.executed() == ["b_three"]
-    assert clone.file("a_one").stat().st_mtime_ns == kept
-
-
-def test_names_are_checked_before_anything_runs(swept):
-    places = [
-        "-s",
-        str(kpnb.run.__main__.CHECKOUT / "Snakefile"),
-        "--cores",
-        "1",
-        "all",
-        "--config",
-    ]
-    folder = swept.project.root / "wrong"
-    write_sweep(folder, "made", made(parameters={"epoch": 3}))
-    ran = swept.project.process("-m", "snakemake", *places, "sweeps=wrong", "preset=smoke")
-    assert ran.returncode != 0 and swept.project.executed() == []
-    assert "made.yaml, run a_run: There is no parameter 'epoch'" in ran.stderr
-
-
 def test_the_stub_takes_all_parameters():
     """Else it would test another command than the one that is shipped."""
     assert {"run", "augment", "outputs"} <= set(CellParameters.model_fields)
+
+
+# The preset `paper`: every cell of the paper's image tables, on its own data
+
+PAPER = paper_sweeps()
+PAPER_RUNS = [(name, run) for name, found in PAPER.items() for run in found.runs]
+DATA = {reader.NAME: reader.DATASET for reader in (cub200, ilsvrc_det, voc2012, tiny_imagenet)}
+DATA |= {coco.NAME: "MSCOCO (10 largest categories)"}
+
+
+@pytest.mark.parametrize("table", ["II", "III", "IV", "V", "VIII", "IX"])
+def test_every_published_cell_has_a_run(table):
+    found = PAPER[f"paper_{table.lower()}"]
+    assert found.table == table and found.presets == ("paper",)
+    keys = ["dataset", "network", "layer"]
+    cells = {tuple(row) for row in published_table(table)[keys].itertuples(index=False)}
+    reached = set()
+    for run in found.runs:
+        rows = found.published_rows(run)[keys].itertuples(index=False)
+        reached |= {tuple(row) for row in rows}
+    assert reached == cells
+
+
+@pytest.mark.parametrize("name, run", PAPER_RUNS, ids=[run for _, run in PAPER_RUNS])
+def test_a_paper_run_is_on_the_data_network_and_layer_of_its_rows(name, run):
+    found, rows = PAPER[name], PAPER[name].published_rows(run)
+    p = found.resolved(run, "paper")
+    assert p.scale == "full" and p.recipe == "published" and p.run == run
+    if found.runs[run].unpublished:
+        return
+    assert {row.rstrip("?") for row in rows["dataset"]} == {DATA[p.data]}
+    assert set(rows["network"]) == {p.network} and set(rows["layer"]) == set(p.layers)
+    augmented = p.data in ("ilsvrc_det", "voc2012") and found.table == "V"
+    assert p.augment == ("teacher" if found.table == "IV" else "all" if augmented else "none")
+    assert p.pretrained == ("none" if found.table == "IV" else "ImageNet")
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_paper_run_passes_the_check_of_its_notebook(name):
+    run = next(iter(PAPER[name].runs))
+    assert Sweeps().plan(run, "paper").resolved.preset == "paper"
+
+
+def test_a_preset_has_its_own_targets(capsys):
+    found = Sweeps()
+    assert set(PAPER) <= set(found.targets("paper")) and "table_v" not in found.targets("paper")
+    assert not set(PAPER) & set(found.targets("study"))
+    assert len(found.targets("paper")["all"]) == len(PAPER_RUNS)
+    assert sweeps.main(["paper_v", "--preset", "study"]) == 2
+    assert "no sweep or run at study 'paper_v'" in capsys.readouterr().err
+
+
+def test_the_page_has_every_sweep_and_says_what_was_not_run():
+    tables = paper_tables([])
+    assert all(f"`{name}`" in tables["paper_sweeps"] for name in PAPER) and set(TELL) <= set(PAPER)
+    assert results_tables([]).startswith("No run at the preset `paper`")
+    assert "| teacher, pretrained | VGG | all | 0.001 to 0.0001 | code |" in tables["paper_rates"]
+    assert "`grid`" in tables["paper_settings_images"]

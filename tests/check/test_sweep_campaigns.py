@@ -1,0 +1,164 @@
+"""Snakemake itself on a notebook that takes a second: campaigns that fail and go on, clones, and
+the profiles for clusters. Long, and rarely tells anything new."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from fake_kubernetes import FakeKubernetes, image
+from profile_files import EXECUTORS, PROFILES, profile, require, require_plugin
+from sweep_project import EVERY, ROOT, Project, change, sweep, write_sweep
+
+from kpnb.metrics.results import Results
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> SimpleNamespace:
+    """All runs asked for, of which one fails, and then all again."""
+    if importlib.util.find_spec("snakemake") is None:
+        pytest.skip("snakemake is not installed: pip install 'kpnb[sweep]'")
+    project = Project(tmp_path_factory.mktemp("sweeps")).fill()
+    failed = project.snakemake("all", FAIL="b_three")
+    found = SimpleNamespace(project=project, failed=failed, first=project.executed())
+    found.left = {run: project.file(run).is_file() for run in EVERY}
+    found.failed_copy = (project.root / "executed/sweeps/smoke/b_three.failed.ipynb").is_file()
+    return found
+
+
+def test_a_failed_run_leaves_the_others_and_its_copy(swept):
+    assert swept.failed.returncode != 0 and swept.first == EVERY
+    assert swept.left == {"a_one": True, "a_two": True, "b_three": False} and swept.failed_copy
+    assert "told to fail" in swept.failed.stdout + swept.failed.stderr
+
+
+def test_only_the_failed_one_is_run_again_and_then_none(swept):
+    project = swept.project
+    assert project.snakemake("all").returncode == 0
+    assert project.executed() == ["b_three"] and project.settings("b_three")["epochs"] == 3
+    again = project.snakemake("all")
+    assert again.returncode == 0 and project.executed() == []
+    assert "3 fresh" in again.stderr and "rule cell" not in again.stderr
+
+
+def test_a_changed_parameter_runs_what_depends_on_it(swept):
+    """Together with a deleted results file, which is another reason for another run."""
+    project = swept.project
+    change(project, "a_one", epochs=4)
+    assert project.snakemake("all").returncode == 0
+    assert project.executed() == ["a_one"] and project.settings("a_one")["epochs"] == 4
+    project.file("a_two").unlink()
+    assert project.snakemake("first").returncode == 0
+    assert project.executed() == ["a_two"]
+
+
+def test_a_clone_runs_only_what_is_stale(swept):
+    """Without Snakemake's records and executed copies, and with a new time on every file."""
+    project, clone = swept.project, Project(swept.project.root.parent / "clone")
+    for part in ("sweeps", "notebooks", "results"):
+        shutil.copytree(project.root / part, clone.root / part, copy_function=shutil.copyfile)
+    kept = clone.file("a_one").stat().st_mtime_ns
+    clone.file("b_three").write_text("cut sh")
+    ran = clone.snakemake("all", SILENT="b_three")
+    assert ran.returncode != 0 and clone.executed() == ["b_three"]
+    assert clone.file("b_three").read_text() == "cut sh", "a failed run leaves what was there"
+    assert clone.snakemake("all").returncode == 0 and clone.executed() == ["b_three"]
+    assert clone.file("a_one").stat().st_mtime_ns == kept
+
+
+def test_names_are_checked_before_anything_runs(swept):
+    places = ["-s", str(ROOT / "Snakefile"), "--cores", "1", "all", "--config"]
+    folder = swept.project.root / "wrong"
+    write_sweep(folder, "made", sweep({"a_run": {}}, parameters={"epoch": 3}))
+    ran = swept.project.process("-m", "snakemake", *places, "sweeps=wrong", "preset=smoke")
+    assert ran.returncode != 0 and swept.project.executed() == []
+    assert "made.yaml, run a_run: There is no parameter 'epoch'" in ran.stderr
+
+
+# With the profiles
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_a_dry_run_with_the_profile_lists_the_runs(name, tmp_path):
+    require_plugin(name)
+    own = ["--default-storage-prefix", str(tmp_path)] if name == "kubernetes" else []
+    project = Project(tmp_path).fill()
+    options = ["--profile", str(PROFILES / name), "-n", *own]
+    ran = project.snakemake("all", *options, KPNB_STORE=str(tmp_path / "store"))
+    assert ran.returncode == 0, ran.stderr
+    told = ran.stdout + ran.stderr
+    assert "all at smoke: 3 runs, 3 missing" in told and project.executed() == []
+    assert len(re.findall(r"^rule cell:", told, re.MULTILINE)) == 3
+
+
+def checkout(volume: Path) -> Path:
+    """A checkout of stub sweeps with this Snakefile, profiles and package, under git."""
+    folder = volume / "checkout"
+    heavy = shutil.ignore_patterns("images", "text", "pointclouds", "__pycache__")
+    shutil.copytree(ROOT / "kpnb", folder / "kpnb", ignore=heavy)
+    shutil.copytree(PROFILES, folder / "profiles")
+    shutil.copy(ROOT / "Snakefile", folder)
+    (folder / "book").mkdir()
+    (folder / "book" / "_toc.yml").touch()  # so results go to book/results
+    Project(folder).fill()
+    for arguments in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *arguments], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pod(tmp_path_factory) -> SimpleNamespace:
+    """One run with a GPU by the profile for Kubernetes, on a cluster that is not one."""
+    require_plugin("kubernetes")
+    require(programs=("git", "rsync"))
+    volume = tmp_path_factory.mktemp("volume")
+    folder = checkout(volume)
+    variables = image(volume / "image", Path(sys.executable).parent)
+    variables["RUNS"] = str(volume / "runs.txt")
+    gpu = ["cell:mem_mb=4000", "cell:gpu=1", "cell:gpu_manufacturer=nvidia", "cell:scale=0"]
+    arguments = ["--profile", "profiles/kubernetes", "--set-resources", *gpu]
+    arguments += ["--kubernetes-persistent-volumes", f"kpnb:{volume}"]
+    arguments += ["--default-storage-prefix", str(folder), "--seconds-between-status-checks", "1"]
+    arguments += ["--config", "sweeps=sweeps", "notebooks=notebooks", "preset=smoke"]
+    dropped = ("KPNB_RESULTS", "PYTHONPATH")
+    own = {name: value for name, value in os.environ.items() if name not in dropped}
+    own["KPNB_STORE"] = str(volume / "store")
+    with FakeKubernetes(volume / "pods", variables) as cluster:
+        command = [sys.executable, "-m", "snakemake", "a_one", *arguments]
+        own["KUBECONFIG"] = str(cluster.config)
+        ran = subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True)
+    return SimpleNamespace(folder=folder, volume=volume, cluster=cluster, ran=ran)
+
+
+def test_a_run_in_a_pod_brings_its_results_home(pod):
+    assert pod.ran.returncode == 0, pod.ran.stdout + pod.ran.stderr
+    results = pod.folder / "book/results/smoke/cells/a_one.json"
+    assert Results.model_validate_json(results.read_text()).run == "a_one"
+    executed = pod.folder / "executed/sweeps/smoke"
+    assert (executed / "a_one.ipynb").is_file() and "1 fresh" in (
+        executed / "a_one.log"
+    ).read_text()
+
+
+def test_a_pod_gets_image_volume_store_and_gpu(pod):
+    (name,) = pod.cluster.jobs
+    container = pod.cluster.container(name)
+    assert container["image"] == profile("kubernetes")["container-image"]
+    asked, most = container["resources"]["requests"], container["resources"]["limits"]
+    assert asked["nvidia.com/gpu"] == most["nvidia.com/gpu"] == "1"
+    assert most["cpu"] == "1000m" and most["memory"] == "4000M"
+    assert [variable["name"] for variable in container["env"]] == ["KPNB_STORE"]
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {
+        "/workdir",
+        str(pod.volume),
+    }
+    assert "cell:preset=smoke,run=a_one" in container["args"][1]
+
+
+def test_jobs_and_secrets_are_cleaned_up(pod):
+    assert set(pod.cluster.deleted) == set(pod.cluster.jobs) | set(pod.cluster.secrets)

@@ -1,0 +1,70 @@
+"""Profiles for Slurm and Kubernetes, read as files; tests/check runs Snakemake with them."""
+
+import re
+
+import pytest
+import yaml
+from profile_files import EXECUTORS, KUBERNETES, profile, require_plugin
+from sweep_project import ROOT
+
+RESOURCES = {"mem_mb", "runtime", "gres", "gpu", "gpu_manufacturer", "scale"}
+
+
+@pytest.mark.parametrize("commented", [False, True])
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_a_profile_names_existing_rules_and_known_resources(name, commented):
+    settings = profile(name, commented)
+    rules = re.findall(r"^rule (\w+):", (ROOT / "Snakefile").read_text(), re.MULTILINE)
+    assert settings["executor"] == name
+    for kind in ("set-resources", "set-threads"):
+        assert set(settings[kind]) <= set(rules)
+    asked = settings["set-resources"]["cell"]
+    assert set(asked) <= RESOURCES and commented == bool(set(asked) & {"gres", "gpu"})
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_snakemake_knows_every_setting_of_a_profile(name):
+    require_plugin(name)
+    from snakemake.cli import get_argument_parser
+
+    known = {
+        option.lstrip("-")
+        for action in get_argument_parser()._actions
+        for option in action.option_strings
+    }
+    assert set(profile(name, commented=True)) <= known
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_a_profile_asks_for_what_the_rule_itself_asks_for(name):
+    """As shipped; a reader changes it for networks at full size."""
+    snakefile = (ROOT / "Snakefile").read_text(encoding="utf-8")
+    for resource in ("mem_mb", "runtime"):
+        (value,) = re.findall(rf"^ +{resource}=(\d+),", snakefile, re.MULTILINE)
+        assert profile(name)["set-resources"]["cell"][resource] == int(value)
+
+
+def test_the_head_pod_has_what_the_profile_says():
+    documents = yaml.safe_load_all((KUBERNETES / "head.yaml").read_text(encoding="utf-8"))
+    head = {document["kind"]: document for document in documents}
+    settings, pod = profile("kubernetes"), head["Pod"]["spec"]
+    (container,), (volume,) = pod["containers"], pod["volumes"]
+    (mount,), (variable,) = container["volumeMounts"], container["env"]
+    claim, place = settings["kubernetes-persistent-volumes"][0].split(":")
+    assert head["PersistentVolumeClaim"]["metadata"]["name"] == claim
+    assert volume["persistentVolumeClaim"]["claimName"] == claim
+    assert (mount["name"], mount["mountPath"]) == (volume["name"], place)
+    assert container["image"] == settings["container-image"]
+    assert settings["default-storage-prefix"].startswith(f"{place}/")
+    assert [variable["name"]] == settings["envvars"] and variable["value"].startswith(f"{place}/")
+    account = head["ServiceAccount"]["metadata"]["name"]
+    assert pod["serviceAccountName"] == head["RoleBinding"]["subjects"][0]["name"] == account
+    assert head["RoleBinding"]["roleRef"]["name"] == head["Role"]["metadata"]["name"]
+
+
+def test_the_image_is_built_from_files_that_docker_is_shown():
+    lines = (KUBERNETES / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = {name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]}
+    shown = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert copied and all((ROOT / name).is_file() for name in copied)
+    assert "*" in shown and {line[1:] for line in shown if line.startswith("!")} == copied
