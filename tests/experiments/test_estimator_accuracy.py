@@ -1,4 +1,4 @@
-"""The comparison with the truth, on runs whose errors are known, and the tables made of it."""
+"""The comparison with the truth, on runs whose errors are known."""
 
 from dataclasses import replace
 
@@ -6,15 +6,6 @@ import pytest
 import torch
 from reference import conv_net, images
 
-from book.make.estimator_report import (
-    accuracy_table,
-    budget_table,
-    by_case,
-    equal_error,
-    errors_figure,
-    speed_table,
-    summary,
-)
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.loss import GAUSSIAN_ENTROPY
 from kpnb.estimator.units import GridUnits
@@ -27,8 +18,6 @@ from kpnb.experiments.cases import (
     _training_sentences,
     smoothed,
 )
-from kpnb.metrics.provenance import provenance
-from kpnb.metrics.results import Number, Results
 from kpnb.store import Store
 
 SAMPLES, UNITS = 3, 16
@@ -64,20 +53,8 @@ def run_with_known_errors(estimator):
     return Found(known_maps(0.4 / probes * ripple), probes / 100)
 
 
-def results(numbers):
-    return Results(
-        notebook="estimator_accuracy", preset="study", settings={}, provenance=provenance(),
-        seconds=1, peak_memory_mb=1, fingerprint="f", numbers=numbers,
-    )  # fmt: skip
-
-
-def compared():
-    found = compare(case(), run_with_known_errors)
-    return found, results({f"Toy FC1, epoch 3 | {name}": n for name, n in found.items()})
-
-
 def test_errors_are_those_put_in():
-    found, _ = compared()
+    found = compare(case(), run_with_known_errors)
     expected = {
         "truth | own error": 0.001,
         "published | spread": 0.01,
@@ -108,45 +85,6 @@ def test_points_off_are_counted():
     found = compare(case(), run)
     assert found["path, 8 probes | N_fg error"].value == 1
     assert found["path, 8 probes | N_bg error"].value == 0
-
-
-def test_time_at_equal_error_is_read_between_the_budgets():
-    """path's error is 0.4 / probes, its time probes / 100: 0.03 at 13.3 probes, 0.133 s."""
-    _, run = compared()
-    cell = by_case([run])["Toy FC1, epoch 3"]
-    ratio, how = equal_error(cell)
-    assert how == "" and ratio == pytest.approx(10 / 0.1333, rel=1e-2)
-    exact = dict(cell) | {"published, 96 draws": cell["published, 96 draws"] | {
-        "error": Number(value=1e-5, what="")}}  # fmt: skip
-    assert equal_error(exact)[1] == "at most"
-    loose = dict(cell) | {"published, 96 draws": cell["published, 96 draws"] | {
-        "error": Number(value=0.5, what="")}}  # fmt: skip
-    assert equal_error(loose) == (pytest.approx(10 / 0.08), "at least")
-
-
-def test_tables_and_figure_show_what_was_found():
-    _, run = compared()
-    row = accuracy_table([run]).splitlines()[-1]
-    for told in ("Toy FC1, epoch 3 (n = 3)", "0.0010", "0.0300", "0.0100", "0.0050", "yes", "75"):
-        assert told in row
-    assert "1 of 1 cases" in summary([run])
-    assert "path, 216 probes" in budget_table([run])
-    axes = errors_figure([run]).axes
-    assert axes[0].get_xlabel() and len(axes[0].lines) == 2
-
-
-def test_a_case_beyond_the_spread_is_named():
-    found, _ = compared()
-    found["path, default | error"] = Number(value=0.02, what="", n=3)
-    run = results({f"Toy FC1, epoch 3 | {name}": n for name, n in found.items()})
-    assert "0 of 1 cases" in summary([run]) and "Beyond it: Toy FC1" in summary([run])
-
-
-def test_nothing_is_shown_before_anything_ran():
-    assert {accuracy_table([]), budget_table([]), summary([]), speed_table([])} == {
-        "Not run here yet."
-    }
-    assert errors_figure([]) is None
 
 
 def test_a_stored_run_is_taken_from_the_store(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from book.make.bookcheck import fetches
+from book.make.check import fetches
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.figures.style import new_figure
