@@ -17,19 +17,11 @@ from pathlib import Path
 
 import yaml
 
-from book.make import (
-    bookcheck,
-    cell_pages,
-    claims,
-    estimator_report,
-    output_dimensions,
-    paper_pages,
-    plan_pages,
-    published_pages,
-    report,
-)
+from book.make import chapters, check, claims, plan_pages, published, tables
+from book.make.frame import frame
 from kpnb.errors import KpnbError
 from kpnb.experiments import cloud_construction, cloud_costs
+from kpnb.metrics.formatting import PLAIN
 from kpnb.metrics.results import Results, available_cells, available_results, read_results
 from kpnb.paper import HYPOTHESES
 from kpnb.run import sweeps
@@ -39,8 +31,14 @@ from kpnb.study.text_parameters import QuestionParameters, SentimentParameters
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = "notebooks/"
-#: Its results are cells of tables, beside the committed ones of sweeps.
-CELL_NOTEBOOK = "image_cell"
+#: Whose parameters the pages list, by the name of their table.
+PRESETS_OF = {
+    "image": ImageParameters,
+    "sentiment": SentimentParameters,
+    "pointcloud": CloudParameters,
+    "qa": QuestionParameters,
+}
+START, END = "<!-- verdicts:start -->", "<!-- verdicts:end -->"
 BUILDERS = ("jupyter-book", "sphinx-book-theme", "sphinx-mathjax-offline", "Sphinx", "myst-nb")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
@@ -93,42 +91,29 @@ def fragments(
 
     cells: results of sweeps; pages: of the table of contents, for links to them.
     """
-    everything = results
-    results = [run for run in results if run.notebook != CELL_NOTEBOOK]
-    in_table_v = cell_pages.table_v_cells(cells)
-    tables = {
-        "accuracies": report.accuracy_table(results),
+    rows = frame([*results, *cells, *available_cells(chapters.PAPER)])
+    made = {
+        "accuracies": tables.accuracy_table(rows),
+        "claim_rates": published.rates_beside(rows),
         "cloud_construction": cloud_construction.construction_table(results),
         "cloud_costs": cloud_costs.costs_table(results),
         "colab": f"```\n!pip install --quiet git+{address}\n```",
         "colab_address": f"```\n{_colab(address)}/notebooks/image_h1.ipynb\n```",
         "clone": f"```\ngit clone {address}\ncd {address.rsplit('/', 1)[-1]}\nmake book\n```",
-        "estimator_accuracy": estimator_report.accuracy_table(results),
-        "estimator_budgets": estimator_report.budget_table(results),
-        "estimator_figure": estimator_report.figure_block(results),
-        "estimator_speed": estimator_report.speed_table(results),
-        "estimator_summary": estimator_report.summary(results),
-        "licences": report.licences_table(),
-        "machines": report.machines_table(everything),
-        "notes": report.notes_list(results),
-        "presets_image": report.presets_table(ImageParameters),
-        "presets_sentiment": report.presets_table(SentimentParameters),
-        "presets_pointcloud": report.presets_table(CloudParameters),
-        "presets_qa": report.presets_table(QuestionParameters),
-        "rates": published_pages.rates_table(),
-        "status": report.status_table(everything),
-        "table_v": published_pages.table_v([*in_table_v, *results]),
-        "table_vi": published_pages.table_vi(results),
-        "table_vii": published_pages.table_vii(results),
+        "licences": tables.licences_table(),
+        "machines": tables.machines_table(rows),
+        "notes": tables.notes_list(rows),
+        "rates": published.rates_table(),
+        "status": tables.status_table(rows),
+        "sweeps": sweeps.sweeps_table("study"),
+        "verdict_grid": tables.verdict_grids(rows),
+        **{f"presets_{name}": tables.presets_table(model) for name, model in PRESETS_OF.items()},
     }
     for hypothesis in (1, 2, 3):
         metrics = [m for m, number in HYPOTHESES.items() if number == hypothesis]
-        tables[f"verdicts_h{hypothesis}"] = report.verdict_table(results, metrics)
-    tables |= claims.claim_pages(results, cells, address, pages)
-    tables |= cell_pages.cell_tables(cells) | {"sweeps": sweeps.sweeps_table("study")}
-    tables |= plan_pages.plan_tables(results)
-    tables |= paper_pages.paper_tables(available_cells(paper_pages.PRESET))
-    return tables | {"verdict_grid": report.verdict_grids(results)}
+        made[f"verdicts_h{hypothesis}"] = tables.verdict_table(rows, metrics)
+    made |= tables.ClaimPage(rows, address, pages).fragments() | published.published_tables(rows)
+    return made | chapters.chapter_tables(rows) | plan_pages.plan_tables(results)
 
 
 def _colab(address: str) -> str:
@@ -153,10 +138,7 @@ def generate(book: Path, tables: dict[str, str]) -> None:
 
 def draw(book: Path, results: list[Results], cells: Sequence[Results] = ()) -> None:
     """The figures made from results, beside the tables; gone where there are no results."""
-    figures = {
-        "estimator_errors": estimator_report.errors_figure(results),
-        "outputs": output_dimensions.outputs_figure(cells),
-    }
+    figures = chapters.chapter_figures(frame([*results, *cells]))
     for name, figure in figures.items():
         path = book / "_generated" / f"{name}.png"
         if figure is None:
@@ -200,8 +182,8 @@ def notebook_problems(book: Path, notebooks: Path) -> list[str]:
     """What is wrong with the executed notebooks, against what their sources promise."""
     found = []
     for name in notebook_names(book):
-        figures = bookcheck.expected_figures(notebooks / f"{name}.ipynb")
-        found += bookcheck.notebook_problems(book / NOTEBOOKS / f"{name}.ipynb", figures)
+        figures = check.expected_figures(notebooks / f"{name}.ipynb")
+        found += check.notebook_problems(book / NOTEBOOKS / f"{name}.ipynb", figures)
     return found
 
 
@@ -209,9 +191,9 @@ def page_problems(book: Path) -> list[str]:
     """What is wrong with the built pages."""
     html = book / "_build" / "html"
     return [
-        *bookcheck.missing_pages(html, toc_pages(book)),
-        *bookcheck.broken_fetches(html),
-        *bookcheck.bare_formulas(html),
+        *check.missing_pages(html, toc_pages(book)),
+        *check.broken_fetches(html),
+        *check.bare_formulas(html),
     ]
 
 
@@ -239,20 +221,55 @@ def _refuse(problems: list[str]) -> None:
         raise KpnbError("\n".join(problems))
 
 
+def readme_block() -> str:
+    """README's verdicts: of the committed study, or of the demo where there is no study."""
+    for preset in ("study", "demo"):
+        rows = frame([*available_results(preset), *available_cells(preset)])
+        if (rows["kind"] == "comparison").any():
+            counted = claims.verdict_counts(claims.judge_all(rows))
+            grid = tables.captioned_grid(rows, preset, PLAIN)
+            return f"{grid}\n\nThe paper's single claims, one by one in the book: {counted}"
+    return tables.NOTHING
+
+
+def with_verdicts(readme: str) -> str:
+    """README's text with the present verdicts between its two markers."""
+    if readme.count(START) != 1 or readme.count(END) != 1:
+        raise KpnbError(f"README.md needs the lines {START} and {END} once each: add them")
+    before, rest = readme.split(START)
+    after = rest.split(END)[1]
+    return f"{before}{START}\n{readme_block()}\n{END}{after}"
+
+
+def update_readme(path: Path, write: bool) -> None:
+    """Rewrite README's verdicts, or only check them. Raises: KpnbError where they are stale."""
+    old = path.read_text(encoding="utf-8")
+    new = with_verdicts(old)
+    if write:
+        path.write_text(new, encoding="utf-8")
+    elif new != old:
+        raise KpnbError("README.md's verdicts are stale: run python -m book.make --readme")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; mistakes go to stderr."""
     parser = argparse.ArgumentParser(prog="python -m book.make", description=__doc__)
-    add = parser.add_argument
+    what = parser.add_mutually_exclusive_group()
+    add = what.add_argument
     add("--notebooks", action="store_true", help="list the book's notebooks and stop")
-    add("--preset", default="demo", help="whose results the executed notebooks hold")
+    add("--readme", action="store_true", help="rewrite the verdicts in README.md and stop")
+    add("--check", action="store_true", help="fail if README.md's verdicts are stale")
+    parser.add_argument("--preset", default="demo", help="whose results the notebooks hold")
     options = parser.parse_args(arguments)
     book = CHECKOUT / "book"
-    if options.notebooks:
-        print(*notebook_names(book), sep="\n")
-        return 0
     try:
-        print(f"book: {make(book, CHECKOUT / 'notebooks', options.preset)}")
-    except KpnbError as error:
+        if options.notebooks:
+            print(*notebook_names(book), sep="\n")
+        elif options.readme or options.check:
+            update_readme(CHECKOUT / "README.md", options.readme)
+        else:
+            print(f"book: {make(book, CHECKOUT / 'notebooks', options.preset)}")
+    except (OSError, KpnbError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -176,8 +176,6 @@ def _joined(found: list[EntropyMaps], most: int, settings: dict[str, object]) ->
     return EntropyMaps(**parts, settings=settings)
 
 
-
-
 @dataclass(frozen=True)
 class StudyTexts:
     """Texts that fit `longest` pieces, as the parameters ask for them; the same for all seeds.

@@ -8,12 +8,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from test_report import CELL, comparison, measure, rows_of, run
+from made_results import CELL, comparison, measure, rows_of, rows_of_all, run
 
-from book.make import claim_paper, claim_rules, claims
+from book.make import claims, tables
 from book.make.__main__ import toc_pages
-from book.make.claim_rules import NOT_RUN, judge_claim, means_verdict, measure_interval, overall
-from book.make.claim_schema import load_claims
+from book.make.claims import NOT_RUN, means_verdict, measure_interval, overall
+from book.make.frame import frame, span
 from kpnb.errors import KpnbError
 from kpnb.experiments.attributions import METHODS
 from kpnb.metrics.results import Number, available_cells, available_results
@@ -21,7 +21,25 @@ from kpnb.paper import METRICS, TABLES, agreement_rates
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDRESS = "https://example.org/kpnb"
-SHIPPED = load_claims()
+SHIPPED = claims.shipped_claims()
+PAPER = frame([])
+
+
+def judge(claim, results=(), cells=()):
+    return claims.judge(claim, frame([*results, *cells]))
+
+
+def each(judged):
+    return list(judged.items.itertuples(index=False))
+
+
+def items(claim, results=(), cells=()):
+    return each(judge(claim, results, cells))
+
+
+def page(results, pages=()):
+    made = tables.ClaimPage(frame(results), ADDRESS, pages).fragments()
+    return made["claims"], made["claim_cells"]
 
 
 def one(**changes):
@@ -34,7 +52,7 @@ def one(**changes):
         "paper": [{"kind": "rate", "table": "V"}],
         "evidence": {"kind": "comparisons", "table": "V"},
     }
-    (claim,) = load_claims(yaml.safe_dump({"a part": [entry | changes]}))
+    (claim,) = claims.load_claims(yaml.safe_dump({"a part": [entry | changes]}))
     return claim
 
 
@@ -60,7 +78,7 @@ def numbers(bound, *values):
     keys |= {"other": Number(value=-9.0, low=-9.5, high=-8.5, what="of another name")}
     claim = one(metric=None, side="up", evidence=evidence)
     results = [study(notebook="image_x", numbers=keys), study(notebook="image_y", numbers=keys)]
-    return judge_claim(claim, results, [])
+    return judge(claim, results, [])
 
 
 # One verdict over several
@@ -111,18 +129,18 @@ def test_the_verdict_of_a_claim_looks_at_its_point_estimates():
     decided, wide = comparison("n_fg", 1.0, 2.0), {"layer": "FC2"}
     for low, high, expected in ((-1.0, 2.0, "reproduced"), (-2.0, 1.0, "inconclusive")):
         run_of_two = study(decided, comparison("n_fg", low, high, **wide))
-        assert judge_claim(one(), [run_of_two], []).verdict == expected
+        assert judge(one(), [run_of_two], []).verdict == expected
 
 
 # Comparisons
 
 
 def test_a_single_comparison_keeps_its_verdict_and_its_numbers():
-    judged = judge_claim(one(), [study(comparison("n_fg", 6.0, 13.0))], [])
+    judged = judge(one(), [study(comparison("n_fg", 6.0, 13.0))], [])
     assert judged.verdict == "reproduced" and judged.tally["on side"] == 1
-    assert judged.items[0].shown == "+9.50 [+6.00, +13.0]"
-    assert claim_rules.span(judged.items) == "60 images, 3 seeds"
-    assert judge_claim(one(side="down"), [study(comparison("n_fg", 6.0, 13.0))], []).verdict == (
+    assert each(judged)[0].shown == "+9.50 [+6.00, +13.0]"
+    assert span(judged.items) == "60 images, 3 seeds"
+    assert judge(one(side="down"), [study(comparison("n_fg", 6.0, 13.0))], []).verdict == (
         "contradicted"
     )
 
@@ -136,18 +154,18 @@ def test_only_the_headline_of_the_claims_metric_on_training_samples_of_the_study
     good = comparison("n_fg", 1.0, 2.0)
     unseen = study(good, settings={"threshold": 0.2, "measured_on": "test"})
     results = [study(*aside), run(comparisons=[good]), unseen]
-    assert judge_claim(one(), results, []).items == []
-    assert len(judge_claim(one(), [*results, study(good)], []).items) == 1
+    assert items(one(), results, []) == []
+    assert len(items(one(), [*results, study(good)], [])) == 1
     per_epoch = comparison("d_mean", -2.0, -1.0, prediction="down", distance="epoch")
-    assert judge_claim(one(metric="d_mean"), [study(per_epoch)], []).items == []
+    assert items(one(metric="d_mean"), [study(per_epoch)], []) == []
 
 
 def test_other_thresholds_are_counted_on_request():
-    claim = one(evidence={"kind": "comparisons", "table": "V", "thresholds": "other"})
+    claim = one(evidence={"kind": "comparisons", "table": "V", "of": "other_b"})
     found = [comparison("n_fg", 1.0, 2.0, threshold=b) for b in (0.15, 0.2, 0.25)]
     aside = {"threshold": 0.3, "selection": "published_filter"}
-    judged = judge_claim(claim, [study(*found, comparison("n_fg", 1.0, 2.0, **aside))], [])
-    assert [item.what for item in judged.items] == [f"VGG-11, FC1, b = {b}" for b in (0.15, 0.25)]
+    judged = judge(claim, [study(*found, comparison("n_fg", 1.0, 2.0, **aside))], [])
+    assert [item.what for item in each(judged)] == [f"VGG-11, FC1, b = {b}" for b in (0.15, 0.25)]
 
 
 def test_no_cell_counts_twice_and_the_main_result_is_taken():
@@ -155,29 +173,27 @@ def test_no_cell_counts_twice_and_the_main_result_is_taken():
     again = cell("v_vgg11_fc1", comparison("n_fg", -3.0, -1.0))
     more = cell("v_vgg11_fc2", comparison("n_fg", -3.0, -1.0, layer="FC2"))
     other = cell("ii_vgg11_from_vgg16", comparison("n_fg", -3.0, -1.0, layer="FC3"))
-    judged = judge_claim(one(), [main], [again, more, other])
-    assert [item.source.run for item in judged.items] == ["", "v_vgg11_fc2"]
-    assert judged.items[0].verdict == "reproduced" and judged.verdict == "inconclusive"
+    judged = judge(one(), [main], [again, more, other])
+    assert [item.run for item in each(judged)] == ["", "v_vgg11_fc2"]
+    assert each(judged)[0].verdict == "reproduced" and judged.verdict == "inconclusive"
     alone = study(comparison("n_fg", -3.0, -1.0), notebook="image_cell")  # no run of a sweep
-    assert judge_claim(one(), [alone, main], []).items == judge_claim(one(), [main], []).items
+    assert items(one(), [alone, main], []) == items(one(), [main], [])
     full = cell("v_full", comparison("n_fg", 1.0, 2.0, scale="full"))
-    assert len(judge_claim(one(), [main], [again, full]).items) == 2
+    assert len(items(one(), [main], [again, full])) == 2
 
 
 def test_runs_of_the_other_tables_count_one_by_one():
     claim = one(evidence={"kind": "comparisons", "table": "III", "runs": ["*_grid8", "*_grid32"]})
     runs = [cell(f"iii_vgg11_grid{g}", comparison("n_fg", 1.0, 2.0)) for g in (8, 16, 32)]
     main = study(comparison("n_fg", 1.0, 2.0))
-    found = judge_claim(claim, [main], runs).items
-    assert [item.source.run for item in found] == ["iii_vgg11_grid8", "iii_vgg11_grid32"]
+    found = items(claim, [main], runs)
+    assert [item.run for item in found] == ["iii_vgg11_grid8", "iii_vgg11_grid32"]
     table = one(evidence={"kind": "comparisons", "table": "III"})
-    assert len(judge_claim(table, [main], runs).items) == 3
+    assert len(items(table, [main], runs)) == 3
     # v_... is Table V's and no other's
-    assert (
-        judge_claim(one(evidence={"kind": "comparisons", "table": "II"}), [main], runs).items == []
-    )
+    assert items(one(evidence={"kind": "comparisons", "table": "II"}), [main], runs) == []
     named_vi = cell("vi_x", comparison("n_fg", 1.0, 2.0))
-    assert judge_claim(one(), [], [named_vi]).items == []
+    assert items(one(), [], [named_vi]) == []
 
 
 def test_only_students_of_larger_teachers():
@@ -186,8 +202,8 @@ def test_only_students_of_larger_teachers():
         return cell(name, comparison("n_fg", 1.0, 2.0), settings=settings)
 
     runs = [taught("ii_a", "same"), taught("ii_b", "VGG-16"), taught("ii_c", "VGG-11")]
-    claim = one(evidence={"kind": "comparisons", "table": "II", "larger": True})
-    (item,) = judge_claim(claim, [], runs).items
+    claim = one(evidence={"kind": "comparisons", "table": "II", "where": "larger"})
+    (item,) = items(claim, [], runs)
     assert item.what == "VGG-11, FC1, teacher VGG-16"
 
 
@@ -195,27 +211,31 @@ def test_networks_layers_and_samples_select():
     found = [comparison("n_fg", 1.0, 2.0, layer=layer) for layer in ("FC1", "FC2")]
     found.append(comparison("n_fg", 1.0, 2.0, network="AlexNet"))
     picked = one(
-        evidence={"kind": "comparisons", "table": "V", "networks": ["VGG-11"], "layers": ["FC1"]}
+        evidence={
+            "kind": "comparisons",
+            "table": "V",
+            "where": "network == 'VGG-11' and layer == 'FC1'",
+        }
     )
-    assert [item.what for item in judge_claim(picked, [study(*found)], []).items] == ["VGG-11, FC1"]
+    assert [item.what for item in items(picked, [study(*found)], [])] == ["VGG-11, FC1"]
     texts = [study(comparison("n_fg", 1.0, 2.0, sample=s, dataset=s)) for s in
              ("sentence", "question", "image")]  # fmt: skip
     table_vi = one(evidence={"kind": "comparisons", "table": "VI"})
-    assert len(judge_claim(table_vi, texts, []).items) == 2
-    only = one(evidence={"kind": "comparisons", "table": "VI", "sample": "question"})
-    assert [item.noun for item in judge_claim(only, texts, []).items] == ["question"]
+    assert len(items(table_vi, texts, [])) == 2
+    only = one(evidence={"kind": "comparisons", "table": "VI", "where": "sample == 'question'"})
+    assert [item.noun for item in items(only, texts, [])] == ["question"]
 
 
 def test_a_point_estimate_on_zero_is_not_on_the_side():
-    judged = judge_claim(one(), [study(comparison("n_fg", -1.0, 1.0))], [])
-    assert judged.items[0].verdict == "inconclusive" and not judged.items[0].on_side
-    down = judge_claim(one(side="down"), [study(comparison("n_fg", -1.0, 1.0))], [])
-    assert not down.items[0].on_side
+    judged = judge(one(), [study(comparison("n_fg", -1.0, 1.0))], [])
+    assert each(judged)[0].verdict == "inconclusive" and not each(judged)[0].on_side
+    down = judge(one(side="down"), [study(comparison("n_fg", -1.0, 1.0))], [])
+    assert not each(down)[0].on_side
 
 
 def test_nothing_run_is_not_run():
     for claim in (one(), means(), one(evidence={"kind": "none", "reason": "no such data"})):
-        assert judge_claim(claim, [], []).verdict == NOT_RUN
+        assert judge(claim, [], []).verdict == NOT_RUN
 
 
 # Means
@@ -235,26 +255,26 @@ def test_roles_are_paired_within_a_network_and_layer():
         for layer, start in (("FC1", 20.0), ("FC2", 10.0))
         for role, mean in (("T", start + 4), ("S", start), ("B", start - 9))
     ]
-    judged = judge_claim(means(), [study(measures=found)], [])
-    assert [item.what for item in judged.items] == [
+    judged = judge(means(), [study(measures=found)], [])
+    assert [item.what for item in each(judged)] == [
         f"VGG-11, FC{i}: teacher, student" for i in "12"
     ]
-    assert judged.items[0].shown == "24.0 [23.0, 25.0] against 20.0 [19.0, 21.0]"
+    assert each(judged)[0].shown == "24.0 [23.0, 25.0] against 20.0 [19.0, 21.0]"
     assert judged.verdict == "reproduced"
     # S here and T there are no pair
     split = [study(measures=[m for m in found if m.role == role]) for role in "TS"]
-    assert judge_claim(means(), split, []).items == []
+    assert items(means(), split, []) == []
 
 
 def test_layers_are_compared_within_a_network():
     found = [measure("T", "lambda", v, layer=l) for l, v in (("Conv", 5.0), ("FC2", 9.0))]  # noqa: E741
     claim = means(first="T", second="T", first_layer="FC2", second_layer="Conv")
     claim = claim.model_copy(update={"metric": "lambda"})
-    (item,) = judge_claim(claim, [study(measures=found)], []).items
+    (item,) = items(claim, [study(measures=found)], [])
     assert item.what == "VGG-11, FC2: teacher at FC2, teacher at Conv"
     assert item.verdict == "reproduced"
     strangers = [found[0], found[1].model_copy(update={"network": "AlexNet"})]
-    assert judge_claim(claim, [study(measures=strangers)], []).items == []
+    assert items(claim, [study(measures=strangers)], []) == []
 
 
 def score(role, layer, mean, low=None, high=None, n=2000):
@@ -264,25 +284,25 @@ def score(role, layer, mean, low=None, high=None, n=2000):
 
 def test_scores_of_a_student_meet_the_one_of_its_baseline_once():
     claim = one(
-        metric=None,
+        metric="accuracy_test",
         side="up",
         paper=[{"kind": "quote", "text": "no number"}],
         evidence={"kind": "means", "table": "V", "first": "S", "second": "B",
-                  "score": "accuracy_test"},
+                  },
     )  # fmt: skip
     runs = [
         cell(f"v_vgg11_{layer}", measures=[score("B", "", 0.2), score("S", layer, 0.4)])
         for layer in ("FC1", "FC2")
     ]
-    judged = judge_claim(claim, [], runs)
-    assert [item.what for item in judged.items] == [
+    judged = judge(claim, [], runs)
+    assert [item.what for item in each(judged)] == [
         f"VGG-11, FC{i}: student, baseline" for i in "12"
     ]
     teachers = claim.model_copy(
         update={"evidence": claim.evidence.model_copy(update={"first": "T"})}
     )
     taught = [r.model_copy(update={"measures": [*r.measures, score("T", "", 0.6)]}) for r in runs]
-    assert len(judge_claim(teachers, [], taught).items) == 1  # the same two networks in both runs
+    assert len(items(teachers, [], taught)) == 1  # the same two networks in both runs
 
 
 def test_a_score_carries_its_samples_as_well_as_its_seeds():
@@ -312,7 +332,7 @@ def test_numbers_against_zero_and_against_a_bound():
     assert [numbers(bound, above).tally["on side"] for bound in (1.5, 2.0, 2.5)] == [1, 0, 0]
     judged = numbers(0.0, above, below)
     assert judged.tally["on side"] == 1 and judged.verdict == "inconclusive"
-    assert judged.items[0].shown == "2.00 [1.00, 3.00]" and judged.items[0].n_samples == 7
+    assert each(judged)[0].shown == "2.00 [1.00, 3.00]" and each(judged)[0].n_samples == 7
     assert numbers(0.0).verdict == NOT_RUN
 
 
@@ -335,9 +355,9 @@ def test_numbers_of_all_notebooks_of_a_kind_count_those_of_shared_networks_once(
         cell("ii_a", numbers=gap_number(2.5), settings=alexnet),
         cell("v_b", numbers=gap_number(2.5)),
     ]
-    judged = judge_claim(claim, results, cells)
-    assert [item.source.run for item in judged.items] == ["", "v_a", "v_b"]
-    assert judged.items[1].what == "AlexNet, `gap_T_FC1`: a gap"
+    judged = judge(claim, results, cells)
+    assert [item.run for item in each(judged)] == ["", "v_a", "v_b"]
+    assert each(judged)[1].what == "AlexNet, `gap_T_FC1`: a gap"
 
 
 def test_the_same_difference_among_a_main_notebooks_numbers_is_set_beside():
@@ -346,13 +366,11 @@ def test_the_same_difference_among_a_main_notebooks_numbers_is_set_beside():
     found = Number(value=-2.0, low=-3.0, high=-1.0, what="x", n=180)
     keys = {"grid of 8 | n_fg": found, "grid of 8 | n_bg": found, "weight | n_fg": found}
     main = study(numbers=keys, settings={"threshold": 0.2, "seeds": [0, 1, 2], "network": "X"})
-    judged = judge_claim(
-        one(evidence=evidence), [main], [cell("iii_a_grid8", comparison("n_fg", 1, 2))]
-    )
-    assert [item.verdict for item in judged.items] == ["reproduced", "contradicted"]
+    judged = judge(one(evidence=evidence), [main], [cell("iii_a_grid8", comparison("n_fg", 1, 2))])
+    assert [item.verdict for item in each(judged)] == ["reproduced", "contradicted"]
     assert judged.verdict == "inconclusive"
-    assert judged.items[1].what == "X, grid of 8"
-    assert judged.items[1].shown == "−2.00 [−3.00, −1.00]" and judged.items[1].n_seeds == 3
+    assert each(judged)[1].what == "X, grid of 8"
+    assert each(judged)[1].shown == "−2.00 [−3.00, −1.00]" and each(judged)[1].n_seeds == 3
 
 
 # What the paper prints
@@ -362,8 +380,8 @@ def test_the_same_difference_among_a_main_notebooks_numbers_is_set_beside():
 def test_a_rate_counts_as_the_published_rates_do(table):
     rates = agreement_rates()
     for row in rates[rates["table"] == table].to_dict("records"):
-        said = claim_paper.published_text(
-            one(metric=row["metric"], paper=[{"kind": "rate", "table": table}])
+        said = claims.published_text(
+            one(metric=row["metric"], paper=[{"kind": "rate", "table": table}]), PAPER
         )
         ties = f" ({row['ties']} tie{'s' * (row['ties'] > 1)})" if row["ties"] else ""
         assert said == f"{row['agree']} of {row['cells']}{ties}"
@@ -371,13 +389,14 @@ def test_a_rate_counts_as_the_published_rates_do(table):
 
 def test_other_sides_roles_and_rows_of_the_paper():
     def said(metric, side, **paper):
-        return claim_paper.published_text(one(metric=metric, side=side, paper=[paper]))
+        return claims.published_text(one(metric=metric, side=side, paper=[paper]), PAPER)
 
     assert said("n_fg", "down", kind="rate", table="VIII") == "4 of 4"
     assert said("n_fg", "up", kind="rate", table="IV", first="T", second="S") == "4 of 5"
-    assert said("rho", "up", kind="rate", table="II", larger=True) == "4 of 4"
-    assert said("n_fg", "up", kind="rate", table="III", grid_sizes=["8x8?"]) == "2 of 2"
-    pair = {"table": "V", "networks": ["AlexNet"], "layers": ["FC1"], "datasets": ["CUB200-2011"]}
+    assert said("rho", "up", kind="rate", table="II", where="larger") == "4 of 4"
+    assert said("n_fg", "up", kind="rate", table="III", where="grid_size == '8x8?'") == "2 of 2"
+    query = "network == 'AlexNet' and layer == 'FC1' and dataset == 'CUB200-2011'"
+    pair = {"table": "V", "where": query}
     assert said("d_mean", "up", kind="values", **pair) == "5.13 against 2.96"
     assert said("n_bg", "up", kind="change", table="IX") == "$N^{bg}_{point}$ +12.0%"
 
@@ -385,20 +404,23 @@ def test_other_sides_roles_and_rows_of_the_paper():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"paper": [{"kind": "rate", "table": "V", "networks": ["VGG-12"]}]},
-        {"paper": [{"kind": "rate", "table": "VII", "layers": ["Conv"]}]},
+        {"paper": [{"kind": "rate", "table": "V", "where": "network == 'VGG-12'"}]},
+        {"paper": [{"kind": "rate", "table": "V", "where": "network in ['VGG-12', 'VGG-16']"}]},
+        {"paper": [{"kind": "rate", "table": "VII", "where": "layer == 'Conv'"}]},
         {"paper": [{"kind": "rate", "table": "IV"}], "metric": "rho"},
         {"paper": [{"kind": "rate", "table": "V", "first": "T"}]},
-        {"paper": [{"kind": "rate", "table": "VI", "larger": True}]},
-        {"paper": [{"kind": "values", "table": "V", "datasets": ["CUB"]}]},
+        {"paper": [{"kind": "rate", "table": "VI", "where": "larger"}]},
+        {"paper": [{"kind": "rate", "table": "V", "where": "weather == 'fine'"}]},
+        {"paper": [{"kind": "rate", "table": "V", "where": "layer == "}]},
+        {"paper": [{"kind": "values", "table": "V", "where": "dataset == 'CUB'"}]},
         {"metric": None, "side": "up", "evidence": {"kind": "none", "reason": "x"}},
-        {"evidence": {"kind": "comparisons", "table": "V", "networks": ["VGG-12"]}},
-        {"evidence": {"kind": "comparisons", "table": "VII", "layers": ["Conv"]}},
+        {"evidence": {"kind": "comparisons", "table": "V", "where": "network == 'VGG-12'"}},
+        {"evidence": {"kind": "comparisons", "table": "VII", "where": "layer == 'Conv'"}},
     ],
 )
-def test_a_selector_that_the_paper_has_not_is_an_error(changes):
+def test_a_query_that_the_paper_has_not_is_an_error(changes):
     with pytest.raises(KpnbError, match="a_claim"):
-        claim_paper.check_selectors(one(**changes))
+        claims.check_queries(one(**changes), PAPER)
 
 
 @pytest.mark.parametrize(
@@ -406,6 +428,10 @@ def test_a_selector_that_the_paper_has_not_is_an_error(changes):
     [
         {"evidence": {"kind": "comparisons", "table": "X"}},
         {"evidence": {"kind": "guess"}},
+        {"evidence": {"kind": "rate", "table": "V"}},
+        {"evidence": {"kind": "comparisons", "table": "V", "bound": 1.0}},
+        {"evidence": {"kind": "means", "table": "V", "first": "T"}},
+        {"paper": [{"kind": "none", "reason": "x"}]},
         {"evidence": {"kind": "numbers", "notebook": "image_x", "names": []}},
         {"metric": "accuracy"},
         {"metric": None},
@@ -424,11 +450,11 @@ def test_metrics_stand_for_a_claim_each_and_ids_are_unique():
     claim = one(claim="{metric} is {side}", metric="rho")
     entry = claim.model_dump(mode="json", exclude={"section", "metric", "side"})
     entry |= {"claim": "{metric} is {side}", "metrics": list(METRICS)}
-    many = load_claims(yaml.safe_dump({"a part": [entry]}))
+    many = claims.load_claims(yaml.safe_dump({"a part": [entry]}))
     assert [claim.id for claim in many] == [f"a_claim_{metric}" for metric in METRICS]
     assert many[0].claim == "$N^{fg}_{point}$ is higher" and many[1].side == "down"
     with pytest.raises(KpnbError, match="two claims have the id 'a_claim_"):
-        load_claims(yaml.safe_dump({"a": [entry], "b": [entry]}))
+        claims.load_claims(yaml.safe_dump({"a": [entry], "b": [entry]}))
 
 
 # The shipped claims
@@ -436,59 +462,61 @@ def test_metrics_stand_for_a_claim_each_and_ids_are_unique():
 
 @pytest.fixture(scope="module")
 def committed():
-    return available_results("study"), available_cells("study")
+    return frame([*available_results("study"), *available_cells("study")])
+
+
+@pytest.fixture(scope="module")
+def judged_study(committed):
+    return {one.claim.id: one for one in claims.judge_all(committed)}
 
 
 @pytest.fixture(scope="module")
 def shown(committed):
     pages = toc_pages(ROOT / "book")
-    given = (*committed, ADDRESS, pages)
-    return claims.claims_table(*given), claims.claim_cells(*given), pages
+    made = tables.ClaimPage(committed, ADDRESS, pages).fragments()
+    return made["claims"], made["claim_cells"], pages
 
 
 def test_every_shipped_claim_asks_for_what_there_is():
     for claim in SHIPPED:
-        claim_paper.check_selectors(claim)
+        claims.check_queries(claim, PAPER)
         rates = [item for item in claim.paper if item.kind == "quote"]
         assert not any(re.search(r"\d", item.text) for item in rates), claim.id
-    runs = {name for path in (ROOT / "kpnb" / "data" / "sweeps").glob("*.yaml")
+    runs = {name for path in (ROOT / "kpnb" / "run" / "sweeps").glob("*.yaml")
             for name in yaml.safe_load(path.read_text())["runs"]}  # fmt: skip
+    assert runs
     for claim in SHIPPED:
-        for pattern in getattr(claim.evidence, "runs", ()):
+        for pattern in claim.evidence.runs:
             beginning = f"{claim.evidence.table.lower()}_"
             named = [name for name in runs if name.startswith(beginning)]
             assert any(fnmatchcase(name, pattern) for name in named), (claim.id, pattern)
 
 
-def test_only_determined_numbers_of_the_study_go_without_an_interval(committed):
+def test_only_determined_numbers_of_the_study_go_without_an_interval(judged_study):
     for one_claim in SHIPPED:
         if one_claim.evidence.kind == "numbers":
-            for item in judge_claim(one_claim, *committed).items:
+            for item in each(judged_study[one_claim.id]):
                 assert "[" in item.shown or "largest_difference" in item.what, item.what
 
 
-def test_claims_read_every_results_file_that_has_their_numbers(committed):
+def test_claims_read_every_results_file_that_has_their_numbers(committed, judged_study):
     """But for unseen images, which no claim counts, and numbers that a sweep repeats."""
-    entropy_gaps = {
-        run.notebook
-        for part in committed for run in part
-        if any(name.startswith("entropy_gap_") for name in run.numbers)
-    }  # fmt: skip
+    found = committed["name"].str.startswith("entropy_gap_")
+    entropy_gaps = set(committed.loc[found, "notebook"])
     used = {
-        item.source.notebook
+        item.notebook
         for claim in SHIPPED if claim.id.startswith("background_is_discarded_more")
-        for item in judge_claim(claim, *committed).items
+        for item in each(judged_study[claim.id])
     }  # fmt: skip
     assert used == entropy_gaps - {"image_unseen"}
-    (grids,) = (claim for claim in SHIPPED if claim.id == "grid_n_fg")
-    seeds = {item.source.notebook: item.n_seeds for item in judge_claim(grids, *committed).items}
+    seeds = {item.notebook: item.n_seeds for item in each(judged_study["grid_n_fg"])}
     assert seeds == {"image_cell": 1, "image_measure": 3}
 
 
 def test_coherency_claims_name_methods_that_there_are():
     known = {*METHODS, "entropy", "feature_variance"}
     for claim in SHIPPED:
-        for name in getattr(claim.evidence, "names", ()):
+        for name in claim.evidence.names:
             found = re.fullmatch(r"(channel_)?coherency_(shape_)?(\w+)", name)
             assert found is None or found[3] in known, name
 
@@ -497,34 +525,28 @@ def test_the_claims_cover_the_verification_tables_by_every_metric():
     for table in ("V", "VI", "VII", "II", "III", "IX"):
         asked = {
             claim.metric for claim in SHIPPED
-            for item in claim.paper if getattr(item, "table", "") == table
+            for item in claim.paper if item.table == table
         }  # fmt: skip
         assert asked >= set(METRICS), table
 
 
-def test_every_shipped_claim_has_a_row_with_a_verdict(shown, committed):
-    page, _, _ = shown
-    rows = rows_of_all(page)
+def test_every_shipped_claim_has_a_row_with_a_verdict(shown, judged_study):
+    rows = rows_of_all(shown[0])
     assert len(rows) == len(SHIPPED)
     for row, claim in zip(rows, SHIPPED, strict=True):
-        verdict = judge_claim(claim, *committed).verdict
+        verdict = judged_study[claim.id].verdict
         assert row[0] == claim.claim and row[1] == claim.where
         assert row[4].startswith(verdict if verdict == NOT_RUN else f"**{verdict}**")
-    judged = claims.judge_all(*committed)
+    judged = list(judged_study.values())
     counted = sum(map(int, re.findall(r"(\d+) (?:reproduced|contradicted|inconclusive|not run)",
                                       claims.verdict_counts(judged))))  # fmt: skip
     assert counted == len(SHIPPED)
     assert any(one.verdict != NOT_RUN for one in judged)
 
 
-def rows_of_all(page):
-    """The rows of every table of a page."""
-    return [row for part in page.split("\n\n") if part.startswith("|") for row in rows_of(part)]
-
-
 def targets(text, pages):
     """Files and pages that a row leads to; each must be there."""
-    start = f"{ADDRESS}/blob/{claims.BRANCH}/"
+    start = f"{ADDRESS}/blob/main/"
     files = [address.removeprefix(start) for address in re.findall(r"\]\((\S+?)\)", text)]
     named = re.findall(r"\{doc\}`\w+ <(\S+?)>`", text)
     assert all((ROOT / file).is_file() for file in files), files
@@ -532,91 +554,58 @@ def targets(text, pages):
     return files + named
 
 
-def test_every_row_with_evidence_leads_to_its_files(shown, committed):
-    page, lists, pages = shown
+def test_every_row_with_evidence_leads_to_its_files(shown, judged_study):
+    claimed, lists, pages = shown
     folded = {part.split("\n")[0]: part for part in lists.split(":name: ")[1:]}
-    for row, claim in zip(rows_of_all(page), SHIPPED, strict=True):
+    for row, claim in zip(rows_of_all(claimed), SHIPPED, strict=True):
         found = targets(row[5], pages)
         listed = re.findall(r"\{ref\}`all (\d+) <(\S+?)>`", row[5])
-        judged = judge_claim(claim, *committed)
+        judged = judged_study[claim.id]
         for total, label in listed:
-            items = rows_of(folded[label])
-            assert len(items) == int(total) == len(judged.items)
-            for item in items:
+            listed_items = rows_of(folded[label])
+            assert len(listed_items) == int(total) == len(judged.items)
+            for item in listed_items:
                 (file,) = targets(item[4], pages)
                 found.append(file)
-        results = {claims.results_file(item.source) for item in judged.items}
+        results = {item.file for item in each(judged)}
         assert results == {file for file in found if file.endswith(".json")}
         # what is not run leads to the notebook that would measure it, if there is one
         assert found or claim.evidence.kind == "none"
 
 
 def test_no_number_of_ours_comes_from_the_yaml(committed):
-    rows = rows_of_all(claims.claims_table([], [], ADDRESS, []))
+    rows = rows_of_all(page([])[0])
     assert len(rows) == len(SHIPPED)
     assert not any(re.search(r"\d", row[3]) for row in rows)
     assert {row[4] for row in rows} == {NOT_RUN}
-    shifted = [moved(result) for result in committed[0]]
+    main = committed[(committed["part"] == "main") | (committed["source"] == "paper")]
+    moved = main.copy()
+    ends = ["value", "low", "high"]
+    moved.loc[moved["kind"] == "comparison", ends] *= 2
     before, after = (
-        rows_of_all(claims.claims_table(results, [], ADDRESS, []))
-        for results in (committed[0], shifted)
+        rows_of_all(tables.ClaimPage(part, ADDRESS, []).fragments()["claims"])
+        for part in (main, moved)
     )
     single = [i for i, row in enumerate(before) if row[3].startswith(("+", "−"))]
     assert single and all(before[i][3] != after[i][3] for i in single)
     assert [row[:3] for row in before] == [row[:3] for row in after]
 
 
-def moved(result):
-    """Results whose differences are all other numbers of the same sides."""
-    twice = [
-        c.model_copy(update={k: None if v is None else 2 * v for k, v in
-                             (("difference", c.difference), ("low", c.low), ("high", c.high))})
-        for c in result.comparisons
-    ]  # fmt: skip
-    return result.model_copy(update={"comparisons": twice})
-
-
-def test_a_stale_file_is_marked(shown):
-    fresh = study(comparison("n_fg", 6.0, 13.0))
-    page = claims.claims_table([fresh], [], ADDRESS, ["notebooks/image_h1"])
-    assert "1 results file, 1 of them stale" in page
+def test_a_stale_file_is_marked():
+    stale = {"code": ["published_table"]}
+    told, _ = page([study(comparison("n_fg", 6.0, 13.0), provenance=stale)], ["notebooks/image_h1"])
+    assert "1 results file, 1 of them stale" in told
     row = next(
-        row for row in rows_of_all(page) if row[0].startswith("VGG-11: the student has more")
+        row for row in rows_of_all(told) if row[0].startswith("VGG-11: the student has more")
     )
     file = f"{ADDRESS}/blob/main/book/results/study/image_h1.json"
     assert row[5] == f"{{doc}}`image_h1 <notebooks/image_h1>`, [image_h1.json]({file}) (stale)"
     assert row[3] == "+9.50 [+6.00, +13.0]; 60 images, 3 seeds"
 
 
-# Rates
-
-
-def test_rates_stand_above_each_other_by_one_rule():
-    less = comparison("d_mean", -3.0, 1.0, prediction="down", distance="step")
-    main = study(comparison("n_fg", 6.0, 13.0), comparison("n_fg", -1.0, 1.0, layer="FC2"), less)
-    runs = [
-        cell("v_vgg11_fc1", comparison("n_fg", -3.0, -1.0)),  # main has it
-        cell("v_vgg11_fc3", comparison("n_fg", -3.0, -1.0, layer="FC3")),
-        cell("viii_alexnet_outputs4", comparison("n_fg", -3.0, -1.0, layer="FC3")),
-        cell("viii_alexnet_outputs200", comparison("n_fg", 1.0, 3.0, layer="FC3")),
-    ]
-    rows = {row[0]: row[1:] for row in rows_of(claims.rates_beside([main], runs))}
-    assert list(rows)[:2] == ["II, the paper", "II, here"]
-    assert rows["V, the paper"][0] == "51 of 57"
-    on_side = ["**1 of 3** (1 : 1)", NOT_RUN, NOT_RUN, "**1 of 1** (0 : 0)", NOT_RUN, NOT_RUN]
-    assert rows["V, here"] == on_side
-    assert rows["VIII, here"][:3] == ["**0 of 1** (0 : 1)", NOT_RUN, "–"]
-    assert rows["IV, here"] == [NOT_RUN, "–", NOT_RUN, "–", "–", "–"]
-    assert rows["V to VII, here"][0] == "**1 of 3** (1 : 1)"
-    rates = agreement_rates()
-    main_tables = rates[rates["table"].isin(["V", "VI", "VII"]) & (rates["metric"] == "rho")]
-    assert (
-        rows["V to VII, the paper"][5] == f"{main_tables.agree.sum()} of {main_tables.cells.sum()}"
-    )
-
-
 def test_the_page_includes_what_is_generated_and_says_the_rules():
-    page = (ROOT / "book" / "claims.md").read_text()
-    for name, text in claims.claim_pages([], [], ADDRESS, []).items():
-        assert text and f"```{{include}} _generated/{name}.md\n```" in page
-    assert CELL["layer"] not in page and "at least half of all cells" in page
+    told = (ROOT / "book" / "claims.md").read_text()
+    made = tables.ClaimPage(PAPER, ADDRESS, []).fragments()
+    for name in (*made, "claim_rates"):
+        assert made.get(name, name) and f"```{{include}} _generated/{name}.md\n```" in told
+    assert CELL["layer"] not in told and "at least half of all cells" in told

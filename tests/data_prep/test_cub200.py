@@ -89,9 +89,7 @@ def test_cub_in_an_archive(cub, tmp_path, monkeypatch):
             for member in members:
                 archive.add(cub / member, member)
     assert run(root, "--size", 32) == 2  # not the archive that is meant
-    files = [
-        RemoteFile(name=f.name, urls=(), need=f.need, page=f.page) for f in cub200.FILES
-    ]
+    files = [RemoteFile(name=f.name, urls=(), need=f.need, page=f.page) for f in cub200.FILES]
     monkeypatch.setattr(cub200, "FILES", files)
     assert run(root, "--size", 32) == 0
     assert run(cub, "--size", 32) == 0

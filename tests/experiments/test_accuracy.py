@@ -1,4 +1,4 @@
-"""The comparison with the truth, on runs whose errors are known, and the tables made of it."""
+"""The comparison with the truth, on runs whose errors are known."""
 
 from dataclasses import replace
 
@@ -7,15 +7,6 @@ import torch
 from reference import conv_net, images
 from text_tiny import tiny_folder
 
-from book.make.estimator_report import (
-    accuracy_table,
-    budget_table,
-    by_case,
-    equal_error,
-    errors_figure,
-    speed_table,
-    summary,
-)
 from kpnb.datasets.texts.embedded import embedded_sentences
 from kpnb.datasets.texts.encoded import encoded_sentences
 from kpnb.datasets.texts.foreground import sentiment_foreground
@@ -33,8 +24,6 @@ from kpnb.experiments.accuracy import (
     smoothed,
     stored,
 )
-from kpnb.metrics.provenance import provenance
-from kpnb.metrics.results import Number, Results
 from kpnb.networks.text import load_tokenizer, scratch_network
 from kpnb.store import Store
 from kpnb.study.text import TextEstimator
@@ -72,20 +61,8 @@ def run_with_known_errors(estimator):
     return Explained(known_maps(0.4 / probes * ripple), probes / 100)
 
 
-def results(numbers):
-    return Results(
-        notebook="estimator_accuracy", preset="study", settings={}, provenance=provenance(),
-        seconds=1, peak_memory_mb=1, fingerprint="f", numbers=numbers,
-    )  # fmt: skip
-
-
-def compared():
-    found = compare_methods(case(), run_with_known_errors)
-    return found, results({f"Toy FC1, epoch 3 | {name}": n for name, n in found.items()})
-
-
 def test_errors_are_those_put_in():
-    found, _ = compared()
+    found = compare_methods(case(), run_with_known_errors)
     expected = {
         "truth | own error": 0.001,
         "published | spread": 0.01,
@@ -116,45 +93,6 @@ def test_points_off_are_counted():
     found = compare_methods(case(), run)
     assert found["path, 8 probes | N_fg error"].value == 1
     assert found["path, 8 probes | N_bg error"].value == 0
-
-
-def test_time_at_equal_error_is_read_between_the_budgets():
-    """path's error is 0.4 / probes, its time probes / 100: 0.03 at 13.3 probes, 0.133 s."""
-    _, run = compared()
-    cell = by_case([run])["Toy FC1, epoch 3"]
-    ratio, how = equal_error(cell)
-    assert how == "" and ratio == pytest.approx(10 / 0.1333, rel=1e-2)
-    exact = dict(cell) | {"published, 96 draws": cell["published, 96 draws"] | {
-        "error": Number(value=1e-5, what="")}}  # fmt: skip
-    assert equal_error(exact)[1] == "at most"
-    loose = dict(cell) | {"published, 96 draws": cell["published, 96 draws"] | {
-        "error": Number(value=0.5, what="")}}  # fmt: skip
-    assert equal_error(loose) == (pytest.approx(10 / 0.08), "at least")
-
-
-def test_tables_and_figure_show_what_was_found():
-    _, run = compared()
-    row = accuracy_table([run]).splitlines()[-1]
-    for told in ("Toy FC1, epoch 3 (n = 3)", "0.0010", "0.0300", "0.0100", "0.0050", "yes", "75"):
-        assert told in row
-    assert "1 of 1 cases" in summary([run])
-    assert "path, 216 probes" in budget_table([run])
-    axes = errors_figure([run]).axes
-    assert axes[0].get_xlabel() and len(axes[0].lines) == 2
-
-
-def test_a_case_beyond_the_spread_is_named():
-    found, _ = compared()
-    found["path, default | error"] = Number(value=0.02, what="", n=3)
-    run = results({f"Toy FC1, epoch 3 | {name}": n for name, n in found.items()})
-    assert "0 of 1 cases" in summary([run]) and "Beyond it: Toy FC1" in summary([run])
-
-
-def test_nothing_is_shown_before_anything_ran():
-    assert {accuracy_table([]), budget_table([]), summary([]), speed_table([])} == {
-        "Not run here yet."
-    }
-    assert errors_figure([]) is None
 
 
 def test_a_stored_run_is_taken_from_the_store(tmp_path):

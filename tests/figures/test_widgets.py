@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from shown_samples import Shown
 
-from book.make.bookcheck import fetches
+from book.make.check import fetches
 from kpnb.errors import KpnbError
 from kpnb.figures.style import new_figure
 from kpnb.figures.widgets import FRAME_DPI, epoch_slider, fates_slider, picker, rotating_cloud

@@ -115,7 +115,9 @@ def test_private_names_stay_in_their_module():
 @pytest.mark.parametrize("room", MIRRORED)
 def test_every_module_has_its_tests(room):
     folder = ROOT / "kpnb" / room
-    for path in own(folder) + [p for inner in folder.glob("*/__init__.py") for p in own(inner.parent)]:
+    for path in own(folder) + [
+        p for inner in folder.glob("*/__init__.py") for p in own(inner.parent)
+    ]:
         beside = ROOT / "tests" / path.relative_to(ROOT / "kpnb").parent / f"test_{path.name}"
         assert beside.exists(), f"{beside.relative_to(ROOT)} is missing"
 

@@ -148,9 +148,10 @@ def test_fine_tuning_has_no_student_and_needs_no_source_from_imagenet():
     roles = {cost.work[0].role for kind, cost in own.values() if kind == "networks"}
     assert roles == {"T", "B", "F"} and units(own, "above") == 0
     target = round(0.15 * 3000)  # of half of the classes
-    assert units(own, "train") == 3000 * 12 + 2 * target * study("image_fine_tuning").schedule(
-        "B", 0
-    ).epochs
+    assert (
+        units(own, "train")
+        == 3000 * 12 + 2 * target * study("image_fine_tuning").schedule("B", 0).epochs
+    )
     ready = costs(study("image_fine_tuning", source="ImageNet", scale="full"))
     assert {c.work[0].role for k, c in ready.values() if k == "networks"} == {"B", "F"}
 

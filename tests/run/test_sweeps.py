@@ -8,7 +8,7 @@ import pytest
 import yaml
 from sweep_project import EVERY, ROOT, Project, change, sweep, write_notebook, write_sweep
 
-from book.make.paper_pages import TELL, paper_sweeps, paper_tables, results_tables
+from book.make.chapters import paper_sweeps
 from data_prep import coco, cub200, ilsvrc_det, tiny_imagenet, voc2012
 from kpnb.errors import KpnbError
 from kpnb.metrics.results import Results, run_fingerprint, write_results
@@ -399,11 +399,3 @@ def test_a_preset_has_its_own_targets(capsys):
     assert len(found.targets("paper")["all"]) == len(PAPER_RUNS)
     assert sweeps.main(["paper_v", "--preset", "study"]) == 2
     assert "no sweep or run at study 'paper_v'" in capsys.readouterr().err
-
-
-def test_the_page_has_every_sweep_and_says_what_was_not_run():
-    tables = paper_tables([])
-    assert all(f"`{name}`" in tables["paper_sweeps"] for name in PAPER) and set(TELL) <= set(PAPER)
-    assert results_tables([]).startswith("No run at the preset `paper`")
-    assert "| teacher, pretrained | VGG | all | 0.001 to 0.0001 | code |" in tables["paper_rates"]
-    assert "`grid`" in tables["paper_settings_images"]

@@ -1,23 +1,18 @@
-"""The book's checks find what is wrong, and its pages build without a warning."""
+"""The book builds without a warning, once; and README has the verdicts of the results."""
 
-import base64
 import shutil
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from made_results import comparison, full_run, measure, run
+from nbformat.v4 import new_notebook, new_output
+from stub_notebooks import executed, figure
 
 from book.make import __main__ as book
-from book.make import bookcheck
+from book.make import check
 from kpnb.errors import KpnbError
-from kpnb.metrics.results import Comparison, Measure, Results, write_results
+from kpnb.metrics.results import write_results
 
-PNG = base64.b64encode(
-    base64.b64decode(
-        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
-    )
-).decode()
-CELL = {"layer": "FC1", "network": "VGG-11", "scale": "narrow", "dataset": "embedded images"}
 NOTEBOOKS = [
     *("image_h1", "image_h2", "image_h3", "image_unseen"),
     *("sentiment_h1", "sentiment_h2", "sentiment_h3", "qa_h1", "qa_h2", "qa_h3"),
@@ -26,41 +21,12 @@ NOTEBOOKS = [
     *("image_measure", "sentiment_measure"),
 ]
 MADE = ("table_ii", "table_v", "claims", "verdict_grid", "sweeps", "status", "notes")
-OVER = {"low": 1.0, "high": 3.0, "n_samples": 9, "n_seeds": 1, "threshold": 0.2}
 
 
-def figure():
-    return new_output("display_data", data={"image/png": PNG})
-
-
-def executed(path, *outputs, title="Stub"):
-    cells = [new_markdown_cell(f"# {title}\n\n$H_i$"), new_code_cell("1", outputs=list(outputs))]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(new_notebook(cells=cells, metadata={"language_info": {"name": "python"}}), path)
-    return path
-
-
-def results(notebook, preset="demo"):
-    return Results(
-        notebook=notebook,
-        preset=preset,
-        settings={"threshold": 0.2},
-        provenance={"code": ["published_table"]},
-        seconds=1.0,
-        peak_memory_mb=1.0,
-        fingerprint="0" * 64,
-        measures=[Measure(role="S", metric="n_fg", mean=2.0, **CELL, **OVER)],
-        comparisons=[
-            Comparison(
-                metric="n_fg",
-                prediction="up",
-                difference=2.0,
-                verdict="reproduced",
-                **CELL,
-                **OVER,
-            )
-        ],
-    )
+def results(notebook, preset="demo", **changes):
+    facts = {"measures": [measure("S", "n_fg", 2.0)], "comparisons": [comparison("n_fg", 1.0, 3.0)]}
+    code = {"code": ["published_table"]}
+    return run(**{"notebook": notebook, "preset": preset, "provenance": code} | facts | changes)
 
 
 @pytest.fixture
@@ -116,7 +82,7 @@ def test_the_pages_build_without_a_warning(checkout):
     h1 = (index.parent / "notebooks" / "image_h1.html").read_text(encoding="utf-8")
     assert r"\(H_i\)" in h1 and r"\(\rho\)" in h1
     for page in (algorithm, h1):
-        assert any("/mathjax/tex-chtml.js" in address for address in bookcheck.fetches(page))
+        assert any("/mathjax/tex-chtml.js" in address for address in check.fetches(page))
     mathjax = index.parent / "_static" / "mathjax"
     assert (mathjax / "tex-chtml.js").exists()
     assert (mathjax / "output/chtml/fonts/woff-v2/MathJax_Math-Italic.woff").exists()
@@ -138,7 +104,7 @@ def test_nothing_is_built_twice(checkout, builds):
     assert len(builds) == 1
     (folder / "intro.md").write_text("# other")
     book.make(folder, checkout / "notebooks", "demo")
-    write_results(results("image_h1").model_copy(update={"notes": ["news"]}))
+    write_results(results("image_h1", notes=["news"]))
     book.make(folder, checkout / "notebooks", "demo")
     assert len(builds) == 3
     (folder / "_build" / "html" / "status.html").unlink()
@@ -166,63 +132,6 @@ def test_the_study_stands_beside_the_demo(checkout, builds):
     assert grid.index("Preset `study`") < grid.index("Preset `demo`")
 
 
-def test_notebook_problems(tmp_path):
-    path = tmp_path / "n.ipynb"
-    assert bookcheck.notebook_problems(path, 1) == ["the executed notebook n.ipynb is missing"]
-    executed(path, figure(), figure())
-    assert bookcheck.notebook_problems(path, 2) == []
-    assert "2 figures, not 3" in bookcheck.notebook_problems(path, 3)[0]
-    error = new_output("error", ename="ValueError", evalue="x", traceback=[])
-    widget = new_output("display_data", data={bookcheck.WIDGET: {"model_id": "a"}})
-    executed(path, error, new_output("stream", name="stderr", text="careful"), widget, figure())
-    assert bookcheck.notebook_problems(path, 1) == [
-        "n.ipynb shows the error ValueError",
-        "n.ipynb shows text written to stderr",
-        "n.ipynb shows a widget, which is dead without a kernel",
-    ]
-
-
-@pytest.mark.parametrize(
-    "fetch",
-    [
-        '<script src="https://cdn.example/x.js"></script>',
-        '<link rel="stylesheet" href="//fonts.example/x.css">',
-        '<img src="http://example.org/x.png">',
-        "<style>@import 'https://fonts.example/x.css';</style>",
-        '<p style="background: url(https://example.org/x.png)">',
-    ],
-)
-def test_requests_to_other_servers_are_found(tmp_path, fetch):
-    (tmp_path / "page.html").write_text(f"<html>{fetch}</html>")
-    assert "asks another server" in next(bookcheck.broken_fetches(tmp_path))
-
-
-def test_links_to_click_and_files_that_are_there_are_fine(tmp_path):
-    (tmp_path / "x y.png").write_bytes(b"")
-    (tmp_path / "page.html").write_text(
-        '<a href="https://example.org">x</a><link rel="next" href="gone.html">'
-        '<img src="x%20y.png"><img src="data:image/png;base64,AA==">'
-        "<style>/* url(https://example.org) */</style>"
-    )
-    assert list(bookcheck.broken_fetches(tmp_path)) == []
-    (tmp_path / "x y.png").unlink()
-    assert "not there" in next(bookcheck.broken_fetches(tmp_path))
-
-
-def test_a_formula_without_mathjax_is_found(tmp_path):
-    formula = r'<span class="math notranslate">\(x\)</span>'
-    (tmp_path / "bare.html").write_text(formula)
-    (tmp_path / "set.html").write_text(f'<script src="_static/mathjax/a.js"></script>{formula}')
-    (tmp_path / "none.html").write_text("<p>x</p>")
-    (found,) = bookcheck.bare_formulas(tmp_path)
-    assert found.startswith("bare.html has a formula")
-
-
-def test_style_sheets_are_read_too(tmp_path):
-    (tmp_path / "a.css").write_text("p { background: url('https://example.org/x.png') }")
-    assert "a.css asks" in next(bookcheck.broken_fetches(tmp_path))
-
-
 def test_generated_pages_that_nobody_makes_any_more_go(tmp_path):
     book.generate(tmp_path, {"old": "x"})
     book.generate(tmp_path, {"new": "y"})
@@ -236,7 +145,7 @@ def test_command_line_lists_notebooks(capsys):
 
 def test_cells_stand_in_their_tables_and_in_no_verdict(checkout, builds):
     """A run of a sweep is in its table and on the claims page, and not among the verdicts."""
-    path = write_results(results("image_cell", "study").model_copy(update={"run": "v_vgg11_fc1"}))
+    path = write_results(results("image_cell", "study", run="v_vgg11_fc1"))
     book.make(checkout / "book", checkout / "notebooks", "demo")
     made = {name: (checkout / "book" / "_generated" / f"{name}.md").read_text() for name in MADE}
     assert "not run here" in made["table_ii"] and path.stem in made["claims"]
@@ -248,3 +157,40 @@ def test_a_single_cell_of_the_demo_is_in_no_verdict(checkout, builds):
     book.make(checkout / "book", checkout / "notebooks", "demo")
     made = {name: (checkout / "book" / "_generated" / f"{name}.md").read_text() for name in MADE}
     assert "`image_cell`" in made["status"] and "image_cell" not in made["notes"]
+
+
+@pytest.fixture
+def readme(tmp_path, monkeypatch):
+    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
+    path = tmp_path / "README.md"
+    path.write_text(f"# before\n{book.START}\nold\n{book.END}\nafter\n")
+    monkeypatch.setattr(book, "CHECKOUT", tmp_path)
+    return path
+
+
+def test_readme_block_is_rewritten_and_checked(readme, capsys):
+    write_results(full_run())
+    assert book.main(["--check"]) == 1
+    assert "stale" in capsys.readouterr().err
+    assert book.main(["--readme"]) == 0
+    assert book.main(["--check"]) == 0
+    text = readme.read_text()
+    assert text.startswith("# before\n") and text.endswith("after\n") and "old" not in text
+    assert "**contradicted** +2.00" in text and "Preset `demo`" in text
+
+
+def test_readme_prefers_the_study(readme):
+    write_results(full_run())
+    write_results(run(preset="study", comparisons=[comparison("n_fg", -3.0, -1.0)]))
+    assert "**contradicted** −2.00" in book.readme_block()
+    assert "Preset `study`" in book.readme_block()
+
+
+def test_readme_without_markers_is_a_mistake(readme, capsys):
+    readme.write_text("# no markers\n")
+    assert book.main(["--readme"]) == 1
+    assert book.START in capsys.readouterr().err
+    with pytest.raises(KpnbError):
+        book.with_verdicts(book.END)
+    readme.unlink()
+    assert book.main(["--check"]) == 1

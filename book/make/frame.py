@@ -1,0 +1,243 @@
+"""Results files and the paper's tables as one tidy frame: every table of the book is a pivot of it.
+
+A row is one fact. `source` says whose ("ours" or "paper"), `kind` what:
+
+    measure      a role's mean in a metric or score; of the paper, a printed number
+    comparison   student minus baseline, with its verdict
+    number       any other number that a notebook keeps, by `name`
+    note         a sentence for the reader, in `what`
+    run          a results file as such: time, memory, machine, freshness
+
+Paper and notebooks share the columns; one that a row has no use for is "" or missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cache
+
+import pandas as pd
+
+from kpnb.metrics.formatting import count, interval, number
+from kpnb.metrics.results import CELLS, Comparison, Measure, Results, freshness
+from kpnb.paper import METRICS, TABLES, outcome, published_table, role
+
+#: What stands where nothing does: for a whole table, for a cell, for a cell that needs none.
+NOTHING, NOT_HERE, NONE = "Not run here yet.", "not run here", "–"
+#: Measures cells of the paper's tables that no other notebook has; its results are a sweep's runs.
+CELL_NOTEBOOK = "image_cell"
+#: The paper's table that measurements on one kind of samples belong to.
+TABLE_OF = {"image": "V", "sentence": "VI", "question": "VI", "cloud": "VII"}
+#: In which the paper verifies its hypotheses.
+MAIN_TABLES = ("V", "VI", "VII")
+#: What makes a cell of the paper's tables one cell.
+PAPER_CELL = ["table", "dataset", "network", "layer", "grid_size", "threshold_b"]
+#: What makes a cell of ours one cell; `depth` sorts layers from the input upwards.
+CELL = ["dataset", "network", "scale", "depth", "layer"]
+#: Of one cell: what tells its values apart. A student's measure and its comparison share these.
+CHOICE = ["metric", "threshold", "selection", "distance"]
+
+TEXTS = [
+    *("source", "kind", "part", "notebook", "run", "preset", "file", "state", "student", "teacher"),
+    *("measured_on", "table", "dataset", "network", "scale", "layer", "sample", "role", "metric"),
+    *("selection", "distance", "prediction", "verdict", "name", "what", "unit", "learning"),
+    *("grid_size", "threshold_b", "printed", "outcome"),
+]
+#: nth: place of the results among those given; pair: which student belongs to which baseline.
+COUNTS = ["n_samples", "n_seeds", "nth", "pair", "depth", "outputs"]
+VALUES = ["threshold", "own_b", "value", "low", "high", "seconds", "peak_memory_mb"]
+FLAGS = ["headline", "other_b", "larger"]
+OBJECTS = ["settings", "provenance", "fingerprint"]
+COLUMNS = [*TEXTS, *COUNTS, *VALUES, *OBJECTS, *FLAGS]
+
+
+def frame(results: Sequence[Results]) -> pd.DataFrame:
+    """All facts of some results, in their order, then all that the paper printed.
+
+    Columns beside those of `kpnb.metrics.results`, which keep their names:
+        part: "main" for a notebook's results, "sweep" for a sweep's run, "single" for a run of the
+            sweeps' notebook that belongs to no sweep and so to no table.
+        file: its path in the repository; state: "fresh", "stale: why" or "unknown: why".
+        student, teacher, measured_on, outputs: of the settings; own_b: b of the run's verdicts.
+        headline: on all samples, at `own_b`, with the weight distance of the public code; other_b:
+            the same at any other b; larger: the student's teacher is another network than its own.
+        value: the mean, the difference or the number. A student's measure has its verdict too.
+        table, pair, printed, outcome: the paper's table, or the one that ours stands beside; the
+            digits in print; on which side of its baseline a student was printed.
+    """
+    rows = [row for nth, run in enumerate(results) for row in _facts(run, nth)]
+    made = pd.DataFrame([*rows, *_printed()], columns=COLUMNS)
+    made[VALUES] = made[VALUES].astype(float)
+    made[TEXTS] = made[TEXTS].astype(object).fillna("")
+    made[COUNTS] = made[COUNTS].astype("Int64").astype(object)
+    made[FLAGS] = made[FLAGS].eq(True)
+    other = made["threshold"].notna() & (made["threshold"] != made["own_b"])
+    made["other_b"] = other & (made["selection"] == "all") & (made["distance"] != "epoch")
+    return made.copy()  # in few blocks of memory, which makes queries quick
+
+
+def main_rows(rows: pd.DataFrame, kind: str = "") -> pd.DataFrame:
+    """What the notebooks found, but for those that measure single cells; of one kind if named."""
+    wanted = rows["part"] == "main"
+    return rows[wanted & (rows["kind"] == kind) if kind else wanted]
+
+
+def sweep_rows(rows: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
+    """What some runs of a sweep found."""
+    return rows[(rows["part"] == "sweep") & rows["run"].isin(runs)]
+
+
+def paper_rows(rows: pd.DataFrame, table: str) -> pd.DataFrame:
+    """What the paper printed in one table."""
+    return rows[(rows["source"] == "paper") & (rows["table"] == table)]
+
+
+def standing_for(rows: pd.DataFrame, name: str, runs: Sequence[str] = ()) -> pd.DataFrame:
+    """Our facts that stand for a published table: main ones first, then those of a sweep's runs.
+
+    The sweep's runs for Table V are named v_..., for Table II ii_..., and so on; with `runs`,
+    patterns of their names, no other facts are taken. Main results stand for the table of their
+    kind of samples, so long as these are training samples.
+    """
+    trained = rows["measured_on"] == "train"
+    main = rows[(rows["part"] == "main") & (rows["table"] == name) & trained]
+    swept = rows[rows["run"].str.startswith(f"{name.lower()}_")]
+    return swept[fits(swept["run"], runs)] if runs else pd.concat([main, swept])
+
+
+def identity(name: str) -> list[str]:
+    """What makes a cell that stands for a published table one cell. In Tables V to VII a sweep's
+    run of a cell that a main study has too is no second one; in the others runs differ in more than
+    network and layer."""
+    return [*CELL, "threshold", *([] if name in MAIN_TABLES else ["run"])]
+
+
+def fits(names: pd.Series, patterns: Sequence[str]) -> pd.Series:
+    """Which names fit one of the patterns, such as "ii_*"."""
+    return names.map(lambda name: any(fnmatchcase(name, one) for one in patterns)).astype(bool)
+
+
+def pivot(
+    rows: pd.DataFrame,
+    text: Sequence[str],
+    index: str | list[str],
+    column: str,
+    wanted: Collection[str],
+    blank: str,
+) -> pd.DataFrame:
+    """Texts, one of each row, as a table: a line per value of `index` as they come up, a column for
+    each `wanted` value of another; `blank` where there is none, the last where there are several.
+    """
+    wide = rows.assign(text=text).pivot_table(
+        index=index, columns=column, values="text", aggfunc="last", sort=False
+    )
+    return wide.reindex(columns=list(wanted)).astype(object).fillna(blank)
+
+
+def records(rows: pd.DataFrame) -> list[dict]:
+    """Each row as {column: value}."""
+    return rows.to_dict("records")
+
+
+def place(row: Mapping) -> str:
+    """A network with its scale."""
+    return f"{row['network']} ({row['scale']})"
+
+
+def over(row: Mapping) -> str:
+    """What a value is over, as in "60 images, 3 seeds"."""
+    return f"{count(row['n_samples'], row['sample'])}, {count(row['n_seeds'], 'seed')}"
+
+
+def span(rows: pd.DataFrame) -> str:
+    """What several values are over, as in "40 to 60 images, 1 to 3 seeds"; `noun`: what samples of
+    each are called."""
+    parts = [_range(part["n_samples"], noun) for noun, part in rows.groupby("noun", sort=False)]
+    return ", ".join(part for part in (*parts, _range(rows["n_seeds"], "seed")) if part)
+
+
+def _range(counts: pd.Series, noun: str) -> str:
+    known = sorted({int(n) for n in counts.dropna()})
+    low = f"{known[0]} to " if len(known) > 1 else ""
+    return low + count(known[-1], noun) if known else ""
+
+
+def estimate(row: Mapping, write=number, value: str | None = None) -> str:
+    """A value with its interval, if it has one; `value`: how it is written if not by `write`."""
+    low, high = (None if pd.isna(row[end]) else row[end] for end in ("low", "high"))
+    return (write(row["value"]) if value is None else value) + interval(low, high, write)
+
+
+def _facts(run: Results, nth: int) -> Iterator[dict]:
+    about = _about(run, nth)
+    yield about | {"kind": "run"}
+    verdicts = {_place(item): item.verdict for item in run.comparisons}
+    for item in run.measures:
+        told = {"verdict": verdicts.get(_place(item), "") if item.role == "S" else ""}
+        yield about | _values(run, item) | told | {"kind": "measure", "value": item.mean}
+    for item in run.comparisons:
+        yield about | _values(run, item) | {"kind": "comparison", "value": item.difference}
+    for name, found in run.numbers.items():
+        own = {"kind": "number", "name": name, "n_samples": found.n}
+        yield about | found.model_dump(exclude={"n"}) | own
+    yield from (about | {"kind": "note", "what": note} for note in run.notes)
+
+
+def _about(run: Results, nth: int) -> dict:
+    """What all facts of a results file share."""
+    single = run.notebook == CELL_NOTEBOOK
+    name = f"{CELLS}/{run.run}" if run.run else run.notebook
+    return {
+        "source": "ours",
+        "part": "sweep" if run.run else "single" if single else "main",
+        **run.model_dump(include={"notebook", "run", "preset", "seconds", "peak_memory_mb"}),
+        **{name: getattr(run, name) for name in OBJECTS},
+        "nth": nth,
+        "file": f"book/results/{run.preset}/{name}.json",
+        "state": freshness(run),
+        "own_b": run.threshold,
+        "student": run.settings.get("network", ""),
+        "teacher": run.settings.get("teacher", "same"),
+        "measured_on": run.settings.get("measured_on", "train"),
+        "outputs": run.settings.get("outputs") or None,
+        "larger": run.settings.get("teacher", "same") not in ("same", run.settings.get("network")),
+    }
+
+
+def _values(run: Results, item: Measure | Comparison) -> dict:
+    place = {"depth": item.cell[3], "table": TABLE_OF.get(item.sample, "")}
+    place |= {"headline": run.is_headline(item)}
+    return item.model_dump(exclude={"mean", "difference"}) | place
+
+
+def _place(item: Measure | Comparison) -> tuple:
+    return (item.cell, *(getattr(item, name) for name in CHOICE))
+
+
+@cache
+def _printed() -> tuple[dict, ...]:
+    """Every number of the paper's tables; a student's with the side of its baseline it is on: the
+    i-th student of a cell belongs to its i-th baseline."""
+    rows = pd.concat([published_table(table, as_printed=True) for table in TABLES])
+    rows["role"] = rows["learning"].map(role)
+    rows["pair"] = rows.groupby([*PAPER_CELL, "role"]).cumcount()
+    whole, found = records(rows), []
+    baselines = {_partner(row): row for row in whole if row["role"] == "B"}
+    for row in whole:
+        about = {name: row[name] for name in row if name not in METRICS}
+        about |= {"source": "paper", "kind": "measure"}
+        own = row["learning"] in (row["role"], "scratch", f"distilled from {row['network']}")
+        about |= {"larger": not own}
+        other = baselines.get(_partner(row)) if row["role"] == "S" else None
+        for metric in METRICS:
+            if row[metric]:
+                pair = [float(one[metric]) for one in (row, other) if one]
+                side = outcome(metric, *pair) if other else ""
+                said = {"metric": metric, "printed": row[metric], "value": pair[0]}
+                found.append(about | said | {"outcome": side})
+    return tuple(found)
+
+
+def _partner(row: dict) -> tuple:
+    return tuple(row[name] for name in (*PAPER_CELL, "pair"))

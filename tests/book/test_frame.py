@@ -1,0 +1,120 @@
+"""The frame: every fact of results and of the paper once, with what tables select by."""
+
+import pandas as pd
+import pytest
+from made_results import comparison, full_run, measure, run
+
+from book.make.frame import estimate, frame, main_rows, over, paper_rows, span, standing_for
+from kpnb.fingerprint import library_versions
+from kpnb.metrics.results import Number, run_fingerprint
+from kpnb.paper import METRICS, TABLES, agreement, published_table, role
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_printed_number_is_a_fact_with_its_digits(table):
+    found = paper_rows(frame([]), table)
+    printed = published_table(table, as_printed=True)
+    expected = [
+        (r["dataset"], r["network"], r["layer"], role(r["learning"]), metric, r[metric])
+        for r in printed.to_dict("records")
+        for metric in METRICS
+        if r[metric]
+    ]
+    columns = ["dataset", "network", "layer", "role", "metric", "printed"]
+    assert list(found[columns].itertuples(index=False, name=None)) == expected
+    assert (found["value"] == found["printed"].astype(float)).all()
+
+
+def test_printed_sides_are_those_of_the_published_pairs():
+    found = frame([])
+    found = found[found["role"] == "S"]
+    keys = ["table", "dataset", "network", "layer", "grid_size", "threshold_b", "metric", "outcome"]
+    sides = agreement()[keys].value_counts().sort_index()
+    pd.testing.assert_series_equal(found[keys].value_counts().sort_index(), sides)
+    larger = found[found["larger"] & (found["table"] == "II") & (found["metric"] == "rho")]
+    assert len(larger) == 4 and not larger["learning"].str.endswith("from AlexNet").any()
+
+
+def test_every_fact_of_a_results_file_is_a_row():
+    numbers = {"gap": Number(value=1.5, low=1.0, high=2.0, what="a gap", unit="nats", n=7)}
+    made = frame([full_run(numbers=numbers)])
+    ours = made[made["source"] == "ours"]
+    counts = {"run": 1, "measure": 6, "comparison": 6, "number": 1, "note": 1}
+    assert ours["kind"].value_counts().to_dict() == counts
+    number = main_rows(made, "number").iloc[0]
+    assert estimate(number) == "1.50 [1.00, 2.00]" and number["n_samples"] == 7
+    assert (number["name"], number["what"], number["unit"]) == ("gap", "a gap", "nats")
+    assert main_rows(made, "note")["what"].tolist() == ["one dataset only"]
+    assert set(ours["file"]) == {"book/results/demo/image_h1.json"}
+    score = ours[(ours["role"] == "S") & (ours["metric"] == "accuracy_test")].iloc[0]
+    assert estimate(score) == "0.38" and over(score) == "60 images, 3 seeds"
+
+
+def test_flags_select_the_headline_and_the_other_thresholds():
+    found = main_rows(frame([full_run()]), "comparison").set_index(["metric", "threshold"])
+    headline = found[found["headline"]]
+    assert headline["value"].tolist() == [9.5, 2.0, pytest.approx(-0.3)]
+    assert found[found["other_b"]]["value"].tolist() == [1.0]
+    aside = frame([run(comparisons=[comparison("n_fg", 1, 2, threshold=0.3,
+                                               selection="published_filter")])])  # fmt: skip
+    assert not aside[["headline", "other_b"]].any(axis=None)
+
+
+def test_a_students_measure_has_the_verdict_of_its_own_comparison():
+    found = main_rows(frame([full_run()]), "measure")
+    verdicts = found[["role", "metric", "verdict"]].to_numpy().tolist()
+    assert verdicts[:4] == [
+        ["S", "n_fg", "reproduced"],
+        ["B", "n_fg", ""],
+        ["S", "n_fg", "inconclusive"],  # at b = 0.25
+        ["S", "n_fg", "contradicted"],  # with the published filter
+    ]
+
+
+def test_parts_and_settings():
+    cell = {"notebook": "image_cell", "preset": "study", "comparisons": [comparison("n_fg", 1, 2)]}
+    settings = {"threshold": 0.2, "network": "VGG-11", "teacher": "VGG-16", "outputs": 4}
+    runs = [full_run(), run(**cell), run(**cell, run="ii_a", settings=settings)]
+    made = frame([*runs, run(**cell, run="v_a", settings=settings | {"teacher": "VGG-11"})])
+    parts = made[made["kind"] == "run"].set_index("run")
+    assert parts["part"].tolist() == ["main", "single", "sweep", "sweep"]
+    assert parts.loc["ii_a", ["student", "teacher", "outputs"]].tolist() == ["VGG-11", "VGG-16", 4]
+    assert parts["larger"].tolist() == [False, False, True, False]
+    assert parts.loc["ii_a", "file"] == "book/results/study/cells/ii_a.json"
+    assert standing_for(made, "II")["run"].unique().tolist() == ["ii_a"]
+    assert standing_for(made, "V")["run"].unique().tolist() == ["", "v_a"]
+    assert standing_for(made, "V", ["*_a"])["run"].unique().tolist() == ["v_a"]
+
+
+def test_freshness_follows_settings_code_and_versions():
+    code = ["published_table"]
+    key = run_fingerprint({"threshold": 0.2}, code)
+    here = {"code": code, "versions": library_versions()}
+    older = {"code": code, "versions": {**library_versions(), "torch": "1.0"}}
+    states = frame(
+        [
+            run(fingerprint=key, provenance=here),
+            run(fingerprint=key, provenance=here, settings={"threshold": 0.25}),
+            run(provenance=older),
+            run(provenance={"code": ["vanished"]}),
+            run(),
+        ]
+    ).query("kind == 'run'")["state"].tolist()  # fmt: skip
+    assert states[:2] == ["fresh", "stale: code or data of kpnb have changed since"]
+    assert states[2].startswith("stale: torch 1.0, here ") and "no 'vanished'" in states[3]
+    assert states[4].startswith("unknown")
+    assert key != run_fingerprint({"threshold": 0.2}, ["write_results"])
+
+
+def test_what_several_values_are_over():
+    items = [{"n_samples": n, "n_seeds": s, "noun": noun} for n, s, noun in
+             ((60, 1, "image"), (40, 3, "image"), (7, None, "map"))]  # fmt: skip
+    assert span(pd.DataFrame(items)) == "40 to 60 images, 7 maps, 1 to 3 seeds"
+    assert span(pd.DataFrame(items[:1])) == "60 images, 1 seed"
+    alone = pd.DataFrame([{"n_samples": None, "n_seeds": None, "noun": "value"}])
+    assert span(alone) == "" == span(alone[:0])
+
+
+def test_measures_keep_their_place():
+    made = main_rows(frame([run(measures=[measure("S", "rho", 0.5, layer="FC2")])]), "measure")
+    assert made[["layer", "depth", "table"]].to_numpy().tolist() == [["FC2", 2, "V"]]

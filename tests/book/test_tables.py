@@ -1,0 +1,147 @@
+"""Tables of the book's own results: verdicts that may say no, scores, runs, what ships."""
+
+import pytest
+from made_results import comparison, full_run, measure, rows_of, run
+
+from book.make import tables
+from book.make.frame import NOTHING, frame
+from book.make.published import paper_rate
+from kpnb.paper import agreement
+from kpnb.study.parameters import MODELS
+
+TEXT = {"layer": "Last", "network": "MiniLM-L6, 3 layers", "n_samples": 40, "n_seeds": 1}
+SENTENCES = {**TEXT, "dataset": "embedded sentences", "sample": "sentence"}
+QUESTIONS = {**TEXT, "dataset": "embedded questions", "sample": "question"}
+
+
+def text_run(kind):
+    score = "f1_test" if kind["sample"] == "question" else "accuracy_test"
+    teacher = measure("T", score, 0.75, **{**kind, "threshold": None, "layer": ""})
+    return run(measures=[teacher], comparisons=[comparison("n_fg", 2.0, 6.0, **kind)])
+
+
+def test_each_modality_gets_a_grid_with_the_paper_s_own_table():
+    grid = tables.verdict_grid(frame([full_run(), text_run(SENTENCES), text_run(QUESTIONS)]))
+    images, texts = grid.split("\n\n")
+    assert "Table V's cells" in images and "Table VI's cells" in texts
+    assert rows_of(images)[0][3] == "51 of 57" == paper_rate("n_fg", "V")
+    agreed = agreement().query("table == 'VI' and metric == 'n_fg'")["outcome"]
+    count = f"{(agreed == 'agree').sum()} of {len(agreed)}"
+    assert rows_of(texts)[0][3] == count == paper_rate("n_fg", "VI")
+    assert rows_of(texts)[0][4:] == ["**reproduced** +4.00 [+2.00, +6.00]"] * 2
+    assert "embedded questions" in texts and "embedded sentences" in texts.split("\n")[0]
+    cloud = comparison("n_fg", 1.0, 2.0, sample="cloud", network="PointNet", dataset="clouds")
+    clouds = tables.verdict_grid(frame([run(comparisons=[cloud])]))
+    assert "Table VII's cells" in clouds and rows_of(clouds)[0][3] == "5 of 8"
+
+
+def test_verdicts_and_scores_of_texts_say_what_they_are_over():
+    rows = frame([text_run(QUESTIONS)])
+    row = rows_of(tables.verdict_table(rows))[0]
+    assert row[1:3] == ["Last, embedded questions", "+4.00 [+2.00, +6.00], 40 questions, 1 seed"]
+    assert row[6] == paper_rate("n_fg", "VI")
+    (row,) = rows_of(tables.accuracy_table(rows))
+    assert row[3:5] == ["F1", "0.75 [−0.25, 1.75], 40 questions, 1 seed"]
+
+
+def test_verdict_table_sets_filter_other_thresholds_and_paper_beside():
+    rows = rows_of(tables.verdict_table(frame([full_run()])))
+    by_metric = {row[0]: row for row in rows}
+    n_fg = by_metric["$N^{fg}_{point}$, higher"]
+    difference = "+9.50 [+6.00, +13.0], 60 images, 3 seeds"
+    assert n_fg[1:4] == ["FC1, embedded images", difference, "**reproduced**"]
+    assert n_fg[4:] == ["contradicted (60 images, 3 seeds)", "0.25: inconclusive", "51 of 57"]
+    assert by_metric["$N^{bg}_{point}$, lower"][3:6] == ["**contradicted**", *["not run here"] * 2]
+    assert by_metric["$D_{mean}$ (per step), lower"][3] == "**reproduced**"
+    assert by_metric["$D_{mean}$ (per epoch), lower"][3] == "**inconclusive**"
+    assert len(rows) == 4
+    assert len(rows_of(tables.verdict_table(frame([full_run()]), ("n_bg",)))) == 1
+
+
+def test_verdict_grid_has_every_metric_and_says_what_was_not_run():
+    rows = rows_of(tables.verdict_grid(frame([full_run()])))
+    assert [row[0] for row in rows] == ["H1", "H1", "H1", "H2", "H2", "H3"]
+    assert rows[1][4] == "**contradicted** +2.00 [+1.00, +3.00]"
+    assert rows[3][4].startswith("**reproduced**")
+    assert rows[5][4] == "not run here"
+
+
+def test_filtered_verdicts_are_counted_beside_how_many_samples_are_left():
+    filtered = {"selection": "published_filter"}
+    items = [
+        comparison("n_fg", 6.0, 13.0),
+        comparison("n_fg", 6.0, 13.0, layer="FC2"),
+        comparison("n_fg", 6.0, 13.0, layer="Conv"),
+        comparison("n_fg", -9.0, -3.0, n_samples=35, **filtered),
+        comparison("n_fg", -1.0, 3.0, n_samples=38, layer="FC2", **filtered),
+        comparison("n_fg", 1.0, 3.0, n_samples=38, threshold=0.25, **filtered),
+        comparison("d_mean", -3.0, -1.0, "down", n_samples=35, distance="step", **filtered),
+        comparison("d_mean", 1.0, 3.0, "down", n_samples=35, distance="epoch", **filtered),
+    ]
+    rows = frame([run(comparisons=items)])
+    (row,) = rows_of(tables.filter_table(rows))
+    kept = "35 to 38 of 60 images; 2 of 3 cells measured"
+    assert row == ["embedded images", kept, "0 : 1 of 2", "–", "–", "1 : 0 of 1", "–", "–"]
+    (row,) = rows_of(tables.filter_table(frame([run(comparisons=items[:3])])))
+    assert row[1] == "too few; 0 of 3 cells measured" and set(row[2:]) == {"–"}
+    assert tables.FILTERED in tables.verdict_grids(rows)
+    assert tables.filter_table(frame([])) == NOTHING
+
+
+def test_nothing_run_is_said():
+    nothing = frame([])
+    for table in (
+        *(tables.verdict_table, tables.verdict_grid, tables.verdict_grids),
+        *(tables.accuracy_table, tables.status_table, tables.machines_table),
+    ):
+        assert table(nothing) == NOTHING
+    assert tables.notes_list(nothing) == "No notes."
+
+
+def test_accuracies():
+    rows = rows_of(tables.accuracy_table(frame([full_run()])))
+    assert [row[0].split(",")[0] for row in rows] == ["teacher", "student"]
+    over = "60 images, 3 seeds"
+    unseen = ["accuracy", f"0.56 [0.50, 0.60], {over}", "not measured"]
+    assert rows[0][1:] == ["demo", "–", *unseen]
+    assert rows[1][1:5] == ["demo", "FC1", "accuracy", f"0.38, {over}"]
+
+
+def test_another_network_gets_a_table_of_its_own():
+    other = run(preset="study", comparisons=[comparison("n_fg", -2.0, -1.0, network="AlexNet")])
+    rows = frame([full_run(), other])
+    page = tables.verdict_table(rows)
+    assert page.count("| metric") == 2
+    assert "**Preset `study`: AlexNet (narrow) on embedded images, b = 0.2**" in page
+    grids = tables.verdict_grids(rows)
+    assert grids.index("**Preset `demo`**") < grids.index("AlexNet (narrow)")
+
+
+def test_status_machines_and_notes():
+    where = {"gpu": None, "cpu": "a processor", "threads": 2, "commit": "f" * 40, "dirty": True}
+    one = run(
+        provenance={**where, "code": ["published_table"], "versions": {"b": "1"}}, notes=["told"]
+    )
+    rows = frame([one, run(notebook="image_cell", notes=["aside"])])
+    row, single = rows_of(tables.status_table(rows))
+    assert row[:5] == ["`image_h1`", "demo", "1.50", "1234", "`0123456789ab`"]
+    assert row[5].startswith("stale") and single[0] == "`image_cell`"
+    machine, bare = rows_of(tables.machines_table(rows))
+    assert machine[2:] == ["a processor, 2 threads", "b 1", "ffffffffffff with changes"]
+    assert bare[3:] == ["not recorded", "not recorded"]
+    assert tables.notes_list(rows) == "- `image_h1`, demo: told"
+
+
+@pytest.mark.parametrize("model", MODELS.values())
+def test_presets_are_listed_with_their_values(model):
+    rows = {row[0]: row for row in rows_of(tables.presets_table(model))}
+    presets = model.PRESETS
+    expected = [", ".join(map(str, presets[p]["seeds"])) for p in ("demo", "study")]
+    assert rows["`seeds`"][1:3] == expected and expected[0] != expected[1]
+    assert len(rows) == len(presets["demo"]) and all(row[3] for row in rows.values())
+
+
+def test_licences_of_every_part():
+    rows = rows_of(tables.licences_table())
+    assert {row[0] for row in rows} >= {"objects", "backgrounds", "sentences", "furniture"}
+    assert all(all(row) for row in rows)
