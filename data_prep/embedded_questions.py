@@ -61,7 +61,8 @@ def build(root: Path, out: Path) -> None:
     entities = once([*dictionary_entities(nouns), *element_entities(database)])
     for split, name in QUESTIONS.items():
         chosen = [entity for entity in entities if split_of(entity) == split]
-        content = json.dumps(squad_document(chosen, split), ensure_ascii=False, separators=(",", ":"))
+        document = squad_document(chosen, split)
+        content = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
         report(write_gzip(out / name, content + "\n"), QUESTIONS_SHA256[name])
 
 
