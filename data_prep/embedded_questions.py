@@ -61,7 +61,8 @@ def build(root: Path, out: Path) -> None:
     entities = once([*dictionary_entities(nouns), *element_entities(database)])
     for split, name in QUESTIONS.items():
         chosen = [entity for entity in entities if split_of(entity) == split]
-        content = json.dumps(squad(chosen, split), ensure_ascii=False, separators=(",", ":"))
+        document = squad_document(chosen, split)
+        content = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
         report(write_gzip(out / name, content + "\n"), QUESTIONS_SHA256[name])
 
 
@@ -175,7 +176,7 @@ def _question(context: str, pair: tuple[Entity, Entity], index: int, kind: str) 
     return {"question": text, "answers": answers}
 
 
-def squad(entities: Sequence[Entity], split: str) -> dict:
+def squad_document(entities: Sequence[Entity], split: str) -> dict:
     """A document of SQuAD v1.1; an article is one paragraph, its title names the entities."""
     articles, numbers = [], defaultdict(int)
     for pair in pairs(entities):

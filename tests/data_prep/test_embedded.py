@@ -377,7 +377,7 @@ def test_paragraphs_are_valid_squad():
     for entity in made:
         at = entity.sentence.index(" in ") + 4
         entity.ask("where", f"Where was {entity.name}?", (at, at + 5))
-    parsed = parse_squad(embedded_questions.squad(made, "train"))
+    parsed = parse_squad(embedded_questions.squad_document(made, "train"))
     assert len(set(parsed.contexts)) == 8 and len(parsed) == 8
     for question, texts in zip(parsed.questions, parsed.answer_texts, strict=True):
         assert texts == (question.removeprefix("Where was ").replace("?", "land"),)
