@@ -10,6 +10,7 @@ that the file names, and of no other.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
 import os
@@ -27,8 +28,9 @@ import torch
 
 from kpnb.errors import KpnbError
 from kpnb.metrics.provenance import cpu_name, provenance
-from kpnb.store import write_folder
+from kpnb.store import Store, write_folder
 from kpnb.study.costs import Anatomy
+from kpnb.study.parameter_model import StudyParameters
 from kpnb.study.parameters import MODELS, resolve
 from kpnb.study.study import Study
 from kpnb.training.distillation import teacher_features
@@ -43,6 +45,15 @@ PROBES = (8, 24)  # two budgets of draws: their difference is what a row costs
 MAPS = 8  # samples of the probe of maps
 STORED = (64 * 1024, 16 * 1024**2)  # bytes of two folders: their difference is what a byte costs
 COMPOSED = 100  # images
+STUDIES = {
+    "ImageParameters": "kpnb.study.image.ImageStudy",
+    "CellParameters": "kpnb.study.image.CellStudy",
+    "CoherencyParameters": "kpnb.study.image.ImageStudy",
+    "FineTuningParameters": "kpnb.experiments.fine_tuning.FineTuningStudy",
+    "CloudParameters": "kpnb.study.cloud.CloudStudy",
+    "SentimentParameters": "kpnb.study.text.SentimentStudy",
+    "QuestionParameters": "kpnb.study.text.QuestionStudy",
+}
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,7 @@ class Machine:
         return f"{self.device}_{hardware}{threads if self.device == 'cpu' else ''}.json"
 
     def nearest(self, kind: str, network: str, precision: str, anatomy: Anatomy) -> Speed:
-        """The speed of a network, or else of the one with the most similar number of operations.
+        """The speed of a network, or else of one of its family with a similar number of operations.
 
         Raises KpnbError where no network of the kind was measured.
         """
@@ -108,11 +119,17 @@ class Machine:
         operations = anatomy.up_to("")
 
         def distance(speed: Speed) -> tuple:
-            own = speed.network == network
+            own, other = (re.split("[- ]", name)[0] for name in (network, speed.network))
             gap = abs(math.log(operations / speed.operations))
-            return not own, speed.precision != precision, gap
+            return speed.network != network, speed.precision != precision, own != other, gap
 
         return min(known, key=distance)
+
+
+def study_of(parameters: StudyParameters, store: Store | None = None) -> Study:
+    """The study that a notebook makes of its parameters."""
+    module, _, name = STUDIES[type(parameters).__name__].rpartition(".")
+    return getattr(importlib.import_module(module), name)(parameters, store or Store())
 
 
 def title_of(study: Study, role: str) -> str:
@@ -224,8 +241,6 @@ def composing(now: Callable[[], float], count: int = COMPOSED, size: int = 64) -
 def probe_study(name: str, **given: object) -> Study:
     """A study of a few samples with that network, parameters that it does not have left out;
     KpnbError for a name that no study knows."""
-    from kpnb.run.plan import study_of
-
     named = {"image_": IMAGES, "pointcloud_": CLOUDS, "sentiment_": TEXTS}
     kind = next((kind for kind, names in named.items() if name in names), None)
     if kind is None:

@@ -12,7 +12,6 @@ Exit codes: 0 done, 1 a check that failed, 2 a mistake in a name, a parameter or
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 import tempfile
 import time
@@ -40,6 +39,7 @@ from kpnb.run.machine import (
     measure_machine,
     probe_study,
     read_machine,
+    study_of,
     this_machine,
     title_of,
 )
@@ -66,21 +66,6 @@ STORED_PASSES = 3  # over the bytes of an entry: its parts, the entry, and readi
 # in rows, which have four backward passes to their forward one; descent stops when it converges.
 SLOW_ROWS = {"published": 96 * 80 * 2 / 5, "descent": 96 * 3200 * 2 / 5}
 BEYOND = "what a notebook computes beyond networks and maps is not counted"
-STUDIES = {
-    "ImageParameters": "kpnb.study.image.ImageStudy",
-    "CellParameters": "kpnb.study.image.CellStudy",
-    "CoherencyParameters": "kpnb.study.image.ImageStudy",
-    "FineTuningParameters": "kpnb.experiments.fine_tuning.FineTuningStudy",
-    "CloudParameters": "kpnb.study.cloud.CloudStudy",
-    "SentimentParameters": "kpnb.study.text.SentimentStudy",
-    "QuestionParameters": "kpnb.study.text.QuestionStudy",
-}
-
-
-def study_of(parameters: StudyParameters, store: Store | None = None) -> Study:
-    """The study that a notebook makes of its parameters."""
-    module, _, name = STUDIES[type(parameters).__name__].rpartition(".")
-    return getattr(importlib.import_module(module), name)(parameters, store or Store())
 
 
 # The study on a store that counts

@@ -196,6 +196,7 @@ def test_a_network_takes_its_own_speed_or_the_nearest_by_operations():
     at = Anatomy({"": 2e6}, 1, 1)
     assert found.nearest("image_", "new", "float32", at) == small
     assert found.nearest("image_", large.network, "float32", at) == large
+    assert found.nearest("image_", "VGG-11 (narrow), 3x64x64", "float32", at) == large  # family
     assert found.nearest("image_", large.network, "bfloat16", at).precision == "bfloat16"
     with pytest.raises(KpnbError, match="No sentiment network was measured"):
         found.nearest("sentiment_", "new", "float32", at)
