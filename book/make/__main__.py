@@ -29,7 +29,8 @@ from book.make import (
     report,
 )
 from kpnb.errors import KpnbError
-from kpnb.experiments import cloud_construction, cloud_costs
+from kpnb.experiments.robustness import construction_table
+from kpnb.experiments.speed import costs_table
 from kpnb.metrics.results import Results, available_cells, available_results, read_results
 from kpnb.paper import HYPOTHESES
 from kpnb.run import sweeps
@@ -98,8 +99,8 @@ def fragments(
     in_table_v = cell_pages.table_v_cells(cells)
     tables = {
         "accuracies": report.accuracy_table(results),
-        "cloud_construction": cloud_construction.construction_table(results),
-        "cloud_costs": cloud_costs.costs_table(results),
+        "cloud_construction": construction_table(results),
+        "cloud_costs": costs_table(results),
         "colab": f"```\n!pip install --quiet git+{address}\n```",
         "colab_address": f"```\n{_colab(address)}/notebooks/image_h1.ipynb\n```",
         "clone": f"```\ngit clone {address}\ncd {address.rsplit('/', 1)[-1]}\nmake book\n```",

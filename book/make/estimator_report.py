@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kpnb.experiments import accuracy as estimator_accuracy
-from kpnb.experiments import speed as bench
+from kpnb.experiments.speed import ESTIMATOR_SPEED
 from kpnb.figures.style import TITLE_SIZE, WIDTH, label_axes, legend_below, new_figure
 from kpnb.metrics.formatting import number, table
 from kpnb.metrics.results import Number, Results
@@ -138,7 +138,7 @@ def summary(results: list[Results]) -> str:
 
 def speed_table(results: list[Results]) -> str:
     """Every number of the benchmark."""
-    found = [run for run in results if run.notebook == bench.NAME]
+    found = [run for run in results if run.notebook == ESTIMATOR_SPEED]
     if not found:
         return NOTHING
     rows = [

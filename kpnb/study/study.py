@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +100,9 @@ class Study(Modality):
     identical initial weights per seed (Section 4.1). A student is distilled for each target layer;
     teacher and baseline serve all layers.
     """
+
+    #: Role in the evidence -> the role of the networks that take it.
+    PLACES: ClassVar[dict[str, str]] = {"T": "T", "S": "S", "B": "B"}
 
     parameters: StudyParameters
     store: Store = field(default_factory=Store)
@@ -209,10 +213,10 @@ class Study(Modality):
                 net.compile()
             with self._device_use("batch, teacher_samples or the inputs' size"):
                 record = train(net, Resume(scratch, "training"), states.__setitem__)
-                info = {"record": record.to_info(), "accuracy": self._scores_by_split(net)}
+                info = {"record": record.to_info(), "accuracy": self.scores_by_split(net)}
             return flat(states), info | {"seconds": time.perf_counter() - started}
 
-        record = self._stored("networks", key, compute, self.training_code(role))
+        record = self.stored("networks", key, compute, self.training_code(role))
         return Trained.from_record(record, role, layer, seed)
 
     # Entropy maps
@@ -250,7 +254,7 @@ class Study(Modality):
             parts = {epoch: scratch.load(f"{epoch}")[0] for epoch in epochs}
             return flat(parts), {"seconds": time.perf_counter() - started}
 
-        record = self._stored("maps", key, compute, self.MAPS_CODE)
+        record = self.stored("maps", key, compute, self.MAPS_CODE)
         parts = by_epoch(record.tensors)
         return {e: EntropyMaps(**parts[e], settings=explainer.settings) for e in epochs}
 
@@ -263,22 +267,20 @@ class Study(Modality):
 
     def evidence(self, layer: str) -> Evidence:
         """All that Hypotheses 1-3 are judged on at one layer."""
-        seeds = self.parameters.seeds
-        records = {role: [self.of(role, seed, layer).record for seed in seeds] for role in "TSB"}
-        maps = {
-            role: [self.maps(self.of(role, seed, layer), layer) for seed in seeds] for role in "TSB"
-        }
+        seeds, places = self.parameters.seeds, self.PLACES.items()
+        records = {p: [self.of(role, seed, layer).record for seed in seeds] for p, role in places}
+        maps = {p: [self.maps(self.of(role, s, layer), layer) for s in seeds] for p, role in places}
         return Evidence(
             layer=layer,
             epochs=self.checkpoints,
             foreground=self.data.foreground,
             maps=maps,
             distance={
-                (role, unit): [
+                (place, unit): [
                     [record.distance(unit)[layer][epoch] for epoch in self.checkpoints]
-                    for record in records[role]
+                    for record in records[place]
                 ]
-                for role in "SB"
+                for place in "SB"
                 for unit in ("step", "epoch")
             },
         )
@@ -300,14 +302,15 @@ class Study(Modality):
 
         def compute(scratch: Scratch) -> tuple[dict[str, Tensor], dict]:
             started = time.perf_counter()
-            right = self._scores_by_split(self.network(trained))
+            right = self.scores_by_split(self.network(trained))
             return {}, right | {"seconds": time.perf_counter() - started}
 
         data = {"train": self.data.training_samples, "test": self.data.test_samples}
         key = {"network": trained.fingerprint} | {name: part.source for name, part in data.items()}
-        return self._stored("accuracies", key, compute, self.SCORING_CODE).info
+        return self.stored("accuracies", key, compute, self.SCORING_CODE).info
 
-    def _scores_by_split(self, net: nn.Module) -> dict[str, float]:
+    def scores_by_split(self, net: nn.Module) -> dict[str, float]:
+        """SCORE under "train" and "test", further scores under "train <name>", "test <name>"."""
         found = {}
         for split in ("train", "test"):
             samples = getattr(self.data, "training_samples" if split == "train" else "test_samples")
@@ -352,13 +355,15 @@ class Study(Modality):
     def device(self) -> torch.device:
         return chosen_device(self.parameters.device)
 
-    def _stored(
+    def stored(
         self,
         kind: str,
         key: dict,
         compute: Callable[[Scratch], tuple[dict[str, Tensor], dict]],
         code: tuple[Seed, ...],
     ) -> Record:
+        """A computation of this study through its store, on the clock of `stored_seconds`; its
+        info holds the "seconds" that it took."""
         code = (*code, device_use)
         record = self.store.compute(kind, key, compute, code, self.data_hashes)
         # What this very process computed is on its own clock already.
