@@ -17,6 +17,7 @@ from kpnb.errors import KpnbError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+DATA_SEED = 0  # by which every study draws its data, whatever seed its networks have
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,8 @@ def by_epoch(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     return parts
 
 
+# What trains the networks of every modality; part of their entries in the store.
+TRAINERS = (train_classifier, distill_features, teacher_features, train_above)
 KEPT = 2**30  # bytes; larger networks are not kept in memory beside each other
 
 
