@@ -53,14 +53,14 @@ ENTROPY_FAMILY, INVERSION_FAMILY = "entropy-based", "inversion-based"
 GENERALITY = "yes, by information theory (the paper's claim)"
 NO_GENERALITY = "no (the paper's claim, recollected)"
 # color, marker, line: blue and vermilion of Okabe and Ito, as everywhere
-STYLES = {"original": ("#0072B2", "o", "-"), "rescaled": ("#D55E00", "s", "--")}
+_STYLES = {"original": ("#0072B2", "o", "-"), "rescaled": ("#D55E00", "s", "--")}
 KIND_STYLES = {"layer": ("#0072B2", "o", True), "channel": ("#D55E00", "s", False)}
 LEAST_DECADES = 1.5
 DRAWN = ("gradient", "grad_cam")  # the two that the paper names
 
 Maps = dict[str, dict[str, Tensor]]  # method -> layer -> (images, ...)
-Change = Callable[[dict[str, Tensor], dict[str, Tensor]], np.ndarray]
-Found = Mapping[str, "Coherency"]  # by kind of rescaling
+_Change = Callable[[dict[str, Tensor], dict[str, Tensor]], np.ndarray]
+_Found = Mapping[str, "Coherency"]  # by kind of rescaling
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Coherency:
         """Whether magnitude and shape stay as they are, to within COHERENT."""
         return is_coherent(self.magnitude_change(method)) and is_coherent(self.shape_change(method))
 
-    def _estimate(self, method: str, change: Change) -> Estimate:
+    def _estimate(self, method: str, change: _Change) -> Estimate:
         if (method, change) not in self._known:
             pairs = zip(self.before, self.after, strict=True)
             values = np.stack([change(b[method], a[method]) for b, a in pairs])
@@ -180,7 +180,7 @@ class CoherencyFindings(Findings):
     def code(self) -> tuple[str, ...]:
         return *super().code, "measure_coherency"
 
-    def add_coherency(self, found: Found) -> None:
+    def add_coherency(self, found: _Found) -> None:
         """Every score of every method, under both kinds of rescaling.
 
         coherency_<method>: |log(m'/m)| in nats; coherency_shape_<method>: change of shape;
@@ -225,7 +225,7 @@ def is_coherent(score: Estimate) -> bool:
     return score.high < COHERENT
 
 
-def scores_table(found: Found) -> pd.DataFrame:
+def scores_table(found: _Found) -> pd.DataFrame:
     """Method against score, value [95% interval], under both kinds of rescaling."""
     rows = {}
     for method in found["layer"].methods:
@@ -237,18 +237,18 @@ def scores_table(found: Found) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("method")
 
 
-def spread_table(found: Found) -> pd.DataFrame:
+def spread_table(found: _Found) -> pd.DataFrame:
     """How far the layers' magnitudes lie apart, original and rescaled, one factor per layer."""
     uniform = found["layer"]
     columns = {
         f"{name} [nats]": [_cell(uniform.spread(m, name == "rescaled")) for m in uniform.layered]
-        for name in STYLES
+        for name in _STYLES
     }
     methods = pd.Index([TITLES[m] for m in uniform.layered], name="method")
     return pd.DataFrame(columns, index=methods)
 
 
-def family_table(found: Found) -> pd.DataFrame:
+def family_table(found: _Found) -> pd.DataFrame:
     """Table I with what was measured: families of explanations by coherency and generality.
 
     Of each family, the methods with a map per layer; generality is the paper's claim, quoted.
@@ -275,7 +275,7 @@ def _family_cell(found: Coherency, members: Sequence[str]) -> str:
     return f"{good} of {len(members)}; magnitude by {changes} nats"
 
 
-def coherency_reading(found: Found, factor: float) -> str:
+def coherency_reading(found: _Found, factor: float) -> str:
     """What was found, as Markdown, built from the scores alone; it may say no."""
     uniform = found["layer"]
     lines = [
@@ -303,7 +303,7 @@ def _changed_line(found: Coherency, how: str) -> str:
     )
 
 
-def _answer(found: Found) -> str:
+def _answer(found: _Found) -> str:
     uniform = found["layer"]
     if not uniform.unchanged(ENTROPY):
         return "**No: the entropy changes with the rescaling, against the paper.**"
@@ -359,7 +359,7 @@ def magnitudes_figure(found: Coherency) -> Figure:
     return figure
 
 
-def scores_figure(found: Found) -> Figure:
+def scores_figure(found: _Found) -> Figure:
     """The score of each method: change of magnitude and of shape, by kind of rescaling."""
     methods = found["layer"].methods[::-1]
     figure, axes = new_figure(1, 2, (WIDTH, 0.28 * len(methods) + 1.3), sharey=True)
@@ -398,7 +398,7 @@ def maps_figure(
     for row, line in enumerate(axes):
         method, maps = chosen[row // 2], ends[row % 2]
         draw_picture(line[0], picture, 1)
-        line[0].set_ylabel(f"{TITLES[method]},\n{list(STYLES)[row % 2]}", fontsize=7.5)
+        line[0].set_ylabel(f"{TITLES[method]},\n{list(_STYLES)[row % 2]}", fontsize=7.5)
         largest = max(float(part[index].abs().max()) for m in ends for part in m[method].values())
         for ax, layer in zip(line[1:], layers, strict=True):
             _draw_map(ax, maps[method][layer][index], method, largest)
@@ -421,7 +421,7 @@ def _draw_map(ax: Axes, values: Tensor, method: str, largest: float) -> None:
 def _magnitude_line(ax: Axes, runs: Sequence[Mapping[str, Tensor]], name: str) -> None:
     table = np.stack([rescaling.magnitudes(maps) for maps in runs])  # (seeds, images, layers)
     points = [bootstrap(table[:, :, layer]) for layer in range(table.shape[2])]
-    color, marker, line = STYLES[name]
+    color, marker, line = _STYLES[name]
     x = np.arange(1, len(points) + 1)
     ax.plot(x, [p.value for p in points], color=color, marker=marker, linestyle=line,
             markersize=5, markerfacecolor="none" if name == "rescaled" else color,

@@ -345,7 +345,7 @@ def _verdict(gap: Estimate | None, prediction: str) -> str:
 # Figures
 
 
-STYLES = {"S": ROLES["F"], "B": replace(ROLES["B"], name=CALLED["B"])}
+_STYLES = {"S": ROLES["F"], "B": replace(ROLES["B"], name=CALLED["B"])}
 COUNTED = {"ever": "ever learned", "n_fg": "held in the end", "discarded": "discarded"}
 _PANEL = (4.2, 3.6)  # inches
 
@@ -355,7 +355,7 @@ def curves_figure(evidence: Mapping[str, Evidence], threshold: float) -> Figure:
     seeds at each checkpoint. Epoch 0 is the start: pre-trained or random convolutions."""
 
     def draw(ax: Axes, found: Evidence) -> None:
-        for role, style in STYLES.items():
+        for role, style in _STYLES.items():
             estimates = counts_by_epoch(found, role, threshold)
             low, high = ([getattr(e, end) for e in estimates] for end in ("low", "high"))
             ax.fill_between(found.epochs, low, high, color=style.color, alpha=0.2, linewidth=0)
@@ -378,7 +378,7 @@ def discarded_figure(evidence: Mapping[str, Evidence], threshold: float) -> Figu
     """Foreground points per image: ever learned, held in the end, and discarded on the way."""
 
     def draw(ax: Axes, found: Evidence) -> None:
-        for shift, (role, style) in zip((-0.12, 0.12), STYLES.items(), strict=True):
+        for shift, (role, style) in zip((-0.12, 0.12), _STYLES.items(), strict=True):
             for place, name in enumerate(COUNTED):
                 estimate = own_value(found, role, name, threshold)
                 ax.vlines(place + shift, estimate.low, estimate.high, color=style.color)
@@ -402,7 +402,7 @@ def rho_figure(evidence: Mapping[str, Evidence], threshold: float) -> Figure:
     """How rho(x) of Eq. 9 is distributed over images and seeds; a mark at each mean."""
 
     def draw(ax: Axes, found: Evidence) -> None:
-        for role, style in STYLES.items():
+        for role, style in _STYLES.items():
             values = QUANTITIES["rho"].values(found, role, threshold)
             values = values[np.isfinite(values)]
             ax.ecdf(values, color=style.color, linestyle=style.line, linewidth=2, label=style.name)

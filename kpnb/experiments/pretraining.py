@@ -26,7 +26,7 @@ from kpnb.study.image import ImageStudy, StudyImages, study_images
 FC_PART = "classifier."
 #: Names torchvision's weights in the store's keys.
 IMAGENET = "torchvision IMAGENET1K_V1"
-BATCH = 256  # images at a time, of `right_answers`
+_BATCH = 256  # images at a time, of `right_answers`
 
 
 def take_convolutions(net: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -135,7 +135,7 @@ class ClassStudy(ImageStudy):
     @torch.inference_mode()
     def _right(self, net: nn.Module, samples: ImageSamples) -> np.ndarray:
         net.eval()
-        batches = samples.images.split(BATCH)
+        batches = samples.images.split(_BATCH)
         found = torch.cat([net(x.to(self.device)).argmax(1).cpu() for x in batches])
         return (found == samples.labels).numpy()
 

@@ -50,7 +50,7 @@ from kpnb.study.study import Study
 from kpnb.training.distillation import train_above
 from kpnb.training.train import to_device
 
-SPLITS = {"test": "unseen samples", "train": "training samples"}
+_SPLITS = {"test": "unseen samples", "train": "training samples"}
 LIKELY_LAYER = "FC1"  # the layer of Figure 2; its symbol is lost in our copy of the paper
 
 
@@ -157,7 +157,7 @@ def final_networks(study: Study, evidence: Evidence) -> RatioAccuracy:
     """lambda and accuracy of teacher, student and baseline after training, by seed."""
     found = [study.accuracies(role, evidence.layer) for role in "TSB"]
     scores = [
-        [{split: by_seed[split][seed] for split in SPLITS} for by_seed in found]
+        [{split: by_seed[split][seed] for split in _SPLITS} for by_seed in found]
         for seed in evidence.seeds
     ]
     return _collected(study, evidence, tuple("TSB"), [(role, None) for role in "TSB"], scores)
@@ -176,7 +176,7 @@ def _collected(
         [evidence.points(role, seed, epoch, b).ratio.numpy() for role, epoch in networks]
         for seed in evidence.seeds
     ]
-    accuracy = {s: np.array([[place[s] for place in row] for row in scores]) for s in SPLITS}
+    accuracy = {s: np.array([[place[s] for place in row] for row in scores]) for s in _SPLITS}
     seeds, tested = study.parameters.seeds, len(study.data.test_samples)
     return RatioAccuracy(evidence.layer, seeds, places, np.array(ratio), accuracy, tested)
 
@@ -185,7 +185,7 @@ def repeat_gap(study: Study, curve: RatioAccuracy) -> float:
     """Greatest difference between the last checkpoint's accuracy and the stored student's own,
     over seeds and splits; 0 where training repeats to the bit."""
     own = study.accuracies("S", curve.layer)
-    gaps = [np.abs(curve.accuracy[split][:, -1] - own[split]).max() for split in SPLITS]
+    gaps = [np.abs(curve.accuracy[split][:, -1] - own[split]).max() for split in _SPLITS]
     return float(max(gaps))
 
 
@@ -203,7 +203,7 @@ class Question(NamedTuple):
 
 
 _UNSEEN = "lambda and accuracy on unseen samples"
-QUESTIONS = {
+CORRELATIONS = {
     "test": Question(_UNSEEN),
     "train": Question("lambda and accuracy on training samples", split="train"),
     "test_trained": Question(f"{_UNSEEN}, without the untrained network", of_trained, fewer=1),
@@ -251,7 +251,7 @@ def answers(
 ) -> dict[str, Answer]:
     """name -> correlation over a student's checkpoints, and across the final networks."""
     found = {}
-    for name, asked in QUESTIONS.items():
+    for name, asked in CORRELATIONS.items():
         points = (len(curve.places) - asked.fewer) * len(curve.seeds)
         value = curve.correlation(asked.split, asked.relation, resamples)
         found[name] = Answer(value, points, asked.text)
@@ -282,17 +282,18 @@ _UNDEFINED = "undefined here (too few points, or one of the two does not vary)"
 
 def correlation_table(by_layer: Mapping[str, Mapping[str, Answer]]) -> pd.DataFrame:
     """Layer and correlation: value with interval, points, and what it says of the statement."""
-    rows = {
-        (layer, answer.what): {
+    names = ["layer", "Spearman's correlation of"]
+    rows = [
+        {
+            **dict(zip(names, (layer, answer.what), strict=True)),
             "value": str(answer),
             "points": answer.n,
             "larger lambda, better": "" if name == "lambda_trend" else answer.verdict,
         }
         for layer, found in by_layer.items()
         for name, answer in found.items()
-    }
-    names = ["layer", "Spearman's correlation of"]
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(names)
+    ]
+    return pd.DataFrame(rows).set_index(names)
 
 
 def ratio_reading(study: Study, by_layer: Mapping[str, Mapping[str, Answer]]) -> str:
@@ -351,11 +352,11 @@ def training_figure(curve: RatioAccuracy) -> Figure:
     shared = "row" if rows > 1 else False  # rows are splits, and seeds of a split compare
     figure, axes = style.new_figure(rows, columns, size, sharex=True, sharey=shared)
     norm = PowerNorm(0.5, vmin=curve.places[0], vmax=curve.places[-1])
-    panels = [(split, row) for split in SPLITS for row in range(len(seeds))]
+    panels = [(split, row) for split in _SPLITS for row in range(len(seeds))]
     for ax, (split, row) in zip(axes.flat, panels, strict=True):
         _checkpoints(ax, curve, split, row, norm)
         where = f", seed {seeds[row]}" if len(seeds) > 1 else ""
-        ax.set_title(f"{curve.layer}, {SPLITS[split]}{where}", fontsize=style.TITLE_SIZE)
+        ax.set_title(f"{curve.layer}, {_SPLITS[split]}{where}", fontsize=style.TITLE_SIZE)
         style.label_axes(ax, RATIO_LABEL, "accuracy [%]")
     bar = figure.colorbar(ScalarMappable(norm, EPOCH_COLORS), ax=list(axes.flat), pad=0.02)
     bar.set_label("epoch of distillation", fontsize=style.LABEL_SIZE)
@@ -402,11 +403,11 @@ def epochs_figure(curve: RatioAccuracy) -> Figure:
         left.vlines(curve.places, [r.low for r in ratios], [r.high for r in ratios],
                     color=color, linewidth=0.9, alpha=0.6)  # fmt: skip
         left.plot(curve.places, [r.value for r in ratios], label=f"seed {seed}", **mark)
-        for split in SPLITS:
+        for split in _SPLITS:
             shown = 100 * curve.accuracy[split][row]
             right.plot(curve.places, shown, linestyle=SPLIT_LINES[split], **mark)
-    for split in SPLITS:
-        right.plot([], [], color="black", linestyle=SPLIT_LINES[split], label=SPLITS[split])
+    for split in _SPLITS:
+        right.plot([], [], color="black", linestyle=SPLIT_LINES[split], label=_SPLITS[split])
     style.label_axes(left, f"epoch of distillation at {curve.layer}", RATIO_LABEL)
     style.label_axes(right, f"epoch of distillation at {curve.layer}", "accuracy [%]")
     for ax in (left, right):

@@ -39,7 +39,7 @@ from kpnb.study.readings import NAMES
 from kpnb.study.study import Study
 
 JUDGED = hypothesis_metrics(1)
-DIRECTIONS = 64  # random directions for the Jacobian of `sensitivity_shares`
+_DIRECTIONS = 64  # random directions for the Jacobian of `sensitivity_shares`
 
 
 Judgement = Mapping[str, tuple[Estimate, str]]  # metric -> (difference with interval, verdict)
@@ -79,7 +79,7 @@ IMAGE_VARIANTS = {
     "grid of 32 cells a side": Variant({"units": GridUnits(32)}),
 }
 # Ten seconds an image and network: left to the larger presets.
-PUBLISHED = {
+_PUBLISHED = {
     "published procedure": Variant({"method": "published"}, images=6),
     "closed form, on the same images": Variant(images=6),
 }
@@ -98,7 +98,7 @@ UNCHANGED = "as in this study"
 
 def variants(preset: str) -> dict[str, Variant]:
     """The variants of a preset: the published procedure is in the study alone, for time."""
-    return IMAGE_VARIANTS | (PUBLISHED if preset == "study" else {})
+    return IMAGE_VARIANTS | (_PUBLISHED if preset == "study" else {})
 
 
 def cloud_variants(parameters: CloudParameters) -> dict[str, Variant]:
@@ -147,7 +147,7 @@ def add(findings: Findings, name: str, judged: Judgement) -> None:
         findings.numbers[f"{name} | {metric}"] = estimated(gap, what, n=n)
 
 
-def judge_all(
+def judge_variants(
     findings: Findings, layer: str, chosen: Mapping[str, Variant]
 ) -> dict[str, Judgement]:
     """Variant -> its judgement; put among the results' numbers, which depend on it from now on."""
@@ -158,7 +158,7 @@ def judge_all(
     return judged
 
 
-def final_entropies(study: Study, layer: str, chosen: Mapping[str, Variant]) -> dict[str, Tensor]:
+def variant_entropies(study: Study, layer: str, chosen: Mapping[str, Variant]) -> dict[str, Tensor]:
     """Variant -> H of the student's and the baseline's final maps of the first seed, in nats."""
     seed, found = study.parameters.seeds[0], {}
     for name, variant in chosen.items():
@@ -203,7 +203,7 @@ def sensitivity_shares(net: nn.Module, layer: str, images: Tensor, units: GridUn
     with FeatureReader(net, layer, relu=True) as reader, torch.enable_grad():
         x = images.clone().requires_grad_()
         y = reader(lambda: net(x.clone()))
-        for v in normal(keys, "share", range(DIRECTIONS), y.shape[1:], y.detach()).unbind(1):
+        for v in normal(keys, "share", range(_DIRECTIONS), y.shape[1:], y.detach()).unbind(1):
             (gradient,) = torch.autograd.grad(y, x, v, retain_graph=True)
             totals += units.gather(gradient.square()).cpu()
     return totals / totals.sum(1, keepdim=True)
@@ -259,7 +259,7 @@ def variants_table(study: Study, layer: str, findings: Findings) -> pd.DataFrame
     change of H in nats (first seed), by variant; put among the results' numbers too."""
     findings.depend_on("variants_table")
     chosen = cloud_variants(study.parameters)
-    changes = entropy_changes(final_entropies(study, layer, chosen))
+    changes = entropy_changes(variant_entropies(study, layer, chosen))
     judged = {name: judge(study, layer, variant) for name, variant in chosen.items()}
     for name, found in judged.items():
         add(findings, f"{layer}, {name}", found)

@@ -37,18 +37,18 @@ from kpnb.networks.image import image_network
 from kpnb.training import recipes
 
 ESTIMATOR_SPEED, CLOUD_COSTS = "estimator_speed", "pointcloud_costs"  # the results' names
-IMAGES = (32, 64, 128, 256, 512)
-SIDES = (32, 64, 128)
+_IMAGES = (32, 64, 128, 256, 512)
+_SIDES = (32, 64, 128)
 GRIDS = (4, 8, 16, 32)
 CHECKPOINTS = (1, 2, 4, 8)
 PUBLISHED_STEPS = 60  # at least; up to 80
-CLASSES = 12
+_CLASSES = 12
 # Points of object and background, and clouds in a batch: of the study, and of the paper.
-SIZES = {"narrow": (256, 125, 32), "full": (1024, 500, 8)}
-PROBES = 16  # of point clouds, as in the study
+_SIZES = {"narrow": (256, 125, 32), "full": (1024, 500, 8)}
+_PROBES = 16  # of point clouds, as in the study
 REPEATS = {"narrow": 3, "full": 1}  # a full-size map takes half a minute
 
-Numbers = dict[str, Number]
+_Numbers = dict[str, Number]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,7 +82,7 @@ def _tell(found: Results) -> None:
 def measure_estimator_speed(device: torch.device, quick: bool = False) -> Results:
     """All of the benchmark as a results file; quick: sizes that only show that it runs."""
 
-    def compute() -> Numbers:
+    def compute() -> _Numbers:
         numbers = against_published("narrow", 64, device, steps=1 if quick else PUBLISHED_STEPS)
         if not quick:
             numbers |= against_published("full", 224, device, steps=1)
@@ -99,7 +99,7 @@ def measure_estimator_speed(device: torch.device, quick: bool = False) -> Result
 # --- the methods side by side -----------------------------------------------------------------
 
 
-def against_published(scale: str, side: int, device: torch.device, steps: int) -> Numbers:
+def against_published(scale: str, side: int, device: torch.device, steps: int) -> _Numbers:
     """Wall-clock of the published procedure over that of the closed forms, one image, VGG-11 FC1.
 
     steps: of the published procedure that are timed; its 60 are the same step over and over.
@@ -126,7 +126,7 @@ def against_published(scale: str, side: int, device: torch.device, steps: int) -
     return numbers
 
 
-def floor(device: torch.device, count: int) -> Numbers:
+def floor(device: torch.device, count: int) -> _Numbers:
     """`path` over the plain forward and backward passes that it needs, at the same batch; and the
     share of the machine's matrix product rate that it reaches."""
     net, images = _network("narrow", device), _images(count, 64, device)
@@ -180,11 +180,11 @@ def _flops(net: nn.Module, batch: Tensor, layer: str) -> int:
 # --- scaling ----------------------------------------------------------------------------------
 
 
-def scaling(device: torch.device, quick: bool) -> Numbers:
+def scaling(device: torch.device, quick: bool) -> _Numbers:
     """Exponents of the cost in images and checkpoints; cost by image size and number of units."""
     net = _network("narrow", device)
     small = _estimator(net, probes=8, evaluations=1)
-    counts = IMAGES[:2] if quick else IMAGES
+    counts = _IMAGES[:2] if quick else _IMAGES
     pool = _images(max(counts), 64, device)
     images = [_seconds(lambda n=n: small.explain(net, pool[:n]), 1) for n in counts]
     few = pool[:8]
@@ -195,9 +195,9 @@ def scaling(device: torch.device, quick: bool) -> Numbers:
         f"exponent in checkpoints, {loops[0]} to {loops[-1]}": _exponent(loops, checkpoints),
         "several checkpoints at once (vmap) / one by one": _ratio(_vmap_over_loop(net, few)),
     }
-    by_side = {s: _seconds(lambda s=s: small.explain(net, _images(8, s, device))) for s in SIDES}
-    for side in SIDES[1:]:
-        numbers[f"{side} / {SIDES[0]} pixels a side"] = _ratio(by_side[side] / by_side[SIDES[0]])
+    by_side = {s: _seconds(lambda s=s: small.explain(net, _images(8, s, device))) for s in _SIDES}
+    for side in _SIDES[1:]:
+        numbers[f"{side} / {_SIDES[0]} pixels a side"] = _ratio(by_side[side] / by_side[_SIDES[0]])
     by_grid = {
         g: _seconds(lambda g=g: replace(small, units=GridUnits(g)).explain(net, few)) for g in GRIDS
     }
@@ -223,7 +223,7 @@ def _vmap_over_loop(net: nn.Module, images: Tensor, copies: int = 4) -> float:
     return together / _seconds(lambda: [gradient(weights) for _ in range(copies)])
 
 
-def precision(device: torch.device, count: int) -> Numbers:
+def precision(device: torch.device, count: int) -> _Numbers:
     """What mixed precision does to time and to H, on the same noise."""
     net, images = _network("narrow", device), _images(count, 64, device)
     base = _estimator(net)
@@ -240,9 +240,9 @@ def precision(device: torch.device, count: int) -> Numbers:
     }
 
 
-def memory(quick: bool) -> Numbers:
+def memory(quick: bool) -> _Numbers:
     """Peak memory of a process with many images over that of one with few."""
-    few, many = (8, 16) if quick else (IMAGES[0], IMAGES[-1])
+    few, many = (8, 16) if quick else (_IMAGES[0], _IMAGES[-1])
     peaks = [_in_own_process("memory", str(n)) for n in (few, many)]
     return {f"peak memory, {many} / {few} images": _ratio(peaks[1] / peaks[0])}
 
@@ -261,11 +261,11 @@ def peak_memory_of(images: str | int) -> float:
 def cloud_costs_of(name: str, scale: str) -> dict[str, float]:
     """Of one network in this process: parameters, seconds of a training step and of a map with
     frozen choices, and the process's peak memory in MB at the end."""
-    points, background, batch = SIZES[scale]
+    points, background, batch = _SIZES[scale]
     net = point_network(name, 10, scale)
     clouds = embedded_pointclouds(batch, points=points, background=background)
     units, layer = PointUnits(frozen=True), layer_name(net, "FC1")
-    given = {"probes": PROBES, "evaluations": 1, "standard_error": None, "chunk": batch}
+    given = {"probes": _PROBES, "evaluations": 1, "standard_error": None, "chunk": batch}
     frozen = EntropyEstimator(layer, units=units, **given)
     anew, one = replace(frozen, units=PointUnits()), clouds.points[:1]
 
@@ -286,7 +286,7 @@ def cloud_costs_of(name: str, scale: str) -> dict[str, float]:
 def measure_cloud_costs() -> Results:
     """All networks at both scales, one process each, as a results file."""
 
-    def compute() -> Numbers:
+    def compute() -> _Numbers:
         return {
             f"{scale} | {name} | {what}": _cost(scale, what, value)
             for scale in SCALES
@@ -294,7 +294,7 @@ def measure_cloud_costs() -> Results:
             for what, value in _in_own_process("cloud", name, scale).items()
         }
 
-    settings = {"threads": torch.get_num_threads(), "probes": PROBES, "repeats": REPEATS}
+    settings = {"threads": torch.get_num_threads(), "probes": _PROBES, "repeats": REPEATS}
     code = ["measure_cloud_costs", "cloud_costs_of"]
     found = measured(CLOUD_COSTS, settings, code, compute)
     largest = max(v.value for k, v in found.numbers.items() if k.endswith("memory"))
@@ -304,7 +304,7 @@ def measure_cloud_costs() -> Results:
 COSTS = {
     "parameters": "parameters",
     "step": "training step [s]",
-    "map": f"map, {PROBES} draws [s]",
+    "map": f"map, {_PROBES} draws [s]",
     "map, recomputed": "the same, choices recomputed [s]",
     "memory": "peak memory [MB]",
 }
@@ -329,7 +329,7 @@ def _machine(run: Results) -> str:
 
 
 def _row(run: Results, name: str, scale: str) -> list[str]:
-    points, background, batch = SIZES[scale]
+    points, background, batch = _SIZES[scale]
     found = [run.numbers[f"{scale} | {name} | {what}"].value for what in COSTS]
     return [name, scale, f"{points} + {background}", str(batch), *map(number, found)]
 
@@ -354,7 +354,7 @@ def _in_own_process(*arguments: str) -> object:
 
 
 def _network(scale: str, device: torch.device) -> nn.Module:
-    return image_network("VGG-11", CLASSES, scale).to(device).eval()
+    return image_network("VGG-11", _CLASSES, scale).to(device).eval()
 
 
 def _images(count: int, side: int, device: torch.device) -> Tensor:

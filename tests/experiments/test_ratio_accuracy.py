@@ -17,7 +17,7 @@ from test_notebooks import FOLDER, code_cells, source, stored, until_the_study
 import kpnb.run.__main__
 from kpnb.experiments import ratio_accuracy
 from kpnb.experiments.ratio_accuracy import (
-    QUESTIONS,
+    CORRELATIONS,
     Answer,
     answers,
     checkpoint_accuracies,
@@ -190,7 +190,7 @@ NONE = Answer(Estimate(float("nan"), float("nan"), float("nan"), 10, 2), 12, "wh
 
 
 def every(plain=UP, detrended=OPEN) -> dict[str, Answer]:
-    found = dict.fromkeys([*QUESTIONS, "networks"], UP)
+    found = dict.fromkeys([*CORRELATIONS, "networks"], UP)
     return found | {"test": plain, "test_detrended": detrended}
 
 
@@ -211,7 +211,7 @@ def test_numbers_have_the_first_layer_without_its_name(smoke):
     findings = Findings(smoke.study, "image_lambda")
     record(findings, {"FC1": every(), "Conv": every(detrended=NONE)})
     names = {
-        "correlation_" + name for name in (*QUESTIONS, "networks") if name != "lambda_trend"
+        "correlation_" + name for name in (*CORRELATIONS, "networks") if name != "lambda_trend"
     } | {"lambda_trend"}
     others = {f"{name}_Conv" for name in names} - {"correlation_test_detrended_Conv"}
     assert set(findings.numbers) == names | others
@@ -246,7 +246,7 @@ def test_the_reading_follows_the_numbers(smoke, plain, detrended, verdict, effec
 
 def test_the_table_has_a_line_for_each_correlation():
     table = correlation_table({"FC1": every(), "FC2": every(plain=NONE)})
-    assert len(table) == 2 * (len(QUESTIONS) + 1)
+    assert len(table) == 2 * (len(CORRELATIONS) + 1)
     assert list(table["value"]).count("undefined") == 1
     assert list(table["larger lambda, better"]).count("") == 2  # the trends are no verdict
 
@@ -276,7 +276,7 @@ def test_the_notebook_at_smoke(own, tmp_path, monkeypatch):
     assert found.measures == found.comparisons == []
     # Three checkpoints: what needs four, or leaves two, is said to be undefined.
     assert "correlation_test" in found.numbers and found.numbers["correlation_test"].n == 3
-    assert len(found.numbers) + len(found.notes) == len(QUESTIONS) + 1
+    assert len(found.numbers) + len(found.notes) == len(CORRELATIONS) + 1
     assert "correlation_test_detrended" not in found.numbers
     shown = "".join(str(o) for cell in code_cells(notebook) for o in cell.outputs)
     assert "A larger lambda goes with better performance" in shown

@@ -19,7 +19,7 @@ from kpnb.experiments.robustness import (
     cloud_variants,
     entropy_changes,
     judge,
-    judge_all,
+    judge_variants,
     judged_table,
     sensitivity_shares,
     shares_figure,
@@ -83,7 +83,7 @@ def test_the_reading_names_the_variants_that_change_a_verdict():
 
 def test_differences_reach_the_results_file(smoke):
     findings = Findings(smoke.study, "image_measure", hypothesis=1)
-    found = judge_all(findings, "FC1", {"itself": Variant()})
+    found = judge_variants(findings, "FC1", {"itself": Variant()})
     assert findings.numbers["itself | n_fg"].value == found["itself"]["n_fg"][0].value
     add(findings, "a variant", estimates("reproduced", "inconclusive", "contradicted"))
     written = findings.results()
@@ -95,7 +95,7 @@ def test_differences_reach_the_results_file(smoke):
 
 def test_shares_are_squared_columns_of_the_jacobian(monkeypatch):
     net, x, units = linear_net(6), images(2, dtype=torch.float64), GridUnits(4)
-    monkeypatch.setattr("kpnb.experiments.robustness.DIRECTIONS", 4000)
+    monkeypatch.setattr("kpnb.experiments.robustness._DIRECTIONS", 4000)
     with torch.no_grad():
         net[1].bias.fill_(1e3)  # every ReLU open
     found = sensitivity_shares(net, "1", x, units)
