@@ -189,7 +189,9 @@ def test_what_changes_a_network_changes_its_key(folder, store):
     base = prepared_study(folder, store)
     for changes in ({"augment": "all"}, {"recipe": "ours"}, {"image_size": 48}):
         other = prepared_study(folder, store, **changes)
-        mine, theirs = [(s.network_key("B"), s.training_code("B")) for s in (base, other)]
+        mine, theirs = [
+            (s.network_key("B"), s.training_code("B"), s.schedule("B", 0)) for s in (base, other)
+        ]
         assert mine != theirs, changes
     assert base.network_key("T")["tested"]["data"] == base.data_hashes["images"]
 
