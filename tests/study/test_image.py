@@ -102,7 +102,9 @@ def test_layer_maps(smoke):
     named = smoke.study.network(student).layer_names
     assert {layer: m.settings["layer"] for layer, m in maps.items()} == named
     stored = smoke.evidence.maps["S"][0][2]
-    torch.testing.assert_close(maps["FC1"].sigma, stored.sigma[[0, 3]], rtol=1e-4, atol=0)
+    # Kernels round otherwise in batches of other sizes, and a ReLU may open or stay closed by it.
+    torch.testing.assert_close(maps["FC1"].entropy, stored.entropy[[0, 3]], rtol=0, atol=0.01)
+    assert not torch.allclose(maps["FC1"].entropy, maps["FC2"].entropy, rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize("network", ["AlexNet", "ResNet-50"])
