@@ -123,3 +123,27 @@ def _made_maps(good: bool, samples: int) -> dict[int, EntropyMaps]:
         sigma = (entropy - GAUSSIAN_ENTROPY).exp()
         maps[epoch] = EntropyMaps(sigma, torch.ones(samples), torch.ones(samples) > 0, 0 * sigma)
     return maps
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> str:
+    """The folder of a text model that is quick to train."""
+    from text_smoke import SIZES
+    from text_tiny import tiny_folder
+
+    return tiny_folder(tmp_path_factory.mktemp("model"), **SIZES)
+
+
+@pytest.fixture(scope="session")
+def all_studies(smoke, tiny_model, tmp_path_factory):
+    """kind -> its study with evidence, computed when first asked for; see the helper `studied`."""
+    from studied import Studied, studied
+
+    known = {"image": Studied("image", smoke.root, smoke.study, smoke.evidence, "FC1")}
+
+    def of(kind: str) -> Studied:
+        if kind not in known:
+            known[kind] = studied(kind, tmp_path_factory.mktemp(f"{kind}_store"), tiny_model)
+        return known[kind]
+
+    return of

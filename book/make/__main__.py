@@ -20,7 +20,8 @@ import yaml
 from book.make import chapters, check, claims, plan_pages, published, tables
 from book.make.frame import frame
 from kpnb.errors import KpnbError
-from kpnb.experiments import cloud_construction, cloud_costs
+from kpnb.experiments.robustness import construction_table
+from kpnb.experiments.speed import costs_table
 from kpnb.metrics.formatting import PLAIN
 from kpnb.metrics.results import Results, available_cells, available_results, read_results
 from kpnb.paper import HYPOTHESES
@@ -95,8 +96,8 @@ def fragments(
     made = {
         "accuracies": tables.accuracy_table(rows),
         "claim_rates": published.rates_beside(rows),
-        "cloud_construction": cloud_construction.construction_table(results),
-        "cloud_costs": cloud_costs.costs_table(results),
+        "cloud_construction": construction_table(results),
+        "cloud_costs": costs_table(results),
         "colab": f"```\n!pip install --quiet git+{address}\n```",
         "colab_address": f"```\n{_colab(address)}/notebooks/image_h1.ipynb\n```",
         "clone": f"```\ngit clone {address}\ncd {address.rsplit('/', 1)[-1]}\nmake book\n```",

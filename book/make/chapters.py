@@ -181,7 +181,7 @@ def summary(cases: pd.DataFrame) -> str:
 
 def speed_table(rows: pd.DataFrame) -> str:
     """Every number of the benchmark."""
-    found = rows[(rows["kind"] == "number") & (rows["notebook"] == speed.NAME)]
+    found = rows[(rows["kind"] == "number") & (rows["notebook"] == speed.ESTIMATOR_SPEED)]
     found = found[found["nth"] == found["nth"].min()].to_dict("records")
     lines = [[n["name"], f"{number(n['value'])} {n['unit']}".strip(), n["what"]] for n in found]
     return table(["", "measured", "what"], lines) if lines else NOTHING

@@ -4,40 +4,55 @@ Over the training of a student: a checkpoint's lambda, and the accuracy that its
 once the layers above the target have been trained on labels. And across networks: teacher,
 student and baseline after training.
 
-Checkpoints are a time series, not independent draws. What an interval here covers is the choice of
-the measured samples and, with several, of the training seeds, with the checkpoints held fixed; the
-error of an accuracy from finitely many test samples is not in it. A resampled lambda is noisier
-than the measured one, and noise pulls a correlation towards zero: an interval may lie nearer to
-zero than its value.
+In the figures epochs are told by a color scale of even lightness (cividis) and by the line that
+joins the checkpoints in order; the untrained and the last one are named.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
+from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
+from kpnb.experiments.correlations import (
+    RESAMPLES,
+    Relation,
+    across_networks,
+    correlation_interval,
+    given_epoch,
+    of_steps,
+    of_trained,
+    over_checkpoints,
+    with_epoch,
+)
+from kpnb.figures import style
 from kpnb.metrics.evidence import Evidence
+from kpnb.metrics.formatting import count, interval, signed, verdict_sentence
 from kpnb.metrics.provenance import track
-from kpnb.metrics.stats import Estimate, bootstrap, correlation, mean
+from kpnb.metrics.results import estimated
+from kpnb.metrics.stats import Estimate, bootstrap, mean, share_interval, verdict
 from kpnb.networks.layers import parameters_above
 from kpnb.store import Scratch
 from kpnb.study.costs import Cost
+from kpnb.study.findings import Findings
 from kpnb.study.study import SPLITS, Study
 from kpnb.training.distillation import train_above
 from kpnb.training.train import to_device
 
-RESAMPLES = 2000
-# Two points always lie on a line; with a third variable taken out, so do three.
-LEAST_POINTS, LEAST_PARTIAL = 3, 4
-# Below this share of variance left, a rank is a function of the epoch up to rounding.
-NOTHING_LEFT = 1e-9
-
-Relation = Callable[[np.ndarray, np.ndarray], float]
+SPLIT_WORDS = {"test": "unseen samples", "train": "training samples"}
+LIKELY_LAYER = "FC1"  # the layer of Figure 2; its symbol is lost in our copy of the paper
 
 
 # Accuracy by checkpoint
@@ -61,7 +76,7 @@ def checkpoint_accuracies(study: Study, layer: str, seed: int) -> dict[int, dict
         for epoch in track(epochs, f"accuracies S {layer} seed {seed}"):
             if scratch.load(f"{epoch}") is None:
                 net = _with_head(study, study.network(trained, epoch), layer, seed)
-                scratch.save(f"{epoch}", {}, study._scores_by_split(net))
+                scratch.save(f"{epoch}", {}, study.scores_by_split(net))
         found = {f"{epoch}": scratch.load(f"{epoch}")[1] for epoch in epochs}
         return {}, {"scores": found, "seconds": time.perf_counter() - started}
 
@@ -71,7 +86,7 @@ def checkpoint_accuracies(study: Study, layer: str, seed: int) -> dict[int, dict
         return Cost(work, {}, {"scores": {f"{e}": dict.fromkeys(SPLITS, 0.0) for e in epochs}})
 
     code = (*study.training_code("S"), *study.SCORING_CODE)
-    record = study._stored("accuracies", key, compute, code, cost)
+    record = study.stored("accuracies", key, compute, code, cost)
     # The store gives the names back in another order.
     return {epoch: record.info["scores"][f"{epoch}"] for epoch in epochs}
 
@@ -126,144 +141,299 @@ class RatioAccuracy:
         """lambda of the networks of the row-th seed, with 95% intervals over samples."""
         return [bootstrap(terms) for terms in self.ratio[row]]
 
-    def without_first(self) -> RatioAccuracy:
-        """The same without the first place: the untrained checkpoint of a student."""
-        accuracy = {split: part[:, 1:] for split, part in self.accuracy.items()}
-        return replace(self, places=self.places[1:], ratio=self.ratio[:, 1:], accuracy=accuracy)
+    def correlation(
+        self, split: str, relation: Relation, resamples: int = RESAMPLES, seed: int = 0
+    ) -> Estimate:
+        """`correlation_interval` of lambda and the accuracy on a split; KpnbError for another."""
+        if split not in self.accuracy:
+            known = ", ".join(self.accuracy)
+            raise KpnbError(f"There is no split {split!r}: choose one of {known}.")
+        return correlation_interval(self.ratio, self.accuracy[split], relation, resamples, seed)
 
 
 def student_curve(study: Study, evidence: Evidence) -> RatioAccuracy:
     """lambda and accuracy of the student of `evidence` at each checkpoint, by seed."""
-    layer, epochs = evidence.layer, evidence.epochs
-    scores = [checkpoint_accuracies(study, layer, seed) for seed in study.parameters.seeds]
-    accuracy = {
-        split: np.array([[found[epoch][split] for epoch in epochs] for found in scores])
-        for split in SPLITS
-    }
-    networks = [[("S", seed, epoch) for epoch in epochs] for seed in evidence.seeds]
-    return _collected(study, evidence, epochs, networks, accuracy)
+    found = [checkpoint_accuracies(study, evidence.layer, s) for s in study.parameters.seeds]
+    scores = [[by_epoch[epoch] for epoch in evidence.epochs] for by_epoch in found]
+    networks = [("S", epoch) for epoch in evidence.epochs]
+    return _collected(study, evidence, evidence.epochs, networks, scores)
 
 
 def final_networks(study: Study, evidence: Evidence) -> RatioAccuracy:
     """lambda and accuracy of teacher, student and baseline after training, by seed."""
-    roles, layer = tuple("TSB"), evidence.layer
-    scores = {role: study.accuracies(role, layer) for role in roles}
-    accuracy = {split: np.array([scores[role][split] for role in roles]).T for split in SPLITS}
-    networks = [[(role, seed, None) for role in roles] for seed in evidence.seeds]
-    return _collected(study, evidence, roles, networks, accuracy)
+    found = [study.accuracies(role, evidence.layer) for role in "TSB"]
+    scores = [
+        [{split: by_seed[split][seed] for split in SPLIT_WORDS} for by_seed in found]
+        for seed in evidence.seeds
+    ]
+    return _collected(study, evidence, tuple("TSB"), [(role, None) for role in "TSB"], scores)
 
 
 def _collected(
     study: Study,
     evidence: Evidence,
     places: tuple,
-    networks: Sequence[Sequence[tuple[str, int, int | None]]],
-    accuracy: Mapping[str, np.ndarray],
+    networks: Sequence[tuple[str, int | None]],
+    scores: Sequence[Sequence[Mapping[str, float]]],
 ) -> RatioAccuracy:
+    """networks: role and epoch by place; scores: accuracies by seed and place."""
     b = study.parameters.threshold
-    ratio = [[evidence.points(*network, b).ratio.numpy() for network in row] for row in networks]
-    return RatioAccuracy(
-        evidence.layer,
-        study.parameters.seeds,
-        places,
-        np.array(ratio),
-        accuracy,
-        tested=len(study.data.test_samples),
-    )
+    ratio = [
+        [evidence.points(role, seed, epoch, b).ratio.numpy() for role, epoch in networks]
+        for seed in evidence.seeds
+    ]
+    accuracy = {s: np.array([[place[s] for place in row] for row in scores]) for s in SPLIT_WORDS}
+    seeds, tested = study.parameters.seeds, len(study.data.test_samples)
+    return RatioAccuracy(evidence.layer, seeds, places, np.array(ratio), accuracy, tested)
 
 
 def repeat_gap(study: Study, curve: RatioAccuracy) -> float:
     """Greatest difference between the last checkpoint's accuracy and the stored student's own,
     over seeds and splits; 0 where training repeats to the bit."""
     own = study.accuracies("S", curve.layer)
-    gaps = [np.abs(curve.accuracy[split][:, -1] - own[split]).max() for split in SPLITS]
+    gaps = [np.abs(curve.accuracy[split][:, -1] - own[split]).max() for split in SPLIT_WORDS]
     return float(max(gaps))
 
 
-# Correlations: of (seeds, places) lambda and accuracy, NaN where undefined
+# What was found
 
 
-def over_checkpoints(ratio: np.ndarray, accuracy: np.ndarray) -> float:
-    """Spearman's correlation over checkpoints, averaged over the seeds where it is defined.
+class Question(NamedTuple):
+    """One correlation over the checkpoints of a student; fewer: points that it has less than
+    checkpoints."""
 
-    Undefined (NaN): with fewer than three checkpoints, or one of the two constant.
-    """
-    return _over_seeds(_spearman, ratio, accuracy)
-
-
-def given_epoch(ratio: np.ndarray, accuracy: np.ndarray) -> float:
-    """Spearman's partial correlation given the epoch, averaged over seeds: what the two have in
-    common beyond each rising or falling with training.
-
-    Undefined (NaN): with fewer than four checkpoints, or where one of the two rises or falls
-    without exception, for then its ranks are the epoch's and nothing is left.
-    """
-    return _over_seeds(_partial, ratio, accuracy)
+    text: str
+    relation: Relation = over_checkpoints
+    split: str = "test"
+    fewer: int = 0
 
 
-def with_epoch(ratio: np.ndarray, accuracy: np.ndarray) -> float:
-    """Spearman's correlation of lambda with the epoch, averaged over seeds: whether it grows."""
-    return over_checkpoints(ratio, np.broadcast_to(np.arange(ratio.shape[1]), ratio.shape))
+_UNSEEN = "lambda and accuracy on unseen samples"
+CORRELATIONS = {
+    "test": Question(_UNSEEN),
+    "train": Question("lambda and accuracy on training samples", split="train"),
+    "test_trained": Question(f"{_UNSEEN}, without the untrained network", of_trained, fewer=1),
+    "test_detrended": Question(f"{_UNSEEN}, partial: given the epoch", given_epoch),
+    "test_steps": Question(
+        "changes of lambda and of accuracy on unseen samples, checkpoint to checkpoint",
+        of_steps,
+        fewer=1,
+    ),
+    "lambda_trend": Question("lambda and the epoch", with_epoch),
+}
 
 
-def of_steps(ratio: np.ndarray, accuracy: np.ndarray) -> float:
-    """Spearman's correlation of the changes from one checkpoint to the next, averaged over seeds:
-    whether accuracy rises most where lambda does."""
-    return over_checkpoints(np.diff(ratio), np.diff(accuracy))
+@dataclass(frozen=True)
+class Answer:
+    """A correlation with its interval (NaN where undefined), its points, and what it is."""
+
+    found: Estimate
+    n: int
+    what: str
+
+    @property
+    def defined(self) -> bool:
+        """Whether the data give a value and an interval at all."""
+        return isfinite(self.found.value) and isfinite(self.found.low)
+
+    @property
+    def verdict(self) -> str:
+        """Of the paper's statement that a larger lambda goes with better performance."""
+        return verdict(self.found, "up")
+
+    def __str__(self) -> str:
+        if not self.defined:
+            return "undefined"
+        return signed(self.found.value) + interval(self.found.low, self.found.high, signed)
 
 
-def across_networks(ratio: np.ndarray, accuracy: np.ndarray) -> float:
-    """Spearman's correlation over all networks of all seeds together."""
-    return _spearman(ratio.ravel(), accuracy.ravel())
+def in_order(layers: Sequence[str]) -> list[str]:
+    """The layers with Figure 2's likely one first, so that every preset tells of it first."""
+    return sorted(layers, key=lambda layer: layer != LIKELY_LAYER)
 
 
-def _over_seeds(of_one: Relation, ratio: np.ndarray, accuracy: np.ndarray) -> float:
-    found = [of_one(*row) for row in zip(ratio, accuracy, strict=True)]
-    return float(mean(np.array(found)))
+def answers(
+    curve: RatioAccuracy, networks: RatioAccuracy, resamples: int = RESAMPLES
+) -> dict[str, Answer]:
+    """name -> correlation over a student's checkpoints, and across the final networks."""
+    found = {}
+    for name, asked in CORRELATIONS.items():
+        points = (len(curve.places) - asked.fewer) * len(curve.seeds)
+        value = curve.correlation(asked.split, asked.relation, resamples)
+        found[name] = Answer(value, points, asked.text)
+    across = networks.correlation("test", across_networks, resamples)
+    what = f"{_UNSEEN}, across teacher, student and baseline"
+    return found | {"networks": Answer(across, networks.mean_ratio.size, what)}
 
 
-def _spearman(ratio: np.ndarray, accuracy: np.ndarray) -> float:
-    # A resample of few samples may leave a lambda undefined.
-    if len(ratio) < LEAST_POINTS or not np.isfinite(ratio).all():
-        return float("nan")
-    return correlation(ratio, accuracy)
+def record(findings: Findings, by_layer: Mapping[str, Mapping[str, Answer]]) -> None:
+    """Put the correlations among the numbers, those of the first layer without its name; what is
+    undefined becomes a note. The results depend on what is computed here, too."""
+    findings.depend_on("student_curve", "final_networks", "answers", "record")
+    for place, (layer, found) in enumerate(by_layer.items()):
+        for name, answer in found.items():
+            if not answer.defined:
+                findings.notes.append(f"{layer}, {answer.what}: {_UNDEFINED}.")
+                continue
+            over = f"{count(answer.found.n_samples, 'sample')} and "
+            over += count(answer.found.n_seeds, "seed")
+            what = f"Spearman's correlation, {layer}: {answer.what}; interval over {over}"
+            key = name if name == "lambda_trend" else f"correlation_{name}"
+            key += f"_{layer}" if place else ""
+            findings.numbers[key] = estimated(answer.found, what, n=answer.n)
 
 
-def _partial(ratio: np.ndarray, accuracy: np.ndarray) -> float:
-    if len(ratio) < LEAST_PARTIAL:
-        return float("nan")
-    epoch = np.arange(len(ratio))
-    both, first, second = (
-        _spearman(*pair) for pair in ((ratio, accuracy), (ratio, epoch), (accuracy, epoch))
+_UNDEFINED = "undefined here (too few points, or one of the two does not vary)"
+
+
+def correlation_table(by_layer: Mapping[str, Mapping[str, Answer]]) -> pd.DataFrame:
+    """Layer and correlation: value with interval, points, and what it says of the statement."""
+    names = ["layer", "Spearman's correlation of"]
+    rows = [
+        {
+            **dict(zip(names, (layer, answer.what), strict=True)),
+            "value": str(answer),
+            "points": answer.n,
+            "larger lambda, better": "" if name == "lambda_trend" else answer.verdict,
+        }
+        for layer, found in by_layer.items()
+        for name, answer in found.items()
+    ]
+    return pd.DataFrame(rows).set_index(names)
+
+
+def ratio_reading(study: Study, by_layer: Mapping[str, Mapping[str, Answer]]) -> str:
+    """What the correlations say of Section 4.2, as Markdown, built from the numbers alone."""
+    first = next(iter(by_layer.values()))["test"].found
+    p = study.parameters
+    lines = [
+        f"**A larger lambda goes with better performance** (Section 4.2), {study.network_name} "
+        f"({study.scale}) on {study.dataset}, {count(len(p.checkpoints), 'checkpoint')}, "
+        f"{count(first.n_samples, p.SAMPLE)}, {count(first.n_seeds, 'seed')}, b = {p.threshold:g}:",
+        "",
+        *(f"- {_of_layer(layer, found)}" for layer, found in by_layer.items()),
+        "",
+        "Over training, on unseen samples: "
+        + verdict_sentence([found["test"].verdict for found in by_layer.values()], "layer"),
+    ]
+    return "\n".join(lines)
+
+
+def _of_layer(layer: str, found: Mapping[str, Answer]) -> str:
+    told = {name: f"{answer.verdict} ({answer})" for name, answer in found.items()}
+    return (
+        f"{layer}: over training **{found['test'].verdict}** on unseen samples ({found['test']}) "
+        f"and {told['train']} on training samples; without the untrained network "
+        f"{told['test_trained']}. {_detrended(found)} Across networks {told['networks']}, of "
+        f"{count(found['networks'].n, 'point')} that fall into three groups."
     )
-    left = (1 - first**2) * (1 - second**2)
-    return (both - first * second) / left**0.5 if left > NOTHING_LEFT else float("nan")
 
 
-def estimate(
-    networks: RatioAccuracy,
-    split: str,
-    relation: Relation,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Estimate:
-    """A correlation with its 95% percentile interval over samples and seeds.
+def _detrended(found: Mapping[str, Answer]) -> str:
+    """What taking the trend over epochs out does to the verdict on unseen samples."""
+    plain, left = found["test"], found["test_detrended"]
+    if not left.defined:
+        return "With the trend over epochs taken out nothing is left to correlate."
+    effect = f"which turns the verdict to {left.verdict}"
+    if left.verdict == plain.verdict:
+        effect = "which changes no verdict"
+    trend = f"lambda correlates with the epoch itself by {found['lambda_trend']}"
+    return f"With the trend over epochs taken out it is {left}, {effect} ({trend})."
 
-    Seeds and measured samples are drawn with replacement, the same samples for all networks; the
-    networks, their accuracies and the background's mean entropy stay. Draws in which the
-    correlation is undefined are left out; value and ends are NaN where nothing is defined.
-    Raises KpnbError for an unknown split.
-    """
-    if split not in networks.accuracy:
-        known = ", ".join(networks.accuracy)
-        raise KpnbError(f"There is no split {split!r}: choose one of {known}.")
-    rng = np.random.default_rng(seed)
-    accuracy, (seeds, _, samples) = networks.accuracy[split], networks.ratio.shape
-    draws = np.empty(resamples)
-    for draw in range(resamples):
-        rows, columns = rng.integers(seeds, size=seeds), rng.integers(samples, size=samples)
-        draws[draw] = relation(mean(networks.ratio[rows][:, :, columns]), accuracy[rows])
-    defined = draws[np.isfinite(draws)]
-    ends = np.percentile(defined, [2.5, 97.5]) if len(defined) else (np.nan, np.nan)
-    value = relation(networks.mean_ratio, accuracy)
-    return Estimate(value, float(ends[0]), float(ends[1]), samples, seeds)
+
+# Figures
+
+RATIO_LABEL = r"$\lambda$ [1]"
+EPOCH_COLORS = "cividis"
+SPLIT_LINES = {"test": "-", "train": "--"}
+SEED_MARKERS = "os^Dv"
+
+
+def training_figure(curve: RatioAccuracy) -> Figure:
+    """Figure 2: lambda against accuracy at a student's checkpoints, a panel for each split and
+    seed; bars are 95% intervals, of lambda over measured samples, of accuracy over test samples."""
+    seeds = curve.seeds
+    rows, columns = (2, len(seeds)) if len(seeds) > 1 else (1, 2)
+    size = (0.9 + 2.9 * columns, 0.4 + 2.8 * rows)
+    shared = "row" if rows > 1 else False  # rows are splits, and seeds of a split compare
+    figure, axes = style.new_figure(rows, columns, size, sharex=True, sharey=shared)
+    norm = PowerNorm(0.5, vmin=curve.places[0], vmax=curve.places[-1])
+    panels = [(split, row) for split in SPLIT_WORDS for row in range(len(seeds))]
+    for ax, (split, row) in zip(axes.flat, panels, strict=True):
+        _checkpoints(ax, curve, split, row, norm)
+        where = f", seed {seeds[row]}" if len(seeds) > 1 else ""
+        ax.set_title(f"{curve.layer}, {SPLIT_WORDS[split]}{where}", fontsize=style.TITLE_SIZE)
+        style.label_axes(ax, RATIO_LABEL, "accuracy [%]")
+    bar = figure.colorbar(ScalarMappable(norm, EPOCH_COLORS), ax=list(axes.flat), pad=0.02)
+    bar.set_label("epoch of distillation", fontsize=style.LABEL_SIZE)
+    return figure
+
+
+def _checkpoints(ax: Axes, curve: RatioAccuracy, split: str, row: int, norm: PowerNorm) -> None:
+    """One seed's checkpoints, joined in order of epoch."""
+    share, ratios = curve.accuracy[split][row], curve.ratio_estimates(row)
+    x, y = [ratio.value for ratio in ratios], 100 * share
+    ax.plot(x, y, color="0.6", linewidth=0.9, zorder=1)
+    for ratio, part in zip(ratios, share, strict=True):
+        tested = curve.tested if split == "test" else None
+        _bars(ax, ratio, part, tested, "0.75", linewidth=0.8)
+    ax.scatter(x, y, c=curve.places, cmap=EPOCH_COLORS, norm=norm, s=32, edgecolors="black",
+               linewidths=0.6, zorder=3)  # fmt: skip
+    for place in (0, -1):
+        ax.annotate(f"{curve.places[place]}", (x[place], y[place]), (5, 5), fontsize=8.5,
+                    textcoords="offset points", zorder=4)  # fmt: skip
+    ax.margins(y=0.12)  # room for the last checkpoint's name
+    ax.grid(alpha=0.3)
+
+
+def _bars(
+    ax: Axes, ratio: Estimate, share: float, tested: int | None, color: str, linewidth: float
+) -> None:
+    """95% intervals: of lambda, and of an accuracy on `tested` samples (None: none is drawn)."""
+    look = {"color": color, "linewidth": linewidth, "zorder": 0}
+    ax.hlines(100 * share, ratio.low, ratio.high, **look)
+    if tested is not None:
+        low, high = share_interval(share, tested)
+        ax.vlines(ratio.value, 100 * low, 100 * high, **look)
+
+
+def epochs_figure(curve: RatioAccuracy) -> Figure:
+    """lambda (left, with 95% intervals over samples) and accuracy (right) against the epoch of
+    distillation, a curve for each seed: what both have in common by growing with training."""
+    figure, axes = style.new_figure(1, 2, (8.4, 3.4))
+    left, right = axes[0]
+    colors = plt.colormaps["viridis"](np.linspace(0.1, 0.75, len(curve.seeds)))
+    for row, (seed, color) in enumerate(zip(curve.seeds, colors, strict=True)):
+        mark = {"color": color, "marker": SEED_MARKERS[row % len(SEED_MARKERS)], "markersize": 4}
+        ratios = curve.ratio_estimates(row)
+        left.vlines(curve.places, [r.low for r in ratios], [r.high for r in ratios],
+                    color=color, linewidth=0.9, alpha=0.6)  # fmt: skip
+        left.plot(curve.places, [r.value for r in ratios], label=f"seed {seed}", **mark)
+        for split in SPLIT_WORDS:
+            shown = 100 * curve.accuracy[split][row]
+            right.plot(curve.places, shown, linestyle=SPLIT_LINES[split], **mark)
+    for split in SPLIT_WORDS:
+        right.plot([], [], color="black", linestyle=SPLIT_LINES[split], label=SPLIT_WORDS[split])
+    style.label_axes(left, f"epoch of distillation at {curve.layer}", RATIO_LABEL)
+    style.label_axes(right, f"epoch of distillation at {curve.layer}", "accuracy [%]")
+    for ax in (left, right):
+        ax.grid(alpha=0.3)
+    style.legend_below(figure, [left, right], columns=5)
+    return figure
+
+
+def networks_figure(by_layer: Mapping[str, RatioAccuracy]) -> Figure:
+    """lambda against accuracy on unseen samples after training, a mark for each seed of teacher,
+    student and baseline, a panel for each layer; bars are 95% intervals as in Figure 2."""
+    y, shared = "accuracy on unseen samples [%]", {"columns": 3, "sharey": True}
+    return style.row_of_panels(by_layer, _networks, RATIO_LABEL, y, (3.1, 3.3), **shared)
+
+
+def _networks(ax: Axes, networks: RatioAccuracy) -> None:
+    for row, shares in enumerate(networks.accuracy["test"]):
+        found = zip(networks.places, networks.ratio_estimates(row), shares, strict=True)
+        for role, ratio, share in found:
+            look = style.ROLES[role]
+            _bars(ax, ratio, share, networks.tested, look.color, linewidth=1.1)
+            ax.scatter(ratio.value, 100 * share, s=45, color=look.color, marker=look.marker,
+                       edgecolors="black", linewidths=0.6, zorder=3, label=look.name)  # fmt: skip

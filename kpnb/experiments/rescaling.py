@@ -13,6 +13,13 @@ is divided by c and everything after L+1 is as before.
                   weights stay and its bias is divided: all features but the last are divided by c.
     a list        of (name, name), layers of the chain with weights that follow each other.
 Pairs commute: the feature of layer L is divided by c once for each pair that begins with L.
+
+What then changes in the maps that explain the two networks:
+    magnitude   m = mean over the map of |value|, for one image and layer; its change is
+                |log(m'/m)|, nats, averaged over layers; 0 is coherent
+    shape       q = |value| / sum of |value|; its change is the share of the map that has moved,
+                0.5 sum |q' - q|, over the share that would move to make the map flat,
+                0.5 sum |q - 1/n|, averaged over layers; 0 is coherent, 1 as far as flat is
 """
 
 from __future__ import annotations
@@ -21,14 +28,21 @@ import copy
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
 from kpnb.estimator.features import layer_name
+from kpnb.metrics.stats import mean
 
 FACTOR = 4.0  # the paper's, by recollection: the text that we have has lost it
 PAIRS = ("disjoint", "successive")
+# Magnitudes of two layers that are nearer than this, in nats, count as equal.
+TIE = 1e-4
+# A map that differs less than this from a flat one is flat but for rounding.
+FLAT = 1e-9
+LayerMaps = dict[str, Tensor]  # layer -> (images, ...)
 Pairs = str | Sequence[tuple[str, str]]
 
 _WEIGHTED = (nn.Conv2d, nn.Linear)
@@ -153,3 +167,74 @@ def _along(values: Tensor, dim: int, like: Tensor) -> Tensor:
     shape = [1] * like.dim()
     shape[dim] = -1
     return values.view(shape)
+
+
+# What changes in maps
+
+
+def magnitudes(maps: LayerMaps) -> np.ndarray:
+    """(images, layers) mean of |value|; NaN where a map is zero or not defined."""
+    found = torch.stack([part.double().abs().flatten(1).mean(1) for part in maps.values()], 1)
+    return torch.where(found > 0, found, torch.nan).numpy()
+
+
+def magnitude_changes(before: LayerMaps, after: LayerMaps) -> np.ndarray:
+    """(images,) mean over layers of |log(m'/m)|, nats."""
+    _check_layers(before, after)
+    return mean(np.abs(np.log(magnitudes(after) / magnitudes(before))))
+
+
+def shape_changes(before: LayerMaps, after: LayerMaps) -> np.ndarray:
+    """(images,) mean over layers of sum |q' - q| over sum |q - 1/n|, q the map over its sum; NaN
+    for maps that are zero or flat, which have no shape."""
+    _check_layers(before, after)
+    pairs = [(_shape(before[layer]), _shape(after[layer])) for layer in before]
+    moved = [(a - b).abs().sum(1) / _contrast(b) for b, a in pairs]
+    return mean(torch.stack(moved, 1).numpy())
+
+
+def layer_spread(maps: LayerMaps) -> np.ndarray:
+    """(images,) standard deviation over layers of log m, nats; KpnbError for a single layer."""
+    _check_several(maps)
+    logs = np.log(magnitudes(maps))
+    return np.sqrt(mean((logs - mean(logs)[:, None]) ** 2))
+
+
+def order_changes(before: LayerMaps, after: LayerMaps) -> np.ndarray:
+    """(images,) share of pairs of layers whose order by magnitude is another afterwards; pairs
+    with a magnitude that is not defined are left out."""
+    _check_layers(before, after)
+    _check_several(before)
+    first, second = np.triu_indices(len(before), 1)
+    signs = []
+    for maps in (before, after):
+        logs = np.log(magnitudes(maps))
+        gaps = logs[:, first] - logs[:, second]
+        signs.append(np.where(np.abs(gaps) < TIE, 0 * gaps, np.sign(gaps)))
+    known = np.isfinite(signs[0] + signs[1])
+    return mean(np.where(known, signs[0] * signs[1] < 0, np.nan).astype(float))
+
+
+def _shape(maps: Tensor) -> Tensor:
+    """(images, values) of |map| over its sum; NaN where the map is zero."""
+    flat = maps.double().abs().flatten(1)
+    total = flat.sum(1, keepdim=True)
+    return flat / torch.where(total > 0, total, torch.nan)
+
+
+def _contrast(shape: Tensor) -> Tensor:
+    """(images,) sum |q - 1/n|; NaN for a flat map."""
+    found = (shape - 1 / shape.shape[1]).abs().sum(1)
+    return torch.where(found > FLAT, found, torch.nan)
+
+
+def _check_layers(before: LayerMaps, after: LayerMaps) -> None:
+    if list(before) != list(after) or not before:
+        raise KpnbError(
+            f"maps before have the layers {list(before)}, after {list(after)}; pass the same ones."
+        )
+
+
+def _check_several(maps: LayerMaps) -> None:
+    if len(maps) < 2:
+        raise KpnbError("one map has no spread over layers; pass a method with a map per layer.")

@@ -1,34 +1,48 @@
 """Do Hypothesis 1's verdicts hang on how the entropy is estimated? And what the entropy is made of.
 
-A variant is the study's estimator with a setting or two changed. Only the final networks are
+A variant is the study's estimator with a setting or two changed: on point clouds above all how
+centroids and neighbors are treated, which jump where coordinates move. Only the final networks are
 measured again, so only the metrics of Hypothesis 1 are judged.
+
+`python -m kpnb.experiments.robustness` measures how hard the point-cloud task is, by share, place,
+turn and kind of its parts: the teacher of one network, trained for each construction and tested on
+unseen shapes. The default was chosen before, in pilots on shapes held out of the training shapes.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.estimator.features import FeatureReader
 from kpnb.estimator.perturbation import normal, sample_keys
-from kpnb.estimator.units import GridUnits
-from kpnb.figures.style import TITLE_SIZE, as_array, label_axes, legend_below, new_figure
+from kpnb.estimator.units import GridUnits, PointUnits
+from kpnb.figures.style import as_array, row_of_panels
 from kpnb.metrics.evidence import Choices, Evidence
-from kpnb.metrics.results import Number, Results
+from kpnb.metrics.formatting import number, table
+from kpnb.metrics.results import Number, Results, estimated, measured, write_results
 from kpnb.metrics.stats import Estimate
+from kpnb.study.cloud import CloudStudy
+from kpnb.study.cloud_parameters import CloudParameters
 from kpnb.study.findings import Findings, compare, hypothesis_metrics
+from kpnb.study.parameters import resolve
 from kpnb.study.readings import NAMES
 from kpnb.study.study import Study
 
-CODE = ("judge", "variants", "TEXT_VARIANTS", "add")  # what computes the numbers
-METRICS = hypothesis_metrics(1)
-PROBES = 64  # random directions for the Jacobian of `sensitivity_shares`
+JUDGED = hypothesis_metrics(1)
+_DIRECTIONS = 64  # random directions for the Jacobian of `sensitivity_shares`
+
+
+Judgement = Mapping[str, tuple[Estimate, str]]  # metric -> (difference with interval, verdict)
 
 
 @dataclass(frozen=True)
@@ -45,44 +59,61 @@ class Variant:
     layer: str | None = None
 
 
-# The optimum lies on a wider scale than the path's end, which is on its way there: so two b.
-VARIANTS = {
-    "as in the other notebooks": Variant(),
+# On images and on texts alike. The optimum lies on a wider scale than the path's end, which is on
+# its way there: so two b.
+_OPTIMUM = {
     "optimum of Eq. 3": Variant({"method": "optimum"}),
     "optimum of Eq. 3, b = 0.5": Variant({"method": "optimum"}, threshold=0.5),
+}
+_TARGETS = {
     "target entropy -3.0": Variant({"target_entropy": -3.0}),
     "target entropy -2.7": Variant({"target_entropy": -2.7}),
+}
+IMAGE_VARIANTS = {
+    "as in the other notebooks": Variant(),
+    **_OPTIMUM,
+    **_TARGETS,
     "entropy weight 5": Variant({"entropy_weight": 5.0}),
     "entropy weight 10": Variant({"entropy_weight": 10.0}),
     "grid of 8 cells a side": Variant({"units": GridUnits(8)}),
     "grid of 32 cells a side": Variant({"units": GridUnits(32)}),
 }
 # Ten seconds an image and network: left to the larger presets.
-PUBLISHED = {"published procedure": Variant({"method": "published"}, images=6)}
-PATH_ON_THE_SAME = {"closed form, on the same images": Variant(images=6)}
-
-
+_PUBLISHED = {
+    "published procedure": Variant({"method": "published"}, images=6),
+    "closed form, on the same images": Variant(images=6),
+}
 TEXT_VARIANTS = {
     "as in the other notebooks": Variant(),
     "noise measured in half the scale": Variant({"scale": 0.5}),
     "noise measured in twice the scale": Variant({"scale": 2.0}),
-    "target entropy -3.0": Variant({"target_entropy": -3.0}),
-    "target entropy -2.7": Variant({"target_entropy": -2.7}),
-    "optimum of Eq. 3": Variant({"method": "optimum"}),
-    "optimum of Eq. 3, b = 0.5": Variant({"method": "optimum"}, threshold=0.5),
+    **_TARGETS,
+    **_OPTIMUM,
     "ReLU after the layer": Variant({"relu": True}),
     "pooled state": Variant(layer="head.pooler"),
     "16 draws at each of three places": Variant({"probes": 16, "evaluations": 3}),
 }
+UNCHANGED = "as in this study"
 
 
 def variants(preset: str) -> dict[str, Variant]:
     """The variants of a preset: the published procedure is in the study alone, for time."""
-    slow = PUBLISHED | PATH_ON_THE_SAME if preset == "study" else {}
-    return VARIANTS | slow
+    return IMAGE_VARIANTS | (_PUBLISHED if preset == "study" else {})
 
 
-def judge(study: Study, layer: str, variant: Variant) -> dict[str, tuple[Estimate, str]]:
+def cloud_variants(parameters: CloudParameters) -> dict[str, Variant]:
+    """The study itself; choices treated the other way; other ends of the path; more draws."""
+    frozen = parameters.choices == "frozen"
+    other = "centroids and neighbors " + ("recomputed" if frozen else "frozen")
+    return {
+        UNCHANGED: Variant(),
+        other: Variant({"units": PointUnits(frozen=not frozen)}),
+        **_TARGETS,
+        "four times as many draws": Variant({"probes": 4 * parameters.probes}),
+    }
+
+
+def judge(study: Study, layer: str, variant: Variant) -> Judgement:
     """metric of Hypothesis 1 -> (student minus baseline with interval, verdict)."""
     seeds = study.parameters.seeds if variant.images is None else study.parameters.seeds[:1]
     threshold = variant.threshold or study.parameters.threshold
@@ -96,7 +127,7 @@ def judge(study: Study, layer: str, variant: Variant) -> dict[str, tuple[Estimat
     )
     usable = foreground.any(1) & ~foreground.all(1)
     rows = usable.nonzero().flatten()[: variant.images]
-    return compare(evidence.keep(rows), METRICS, Choices(threshold))
+    return compare(evidence.keep(rows), JUDGED, Choices(threshold))
 
 
 def _last(
@@ -109,19 +140,25 @@ def _last(
     return study.maps(trained, at, last, variant.images, **variant.changes)
 
 
-def add(findings: Findings, name: str, judged: dict[str, tuple[Estimate, str]]) -> None:
+def add(findings: Findings, name: str, judged: Judgement) -> None:
     """Put a variant's differences among the numbers of a results file, verdict and all."""
     for metric, (gap, verdict) in judged.items():
-        findings.numbers[f"{name} | {metric}"] = Number(
-            value=gap.value,
-            low=gap.low,
-            high=gap.high,
-            what=f"student minus baseline: {verdict}",
-            n=gap.n_samples * gap.n_seeds,
-        )
+        what, n = f"student minus baseline: {verdict}", gap.n_samples * gap.n_seeds
+        findings.numbers[f"{name} | {metric}"] = estimated(gap, what, n=n)
 
 
-def final_entropies(study: Study, layer: str, chosen: Mapping[str, Variant]) -> dict[str, Tensor]:
+def judge_variants(
+    findings: Findings, layer: str, chosen: Mapping[str, Variant]
+) -> dict[str, Judgement]:
+    """Variant -> its judgement; put among the results' numbers, which depend on it from now on."""
+    findings.depend_on("judge", "variants", "TEXT_VARIANTS", "add")
+    judged = {name: judge(findings.study, layer, variant) for name, variant in chosen.items()}
+    for name, found in judged.items():
+        add(findings, name, found)
+    return judged
+
+
+def variant_entropies(study: Study, layer: str, chosen: Mapping[str, Variant]) -> dict[str, Tensor]:
     """Variant -> H of the student's and the baseline's final maps of the first seed, in nats."""
     seed, found = study.parameters.seeds[0], {}
     for name, variant in chosen.items():
@@ -140,42 +177,39 @@ def entropy_changes(found: Mapping[str, Tensor]) -> pd.DataFrame:
 
 def changes_figure(found: Mapping[str, Tensor], names: Sequence[str]) -> Figure:
     """H of every unit under some variants against the first variant's; the line is equality."""
-    figure, axes = new_figure(1, len(names), (3.0 * len(names), 3.2), sharex=True, sharey=True)
     first = next(iter(found.values()))
     live = first.isfinite()
     ends = [float(first[live].min()), float(first[live].max())]
-    for ax, name in zip(axes[0], names, strict=True):
-        ax.scatter(as_array(first[live]), as_array(found[name][live]), s=4, color="#0072B2",
-                   alpha=0.4, linewidths=0)  # fmt: skip
+
+    def draw(ax: Axes, entropies: Tensor) -> None:
+        _cloud(ax, first[live], entropies[live])
         ax.plot(ends, ends, color="black", linewidth=1.2, label="no change")
-        label_axes(ax, "H as in the other notebooks [nats]", "H under the variant [nats]")
-        ax.set_title(name, fontsize=TITLE_SIZE)
-        ax.grid(alpha=0.3)
-    legend_below(figure, axes.flat)
-    return figure
+
+    parts, size = {name: found[name] for name in names}, (3.0, 3.2)
+    x, y = "H as in the other notebooks [nats]", "H under the variant [nats]"
+    return row_of_panels(parts, draw, x, y, size, sharex=True, sharey=True)
 
 
-def results(findings: Findings) -> Results:
-    """The results file, which depends on what is computed here as well."""
-    findings.depend_on(*CODE)
-    return findings.results()
+def _cloud(ax: Axes, x: Tensor, y: Tensor) -> None:
+    color = {"color": "#0072B2", "alpha": 0.4, "linewidths": 0}
+    ax.scatter(as_array(x), as_array(y), s=4, **color)
 
 
 def sensitivity_shares(net: nn.Module, layer: str, images: Tensor, units: GridUnits) -> Tensor:
     """p_i = J_i / sum_j J_j (n, units), J_i the squared column norms of the feature's Jacobian at
-    the image itself, from PROBES random directions: what the closed form is made of, no kinks."""
+    the image itself, from random directions: what the closed form is made of, no kinks."""
     totals = torch.zeros(len(images), units.count(images))
     keys = sample_keys(images, 0)
     with FeatureReader(net, layer, relu=True) as reader, torch.enable_grad():
         x = images.clone().requires_grad_()
         y = reader(lambda: net(x.clone()))
-        for v in normal(keys, "share", range(PROBES), y.shape[1:], y.detach()).unbind(1):
+        for v in normal(keys, "share", range(_DIRECTIONS), y.shape[1:], y.detach()).unbind(1):
             (gradient,) = torch.autograd.grad(y, x, v, retain_graph=True)
             totals += units.gather(gradient.square()).cpu()
     return totals / totals.sum(1, keepdim=True)
 
 
-def table(found: Mapping[str, Mapping[str, tuple[Estimate, str]]]) -> pd.DataFrame:
+def judged_table(found: Mapping[str, Judgement]) -> pd.DataFrame:
     """Variant against metric: student minus baseline with interval, and the verdict."""
     rows = {
         name: {NAMES[metric]: f"{gap}, {verdict}" for metric, (gap, verdict) in judged.items()}
@@ -184,11 +218,11 @@ def table(found: Mapping[str, Mapping[str, tuple[Estimate, str]]]) -> pd.DataFra
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
 
 
-def reading(found: Mapping[str, Mapping[str, tuple[Estimate, str]]]) -> str:
+def variants_reading(found: Mapping[str, Judgement]) -> str:
     """Which variants change a verdict of the first, in one sentence a metric."""
     first, *others = found
     told = []
-    for metric in METRICS:
+    for metric in JUDGED:
         verdict = found[first][metric][1]
         changed = [f"{name} ({found[name][metric][1]})" for name in others
                    if found[name][metric][1] != verdict]  # fmt: skip
@@ -204,16 +238,100 @@ def reading(found: Mapping[str, Mapping[str, tuple[Estimate, str]]]) -> str:
 def shares_figure(shares: Tensor, maps: Mapping[str, EntropyMaps]) -> Figure:
     """Entropy of every unit against 0.5 log(1 / p_i), a panel for each kind of maps; the line has
     slope 1, where the minimum of Eq. 3 would lie for a feature without kinks."""
-    figure, axes = new_figure(1, len(maps), (4.2 * len(maps), 3.6), sharex=True)
     x = 0.5 * (1 / shares.clamp(min=1e-12)).log()
-    for ax, (name, found) in zip(axes[0], maps.items(), strict=True):
+
+    def draw(ax: Axes, found: EntropyMaps) -> None:
         entropy = found.entropy.cpu()
-        ax.scatter(as_array(x), as_array(entropy), s=4, color="#0072B2", alpha=0.4, linewidths=0)
+        _cloud(ax, x, entropy)
         line = x.flatten().quantile(torch.tensor([0.01, 0.99]))
         middle = entropy.median() - x.median()
         ax.plot(line, line + middle, color="black", linewidth=1.2, label="slope 1")
-        label_axes(ax, "½ log(1/p) [nats]", "entropy H [nats]")
-        ax.set_title(name, fontsize=TITLE_SIZE)
-        ax.grid(alpha=0.3)
-    legend_below(figure, axes.flat)
-    return figure
+
+    labels = ("½ log(1/p) [nats]", "entropy H [nats]")
+    return row_of_panels(maps, draw, *labels, (4.2, 3.6), sharex=True)
+
+
+# Point clouds
+
+
+def variants_table(study: Study, layer: str, findings: Findings) -> pd.DataFrame:
+    """Student minus baseline in the metrics of Hypothesis 1 with its verdict, and the mean absolute
+    change of H in nats (first seed), by variant; put among the results' numbers too."""
+    findings.depend_on("variants_table")
+    chosen = cloud_variants(study.parameters)
+    changes = entropy_changes(variant_entropies(study, layer, chosen))
+    judged = {name: judge(study, layer, variant) for name, variant in chosen.items()}
+    for name, found in judged.items():
+        add(findings, f"{layer}, {name}", found)
+    return judged_table(judged).rename_axis("how H is measured").join(changes)
+
+
+def turned_verdicts(table: pd.DataFrame) -> str:
+    """Which verdicts differ from the study's own under which variant, as one sentence."""
+    verdicts = table.drop(columns=table.columns[-1]).map(lambda cell: cell.rsplit(", ", 1)[1])
+    told = []
+    for name, row in verdicts.iterrows():
+        changed = row[row != verdicts.loc[UNCHANGED]]
+        told += [f"{metric} {verdict} ({name})" for metric, verdict in changed.items()]
+    return f"Another verdict: {'; '.join(told)}." if told else "No verdict turns."
+
+
+CONSTRUCTION = "pointcloud_construction"  # the results' name
+NETWORK = "PointNet++"  # the quickest of the four to train
+CONSTRUCTIONS: dict[str, dict[str, float | str]] = {
+    "the default": {},
+    "half of the background points": {"background": 62},
+    "twice the background points": {"background": 250},
+    "clouds one radius away": {"distance": 1.0},
+    "clouds two radii away": {"distance": 2.0},
+    "turned by up to 30 degrees to either side": {"turn": 60.0},
+    "turned by any angle": {"turn": 360.0},
+    "electronic components instead of furniture": {"shapes": "components"},
+    "both kinds of shapes, 20 classes": {"shapes": "both"},
+}
+
+
+def measure_cloud_constructions(preset: str = "study") -> Results:
+    """The teacher's accuracy on unseen shapes under each construction; first seed."""
+    given = {"preset": preset, "network": NETWORK, "seeds": [0]}
+    stored: list[float] = []  # seconds that the store's entries once took
+
+    def compute() -> dict[str, Number]:
+        numbers = {}
+        for name, changes in CONSTRUCTIONS.items():
+            study = CloudStudy(resolve(CloudParameters, given | changes))
+            numbers[name] = Number(
+                value=study.accuracies("T")["test"][0],
+                what=f"accuracy of the teacher {NETWORK} on unseen shapes, one seed",
+                n=len(study.data.test_samples),
+            )
+            stored.append(study.stored_seconds())
+        return numbers
+
+    settings = {"preset": preset, "constructions": CONSTRUCTIONS}
+    found = measured(CONSTRUCTION, settings, ["measure_cloud_constructions"], compute, preset)
+    return found.model_copy(update={"seconds": found.seconds + sum(stored)})
+
+
+def construction_table(results: Sequence[Results]) -> str:
+    """The teacher's accuracy by construction, from the results file."""
+    for run in results:
+        if run.notebook == CONSTRUCTION:
+            numbers = [(name, run.numbers[name]) for name in CONSTRUCTIONS]
+            rows = [[name, number(found.value), str(found.n)] for name, found in numbers]
+            return table(["construction", f"teacher, {NETWORK}: accuracy", "unseen clouds"], rows)
+    return "Not run here yet."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: measures the constructions and writes their results file."""
+    parser = argparse.ArgumentParser(
+        prog="python -m kpnb.experiments.robustness", description=__doc__
+    )
+    parser.add_argument("--preset", default="study", choices=list(CloudParameters.PRESETS))
+    print(write_results(measure_cloud_constructions(parser.parse_args(arguments).preset)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

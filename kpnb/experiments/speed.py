@@ -1,14 +1,16 @@
-"""Speed, as ratios within one run: `python -m kpnb.experiments.speed estimator`.
+"""What methods and networks cost: `python -m kpnb.experiments.speed estimator` or `clouds`.
 
-Times depend on the machine and on what else it does; their ratios much less. Weights are random:
-what a pass costs does not depend on them. How far each method is from the truth is measured by
+estimator: time as ratios within one run. Times depend on the machine and on what else it does;
+their ratios much less. How far each method is from the truth is measured by
 `python -m kpnb.experiments.accuracy`; here is what it costs, against the plain passes it is made
-of.
+of. clouds: seconds and memory of the point-cloud networks, each in a process of its own, so that
+its peak memory is its own. Weights are random: what a pass costs does not depend on them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -18,81 +20,87 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
+from kpnb.datasets.clouds import embedded_pointclouds
 from kpnb.errors import KpnbError
 from kpnb.estimator.closed_form import RESPONSE_DRAWS
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import FeatureReader, layer_name
 from kpnb.estimator.rates import OWN, SHARED
-from kpnb.estimator.units import GridUnits
-from kpnb.metrics.provenance import Stopwatch, peak_memory_mib, provenance
-from kpnb.metrics.results import Number, Results, run_fingerprint, write_results
+from kpnb.estimator.units import GridUnits, PointUnits
+from kpnb.metrics.formatting import count, number, table
+from kpnb.metrics.provenance import peak_memory_mib
+from kpnb.metrics.results import Number, Results, measured, write_results
+from kpnb.networks.cloud import BUILDERS, point_network
 from kpnb.networks.image import image_network
+from kpnb.networks.layers import SCALES
 from kpnb.training.recipes import entropy_weight
 
-NAME = "estimator_speed"
-CODE = ("measure_estimator_speed", "peak_memory_of")
-IMAGES = (32, 64, 128, 256, 512)
-SIDES = (32, 64, 128)
+ESTIMATOR_SPEED, CLOUD_COSTS = "estimator_speed", "pointcloud_costs"  # the results' names
+_IMAGES = (32, 64, 128, 256, 512)
+_SIDES = (32, 64, 128)
 GRIDS = (4, 8, 16, 32)
 CHECKPOINTS = (1, 2, 4, 8)
 PUBLISHED_STEPS = 60  # at least; up to 80
-CLASSES = 12
+_CLASSES = 12
+# Points of object and background, and clouds in a batch: of the study, and of the paper.
+_SIZES = {"narrow": (256, 125, 32), "full": (1024, 500, 8)}
+_PROBES = 16  # of point clouds, as in the study
+REPEATS = {"narrow": 3, "full": 1}  # a full-size map takes half a minute
 
-Numbers = dict[str, Number]
+_Numbers = dict[str, Number]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 0, or 2 with one sentence on stderr."""
     parser = argparse.ArgumentParser(prog="python -m kpnb.experiments.speed", description=__doc__)
-    parser.add_argument("subject", choices=("estimator", "memory"))
+    parser.add_argument("subject", choices=("estimator", "clouds", "memory", "cloud"))
+    parser.add_argument("of", nargs="*", help="of memory: images; of cloud: a network and a scale")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
-    parser.add_argument("--images", type=int, default=32, help="for memory")
     options = parser.parse_args(arguments)
     try:
-        if options.subject == "memory":
-            print(peak_memory_of(options.images))
-            return 0
-        found = measure_estimator_speed(torch.device(options.device), options.quick)
+        if options.subject in _ONE:
+            print(json.dumps(_ONE[options.subject](*options.of)))
+        elif options.subject == "clouds":
+            print(write_results(measure_cloud_costs()))
+        else:
+            _tell(measure_estimator_speed(torch.device(options.device), options.quick))
     except (KpnbError, RuntimeError) as mistake:
         print(mistake, file=sys.stderr)
         return 2
-    for name, number in found.numbers.items():
-        print(f"{name:58} {number.value:10.3g} {number.unit}")
-    if not options.quick:
-        print(write_results(found))
     return 0
+
+
+def _tell(found: Results) -> None:
+    for name, value in found.numbers.items():
+        print(f"{name:58} {value.value:10.3g} {value.unit}")
+    if not found.settings["quick"]:
+        print(write_results(found))
 
 
 def measure_estimator_speed(device: torch.device, quick: bool = False) -> Results:
     """All of the benchmark as a results file; quick: sizes that only show that it runs."""
-    with Stopwatch() as watch:
+
+    def compute() -> _Numbers:
         numbers = against_published("narrow", 64, device, steps=1 if quick else PUBLISHED_STEPS)
         if not quick:
             numbers |= against_published("full", 224, device, steps=1)
         numbers |= floor(device, 2 if quick else 20)
         numbers |= scaling(device, quick)
         numbers |= precision(device, 2 if quick else 8)
-        numbers |= memory(quick)
-    used = watch.as_dict()
+        return numbers | memory(quick)
+
     settings = {"device": device.type, "quick": quick, "threads": torch.get_num_threads()}
-    return Results(
-        notebook=NAME,
-        preset="study",
-        settings=settings,
-        provenance=provenance() | {"code": list(CODE)},
-        seconds=used["seconds"],
-        peak_memory_mb=used["peak_memory_mib"],
-        fingerprint=run_fingerprint(settings, CODE),
-        numbers=numbers,
-    )
+    code = ["measure_estimator_speed", "peak_memory_of"]
+    return measured(ESTIMATOR_SPEED, settings, code, compute)
 
 
 # --- the methods side by side -----------------------------------------------------------------
 
 
-def against_published(scale: str, side: int, device: torch.device, steps: int) -> Numbers:
+def against_published(scale: str, side: int, device: torch.device, steps: int) -> _Numbers:
     """Wall-clock of the published procedure over that of the closed forms, one image, VGG-11 FC1.
 
     steps: of the published procedure that are timed; its 60 are the same step over and over.
@@ -100,8 +108,8 @@ def against_published(scale: str, side: int, device: torch.device, steps: int) -
     net, images = _network(scale, device), _images(1, side, device)
     base = _estimator(net, chunk=96 if side > 100 else 256)
     short = replace(base, method="published", iterations=steps, extra_iterations=0)
-    large = side > 100  # long enough not to need a second run
-    slow = _seconds(lambda: short.explain(net, images), once=large) * PUBLISHED_STEPS / steps
+    runs = 1 if side > 100 else 2  # long enough not to need a second one
+    slow = _seconds(lambda: short.explain(net, images), runs) * PUBLISHED_STEPS / steps
     numbers = {}
     title = f"VGG-11 {scale}, {side} pixels"
     for name, estimator in {
@@ -110,7 +118,7 @@ def against_published(scale: str, side: int, device: torch.device, steps: int) -
         "optimum, 24 probes": replace(base, probes=24, method="optimum"),
     }.items():
         maps: list[EntropyMaps] = []
-        fast = _seconds(lambda e=estimator, into=maps: into.append(e.explain(net, images)), large)
+        fast = _seconds(lambda e=estimator, into=maps: into.append(e.explain(net, images)), runs)
         numbers[f"{title}: published / {name}"] = _ratio(slow / fast)
         error = float(maps[0].standard_error.median())
         numbers[f"{title}: median standard error, {name}"] = Number(
@@ -119,7 +127,7 @@ def against_published(scale: str, side: int, device: torch.device, steps: int) -
     return numbers
 
 
-def floor(device: torch.device, count: int) -> Numbers:
+def floor(device: torch.device, count: int) -> _Numbers:
     """`path` over the plain forward and backward passes that it needs, at the same batch; and the
     share of the machine's matrix product rate that it reaches."""
     net, images = _network("narrow", device), _images(count, 64, device)
@@ -173,13 +181,13 @@ def _flops(net: nn.Module, batch: Tensor, layer: str) -> int:
 # --- scaling ----------------------------------------------------------------------------------
 
 
-def scaling(device: torch.device, quick: bool) -> Numbers:
+def scaling(device: torch.device, quick: bool) -> _Numbers:
     """Exponents of the cost in images and checkpoints; cost by image size and number of units."""
     net = _network("narrow", device)
     small = _estimator(net, probes=8, evaluations=1)
-    counts = IMAGES[:2] if quick else IMAGES
+    counts = _IMAGES[:2] if quick else _IMAGES
     pool = _images(max(counts), 64, device)
-    images = [_seconds(lambda n=n: small.explain(net, pool[:n]), once=True) for n in counts]
+    images = [_seconds(lambda n=n: small.explain(net, pool[:n]), 1) for n in counts]
     few = pool[:8]
     loops = CHECKPOINTS[:2] if quick else CHECKPOINTS
     checkpoints = [_seconds(lambda n=n: [small.explain(net, few) for _ in range(n)]) for n in loops]
@@ -188,9 +196,9 @@ def scaling(device: torch.device, quick: bool) -> Numbers:
         f"exponent in checkpoints, {loops[0]} to {loops[-1]}": _exponent(loops, checkpoints),
         "several checkpoints at once (vmap) / one by one": _ratio(_vmap_over_loop(net, few)),
     }
-    by_side = {s: _seconds(lambda s=s: small.explain(net, _images(8, s, device))) for s in SIDES}
-    for side in SIDES[1:]:
-        numbers[f"{side} / {SIDES[0]} pixels a side"] = _ratio(by_side[side] / by_side[SIDES[0]])
+    by_side = {s: _seconds(lambda s=s: small.explain(net, _images(8, s, device))) for s in _SIDES}
+    for side in _SIDES[1:]:
+        numbers[f"{side} / {_SIDES[0]} pixels a side"] = _ratio(by_side[side] / by_side[_SIDES[0]])
     by_grid = {
         g: _seconds(lambda g=g: replace(small, units=GridUnits(g)).explain(net, few)) for g in GRIDS
     }
@@ -216,7 +224,7 @@ def _vmap_over_loop(net: nn.Module, images: Tensor, copies: int = 4) -> float:
     return together / _seconds(lambda: [gradient(weights) for _ in range(copies)])
 
 
-def precision(device: torch.device, count: int) -> Numbers:
+def precision(device: torch.device, count: int) -> _Numbers:
     """What mixed precision does to time and to H, on the same noise."""
     net, images = _network("narrow", device), _images(count, 64, device)
     base = _estimator(net)
@@ -233,29 +241,121 @@ def precision(device: torch.device, count: int) -> Numbers:
     }
 
 
-def memory(quick: bool) -> Numbers:
+def memory(quick: bool) -> _Numbers:
     """Peak memory of a process with many images over that of one with few."""
-    few, many = (8, 16) if quick else (IMAGES[0], IMAGES[-1])
-    command = [sys.executable, "-m", "kpnb.experiments.speed", "memory", "--images"]
-    peaks = [
-        float(subprocess.run([*command, str(n)], capture_output=True, check=True, text=True).stdout)
-        for n in (few, many)
-    ]
+    few, many = (8, 16) if quick else (_IMAGES[0], _IMAGES[-1])
+    peaks = [_in_own_process("memory", str(n)) for n in (few, many)]
     return {f"peak memory, {many} / {few} images": _ratio(peaks[1] / peaks[0])}
 
 
-def peak_memory_of(count: int) -> float:
+def peak_memory_of(images: str | int) -> float:
+    """MiB of this process after maps of so many images."""
     device = torch.device("cpu")
     net = _network("narrow", device)
-    _estimator(net, probes=8, evaluations=1).explain(net, _images(count, 64, device))
+    _estimator(net, probes=8, evaluations=1).explain(net, _images(int(images), 64, device))
     return peak_memory_mib()
 
 
-# --- helpers ----------------------------------------------------------------------------------
+# --- point-cloud networks
+
+
+def cloud_costs_of(name: str, scale: str) -> dict[str, float]:
+    """Of one network in this process: parameters, seconds of a training step and of a map with
+    frozen choices, and the process's peak memory in MB at the end."""
+    points, background, batch = _SIZES[scale]
+    net = point_network(name, 10, scale)
+    clouds = embedded_pointclouds(batch, points=points, background=background)
+    units, layer = PointUnits(frozen=True), layer_name(net, "FC1")
+    given = {"probes": _PROBES, "evaluations": 1, "standard_error": None, "chunk": batch}
+    frozen = EntropyEstimator(layer, units=units, **given)
+    anew, one = replace(frozen, units=PointUnits()), clouds.points[:1]
+
+    def step() -> None:
+        net.train()
+        net.zero_grad(set_to_none=True)
+        cross_entropy(net(clouds.points), clouds.labels).backward()
+
+    return {
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "step": _seconds(step, REPEATS[scale], warm=True),
+        "map": _seconds(lambda: frozen.explain(net, one), REPEATS[scale], warm=True),
+        "map, recomputed": _seconds(lambda: anew.explain(net, one), REPEATS[scale], warm=True),
+        "memory": peak_memory_mib(),
+    }
+
+
+def measure_cloud_costs() -> Results:
+    """All networks at both scales, one process each, as a results file."""
+
+    def compute() -> _Numbers:
+        return {
+            f"{scale} | {name} | {what}": _cost(scale, what, value)
+            for scale in SCALES
+            for name in BUILDERS
+            for what, value in _in_own_process("cloud", name, scale).items()
+        }
+
+    settings = {"threads": torch.get_num_threads(), "probes": _PROBES, "repeats": REPEATS}
+    code = ["measure_cloud_costs", "cloud_costs_of"]
+    found = measured(CLOUD_COSTS, settings, code, compute)
+    largest = max(v.value for k, v in found.numbers.items() if k.endswith("memory"))
+    return found.model_copy(update={"peak_memory_mb": largest})
+
+
+COSTS = {
+    "parameters": "parameters",
+    "step": "training step [s]",
+    "map": f"map, {_PROBES} draws [s]",
+    "map, recomputed": "the same, choices recomputed [s]",
+    "memory": "peak memory [MB]",
+}
+
+
+def costs_table(results: Sequence[Results]) -> str:
+    """Parameters, seconds and memory by network and scale, from the results file."""
+    for run in results:
+        if run.notebook == CLOUD_COSTS:
+            header = ["network", "scale", "points", "clouds a step", *COSTS.values()]
+            rows = [_row(run, name, scale) for scale in SCALES for name in BUILDERS]
+            return f"{table(header, rows)}\n\n{_machine(run)}"
+    return "Not run here yet."
+
+
+def _machine(run: Results) -> str:
+    where, narrow, full = run.provenance, REPEATS["narrow"], REPEATS["full"]
+    return (
+        f"{where['cpu']}, {count(where['threads'], 'thread')}, torch {where['versions']['torch']}; "
+        f"the best of {count(narrow, 'run')} (narrow) or {count(full, 'run')} (full)."
+    )
+
+
+def _row(run: Results, name: str, scale: str) -> list[str]:
+    points, background, batch = _SIZES[scale]
+    found = [run.numbers[f"{scale} | {name} | {what}"].value for what in COSTS]
+    return [name, scale, f"{points} + {background}", str(batch), *map(number, found)]
+
+
+def _cost(scale: str, what: str, value: float) -> Number:
+    unit = {"parameters": "", "memory": "MB"}.get(what, "s")
+    runs = REPEATS[scale] if unit == "s" else 1
+    return Number(value=value, what=COSTS[what], unit=unit, n=runs)
+
+
+#: What is measured in a process of its own, by its name on the command line.
+_ONE = {"memory": peak_memory_of, "cloud": cloud_costs_of}
+
+
+def _in_own_process(*arguments: str) -> object:
+    command = [sys.executable, "-m", "kpnb.experiments.speed", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# --- helpers
 
 
 def _network(scale: str, device: torch.device) -> nn.Module:
-    return image_network("VGG-11", CLASSES, scale).to(device).eval()
+    return image_network("VGG-11", _CLASSES, scale).to(device).eval()
 
 
 def _images(count: int, side: int, device: torch.device) -> Tensor:
@@ -268,10 +368,13 @@ def _estimator(net: nn.Module, **changes: object) -> EntropyEstimator:
     return EntropyEstimator(layer_name(net, "FC1"), **chosen | changes)
 
 
-def _seconds(work: Callable[[], object], once: bool = False) -> float:
-    """Wall-clock of `work`: the better of two runs, the first of which warms up, or of one."""
+def _seconds(work: Callable[[], object], runs: int = 2, warm: bool = False) -> float:
+    """Wall-clock of `work`: the best of several runs, of which the first warms up; or with `warm`,
+    of several after one that does not count, unless there is one run only."""
+    if warm and runs > 1:
+        work()
     taken = []
-    for _ in range(1 if once else 2):
+    for _ in range(runs):
         _wait()
         started = time.perf_counter()
         work()

@@ -6,7 +6,7 @@ notebook shows each one once, as a cell's result.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -89,3 +89,28 @@ def legend_below(figure: Figure, axes: Sequence[Axes], columns: int | None = Non
         if hasattr(handle, "set_sizes"):
             handle.set_sizes([45])
     return -(-len(handles) // columns)
+
+
+def row_of_panels(
+    parts: Mapping[str, object],
+    draw: Callable[[Axes, object], None],
+    x: str,
+    y: str,
+    size: tuple[float, float],
+    columns: int | None = None,
+    **shared: bool,
+) -> Figure:
+    """A panel for each of `parts` side by side, titled by its key and drawn by draw(ax, part).
+
+    x, y: labels of the axes; size: width of a panel and height, inches; columns: of the legend;
+    shared: sharex, sharey.
+    """
+    width = min(WIDTH, 0.5 + size[0] * len(parts))
+    figure, axes = new_figure(1, len(parts), (width, size[1]), **shared)
+    for ax, (title, part) in zip(axes[0], parts.items(), strict=True):
+        draw(ax, part)
+        ax.set_title(title, fontsize=TITLE_SIZE)
+        label_axes(ax, x, y)
+        ax.grid(alpha=0.3)
+    legend_below(figure, axes.flat, columns)
+    return figure

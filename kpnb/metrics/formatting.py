@@ -50,3 +50,27 @@ def interval(low: float | None, high: float | None, write=number) -> str:
 def count(n: int, noun: str) -> str:
     """As in: 1 seed, 3 seeds."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def verdict_sentence(verdicts: Sequence[str], noun: str) -> str:
+    """The answer, which may be no, and the verdicts behind it.
+
+    verdicts: of one hypothesis or statement, at least one; noun: what each is on, "layer".
+    """
+    names = ("reproduced", "contradicted", "inconclusive")
+    counts = {name: verdicts.count(name) for name in names if name in verdicts}
+    told = ", ".join(f"{n} {name}" for name, n in counts.items())
+    return f"{_ANSWERS[tuple(counts)]} Of {count(len(verdicts), noun)}: {told}."
+
+
+_UNCLEAR = "**No clear answer: it is reproduced in part and contradicted in part.**"
+_NO = "**No: nothing is reproduced here, and the opposite is found.**"
+_ANSWERS = {
+    ("reproduced",): "**Yes, it is reproduced here.**",
+    ("reproduced", "contradicted"): _UNCLEAR,
+    ("reproduced", "contradicted", "inconclusive"): _UNCLEAR,
+    ("reproduced", "inconclusive"): "**In part: what is not reproduced is inconclusive.**",
+    ("contradicted",): _NO,
+    ("contradicted", "inconclusive"): _NO,
+    ("inconclusive",): "**Inconclusive: the data here say neither yes nor no.**",
+}

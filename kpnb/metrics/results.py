@@ -10,7 +10,7 @@ interval. The results of the preset "study" are committed, those of the demo are
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +24,8 @@ from kpnb.fingerprint import (
     fingerprint,
     library_versions,
 )
-from kpnb.metrics.stats import interval_verdict
+from kpnb.metrics.provenance import Stopwatch, provenance
+from kpnb.metrics.stats import Estimate, interval_verdict
 from kpnb.paper import LAYERS, METRICS, ROLES, SCORES
 
 Role = Literal[tuple(ROLES)]
@@ -305,3 +306,35 @@ def available_cells(preset: str, notebook: str = "image_cell") -> list[Results]:
     """All results of sweeps stored for a preset, in order of their runs' names."""
     folder = results_path(notebook, preset, "any").parent
     return [read_results(notebook, preset, path.stem) for path in sorted(folder.glob("*.json"))]
+
+
+def estimated(found: Estimate, what: str, unit: str = "", n: int | None = None) -> Number:
+    """An estimate as a number of a results file; n: what it is over, by default its samples."""
+    n = found.n_samples if n is None else n
+    return Number(value=found.value, low=found.low, high=found.high, what=what, unit=unit, n=n)
+
+
+def measured(
+    notebook: str,
+    settings: dict,
+    code: Sequence[str],
+    compute: Callable[[], dict[str, Number]],
+    preset: str = "study",
+) -> Results:
+    """The results of a program that measures: what `compute` gives, on this process's clock.
+
+    notebook: the name that the results are filed under; code: as `run_fingerprint` takes it.
+    """
+    with Stopwatch() as watch:
+        numbers = compute()
+    used = watch.as_dict()
+    return Results(
+        notebook=notebook,
+        preset=preset,
+        settings=settings,
+        provenance=provenance() | {"code": list(code)},
+        seconds=used["seconds"],
+        peak_memory_mb=used["peak_memory_mib"],
+        fingerprint=run_fingerprint(settings, code),
+        numbers=numbers,
+    )

@@ -6,7 +6,7 @@ Point-cloud studies: the paper's four networks on clouds, whose units are the po
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -16,22 +16,21 @@ from kpnb.datasets.clouds import embedded_shapes, point_scenes, pointclouds_hash
 from kpnb.datasets.modelnet40 import modelnet40_shapes
 from kpnb.datasets.places import EMBEDDED, find_data
 from kpnb.datasets.samples import DATA_SEED, PointSamples, Shapes
-from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.units import PointUnits
 from kpnb.networks.cloud import BUILDERS, point_network
 from kpnb.networks.cloud_layers import PointNetwork
 from kpnb.networks.layers import tracked_weight
 from kpnb.study.cloud_parameters import CloudParameters
-from kpnb.study.study import Study
-from kpnb.training.distillation import distill_features, teacher_features, train_above
+from kpnb.study.modality import StudyData
+from kpnb.study.study import TRAINERS, Study
 from kpnb.training.recipes import recipe
 from kpnb.training.settings import TrainingSettings
-from kpnb.training.train import accuracy, train_classifier
+from kpnb.training.train import accuracy
 
 
 @dataclass(frozen=True)
-class StudyClouds:
+class StudyClouds(StudyData):
     """Objects among points of other shapes, as the parameters of a study ask for them; the same
     for all its seeds."""
 
@@ -42,32 +41,9 @@ class StudyClouds:
         return self._scenes("train", self.parameters.teacher_samples)
 
     @cached_property
-    def training_samples(self) -> PointSamples:
-        """What student and baseline are trained on."""
-        return self.teacher_samples.fraction(self.parameters.fraction, DATA_SEED)
-
-    @cached_property
     def test_samples(self) -> PointSamples:
         """Unseen shapes among points of unseen shapes."""
         return self._scenes("test", self.parameters.test_samples)
-
-    @cached_property
-    def measured(self) -> PointSamples:
-        """The clouds whose entropy is measured: the first of the training or of the test clouds."""
-        p = self.parameters
-        source = self.training_samples if p.measured_on == "train" else self.test_samples
-        if len(source) < p.samples:
-            more = "teacher_samples or fraction" if p.measured_on == "train" else "test_samples"
-            raise KpnbError(
-                f"samples={p.samples} clouds are wanted, but only {len(source)} are there to "
-                f"measure; ask for fewer, or raise {more}."
-            )
-        return source.subset(range(p.samples))
-
-    @property
-    def foreground(self) -> Tensor:
-        """(samples, points) bool of the measured clouds."""
-        return self.measured.foreground
 
     def _scenes(self, split: str, wanted: int | str) -> PointSamples:
         p, count = self.parameters, None if wanted == "all" else wanted
@@ -95,15 +71,7 @@ class CloudStudy(Study):
 
     # Settings are in the store's keys, whatever recipe they come from.
     SCORING_CODE = (accuracy,)
-    TRAINING_CODE = (
-        train_classifier,
-        distill_features,
-        teacher_features,
-        train_above,
-        point_network,
-        tracked_weight,
-        *SCORING_CODE,
-    )
+    TRAINING_CODE = (*TRAINERS, point_network, tracked_weight, *SCORING_CODE)
     MAPS_CODE = (EntropyEstimator, PointUnits)
 
     @cached_property
@@ -122,12 +90,8 @@ class CloudStudy(Study):
         return name + (" (unseen shapes)" if p.measured_on == "test" else "")
 
     @property
-    def network_name(self) -> str:
-        return self.parameters.network
-
-    @property
-    def scale(self) -> str:
-        return self.parameters.scale
+    def outputs(self) -> int:
+        return len(self.data.teacher_samples.class_names)
 
     def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
         p = self.parameters
@@ -140,8 +104,7 @@ class CloudStudy(Study):
 
     def build(self, role: str, seed: int) -> PointNetwork:
         p = self.parameters
-        classes = len(self.data.teacher_samples.class_names)
-        return point_network(p.network, classes, p.scale, seed=2 * seed + (role == "T"))
+        return point_network(p.network, self.outputs, p.scale, seed=2 * seed + (role == "T"))
 
     def skeleton(self, role: str) -> PointNetwork:
         p, classes = self.parameters, len(self.data.teacher_samples.class_names)
@@ -169,16 +132,9 @@ class CloudStudy(Study):
     def inputs(self, samples: PointSamples) -> Tensor:
         return samples.points
 
-    def labels(self, samples: PointSamples) -> Tensor:
-        return samples.labels
-
     def scores(self, net: nn.Module, samples: PointSamples) -> dict[str, float]:
         rows = self.parameters.chunk
         return {"accuracy": accuracy(net, samples.points, samples.labels, batch_size=rows)}
-
-    @property
-    def reference_lines(self) -> dict[str, float]:
-        return {"chance": 1 / len(self.data.teacher_samples.class_names)}
 
     @property
     def least_teacher(self) -> float:
@@ -189,17 +145,8 @@ class CloudStudy(Study):
         return {layer: layer for layer in ("FC1", "FC2", "FC3")}
 
     def explainer(self, layer: str, **changes: object) -> EntropyEstimator:
-        p = self.parameters
-        estimator = EntropyEstimator(
-            layer,
-            units=PointUnits(frozen=p.choices == "frozen"),
-            method=p.method,
-            probes=p.probes,
-            evaluations=EVALUATIONS,
-            standard_error=None,
-            chunk=p.chunk,
-        )
-        return replace(estimator, **changes)
+        units = PointUnits(frozen=self.parameters.choices == "frozen")
+        return self.estimator(layer, {"units": units, "evaluations": EVALUATIONS} | changes)
 
     def explain(
         self, explainer: EntropyEstimator, net: nn.Module, samples: PointSamples

@@ -11,7 +11,7 @@ One cell of the paper's image tables: any teacher, augmentation, any number of o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -32,18 +32,18 @@ from kpnb.networks.image import build_full, build_narrow, image_network, pretrai
 from kpnb.networks.layers import tracked_weight
 from kpnb.study.cell_parameters import CellParameters
 from kpnb.study.image_parameters import ImageParameters
-from kpnb.study.study import Study
+from kpnb.study.modality import StudyData
+from kpnb.study.study import TRAINERS, Study
 from kpnb.training.augmentation import crop_and_flip, flip_and_shift, strong
-from kpnb.training.distillation import distill_features, teacher_features, train_above
 from kpnb.training.recipes import entropy_weight, published_recipe, recipe, scaled_by_variance
 from kpnb.training.settings import TrainingSettings
-from kpnb.training.train import Augment, accuracy, train_classifier
+from kpnb.training.train import Augment, accuracy
 
 TEST_SAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class StudyImages:
+class StudyImages(StudyData):
     """The embedded images as the parameters of a study ask for them; the same for all its seeds."""
 
     parameters: ImageParameters
@@ -58,35 +58,18 @@ class StudyImages:
         return embedded_images(p.teacher_samples, "train", p.classes, p.image_size, DATA_SEED)
 
     @cached_property
-    def training_samples(self) -> ImageSamples:
-        """What student and baseline are trained on."""
-        return self.teacher_samples.fraction(self.parameters.fraction, DATA_SEED)
-
-    @cached_property
     def test_samples(self) -> ImageSamples:
         """Unseen objects on unseen photos."""
         p = self.parameters
         return embedded_images(TEST_SAMPLES, "test", p.classes, p.image_size, DATA_SEED)
 
-    @cached_property
-    def measured(self) -> ImageSamples:
-        """The images whose entropy is measured: the first in `order` of the training or of the test
-        samples that have both foreground and background on the grid."""
-        source = self.training_samples
-        if self.parameters.measured_on == "test":
-            source = self.test_samples
-        foreground = self.units.foreground(source.masks)
-        usable = self.order((foreground.any(1) & ~foreground.all(1)).nonzero().flatten())
-        if len(usable) < self.parameters.samples:
-            raise KpnbError(
-                f"samples={self.parameters.samples} images are wanted, but only {len(usable)} are "
-                "there to measure; ask for fewer, or raise teacher_samples or fraction."
-            )
-        return source.subset(usable[: self.parameters.samples])
+    def usable(self, samples: ImageSamples) -> Tensor:
+        """Those with both foreground and background on the grid, in `order`."""
+        foreground = self.units.foreground(samples.masks)
+        return self.order((foreground.any(1) & ~foreground.all(1)).nonzero().flatten())
 
     @cached_property
     def foreground(self) -> Tensor:
-        """(samples, units) bool of the measured images."""
         return self.units.foreground(self.measured.masks)
 
     @property
@@ -163,10 +146,7 @@ class ImageStudy(Study):
     # Settings are in the store's keys, whatever recipe they come from.
     SCORING_CODE = (accuracy,)
     TRAINING_CODE = (
-        train_classifier,
-        distill_features,
-        teacher_features,
-        train_above,
+        *TRAINERS,
         image_network,
         pretrained_teacher,
         tracked_weight,
@@ -191,14 +171,6 @@ class ImageStudy(Study):
     @property
     def prepared(self) -> bool:
         return self.parameters.data != EMBEDDED
-
-    @property
-    def network_name(self) -> str:
-        return self.parameters.network
-
-    @property
-    def scale(self) -> str:
-        return self.parameters.scale
 
     def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
         p, name, teacher = self.parameters, self._name(role), role == "T"
@@ -293,15 +265,8 @@ class ImageStudy(Study):
     def inputs(self, samples: ImageSamples) -> Tensor:
         return samples.images
 
-    def labels(self, samples: ImageSamples) -> Tensor:
-        return samples.labels
-
     def scores(self, net: nn.Module, samples: ImageSamples) -> dict[str, float]:
         return {"accuracy": accuracy(net, samples.images, samples.labels)}
-
-    @property
-    def reference_lines(self) -> dict[str, float]:
-        return {"chance": 1 / self.outputs}
 
     @property
     def least_teacher(self) -> float:
@@ -317,17 +282,9 @@ class ImageStudy(Study):
         return units.foreground(self.data.measured.masks)
 
     def explainer(self, layer: str, **changes: object) -> EntropyEstimator:
-        p = self.parameters
-        estimator = EntropyEstimator(
-            layer,
-            units=self.data.units,
-            method=p.method,
-            probes=p.probes,
-            standard_error=None,
-            entropy_weight=entropy_weight(p.network),
-            chunk=p.chunk,
-        )
-        return replace(estimator, **changes)
+        weight = entropy_weight(self.parameters.network)
+        own = {"units": self.data.units, "entropy_weight": weight}
+        return self.estimator(layer, own | changes)
 
     def explain(
         self, explainer: EntropyEstimator, net: nn.Module, samples: ImageSamples

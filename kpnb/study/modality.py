@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from kpnb.estimator.entropy import EntropyMaps
+from kpnb.datasets.samples import DATA_SEED
+from kpnb.errors import KpnbError
+from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_name
 from kpnb.fingerprint import Seed
 from kpnb.study.costs import Anatomy, count_anatomy
+from kpnb.study.parameter_model import StudyParameters
 from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import Augment
 
@@ -26,17 +31,52 @@ class Samples(Protocol):
     def subset(self, index: Sequence[int]) -> Samples: ...
 
 
-class StudyData(Protocol):
-    """What a study's networks are trained, tested and measured on; the same for all its seeds.
+@dataclass(frozen=True)
+class StudyData(ABC):
+    """What a study's networks are trained, tested and measured on, as its parameters ask for; the
+    same for all its seeds."""
 
-    foreground: (samples, units) bool of the measured samples.
-    """
+    parameters: StudyParameters
 
-    teacher_samples: Samples
-    training_samples: Samples
-    test_samples: Samples
-    measured: Samples
-    foreground: Tensor
+    @property
+    @abstractmethod
+    def teacher_samples(self) -> Samples: ...
+
+    @property
+    @abstractmethod
+    def test_samples(self) -> Samples:
+        """Unseen ones."""
+
+    @cached_property
+    def training_samples(self) -> Samples:
+        """What student and baseline are trained on."""
+        return self.teacher_samples.fraction(self.parameters.fraction, DATA_SEED)
+
+    def usable(self, samples: Samples) -> Sequence[int]:
+        """Positions of the samples that can be measured, in the order in which they are taken."""
+        return range(len(samples))
+
+    @cached_property
+    def measured(self) -> Samples:
+        """The samples whose entropy is measured: the first usable ones of the training or of the
+        test samples."""
+        p = self.parameters
+        training = p.measured_on == "train"
+        source = self.training_samples if training else self.test_samples
+        usable = self.usable(source)
+        if len(usable) < p.samples:
+            more = "teacher_samples or fraction" if training else "test_samples"
+            remedy = f", or raise {more}" if training or hasattr(p, more) else ""
+            raise KpnbError(
+                f"samples={p.samples} {p.SAMPLE}s are wanted, but only {len(usable)} are there to "
+                f"measure; ask for fewer{remedy}."
+            )
+        return source.subset(usable[: p.samples])
+
+    @cached_property
+    def foreground(self) -> Tensor:
+        """(samples, units) bool of the measured samples."""
+        return self.measured.foreground
 
 
 class Explainer(Protocol):
@@ -47,6 +87,8 @@ class Explainer(Protocol):
 
 class Modality(ABC):
     """What `kpnb.study.study` asks of images, texts and whatever else is studied."""
+
+    parameters: StudyParameters
 
     SCORE: ClassVar[str] = "accuracy"  # the name of the first of `scores`
     TRAINING_CODE: ClassVar[tuple[Seed, ...]]
@@ -68,14 +110,14 @@ class Modality(ABC):
         """What the measured samples are, as tables call it."""
 
     @property
-    @abstractmethod
     def network_name(self) -> str:
         """What student and baseline are, as tables call it."""
+        return self.parameters.network
 
     @property
-    @abstractmethod
     def scale(self) -> str:
         """ "full" for the paper's size, "narrow" for a smaller one of the same family."""
+        return self.parameters.scale
 
     @abstractmethod
     def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
@@ -143,8 +185,8 @@ class Modality(ABC):
     @abstractmethod
     def inputs(self, samples: Samples) -> Tensor: ...
 
-    @abstractmethod
-    def labels(self, samples: Samples) -> Tensor: ...
+    def labels(self, samples: Samples) -> Tensor:
+        return samples.labels
 
     @abstractmethod
     def scores(self, net: nn.Module, samples: Samples) -> dict[str, float]:
@@ -152,8 +194,13 @@ class Modality(ABC):
 
     @property
     @abstractmethod
+    def outputs(self) -> int:
+        """Dimensions of the networks' output."""
+
+    @property
     def reference_lines(self) -> dict[str, float]:
         """Scores on the test samples of what has no network, by name."""
+        return {"chance": 1 / self.outputs}
 
     @property
     @abstractmethod
@@ -172,6 +219,12 @@ class Modality(ABC):
     @abstractmethod
     def explainer(self, layer: str, **changes: object) -> Explainer:
         """The study's estimator for a layer's dotted name, with some settings changed."""
+
+    def estimator(self, layer: str, settings: dict[str, object]) -> EntropyEstimator:
+        """The estimator at a layer's dotted name: `settings` over those that every study has."""
+        p = self.parameters
+        shared = {"method": p.method, "probes": p.probes, "standard_error": None, "chunk": p.chunk}
+        return EntropyEstimator(layer, **shared | settings)
 
     @abstractmethod
     def explain(self, explainer: Explainer, net: nn.Module, samples: Samples) -> EntropyMaps: ...

@@ -15,12 +15,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
-from kpnb.estimator.entropy import TENSORS, EntropyMaps
+from kpnb.estimator.entropy import EntropyMaps
 from kpnb.fingerprint import Seed
 from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.provenance import track
@@ -89,6 +90,8 @@ def by_epoch(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
 
 
 SPLITS = ("train", "test")
+# What trains the networks of every modality; part of their entries in the store.
+TRAINERS = (train_classifier, distill_features, teacher_features, train_above)
 KEPT = 2**30  # bytes; larger networks are not kept in memory beside each other
 
 
@@ -100,6 +103,9 @@ class Study(Modality):
     identical initial weights per seed (Section 4.1). A student is distilled for each target layer;
     teacher and baseline serve all layers.
     """
+
+    #: Role in the evidence -> the role of the networks that take it.
+    PLACES: ClassVar[dict[str, str]] = {"T": "T", "S": "S", "B": "B"}
 
     parameters: StudyParameters
     store: Store = field(default_factory=Store)
@@ -231,10 +237,10 @@ class Study(Modality):
                 net.compile()
             with self._device_use("batch, teacher_samples or the inputs' size"):
                 record = train(net, Resume(scratch, "training"), states.__setitem__)
-                info = {"record": record.to_info(), "accuracy": self._scores_by_split(net)}
+                info = {"record": record.to_info(), "accuracy": self.scores_by_split(net)}
             return flat(states), info | {"seconds": time.perf_counter() - started}
 
-        record = self._stored(
+        record = self.stored(
             "networks", key, compute, self.training_code(role), lambda: self._cost(role, *effort)
         )
         return Trained.from_record(record, role, layer, seed)
@@ -296,7 +302,7 @@ class Study(Modality):
             work = Work("maps", made, trained.role, layer, explainer.settings)
             return Cost((work,), flat(dict.fromkeys(epochs, maps)), {})
 
-        record = self._stored("maps", key, compute, self.MAPS_CODE, cost)
+        record = self.stored("maps", key, compute, self.MAPS_CODE, cost)
         parts = by_epoch(record.tensors)
         return {e: EntropyMaps(**parts[e], settings=explainer.settings) for e in epochs}
 
@@ -317,11 +323,11 @@ class Study(Modality):
             foreground=self.data.foreground,
             maps=maps,
             distance={
-                (role, unit): [
+                (place, unit): [
                     [net.record.distance(unit)[layer][epoch] for epoch in self.checkpoints]
-                    for net in trained[role]
+                    for net in trained[place]
                 ]
-                for role in "SB"
+                for place in "SB"
                 for unit in ("step", "epoch")
             },
         )
@@ -329,9 +335,9 @@ class Study(Modality):
     def networks_and_maps(self, layer: str) -> tuple[dict[str, list], dict[str, list]]:
         """Place in the evidence -> networks of all seeds, and -> their maps at a layer: all that
         `evidence` computes, and all that a plan counts."""
-        seeds = self.parameters.seeds
-        trained = {role: [self.of(role, seed, layer) for seed in seeds] for role in "TSB"}
-        maps = {role: [self.maps(net, layer) for net in nets] for role, nets in trained.items()}
+        seeds, places = self.parameters.seeds, self.PLACES.items()
+        trained = {place: [self.of(role, s, layer) for s in seeds] for place, role in places}
+        maps = {place: [self.maps(net, layer) for net in nets] for place, nets in trained.items()}
         return trained, maps
 
     # Scores
@@ -351,7 +357,7 @@ class Study(Modality):
 
         def compute(scratch: Scratch) -> tuple[dict[str, Tensor], dict]:
             started = time.perf_counter()
-            right = self._scores_by_split(self.network(trained))
+            right = self.scores_by_split(self.network(trained))
             return {}, right | {"seconds": time.perf_counter() - started}
 
         def cost() -> Cost:
@@ -359,9 +365,10 @@ class Study(Modality):
 
         data = {"train": self.data.training_samples, "test": self.data.test_samples}
         key = {"network": trained.fingerprint} | {name: part.source for name, part in data.items()}
-        return self._stored("accuracies", key, compute, self.SCORING_CODE, cost).info
+        return self.stored("accuracies", key, compute, self.SCORING_CODE, cost).info
 
-    def _scores_by_split(self, net: nn.Module) -> dict[str, float]:
+    def scores_by_split(self, net: nn.Module) -> dict[str, float]:
+        """SCORE under "train" and "test", further scores under "train <name>", "test <name>"."""
         found = {}
         for split in SPLITS:
             samples = getattr(self.data, "training_samples" if split == "train" else "test_samples")
@@ -406,7 +413,7 @@ class Study(Modality):
     def device(self) -> torch.device:
         return chosen_device(self.parameters.device)
 
-    def _stored(
+    def stored(
         self,
         kind: str,
         key: dict,
@@ -414,6 +421,8 @@ class Study(Modality):
         code: tuple[Seed, ...],
         cost: Callable[[], Cost],
     ) -> Record:
+        """A computation of this study through its store, on the clock of `stored_seconds`; its
+        info holds the "seconds" that it took."""
         code = (*code, device_use)
         record = self.store.compute(kind, key, compute, code, self.data_hashes, cost)
         # What this very process computed is on its own clock already.

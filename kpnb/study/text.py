@@ -57,13 +57,13 @@ from kpnb.networks.text import (
     scratch_network,
 )
 from kpnb.study.costs import Anatomy, encoder_anatomy
+from kpnb.study.modality import StudyData
 from kpnb.study.scores import answer_scores, majority, tfidf_logistic
-from kpnb.study.study import Study
+from kpnb.study.study import TRAINERS, Study
 from kpnb.study.text_parameters import QuestionParameters, SentimentParameters
-from kpnb.training.distillation import distill_features, teacher_features, train_above
 from kpnb.training.recipes import recipe
 from kpnb.training.settings import TrainingSettings
-from kpnb.training.train import accuracy, train_classifier
+from kpnb.training.train import accuracy
 
 
 @dataclass(frozen=True)
@@ -177,8 +177,8 @@ def _joined(found: list[EntropyMaps], most: int, settings: dict[str, object]) ->
 
 
 @dataclass(frozen=True)
-class StudyTexts:
-    """Texts that fit `longest` pieces, as the parameters ask for them; the same for all seeds.
+class StudyTexts(StudyData):
+    """Texts that fit `longest` pieces.
 
     load: split ("train" or "test") -> the raw samples, in an order by DATA_SEED; strings: their
     texts, the parts of a pair as one tuple; encode: turns raw samples into EncodedTexts.
@@ -210,22 +210,9 @@ class StudyTexts:
     def test_samples(self) -> EncodedTexts:
         return self.encode(self._raw["test"], self.encoder)
 
-    @cached_property
-    def measured(self) -> EncodedTexts:
-        """The first of the training or of the test texts with both foreground and background."""
-        p = self.parameters
-        source = self.training_samples if p.measured_on == "train" else self.test_samples
-        if len(source.usable) < p.samples:
-            raise KpnbError(
-                f"samples={p.samples} texts are wanted, but only {len(source.usable)} are there to "
-                "measure; ask for fewer, or raise teacher_samples or fraction."
-            )
-        return source.subset(source.usable[: p.samples])
-
-    @cached_property
-    def foreground(self) -> Tensor:
-        """(samples, most units) bool of the measured texts."""
-        return self.measured.foreground
+    def usable(self, samples: EncodedTexts) -> Sequence[int]:
+        """Those with both foreground and background."""
+        return samples.usable
 
     @cached_property
     def _raw(self) -> dict[str, Sentences | Questions]:
@@ -309,18 +296,12 @@ class TextStudy(Study):
     parameters: SentimentParameters | QuestionParameters
 
     HEAD: ClassVar[str]
+    outputs = 2  # labels of a sentence; ends of an answer
     # Settings are in the store's keys, whatever recipe they come from.
     SCORING_CODE = (accuracy, answer_scores, TextNetwork)
     TRAINING_CODE = (
-        train_classifier,
-        distill_features,
-        teacher_features,
-        train_above,
-        pretrained_network,
-        scratch_network,
-        tracked_weight,
-        *SCORING_CODE,
-    )
+        *TRAINERS, pretrained_network, scratch_network, tracked_weight, *SCORING_CODE,
+    )  # fmt: skip
     MAPS_CODE = (TextEstimator,)
 
     @property
@@ -387,22 +368,10 @@ class TextStudy(Study):
     def inputs(self, samples: EncodedTexts) -> Tensor:
         return samples.pieces.ids
 
-    def labels(self, samples: EncodedTexts) -> Tensor:
-        return samples.labels
-
     def explainer(self, layer: str, **changes: object) -> TextEstimator:
-        p = self.parameters
-        scale = changes.pop("scale", p.noise)
-        estimator = EntropyEstimator(
-            layer,
-            method=p.method,
-            probes=p.probes,
-            evaluations=EVALUATIONS,
-            standard_error=None,
-            relu=False,
-            chunk=p.chunk,
-        )
-        return TextEstimator(replace(estimator, **changes), scale)
+        scale = changes.pop("scale", self.parameters.noise)
+        own = {"evaluations": EVALUATIONS, "relu": False}
+        return TextEstimator(self.estimator(layer, own | changes), scale)
 
     def explain(
         self, explainer: TextEstimator, net: nn.Module, samples: EncodedTexts

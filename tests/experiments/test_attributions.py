@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 import torch
-from test_rescaling import chain, images, network
+from small_chain import chain, images, network
 from torch import nn
 
 from kpnb.errors import KpnbError

@@ -1,10 +1,11 @@
-"""Scores of coherency against what is known by hand; measured on tiny networks and drawn."""
+"""Coherency on made-up maps: intervals, tables, figures, and a reading that may say no."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from layer_maps import CONVS, layer_maps, times
 from matplotlib.figure import Figure
 
 from kpnb.errors import KpnbError
@@ -12,17 +13,12 @@ from kpnb.experiments.coherency import (
     ENTROPY,
     VARIANCE,
     Coherency,
-    layer_spread,
-    magnitude_changes,
-    magnitudes,
-    order_changes,
-    shape_changes,
-)
-from kpnb.experiments.coherency_figures import magnitudes_figure, maps_figure, scores_figure
-from kpnb.experiments.coherency_report import (
+    coherency_reading,
     family_table,
     is_coherent,
-    reading,
+    magnitudes_figure,
+    maps_figure,
+    scores_figure,
     scores_table,
     spread_table,
 )
@@ -31,101 +27,14 @@ from kpnb.study.coherency_parameters import CoherencyParameters
 from kpnb.study.image_parameters import ImageParameters
 from kpnb.study.parameters import resolve
 
-CONVS = ("conv 1", "conv 2", "conv 3")
-
-
-def maps(seed=0, layers=CONVS, units=16):
-    random = torch.Generator().manual_seed(seed)
-    return {k: torch.rand(5, units, generator=random) + 0.1 for k in layers}
-
-
-def times(parts, *factors):
-    return {k: v * f for (k, v), f in zip(parts.items(), factors, strict=True)}
-
-
-# --- scores
-
-
-def test_a_factor_shows_in_the_magnitude_as_its_logarithm_and_not_in_the_shape():
-    before = maps()
-    after = times(before, 4.0, 1.0, 0.25)
-    np.testing.assert_allclose(magnitude_changes(before, after), 2 / 3 * math.log(4), rtol=1e-6)
-    np.testing.assert_array_equal(shape_changes(before, after), np.zeros(5))
-
-
-def test_moved_maps_show_in_the_shape_and_not_in_the_magnitude():
-    before = maps()
-    after = {k: v.flip(1) for k, v in before.items()}
-    np.testing.assert_allclose(magnitude_changes(before, after), 0, atol=1e-6)
-    assert (shape_changes(before, after) > 0.1).all()
-
-
-def test_the_shape_counts_the_way_to_a_flat_map_as_one_whatever_the_contrast():
-    before = maps(layers=("input",))
-    mean = before["input"].mean(1, keepdim=True)
-    for share in (0.0, 0.25, 1.0):
-        after = {"input": before["input"] + share * (mean - before["input"])}
-        np.testing.assert_allclose(shape_changes(before, after), share, atol=1e-5)
-
-
-def test_signs_do_not_count():
-    before, after = maps(), {k: -v for k, v in maps().items()}
-    assert not magnitude_changes(before, after).any() and not shape_changes(before, after).any()
-
-
-def test_layers_that_change_places_are_counted():
-    before = {k: torch.full((2, 4), v) for k, v in zip(CONVS, (1.0, 2.0, 3.0), strict=True)}
-    assert order_changes(before, times(before, 2.0, 2.0, 2.0)).tolist() == [0, 0]
-    assert order_changes(before, times(before, 2.5, 1.0, 1.0)) == pytest.approx([1 / 3] * 2)
-    assert order_changes(before, times(before, 4.0, 1.0, 0.2)) == pytest.approx([1] * 2)
-    # Equal but for rounding is no order that could change.
-    equal = {k: torch.full((2, 4), 1.0 + 1e-6 * i) for i, k in enumerate(CONVS)}
-    assert (
-        order_changes(equal, dict(zip(CONVS, list(equal.values())[::-1], strict=True))).sum() == 0
-    )
-
-
-def test_spread_over_layers_is_that_of_the_logarithm():
-    parts = {k: torch.full((2, 4), math.exp(v)) for k, v in zip(CONVS, (0, 1, 5), strict=True)}
-    np.testing.assert_allclose(layer_spread(parts), np.std([0, 1, 5]), rtol=1e-6)
-    np.testing.assert_allclose(layer_spread(times(parts, 7.0, 7.0, 7.0)), np.std([0, 1, 5]))
-
-
-def test_maps_without_a_value_are_left_out():
-    before = maps()
-    before["conv 1"][0] = 0  # Grad-CAM's ReLU can leave nothing
-    before["conv 2"][1] = torch.nan  # no entropy where the feature never moves
-    after = times(before, 4.0, 1.0, 1.0)
-    changes = magnitude_changes(before, after) / math.log(4)
-    np.testing.assert_allclose(changes, [0, 1 / 2, 1 / 3, 1 / 3, 1 / 3], rtol=1e-6)
-    assert np.isnan(magnitudes(before)).sum() == 2
-    flat = {"input": torch.ones(2, 4)}
-    assert np.isnan(shape_changes(flat, flat)).all()
-
-
-@pytest.mark.parametrize("score", [magnitude_changes, shape_changes, order_changes])
-def test_other_layers_are_refused(score):
-    with pytest.raises(KpnbError, match="same ones"):
-        score(maps(), maps(layers=CONVS[:2]))
-
-
-def test_one_map_has_no_layers_to_compare():
-    single = maps(layers=("input",))
-    for score in (lambda m: order_changes(m, m), layer_spread):
-        with pytest.raises(KpnbError, match="map per layer"):
-            score(single)
-
-
-# --- all together
-
 
 def coherency(channel: bool) -> Coherency:
     """Two seeds; the entropy's map turns with a factor per channel, Grad-CAM's does not."""
     before, after = [], []
     for seed in (0, 1):
-        given = {k: v.unflatten(1, (4, 4)) for k, v in maps(seed).items()}
-        sigma = {k: v / 10 for k, v in maps(seed + 2).items()}
-        variance = maps(seed, units=1)
+        given = {k: v.unflatten(1, (4, 4)) for k, v in layer_maps(seed).items()}
+        sigma = {k: v / 10 for k, v in layer_maps(seed + 2).items()}
+        variance = layer_maps(seed, units=1)
         turned = {k: v.flip(1) for k, v in sigma.items()} if channel else sigma
         saliency = {"input": given["conv 1"]}
         before.append({"gradient": given, "grad_cam": given, "saliency": saliency})
@@ -177,16 +86,18 @@ def test_coherent_is_what_stays_with_all_of_its_interval():
 
 
 def test_the_reading_follows_the_numbers(found):
-    told = reading(found, 4.0)
-    assert "The entropy is **unchanged**" in told
-    assert "gradient 0.92 [0.92, 0.92] nats (**changed**)" in told
-    assert "Grad-CAM 0 [0, 0] nats (**unchanged**)" in told
+    told = coherency_reading(found, 4.0)
+    assert "the entropy is **unchanged**" in told
+    assert (
+        "unchanged: Grad-CAM, entropy (sigma); changed: gradient (0.92 [0.92, 0.92] nats)" in told
+    )
+    assert "unchanged: Grad-CAM; changed: gradient" in told
     assert "but not it alone" in told and "one by one, it is not" in told
 
 
 def test_the_reading_says_no_where_the_entropy_changes(found):
-    told = reading({"layer": found["channel"], "channel": found["channel"]}, 4.0)
-    assert "The entropy is **changed**" in told and "**No: the entropy changes" in told
+    told = coherency_reading({"layer": found["channel"], "channel": found["channel"]}, 4.0)
+    assert "the entropy is **changed**" in told and "**No: the entropy changes" in told
 
 
 def test_tables_show_every_method_and_leave_out_what_has_no_meaning(found):

@@ -12,28 +12,34 @@ import pytest
 import torch
 from conftest import WatchedStore, made_evidence, single_thread
 
-import kpnb.experiments.fine_tuning
-import kpnb.experiments.fine_tuning_networks
+import kpnb.experiments.pretraining
 import kpnb.run.__main__
 import kpnb.study.image
 from kpnb.datasets.images import embedded_images, of_classes, split_classes
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.estimator.loss import GAUSSIAN_ENTROPY
-from kpnb.experiments.fine_tuning import FineTuningStudy, SourceStudy
-from kpnb.experiments.fine_tuning_figures import counts_by_epoch, shown_epochs
-from kpnb.experiments.fine_tuning_networks import IMAGENET, imagenet_state, take_convolutions
-from kpnb.experiments.fine_tuning_numbers import (
+from kpnb.experiments.fine_tuning import (
     QUANTITIES,
-    difference,
+    FineTuningFindings,
+    FineTuningStudy,
+    counts_by_epoch,
     discarded_points,
     early_counts,
     early_rise,
     epochs_to_half,
     ever_points,
+    fine_tuned_difference,
+    fine_tuning_reading,
     own_value,
+    shown_epochs,
 )
-from kpnb.experiments.fine_tuning_readings import FineTuningFindings, reading, right_answers
+from kpnb.experiments.pretraining import (
+    IMAGENET,
+    SourceStudy,
+    imagenet_state,
+    take_convolutions,
+)
 from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.results import read_results
 from kpnb.networks.image import image_network
@@ -252,14 +258,14 @@ def test_imagenet_weights_need_a_full_network():
 def test_imagenet_weights_take_the_place_of_a_source_network(monkeypatch, tmp_path):
     net = image_network("VGG-11", 3, "narrow", seed=9)
     monkeypatch.setattr(
-        kpnb.experiments.fine_tuning, "imagenet_state", lambda name, seed: net.state_dict()
+        kpnb.experiments.pretraining, "imagenet_state", lambda name, seed: net.state_dict()
     )
     monkeypatch.setattr(SourceStudy, "of", lambda *_: pytest.fail("no source network is wanted"))
     parameters = given().model_copy(update={"source": "ImageNet"})
     study = FineTuningStudy(parameters, KeyStore(tmp_path))
     assert same(*(parts_of(n.state_dict())[0] for n in (study.build("F", 0), net)))
     assert same(*(parts_of(study.build(role, 0).state_dict())[1] for role in "FB"))
-    assert study._origin(0) == IMAGENET and IMAGENET in study.check_source()
+    assert study.source.origin(0) == IMAGENET and IMAGENET in study.check_teacher()
     other = FineTuningStudy(given(), KeyStore(tmp_path))
     monkeypatch.undo()
     assert study.of("F", 0).fingerprint != other.of("F", 0).fingerprint
@@ -273,7 +279,7 @@ def test_the_state_with_imagenet_weights_has_no_fc_layer(monkeypatch):
         asked.append((positional, named))
         return image_network("AlexNet", 2, "narrow")
 
-    monkeypatch.setattr(kpnb.experiments.fine_tuning_networks, "image_network", network)
+    monkeypatch.setattr(kpnb.experiments.pretraining, "image_network", network)
     imagenet_state.cache_clear()
     state = imagenet_state("VGG-16", 4)
     imagenet_state.cache_clear()
@@ -309,8 +315,8 @@ def test_a_bad_source_network_voids_the_study(monkeypatch, tmp_path, scores, voi
         with pytest.raises(KpnbError, match="void.*teacher_epochs or teacher_samples"):
             study.check_teacher()
     else:
-        assert "50.0% / 34.0%" in study.check_source()
-        assert "chance 16.7%" in study.check_source()
+        assert "50.0% / 34.0%" in study.check_teacher()
+        assert "chance 16.7%" in study.check_teacher()
 
 
 # --- what is counted
@@ -406,8 +412,8 @@ def test_known_differences():
     evidence = made_evidence(student=True, baseline=False)
     wanted = {"n_fg": 3.0, "early_n_fg": 3.5, "discarded": -2.5, "d_mean": -0.05}
     for name, value in wanted.items():
-        assert difference(evidence, name, B).value == pytest.approx(value), name
-    assert difference(evidence, "rho", B).value == pytest.approx(1 - (3 / 7 + 3 / 4) / 2)
+        assert fine_tuned_difference(evidence, name, B).value == pytest.approx(value), name
+    assert fine_tuned_difference(evidence, "rho", B).value == pytest.approx(1 - (3 / 7 + 3 / 4) / 2)
     assert own_value(evidence, "S", "discarded", B).value == 0
 
 
@@ -415,7 +421,7 @@ def test_a_network_against_itself_differs_in_nothing():
     evidence = random_evidence()
     evidence = replace(evidence, maps={role: evidence.maps["S"] for role in "SB"})
     for name in QUANTITIES:
-        gap = difference(evidence, name, B)
+        gap = fine_tuned_difference(evidence, name, B)
         assert (gap.value, gap.low, gap.high) == (0, 0, 0), name
 
 
@@ -454,7 +460,7 @@ class FakeStudy:
 )
 def test_the_reading_may_say_no(student, baseline, verdict, answer):
     evidence = {"FC1": made_evidence(student, baseline)}
-    told = reading(evidence, FineTuningFindings(FakeStudy(), NOTEBOOK))
+    told = fine_tuning_reading(evidence, FineTuningFindings(FakeStudy(), NOTEBOOK))
     assert told.count(f"**{verdict}**") == 3 and answer in told
     assert f"Of 3 statements: 3 {verdict}" in told
 
@@ -469,7 +475,7 @@ def test_the_reading_tells_a_head_start_from_learning(start, words):
     distance = made_evidence().distance
     foreground = torch.arange(16).expand(3, 16) < 9
     evidence = Evidence("FC1", (0, 1, 2), foreground, {"S": [tuned], "B": [scratch]}, distance)
-    told = reading({"FC1": evidence}, FineTuningFindings(FakeStudy(), NOTEBOOK))
+    told = fine_tuning_reading({"FC1": evidence}, FineTuningFindings(FakeStudy(), NOTEBOOK))
     assert words in told and f"{start} [{start}, {start}] points before the first step" in told
 
 
@@ -480,14 +486,14 @@ def test_what_is_not_defined_is_a_note_and_no_number():
     evidence = replace(evidence, maps=evidence.maps | {"B": [nothing]})
     findings = FineTuningFindings(FakeStudy(), NOTEBOOK)
     findings.add(evidence)
-    assert difference(evidence, "epochs_to_half", B) is None
+    assert fine_tuned_difference(evidence, "epochs_to_half", B) is None
     assert "epochs_to_half_fc1" not in findings.numbers and len(findings.notes) == 2
     assert findings.numbers["n_fg_difference_fc1"].value == 6
 
 
 def test_right_answers_are_those_of_accuracy(study):
     samples = study.data.test_samples
-    right = right_answers(study, "F", samples)
+    right = study.right_answers("F", samples)
     assert right.shape == (1, len(samples)) and set(np.unique(right)) <= {0, 1}
     net = study.network(study.of("F", 0))
     assert right.mean() == pytest.approx(accuracy(net, samples.images, samples.labels))

@@ -10,41 +10,27 @@ import nbformat
 import numpy as np
 import pytest
 from conftest import smoke_study
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from made_ratios import made
 from matplotlib.collections import LineCollection, PathCollection
-from reference import spearman
 from test_notebooks import FOLDER, code_cells, source, stored, until_the_study
 
 import kpnb.run.__main__
-from kpnb.errors import KpnbError
 from kpnb.experiments import ratio_accuracy
 from kpnb.experiments.ratio_accuracy import (
-    RatioAccuracy,
-    across_networks,
-    checkpoint_accuracies,
-    estimate,
-    final_networks,
-    given_epoch,
-    of_steps,
-    over_checkpoints,
-    repeat_gap,
-    student_curve,
-    with_epoch,
-)
-from kpnb.experiments.ratio_accuracy_figures import epochs_figure, networks_figure, training_figure
-from kpnb.experiments.ratio_accuracy_readings import (
-    CODE,
-    NETWORKS,
-    QUESTIONS,
-    TREND,
+    CORRELATIONS,
     Answer,
     answers,
+    checkpoint_accuracies,
     correlation_table,
+    epochs_figure,
+    final_networks,
     in_order,
-    reading,
+    networks_figure,
+    ratio_reading,
     record,
-    results,
+    repeat_gap,
+    student_curve,
+    training_figure,
 )
 from kpnb.metrics.results import freshness, read_results
 from kpnb.metrics.stats import Estimate
@@ -52,8 +38,6 @@ from kpnb.run import execution
 from kpnb.study.findings import Findings
 from kpnb.training.distillation import train_above
 from kpnb.training.train import accuracy
-
-RELATIONS = (over_checkpoints, given_epoch, of_steps, with_epoch, across_networks)
 
 
 @pytest.fixture(scope="module")
@@ -68,26 +52,6 @@ def own(root, smoke, one_thread):
     study = smoke_study(root)
     study._networks.update(smoke.study._networks)
     return study
-
-
-def rows(*values) -> np.ndarray:
-    return np.array(values, dtype=float)
-
-
-def random_pair(seed: int, seeds: int = 3, places: int = 9) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(seeds, places)), rng.normal(size=(seeds, places))
-
-
-def made(ratio, shares=None, places=None, seeds=None, tested=100) -> RatioAccuracy:
-    """Networks with given terms of lambda; accuracies rise evenly unless given."""
-    ratio = np.asarray(ratio, float)
-    if shares is None:
-        shares = np.linspace(0.2, 0.6, ratio.shape[1])
-    table = np.broadcast_to(shares, ratio.shape[:2])
-    places = tuple(range(ratio.shape[1])) if places is None else places
-    seeds = tuple(range(len(ratio))) if seeds is None else seeds
-    return RatioAccuracy("FC1", seeds, places, ratio, {"train": table, "test": table}, tested)
 
 
 # --- accuracies by checkpoint
@@ -143,7 +107,7 @@ def test_checkpoints_ascend_whatever_order_the_store_has(own, monkeypatch):
     class Kept:
         info = {"scores": {f"{epoch}": {"test": epoch / 10} for epoch in (2, 0, 1)}}
 
-    monkeypatch.setattr(type(own), "_stored", lambda *_: Kept)
+    monkeypatch.setattr(type(own), "stored", lambda *_: Kept)
     found = checkpoint_accuracies(own, "FC1", 0)
     assert list(found) == [0, 1, 2] and found[1] == {"test": 0.1}
 
@@ -163,175 +127,6 @@ def test_curve_and_networks_are_those_of_the_study(own, smoke):
         np.testing.assert_array_equal(networks.ratio[0, place], last)
         for split, table in networks.accuracy.items():
             assert table[:, place].tolist() == own.accuracies(role, "FC1")[split]
-
-
-# --- correlations
-
-
-def test_rising_together_is_one_and_falling_minus_one():
-    up, curved = rows([1, 2, 3, 4]), rows([0.1, 0.2, 0.9, 5.0])
-    assert over_checkpoints(up, curved) == across_networks(up, curved) == pytest.approx(1)
-    assert over_checkpoints(up, -curved) == pytest.approx(-1)
-
-
-def test_seeds_are_averaged_and_those_undefined_left_out():
-    ratio = rows([1, 2, 3], [1, 2, 3], [5, 5, 5])
-    assert over_checkpoints(ratio, rows([1, 2, 3], [3, 1, 2], [1, 2, 3])) == pytest.approx(0.25)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_spearman_is_the_twins(seed):
-    ratio, shares = random_pair(seed)
-    twins = [spearman(*pair) for pair in zip(ratio, shares, strict=True)]
-    assert over_checkpoints(ratio, shares) == pytest.approx(np.mean(twins), abs=1e-9)
-    together = spearman(ratio.ravel(), shares.ravel())
-    assert across_networks(ratio, shares) == pytest.approx(together, abs=1e-9)
-    steps = [spearman(np.diff(a), np.diff(b)) for a, b in zip(ratio, shares, strict=True)]
-    assert of_steps(ratio, shares) == pytest.approx(np.mean(steps), abs=1e-9)
-    epochs = [spearman(part, np.arange(9)) for part in ratio]
-    assert with_epoch(ratio, shares) == pytest.approx(np.mean(epochs), abs=1e-9)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_partial_correlation_is_that_of_the_residuals(seed):
-    """Ranks with the line over the epoch taken out, then Pearson."""
-    ratio, shares = random_pair(seed, seeds=1)
-    epoch = np.arange(ratio.shape[1])
-
-    def residual(values):
-        ranks = values.argsort().argsort()
-        return ranks - np.polyval(np.polyfit(epoch, ranks, 1), epoch)
-
-    twin = np.corrcoef(residual(ratio[0]), residual(shares[0]))[0, 1]
-    assert given_epoch(ratio, shares) == pytest.approx(twin, abs=1e-9)
-
-
-def test_taking_the_trend_out_leaves_nothing_of_a_shared_trend():
-    """Two curves that rise, each with its own wiggle: close to one before, not after."""
-    ratio = rows([1, 0, 2, 4, 3, 5, 7, 6])
-    shares = rows([0, 1, 3, 2, 4, 6, 5, 7])
-    assert over_checkpoints(ratio, shares) > 0.8
-    assert given_epoch(ratio, shares) < 0
-
-
-@pytest.mark.parametrize("relation", [over_checkpoints, given_epoch, across_networks])
-@given(seed=st.integers(0, 10**6))
-@settings(max_examples=15, deadline=None)
-def test_only_ranks_count(relation, seed):
-    ratio, shares = random_pair(seed)
-    assert relation(np.exp(ratio), shares**3) == relation(ratio, shares)
-
-
-@pytest.mark.parametrize("relation", RELATIONS)
-def test_undefined_without_enough_points_or_variation(relation):
-    two, four = rows([1, 2]), rows([1, 2, 3, 4])
-    assert np.isnan(relation(two, two))
-    assert np.isnan(relation(np.ones_like(four), four))
-    if relation is not with_epoch:
-        assert np.isnan(relation(rows([1, 3, 2, 4]), np.ones_like(four)))
-    assert np.isnan(relation(rows([1, np.nan, 2, 4]), four))
-
-
-def test_nothing_is_left_of_a_curve_that_only_rises():
-    assert np.isnan(given_epoch(rows([1, 2, 3, 5, 8]), rows([1, 3, 2, 5, 4])))
-    assert np.isnan(given_epoch(rows([1, 3, 2, 5, 4]), rows([9, 8, 5, 4, 1])))
-    assert np.isnan(given_epoch(rows([1, 3, 2]), rows([2, 1, 3])))  # three points: a line fits
-
-
-# --- intervals
-
-
-def test_equal_samples_leave_no_spread():
-    ratio = np.repeat(rows([0.1, 0.3, 0.2, 0.5])[..., None], 7, axis=-1)
-    found = estimate(made(ratio), "test", over_checkpoints, resamples=50)
-    assert found.low == found.high == found.value == pytest.approx(0.8)
-    assert (found.n_samples, found.n_seeds) == (7, 1)
-
-
-def test_two_samples_give_three_possible_curves():
-    """Both the first (1 of 4 draws), both the second (1 of 4), or both: the ends are theirs."""
-    first, second = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.9, 0.2, 0.3, 0.1])
-    networks = made(np.stack([first, second], axis=-1)[None])
-    curves = (first, second, (first + second) / 2)
-    twins = [spearman(curve, networks.accuracy["test"][0]) for curve in curves]
-    found = estimate(networks, "test", over_checkpoints, resamples=400)
-    assert found.low == pytest.approx(min(twins)) and found.high == pytest.approx(max(twins))
-    assert found.value == pytest.approx(twins[2])
-
-
-@pytest.mark.parametrize(
-    ("ratio", "shares"),
-    [(rows([1, 2, 3], [1, 2, 3]), rows([1, 2, 3], [3, 2, 1])),
-     (rows([1, 2, 3], [3, 2, 1]), rows([1, 2, 3], [1, 2, 3]))],
-)  # fmt: skip
-def test_seeds_are_resampled_with_their_own_accuracies(ratio, shares):
-    """One seed at 1, one at -1: a draw holds either or both."""
-    terms = np.repeat(ratio[..., None], 4, axis=-1)
-    found = estimate(made(terms, shares), "test", over_checkpoints, 200)
-    assert (found.value, found.low, found.high) == pytest.approx((0, -1, 1))
-
-
-def test_the_interval_leaves_out_a_fortieth_at_each_end():
-    """A curve that only 1 draw of 27 has, all three times the first sample, is within."""
-    falling, rising = np.array([0.3, 0.2, 0.1]), np.array([1.0, 2.0, 3.0])
-    networks = made(np.stack([falling, rising, rising], axis=-1)[None])
-    found = estimate(networks, "test", over_checkpoints)
-    assert (found.low, found.high) == pytest.approx((-1, 1))
-    seldom = made(np.stack([falling, *[rising] * 3], axis=-1)[None])  # 1 draw of 256
-    assert estimate(seldom, "test", over_checkpoints).low == pytest.approx(1)
-
-
-def test_the_same_images_are_drawn_for_all_networks():
-    """An offset a sample, equal for all networks, must not blur a correlation."""
-    offsets = np.random.default_rng(0).normal(size=30) * 100
-    ratio = rows([1, 2, 3, 4])[..., None] + offsets
-    found = estimate(made(ratio), "test", over_checkpoints, resamples=50)
-    assert found.low == found.high == pytest.approx(1)
-
-
-def test_same_seed_same_interval_and_other_seeds_others():
-    networks = made(np.random.default_rng(1).random((2, 6, 9)))
-    found = [estimate(networks, "test", over_checkpoints, 60, seed) for seed in (0, 0, 1)]
-    assert found[0] == found[1] != found[2]
-
-
-def test_undefined_samples_are_passed_over_and_undefined_networks_refused():
-    ratio = np.random.default_rng(2).random((1, 5, 6))
-    holed = ratio.copy()
-    holed[0, 2, 3] = np.nan
-    found = estimate(made(holed), "test", over_checkpoints, 60)
-    assert np.isfinite([found.value, found.low, found.high]).all()
-    holed[0, 2] = np.nan
-    with pytest.raises(KpnbError, match="no defined entropy map"):
-        made(holed)
-
-
-def test_nothing_defined_has_no_value():
-    found = estimate(made(np.full((1, 4, 5), 0.5)), "test", over_checkpoints, 20)
-    assert np.isnan([found.value, found.low, found.high]).all()
-
-
-def test_unknown_splits_and_unfit_tables_are_refused():
-    networks = made(np.random.default_rng(3).random((1, 4, 5)))
-    with pytest.raises(KpnbError, match="train, test"):
-        estimate(networks, "validation", over_checkpoints)
-    for ratio, shares, places in [
-        (np.ones((1, 4, 5)), np.ones((1, 3)), (0, 1, 2, 3)),
-        (np.ones((1, 4, 5)), np.ones((1, 4)), (0, 1, 2)),
-        (np.ones((4, 5)), np.ones((4, 5)), tuple(range(5))),
-    ]:
-        with pytest.raises(KpnbError, match="do not fit"):
-            RatioAccuracy("FC1", (0,), places, ratio, {"test": shares}, 100)
-
-
-def test_the_untrained_checkpoint_can_be_left_out():
-    """It alone turns a perfect order into its opposite here."""
-    ratio = np.repeat(rows([9, 1, 2, 3])[..., None], 3, axis=-1)
-    curve = made(ratio, places=(0, 5, 10, 20))
-    rest = curve.without_first()
-    assert rest.places == (5, 10, 20) and rest.ratio.shape == (1, 3, 3)
-    assert estimate(curve, "test", over_checkpoints, 5).value < 0
-    assert estimate(rest, "test", over_checkpoints, 5).value == pytest.approx(1)
 
 
 # --- figures
@@ -395,7 +190,7 @@ NONE = Answer(Estimate(float("nan"), float("nan"), float("nan"), 10, 2), 12, "wh
 
 
 def every(plain=UP, detrended=OPEN) -> dict[str, Answer]:
-    found = dict.fromkeys([*QUESTIONS, NETWORKS], UP)
+    found = dict.fromkeys([*CORRELATIONS, "networks"], UP)
     return found | {"test": plain, "test_detrended": detrended}
 
 
@@ -407,7 +202,7 @@ def test_likely_layer_first_and_else_the_given_order():
 def test_points_are_counted(curve):
     found = answers(curve, made(curve.ratio[:, :3], places=("T", "S", "B")), resamples=20)
     counts = {name: part.n for name, part in found.items()}
-    assert counts["test"] == counts["test_detrended"] == 15 and counts[NETWORKS] == 9
+    assert counts["test"] == counts["test_detrended"] == 15 and counts["networks"] == 9
     assert counts["test_trained"] == counts["test_steps"] == 12
     assert found["test"].found == found["train"].found  # the same accuracies were given
 
@@ -415,22 +210,26 @@ def test_points_are_counted(curve):
 def test_numbers_have_the_first_layer_without_its_name(smoke):
     findings = Findings(smoke.study, "image_lambda")
     record(findings, {"FC1": every(), "Conv": every(detrended=NONE)})
-    names = {"correlation_" + name for name in (*QUESTIONS, NETWORKS) if name != TREND} | {TREND}
+    names = {
+        "correlation_" + name for name in (*CORRELATIONS, "networks") if name != "lambda_trend"
+    } | {"lambda_trend"}
     others = {f"{name}_Conv" for name in names} - {"correlation_test_detrended_Conv"}
     assert set(findings.numbers) == names | others
     assert len(findings.notes) == 1 and findings.notes[0].startswith("Conv, what: undefined")
     number = findings.numbers["correlation_test"]
     assert (number.value, number.low, number.high, number.n) == (0.4, 0.2, 0.6, 12)
     assert "10 samples and 2 seeds" in number.what
-    found = results(findings)
-    assert set(CODE) <= set(found.provenance["code"]) and freshness(found) == "fresh"
+    found = findings.results()
+    assert {"student_curve", "final_networks", "answers", "record"} <= set(
+        found.provenance["code"]
+    ) and freshness(found) == "fresh"
     assert found.measures == found.comparisons == []
 
 
 @pytest.mark.parametrize(
     ("plain", "detrended", "verdict", "effect"),
     [
-        (UP, OPEN, "reproduced", "is undecided"),
+        (UP, OPEN, "reproduced", "turns the verdict to inconclusive"),
         (UP, UP, "reproduced", "changes no verdict"),
         (UP, DOWN, "reproduced", "turns the verdict to contradicted"),
         (DOWN, NONE, "contradicted", "nothing is left"),
@@ -439,15 +238,15 @@ def test_numbers_have_the_first_layer_without_its_name(smoke):
     ],
 )
 def test_the_reading_follows_the_numbers(smoke, plain, detrended, verdict, effect):
-    told = reading(smoke.study, {"FC1": every(plain, detrended)})
+    told = ratio_reading(smoke.study, {"FC1": every(plain, detrended)})
     assert f"over training **{verdict}**" in told and effect in told
-    assert f"of 1 layer: {verdict} in 1." in told and "b = 0.2" in told
+    assert f"Of 1 layer: 1 {verdict}." in told and "b = 0.2" in told
     assert ("undefined" in told) == (plain is NONE)
 
 
 def test_the_table_has_a_line_for_each_correlation():
     table = correlation_table({"FC1": every(), "FC2": every(plain=NONE)})
-    assert len(table) == 2 * (len(QUESTIONS) + 1)
+    assert len(table) == 2 * (len(CORRELATIONS) + 1)
     assert list(table["value"]).count("undefined") == 1
     assert list(table["larger lambda, better"]).count("") == 2  # the trends are no verdict
 
@@ -477,7 +276,7 @@ def test_the_notebook_at_smoke(own, tmp_path, monkeypatch):
     assert found.measures == found.comparisons == []
     # Three checkpoints: what needs four, or leaves two, is said to be undefined.
     assert "correlation_test" in found.numbers and found.numbers["correlation_test"].n == 3
-    assert len(found.numbers) + len(found.notes) == len(QUESTIONS) + 1
+    assert len(found.numbers) + len(found.notes) == len(CORRELATIONS) + 1
     assert "correlation_test_detrended" not in found.numbers
     shown = "".join(str(o) for cell in code_cells(notebook) for o in cell.outputs)
     assert "A larger lambda goes with better performance" in shown

@@ -1,40 +1,33 @@
-"""Rescaled networks: the same outputs, features divided by exactly what is announced."""
+"""Rescaled networks: the same outputs, features divided by exactly what is announced; what is said
+of changed maps against what is known by hand."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_maps import CONVS, layer_maps, times
+from small_chain import chain, images, network
 from torch import nn
 
 from kpnb.errors import KpnbError
 from kpnb.estimator.features import output_at
-from kpnb.experiments.rescaling import convolutions, feature_name, named_pairs, rescaled
+from kpnb.experiments.rescaling import (
+    convolutions,
+    feature_name,
+    layer_spread,
+    magnitude_changes,
+    magnitudes,
+    named_pairs,
+    order_changes,
+    rescaled,
+    shape_changes,
+)
 from kpnb.networks.image import image_network
 
 NETWORKS = ("AlexNet", "VGG-11", "VGG-16", "VGG-19")
-
-
-def network(name="VGG-11", seed=0):
-    """With biases, which a new network has at zero."""
-    net = image_network(name, 5, "narrow", seed).eval()
-    random = torch.Generator().manual_seed(seed)
-    for module in net.modules():
-        if getattr(module, "bias", None) is not None:
-            module.bias.data = torch.randn(module.bias.shape, generator=random) / 10
-    return net
-
-
-def images(count=3, side=32, seed=0):
-    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
-
-
-def chain():
-    """Two convolutions with biases, pooling between, an FC layer above: small enough to reason."""
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 5),
-    ).eval()  # fmt: skip
 
 
 @torch.no_grad()
@@ -172,3 +165,76 @@ def with_between(*modules, channels=4):
 def test_what_a_factor_does_not_pass_through_is_refused(net, pairs, told):
     with pytest.raises(KpnbError, match=told):
         rescaled(net, 4.0, pairs)
+
+
+# --- what changes in maps
+
+
+def test_a_factor_shows_in_the_magnitude_as_its_logarithm_and_not_in_the_shape():
+    before = layer_maps()
+    after = times(before, 4.0, 1.0, 0.25)
+    np.testing.assert_allclose(magnitude_changes(before, after), 2 / 3 * math.log(4), rtol=1e-6)
+    np.testing.assert_array_equal(shape_changes(before, after), np.zeros(5))
+
+
+def test_moved_maps_show_in_the_shape_and_not_in_the_magnitude():
+    before = layer_maps()
+    after = {k: v.flip(1) for k, v in before.items()}
+    np.testing.assert_allclose(magnitude_changes(before, after), 0, atol=1e-6)
+    assert (shape_changes(before, after) > 0.1).all()
+
+
+def test_the_shape_counts_the_way_to_a_flat_map_as_one_whatever_the_contrast():
+    before = layer_maps(layers=("input",))
+    mean = before["input"].mean(1, keepdim=True)
+    for share in (0.0, 0.25, 1.0):
+        after = {"input": before["input"] + share * (mean - before["input"])}
+        np.testing.assert_allclose(shape_changes(before, after), share, atol=1e-5)
+
+
+def test_signs_do_not_count():
+    before, after = layer_maps(), {k: -v for k, v in layer_maps().items()}
+    assert not magnitude_changes(before, after).any() and not shape_changes(before, after).any()
+
+
+def test_layers_that_change_places_are_counted():
+    before = {k: torch.full((2, 4), v) for k, v in zip(CONVS, (1.0, 2.0, 3.0), strict=True)}
+    assert order_changes(before, times(before, 2.0, 2.0, 2.0)).tolist() == [0, 0]
+    assert order_changes(before, times(before, 2.5, 1.0, 1.0)) == pytest.approx([1 / 3] * 2)
+    assert order_changes(before, times(before, 4.0, 1.0, 0.2)) == pytest.approx([1] * 2)
+    # Equal but for rounding is no order that could change.
+    equal = {k: torch.full((2, 4), 1.0 + 1e-6 * i) for i, k in enumerate(CONVS)}
+    assert (
+        order_changes(equal, dict(zip(CONVS, list(equal.values())[::-1], strict=True))).sum() == 0
+    )
+
+
+def test_spread_over_layers_is_that_of_the_logarithm():
+    parts = {k: torch.full((2, 4), math.exp(v)) for k, v in zip(CONVS, (0, 1, 5), strict=True)}
+    np.testing.assert_allclose(layer_spread(parts), np.std([0, 1, 5]), rtol=1e-6)
+    np.testing.assert_allclose(layer_spread(times(parts, 7.0, 7.0, 7.0)), np.std([0, 1, 5]))
+
+
+def test_maps_without_a_value_are_left_out():
+    before = layer_maps()
+    before["conv 1"][0] = 0  # Grad-CAM's ReLU can leave nothing
+    before["conv 2"][1] = torch.nan  # no entropy where the feature never moves
+    after = times(before, 4.0, 1.0, 1.0)
+    changes = magnitude_changes(before, after) / math.log(4)
+    np.testing.assert_allclose(changes, [0, 1 / 2, 1 / 3, 1 / 3, 1 / 3], rtol=1e-6)
+    assert np.isnan(magnitudes(before)).sum() == 2
+    flat = {"input": torch.ones(2, 4)}
+    assert np.isnan(shape_changes(flat, flat)).all()
+
+
+@pytest.mark.parametrize("score", [magnitude_changes, shape_changes, order_changes])
+def test_other_layers_are_refused(score):
+    with pytest.raises(KpnbError, match="same ones"):
+        score(layer_maps(), layer_maps(layers=CONVS[:2]))
+
+
+def test_one_map_has_no_layers_to_compare():
+    single = layer_maps(layers=("input",))
+    for score in (lambda m: order_changes(m, m), layer_spread):
+        with pytest.raises(KpnbError, match="map per layer"):
+            score(single)

@@ -19,8 +19,7 @@ from text_smoke import SIZES, text_study
 from text_tiny import tiny_folder
 
 from kpnb.datasets.samples import require_int
-from kpnb.experiments.fine_tuning import FineTuningStudy
-from kpnb.experiments.fine_tuning_readings import FineTuningFindings
+from kpnb.experiments.fine_tuning import FineTuningFindings, FineTuningStudy
 from kpnb.fingerprint import PACKAGE, ROOMS, reached
 from kpnb.study.cell_parameters import CellParameters
 from kpnb.study.findings import Findings

@@ -14,12 +14,11 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from data_trees import off_tree, release, squad_tree
 from image_trees import cub_tree, tiny_tree
 from object_trees import coco_tree, det_tree, voc_tree
 from PIL import Image
-from test_cloud_study import off_tree
 from test_notebooks import FOLDER, source
-from test_text_study_keys import release, squad_tree
 from text_smoke import wordy_folder
 
 import kpnb.run.__main__
