@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
-from kpnb.estimator.entropy import EntropyMaps
+from kpnb.estimator.entropy import TENSORS, EntropyMaps
 from kpnb.fingerprint import Seed
 from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.provenance import track

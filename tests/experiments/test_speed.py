@@ -8,7 +8,8 @@ import torch
 from kpnb.estimator.entropy import EntropyEstimator
 from kpnb.estimator.features import FeatureReader, layer_name
 from kpnb.experiments import speed
-from kpnb.networks.cloud import BUILDERS, SCALES, point_network
+from kpnb.networks.cloud import BUILDERS, point_network
+from kpnb.networks.layers import SCALES
 
 CPU = torch.device("cpu")
 
