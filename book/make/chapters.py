@@ -83,7 +83,7 @@ def by_case(rows: pd.DataFrame) -> pd.DataFrame:
 
     By network and layer, then the untrained one, then by epoch.
     """
-    found = rows[(rows["kind"] == "number") & (rows["notebook"] == accuracy.NAME)]
+    found = rows[(rows["kind"] == "number") & (rows["notebook"] == accuracy.ACCURACY_NAME)]
     parts = found["name"].str.split(" | ", regex=False, expand=True).reindex(columns=range(3))
     named = dict(zip(("case", "method", "quantity"), (parts[i] for i in range(3)), strict=True))
     wide = found.assign(**named).pivot_table(

@@ -5,7 +5,7 @@ from made_results import comparison, measure, run
 
 from book.make import chapters
 from book.make.chapters import BUDGETS, DEFAULT, PUBLISHED
-from book.make.frame import NOTHING, frame
+from book.make.frame import NOTHING, frame, sweep_rows
 from kpnb.metrics.results import Number
 from kpnb.run.sweeps import read_sweeps
 
@@ -71,11 +71,11 @@ RUNS = list(read_sweeps()["table_viii"].runs)
 
 
 def reading(runs):
-    return chapters.outputs_reading(chapters.viii_rows(frame(runs)))
+    return chapters.outputs_reading(sweep_rows(frame(runs), RUNS))
 
 
 def figure(runs):
-    return chapters.outputs_figure(chapters.viii_rows(frame(runs)))
+    return chapters.outputs_figure(sweep_rows(frame(runs), RUNS))
 
 
 def outputs_cell(outputs: int, n_fg: tuple, n_bg: tuple, network: str = "AlexNet"):

@@ -1,4 +1,4 @@
-"""The book's checks find what is wrong: dead pages, foreign fetches, figures and formulas."""
+"""The book's checks find what is wrong: dead pages, foreign fetches, missing figures, bare TeX."""
 
 import pytest
 from nbformat.v4 import new_output

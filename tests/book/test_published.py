@@ -64,11 +64,8 @@ def test_every_published_number_stands_on_its_page_in_order(name):
     ]
     rows = published_table(name, as_printed=True).to_dict("records")
     expected = [
-        (
-            *(r[name] for name in ("network", "layer", "dataset")),
-            ROLE_NAMES[r["learning"]],
-            *(r[m] for m in METRICS),
-        )
+        (r["network"], r["layer"], r["dataset"], ROLE_NAMES[r["learning"]],
+         *(r[m] for m in METRICS))
         for r in rows
     ]  # fmt: skip
     assert sorted(shown) == sorted(expected) and len(shown) == len(rows)
