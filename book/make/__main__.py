@@ -33,9 +33,12 @@ from kpnb.experiments import cloud_construction, cloud_costs
 from kpnb.metrics.results import Results, available_cells, available_results, read_results
 from kpnb.paper import HYPOTHESES
 from kpnb.run import sweeps
-from kpnb.study.cloud_parameters import CloudParameters
-from kpnb.study.image_parameters import ImageParameters
-from kpnb.study.text_parameters import QuestionParameters, SentimentParameters
+from kpnb.study.parameters import (
+    CloudParameters,
+    ImageParameters,
+    QuestionParameters,
+    SentimentParameters,
+)
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = "notebooks/"

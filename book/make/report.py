@@ -22,7 +22,7 @@ from kpnb.metrics.results import (
     freshness,
 )
 from kpnb.paper import HYPOTHESES, METRICS, PREDICTIONS, ROLES, SCORES
-from kpnb.study.parameter_model import NotebookParameters
+from kpnb.study.parameters import StudyParameters
 
 NOTHING = "Not run here yet."
 FILTERED = (
@@ -256,7 +256,7 @@ def notes_list(results: list[Results]) -> str:
     return "\n".join(lines) or "No notes."
 
 
-def presets_table(model: type[NotebookParameters]) -> str:
+def presets_table(model: type[StudyParameters]) -> str:
     """Every parameter of the notebooks with its value in three presets."""
     rows = []
     for name, field in model.model_fields.items():

@@ -27,8 +27,7 @@ from kpnb.metrics.provenance import Stopwatch, provenance, track
 from kpnb.metrics.results import PAPER_THRESHOLD, Number, Results, run_fingerprint, write_results
 from kpnb.metrics.stats import bootstrap, correlation
 from kpnb.store import Scratch, Store
-from kpnb.study.image_parameters import ImageParameters
-from kpnb.study.parameters import resolve
+from kpnb.study.parameters import ImageParameters, resolve
 
 NAME = "estimator_accuracy"
 CODE = ("measure_estimator_accuracy",)

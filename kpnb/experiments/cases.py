@@ -29,8 +29,7 @@ from kpnb.estimator.word_units import TokenUnits
 from kpnb.networks.second_bert import Vocabulary, text_encoder, tokens
 from kpnb.store import Scratch, Store
 from kpnb.study.image import ImageStudy
-from kpnb.study.image_parameters import ImageParameters
-from kpnb.study.parameters import resolve
+from kpnb.study.parameters import ImageParameters, resolve
 from kpnb.study.study import Trained, flat
 from kpnb.training import recipes
 from kpnb.training.record import Resume

@@ -15,8 +15,7 @@ from kpnb.metrics.formatting import number, table
 from kpnb.metrics.provenance import Stopwatch, provenance
 from kpnb.metrics.results import Number, Results, run_fingerprint, write_results
 from kpnb.study.cloud import CloudStudy
-from kpnb.study.cloud_parameters import CloudParameters
-from kpnb.study.parameters import resolve
+from kpnb.study.parameters import CloudParameters, resolve
 
 NAME = "pointcloud_construction"
 CODE = ("measure_cloud_constructions",)

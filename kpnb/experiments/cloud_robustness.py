@@ -9,8 +9,8 @@ import pandas as pd
 
 from kpnb.estimator.units import PointUnits
 from kpnb.experiments.robustness import Variant, add, entropy_changes, final_entropies, judge
-from kpnb.study.cloud_parameters import CloudParameters
 from kpnb.study.findings import Findings
+from kpnb.study.parameters import CloudParameters
 from kpnb.study.readings import NAMES
 from kpnb.study.study import Study
 

@@ -33,8 +33,8 @@ from kpnb.experiments.attributions import attributions
 from kpnb.experiments.rescaling import convolutions, feature_name, rescaled
 from kpnb.metrics.provenance import track
 from kpnb.metrics.stats import Estimate, bootstrap, mean
-from kpnb.study.coherency_parameters import CoherencyParameters
 from kpnb.study.image import ImageStudy
+from kpnb.study.parameters import CoherencyParameters
 
 ENTROPY, VARIANCE = "entropy", "feature_variance"
 # How channels of a layer are rescaled: all alike, or each by a factor of its own (ours).

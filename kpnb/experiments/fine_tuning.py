@@ -18,8 +18,8 @@ from kpnb.datasets.samples import ImageSamples
 from kpnb.errors import KpnbError
 from kpnb.experiments.fine_tuning_networks import IMAGENET, imagenet_state, take_convolutions
 from kpnb.metrics.evidence import Evidence
-from kpnb.study.fine_tuning_parameters import FineTuningParameters
 from kpnb.study.image import ImageStudy, StudyImages, study_images
+from kpnb.study.parameters import FineTuningParameters
 from kpnb.study.study import Trained
 from kpnb.training.settings import TrainingSettings
 

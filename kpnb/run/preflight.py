@@ -25,8 +25,7 @@ from kpnb.fingerprint import (
     library_versions,
     notebook_seeds,
 )
-from kpnb.study.parameter_model import NotebookParameters
-from kpnb.study.parameters import models_for, resolve
+from kpnb.study.parameters import StudyParameters, models_for, resolve
 
 TAG = "parameters"
 
@@ -45,7 +44,7 @@ class Plan:
     notebook: nbformat.NotebookNode
     given: dict[str, object]
     declared: dict[str, object]
-    resolved: NotebookParameters
+    resolved: StudyParameters
     fingerprint: str
 
     def lines(self) -> list[str]:
@@ -200,7 +199,7 @@ def _parse(source: str, name: str) -> ast.Module:
         raise KpnbError(f"A cell of {name} is not Python: {error.msg} in {line!r}.") from error
 
 
-def _fingerprint(code_cells: list[str], parsed: list[str], resolved: NotebookParameters) -> str:
+def _fingerprint(code_cells: list[str], parsed: list[str], resolved: StudyParameters) -> str:
     """Everything the executed copy depends on, its figures too, but its prose."""
     seeds = notebook_seeds("\n".join(parsed))
     return fingerprint(

@@ -54,8 +54,7 @@ from kpnb.metrics.results import freshness, read_results, results_path
 from kpnb.run.__main__ import HERE
 from kpnb.run.execution import NOTE
 from kpnb.run.preflight import Plan, plan
-from kpnb.study.parameter_model import NotebookParameters
-from kpnb.study.parameters import models_for, resolve
+from kpnb.study.parameters import StudyParameters, models_for, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,10 +127,10 @@ class Sweep(_Effort):
         return self.at_preset(preset) | own | {"run": run}
 
     @cached_property
-    def model(self) -> type[NotebookParameters]:
+    def model(self) -> type[StudyParameters]:
         return models_for(self.notebook)
 
-    def resolved(self, run: str, preset: str) -> NotebookParameters:
+    def resolved(self, run: str, preset: str) -> StudyParameters:
         """All parameters of a run, checked; raises KpnbError as `kpnb.study.parameters.resolve`
         does."""
         return resolve(self.model, self.given(run, preset) | {"preset": preset})

@@ -20,7 +20,7 @@ from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.units import PointUnits
 from kpnb.networks.cloud import point_network
 from kpnb.networks.cloud_layers import PointNetwork, tracked_weight
-from kpnb.study.cloud_parameters import CloudParameters
+from kpnb.study.parameters import CloudParameters
 from kpnb.study.study import Study
 from kpnb.training import cloud_recipes
 from kpnb.training.distillation import distill_features, teacher_features, train_above

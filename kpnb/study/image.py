@@ -30,8 +30,7 @@ from kpnb.estimator.units import GridUnits
 from kpnb.fingerprint import Seed
 from kpnb.networks.image import image_network, pretrained_teacher
 from kpnb.networks.layers import tracked_weight
-from kpnb.study.cell_parameters import CellParameters
-from kpnb.study.image_parameters import ImageParameters
+from kpnb.study.parameters import CellParameters, ImageParameters
 from kpnb.study.study import Study
 from kpnb.training import paper_recipes, recipes
 from kpnb.training.augmentation import crop_and_flip, flip_and_shift, strong

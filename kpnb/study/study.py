@@ -28,7 +28,7 @@ from kpnb.metrics.provenance import track
 from kpnb.networks.layers import parameters_above
 from kpnb.store import Record, Scratch, Store
 from kpnb.study.modality import Modality, Samples
-from kpnb.study.parameter_model import StudyParameters
+from kpnb.study.parameters import StudyParameters
 from kpnb.training.distillation import distill_features, teacher_features, train_above
 from kpnb.training.record import Resume, TrainingRecord
 from kpnb.training.settings import (

@@ -55,9 +55,9 @@ from kpnb.networks.text import (
     scratch_network,
     tracked_weight,
 )
+from kpnb.study.parameters import QuestionParameters, SentimentParameters
 from kpnb.study.scores import answer_scores, majority, tfidf_logistic
 from kpnb.study.study import Study
-from kpnb.study.text_parameters import QuestionParameters, SentimentParameters
 from kpnb.training import text_recipes
 from kpnb.training.distillation import distill_features, teacher_features, train_above
 from kpnb.training.settings import TrainingSettings

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from kpnb.errors import KpnbError
-from kpnb.study.parameter_model import NotebookParameters
+from kpnb.study.parameters import StudyParameters
 
 SCHEDULES = ("log", "cosine", "constant")
 # Checkpoints of the published code: to epoch 150, and for its runs of 400 epochs.
@@ -155,7 +155,7 @@ def chosen_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def with_effort(parameters: NotebookParameters, settings: TrainingSettings) -> TrainingSettings:
+def with_effort(parameters: StudyParameters, settings: TrainingSettings) -> TrainingSettings:
     """The settings with the batch and the precision that the parameters ask for."""
     changes = {}
     if parameters.batch is not None:
@@ -165,7 +165,7 @@ def with_effort(parameters: NotebookParameters, settings: TrainingSettings) -> T
     return replace(settings, **changes)
 
 
-def exactness(parameters: NotebookParameters) -> dict[str, bool]:
+def exactness(parameters: StudyParameters) -> dict[str, bool]:
     """For the store's keys: what makes a device compute the same in another way, where it is on."""
     names = ("compiled", "deterministic")
     return {name: True for name in names if getattr(parameters, name)}

@@ -40,8 +40,7 @@ from kpnb.networks.image import image_network
 from kpnb.run import execution
 from kpnb.store import Record, Store
 from kpnb.study import parameters
-from kpnb.study.fine_tuning_parameters import FineTuningParameters
-from kpnb.study.parameters import resolve
+from kpnb.study.parameters import FineTuningParameters, resolve
 from kpnb.training.train import accuracy
 
 NOTEBOOK = "image_fine_tuning"

@@ -22,11 +22,9 @@ from kpnb.datasets.samples import require_int
 from kpnb.experiments.fine_tuning import FineTuningStudy
 from kpnb.experiments.fine_tuning_readings import FineTuningFindings
 from kpnb.fingerprint import PACKAGE, ROOMS, reached
-from kpnb.study.cell_parameters import CellParameters
 from kpnb.study.findings import Findings
-from kpnb.study.fine_tuning_parameters import FineTuningParameters
 from kpnb.study.image import CellStudy
-from kpnb.study.parameters import resolve
+from kpnb.study.parameters import CellParameters, FineTuningParameters, resolve
 from kpnb.study.study import Study
 
 pytestmark = pytest.mark.usefixtures("one_thread")

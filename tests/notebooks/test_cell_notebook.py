@@ -11,7 +11,7 @@ from kpnb.metrics.results import available_cells, available_results
 from kpnb.paper import METRICS
 from kpnb.run import execution
 from kpnb.run.preflight import declared_values, parameters_cell
-from kpnb.study.cell_parameters import CellParameters
+from kpnb.study.parameters import CellParameters
 
 NAME = "image_cell"
 RUN = "ii_vgg11_from_alexnet"

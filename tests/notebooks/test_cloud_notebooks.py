@@ -15,7 +15,7 @@ from kpnb.metrics.results import read_results
 from kpnb.run import execution
 from kpnb.run.preflight import declared_values, parameters_cell
 from kpnb.store_journal import damaged
-from kpnb.study.cloud_parameters import CloudParameters
+from kpnb.study.parameters import CloudParameters
 
 # PointNet's notebooks, one a hypothesis as for the images; the others' hold all three.
 HYPOTHESES = {f"pointcloud_h{n}": METRICS[name] for n, name in enumerate(NAMES, start=1)}

@@ -11,7 +11,7 @@ import kpnb.run.__main__
 from kpnb.metrics.results import read_results
 from kpnb.run import execution
 from kpnb.run.preflight import declared_values, parameters_cell
-from kpnb.study.coherency_parameters import CoherencyParameters
+from kpnb.study.parameters import CoherencyParameters
 
 NAME = "image_coherency"
 # A few are enough for the run: test_attributions has them all.

@@ -19,12 +19,16 @@ from kpnb.run.planning.throughput_files import Measured, Rate
 from kpnb.run.planning.throughput_lookup import MEASURED, SCALED, SHEET, T4, Lookup, lookup
 from kpnb.run.planning.workload import Part, joined
 from kpnb.study import image as study_images
-from kpnb.study.cell_parameters import CellParameters
-from kpnb.study.cloud_parameters import CloudParameters
-from kpnb.study.fine_tuning_parameters import FineTuningParameters
-from kpnb.study.image_parameters import ImageParameters
-from kpnb.study.parameters import models_for, resolve
-from kpnb.study.text_parameters import QuestionParameters, SentimentParameters
+from kpnb.study.parameters import (
+    CellParameters,
+    CloudParameters,
+    FineTuningParameters,
+    ImageParameters,
+    QuestionParameters,
+    SentimentParameters,
+    models_for,
+    resolve,
+)
 
 OWN = Net(IMAGE, "VGG-11", "narrow", 64, 12)
 TASKS = (files.TRAIN, files.DISTILL, files.HEAD, files.FORWARD, files.ROW, files.FIXED)

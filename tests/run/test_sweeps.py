@@ -16,7 +16,7 @@ from kpnb.run import sweeps
 from kpnb.run.preflight import parse_assignments
 from kpnb.run.sweeps import SHIPPED as SHIPPED_FOLDER
 from kpnb.run.sweeps import Sweeps, read_sweeps
-from kpnb.study.cell_parameters import CellParameters
+from kpnb.study.parameters import CellParameters
 
 # Those of the embedded images; test_paper_sweeps.py has those of the preset `paper`.
 SHIPPED = {n: found for n, found in read_sweeps().items() if "study" in found.presets}

@@ -21,11 +21,9 @@ from kpnb.metrics.evidence import Choices
 from kpnb.metrics.points import published_filter
 from kpnb.metrics.results import available_cells, available_results, read_results, write_results
 from kpnb.store import Store
-from kpnb.study.cell_parameters import CellParameters
 from kpnb.study.findings import Findings, compare, hypothesis_metrics
 from kpnb.study.image import CellStudy, ImageStudy
-from kpnb.study.image_parameters import ImageParameters
-from kpnb.study.parameters import models_for, resolve
+from kpnb.study.parameters import CellParameters, ImageParameters, models_for, resolve
 
 CLASSES = 12
 

@@ -4,11 +4,18 @@ import pytest
 from pydantic import ValidationError
 
 from kpnb.errors import KpnbError
-from kpnb.study.cloud_parameters import BY_NETWORK, CloudParameters
-from kpnb.study.image_parameters import ImageParameters
-from kpnb.study.parameter_model import checkpoint_epochs
-from kpnb.study.parameters import MODELS, allowed_values, models_for, resolve
-from kpnb.study.text_parameters import QuestionParameters, SentimentParameters
+from kpnb.study.parameters import (
+    BY_NETWORK,
+    MODELS,
+    CloudParameters,
+    ImageParameters,
+    QuestionParameters,
+    SentimentParameters,
+    allowed_values,
+    checkpoint_epochs,
+    models_for,
+    resolve,
+)
 
 EVERY = pytest.mark.parametrize("model", MODELS.values())
 PUBLISHED = (0, 2, 5, 10, 15, 20, 25, 30, 40, 50, 70, 90, 110, 130, 150)

@@ -8,10 +8,8 @@ from kpnb.errors import KpnbError
 from kpnb.experiments.fine_tuning import FineTuningStudy
 from kpnb.store import Store
 from kpnb.study import image as image_study
-from kpnb.study.fine_tuning_parameters import FineTuningParameters
 from kpnb.study.image import ImageStudy
-from kpnb.study.image_parameters import ImageParameters
-from kpnb.study.parameters import resolve
+from kpnb.study.parameters import FineTuningParameters, ImageParameters, resolve
 from kpnb.training.augmentation import crop_and_flip, strong
 from kpnb.training.settings import device_use, exactness, with_effort
 

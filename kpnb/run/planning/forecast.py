@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 
 from kpnb.errors import KpnbError
-from kpnb.study.parameter_model import StudyParameters
+from kpnb.study.parameters import StudyParameters
 
 
 def forecast(parameters: StudyParameters, device: str | None = None, notebook: str = "") -> str:

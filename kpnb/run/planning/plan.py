@@ -35,8 +35,7 @@ from kpnb.run.planning.throughput_lookup import (
     lookup,
 )
 from kpnb.run.planning.workload import Piece, Workload, joined
-from kpnb.study.parameter_model import StudyParameters
-from kpnb.study.parameters import models_for, resolve
+from kpnb.study.parameters import StudyParameters, models_for, resolve
 
 if TYPE_CHECKING:
     from kpnb.run.sweeps import Sweeps

@@ -28,9 +28,8 @@ from kpnb.run.planning.throughput_lookup import MEASURED, Lookup, lookup
 from kpnb.run.planning.throughput_tasks import measure
 from kpnb.run.planning.workload import Workload
 from kpnb.store import Store
-from kpnb.study.cell_parameters import CellParameters
 from kpnb.study.image import CellStudy
-from kpnb.study.parameters import models_for, resolve
+from kpnb.study.parameters import CellParameters, models_for, resolve
 
 NAME = "plan_check"
 CODE = ("check_plan",)

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from kpnb.errors import KpnbError
 from kpnb.run.planning.data_counts import EMBEDDED, Counts, counts_of
 from kpnb.run.planning.network_costs import CLOUD, FLOAT, IMAGE, TEXT, Net, costs
-from kpnb.study.cloud_parameters import CloudParameters
-from kpnb.study.fine_tuning_parameters import FineTuningParameters
-from kpnb.study.parameter_model import StudyParameters
-from kpnb.study.text_parameters import TextParameters
+from kpnb.study.parameters import (
+    CloudParameters,
+    FineTuningParameters,
+    StudyParameters,
+    TextParameters,
+)
 
 TEST_IMAGES = 2000  # of the embedded ones (kpnb.study.image)
 BATCHES = {IMAGE: 64, CLOUD: 32, TEXT: 16}  # of the studies' own recipes

@@ -26,10 +26,12 @@ from kpnb.run.planning.throughput_files import (
     TRAIN,
 )
 from kpnb.run.planning.workload import Part, Piece, Workload
-from kpnb.study.cell_parameters import CellParameters
-from kpnb.study.coherency_parameters import CoherencyParameters
-from kpnb.study.fine_tuning_parameters import FineTuningParameters
-from kpnb.study.parameter_model import StudyParameters
+from kpnb.study.parameters import (
+    CellParameters,
+    CoherencyParameters,
+    FineTuningParameters,
+    StudyParameters,
+)
 
 EVALUATIONS = {IMAGE: 3, CLOUD: 1, TEXT: 1}  # of the estimator, in the studies
 # Of the published procedure: 96 draws for 60 steps, up to 80, each a forward and a backward pass. A
