@@ -34,7 +34,6 @@ KEEPING = (
     "kpnb.fingerprint",
     "kpnb.metrics.provenance",
     "kpnb.store",
-    "kpnb.store_journal",
 )
 ROOMS = (SHOWING, RUNNING, KEEPING)
 

@@ -1,39 +1,67 @@
-"""The six metrics and three roles: names, order, hypothesis, and what the paper predicts.
-
-The numbers the paper printed, as data, and how often they agree with its own hypotheses.
+"""What the paper says, as data: its metrics and layers, the numbers it prints, its settings.
 
 The CSV files hold every number of Tables II to IX as printed. The text that reached us had lost
 the layer and data-set labels of some rows; labels put back with less than certainty end in "?".
-
-The paper's settings, as data with their source: the YAML files of FILES.
+The paper's settings, with their source, are the YAML files of SETTING_FILES.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import yaml
 
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import packed_file
 
+if TYPE_CHECKING:  # the functions that need it import it: half a second that a check of a
+    import pandas as pd  # notebook's parameters need not wait for
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One of the paper's six metrics.
+
+    symbol: as TeX, as it is printed. plain: without TeX, for README.md, which is read as plain
+    text too. label: with its unit, for axes. hypothesis: which one it belongs to. prediction: the
+    side ("up" or "down") of the baseline on which the paper expects the student.
+    """
+
+    name: str
+    symbol: str
+    plain: str
+    label: str
+    hypothesis: int
+    prediction: str
+
+
+_POINTS = r"$N_{\mathrm{%s}}$ [points]"
+_SPEED = r"$D_{\mathrm{%s}}$ [1]"
 #: In the order of the paper's columns; Eq. 5-7, 8 and 9.
-METRICS = ("n_fg", "n_bg", "lambda", "d_mean", "d_var", "rho")
-#: Which hypothesis a metric belongs to.
-HYPOTHESES = {"n_fg": 1, "n_bg": 1, "lambda": 1, "d_mean": 2, "d_var": 2, "rho": 3}
-#: The side of the baseline on which the paper expects the student.
-PREDICTIONS = {
-    "n_fg": "up",
-    "n_bg": "down",
-    "lambda": "up",
-    "d_mean": "down",
-    "d_var": "down",
-    "rho": "up",
+METRIC_RULES = {
+    metric.name: metric
+    for metric in (
+        Metric("n_fg", r"$N^{fg}_{point}$", "N_fg", _POINTS % "fg", 1, "up"),
+        Metric("n_bg", r"$N^{bg}_{point}$", "N_bg", _POINTS % "bg", 1, "down"),
+        Metric("lambda", r"$\lambda$", "λ", r"$\lambda$ [1]", 1, "up"),
+        Metric("d_mean", r"$D_{mean}$", "D_mean", _SPEED % "mean", 2, "down"),
+        Metric("d_var", r"$D_{var}$", "D_var", _SPEED % "var", 2, "down"),
+        Metric("rho", r"$\rho$", "ρ", r"$\rho$ [1]", 3, "up"),
+    )
 }
+METRICS = tuple(METRIC_RULES)
+#: Those of the final network alone; the others follow its training.
+FINAL_METRICS = ("n_fg", "n_bg", "lambda")
+#: Those of the weight distance, which may be summed per step or per epoch.
+DISTANCE_METRICS = ("d_mean", "d_var")
+HYPOTHESES = {name: metric.hypothesis for name, metric in METRIC_RULES.items()}
+PREDICTIONS = {name: metric.prediction for name, metric in METRIC_RULES.items()}
+#: Of image networks, from the input upwards, as the tables list them.
+LAYERS = ("Conv", "FC1", "FC2", "FC3")
 ROLES = {"T": "teacher", "S": "student", "B": "baseline"}
 #: Scores of networks: what each is, and on which samples.
 SCORES = {
@@ -61,6 +89,8 @@ _CELL = ["table", "dataset", "network", "layer", "grid_size", "threshold_b"]
 
 @cache
 def _read(name: str) -> pd.DataFrame:
+    import pandas as pd
+
     with packed_file(name).open(encoding="utf-8") as file:
         return pd.read_csv(file, dtype=str, keep_default_na=False)
 
@@ -77,6 +107,8 @@ def published_table(table: str, as_printed: bool = False) -> pd.DataFrame:
         six metrics n_fg, n_bg, lambda (Eq. 5-7), d_mean, d_var (Eq. 8), rho (Eq. 9).
     Raises: KpnbError for a table that is not there.
     """
+    import pandas as pd
+
     if table not in TABLES:
         raise KpnbError(f"there is no published table {table!r}: choose one of {', '.join(TABLES)}")
     printed = _read(TABLE_FILES[table])
@@ -88,6 +120,8 @@ def published_table(table: str, as_printed: bool = False) -> pd.DataFrame:
 
 def published_rows(network: str, layers: Sequence[str]) -> pd.DataFrame:
     """Every row of the paper's tables for one network at some layers, numbers as printed."""
+    import pandas as pd
+
     rows = pd.concat([published_table(table, as_printed=True) for table in TABLES])
     rows = rows[(rows["network"] == network) & rows["layer"].isin(layers)]
     return rows.set_index(["table", "dataset", "layer", "learning"]).drop(columns="network")
@@ -125,6 +159,8 @@ def _pairs(table: str) -> pd.DataFrame:
 
 @cache
 def _agreement() -> pd.DataFrame:
+    import pandas as pd
+
     rows = []
     for table in TABLES:
         for pair in _pairs(table).to_dict("records"):
@@ -172,7 +208,7 @@ SETTING_FILES = {"images": "images.yaml", "texts": "texts.yaml", "clouds": "clou
 SOURCES = ("text", "code", "recollection", "ours")
 
 
-@functools.lru_cache
+@cache
 def paper_settings(subject: str) -> dict:
     """The file of "images", "texts" or "clouds"; KpnbError unless every setting has a source."""
     content = yaml.safe_load(packed_file(SETTING_FILES[subject]).read_text(encoding="utf-8"))

@@ -1,12 +1,12 @@
-"""One folder of results on disk: tensors in safetensors, the rest in JSON, and a manifest.
-
-A folder appears whole or not at all, and what is read back is what the manifest's hashes say
-was written. The files can be read without kpnb.
-
-Results on disk under a fingerprint: computed once, locked, resumable, checked when read.
+"""Results on disk under a fingerprint: computed once, locked, resumable, checked when read.
 
 <root>/<kind>/<fingerprint>/tensors.safetensors, info.json, settings.json, manifest.json
 <root>/<kind>/<fingerprint>.part/<name>/...      parts of a computation under way
+
+A folder appears whole or not at all, and what is read back is what the manifest's hashes say was
+written: tensors in safetensors, the rest in JSON, readable without kpnb. A journal tells which
+entries a notebook used: its executed copy is up to date only while these are undamaged. torch is
+imported where tensors are written or read, so that looking at entries does not wait for it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
-import safetensors.torch
-import torch
 from safetensors import SafetensorError
 
 from kpnb.errors import KpnbError
@@ -34,24 +33,35 @@ from kpnb.fingerprint import (
     Seed,
     checkout,
     code_fingerprint,
+    file_hash,
     fingerprint,
     library_versions,
     require_json,
 )
-from kpnb.store_journal import note_use
 
+if TYPE_CHECKING:
+    import torch
+
+    Tensors = dict[str, torch.Tensor]
+
+FORMAT = 1
 TENSORS = "tensors.safetensors"
 INFO = "info.json"
 SETTINGS = "settings.json"
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp"
 REPLACED = ".old"
-DTYPES = (
-    *(torch.bool, torch.uint8, torch.int32, torch.int64),
-    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+PART = ".part"
+LOCKS = ".locks"
+#: Of the tensors that are held, as torch writes them.
+DTYPES = frozenset(
+    f"torch.{name}"
+    for name in ("bool", "uint8", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 )
+# Names a file in which a process lists the folders of the entries it uses, one a line.
+JOURNAL = "KPNB_STORE_JOURNAL"
 
-Tensors = dict[str, torch.Tensor]
+logger = logging.getLogger(__name__)
 
 
 class DamagedEntryError(Exception):
@@ -67,7 +77,7 @@ def write_folder(folder: Path, tensors: Tensors, documents: dict[str, dict]) -> 
     """
     blobs = {TENSORS: _pack(tensors)}
     blobs |= {name: _json_bytes(content, name) for name, content in documents.items()}
-    blobs[MANIFEST] = _manifest(blobs)
+    blobs[MANIFEST] = _manifest({name: _blob(content) for name, content in blobs.items()})
     temporary = with_ending(folder, TEMPORARY)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -85,15 +95,16 @@ def read_folder(folder: Path, names: tuple[str, ...]) -> tuple[Tensors, dict[str
 
     Raises `DamagedEntryError` if any file is missing or differs by one byte.
     """
+    from safetensors.torch import load
+
     try:
         blobs = {name: (folder / name).read_bytes() for name in (MANIFEST, TENSORS, *names)}
         written = blobs.pop(MANIFEST)
         for name, blob in blobs.items():
             _check(name, blob, written)
-        if written != _manifest(blobs):
+        if written != _manifest({name: _blob(content) for name, content in blobs.items()}):
             raise DamagedEntryError(f"{MANIFEST} is not as it was written")
-        tensors = safetensors.torch.load(blobs[TENSORS])
-        return tensors, {name: json.loads(blobs[name]) for name in names}
+        return load(blobs[TENSORS]), {name: json.loads(blobs[name]) for name in names}
     except FileNotFoundError as error:
         raise DamagedEntryError(f"{Path(error.filename).name} is missing") from error
     except (OSError, SafetensorError, ValueError) as error:
@@ -152,14 +163,17 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _pack(tensors: Tensors) -> bytes:
+    import torch
+    from safetensors.torch import save
+
     packed = {}
     for name, tensor in tensors.items():
-        if not isinstance(tensor, torch.Tensor) or tensor.dtype not in DTYPES:
+        if not isinstance(tensor, torch.Tensor) or str(tensor.dtype) not in DTYPES:
             kind = getattr(tensor, "dtype", type(tensor).__name__)
             raise KpnbError(f"{name!r} is a {kind}, which the store does not hold: convert it.")
         # A copy of its own: views of one storage would be refused.
         packed[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-    return safetensors.torch.save(packed)
+    return save(packed)
 
 
 def _json_bytes(content: dict, name: str) -> bytes:
@@ -167,27 +181,54 @@ def _json_bytes(content: dict, name: str) -> bytes:
     return json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
 
 
-def _manifest(blobs: dict[str, bytes]) -> bytes:
+def _manifest(files: dict[str, dict[str, int | str]]) -> bytes:
     """The manifest's exact bytes for these files, so that it can be checked by comparison."""
-    files = {name: {"bytes": len(b), "sha256": _sha256(b)} for name, b in blobs.items()}
     return _json_bytes({"files": files}, MANIFEST)
+
+
+def _blob(content: bytes) -> dict[str, int | str]:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _file(path: Path) -> dict[str, int | str]:
+    return {"bytes": path.stat().st_size, "sha256": file_hash(path)}
 
 
 def _check(name: str, blob: bytes, manifest: bytes) -> None:
     """Tell which file differs, for the message; the manifest's own bytes are checked after."""
-    if _sha256(blob).encode() not in manifest:
+    if _blob(blob)["sha256"].encode() not in manifest:
         raise DamagedEntryError(f"{name} is not what {MANIFEST} says")
 
 
-def _sha256(blob: bytes) -> str:
-    return hashlib.sha256(blob).hexdigest()
+def note_use(folder: Path) -> None:
+    """Add an entry's folder to the journal, if one is kept."""
+    if os.environ.get(JOURNAL):
+        with open(os.environ[JOURNAL], "a", encoding="utf-8") as journal:
+            journal.write(f"{folder.resolve()}\n")
 
 
-FORMAT = 1
-PART = ".part"
-LOCKS = ".locks"
+def read_journal(path: Path) -> list[str]:
+    """The folders listed in a journal, each once; none if there is no journal."""
+    listed = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    return sorted(set(listed) - {""})
 
-logger = logging.getLogger(__name__)
+
+def damaged(folders: Iterable[str]) -> list[str]:
+    """Those of the entries' folders that exist but are not what their manifest says.
+
+    An entry that is gone as a whole is no damage: what was made from it still holds.
+    """
+    return [folder for folder in folders if Path(folder).is_dir() and not _whole(Path(folder))]
+
+
+def _whole(folder: Path) -> bool:
+    """Whether the manifest is, to the byte, the one that its files would get today."""
+    try:
+        written = (folder / MANIFEST).read_bytes()
+        names = json.loads(written)["files"]
+        return written == _manifest({name: _file(folder / name) for name in names})
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def default_root() -> Path:

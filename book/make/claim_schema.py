@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from kpnb.errors import KpnbError
 from kpnb.metrics.formatting import SYMBOLS
-from kpnb.metrics.results import Metric, Role, Score
+from kpnb.metrics.results import MetricName, Role, Score
 from kpnb.paper import PREDICTIONS
 
 Side = Literal["up", "down"]
@@ -48,7 +48,7 @@ class _Printed(_Rows):
     datasets: Names = ()
     grid_sizes: Names = ()
     threshold_bs: Names = ()
-    metric: Metric | None = None
+    metric: MetricName | None = None
 
 
 class Rate(_Printed):
@@ -151,7 +151,7 @@ class Claim(_Data):
     section: str
     claim: str
     where: str
-    metric: Metric | None = None
+    metric: MetricName | None = None
     side: Side | None = None
     paper: Annotated[tuple[Published, ...], Field(min_length=1)]
     evidence: Evidence

@@ -5,10 +5,11 @@ The same for every modality: what is here knows units and samples, not images.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -21,8 +22,15 @@ from kpnb.metrics.points import (
     published_filter,
     stability,
 )
-from kpnb.metrics.stats import Estimate, bootstrap, mean, paired_difference, variance
-from kpnb.paper import HYPOTHESES, METRICS, PREDICTIONS
+from kpnb.metrics.stats import (
+    Estimate,
+    Statistic,
+    bootstrap,
+    mean,
+    paired_difference,
+    variance,
+)
+from kpnb.paper import DISTANCE_METRICS, FINAL_METRICS, METRIC_RULES
 
 # The public code applies its sample filter to checkpoints from epoch 40 of 150 on.
 FILTER_FROM = 40 / 150
@@ -37,6 +45,7 @@ class Evidence:
     maps: role -> one dict epoch -> EntropyMaps per seed; T has its last epoch only.
     distance: (role, "step" or "epoch") -> per seed the cumulative weight distance at `epochs`,
         over the initial norm: summed over SGD steps (public code) or over epochs (Eq. 8).
+    What `evidence_values` has computed once is kept: nothing may be changed after that.
     """
 
     layer: str
@@ -44,6 +53,7 @@ class Evidence:
     foreground: Tensor
     maps: dict[str, list[dict[int, EntropyMaps]]]
     distance: dict[tuple[str, str], list[list[float]]]
+    _measured: dict = field(init=False, default_factory=dict, repr=False, compare=False)
 
     @property
     def seeds(self) -> range:
@@ -101,60 +111,94 @@ class Choices:
     per: str = "step"
     untrained: bool = False
 
-
-@dataclass(frozen=True)
-class MetricRule:
-    """One metric: hypothesis, the side the paper predicts for the student, how it is computed."""
-
-    hypothesis: int
-    prediction: str
-    values: Callable[[Evidence, str, int, Choices], Tensor]  # per-sample values of one seed
-    statistic: Callable[[np.ndarray], np.ndarray] = mean
+    def concerning(self, metric: str) -> tuple[str | None, bool | None]:
+        """(distance, untrained) as a metric's rows have them: None where it does not depend."""
+        per = self.per if metric in DISTANCE_METRICS else None
+        return per, None if metric in FINAL_METRICS else self.untrained
 
 
-def _points_metric(name: str) -> Callable[[Evidence, str, int, Choices], Tensor]:
-    def values(evidence: Evidence, role: str, seed: int, choices: Choices) -> Tensor:
-        points = evidence.points(role, seed, None, choices.threshold)
-        return torch.where(points.defined, getattr(points, name).double(), torch.nan)
+def evidence_values(
+    evidence: Evidence,
+    metrics: Sequence[str] = tuple(METRIC_RULES),
+    options: Sequence[Choices] = (Choices(),),
+) -> pd.DataFrame:
+    """Every value that the metrics rest on, one a row, computed once for an `Evidence`.
 
-    return values
-
-
-def _distance(evidence: Evidence, role: str, seed: int, choices: Choices) -> Tensor:
-    points = evidence.trajectory(role, seed, choices.threshold, choices.untrained)
-    travelled = evidence.distance[role, choices.per][seed][0 if choices.untrained else 1 :]
-    distance = learning_distance(torch.stack([p.n_fg for p in points]), travelled)
-    return _where_defined(points, distance)
-
-
-def _stability(evidence: Evidence, role: str, seed: int, choices: Choices) -> Tensor:
-    points = evidence.trajectory(role, seed, choices.threshold, choices.untrained)
-    return _where_defined(points, stability(torch.stack([p.foreground_points for p in points])))
-
-
-def _where_defined(points: list[KnowledgePoints], values: Tensor) -> Tensor:
-    """values, NaN for samples without an entropy map at some checkpoint."""
-    return torch.where(torch.stack([p.defined for p in points]).all(0), values, torch.nan)
-
-
-_COMPUTED: dict[str, tuple] = {
-    "n_fg": (_points_metric("n_fg"),),
-    "n_bg": (_points_metric("n_bg"),),
-    "lambda": (_points_metric("ratio"),),
-    "d_mean": (_distance,),
-    "d_var": (_distance, variance),
-    "rho": (_stability,),
-}
-METRIC_RULES: dict[str, MetricRule] = {
-    name: MetricRule(HYPOTHESES[name], PREDICTIONS[name], *_COMPUTED[name]) for name in METRICS
-}
+    Columns: layer; role ("T" for the metrics of final networks only, "S", "B"); seed, sample:
+    positions; metric; threshold: b in nats; distance: what the weight distance is summed per, None
+    for other metrics than D; untrained: whether epoch 0 counts, None for metrics of the final
+    network; value: float64, NaN where the sample has no entropy map that it takes. The value of a
+    metric is its mean over samples, of d_var (which rests on the values of d_mean) their variance.
+    """
+    parts = []
+    for metric in metrics:
+        for role in "TSB" if metric in FINAL_METRICS else "SB":
+            cases = {(c.threshold, *c.concerning(metric)): c for c in options}
+            parts += [_part(evidence, role, metric, chosen) for chosen in cases.values()]
+    return pd.concat(parts, ignore_index=True)
 
 
 def metric_values(evidence: Evidence, role: str, metric: str, choices: Choices) -> np.ndarray:
     """(seeds, samples) float64 of one metric; D_mean and D_var share the same values."""
-    rule = METRIC_RULES[metric]
-    rows = [rule.values(evidence, role, seed, choices) for seed in evidence.seeds]
-    return torch.stack(rows).double().numpy()
+    part = _part(evidence, role, metric, choices)
+    return part["value"].to_numpy().reshape(len(evidence.seeds), -1)
+
+
+def _part(evidence: Evidence, role: str, metric: str, choices: Choices) -> pd.DataFrame:
+    """The rows of one metric in one role, by seed and sample."""
+    measured = _measured(evidence, role, metric in FINAL_METRICS, choices)
+    return measured[metric, choices.concerning(metric)[0]]
+
+
+Values = dict[tuple[str, str | None], Tensor]  # (metric, distance) -> (samples,)
+
+
+def _measured(
+    evidence: Evidence, role: str, final: bool, choices: Choices
+) -> dict[tuple[str, str | None], pd.DataFrame]:
+    """Rows of all metrics of the final network, or of all that follow its training."""
+    key = role, choices.threshold, None if final else choices.untrained
+    if key not in evidence._measured:
+        measure = _of_final if final else _of_training
+        rows = [measure(evidence, role, seed, choices) for seed in evidence.seeds]
+        evidence._measured[key] = {
+            name: _frame(evidence.layer, key, name, torch.stack([row[name] for row in rows]))
+            for name in rows[0]
+        }
+    return evidence._measured[key]
+
+
+def _frame(layer: str, key: tuple, name: tuple[str, str | None], values: Tensor) -> pd.DataFrame:
+    """values: (seeds, samples)."""
+    (role, threshold, untrained), (metric, distance) = key, name
+    seed, sample = np.indices(values.shape).reshape(2, -1)
+    about = {"metric": metric, "threshold": threshold}
+    about |= {"distance": distance, "untrained": untrained}
+    columns = {"layer": layer, "role": role, "seed": seed, "sample": sample} | about
+    return pd.DataFrame(columns | {"value": values.double().numpy().ravel()})
+
+
+def _of_final(evidence: Evidence, role: str, seed: int, choices: Choices) -> Values:
+    """Eq. 5 to 7, of the final network."""
+    points = evidence.points(role, seed, None, choices.threshold)
+    found = {"n_fg": points.n_fg, "n_bg": points.n_bg, "lambda": points.ratio}
+    return {
+        (name, None): torch.where(points.defined, values.double(), torch.nan)
+        for name, values in found.items()
+    }
+
+
+def _of_training(evidence: Evidence, role: str, seed: int, choices: Choices) -> Values:
+    """Eq. 8, for each of the weight distances there are, and 9, over the checkpoints."""
+    trail = evidence.trajectory(role, seed, choices.threshold, choices.untrained)
+    counts = torch.stack([points.n_fg for points in trail])
+    found: Values = {("rho", None): stability(torch.stack([p.foreground_points for p in trail]))}
+    for (owner, per), by_seed in evidence.distance.items():
+        if owner == role:
+            travelled = by_seed[seed][0 if choices.untrained else 1 :]
+            found["d_mean", per] = found["d_var", per] = learning_distance(counts, travelled)
+    defined = torch.stack([points.defined for points in trail]).all(0)
+    return {name: torch.where(defined, values, torch.nan) for name, values in found.items()}
 
 
 def is_defined(evidence: Evidence, metric: str, choices: Choices) -> bool:
@@ -169,14 +213,17 @@ def is_defined(evidence: Evidence, metric: str, choices: Choices) -> bool:
 
 def estimate(evidence: Evidence, role: str, metric: str, choices: Choices) -> Estimate:
     """The metric of one role with its bootstrap 95% interval over samples and seeds."""
-    values = metric_values(evidence, role, metric, choices)
-    return bootstrap(values, METRIC_RULES[metric].statistic)
+    return bootstrap(metric_values(evidence, role, metric, choices), _statistic(metric))
 
 
 def difference(evidence: Evidence, metric: str, choices: Choices) -> Estimate:
     """Student minus baseline, paired by sample and seed, with its interval."""
     pair = (metric_values(evidence, role, metric, choices) for role in "SB")
-    return paired_difference(*pair, statistic=METRIC_RULES[metric].statistic)
+    return paired_difference(*pair, statistic=_statistic(metric))
+
+
+def _statistic(metric: str) -> Statistic:
+    return variance if metric == "d_var" else mean
 
 
 def final_entropies(evidence: Evidence, role: str) -> tuple[np.ndarray, np.ndarray]:

@@ -2,24 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
+from kpnb.paper import METRIC_RULES
+
 #: Every metric as it is typeset, in the order of the paper's columns.
-SYMBOLS = {
-    "n_fg": r"$N^{fg}_{point}$",
-    "n_bg": r"$N^{bg}_{point}$",
-    "lambda": r"$\lambda$",
-    "d_mean": r"$D_{mean}$",
-    "d_var": r"$D_{var}$",
-    "rho": r"$\rho$",
-}
+SYMBOLS = {name: metric.symbol for name, metric in METRIC_RULES.items()}
 #: The same without TeX, for README.md, which is read as plain text too.
-PLAIN = {
-    "n_fg": "N_fg",
-    "n_bg": "N_bg",
-    "lambda": "λ",
-    "d_mean": "D_mean",
-    "d_var": "D_var",
-    "rho": "ρ",
-}
+PLAIN = {name: metric.plain for name, metric in METRIC_RULES.items()}
 SIDES = {"up": "student higher", "down": "student lower"}
 #: A published student's side: as predicted, equal at the printed digits, the other side.
 MARKS = {"agree": "✓", "tie": "=", "disagree": "✗"}

@@ -25,26 +25,18 @@ from kpnb.fingerprint import (
     library_versions,
 )
 from kpnb.metrics.stats import interval_verdict
+from kpnb.paper import LAYERS, METRICS, ROLES, SCORES
 
-Role = Literal["T", "S", "B"]
+Role = Literal[tuple(ROLES)]
 Scale = Literal["full", "narrow"]
-Metric = Literal["n_fg", "n_bg", "lambda", "d_mean", "d_var", "rho"]
-Score = Literal[
-    "accuracy_test",
-    "accuracy_train",
-    "f1_test",
-    "f1_train",
-    "exact_match_test",
-    "exact_match_train",
-]
+MetricName = Literal[METRICS]
+Score = Literal[tuple(SCORES)]
 Selection = Literal["all", "published_filter"]
 Distance = Literal["step", "epoch"]
 Verdict = Literal["reproduced", "contradicted", "inconclusive"]
 
 #: b of the public code and of Table III's middle rows, in nats.
 PAPER_THRESHOLD = 0.2
-#: From the input upwards, as the tables list them.
-LAYERS = ("Conv", "FC1", "FC2", "FC3")
 
 #: The folder of a preset's results that a sweep's runs are filed in.
 CELLS = "cells"
@@ -105,7 +97,7 @@ class Measure(_Cell):
     """
 
     role: Role
-    metric: Metric | Score
+    metric: MetricName | Score
     mean: FiniteFloat
     n_samples: int = Field(ge=1)
     n_seeds: int = Field(ge=1)
@@ -121,7 +113,7 @@ class Comparison(_Cell):
         difference: mean of the paired differences.
     """
 
-    metric: Metric
+    metric: MetricName
     prediction: Literal["up", "down"]
     difference: FiniteFloat
     n_samples: int = Field(ge=1)
@@ -152,9 +144,8 @@ class Results(_Record):
 
     Attributes:
         settings: the notebook's resolved parameters.
-        provenance: what `kpnb.metrics.provenance.provenance()` gives, with "code" added: the
-        public names
-            of what computed the numbers, as `run_fingerprint` takes them.
+        provenance: what `kpnb.metrics.provenance.provenance()` gives, with "code" added: the public
+            names of what computed the numbers, as `run_fingerprint` takes them.
         seconds, peak_memory_mb: of the run that computed them, nothing taken from the store.
         fingerprint: `run_fingerprint(settings, code)` when the numbers were computed.
         rekeyed: empty, or for a file whose fingerprint was taken anew by another scheme while it

@@ -21,7 +21,7 @@ from kpnb.fingerprint import checkout, file_hash
 from kpnb.metrics.results import available_cells, available_results, freshness
 from kpnb.run import execution
 from kpnb.run.preflight import Plan, parse_assignments, plan, read_notebook
-from kpnb.store_journal import damaged
+from kpnb.store import damaged
 
 HERE = checkout() or Path.cwd()
 

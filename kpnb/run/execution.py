@@ -19,7 +19,7 @@ from kpnb.datasets import places as data_places
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import checkout, fingerprint
 from kpnb.metrics.provenance import EXECUTED, peak_memory_mib
-from kpnb.store_journal import JOURNAL, read_journal
+from kpnb.store import JOURNAL, read_journal
 
 KERNEL = "python3"
 NOTE = "kpnb"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from kpnb.metrics.evidence import (
-    METRIC_RULES,
     Choices,
     Evidence,
     difference,
@@ -17,19 +16,16 @@ from kpnb.metrics.formatting import count
 from kpnb.metrics.provenance import Stopwatch, provenance
 from kpnb.metrics.results import Comparison, Measure, Number, Results, run_fingerprint
 from kpnb.metrics.stats import Estimate, bootstrap, paired_difference, verdict
-from kpnb.paper import ROLES
+from kpnb.paper import DISTANCE_METRICS, FINAL_METRICS, HYPOTHESES, METRICS, PREDICTIONS, ROLES
 from kpnb.study.study import Study
 
 # The thresholds of Table III, in nats.
 THRESHOLDS = (0.15, 0.2, 0.25)
-# The teacher's final network counts knowledge points; its training is not followed.
-TEACHER_METRICS = ("n_fg", "n_bg", "lambda")
-DISTANCE_METRICS = ("d_mean", "d_var")
 
 
 def hypothesis_metrics(hypothesis: int) -> tuple[str, ...]:
     """The metrics that Hypothesis 1, 2 or 3 is judged on."""
-    return tuple(name for name, rule in METRIC_RULES.items() if rule.hypothesis == hypothesis)
+    return tuple(name for name in METRICS if HYPOTHESES[name] == hypothesis)
 
 
 def compare(
@@ -37,7 +33,7 @@ def compare(
 ) -> dict[str, tuple[Estimate, str]]:
     """metric -> (student minus baseline with interval, verdict)."""
     found = {metric: difference(evidence, metric, choices) for metric in metrics}
-    return {m: (e, verdict(e, METRIC_RULES[m].prediction)) for m, e in found.items()}
+    return {m: (e, verdict(e, PREDICTIONS[m])) for m, e in found.items()}
 
 
 def thresholds_around(threshold: float) -> tuple[float, ...]:
@@ -55,7 +51,7 @@ class Findings:
         self, study: Study, notebook: str, hypothesis: int | None = None, run: str = ""
     ) -> None:
         self.study, self.notebook, self.run = study, notebook, run
-        self.metrics = tuple(METRIC_RULES) if hypothesis is None else hypothesis_metrics(hypothesis)
+        self.metrics = METRICS if hypothesis is None else hypothesis_metrics(hypothesis)
         self.threshold = study.parameters.threshold
         self.measures: list[Measure] = []
         self.comparisons: list[Comparison] = []
@@ -186,7 +182,7 @@ class Findings:
                 "selection": selection,
                 "distance": choices.per if metric in DISTANCE_METRICS else None,
             }
-            for role in "TSB" if metric in TEACHER_METRICS else "SB":
+            for role in "TSB" if metric in FINAL_METRICS else "SB":
                 found = estimate(evidence, role, metric, choices)
                 self.measures.append(
                     Measure(**shared, role=role, mean=found.value, **_spread(found))
@@ -194,7 +190,7 @@ class Findings:
             self.comparisons.append(
                 Comparison(
                     **shared,
-                    prediction=METRIC_RULES[metric].prediction,
+                    prediction=PREDICTIONS[metric],
                     difference=gap.value,
                     verdict=judged,
                     **_spread(gap),

@@ -14,7 +14,7 @@ import kpnb.run.__main__
 from kpnb.metrics.results import read_results
 from kpnb.run import execution
 from kpnb.run.preflight import declared_values, parameters_cell
-from kpnb.store_journal import damaged
+from kpnb.store import damaged
 from kpnb.study.parameters import CloudParameters
 
 # PointNet's notebooks, one a hypothesis as for the images; the others' hold all three.

@@ -15,7 +15,7 @@ import kpnb.run.__main__
 from kpnb.metrics.results import read_results
 from kpnb.run import execution
 from kpnb.run.preflight import declared_values, parameters_cell, plan
-from kpnb.store_journal import damaged
+from kpnb.store import damaged
 from kpnb.study.parameters import MODELS, models_for
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"

@@ -13,7 +13,7 @@ from text_smoke import LONGEST, SMALL, text_study, wordy_folder
 import kpnb.run.__main__
 from kpnb.metrics.results import read_results
 from kpnb.run import execution
-from kpnb.store_journal import damaged
+from kpnb.store import damaged
 
 # hypothesis -> metrics, as for the images
 HYPOTHESES = {number: METRICS[name] for number, name in enumerate(NAMES, start=1)}
