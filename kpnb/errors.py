@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class KpnbError(ValueError):
@@ -14,6 +14,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """ "did you mean X or Y?" with the names nearest to a mistyped one; "" if none is near."""
     near = difflib.get_close_matches(name, list(known), n=3)
     return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def first_mistake(error: Mapping, values: Mapping[str, object], schema: Mapping[str, dict]) -> str:
+    """pydantic's description of a mistake as a sentence: the parameter, its value, what it may be.
+
+    schema: the JSON schema of each parameter.
+    """
+    reason = str(error["ctx"]["error"]) if error["type"] == "value_error" else ""
+    if not error["loc"]:
+        return f"{reason}."
+    name = str(error["loc"][0])
+    allowed = reason or f"it must be {in_words(schema[name])}"
+    return f"The parameter {name} is {values[name]!r}: {allowed}."
 
 
 def in_words(schema: dict) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal, Self, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from kpnb.errors import KpnbError, did_you_mean, in_words
+from kpnb.errors import KpnbError, did_you_mean, first_mistake
 from kpnb.fingerprint import packed_file
 from kpnb.paper import checkpoint_epochs, paper_preset, paper_settings
 
@@ -394,9 +394,21 @@ def models_for(notebook: str) -> type[StudyParameters]:
     raise KpnbError(f"No parameters are known for the notebook {notebook!r}: {known}.")
 
 
-def resolve(model: type[Model], given: Mapping[str, object]) -> Model:
-    """The validated parameters: those given that are not None, over the preset's values.
+def preset(kind: str, name: str) -> dict[str, object]:
+    """The values of a preset for a notebook's names: `globals().update(preset("image", "study"))`.
 
+    Raises `KpnbError` for a kind (with the nearest ones) and a preset that is not there.
+    """
+    if kind not in KINDS:
+        hint = did_you_mean(kind, KINDS) or f"there are {', '.join(KINDS)}."
+        raise KpnbError(f"There are no presets of {kind!r}: {hint}")
+    return explicit(KINDS[kind], {"preset": name})
+
+
+def resolve(model: type[Model], given: Mapping[str, object], base: str | None = None) -> Model:
+    """The validated parameters: those given that are not None, over a preset's values.
+
+    base: that preset's name, "demo" in a notebook, whose `preset` is a label; None: the one given.
     Raises `KpnbError`, one sentence, for an unknown name (with the nearest ones), a missing or
     unknown preset, and a value of the wrong type or range (with what is allowed).
     """
@@ -408,27 +420,29 @@ def resolve(model: type[Model], given: Mapping[str, object]) -> Model:
     if given.get("preset") is None:
         raise KpnbError(f"The parameter preset is missing: give one of {', '.join(model.PRESETS)}.")
     # The preset's name is checked by the model, with the other values.
-    values = model.PRESETS.get(str(given["preset"]), next(iter(model.PRESETS.values())))
+    values = model.PRESETS.get(str(base or given["preset"]), model.PRESETS["demo"])
     values = values | {name: value for name, value in given.items() if value is not None}
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise KpnbError(_sentence(model, values, error)) from None
+        properties = model.model_json_schema()["properties"]
+        raise KpnbError(first_mistake(error.errors()[0], values, properties)) from None
 
 
-def _sentence(
-    model: type[StudyParameters], values: Mapping[str, object], error: ValidationError
-) -> str:
-    """The first mistake in one sentence: the parameter, its value, and what it may be."""
-    first = error.errors()[0]
-    reason = str(first["ctx"]["error"]) if first["type"] == "value_error" else ""
-    if not first["loc"]:
-        return f"{reason}."
-    name = str(first["loc"][0])
-    allowed = reason or f"it must be {allowed_values(model, name)}"
-    return f"The parameter {name} is {values[name]!r}: {allowed}."
+def with_more(names: Mapping[str, object]) -> dict[str, object]:
+    """A cell's values with those in its `more` over them; KpnbError where that is no dictionary."""
+    more = names.get("more", {})
+    if not isinstance(more, dict):
+        raise KpnbError(f"more is {more!r}: write a dictionary of parameters, {{'chunk': 64}}.")
+    return {name: value for name, value in names.items() if name != "more"} | more
 
 
-def allowed_values(model: type[StudyParameters], name: str) -> str:
-    """What a parameter may be, in words, read from its model."""
-    return in_words(model.model_json_schema()["properties"][name])
+def explicit(model: type[StudyParameters], given: Mapping[str, object]) -> dict[str, object]:
+    """The values by which a notebook's names are the run of `resolve(model, given)`: as written in
+    the preset and given; None only where the demo, too, leaves it to the model. Raises as that."""
+    resolved = resolve(model, given).model_dump(mode="json")
+    written = {name: value for name, value in given.items() if value is not None}
+    written = model.PRESETS[resolved["preset"]] | written
+    demo = model.PRESETS["demo"]
+    left = {name for name, value in written.items() if value is None and demo[name] is None}
+    return {name: None if name in left else value for name, value in resolved.items()}

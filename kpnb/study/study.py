@@ -27,6 +27,7 @@ from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.provenance import track
 from kpnb.networks.layers import parameters_above
 from kpnb.store import Record, Scratch, Store
+from kpnb.study.display import NotebookStudy
 from kpnb.study.modality import Modality, Samples
 from kpnb.study.parameters import StudyParameters
 from kpnb.training.distillation import distill_features, teacher_features, train_above
@@ -92,7 +93,7 @@ KEPT = 2**30  # bytes; larger networks are not kept in memory beside each other
 
 
 @dataclass(frozen=True)
-class Study(Modality):
+class Study(NotebookStudy, Modality):
     """Teacher T, student S and baseline B on one data set.
 
     T sees all of its samples; S and B the same `fraction` of them, without augmentation, from

@@ -206,7 +206,7 @@ def plan_name(name: str, preset: str, given: dict[str, object], rates: Lookup) -
     given: parameters of a notebook. Raises KpnbError for an unknown name or parameter, and for
     parameters given to a sweep, which has its own.
     """
-    from kpnb.run.preflight import find_notebook
+    from kpnb.run.notebook import find_notebook
     from kpnb.run.sweeps import Sweeps
 
     sweeps = Sweeps()
@@ -251,7 +251,7 @@ def _require_no_sweep(name: str, preset: str, sweeps: Sweeps) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Mistakes go to stderr, one sentence each."""
-    from kpnb.run.preflight import parse_assignments
+    from kpnb.run.notebook import parse_assignments
 
     options = _parser().parse_args(arguments)
     try:
