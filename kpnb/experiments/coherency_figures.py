@@ -14,7 +14,8 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.loss import entropy_of
 from kpnb.experiments.coherency import ENTROPY, KINDS, VARIANCE, Coherency, magnitudes
 from kpnb.experiments.coherency_report import KIND_NAMES, TITLES
-from kpnb.figures.image import draw_entropy, draw_picture, entropy_bar
+from kpnb.figures.image import draw_entropy, draw_picture
+from kpnb.figures.panel import entropy_bar
 from kpnb.figures.style import (
     LABEL_SIZE,
     TITLE_SIZE,

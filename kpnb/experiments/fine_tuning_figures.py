@@ -10,13 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 
 from kpnb.experiments.fine_tuning_numbers import NAMES, QUANTITIES, own_value
-from kpnb.figures.image import draw_fates, panels
+from kpnb.figures.paper import SampleSet, fates_figure
 from kpnb.figures.style import N_FG, ROLES, TITLE_SIZE, WIDTH, label_axes, legend_below, new_figure
 from kpnb.metrics.evidence import Evidence, trajectory_points
 from kpnb.metrics.points import KnowledgePoints
@@ -99,25 +97,17 @@ def rho_figure(evidence: Mapping[str, Evidence], threshold: float) -> Figure:
     return figure
 
 
-def example_figure(
-    pictures: Sequence | Tensor, evidence: Evidence, index: int, threshold: float
-) -> Figure:
+def example_figure(images: SampleSet, evidence: Evidence, index: int, threshold: float) -> Figure:
     """One image at an early, a middle and the last checkpoint of both networks (first seed):
     points that stay, points held now and dropped later, points dropped before.
 
-    pictures: of all measured images; index: the one drawn.
+    images: all measured ones; index: the one drawn.
     """
-    epochs = shown_epochs(evidence.epochs)
-    trails = {role: trajectory_points(evidence, role, 0, threshold) for role in NAMES}
-    cells = [(role, epoch) for role in NAMES for epoch in epochs]
-
-    def draw(ax: Axes, place: int, inches: float) -> None:
-        role, epoch = cells[place]
-        learned = {e: points for e, points in trails[role].items() if e > 0}
-        draw_fates(ax, pictures[index], learned, index, epoch, inches)
-        ax.set_title(f"{NAMES[role]}\n{ax.get_title()}", fontsize=TITLE_SIZE)
-
-    return panels(len(cells), draw, columns=len(epochs))
+    trails = {}
+    for role, name in NAMES.items():
+        trail = trajectory_points(evidence, role, 0, threshold)
+        trails[name] = {epoch: points for epoch, points in trail.items() if epoch > 0}
+    return fates_figure(images, trails, index, shown_epochs(evidence.epochs))
 
 
 def shown_epochs(epochs: Sequence[int]) -> tuple[int, ...]:

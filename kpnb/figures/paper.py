@@ -1,180 +1,141 @@
-"""The paper's figures: those of single images here, those of metrics from kpnb.figures.charts.
+"""The paper's figures of single samples: Figures 1(a), 3, 5 and 6, for images, clouds and words.
 
-Roles are keyed "T", "S", "B" everywhere; single samples are chosen by their index.
+Samples are passed as their data set holds them: ImageSamples, PointSamples or EncodedTexts; or as
+network inputs (n, 3, height, width), pictures (n, height, width, 3), or TextSample. A figure of
+words is an `Html` of running text, every other one a matplotlib Figure. Single samples are chosen
+by their index, the same in samples, maps and points; roles are keyed "T", "S", "B". Figures of
+metrics, Figure 4 among them, are in kpnb.figures.charts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
+from kpnb.datasets.samples import ImageSamples, PointSamples
+from kpnb.datasets.texts.encoded import EncodedTexts
+from kpnb.datasets.texts.words import TextSample
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
-from kpnb.figures.charts import (
-    accuracy_figure,
-    estimates_figure,
-    learning_figure,
-    speed_figure,
-    stability_figure,
-    threshold_figure,
-)
-from kpnb.figures.image import (
-    POINTS,
-    as_picture,
-    draw_entropy,
-    draw_fates,
-    draw_outline,
-    draw_picture,
-    draw_sample_points,
-    entropy_bar,
-    grid_of,
-    hide_inner_ticks,
-    label_outer,
-    panels,
-)
-from kpnb.figures.style import (
-    ROLES,
-    TITLE_SIZE,
-    WIDTH,
-    Array,
-    as_array,
-    label_axes,
-    legend_below,
-    new_figure,
-)
+from kpnb.figures.cloud import CloudPanels
+from kpnb.figures.image import ImagePanels
+from kpnb.figures.panel import Panels, flow, marked_fates, marked_points
+from kpnb.figures.style import ROLES, Array
+from kpnb.figures.text import Html, TextPanels
 from kpnb.metrics.points import KnowledgePoints
 
-__all__ = [
-    "accuracy_figure",
-    "definition_figure",
-    "estimates_figure",
-    "layers_figure",
-    "learning_figure",
-    "point_sets_figure",
-    "role_points_figure",
-    "speed_figure",
-    "stability_figure",
-    "threshold_figure",
-]
+SampleSet = ImageSamples | PointSamples | EncodedTexts | Sequence[TextSample] | Array
+Trail = Mapping[int, KnowledgePoints]  # by epoch
+
+
+def panels_of(samples: SampleSet, rows: Iterable[int]) -> Panels:
+    """The samples at `rows` as panels of their modality; KpnbError where one does not exist."""
+    if isinstance(samples, PointSamples):
+        return CloudPanels(samples, rows)
+    if isinstance(samples, EncodedTexts):
+        return TextPanels(samples.shown(), rows)
+    if isinstance(samples, list | tuple) and all(isinstance(s, TextSample) for s in samples):
+        return TextPanels(samples, rows)
+    return ImagePanels(samples, rows)
+
+
+def samples_figure(
+    samples: SampleSet, foreground: Array | None = None, count: int = 8
+) -> Figure | Html:
+    """The first `count` samples with their foreground, and their class or note.
+
+    foreground: (samples, units) bool; clouds and texts hold their own.
+    Raises KpnbError for a count below 1, no samples, and images without a foreground.
+    """
+    rows = range(min(count, len(samples)))
+    found = panels_of(samples, rows)
+    shown = [found.sample(row, None if foreground is None else foreground[row]) for row in rows]
+    return found.sheet(flow(shown))
 
 
 def layers_figure(
-    picture: Array, maps_by_layer: Mapping[str, EntropyMaps], index: int = 0
-) -> Figure:
-    """Fig. 1(a): one image and its entropy map at layer after layer, on the fixed scale.
+    samples: SampleSet, maps_by_layer: Mapping[str, EntropyMaps], index: int = 0
+) -> Figure | Html:
+    """Fig. 1(a): one sample and its entropies at layer after layer, on the fixed scale.
 
-    picture: (3, height, width) network input or (height, width, 3) picture; index: its place in
-    the maps.
+    Raises KpnbError without maps, for a sample that does not exist and maps of other units.
     """
     if not maps_by_layer:
-        raise KpnbError("there are no maps to draw; pass those of one layer or more.")
-    count = len(maps_by_layer) + 1
-    rows = -(-count // 6)
-    columns = -(-count // rows)
-    panel = min(2.2, (WIDTH - 1) / columns)
-    size = (columns * panel + 1, rows * (panel + 0.25) + 0.5)
-    figure, axes = new_figure(rows, columns, size, "compressed")
-    for ax in axes.flat[count:]:
-        ax.set_visible(False)
-    for ax, (layer, maps) in zip(axes.flat[1:], maps_by_layer.items(), strict=False):
-        draw_entropy(ax, maps.entropy[index])
-        ax.set_title(layer, fontsize=TITLE_SIZE)
-        side = len(grid_of(maps.entropy[index]))
-    draw_picture(axes[0, 0], as_picture(picture), side)
-    axes[0, 0].set_title("image", fontsize=TITLE_SIZE)
-    hide_inner_ticks(axes)
-    label_outer(axes)
-    entropy_bar(figure, axes.flat)
-    return figure
+        raise KpnbError("there are no maps to show; pass those of one layer or more.")
+    found = panels_of(samples, [index])
+    return found.sheet(found.layers(index, maps_by_layer))
 
 
 def definition_figure(
-    picture: Array, maps: EntropyMaps, points: KnowledgePoints, index: int
-) -> Figure:
-    """Fig. 3: image, its map H_i, the cut of H_bar - H_i at b, the knowledge points.
+    samples: SampleSet, maps: EntropyMaps, points: KnowledgePoints, index: int = 0
+) -> Figure | Html:
+    """Fig. 3: one sample, its H_i, the cut of H_bar - H_i at b, the knowledge points.
 
-    picture: as in `layers_figure`; maps and points of the same samples.
+    maps and points: of the same samples. Raises KpnbError for those of other units.
     """
-    picture, panel = as_picture(picture), 1.45
-    figure, axes = new_figure(1, 4, (WIDTH, 2.9))
-    image, entropy, cut, marked = axes[0]
-    draw_picture(image, picture, len(grid_of(points.foreground[index])))
-    draw_outline(image, points.foreground[index])
-    draw_entropy(entropy, maps.entropy[index])
-    draw_outline(entropy, points.foreground[index])
-    entropy_bar(figure, [entropy])
-    _cut_histogram(cut, points, index)
-    draw_sample_points(marked, points, index, picture, panel)
-    titles = ("image", "information discarding", f"cut at b = {points.threshold:g}")
-    for ax, title in zip((image, entropy, cut), titles, strict=True):
-        ax.set_title(title, fontsize=TITLE_SIZE)
-    for ax in (image, entropy, marked):
-        label_axes(ax, "column [cell]", "row [cell]")
-    cut.set_box_aspect(1)
-    legend_below(figure, axes.flat)
-    return figure
+    found = panels_of(samples, [index])
+    return found.sheet(found.definition(index, maps, points))
 
 
 def role_points_figure(
-    pictures: Sequence | Tensor, points_by_role: Mapping[str, KnowledgePoints], rows: Sequence[int]
-) -> Figure:
-    """Fig. 6: the knowledge points of each role on the same images, one row per sample.
+    samples: SampleSet, points_by_role: Mapping[str, KnowledgePoints], rows: Iterable[int]
+) -> Figure | Html:
+    """Fig. 6: the knowledge points of each role on the same samples, one row per sample.
 
-    pictures: of all samples that the points are of (see `layers_figure` for each); rows: the
-    indices of those drawn.
+    rows: the indices of those drawn. Raises KpnbError without roles or rows, for samples that do
+    not exist and points of other units.
     """
-    count = len(points_by_role)
-    panel = min(2.6, (WIDTH - 1) / count)
-    size = (max(4.5, panel * count + 0.7), len(rows) * (panel + 0.2) + 0.8)
-    figure, axes = new_figure(len(rows), count, size, "compressed")
-    for row, index in zip(axes, rows, strict=True):
-        for ax, (role, points) in zip(row, points_by_role.items(), strict=True):
-            draw_sample_points(ax, points, index, as_picture(pictures[index]), 0.85 * panel)
-            ax.set_title(f"{ROLES[role].name}: {ax.get_title()}", fontsize=TITLE_SIZE)
-    hide_inner_ticks(axes)
-    label_outer(axes)
-    legend_below(figure, axes.flat)
-    return figure
+    if not points_by_role:
+        raise KpnbError("there are no points to show; pass those of one role or more.")
+    rows = list(rows)
+    found = panels_of(samples, rows)
+    looks = {role: ROLES[role] for role in points_by_role}
+    grid = [
+        [found.marked(row, marked_points(points, row, looks[role].name, looks[role].color))
+         for role, points in points_by_role.items()]
+        for row in rows
+    ]  # fmt: skip
+    return found.sheet(grid, [found.note(row) for row in rows])
 
 
-def point_sets_figure(
-    picture: Array,
-    points_by_epoch: Mapping[int, KnowledgePoints],
+def fates_figure(
+    samples: SampleSet,
+    trails: Mapping[str, Trail],
     index: int,
-    foreground: Array,
     shown: Sequence[int] | None = None,
-) -> Figure:
+) -> Figure | Html:
     """Fig. 5: one sample's foreground points at the epochs `shown` (all): detours on the way.
 
     At each epoch: points held now that are in the last epoch's set, points held now that are not,
-    and points of earlier epochs held no more. Earlier ones are looked for in all of
-    points_by_epoch. foreground: (samples, units) or (units,) bool.
+    and points of earlier epochs held no more. Earlier ones are looked for in all of the trail.
+    trails: role, or any other name to be written, -> epoch -> points; the same epochs for every
+    role. One role: its epochs in turn. Several: a row for each, a column per epoch.
+    Raises KpnbError for epochs without points, a sample that does not exist and other units.
     """
-    if unknown := set(shown or ()) - set(points_by_epoch):
-        raise KpnbError(
-            f"epochs {sorted(unknown)} have no points; show some of {[*points_by_epoch]}."
-        )
-    epochs, outlined = sorted(shown or points_by_epoch), as_array(foreground)
-    outlined = outlined[index] if outlined.ndim == 2 else outlined
-
-    def draw(ax: Axes, place: int, inches: float) -> None:
-        draw_fates(ax, picture, points_by_epoch, index, epochs[place], inches, outlined)
-
-    return panels(len(epochs), draw)
+    epochs = shown_epochs_of(trails, shown)
+    found = panels_of(samples, [index])
+    grid = [
+        [found.marked(index, marked_fates(trail, index, epoch, _named(role, epoch, trails, epochs)))
+         for epoch in epochs]
+        for role, trail in trails.items()
+    ]  # fmt: skip
+    return found.sheet(grid if len(trails) > 1 < len(epochs) else flow(sum(grid, [])))
 
 
-def _cut_histogram(ax: Axes, points: KnowledgePoints, index: int) -> None:
-    """H_bar - H_i of foreground and background units, and the cut at b."""
-    gap = as_array(points.baseline[index] - points.entropy[index])
-    inside, live = as_array(points.foreground[index]), np.isfinite(gap)
-    bins = np.linspace(gap[live].min(), gap[live].max(), 24) if live.any() else [0, 1]
-    ax.hist(gap[~inside & live], bins, color=POINTS["background"].color, hatch="////",
-            edgecolor="black", linewidth=0.5, label="background units")  # fmt: skip
-    ax.hist(gap[inside & live], bins, histtype="step", color="black", linewidth=1.8,
-            label="foreground units")  # fmt: skip
-    ax.axvline(points.threshold, color="black", linestyle="--", linewidth=1.2, label="cut at b")
-    label_axes(ax, r"$\bar H - H_i$ [nats]", "units")
+def shown_epochs_of(trails: Mapping[str, Trail], shown: Sequence[int] | None = None) -> list[int]:
+    """The epochs of `trails`, or those of them that are `shown`, ascending."""
+    held = [set(trail) for trail in trails.values()] or [set()]
+    common = set.intersection(*held)
+    unknown = set(shown or ()) - common
+    if unknown or not common:
+        raise KpnbError(f"epochs {sorted(unknown)} have no points; show some of {sorted(common)}.")
+    return sorted(shown or common)
+
+
+def _named(role: str, epoch: int, trails: Mapping[str, Trail], epochs: Sequence[int]) -> str:
+    """The epoch, after the role where there are several, on a line of its own in a wide grid."""
+    if len(trails) == 1:
+        return f"epoch {epoch}"
+    name = ROLES[role].name if role in ROLES else role
+    return f"{name}{', ' if len(epochs) == 1 else chr(10)}epoch {epoch}"

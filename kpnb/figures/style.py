@@ -71,11 +71,13 @@ def label_axes(ax: Axes, x: str, y: str) -> None:
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes], columns: int | None = None) -> None:
-    """One legend under the figure with each label that occurs in `axes` once."""
+    """One legend under the figure with each label that occurs in `axes` once; none without."""
     handles: dict[str, object] = {}
     for ax in axes:
         found = zip(*ax.get_legend_handles_labels(), strict=True)
         handles |= {label: handle for handle, label in found if label not in handles}
+    if not handles:
+        return
     if columns is None:
         rows = -(-len(handles) // max(1, int(figure.get_figwidth() / 1.9)))
         columns = -(-len(handles) // rows)

@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 import ipywidgets as widgets
+import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from kpnb.datasets.samples import PointSamples
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
-from kpnb.figures.image import as_pictures
-from kpnb.figures.paper import definition_figure
-from kpnb.figures.style import Array
-from kpnb.figures.text_marks import Html
-from kpnb.metrics.points import knowledge_points
+from kpnb.figures.cloud import CloudPanels, turned
+from kpnb.figures.panel import sheet
+from kpnb.figures.paper import SampleSet, definition_figure, fates_figure, shown_epochs_of
+from kpnb.figures.text import Html
+from kpnb.metrics.points import KnowledgePoints, knowledge_points
 from kpnb.metrics.provenance import executed_copy
 
 # Frames all lie in the page, so they are coarser than single figures.
@@ -57,37 +59,75 @@ def epoch_slider(frames: Sequence[Figure | bytes], labels: Sequence[str], title:
     return Html(whole, f"{title}: {', '.join(labels)}")
 
 
+def fates_slider(
+    samples: SampleSet,
+    trails: Mapping[str, Mapping[int, KnowledgePoints]],
+    index: int,
+    title: str = "student and baseline by epoch",
+) -> Html:
+    """Figure 5 to step through: a frame per epoch, in it a panel per role.
+
+    Arguments as in `fates_figure`. Raises KpnbError for words: their figure has every epoch's line.
+    """
+    epochs = shown_epochs_of(trails)
+    frames = [fates_figure(samples, trails, index, [epoch]) for epoch in epochs]
+    return epoch_slider(frames, [f"epoch {epoch}" for epoch in epochs], title)
+
+
+def rotating_cloud(
+    samples: PointSamples,
+    maps: EntropyMaps,
+    index: int = 0,
+    label: str = "entropy",
+    angles: int = 12,
+) -> Html:
+    """A slider that turns a cloud, colored by entropy, about its upward axis, seen from 20 degrees
+    above.
+
+    index: the cloud's place in samples and maps. label: what is shown, the slider's title and, with
+    the angle, the text of each picture for who cannot see it. angles: pictures of one full turn.
+    For a page that runs no scripts, set `layers_figure` beside it.
+    Raises KpnbError for maps of other points and fewer than 1 angle.
+    """
+    if angles < 1:
+        raise KpnbError(f"angles={angles}: nothing to draw; ask for 1 or more.")
+    found, values = CloudPanels(samples, [index]), maps.entropy[index]
+    turn = np.arange(angles) * 360 / angles  # degrees
+    frames = [sheet([[found.entropy(index, values, "", view=turned(a))]]) for a in turn]
+    return epoch_slider(frames, [f"turned by {a:.0f}°" for a in turn], label)
+
+
 def picker(
-    images: Array,
+    samples: SampleSet,
     maps_by_layer: Mapping[str, EntropyMaps],
     foreground: Tensor,
     thresholds: Sequence[float] = (0.15, 0.2, 0.25),
 ) -> widgets.Widget | None:
-    """Live choice of layer, image and threshold b; draws `definition_figure` of it anew each time.
+    """Live choice of layer, sample and threshold b; draws `definition_figure` anew each time.
 
-    images: network inputs or pictures, see kpnb.figures.image.as_pictures, one per sample;
-    foreground:
-    (samples, units) bool. thresholds: in nats; the middle one comes first.
+    samples: see kpnb.figures.paper, those of the maps; foreground: (samples, units) bool.
+    thresholds: in nats; the middle one comes first.
     None in a notebook that is executed into a copy: without a kernel the controls would be dead.
-    Raises KpnbError for no maps, no thresholds, or images that are not one per sample.
+    Raises KpnbError for no maps, no thresholds, or maps that are not one per sample.
     """
     if executed_copy():
         return None
-    pictures, counts = as_pictures(images), {len(maps) for maps in maps_by_layer.values()}
-    if counts != {len(pictures)} or not thresholds:
+    counts = {len(maps) for maps in maps_by_layer.values()}
+    if counts != {len(samples)} or not thresholds:
         raise KpnbError(
-            f"{len(pictures)} images, maps of {sorted(counts)} samples, thresholds "
-            f"{[*thresholds]}; pass maps of a layer for exactly these images, and a threshold."
+            f"{len(samples)} samples, maps of {sorted(counts)} samples, thresholds "
+            f"{[*thresholds]}; pass maps of a layer for exactly these samples, and a threshold."
         )
-    controls = _controls(list(maps_by_layer), len(pictures), sorted(thresholds))
+    controls = _controls(list(maps_by_layer), len(samples), sorted(thresholds))
     layer, sample, threshold = controls
-    shown = widgets.Image(format="png", layout={"max_width": "100%"})
+    shown = widgets.HTML()
 
     def redraw(_change: object = None) -> None:
         maps = maps_by_layer[layer.value]
         points = knowledge_points(maps, foreground, threshold.value)
-        index = sample.value
-        shown.value = _png(definition_figure(pictures[index], maps, points, index))
+        drawn = definition_figure(samples, maps, points, sample.value)
+        text = f"layer {layer.value}, sample {sample.value}, b = {threshold.value:g} nats"
+        shown.value = drawn.html if isinstance(drawn, Html) else _frame(_png(drawn), text, True)
 
     for control in controls:
         control.observe(redraw, names="value")
@@ -103,7 +143,7 @@ def _controls(
     return (
         widgets.Dropdown(options=layers, description="layer"),
         widgets.IntSlider(
-            value=0, min=0, max=samples - 1, description="image", continuous_update=False
+            value=0, min=0, max=samples - 1, description="sample", continuous_update=False
         ),
         widgets.SelectionSlider(
             options=options, value=middle, description="b [nats]", continuous_update=False
@@ -134,10 +174,10 @@ def _frame(png: bytes, text: str, shown: bool) -> str:
 
 
 def _png(frame: Figure | bytes) -> bytes:
-    if isinstance(frame, bytes):
-        if not frame.startswith(PNG_HEAD):
-            raise KpnbError("a frame's bytes are no picture; pass PNG files or figures.")
+    if isinstance(frame, bytes) and frame.startswith(PNG_HEAD):
         return frame
+    if not isinstance(frame, Figure):
+        raise KpnbError("a frame is no picture; pass PNG files or figures.")
     buffer = io.BytesIO()
     frame.savefig(buffer, format="png", dpi=FRAME_DPI)
     return buffer.getvalue()

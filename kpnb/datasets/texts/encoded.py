@@ -90,7 +90,7 @@ class EncodedTexts:
         )
 
     def shown(self) -> list[TextSample]:
-        """The texts as `kpnb.figures.text_maps` draws them."""
+        """The texts as kpnb.figures.text draws them."""
         return [self._shown(row) for row in range(len(self))]
 
     def _shown(self, row: int) -> TextSample:
