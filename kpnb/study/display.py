@@ -102,8 +102,10 @@ class NotebookStudy:
     """What a notebook needs of a study: to make it from its parameters, and to show what it is."""
 
     @classmethod
-    def from_notebook(cls, names: Mapping[str, object], model: type[StudyParameters] | None = None) -> Self:
-        """The study of a notebook's parameters cell: `study = kpnb.ImageStudy.from_notebook(globals())`.
+    def from_notebook(
+        cls, names: Mapping[str, object], model: type[StudyParameters] | None = None
+    ) -> Self:
+        """The study of a notebook's parameters cell: `kpnb.ImageStudy.from_notebook(globals())`.
 
         The values that the cell names are the run, with `more` over them; what neither names is the
         demo's, and `preset` is a label. Of the other names in `globals()` those count that the

@@ -13,7 +13,7 @@ import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
 import kpnb.run.__main__
-from kpnb.run import execution
+from kpnb.run import notebook as runner
 from kpnb.store import Store
 from kpnb.store_journal import JOURNAL, damaged, note_use, read_journal
 
@@ -114,7 +114,7 @@ def compute(scratch):
 
 record = Store(Path("store")).compute("net", {}, compute, ("KpnbError",))
 Path("found.json").write_text('{"sum": 28.0}')
-print("computed" if record.computed else "loaded", preset, record.tensors["a"].sum().item())
+print("computed" if record.computed else "loaded", dict(globals())["preset"], record.tensors["a"].sum().item())
 """
 
 
@@ -128,8 +128,8 @@ class Runs:
         for position, cell in enumerate(notebook.cells):
             cell["id"] = f"cell-{position}"
         nbformat.write(notebook, folder / "image_x.ipynb")
-        self.execute = execution.execute
-        monkeypatch.setattr(execution, "execute", self._execute)
+        self.execute = runner.execute
+        monkeypatch.setattr(runner, "execute", self._execute)
 
     def _execute(self, *arguments):
         self.started += 1

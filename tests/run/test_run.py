@@ -12,8 +12,8 @@ import kpnb.run.__main__
 from kpnb.errors import KpnbError
 from kpnb.metrics.provenance import Stopwatch, provenance
 from kpnb.metrics.results import Results, run_fingerprint, write_results
-from kpnb.run import execution
-from kpnb.run.preflight import declared_values, parse_assignments, plan
+from kpnb.run import notebook as runner
+from kpnb.run.notebook import declared_values, parse_assignments, plan
 
 DECLARED = 'preset = "smoke"  # which\nepochs = None\nlayers = ["FC1"]'
 USED = "print(preset, epochs, layers)"
@@ -52,7 +52,7 @@ def no_execution(request, monkeypatch):
         def started(*_):
             raise AssertionError("papermill was started")
 
-        monkeypatch.setattr(execution, "execute", started)
+        monkeypatch.setattr(runner, "execute", started)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_kernels_look_for_data_where_the_shell_does(tmp_path, monkeypatch):
         monkeypatch.delenv("KPNB_DATA", raising=False)
         if given:
             monkeypatch.setenv("KPNB_DATA", given)
-        with execution.kernel_environment():
+        with runner.kernel_environment():
             assert os.environ["KPNB_DATA"] == str(tmp_path / expected)
         assert os.environ.get("KPNB_DATA") == given
 
@@ -229,7 +229,7 @@ def test_a_real_run(tmp_path, monkeypatch, capsys, kernel):
     assert "one" not in stdout(done) and "warning" not in stdout(done)
     told = capsys.readouterr()
     assert "a warning" in told.err and "10%" not in told.err
-    assert execution.figure_count(done) == 1
+    assert runner.figure_count(done) == 1
     note = done.metadata["kpnb"]
     assert note["parameters"]["epochs"] == 3 and note["parameters"]["grid"] == 8
     assert note["given"] == {"epochs": 3} and note["figures"] == 1
@@ -240,7 +240,7 @@ def test_a_real_run(tmp_path, monkeypatch, capsys, kernel):
     def started(*_):
         raise AssertionError("run again")
 
-    monkeypatch.setattr(execution, "execute", started)
+    monkeypatch.setattr(runner, "execute", started)
     before = (tmp_path / "out" / "image_x.ipynb").read_bytes()
     assert run(tmp_path, "-p", "epochs=3") == 0
     assert "up to date" in capsys.readouterr().out
@@ -251,7 +251,7 @@ def test_a_real_run(tmp_path, monkeypatch, capsys, kernel):
     assert "text refreshed" in capsys.readouterr().out
     kinds = [cell.source.split("\n")[0] for cell in executed(tmp_path).cells]
     assert kinds[3:] == ["new prose", *(text.split("\n")[0] for text in (FIGURE, NOISE))]
-    assert execution.figure_count(executed(tmp_path)) == 1
+    assert runner.figure_count(executed(tmp_path)) == 1
     assert run(tmp_path, "-p", "epochs=3") == 0
     assert "text refreshed" not in capsys.readouterr().out
 
@@ -285,7 +285,7 @@ def finished(folder, monkeypatch, *outputs, arguments=()):
         nbformat.write(notebook, working_copy)
         return {"seconds": 1.0, "peak_memory_mib": 1}
 
-    monkeypatch.setattr(execution, "execute", execute)
+    monkeypatch.setattr(runner, "execute", execute)
     write(folder)
     return run(folder, *arguments)
 
@@ -316,7 +316,7 @@ def test_an_earlier_failure_is_forgotten_after_success(tmp_path, monkeypatch):
 def test_the_environment_is_put_back(monkeypatch):
     monkeypatch.setenv("JUPYTER_PATH", "/somewhere")
     before = dict(os.environ)
-    with pytest.raises(RuntimeError), execution.kernel_environment():
+    with pytest.raises(RuntimeError), runner.kernel_environment():
         assert os.environ["JUPYTER_PATH"].endswith("/somewhere")
         raise RuntimeError
     assert dict(os.environ) == before

@@ -13,7 +13,7 @@ import kpnb.run.__main__
 from kpnb.errors import KpnbError
 from kpnb.metrics.results import Results, run_fingerprint, write_results
 from kpnb.run import sweeps
-from kpnb.run.preflight import parse_assignments
+from kpnb.run.notebook import parse_assignments
 from kpnb.run.sweeps import SHIPPED as SHIPPED_FOLDER
 from kpnb.run.sweeps import Sweeps, read_sweeps
 from kpnb.study.parameters import CellParameters

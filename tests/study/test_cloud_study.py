@@ -18,7 +18,6 @@ from kpnb.networks.layers import parameters_above
 from kpnb.store import Record, Store
 from kpnb.study.cloud import CloudStudy
 from kpnb.study.findings import Findings
-from kpnb.study.readings import accuracy_table
 from kpnb.study.study import flat
 from kpnb.training.train import accuracy
 
@@ -175,7 +174,7 @@ def test_findings_name_scores_samples_and_network(shared):
     study = shared.study
     findings = Findings(study, "pointcloud_h1", 1)
     findings.add_accuracies(["FC1"])
-    table = accuracy_table(findings)
+    table = findings.accuracy_table()
     networks = ("teacher", "baseline", "student (FC1)")
     expected = [(net, split, "accuracy") for net in networks for split in ("training", "unseen")]
     assert list(table.index) == expected and list(table["n samples"]) == [40, 20] * 3

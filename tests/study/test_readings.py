@@ -10,15 +10,7 @@ from conftest import made_evidence, smoke_study
 from kpnb.errors import KpnbError
 from kpnb.metrics.evidence import Choices
 from kpnb.study.findings import Findings
-from kpnb.study.readings import (
-    accuracy_table,
-    choices_table,
-    comparison_table,
-    measure_table,
-    never_learned,
-    reading,
-    schedule_table,
-)
+from kpnb.study.readings import never_learned, reading
 
 LABELS = {1: ["N_fg", "N_bg", "lambda"], 3: ["rho"]}
 LABELS[2] = ["D_mean per step", "D_var per step", "D_mean per epoch", "D_var per epoch"]

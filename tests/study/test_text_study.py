@@ -18,7 +18,6 @@ from kpnb.networks.layers import parameters_above
 from kpnb.networks.text import load_encoder, load_tokenizer
 from kpnb.store import Scratch
 from kpnb.study.findings import Findings
-from kpnb.study.readings import accuracy_table
 from kpnb.study.text import TextStudy
 from kpnb.training.train import accuracy
 
@@ -217,7 +216,7 @@ def test_findings_name_scores_samples_and_network(study, task):
     networks = ["teacher", "baseline", "student (Last)"]
     splits = ("training", "unseen")
     expected = [(net, split, score) for net in networks for split in splits for score in scores]
-    table = accuracy_table(findings)
+    table = findings.accuracy_table()
     assert list(table.index) == expected
     assert list(table["n samples"]) == [n for _ in networks for n in (50, 20) for _ in scores]
     measure = findings.measures[0]
