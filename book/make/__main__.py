@@ -70,6 +70,20 @@ def notebook_names(book: Path) -> list[str]:
     return [page.removeprefix(NOTEBOOKS) for page in pages if page.startswith(NOTEBOOKS)]
 
 
+def page_source(book: Path, page: str) -> tuple[str, dict[str, object]]:
+    """The notebook that a page is, and the parameters that it is executed with (pages.yaml)."""
+    pages = yaml.safe_load((book / "pages.yaml").read_text(encoding="utf-8"))
+    found = pages.get(page, {"notebook": page, "parameters": {}})
+    return found["notebook"], found["parameters"]
+
+
+def page_line(book: Path, page: str) -> str:
+    """A page's name; with what `python -m kpnb.run` is to be asked for, if that is another."""
+    notebook, parameters = page_source(book, page)
+    given = [f"-p {name}={value}" for name, value in parameters.items()]
+    return " ".join([page, *([notebook, *given] if notebook != page else [])])
+
+
 def repository(book: Path) -> str:
     """The address of the source repository: _config.yml is the one place that says it."""
     config = yaml.safe_load((book / "_config.yml").read_text(encoding="utf-8"))
@@ -203,7 +217,8 @@ def notebook_problems(book: Path, notebooks: Path) -> list[str]:
     """What is wrong with the executed notebooks, against what their sources promise."""
     found = []
     for name in notebook_names(book):
-        figures = bookcheck.expected_figures(notebooks / f"{name}.ipynb")
+        source, _ = page_source(book, name)
+        figures = bookcheck.expected_figures(notebooks / f"{source}.ipynb")
         found += bookcheck.notebook_problems(book / NOTEBOOKS / f"{name}.ipynb", figures)
     return found
 
@@ -251,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     book = CHECKOUT / "book"
     if options.notebooks:
-        print(*notebook_names(book), sep="\n")
+        print(*(page_line(book, page) for page in notebook_names(book)), sep="\n")
         return 0
     try:
         print(f"book: {make(book, CHECKOUT / 'notebooks', options.preset)}")

@@ -79,7 +79,8 @@ class Request:
     def _origin(self, name: str) -> str:
         if self.given.get(name) is not None:
             return "given"
-        return "notebook" if name in self.own else f"preset {self.given.get('preset') or 'demo'}"
+        written = name in self.own or name == "preset"
+        return "notebook" if written else f"preset {self.given.get('preset') or 'demo'}"
 
 
 def request(name: str, folder: Path, passed: Mapping[str, object]) -> Request:

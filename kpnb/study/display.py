@@ -121,8 +121,9 @@ class NotebookStudy:
 
     def parameters_table(self: Study) -> pd.DataFrame:
         """Every parameter with its value, and the value in the preset's file where that differs."""
-        values = self.parameters.model_dump()
-        preset = resolve(type(self.parameters), {"preset": self.parameters.preset}).model_dump()
+        values = self.parameters.model_dump(mode="json")
+        preset = resolve(type(self.parameters), {"preset": self.parameters.preset})
+        preset = preset.model_dump(mode="json")
         other = {n: str(preset[n]) if preset[n] != value else "" for n, value in values.items()}
         rows = {"value": {n: str(v) for n, v in values.items()}}
         rows |= {f"instead of the {self.parameters.preset} preset's": other}

@@ -13,8 +13,8 @@ from conftest import smoke_study
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.collections import LineCollection, PathCollection
-from reference import spearman
 from notebook_runs import FOLDER, code_cells, source, stored
+from reference import spearman
 
 import kpnb.run.__main__
 from kpnb.errors import KpnbError

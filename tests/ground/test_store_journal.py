@@ -10,12 +10,12 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
+from kpnb.store_journal import JOURNAL, damaged, note_use, read_journal
 from nbformat.v4 import new_code_cell, new_notebook
 
 import kpnb.run.__main__
 from kpnb.run import notebook as runner
 from kpnb.store import Store
-from kpnb.store_journal import JOURNAL, damaged, note_use, read_journal
 
 FILES = ("tensors.safetensors", "info.json", "settings.json")
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -114,7 +114,8 @@ def compute(scratch):
 
 record = Store(Path("store")).compute("net", {}, compute, ("KpnbError",))
 Path("found.json").write_text('{"sum": 28.0}')
-print("computed" if record.computed else "loaded", dict(globals())["preset"], record.tensors["a"].sum().item())
+how, given = "computed" if record.computed else "loaded", dict(globals())
+print(how, given["preset"], record.tensors["a"].sum().item())
 """
 
 

@@ -15,10 +15,10 @@ import nbformat
 import numpy as np
 import pytest
 from image_trees import cub_tree, tiny_tree
+from notebook_runs import FOLDER, source
 from object_trees import coco_tree, det_tree, voc_tree
 from PIL import Image
 from test_cloud_study import off_tree
-from notebook_runs import FOLDER, source
 from test_text_study_keys import release, squad_tree
 from text_smoke import wordy_folder
 
