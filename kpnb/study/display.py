@@ -44,7 +44,7 @@ from kpnb.metrics.evidence import (
 )
 from kpnb.metrics.points import KnowledgePoints
 from kpnb.metrics.results import Comparison, Measure, write_results
-from kpnb.paper import HYPOTHESES, PREDICTIONS, ROLES, SCORES
+from kpnb.paper import FINAL_METRICS, HYPOTHESES, PREDICTIONS, ROLES, SCORES
 from kpnb.study import readings
 from kpnb.study.parameters import StudyParameters, resolve, with_more
 from kpnb.study.readings import NAMES, SELECTIONS, label, with_interval
@@ -320,10 +320,11 @@ class NotebookFindings:
 
     # Metrics
 
-    def figure(self: Findings, roles: str = "TSB", metrics: Sequence[str] = ()) -> Figure:
-        """Metrics with their intervals by role; by default all that some sample has."""
-        chosen = Choices(self.threshold)
-        metrics = metrics or self.defined(self.first)
+    def figure(self: Findings, *metrics: str) -> Figure:
+        """Metrics with their intervals by role; by default all that some sample has. The teacher
+        is among the roles where its training is not asked for."""
+        metrics, chosen = metrics or self.defined(self.first), Choices(self.threshold)
+        roles = "TSB" if set(metrics) <= set(FINAL_METRICS) else "SB"
         return estimates_figure(
             {m: {r: estimate(self.first, r, m, chosen) for r in roles} for m in metrics}
         )
