@@ -60,6 +60,12 @@ _HOME = {
     "modelnet40": "kpnb.datasets.modelnet40",
     "point_network": "kpnb.networks.cloud",
     "resolve": "kpnb.study.parameters",
+    "preset": "kpnb.study.parameters",
+    "CellParameters": "kpnb.study.parameters",
+    "CellStudy": "kpnb.study.image",
+    "CoherencyParameters": "kpnb.study.parameters",
+    "FineTuningParameters": "kpnb.study.parameters",
+    "Findings": "kpnb.study.findings",
     "Store": "kpnb.store",
 }
 

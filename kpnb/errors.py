@@ -1,5 +1,54 @@
-"""The one exception kpnb raises for input it cannot work with."""
+"""The one exception kpnb raises for input it cannot work with, and parts of its sentences."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class KpnbError(ValueError):
     """Bad input, data or state; the message is one sentence: what is wrong and what to do."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """ "did you mean X or Y?" with the names nearest to a mistyped one; "" if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=3)
+    return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def first_mistake(error: Mapping, values: Mapping[str, object], schema: Mapping[str, dict]) -> str:
+    """pydantic's description of a mistake as a sentence: the parameter, its value, what it may be.
+
+    schema: the JSON schema of each parameter.
+    """
+    reason = str(error["ctx"]["error"]) if error["type"] == "value_error" else ""
+    if not error["loc"]:
+        return f"{reason}."
+    name = str(error["loc"][0])
+    allowed = reason or f"it must be {in_words(schema[name])}"
+    return f"The parameter {name} is {values[name]!r}: {allowed}."
+
+
+def in_words(schema: dict) -> str:
+    """What a JSON schema allows, as the end of "it must be ..."."""
+    if "anyOf" in schema:
+        return ", or ".join(in_words(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return "one of " + ", ".join(str(value) for value in schema["enum"])
+    if "const" in schema:
+        return str(schema["const"])
+    if schema["type"] == "array":
+        return f"a non-empty list without repeats, each item {in_words(schema['items'])}"
+    if schema["type"] == "null":
+        return "None"
+    kinds = {"integer": "a whole number", "number": "a number", "string": "a text"}
+    kinds |= {"boolean": "True or False"}
+    kind = kinds[schema["type"]]
+    kind = f"a multiple of {schema['multipleOf']}" if "multipleOf" in schema else kind
+    return " ".join([kind, *_bounds(schema)])
+
+
+def _bounds(schema: dict) -> Sequence[str]:
+    words = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {schema[key]}" for key, sign in words.items() if key in schema]
+    return [" and ".join(bounds)] if bounds else []

@@ -26,7 +26,7 @@ LIBRARIES = ("torch", "torchvision", "numpy")
 # Rooms whose code is no part of a result: how it is shown, run, written about and kept, and where
 # its data lie (what they hold has hashes of its own). Modules by name, with all below them;
 # "module:name" is one definition. A reference into them counts as one and the same mark.
-SHOWING = ("kpnb.figures",)
+SHOWING = ("kpnb.figures", "kpnb.study.display")
 RUNNING = ("kpnb.run",)
 KEEPING = (
     "kpnb.datasets.places",

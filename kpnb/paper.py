@@ -7,6 +7,7 @@ The paper's settings, with their source, are the YAML files of SETTING_FILES.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -249,3 +250,21 @@ def _named_values(content: dict) -> list[tuple[str, dict]]:
         for name, setting in found.items()
         if isinstance(setting, dict) and "value" in setting
     ]
+
+
+PUBLISHED_EPOCHS = 150
+#: The epochs at which the authors' public code keeps a network.
+PUBLISHED_CHECKPOINTS = (0, 2, 5, 10, 15, 20, 25, 30, 40, 50, 70, 90, 110, 130, 150)
+
+
+def checkpoint_epochs(epochs: int) -> tuple[int, ...]:
+    """The epochs at which a network is kept: ascending, with 0, 1 and the last.
+
+    The authors' public code keeps 15 of 150 epochs, denser at the beginning; this scales them
+    to `epochs` and rounds. Raises `KpnbError` for fewer than one epoch.
+    """
+    if epochs < 1:
+        raise KpnbError(f"epochs is {epochs}: train for at least 1 epoch.")
+    scale = epochs / PUBLISHED_EPOCHS
+    scaled = {math.floor(epoch * scale + 0.5) for epoch in PUBLISHED_CHECKPOINTS}
+    return tuple(sorted(scaled | {0, 1, epochs}))

@@ -14,8 +14,7 @@ from kpnb.estimator.loss import GAUSSIAN_ENTROPY
 from kpnb.metrics.evidence import Evidence
 from kpnb.store import Record, Store
 from kpnb.study.image import ImageStudy
-from kpnb.study.image_parameters import ImageParameters
-from kpnb.study.parameters import resolve
+from kpnb.study.parameters import ImageParameters, resolve
 
 
 def pytest_configure(config):

@@ -26,9 +26,12 @@ from kpnb.metrics.formatting import PLAIN
 from kpnb.metrics.results import Results, available_cells, available_results, read_results
 from kpnb.paper import HYPOTHESES
 from kpnb.run import sweeps
-from kpnb.study.cloud_parameters import CloudParameters
-from kpnb.study.image_parameters import ImageParameters
-from kpnb.study.text_parameters import QuestionParameters, SentimentParameters
+from kpnb.study.parameters import (
+    CloudParameters,
+    ImageParameters,
+    QuestionParameters,
+    SentimentParameters,
+)
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = "notebooks/"
@@ -64,6 +67,20 @@ def notebook_names(book: Path) -> list[str]:
     """The notebooks among the pages, such as image_h1."""
     pages = toc_pages(book)
     return [page.removeprefix(NOTEBOOKS) for page in pages if page.startswith(NOTEBOOKS)]
+
+
+def page_source(book: Path, page: str) -> tuple[str, dict[str, object]]:
+    """The notebook that a page is, and the parameters that it is executed with (pages.yaml)."""
+    pages = yaml.safe_load((book / "pages.yaml").read_text(encoding="utf-8"))
+    found = pages.get(page, {"notebook": page, "parameters": {}})
+    return found["notebook"], found["parameters"]
+
+
+def page_line(book: Path, page: str) -> str:
+    """A page's name; with what `python -m kpnb.run` is to be asked for, if that is another."""
+    notebook, parameters = page_source(book, page)
+    given = [f"-p {name}={value}" for name, value in parameters.items()]
+    return " ".join([page, *([notebook, *given] if notebook != page else [])])
 
 
 def repository(book: Path) -> str:
@@ -183,7 +200,8 @@ def notebook_problems(book: Path, notebooks: Path) -> list[str]:
     """What is wrong with the executed notebooks, against what their sources promise."""
     found = []
     for name in notebook_names(book):
-        figures = check.expected_figures(notebooks / f"{name}.ipynb")
+        source, _ = page_source(book, name)
+        figures = check.expected_figures(notebooks / f"{source}.ipynb")
         found += check.notebook_problems(book / NOTEBOOKS / f"{name}.ipynb", figures)
     return found
 
@@ -265,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     book = CHECKOUT / "book"
     try:
         if options.notebooks:
-            print(*notebook_names(book), sep="\n")
+            print(*(page_line(book, page) for page in notebook_names(book)), sep="\n")
         elif options.readme or options.check:
             update_readme(CHECKOUT / "README.md", options.readme)
         else:

@@ -46,7 +46,7 @@ from kpnb.metrics.formatting import (
     table,
 )
 from kpnb.paper import HYPOTHESES, METRICS, PREDICTIONS, ROLES, SCORES
-from kpnb.study.parameter_model import NotebookParameters
+from kpnb.study.parameters import StudyParameters
 
 FILTERED = (
     "The same cells on the samples that the published filter keeps, which selects on the outcome: "
@@ -370,7 +370,7 @@ def notes_list(rows: pd.DataFrame) -> str:
     return "\n".join(lines) or "No notes."
 
 
-def presets_table(model: type[NotebookParameters]) -> str:
+def presets_table(model: type[StudyParameters]) -> str:
     """Every parameter of the notebooks with its value in three presets."""
     lines = [
         [f"`{name}`", *(_value(model.PRESETS[p][name]) for p in PRESETS), field.description]

@@ -19,8 +19,8 @@ from kpnb.datasets.images import Names, of_classes, split_classes
 from kpnb.datasets.samples import ImageSamples
 from kpnb.errors import KpnbError
 from kpnb.networks.image import image_network
-from kpnb.study.fine_tuning_parameters import FineTuningParameters
 from kpnb.study.image import ImageStudy, StudyImages, study_images
+from kpnb.study.parameters import FineTuningParameters
 
 # How every image network of kpnb calls its fully connected part.
 FC_PART = "classifier."

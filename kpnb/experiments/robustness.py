@@ -32,9 +32,8 @@ from kpnb.metrics.formatting import number, table
 from kpnb.metrics.results import Number, Results, estimated, measured, write_results
 from kpnb.metrics.stats import Estimate
 from kpnb.study.cloud import CloudStudy
-from kpnb.study.cloud_parameters import CloudParameters
 from kpnb.study.findings import Findings, compare, hypothesis_metrics
-from kpnb.study.parameters import resolve
+from kpnb.study.parameters import CloudParameters, resolve
 from kpnb.study.readings import NAMES
 from kpnb.study.study import Study
 

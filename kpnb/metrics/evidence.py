@@ -29,9 +29,19 @@ from kpnb.metrics.stats import (
     mean,
     paired_difference,
     variance,
+    verdict,
 )
-from kpnb.paper import DISTANCE_METRICS, FINAL_METRICS, METRIC_RULES
+from kpnb.paper import (
+    DISTANCE_METRICS,
+    FINAL_METRICS,
+    HYPOTHESES,
+    METRIC_RULES,
+    METRICS,
+    PREDICTIONS,
+)
 
+# The thresholds of Table III, in nats.
+THRESHOLDS = (0.15, 0.2, 0.25)
 # The public code applies its sample filter to checkpoints from epoch 40 of 150 on.
 FILTER_FROM = 40 / 150
 
@@ -248,3 +258,21 @@ def trajectory_points(
 def trajectory_counts(evidence: Evidence, role: str, seed: int, threshold: float) -> Tensor:
     """N_fg of every sample at checkpoints 1..M, (epochs, samples)."""
     return torch.stack([p.n_fg for p in evidence.trajectory(role, seed, threshold)])
+
+
+def hypothesis_metrics(hypothesis: int) -> tuple[str, ...]:
+    """The metrics that Hypothesis 1, 2 or 3 is judged on."""
+    return tuple(name for name in METRICS if HYPOTHESES[name] == hypothesis)
+
+
+def compare(
+    evidence: Evidence, metrics: Sequence[str], choices: Choices
+) -> dict[str, tuple[Estimate, str]]:
+    """metric -> (student minus baseline with interval, verdict)."""
+    found = {metric: difference(evidence, metric, choices) for metric in metrics}
+    return {m: (e, verdict(e, PREDICTIONS[m])) for m, e in found.items()}
+
+
+def thresholds_around(threshold: float) -> tuple[float, ...]:
+    """Table III's thresholds and the one in use, ascending."""
+    return tuple(sorted({*THRESHOLDS, threshold}))

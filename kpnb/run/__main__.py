@@ -19,8 +19,8 @@ from kpnb.datasets.places import EMBEDDED, NAMES, PREFIX, find_data
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import checkout, file_hash
 from kpnb.metrics.results import available_cells, available_results, freshness
-from kpnb.run import execution
-from kpnb.run.preflight import Plan, parse_assignments, plan, read_notebook
+from kpnb.run import notebook
+from kpnb.run.notebook import Request, parse_assignments, read_notebook
 from kpnb.store import damaged
 
 HERE = checkout() or Path.cwd()
@@ -35,22 +35,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.status:
             return status(options.status, options.may_be_stale)
-        planned = plan(options.notebook, options.notebooks, _absolute(_passed(options)))
-        _require_data(planned)
+        wanted = notebook.request(options.notebook, options.notebooks, _absolute(_passed(options)))
+        _require_data(wanted)
     except KpnbError as mistake:
         print(mistake, file=sys.stderr)
         return 2
-    print(f"{planned.name}:", *planned.lines(), sep="\n", flush=True)
+    print(f"{wanted.name}:", *wanted.lines(), sep="\n", flush=True)
     if options.check:
         return 0
-    out = options.output or HERE / "executed" / f"{planned.name}.ipynb"
+    out = options.output or HERE / "executed" / f"{wanted.name}.ipynb"
     out = out.resolve()
     if not options.force:
-        state = refresh(planned, out, options.writes)
+        state = refresh(wanted, out, options.writes)
         if state:
-            print(f"{planned.name}: {state}: {out}")
+            print(f"{wanted.name}: {state}: {out}")
             return 0
-    return _run(planned, out, options)
+    return _run(wanted, out, options)
 
 
 def status(preset: str, may_be_stale: Sequence[str] = ()) -> int:
@@ -64,7 +64,7 @@ def status(preset: str, may_be_stale: Sequence[str] = ()) -> int:
     return int(failed)
 
 
-def refresh(planned: Plan, out: Path, writes: Sequence[Path] = ()) -> str:
+def refresh(wanted: Request, out: Path, writes: Sequence[Path] = ()) -> str:
     """Say that an executed copy still holds, after giving it the source's present prose.
 
     Returns "up to date" or "up to date, text refreshed"; "" if the copy or a file it wrote is
@@ -75,64 +75,64 @@ def refresh(planned: Plan, out: Path, writes: Sequence[Path] = ()) -> str:
         return ""
     try:
         executed = read_notebook(out)
-        note = executed.metadata[execution.NOTE]
-        if note["fingerprint"] != planned.fingerprint:
+        note = executed.metadata[notebook.NOTE]
+        if note["fingerprint"] != wanted.fingerprint:
             return ""
-        if note["outputs"] != execution.outputs_fingerprint(executed):
+        if note["outputs"] != notebook.outputs_fingerprint(executed):
             return ""
         if note["writes"] != _hashes(writes):
             return ""
         for folder in damaged(note["store"]):
-            print(f"{planned.name}: {folder} is damaged; running again", file=sys.stderr)
+            print(f"{wanted.name}: {folder} is damaged; running again", file=sys.stderr)
             return ""
-        prose = execution.prose_fingerprint(planned.notebook)
+        prose = notebook.prose_fingerprint(wanted.notebook)
         if note["prose"] == prose:
             return "up to date"
         note["prose"] = prose
     except (KpnbError, KeyError, TypeError):
         return ""
-    _write(execution.with_prose_of(executed, planned.notebook), out)
+    _write(notebook.with_prose_of(executed, wanted.notebook), out)
     return "up to date, text refreshed"
 
 
-def _run(planned: Plan, out: Path, options: argparse.Namespace) -> int:
+def _run(wanted: Request, out: Path, options: argparse.Namespace) -> int:
     """Run into a working copy; it becomes OUT.ipynb, or OUT.failed.ipynb on failure."""
     working, failed = out.with_suffix(".running.ipynb"), out.with_suffix(".failed.ipynb")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         failed.unlink(missing_ok=True)
-        used = execution.execute(
-            planned.source, working, dict(planned.given), options.timeout, options.log
+        used = notebook.execute(
+            wanted.source, working, dict(wanted.values), options.timeout, options.log
         )
-        executed = _finish(planned, working, used, options.writes)
+        executed = _finish(wanted, working, used, options.writes)
     except Exception as error:  # papermill, nbclient and the kernel each have their own
-        return _report_failure(planned, error, working, failed)
+        return _report_failure(wanted, error, working, failed)
     _write(executed, out)
     working.unlink(missing_ok=True)
-    print(f"{planned.name}: {used['seconds']} s, {used['peak_memory_mib']} MiB: {out}")
+    print(f"{wanted.name}: {used['seconds']} s, {used['peak_memory_mib']} MiB: {out}")
     return 0
 
 
 def _finish(
-    planned: Plan, working: Path, used: dict, writes: Sequence[Path]
+    wanted: Request, working: Path, used: dict, writes: Sequence[Path]
 ) -> nbformat.NotebookNode:
     """The executed copy, cleaned and noted; raises `KpnbError` if it hides a failure."""
     executed = nbformat.read(working, as_version=4)
-    for line in execution.clean(executed):
-        print(f"{planned.name}: {line}", file=sys.stderr)
-    errors = execution.error_outputs(executed)
+    for line in notebook.clean(executed):
+        print(f"{wanted.name}: {line}", file=sys.stderr)
+    errors = notebook.error_outputs(executed)
     if errors:
         raise KpnbError(f"The notebook ran to its end but shows an error: {errors[0]}")
     missing = [str(file) for file in writes if not file.is_file()]
     if missing:
         raise KpnbError(f"The notebook ran to its end but did not write {', '.join(missing)}.")
-    executed.metadata[execution.NOTE] = {
-        "parameters": planned.resolved.model_dump(mode="json"),
-        "given": planned.given,
-        "fingerprint": planned.fingerprint,
-        "prose": execution.prose_fingerprint(planned.notebook),
-        "outputs": execution.outputs_fingerprint(executed),
-        "figures": execution.figure_count(executed),
+    executed.metadata[notebook.NOTE] = {
+        "parameters": wanted.resolved.model_dump(mode="json"),
+        "given": wanted.given,
+        "fingerprint": wanted.fingerprint,
+        "prose": notebook.prose_fingerprint(wanted.notebook),
+        "outputs": notebook.outputs_fingerprint(executed),
+        "figures": notebook.figure_count(executed),
         "writes": _hashes(writes),
         **used,
     }
@@ -144,9 +144,9 @@ def _hashes(files: Sequence[Path]) -> dict[str, str | None]:
     return {file.name: file_hash(file) if file.is_file() else None for file in files}
 
 
-def _report_failure(planned: Plan, error: Exception, working: Path, failed: Path) -> int:
+def _report_failure(wanted: Request, error: Exception, working: Path, failed: Path) -> int:
     last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-    print(f"{planned.name} failed: {last[0]}", file=sys.stderr)
+    print(f"{wanted.name} failed: {last[0]}", file=sys.stderr)
     if working.is_file():
         os.replace(working, failed)
         print(f"The failed copy is {failed}", file=sys.stderr)
@@ -176,9 +176,9 @@ def _absolute(passed: dict[str, object]) -> dict[str, object]:
     return passed | {"data": str(Path(data).expanduser().resolve())}
 
 
-def _require_data(planned: Plan) -> None:
+def _require_data(wanted: Request) -> None:
     """Raise KpnbError where `data` leads nowhere, before any network is built."""
-    data = getattr(planned.resolved, "data", EMBEDDED)
+    data = getattr(wanted.resolved, "data", EMBEDDED)
     if not data.startswith(PREFIX):
         find_data(data)
     elif data.removeprefix(PREFIX) not in NAMES:

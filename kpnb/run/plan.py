@@ -44,10 +44,8 @@ from kpnb.run.machine import (
     title_of,
 )
 from kpnb.store import Record, Store
-from kpnb.study.coherency_parameters import CoherencyParameters
 from kpnb.study.costs import FLOAT, Anatomy, Cost, Work
-from kpnb.study.parameter_model import StudyParameters
-from kpnb.study.parameters import models_for, resolve
+from kpnb.study.parameters import CoherencyParameters, StudyParameters, models_for, resolve
 from kpnb.study.study import Study
 
 PROCESS = 450 * 1024**2  # bytes of a process with torch and this package, about
@@ -380,7 +378,7 @@ def plan_name(
     given: parameters of a notebook. Raises KpnbError for an unknown name or parameter, and for
     parameters given to a sweep, which has its own.
     """
-    from kpnb.run.preflight import find_notebook
+    from kpnb.run.notebook import find_notebook
     from kpnb.run.sweeps import Sweeps
 
     sweeps = Sweeps()
@@ -504,7 +502,7 @@ def _numbers(found: dict[str, list[tuple[float, float]]]) -> Iterator[tuple[str,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Mistakes go to stderr, one sentence each."""
-    from kpnb.run.preflight import parse_assignments
+    from kpnb.run.notebook import parse_assignments
 
     options = _parser().parse_args(arguments)
     try:

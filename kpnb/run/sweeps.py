@@ -52,10 +52,8 @@ from kpnb.errors import KpnbError
 from kpnb.metrics.formatting import count, table
 from kpnb.metrics.results import freshness, read_results, results_path
 from kpnb.run.__main__ import HERE
-from kpnb.run.execution import NOTE
-from kpnb.run.preflight import Plan, plan
-from kpnb.study.parameter_model import NotebookParameters
-from kpnb.study.parameters import models_for, resolve
+from kpnb.run.notebook import NOTE, Request, request
+from kpnb.study.parameters import StudyParameters, models_for, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,10 +126,10 @@ class Sweep(_Effort):
         return self.at_preset(preset) | own | {"run": run}
 
     @cached_property
-    def model(self) -> type[NotebookParameters]:
+    def model(self) -> type[StudyParameters]:
         return models_for(self.notebook)
 
-    def resolved(self, run: str, preset: str) -> NotebookParameters:
+    def resolved(self, run: str, preset: str) -> StudyParameters:
         """All parameters of a run, checked; raises KpnbError as `kpnb.study.parameters.resolve`
         does."""
         return resolve(self.model, self.given(run, preset) | {"preset": preset})
@@ -273,11 +271,11 @@ class Sweeps:
         everything = [run for runs in sweeps.values() for run in runs]
         return {"all": everything} | sweeps | {run: [run] for run in everything}
 
-    def plan(self, run: str, preset: str) -> Plan:
+    def plan(self, run: str, preset: str) -> Request:
         """The checked plan of a run; its fingerprint is over parameters, code, data, versions."""
         sweep = self.sweep_of[run]
         given = sweep.given(run, preset) | {"preset": preset}
-        return plan(sweep.notebook, self.notebooks, given)
+        return request(sweep.notebook, self.notebooks, given)
 
     def results_file(self, run: str, preset: str) -> Path:
         return results_path(self.sweep_of[run].notebook, preset, run)

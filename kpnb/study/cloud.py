@@ -21,8 +21,8 @@ from kpnb.estimator.units import PointUnits
 from kpnb.networks.cloud import BUILDERS, point_network
 from kpnb.networks.cloud_layers import PointNetwork
 from kpnb.networks.layers import tracked_weight
-from kpnb.study.cloud_parameters import CloudParameters
 from kpnb.study.modality import StudyData
+from kpnb.study.parameters import CloudParameters
 from kpnb.study.study import TRAINERS, Study
 from kpnb.training.recipes import recipe
 from kpnb.training.settings import TrainingSettings

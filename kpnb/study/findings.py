@@ -7,41 +7,23 @@ from collections.abc import Iterable, Sequence
 from kpnb.metrics.evidence import (
     Choices,
     Evidence,
-    difference,
+    compare,
     estimate,
     final_entropies,
+    hypothesis_metrics,
     is_defined,
+    thresholds_around,
 )
 from kpnb.metrics.formatting import count
 from kpnb.metrics.provenance import Stopwatch, provenance
 from kpnb.metrics.results import Comparison, Measure, Number, Results, run_fingerprint
-from kpnb.metrics.stats import Estimate, bootstrap, paired_difference, verdict
-from kpnb.paper import DISTANCE_METRICS, FINAL_METRICS, HYPOTHESES, METRICS, PREDICTIONS, ROLES
+from kpnb.metrics.stats import Estimate, bootstrap, paired_difference
+from kpnb.paper import DISTANCE_METRICS, FINAL_METRICS, METRICS, PREDICTIONS, ROLES
+from kpnb.study.display import NotebookFindings
 from kpnb.study.study import Study
 
-# The thresholds of Table III, in nats.
-THRESHOLDS = (0.15, 0.2, 0.25)
 
-
-def hypothesis_metrics(hypothesis: int) -> tuple[str, ...]:
-    """The metrics that Hypothesis 1, 2 or 3 is judged on."""
-    return tuple(name for name in METRICS if HYPOTHESES[name] == hypothesis)
-
-
-def compare(
-    evidence: Evidence, metrics: Sequence[str], choices: Choices
-) -> dict[str, tuple[Estimate, str]]:
-    """metric -> (student minus baseline with interval, verdict)."""
-    found = {metric: difference(evidence, metric, choices) for metric in metrics}
-    return {m: (e, verdict(e, PREDICTIONS[m])) for m, e in found.items()}
-
-
-def thresholds_around(threshold: float) -> tuple[float, ...]:
-    """Table III's thresholds and the one in use, ascending."""
-    return tuple(sorted({*THRESHOLDS, threshold}))
-
-
-class Findings:
+class Findings(NotebookFindings):
     """Collects what one notebook measured on a study; `results()` is its results file.
 
     hypothesis: whose metrics are measured; None for all. run: one of a sweep's, "" for none.
@@ -57,9 +39,17 @@ class Findings:
         self.comparisons: list[Comparison] = []
         self.notes: list[str] = []
         self.numbers: dict[str, Number] = {}
+        self.evidence: dict[str, Evidence] = {}
         self._further_code: list[str] = []
         self._watch = Stopwatch()
         self._watch.__enter__()
+
+    def measure(self, *layers: str) -> None:
+        """Train what the store does not have, estimate the maps, and add the evidence of some
+        layers, by default of all that the parameters name: the long part of a notebook."""
+        for layer in layers or self.study.parameters.layers:
+            self.evidence[layer] = self.study.evidence(layer)
+            self.add(self.evidence[layer])
 
     def add(self, evidence: Evidence) -> None:
         """Measures and comparisons of one layer: all samples at every threshold, both weight

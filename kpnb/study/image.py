@@ -30,9 +30,8 @@ from kpnb.estimator.units import GridUnits
 from kpnb.fingerprint import Seed
 from kpnb.networks.image import build_full, build_narrow, image_network, pretrained_teacher
 from kpnb.networks.layers import tracked_weight
-from kpnb.study.cell_parameters import CellParameters
-from kpnb.study.image_parameters import ImageParameters
 from kpnb.study.modality import StudyData
+from kpnb.study.parameters import CellParameters, ImageParameters
 from kpnb.study.study import TRAINERS, Study
 from kpnb.training.augmentation import crop_and_flip, flip_and_shift, strong
 from kpnb.training.recipes import entropy_weight, published_recipe, recipe, scaled_by_variance

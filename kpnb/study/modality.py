@@ -16,7 +16,7 @@ from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_name
 from kpnb.fingerprint import Seed
 from kpnb.study.costs import Anatomy, count_anatomy
-from kpnb.study.parameter_model import StudyParameters
+from kpnb.study.parameters import StudyParameters
 from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import Augment
 

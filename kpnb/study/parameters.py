@@ -1,59 +1,386 @@
-"""The notebooks' parameters and presets, and their check before anything runs.
+"""The notebooks' parameters, a model a study; their presets; their check before anything runs.
 
-One model a modality; `MODELS` maps the beginning of a notebook's name to its model, and that is
-the place where another modality is added. A notebook with more parameters than its modality has
-its own in `OWN_MODELS`, by its whole name.
+`MODELS` maps the beginning of a notebook's name to its model, and that is the place where another
+modality is added. A notebook with more parameters than its modality has its own in `OWN_MODELS`.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
-from pydantic import ValidationError
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from kpnb.errors import KpnbError
-from kpnb.study.cell_parameters import CellParameters
-from kpnb.study.cloud_parameters import CloudParameters
-from kpnb.study.coherency_parameters import CoherencyParameters
-from kpnb.study.fine_tuning_parameters import FineTuningParameters
-from kpnb.study.image_parameters import ImageParameters
-from kpnb.study.parameter_model import NotebookParameters, StudyParameters, checkpoint_epochs
-from kpnb.study.text_parameters import QuestionParameters, SentimentParameters
+from kpnb.errors import KpnbError, did_you_mean, first_mistake
+from kpnb.fingerprint import packed_file
+from kpnb.paper import checkpoint_epochs, paper_preset, paper_settings
 
-__all__ = [
-    "MODELS",
-    "OWN_MODELS",
-    "CellParameters",
-    "CloudParameters",
-    "CoherencyParameters",
-    "FineTuningParameters",
-    "ImageParameters",
-    "NotebookParameters",
-    "QuestionParameters",
-    "SentimentParameters",
-    "StudyParameters",
-    "allowed_values",
-    "checkpoint_epochs",
-    "models_for",
-    "resolve",
-]
+PRESET_NAMES = ("smoke", "demo", "study", "paper")
 
+Item = TypeVar("Item")
+
+
+def presets_of(kind: str) -> dict[str, dict]:
+    """Preset -> values, from presets/KIND.yaml: the demo's are written out, those of study and
+    smoke where they differ, the paper's lie with its settings. A file that is `like` another has
+    at each preset what that one has there, then what it says of `all`, then its own.
+
+    Results hold their values, so that the files are no part of what results depend on.
+    """
+    content = yaml.safe_load(packed_file(f"{kind}.yaml").read_text(encoding="utf-8"))
+    if "like" in content:
+        like = presets_of(content["like"])
+        own = {name: content.get("all", {}) | content.get(name, {}) for name in PRESET_NAMES}
+        return {name: like[name] | own[name] for name in PRESET_NAMES}
+    changed = {
+        name: {"preset": name} | content.get(name, {}) for name in ("smoke", "demo", "study")
+    }
+    found = {name: content["demo"] | values for name, values in changed.items()}
+    return found | {"paper": paper_preset(*content["paper"])}
+
+
+def no_repeats(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """The items as they are; pydantic makes a sentence of the error."""
+    if len(set(items)) < len(items):
+        raise ValueError("name each item once")
+    return items
+
+
+# A notebook writes lists, and JSON knows no tuples; a frozen model keeps tuples.
+LISTED = Field(strict=False, min_length=1)
+Whole = Annotated[int, Field(ge=0, strict=True)]
+Count = Annotated[int, Field(ge=100, strict=True)] | Literal["all"]
+Wholes = Annotated[tuple[Whole, ...], LISTED, AfterValidator(no_repeats)]
+
+Layer = Literal["Conv", "FC1", "FC2", "FC3"]
+Layers = Annotated[tuple[Layer, ...], LISTED, AfterValidator(no_repeats)]
+TextLayers = Annotated[tuple[Literal["Last"], ...], LISTED, AfterValidator(no_repeats)]
+CloudLayers = Annotated[tuple[Literal["FC1", "FC2"], ...], LISTED, AfterValidator(no_repeats)]
+Network = Literal["AlexNet", "VGG-11", "VGG-16", "VGG-19", "ResNet-50", "ResNet-101", "ResNet-152"]
+EMBEDDED = "embedded"
+OTHERS = ("EfficientNet-lite0",)  # teachers that are none of the paper's
+# The names of kpnb.experiments.attributions.METHODS, written out so that no parameter needs captum.
+AttributionName = Literal[
+    "gradient", "activation", "grad_cam", "gradient_x_activation", "conductance",
+    "feature_gradient", "feature_occlusion", "saliency", "input_x_gradient",
+    "integrated_gradients", "guided_backprop", "occlusion",
+]  # fmt: skip
+AttributionNames = Annotated[tuple[AttributionName, ...], LISTED, AfterValidator(no_repeats)]
+# By network, for parameters that are not given. b is recollected from the published version, with
+# little confidence: the text at hand lost it. Epochs are ours: PointNet's transforms make it slow.
+BY_NETWORK: dict[str, dict[str, float]] = {
+    "threshold": {"PointNet": 0.5, "DGCNN": 0.25, "PointConv": 0.25, "PointNet++": 0.25},
+    "teacher_epochs": {"PointNet": 24, "DGCNN": 8, "PointConv": 8, "PointNet++": 12},
+    "epochs": {"PointNet": 60, "DGCNN": 30, "PointConv": 30, "PointNet++": 30},
+}
+
+
+class StudyParameters(BaseModel):
+    """What the parameters of every study share; a modality adds its data and networks.
+
+    Each parameter says what it is and where its default comes from. Types are strict, other names
+    are refused, values do not change. PRESETS: preset -> name -> value; None is left to the model.
+    SAMPLE: what one sample is called.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config |= ConfigDict(use_attribute_docstrings=True)
+    PRESETS: ClassVar[dict[str, dict]] = {}
+    SAMPLE: ClassVar[str] = "sample"
+
+    preset: Literal["smoke", "demo", "study", "paper"]
+    """names the values and the results: demo takes minutes, study has several seeds and more
+    samples, paper is the paper's data and settings (a GPU's work), smoke is for the tests"""
+    seeds: Wholes
+    """a network of each kind is trained per seed; one in the demo for time"""
+    device: Literal["auto", "cpu", "cuda"]
+    """where networks are trained and measured; auto takes a GPU if there is one"""
+    batch: Annotated[int, Field(ge=1)] | None
+    """samples of a step; None: the recipe's (images 64 as published, clouds 32, texts 16)"""
+    precision: Literal["float32", "bfloat16"]
+    """of forward passes in training; bfloat16 (not on a T4) changes results, maps stay float32"""
+    compiled: bool
+    """torch.compile for teacher and baseline; pays on a GPU after minutes, changes last digits"""
+    deterministic: bool
+    """equal bits from equal calls on a GPU too, by slower kernels; on the CPU this is so anyway"""
+    chunk: int = Field(ge=4)
+    """most noisy inputs in one pass of the estimator; bounds memory, changes results by rounding"""
+    teacher_samples: Count
+    """samples the teacher is trained on, ours; all: as many as the data set has"""
+    fraction: float = Field(gt=0, le=1)
+    """share of the teacher's samples that student and baseline see"""
+    teacher_epochs: int = Field(ge=1)
+    """epochs of the teacher; ours, from a pilot (public code: 150)"""
+    epochs: int = Field(ge=1)
+    """epochs of distillation and of the baseline; ours, from a pilot (public code: 150)"""
+    head_epochs: int = Field(ge=1)
+    """epochs of cross-entropy for the student's layers above the target; ours (published: 100)"""
+    checkpoints: Wholes
+    """epochs measured, from 0 to the last; None: the public code's 15 of 150, scaled"""
+    samples: int = Field(ge=2)
+    """samples measured; ours, enough for the intervals that are shown"""
+    measured_on: Literal["train", "test"]
+    """samples measured come from the training or the test split; train as in the public code"""
+    threshold: float = Field(gt=0)
+    """b of Eqs. 5 and 6, in nats; 0.2 in the public code and in Table III"""
+    method: Literal["path", "published", "optimum", "descent"]
+    """how the entropies are estimated; path is the closed form of the published procedure"""
+    probes: int = Field(ge=8, multiple_of=4)
+    """noisy passes of each evaluation of the closed form; ours, its standard error is shown"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive_checkpoints(cls, values: dict[str, object]) -> dict[str, object]:
+        epochs = values.get("epochs")
+        if values.get("checkpoints") is None and type(epochs) is int and epochs >= 1:
+            return values | {"checkpoints": checkpoint_epochs(epochs)}
+        return values
+
+    @model_validator(mode="after")
+    def _checkpoints_fit(self) -> Self:
+        kept = self.checkpoints
+        if list(kept) != sorted(kept) or {kept[0], kept[-1]} != {0, self.epochs}:
+            raise ValueError(
+                f"checkpoints is {list(kept)}: they must ascend from 0 to epochs ({self.epochs})"
+            )
+        return self
+
+
+class ImageParameters(StudyParameters):
+    """Parameters of the image notebooks; where each default comes from is in its description."""
+
+    SAMPLE = "image"
+    PRESETS = presets_of("image")
+
+    data: str
+    """embedded, or the folder of a data set that data_prep/ has prepared, or its name (cub200,
+    ilsvrc_det, voc2012, coco, tiny_imagenet; download:NAME fetches it first)"""
+    network: Network
+    """architecture of teacher, student and baseline, one of the paper's seven"""
+    scale: Literal["narrow", "full"]
+    """full: torchvision's widths; narrow: the same family with fewer channels, for CPUs"""
+    teacher: Literal["same", "EfficientNet-lite0"] | Network
+    """same: the student's architecture on all data; another of the seven, as in Tables II and IX;
+    EfficientNet-lite0: an ImageNet-pretrained network from the package index"""
+    pretrained: Literal["none", "ImageNet"]
+    """what the teacher starts from. ImageNet: torchvision's weights, as in the paper (scale
+    'full' only; fetched once); none: from scratch"""
+    recipe: Literal["ours", "published"]
+    """learning rates and schedule. published: the public code's; ours: found on small images"""
+    augment: Literal["none", "teacher", "all"]
+    """whose images are changed at random. teacher: as in Table IV; all: as for ILSVRC and VOC"""
+    layers: Layers
+    """target layers of distillation and measurement (Section 4.1); the demo takes FC1 for time"""
+    classes: Literal[8, 12]
+    """classes of the embedded objects; 12 is all, and as many as the paper's ILSVRC subset has"""
+    image_size: int = Field(ge=32, le=512)
+    """side in pixels; 64 is ours, for CPUs (public code: 224)"""
+    grid: int = Field(ge=2, le=64)
+    """input units per side; 16 in the public code and in Table V"""
+
+    # Runs before those of the class above.
+    @model_validator(mode="before")
+    @classmethod
+    def _derive_threshold(cls, values: dict[str, object]) -> dict[str, object]:
+        if values.get("threshold") is not None:
+            return values
+        known = paper_settings("images")["threshold"]
+        return values | {"threshold": known.get(str(values.get("network")), known["others"])}
+
+    @model_validator(mode="after")
+    def _values_fit(self) -> Self:
+        if self.data == EMBEDDED and self.teacher_samples == "all":
+            raise ValueError(
+                "teacher_samples is 'all', but the embedded images are composed without end: give "
+                "a number"
+            )
+        if self.pretrained == "ImageNet" and (self.scale != "full" or self.teacher in OTHERS):
+            raise ValueError(
+                "pretrained is 'ImageNet', but torchvision has weights for the paper's networks at "
+                "full scale only: set scale='full' and teacher='same' or one of the seven"
+            )
+        if self.grid > self.image_size:
+            raise ValueError(
+                f"grid is {self.grid} but images have {self.image_size} pixels a side: "
+                "make the grid coarser or the images larger"
+            )
+        return self
+
+
+class CellParameters(ImageParameters):
+    """One cell of Tables II to V, VIII or IX: what the image notebooks take, and two more."""
+
+    PRESETS = presets_of("cell")
+
+    run: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")] | None
+    """name under which a sweep files the results, in small letters; None: a run of its own"""
+    outputs: Annotated[int, Field(ge=2, le=200)] | None
+    """dimensions of the networks' output: classes are merged or split by object to make as
+    many; None for a dimension per class (the paper: 10 in Table VIII, 200 for CUB)"""
+
+    @model_validator(mode="after")
+    def _outputs_have_labels(self) -> Self:
+        if self.outputs is not None and self.data != EMBEDDED:
+            raise ValueError("outputs regroups the embedded objects: leave it out for a data set")
+        if self.outputs is not None and self.measured_on == "test":
+            raise ValueError("outputs needs measured_on='train': unseen objects have no own label")
+        return self
+
+
+class CoherencyParameters(ImageParameters):
+    """A study of images, whose teachers are explained before and after rescaling."""
+
+    PRESETS = presets_of("coherency")
+
+    factor: float = Field(gt=1)
+    """c, by which a convolution's weights are divided and its neighbor's multiplied; 4 by
+    recollection, the text that we have has lost it"""
+    pairs: Literal["disjoint", "successive"]
+    """neighboring convolutions that are revised: (1, 2), (3, 4), ... or (1, 2), (2, 3), ...;
+    ours, the paper says every pair"""
+    methods: AttributionNames
+    """explanations that the entropy is compared with; the paper shows CAM and gradients"""
+
+
+class FineTuningParameters(ImageParameters):
+    """What the image notebooks take, and what is pre-trained on what. Here `teacher_samples` are
+    images of all classes: those of the source classes pre-train for `teacher_epochs`, `fraction`
+    of the others trains for `epochs`; `layers` are those whose points are counted, which the paper
+    does not say. Nothing is distilled: `teacher` and `head_epochs` have no effect."""
+
+    PRESETS = presets_of("fine_tuning")
+
+    teacher: Literal["same"]
+    """no effect: the source network has the architecture of the fine-tuned one"""
+    source: Literal["classes", "ImageNet"]
+    """what the pre-trained network knows. classes: the source classes; ImageNet: torchvision's
+    weights, as in the paper (scale 'full' only; fetched once), and of a data set all classes
+    are then learned"""
+    source_classes: int = Field(ge=2, le=10)
+    """classes to pre-train on; the rest are the target; half is ours"""
+    split: int = Field(ge=0)
+    """seed of the random order that source and target classes are taken from"""
+    fine_tuning_rate: float = Field(gt=0, le=10)
+    """learning rate of fine-tuning over that of training from scratch. 1 (ours) leaves the initial
+    weights as the only difference; the public code's for pre-trained VGGs is 0.1"""
+
+    @model_validator(mode="after")
+    def _source_fits(self) -> Self:
+        if self.source == "ImageNet" and self.scale != "full":
+            raise ValueError(
+                f"source is 'ImageNet' but scale is {self.scale!r}: torchvision has ImageNet "
+                "weights for full networks only, so set scale='full' or source='classes'"
+            )
+        if self.source_classes > self.classes - 2:
+            told = f"source_classes is {self.source_classes} of {self.classes} classes"
+            raise ValueError(f"{told}: leave at least 2 to train on")
+        return self
+
+
+class TextParameters(StudyParameters):
+    """What the parameters of both text studies share."""
+
+    network: str
+    """pre-trained BERT-like encoder: MiniLM-L6 (a package ships it), BERT-base (the paper's,
+    fetched once), or the path of a folder that save_pretrained wrote"""
+    layers: TextLayers
+    """target layer of distillation and measurement; the last hidden layer, as in Section 4.1"""
+    depth: int = Field(ge=1)
+    """layers of the encoder in all three networks, the first so many; few for CPUs"""
+    data: str
+    """embedded, or the path of a folder with the paper's data set (SST-2, SQuAD), or its name
+    (sst2, squad), where data_prep/ has put it; download:NAME fetches it first"""
+    longest: int = Field(ge=16, le=512)
+    """most word pieces of a text with its special ones; longer texts are left out, for CPUs"""
+    test_samples: Annotated[int, Field(ge=20)] | Literal["all"]
+    """held-out texts that networks are tested on; ours, for time; all: each one"""
+    noise: float = Field(gt=0)
+    """unit of sigma, in root mean squares of the network's embedding components; with 1 the
+    public code's settings mean what they mean for normalized images"""
+
+
+class SentimentParameters(TextParameters):
+    """Parameters of the sentiment notebooks."""
+
+    SAMPLE = "sentence"
+    PRESETS = presets_of("sentiment")
+
+    least_rating: float = Field(ge=0.5, le=3)
+    """sentences whose mean human rating (-4 to 4) is nearer to 0 are left out; ours"""
+
+
+class QuestionParameters(TextParameters):
+    """Parameters of the question-answering notebooks."""
+
+    SAMPLE = "question"
+    PRESETS = presets_of("qa")
+
+
+class CloudParameters(StudyParameters):
+    """Parameters of the point-cloud notebooks."""
+
+    SAMPLE = "cloud"
+    PRESETS = presets_of("cloud")
+
+    network: Literal["PointNet", "DGCNN", "PointConv", "PointNet++"]
+    """architecture of teacher, student and baseline, one of the paper's four"""
+    scale: Literal["narrow", "full"]
+    """full: the networks' own papers; narrow: fewer channels and neighbors, for CPUs"""
+    layers: CloudLayers
+    """target layers of distillation and measurement; Table VII has both, the demo one for time"""
+    data: str
+    """embedded, or the path of a folder with ModelNet40 (HDF5 or OFF files), or modelnet40,
+    where data_prep/ has put it; download:modelnet40 fetches it first"""
+    shapes: Literal["furniture", "components", "both"]
+    """which embedded shapes; furniture is nearest to ModelNet40"""
+    points: int = Field(ge=32)
+    """points of the object; 1,024 is usual, 256 is ours, for CPUs"""
+    background: int = Field(ge=1)
+    """points of five clouds of other classes; the paper's share is 500 to 1,024"""
+    distance: float = Field(ge=0, le=100)
+    """of the five clouds' centers from the object's, in its radii; 0, its own space, as we read"""
+    turn: float = Field(ge=0, le=360)
+    """degrees of random turns about the vertical; 0 leaves objects aligned, as ModelNet40 is"""
+    threshold: float = Field(gt=0)
+    """b of Eqs. 5 and 6, in nats; None: the network's own of BY_NETWORK"""
+    teacher_epochs: int = Field(ge=1)
+    """epochs of the teacher; None: the network's own, from a pilot (public code for images: 150)"""
+    epochs: int = Field(ge=1)
+    """epochs of distillation and of the baseline; None: the network's own, from a pilot"""
+    test_samples: Annotated[int, Field(ge=20)] | Literal["all"]
+    """clouds of unseen shapes that networks are tested on, ours; all: each shape"""
+    choices: Literal["recomputed", "frozen"]
+    """centroids and neighbors under noise: frozen as for the clean cloud, or recomputed for each
+    noisy one, where the feature jumps and its gradient does not see it"""
+
+    # Runs before those of the class above, which derive checkpoints from the epochs.
+    @model_validator(mode="before")
+    @classmethod
+    def _derive_from_network(cls, values: dict[str, object]) -> dict[str, object]:
+        network = str(values.get("network"))
+        derived = {name: known.get(network) for name, known in BY_NETWORK.items()}
+        return values | {n: v for n, v in derived.items() if values.get(n) is None}
+
+
+#: By the beginning of a notebook's name, and by the whole of it.
 MODELS: dict[str, type[StudyParameters]] = {
     "image_": ImageParameters,
     "sentiment_": SentimentParameters,
     "qa_": QuestionParameters,
     "pointcloud_": CloudParameters,
 }
-
 OWN_MODELS: dict[str, type[StudyParameters]] = {
     "image_cell": CellParameters,
     "image_coherency": CoherencyParameters,
     "image_fine_tuning": FineTuningParameters,
 }
-
-Model = TypeVar("Model", bound=NotebookParameters)
+#: By the name of their presets' file.
+KINDS: dict[str, type[StudyParameters]] = {
+    name.removesuffix("_").removeprefix("image_").replace("pointcloud", "cloud"): model
+    for name, model in (MODELS | OWN_MODELS).items()
+}
+Model = TypeVar("Model", bound=StudyParameters)
 
 
 def models_for(notebook: str) -> type[StudyParameters]:
@@ -63,76 +390,59 @@ def models_for(notebook: str) -> type[StudyParameters]:
     for beginning, model in MODELS.items():
         if notebook.startswith(beginning):
             return model
-    known = ", ".join(f"{beginning}..." for beginning in MODELS)
-    raise KpnbError(f"No parameters are known for the notebook {notebook!r}: names are {known}.")
+    known = f"names are {', '.join(f'{beginning}...' for beginning in MODELS)}"
+    raise KpnbError(f"No parameters are known for the notebook {notebook!r}: {known}.")
 
 
-def resolve(model: type[Model], given: dict[str, object]) -> Model:
-    """The validated parameters: those given that are not None, over the preset's values.
+def preset(kind: str, name: str) -> dict[str, object]:
+    """The values of a preset for a notebook's names: `globals().update(preset("image", "study"))`.
 
+    Raises `KpnbError` for a kind (with the nearest ones) and a preset that is not there.
+    """
+    if kind not in KINDS:
+        hint = did_you_mean(kind, KINDS) or f"there are {', '.join(KINDS)}."
+        raise KpnbError(f"There are no presets of {kind!r}: {hint}")
+    return explicit(KINDS[kind], {"preset": name})
+
+
+def resolve(model: type[Model], given: Mapping[str, object], base: str | None = None) -> Model:
+    """The validated parameters: those given that are not None, over a preset's values.
+
+    base: that preset's name, "demo" in a notebook, whose `preset` is a label; None: the one given.
     Raises `KpnbError`, one sentence, for an unknown name (with the nearest ones), a missing or
     unknown preset, and a value of the wrong type or range (with what is allowed).
     """
     for name in given:
-        _require_known(model, name)
+        if name not in model.model_fields:
+            known = f"known: {', '.join(model.model_fields)}."
+            hint = did_you_mean(name, model.model_fields) or known
+            raise KpnbError(f"There is no parameter {name!r}: {hint}")
     if given.get("preset") is None:
-        names = ", ".join(model.PRESETS)
-        raise KpnbError(f"The parameter preset is missing: give one of {names}.")
+        raise KpnbError(f"The parameter preset is missing: give one of {', '.join(model.PRESETS)}.")
     # The preset's name is checked by the model, with the other values.
-    preset = model.PRESETS.get(str(given["preset"]), next(iter(model.PRESETS.values())))
-    values = preset | {name: value for name, value in given.items() if value is not None}
+    values = model.PRESETS.get(str(base or given["preset"]), model.PRESETS["demo"])
+    values = values | {name: value for name, value in given.items() if value is not None}
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise KpnbError(_sentence(model, values, error)) from None
+        properties = model.model_json_schema()["properties"]
+        raise KpnbError(first_mistake(error.errors()[0], values, properties)) from None
 
 
-def _require_known(model: type[NotebookParameters], name: str) -> None:
-    if name in model.model_fields:
-        return
-    near = difflib.get_close_matches(name, model.model_fields, n=3)
-    known = f"known: {', '.join(model.model_fields)}."
-    hint = f"did you mean {' or '.join(near)}?" if near else known
-    raise KpnbError(f"There is no parameter {name!r}: {hint}")
+def with_more(names: Mapping[str, object]) -> dict[str, object]:
+    """A cell's values with those in its `more` over them; KpnbError where that is no dictionary."""
+    more = names.get("more", {})
+    if not isinstance(more, dict):
+        raise KpnbError(f"more is {more!r}: write a dictionary of parameters, {{'chunk': 64}}.")
+    return {name: value for name, value in names.items() if name != "more"} | more
 
 
-def _sentence(
-    model: type[NotebookParameters], values: dict[str, object], error: ValidationError
-) -> str:
-    """The first mistake in one sentence: the parameter, its value, and what it may be."""
-    first = error.errors()[0]
-    reason = str(first["ctx"]["error"]) if first["type"] == "value_error" else ""
-    if not first["loc"]:
-        return f"{reason}."
-    name = str(first["loc"][0])
-    allowed = reason or f"it must be {allowed_values(model, name)}"
-    return f"The parameter {name} is {values[name]!r}: {allowed}."
-
-
-def allowed_values(model: type[NotebookParameters], name: str) -> str:
-    """What a parameter may be, in words, read from its model."""
-    return _in_words(model.model_json_schema()["properties"][name])
-
-
-def _in_words(schema: dict) -> str:
-    if "anyOf" in schema:
-        return ", or ".join(_in_words(option) for option in schema["anyOf"])
-    if "enum" in schema:
-        return "one of " + ", ".join(str(value) for value in schema["enum"])
-    if "const" in schema:
-        return str(schema["const"])
-    if schema["type"] == "array":
-        return f"a non-empty list without repeats, each item {_in_words(schema['items'])}"
-    if schema["type"] == "null":
-        return "None"
-    kinds = {"integer": "a whole number", "number": "a number", "string": "a text"}
-    kinds |= {"boolean": "True or False"}
-    kind = kinds[schema["type"]]
-    kind = f"a multiple of {schema['multipleOf']}" if "multipleOf" in schema else kind
-    return " ".join([kind, *_bounds(schema)])
-
-
-def _bounds(schema: dict) -> Sequence[str]:
-    words = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {schema[key]}" for key, sign in words.items() if key in schema]
-    return [" and ".join(bounds)] if bounds else []
+def explicit(model: type[StudyParameters], given: Mapping[str, object]) -> dict[str, object]:
+    """The values by which a notebook's names are the run of `resolve(model, given)`: as written in
+    the preset and given; None only where the demo, too, leaves it to the model. Raises as that."""
+    resolved = resolve(model, given).model_dump(mode="json")
+    written = {name: value for name, value in given.items() if value is not None}
+    written = model.PRESETS[resolved["preset"]] | written
+    demo = model.PRESETS["demo"]
+    left = {name for name, value in written.items() if value is None and demo[name] is None}
+    return {name: None if name in left else value for name, value in resolved.items()}

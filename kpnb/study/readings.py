@@ -1,12 +1,11 @@
-"""Tables and sentences that notebooks show of their findings; the sentences may say no.
-
-What words of several pieces do to the counts of knowledge points, as a table and in words.
-"""
+"""Sentences that notebooks show of their findings, which may say no; and what words of several
+pieces do to the counts of knowledge points, as a table and in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
@@ -14,71 +13,23 @@ from torch import Tensor
 
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
-from kpnb.metrics.evidence import Choices, Evidence, estimate
+from kpnb.metrics.evidence import Choices, Evidence, compare, hypothesis_metrics
 from kpnb.metrics.formatting import PLAIN, count
 from kpnb.metrics.results import Comparison, Measure
 from kpnb.metrics.stats import Estimate
-from kpnb.paper import ROLES, SCORES
-from kpnb.study.findings import Findings, compare, hypothesis_metrics
-from kpnb.study.study import Study
+from kpnb.paper import ROLES
+
+if TYPE_CHECKING:
+    from kpnb.study.findings import Findings
+    from kpnb.study.study import Study
 
 NAMES = PLAIN | {"lambda": "lambda", "rho": "rho"}  # as one types them
 SELECTIONS = {"all": "all samples", "published_filter": "published filter"}
-HYPOTHESES = {
+CLAIMED = {
     1: "distillation encodes more knowledge points, and a larger share of them in the foreground",
     2: "distillation learns knowledge points faster and more simultaneously",
     3: "distillation is optimized with fewer detours",
 }
-
-
-def measure_table(findings: Findings, selection: str = "all") -> pd.DataFrame:
-    """Layer and metric against role: mean [95% interval], at the threshold in use."""
-    rows = [m for m in findings.measures if _shown(findings, m) and m.selection == selection]
-    table = pd.DataFrame(
-        {
-            "layer": [m.layer for m in rows],
-            "metric": [_label(m) for m in rows],
-            "role": [ROLES[m.role] for m in rows],
-            "value": [_cell(m.mean, m) for m in rows],
-        }
-    )
-    wide = table.pivot(index=["layer", "metric"], columns="role", values="value").fillna("")
-    wide = wide.loc[list(dict.fromkeys(zip(table["layer"], table["metric"], strict=True)))]
-    return wide[[name for name in ROLES.values() if name in wide.columns]]
-
-
-def comparison_table(findings: Findings) -> pd.DataFrame:
-    """Student minus baseline with interval and verdict, all samples beside the published filter."""
-    rows = _together([c for c in findings.comparisons if _shown(findings, c)])
-    index = pd.MultiIndex.from_tuples(
-        [(c.layer, _label(c), SELECTIONS[c.selection]) for c in rows],
-        names=["layer", "metric", "samples"],
-    )
-    return pd.DataFrame(
-        {
-            "predicted": [c.prediction for c in rows],
-            "student - baseline": [_cell(c.difference, c) for c in rows],
-            "n samples": [c.n_samples for c in rows],
-            "n seeds": [c.n_seeds for c in rows],
-            "verdict": [c.verdict for c in rows],
-        },
-        index=index,
-    )
-
-
-def choices_table(
-    evidence: Evidence, metrics: Sequence[str], options: Sequence[Choices]
-) -> pd.DataFrame:
-    """Student, baseline, their difference and the verdict under each set of choices."""
-    rows = {}
-    for choices in options:
-        for metric, (gap, judged) in compare(evidence, metrics, choices).items():
-            values = {ROLES[r]: str(estimate(evidence, r, metric, choices)) for r in "SB"}
-            start = "included" if choices.untrained else "left out"
-            values |= {"student - baseline": str(gap), "verdict": judged}
-            rows[NAMES[metric], choices.threshold, choices.per, start] = values
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    return table.rename_axis(["metric", "b", "distance per", "untrained network"])
 
 
 def never_learned(evidence: Evidence, threshold: float, sample: str) -> str:
@@ -94,31 +45,6 @@ def never_learned(evidence: Evidence, threshold: float, sample: str) -> str:
     return f"Without a foreground knowledge point at any checkpoint{seeds}: {'; '.join(told)}."
 
 
-def schedule_table(study: Study) -> pd.DataFrame:
-    """How student (its distillation) and baseline were trained: what D depends on."""
-    shown = ("epochs", "lr", "schedule", "warmup_epochs", "momentum", "weight_decay", "batch_size")
-    rows = {}
-    for role, loss in (("S", "feature MSE / variance"), ("B", "cross-entropy")):
-        settings = study.schedule(role, study.parameters.seeds[0])
-        rows[ROLES[role]] = {"loss": loss} | {name: getattr(settings, name) for name in shown}
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def accuracy_table(findings: Findings) -> pd.DataFrame:
-    """Scores on seen and unseen samples: mean over seeds (smallest to largest)."""
-    rows = [m for m in findings.measures if m.metric in SCORES]
-    return pd.DataFrame(
-        {
-            "network": [f"{ROLES[m.role]}{f' ({m.layer})' if m.layer else ''}" for m in rows],
-            "samples": [SCORES[m.metric][1] for m in rows],
-            "score": [SCORES[m.metric][0] for m in rows],
-            "value": [_share_of_units(m) for m in rows],
-            "n samples": [m.n_samples for m in rows],
-            "n seeds": [m.n_seeds for m in rows],
-        }
-    ).set_index(["network", "samples", "score"])
-
-
 def reading(findings: Findings, hypothesis: int) -> str:
     """The verdict on a hypothesis in words, as Markdown, built from the comparisons alone.
 
@@ -130,7 +56,7 @@ def reading(findings: Findings, hypothesis: int) -> str:
         raise KpnbError("there is no comparison to read: add evidence to the findings first.")
     if not headline:
         return "\n\n".join([f"**Hypothesis {hypothesis}** was not measured.", *findings.notes])
-    lines = [f"**Hypothesis {hypothesis}** ({HYPOTHESES[hypothesis]}), {_over(headline)}:", ""]
+    lines = [f"**Hypothesis {hypothesis}** ({CLAIMED[hypothesis]}), {_over(headline)}:", ""]
     lines += [f"- {_sentence(findings, item)}" for item in headline]
     lines += ["", _summary(headline), *(f"\n{note}" for note in findings.notes)]
     return "\n".join(lines)
@@ -146,7 +72,7 @@ def _sentence(findings: Findings, item: Comparison) -> str:
     steady = f"another in {changed} of" if changed else "the same in all"
     return (
         f"{item.layer}, {NAMES[item.metric]}: **{item.verdict}** (student minus baseline "
-        f"{_cell(item.difference, item)}, predicted {item.prediction}; {steady} "
+        f"{with_interval(item.difference, item)}, predicted {item.prediction}; {steady} "
         f"{count(len(others), 'variant')}: {_variants(item, others)})."
     )
 
@@ -188,43 +114,22 @@ def _over(items: Sequence[Comparison]) -> str:
     return f"{scale}, {samples}, {seeds}, b = {first.threshold:g}"
 
 
-def _together(rows: Sequence[Comparison]) -> list[Comparison]:
-    """Sorted by layer and metric as they first appear, all samples before the published filter."""
-    layers = list(dict.fromkeys(c.layer for c in rows))
-    labels = list(dict.fromkeys(_label(c) for c in rows))
-    selections = list(SELECTIONS)
-    return sorted(
-        rows,
-        key=lambda c: (
-            layers.index(c.layer),
-            labels.index(_label(c)),
-            selections.index(c.selection),
-        ),
-    )
-
-
-def _shown(findings: Findings, item: Measure | Comparison) -> bool:
-    return item.threshold == findings.threshold
-
-
 def _headline(findings: Findings, item: Comparison) -> bool:
-    return _shown(findings, item) and item.selection == "all" and item.distance != "epoch"
+    in_use = item.threshold == findings.threshold
+    return in_use and item.selection == "all" and item.distance != "epoch"
 
 
-def _label(item: Measure | Comparison) -> str:
+def label(item: Measure | Comparison) -> str:
+    """A metric as one types it, with what its distance is summed per."""
     return NAMES[item.metric] + (f" per {item.distance}" if item.distance else "")
 
 
-def _cell(value: float, item: Measure | Comparison) -> str:
+def with_interval(value: float, item: Measure | Comparison) -> str:
+    """A value with its 95% interval: 0.6 [0.55, 0.65]."""
     return f"{value:.3g} [{item.low:.3g}, {item.high:.3g}]"
 
 
-def _share_of_units(item: Measure) -> str:
-    spread = f" ({item.low:.1%} to {item.high:.1%})" if item.low is not None else ""
-    return f"{item.mean:.1%}{spread}"
-
-
-METRICS = hypothesis_metrics(1)
+_COUNTED = hypothesis_metrics(1)
 Judged = Mapping[str, tuple[Estimate, str]]
 
 
@@ -272,33 +177,30 @@ def pieces_table(evidence: Evidence, single: Tensor, threshold: float) -> pd.Dat
 def pieces_reading(evidence: Evidence, single: Tensor, threshold: float) -> str:
     """How many of the student's and the baseline's points are words of several pieces, and whether
     a verdict turns without them."""
-    told = [_share(evidence, single, role, name, threshold) for role, name in _ROLES.items()]
+    told = [_share(evidence, single, role, threshold) for role in "SB"]
     whole, alone = _both(evidence, single, threshold).values()
-    turned = [NAMES[m] for m in METRICS if whole[m][1] != alone[m][1]]
+    turned = [NAMES[m] for m in _COUNTED if whole[m][1] != alone[m][1]]
     change = (
         f"Another verdict without them: {', '.join(turned)}." if turned else "No verdict turns."
     )
     return f"{' '.join(told)} {change}"
 
 
-_ROLES = {"S": "student", "B": "baseline"}
-
-
 def _both(evidence: Evidence, single: Tensor, threshold: float) -> dict[str, Judged]:
     chosen = Choices(threshold)
     return {
-        "all": compare(evidence, METRICS, chosen),
-        "of one piece": compare(of_single_pieces(evidence, single), METRICS, chosen),
+        "all": compare(evidence, _COUNTED, chosen),
+        "of one piece": compare(of_single_pieces(evidence, single), _COUNTED, chosen),
     }
 
 
-def _share(evidence: Evidence, single: Tensor, role: str, name: str, threshold: float) -> str:
+def _share(evidence: Evidence, single: Tensor, role: str, threshold: float) -> str:
     found = [evidence.points(role, seed, None, threshold) for seed in evidence.seeds]
     held = torch.stack([p.foreground_points | p.background_points for p in found])
     points, several = int(held.sum()), int((held & ~single).sum())
     live = found[0].entropy.isfinite()
     usual = float((live & ~single).sum() / live.sum())
     return (
-        f"Of the {name}'s {points} knowledge points {several} are words of several pieces, which "
-        f"are {usual:.0%} of all words."
+        f"Of the {ROLES[role]}'s {points} knowledge points {several} are words of several pieces, "
+        f"which are {usual:.0%} of all words."
     )

@@ -28,8 +28,9 @@ from kpnb.metrics.provenance import track
 from kpnb.networks.layers import parameters_above
 from kpnb.store import Record, Scratch, Store
 from kpnb.study.costs import Cost, Work
+from kpnb.study.display import NotebookStudy
 from kpnb.study.modality import Modality, Samples
-from kpnb.study.parameter_model import StudyParameters
+from kpnb.study.parameters import StudyParameters
 from kpnb.training.distillation import distill_features, teacher_features, train_above
 from kpnb.training.record import Resume, TrainingRecord
 from kpnb.training.settings import (
@@ -96,7 +97,7 @@ KEPT = 2**30  # bytes; larger networks are not kept in memory beside each other
 
 
 @dataclass(frozen=True)
-class Study(Modality):
+class Study(NotebookStudy, Modality):
     """Teacher T, student S and baseline B on one data set.
 
     T sees all of its samples; S and B the same `fraction` of them, without augmentation, from

@@ -58,9 +58,9 @@ from kpnb.networks.text import (
 )
 from kpnb.study.costs import Anatomy, encoder_anatomy
 from kpnb.study.modality import StudyData
+from kpnb.study.parameters import QuestionParameters, SentimentParameters
 from kpnb.study.scores import answer_scores, majority, tfidf_logistic
 from kpnb.study.study import TRAINERS, Study
-from kpnb.study.text_parameters import QuestionParameters, SentimentParameters
 from kpnb.training.recipes import recipe
 from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import accuracy

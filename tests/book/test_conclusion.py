@@ -12,7 +12,7 @@ import pytest
 from book.make.claims import judge_all
 from book.make.frame import frame
 from kpnb.metrics.results import Comparison, Measure, Results, available_cells, available_results
-from kpnb.study.image_parameters import ImageParameters
+from kpnb.study.parameters import ImageParameters
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 CLOUDS = ("pointcloud_h1", "pointcloud_pointnet2", "pointcloud_pointconv", "pointcloud_dgcnn")

@@ -10,7 +10,7 @@ from torch import nn
 from kpnb.errors import KpnbError
 from kpnb.experiments.attributions import INPUT, METHODS, attributions
 from kpnb.experiments.rescaling import convolutions, feature_name, rescaled
-from kpnb.study.coherency_parameters import AttributionName
+from kpnb.study.parameters import AttributionName
 
 LAYERS = ["1", "4"]  # the two ReLUs of `chain`, the first one in place
 

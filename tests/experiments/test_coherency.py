@@ -23,9 +23,7 @@ from kpnb.experiments.coherency import (
     spread_table,
 )
 from kpnb.metrics.stats import Estimate
-from kpnb.study.coherency_parameters import CoherencyParameters
-from kpnb.study.image_parameters import ImageParameters
-from kpnb.study.parameters import resolve
+from kpnb.study.parameters import CoherencyParameters, ImageParameters, resolve
 
 
 def coherency(channel: bool) -> Coherency:

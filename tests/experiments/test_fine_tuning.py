@@ -43,11 +43,10 @@ from kpnb.experiments.pretraining import (
 from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.results import read_results
 from kpnb.networks.image import image_network
-from kpnb.run import execution
+from kpnb.run import notebook as runner
 from kpnb.store import Record, Store
 from kpnb.study import parameters
-from kpnb.study.fine_tuning_parameters import FineTuningParameters
-from kpnb.study.parameters import resolve
+from kpnb.study.parameters import FineTuningParameters, resolve
 from kpnb.training.train import accuracy
 
 NOTEBOOK = "image_fine_tuning"
@@ -513,8 +512,8 @@ def test_the_notebook(study, root, tmp_path, monkeypatch):
         assert kpnb.run.__main__.main([*arguments, "-p", "device=cpu"]) == 0
     assert told.getvalue() == ""
     executed = nbformat.read(out, as_version=4)
-    assert execution.error_outputs(executed) == []
-    assert execution.figure_count(executed) == executed.metadata["kpnb"]["figures"]
+    assert runner.error_outputs(executed) == []
+    assert runner.figure_count(executed) == executed.metadata["kpnb"]["figures"]
     kinds = [Path(folder).parent.name for folder in executed.metadata["kpnb"]["store"]]
     assert kinds.count("networks") == 3 and kinds.count("maps") == 4
     results = read_results(NOTEBOOK, "smoke")

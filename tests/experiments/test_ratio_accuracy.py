@@ -12,7 +12,7 @@ import pytest
 from conftest import smoke_study
 from made_ratios import made
 from matplotlib.collections import LineCollection, PathCollection
-from test_notebooks import FOLDER, code_cells, source, stored, until_the_study
+from notebook_runs import FOLDER, code_cells, source, stored
 
 import kpnb.run.__main__
 from kpnb.experiments import ratio_accuracy
@@ -34,7 +34,7 @@ from kpnb.experiments.ratio_accuracy import (
 )
 from kpnb.metrics.results import freshness, read_results
 from kpnb.metrics.stats import Estimate
-from kpnb.run import execution
+from kpnb.run import notebook as runner
 from kpnb.study.findings import Findings
 from kpnb.training.distillation import train_above
 from kpnb.training.train import accuracy
@@ -254,11 +254,6 @@ def test_the_table_has_a_line_for_each_correlation():
 # --- the notebook
 
 
-def test_its_first_cells_are_those_of_the_others():
-    heads = [until_the_study(name, "ImageStudy") for name in ("image_h1", "image_lambda")]
-    assert heads[0] == heads[1]
-
-
 def test_the_notebook_at_smoke(own, tmp_path, monkeypatch):
     monkeypatch.setenv("KPNB_STORE", str(own.store.root))
     monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
@@ -268,9 +263,9 @@ def test_the_notebook_at_smoke(own, tmp_path, monkeypatch):
         assert kpnb.run.__main__.main(["image_lambda", *arguments, "-o", str(out)]) == 0
     assert told.getvalue() == "" and stored(own.store.root) == before  # no network, no map
     notebook = nbformat.read(out, as_version=4)
-    assert execution.error_outputs(notebook) == []
+    assert runner.error_outputs(notebook) == []
     promised = source("image_lambda").metadata["kpnb"]["figures"]
-    assert execution.figure_count(notebook) == promised
+    assert runner.figure_count(notebook) == promised
     found = read_results("image_lambda", "smoke")
     assert json.loads(json.dumps(found.settings)) == own.parameters.model_dump(mode="json")
     assert found.measures == found.comparisons == []

@@ -21,11 +21,9 @@ from text_tiny import tiny_folder
 from kpnb.datasets.samples import require_int
 from kpnb.experiments.fine_tuning import FineTuningFindings, FineTuningStudy
 from kpnb.fingerprint import PACKAGE, ROOMS, reached
-from kpnb.study.cell_parameters import CellParameters
 from kpnb.study.findings import Findings
-from kpnb.study.fine_tuning_parameters import FineTuningParameters
 from kpnb.study.image import CellStudy
-from kpnb.study.parameters import resolve
+from kpnb.study.parameters import CellParameters, FineTuningParameters, resolve
 from kpnb.study.study import Study
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -5,8 +5,7 @@ from pathlib import Path
 from conftest import WatchedStore
 
 from kpnb.study.cloud import CloudStudy
-from kpnb.study.cloud_parameters import CloudParameters
-from kpnb.study.parameters import resolve
+from kpnb.study.parameters import CloudParameters, resolve
 
 NETWORKS = ("PointNet", "DGCNN", "PointConv", "PointNet++")
 POINTS, BACKGROUND = 90, 40  # the narrow networks take 128 centroids, so at least 128 in all

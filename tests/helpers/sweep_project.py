@@ -12,7 +12,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
 from kpnb.run.sweeps import Sweeps
-from kpnb.study.cell_parameters import CellParameters
+from kpnb.study.parameters import CellParameters
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = list(CellParameters.model_fields)

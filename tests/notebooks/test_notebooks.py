@@ -1,62 +1,46 @@
-"""The notebooks: sources clean and short, and each runs, alone, at the smoke preset."""
+"""The notebooks: sources clean and short, parameters those of their model, each runs alone."""
 
-import contextlib
-import io
+import ast
 import json
+import re
 import shutil
 import statistics
+import sys
+import types
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import cloud_smoke
 import nbformat
+import papermill
 import pytest
+import text_smoke
 from conftest import smoke_study
+from IPython.core.inputtransformer2 import TransformerManager
+from notebook_runs import FOLDER, Executed, cell_source, code_cells, declared, source, stored
 
 import kpnb.run.__main__
-from kpnb.metrics.results import read_results
-from kpnb.run import execution
-from kpnb.run.preflight import declared_values, parameters_cell, plan
+from kpnb.metrics.results import available_cells, available_results, read_results
+from kpnb.paper import METRICS
+from kpnb.run import notebook as runner
+from kpnb.run.notebook import request
 from kpnb.store import damaged
-from kpnb.study.parameters import MODELS, models_for
+from kpnb.study.parameters import PRESET_NAMES, explicit, models_for, resolve
 
-FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
-NAMES = ("image_h1", "image_h2", "image_h3")
-# A notebook for each hypothesis, by modality, and how its cells make the study.
-MODALITIES = {kind: [f"{kind}h{number}" for number in (1, 2, 3)] for kind in MODELS}
-MADE = {
-    "image_": "ImageStudy",
-    "sentiment_": "SentimentStudy",
-    "qa_": "QuestionStudy",
-    "pointcloud_": "CloudStudy",
-}
-TEXTS = ("sentiment_", "qa_")
-HYPOTHESIS_NOTEBOOKS = [name for names in MODALITIES.values() for name in names]
 EVERY = sorted(file.stem for file in FOLDER.glob("*.ipynb"))
-METRICS = dict(zip(NAMES, [{"n_fg", "n_bg", "lambda"}, {"d_mean", "d_var"}, {"rho"}], strict=True))
+TESTED = pytest.mark.parametrize("name", EVERY)
+# What a notebook says otherwise than the demo of its parameters.
+OWN = {"image_unseen": {"measured_on": "test"}, "pointcloud_network": {"network": "DGCNN"}}
 # Their study has one seed, because a sweep runs them dozens of times.
 ONE_SEED = ("image_cell",)
-MOST_LINES, MEDIAN_LINES = 25, 8
+HYPOTHESES = {1: {"n_fg", "n_bg", "lambda"}, 2: {"d_mean", "d_var"}, 3: {"rho"}}
+MOST_NOTEBOOKS, MOST_LINES, LONGEST_CELL, MEDIAN_CELL = 20, 1000, 7, 1
 
 
-def source(name: str) -> nbformat.NotebookNode:
-    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+# --- sources
 
 
-def code_cells(notebook) -> list:
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def stepping(notebook) -> list[str]:
-    """The HTML of the outputs that step through frames."""
-    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
-    shown = [output.get("data", {}).get("text/html", "") for output in outputs]
-    return [html for html in shown if '<input type="range"' in html]
-
-
-def test_all_are_looked_at():
-    assert set(HYPOTHESIS_NOTEBOOKS) <= set(EVERY) and set(NAMES) <= set(HYPOTHESIS_NOTEBOOKS)
-
-
-@pytest.mark.parametrize("name", EVERY)
+@TESTED
 def test_source_is_stripped(name):
     notebook = source(name)
     nbformat.validate(notebook)
@@ -68,98 +52,237 @@ def test_source_is_stripped(name):
     assert len(set(ids)) == len(ids)
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_cells_are_short(name):
-    notebook = source(name)
-    declared = notebook.cells[parameters_cell(notebook, name)]  # a line for each, however many
-    cells = [cell for cell in code_cells(notebook) if cell is not declared]
-    lines = [len(cell.source.splitlines()) for cell in cells]
-    assert max(lines) <= MOST_LINES and statistics.median(lines) <= MEDIAN_LINES
+def written(cell) -> int:
+    return len([line for line in cell.source.splitlines() if line.strip()])
 
 
-@pytest.mark.parametrize("name", HYPOTHESIS_NOTEBOOKS)
-def test_parameters_are_those_of_the_model_and_the_presets_decide(name):
-    notebook = source(name)
-    cell = notebook.cells[parameters_cell(notebook, name)]
-    values = declared_values(cell.source, name)
-    assert list(values) != [] and set(values) == set(models_for(name).model_fields)
-    assert values.pop("preset") == "demo" and set(values.values()) == {None}
+def test_they_are_few_and_short():
+    """Beside the parameters, a line for each, a cell is a sentence."""
+    cells = [(name, cell) for name in EVERY for cell in code_cells(source(name))]
+    assert len(EVERY) <= MOST_NOTEBOOKS and sum(written(c) for _, c in cells) <= MOST_LINES
+    sizes = [written(cell) for name, cell in cells if cell.source != cell_source(name)]
+    assert max(sizes) <= LONGEST_CELL and statistics.median(sizes) <= MEDIAN_CELL
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_preflight(name):
-    planned = plan(name, FOLDER, {"preset": "study", "epochs": 3})
-    several = tuple(models_for(name).PRESETS["study"]["seeds"])
-    assert planned.resolved.epochs == 3 and planned.resolved.seeds == several
-    assert (several == (0,)) == (name in ONE_SEED)
+@TESTED
+def test_the_values_of_its_parameters_cell_are_the_demo_s(name):
+    values, model = declared(name), models_for(name)
+    assert values.pop("more") == {} and len(values) <= 17
+    demo = model.PRESETS["demo"] | OWN.get(name, {})
+    assert values == {n: demo[n] for n in values}
 
 
-def until_the_study(name: str, made: str) -> list[str]:
-    cells = [cell.source for cell in code_cells(source(name))]
-    study = next(i for i, cell in enumerate(cells) if f"{made}(parameters)" in cell)
-    return cells[: study + 1]
+def bounds(schema: dict) -> set[str]:
+    """What a parameter's comment must name: its words, and the numbers that bound it."""
+    if "items" in schema:
+        return {str(value) for value in schema["items"].get("enum", [schema["items"].get("const")])}
+    found = {str(value) for option in schema.get("anyOf", ()) for value in bounds(option)}
+    found |= {str(value) for value in schema.get("enum", ())}
+    limits = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+    found |= {f"{schema[limit]:g}" for limit in limits if limit in schema}
+    return found | ({"None"} if schema.get("type") == "null" else set())
 
 
-@pytest.mark.parametrize("kind", MODALITIES)
-def test_what_they_share_is_the_same(kind):
-    """The first cells, up to the study, do not drift apart."""
-    heads = [until_the_study(name, MADE[kind]) for name in MODALITIES[kind]]
-    assert heads[0] == heads[1] == heads[2] and len(heads[0]) >= 3
+@TESTED
+def test_its_comments_name_the_allowed_values(name):
+    lines = {line.split(" = ")[0]: line for line in cell_source(name).splitlines() if " = " in line}
+    properties = models_for(name).model_json_schema()["properties"]
+    for parameter, line in lines.items():
+        wanted = bounds(properties.get(parameter, {})) - {"None"}
+        if parameter == "teacher":  # the networks are those of the line above
+            wanted = {"same", "EfficientNet-lite0"} if len(wanted) > 1 else wanted
+        assert all(word in line for word in wanted), (parameter, wanted)
+        assert parameter == "more" or re.search(r"  # \S", line)
+
+
+@TESTED
+@pytest.mark.parametrize("preset", PRESET_NAMES)
+def test_a_preset_that_is_passed_is_the_run(name, preset):
+    wanted, model = request(name, FOLDER, {"preset": preset, "samples": 3}), models_for(name)
+    own = OWN.get(name, {}) | {"preset": preset, "samples": 3}
+    assert wanted.resolved == resolve(model, own)
+    assert wanted.values["more"].keys().isdisjoint(wanted.values)
+    if preset == "study":
+        several = tuple(model.PRESETS["study"]["seeds"])
+        assert wanted.resolved.seeds == several and (several == (0,)) == (name in ONE_SEED)
+
+
+def assigned(cell) -> set[str]:
+    tree = ast.parse(TransformerManager().transform_cell(cell.source))
+    return {
+        n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    }
+
+
+@TESTED
+def test_no_later_cell_gives_a_parameter_another_value(name):
+    """Or running the cell that makes the study once more would take it for one."""
+    cells = code_cells(source(name))
+    later = [cell for cell in cells if cell.source != cell_source(name)]
+    assert set().union(*map(assigned, later)).isdisjoint(models_for(name).model_fields)
 
 
 def test_tasks_on_texts_differ_in_their_study_alone():
-    """Beyond names and the lines of parameters: the cells after the study are those of both."""
-    for number in (1, 2, 3):
-        heads = [len(until_the_study(f"{kind}h{number}", MADE[kind])) for kind in TEXTS]
-        found = [
-            [c.source.replace("qa_", "sentiment_") for c in code_cells(source(f"{kind}h{number}"))]
-            for kind in TEXTS
-        ]
-        assert found[0][heads[0] :] == found[1][heads[1] :]
+    for number in HYPOTHESES:
+        pair = [code_cells(source(f"{task}_h{number}")) for task in text_smoke.LONGEST]
+        first, other = ([cell.source for cell in cells[3:]] for cells in pair)
+        assert first == [cell.replace("qa_", "sentiment_") for cell in other]
 
 
-class Executed:
-    """A notebook after a run by kpnb.run on the shared store."""
-
-    def __init__(self, name: str, smoke, folder: Path) -> None:
-        self.name, self.file = name, folder / f"{name}.ipynb"
-        self.results = folder / "results" / "smoke" / f"{name}.json"
-        before = stored(smoke.root)
-        with contextlib.redirect_stderr(io.StringIO()) as told:
-            self.code = kpnb.run.__main__.main(self.arguments())
-        self.told = told.getvalue()
-        self.added = stored(smoke.root) - before
-        self.notebook = nbformat.read(self.file, as_version=4)
-
-    def arguments(self) -> list[str]:
-        given = ["--preset", "smoke", "-p", "device=cpu", "--writes", str(self.results)]
-        return [self.name, "--notebooks", str(FOLDER), "-o", str(self.file), *given]
-
-    def text(self) -> str:
-        outputs = [output for cell in code_cells(self.notebook) for output in cell.outputs]
-        return "\n".join(str(output.get("text") or output.get("data")) for output in outputs)
+# --- on Colab, in a clone, by papermill
 
 
-def stored(root: Path) -> set[str]:
-    kinds = ("networks", "maps")
-    return {f"{kind}/{folder.name}" for kind in kinds for folder in (root / kind).iterdir()}
+@TESTED
+def test_its_link_opens_it_on_colab(name):
+    top = source(name).cells[0].source.splitlines()
+    link = f"https://colab.research.google.com/github/kpnb/kpnb/blob/main/notebooks/{name}.ipynb"
+    assert top[0].startswith("# ") and top[2] == f"[Open in Colab]({link})"
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def executed(request, smoke, tmp_path_factory):
-    """Run once for all tests of a notebook; the environment is what `make book` sets."""
-    folder = tmp_path_factory.mktemp(request.param)
+@TESTED
+@pytest.mark.parametrize("colab", [True, False])
+def test_the_first_cell_finds_the_clone_s_kpnb_or_installs_it(name, colab, monkeypatch):
+    asked = []
+    shell = types.SimpleNamespace(run_line_magic=lambda *call: asked.append(call))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    if colab:
+        monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    cell = code_cells(source(name))[0].source
+    assert len([line for line in cell.splitlines() if line]) <= 4
+    exec(TransformerManager().transform_cell(cell), {"get_ipython": lambda: shell})
+    assert sys.path[0] == ".." and len(asked) == colab
+    for magic, line in asked:
+        assert magic == "pip" and "git+https://github.com/kpnb/kpnb" in line
+        assert not re.search(r" (-U|--upgrade|--force-reinstall|torch)\b", line)
+
+
+def by_papermill(folder: Path, monkeypatch, **parameters) -> nbformat.NotebookNode:
+    """image_h1 up to its study, run by papermill as from a shell."""
+    notebook = source("image_h1")
+    study = next(i for i, c in enumerate(notebook.cells) if "from_notebook" in c.source)
+    told = "print(study.parameters.epochs, study.parameters.chunk, study.parameters.checkpoints)"
+    notebook.cells = [*notebook.cells[: study + 1], nbformat.v4.new_code_cell(told)]
+    nbformat.write(notebook, folder / "image_h1.ipynb")
+    given = str(folder / "image_h1.ipynb"), str(folder / "out.ipynb")
+    monkeypatch.chdir(FOLDER)
+    with runner.kernel_environment():
+        return papermill.execute_notebook(*given, parameters, progress_bar=False)
+
+
+def test_plain_papermill_sets_values_and_what_is_in_more(tmp_path, monkeypatch):
+    executed = by_papermill(tmp_path, monkeypatch, epochs=3, more={"chunk": 64})
+    assert executed.cells[-1].outputs[0].text == "3 64 (0, 1, 2, 3)\n"
+    table = str(executed.cells[-2].outputs)
+    assert "instead of the demo preset" in table and "checkpoints" in table
+
+
+def test_plain_papermill_refuses_a_mistyped_name(tmp_path, monkeypatch):
+    told = "There is no parameter 'epoch': did you mean epochs"
+    with pytest.raises(papermill.PapermillExecutionError, match=told):
+        by_papermill(tmp_path, monkeypatch, epoch=3)
+
+
+# --- runs
+
+
+@dataclass(frozen=True)
+class Case:
+    """A page: its notebook, what is passed, which store, what it takes from there, its metrics.
+
+    kind: "images" on the shared study's store; others on one that the first of a kind fills.
+    """
+
+    notebook: str
+    kind: str
+    given: dict = field(default_factory=dict)
+    metrics: frozenset = frozenset()
+    taken: tuple[int, int] = (3, 3)  # networks and maps
+
+
+ALL = frozenset(METRICS)
+CPU = {"device": "cpu"}
+RUN = "ii_vgg11_from_alexnet"
+# A few are enough for the run: test_attributions has them all.
+METHODS = ["gradient", "grad_cam", "saliency"]
+VARIED = 2 * 4  # maps of student and baseline under four variants of the estimator
+NETWORKS = {"DGCNN": "dgcnn", "PointConv": "pointconv", "PointNet++": "pointnet2"}
+CASES = {
+    f"{kind}_h{n}": Case(f"{kind}_h{n}", kind if kind != "image" else "images", {}, frozenset(some))
+    for kind in ("image", "sentiment", "qa", "pointcloud")
+    for n, some in HYPOTHESES.items()
+}
+CASES["pointcloud_h1"] = Case(
+    "pointcloud_h1", "pointcloud", {}, CASES["pointcloud_h1"].metrics, (3, 3 + VARIED)
+)
+CASES |= {
+    f"pointcloud_{page}": Case(
+        "pointcloud_network", "pointcloud", {"network": network}, ALL, (3, 3 + VARIED)
+    )
+    for network, page in NETWORKS.items()
+}
+CASES |= {
+    "image_unseen": Case("image_unseen", "copy", {}, ALL),
+    "image_coherency": Case(
+        "image_coherency", "copy", {"samples": 3, "methods": METHODS}, (), (1, 0)
+    ),
+    "image_cell": Case(
+        "image_cell",
+        "copy",
+        {"network": "VGG-11", "teacher": "AlexNet", "run": RUN, "samples": 3},
+        ALL,
+    ),
+}
+NO_SCORES = re.compile(r"_h[23]$|image_unseen|coherency")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    return text_smoke.wordy_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def places(smoke, tmp_path_factory) -> dict[str, Path]:
+    """The stores: the shared study's, copies of it for those that add to it, and empty ones."""
+    copied = tmp_path_factory.mktemp("copy") / "store"
+    shutil.copytree(smoke.root, copied)
+    empty = {kind: tmp_path_factory.mktemp(kind) for kind in ("sentiment", "qa", "pointcloud")}
+    return {"images": smoke.root, "copy": copied} | empty
+
+
+def small(case: Case, model: str) -> dict:
+    """What is passed: the smoke preset made smaller still, where that is not the shared study."""
+    if case.kind == "pointcloud":
+        return cloud_smoke.SMALL | case.given
+    if case.kind in text_smoke.LONGEST:
+        longest = text_smoke.LONGEST[case.kind]
+        return text_smoke.SMALL | {"longest": longest, "network": model} | case.given
+    return CPU | case.given
+
+
+@pytest.fixture(scope="module", params=CASES)
+def executed(request, places, model, tmp_path_factory):
+    """Run once for all tests of a page; the environment is what `make book` sets."""
+    case, folder = CASES[request.param], tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KPNB_STORE", str(smoke.root))
+        patch.setenv("KPNB_STORE", str(places[case.kind]))
         patch.setenv("KPNB_RESULTS", str(folder / "results"))
-        yield Executed(request.param, smoke, folder)
+        given = small(case, model)
+        yield Executed(case.notebook, given, places[case.kind], folder, request.param)
+
+
+def results_of(executed):
+    if run := executed.given.get("run"):
+        (found,) = available_cells("smoke")
+        assert found.run == run and available_results("smoke") == []
+        return found
+    return read_results(executed.name, "smoke")
 
 
 def test_it_runs_and_shows_its_figures(executed):
-    assert executed.code == 0
-    promised = source(executed.name).metadata["kpnb"]["figures"]
-    assert execution.figure_count(executed.notebook) == promised
-    assert execution.error_outputs(executed.notebook) == []
+    assert executed.code == 0, executed.told
+    promised = source(executed.notebook_name).metadata["kpnb"]["figures"]
+    assert runner.figure_count(executed.notebook) == promised
+    assert runner.error_outputs(executed.notebook) == []
 
 
 def test_nothing_is_written_to_stderr(executed):
@@ -168,62 +291,135 @@ def test_nothing_is_written_to_stderr(executed):
     assert str(Path.home()) not in executed.text() and "Warning" not in executed.text()
 
 
-def test_it_takes_networks_and_maps_from_the_store(executed, smoke):
-    assert executed.added == set()
-    used = executed.notebook.metadata["kpnb"]["store"]
-    known = {record.fingerprint: kind for kind, record in smoke.study.store.asked}
-    kinds = [known[Path(folder).name] for folder in used]
-    assert kinds.count("networks") == kinds.count("maps") == 3  # teacher, student, baseline
+def test_it_takes_networks_and_maps_from_the_store(executed):
+    """Whichever page of a kind runs first computes them; those of the shared study are there."""
+    case, used = CASES[executed.name], executed.notebook.metadata["kpnb"]["store"]
+    kinds = [Path(folder).parent.name for folder in used]
+    taken = kinds.count("networks"), kinds.count("maps")
+    added = sorted(entry.split("/")[0] for entry in executed.added)
     assert damaged(used) == []
+    if executed.name == "image_coherency":
+        assert taken[0] >= 1 and added == []
+        return
+    assert taken == case.taken
+    new = {"images": [], "image_unseen": ["maps"] * 3}
+    # The cell's student, baseline and teacher of another architecture are new.
+    new |= {"image_cell": ["maps"] * 3 + ["networks"] * 3}
+    if (expected := new.get(executed.name, new.get(case.kind))) is not None:
+        assert added == expected
+    else:
+        networks, maps = case.taken
+        assert added in ([], ["maps"] * maps + ["networks"] * networks, ["maps"] * VARIED)
 
 
-def test_its_results_are_those_of_its_hypothesis(executed, smoke, monkeypatch):
-    monkeypatch.setenv("KPNB_RESULTS", str(executed.results.parents[1]))
-    results = read_results(executed.name, "smoke")
-    assert {c.metric for c in results.comparisons} == METRICS[executed.name]
-    wanted = smoke.study.parameters.model_dump(mode="json")
+def test_its_results_are_those_of_its_hypothesis(executed):
+    case, results = CASES[executed.name], results_of(executed)
+    assert {c.metric for c in results.comparisons} == set(case.metrics)
+    given = {"preset": "smoke"} | OWN.get(case.notebook, {}) | executed.given
+    wanted = resolve(models_for(case.notebook), given).model_dump(mode="json")
     assert json.loads(json.dumps(results.settings)) == wanted
+    scores = {m.metric for m in results.measures} - set(case.metrics)
+    assert bool(scores) == (not NO_SCORES.search(executed.name))
     verdicts = [c.verdict for c in results.comparisons if results.is_headline(c)]
-    shown = executed.text()
-    assert all(f"**{verdict}**" in shown for verdict in verdicts)
-    assert f"Of {len(verdicts)} comparison" in shown
+    told = "\n".join(executed.outputs("text/markdown"))
+    assert all(f"**{verdict}**" in told for verdict in verdicts)
+    assert len(verdicts) == len(case.metrics)
+
+
+SEEN = {
+    "image": ("image", "embedded images"),
+    "sentiment": ("sentence", "embedded sentences"),
+    "qa": ("question", "embedded questions"),
+    "pointcloud": ("cloud", "embedded clouds of furniture"),
+}
+SCORES = {"qa": {"f1", "exact_match"}}
+
+
+def test_its_cells_say_what_was_measured(executed):
+    results, kind = results_of(executed), executed.name.split("_")[0]
+    cells = [*results.measures, *results.comparisons]
+    sample, dataset = SEEN[kind]
+    dataset += " (unseen objects)" if executed.name == "image_unseen" else ""
+    if cells:
+        assert {(c.sample, c.scale, c.dataset) for c in cells} == {(sample, "narrow", dataset)}
+    scores = {f"{s}_{split}" for s in SCORES.get(kind, {"accuracy"}) for split in ("train", "test")}
+    assert {m.metric for m in results.measures} - set(METRICS) in (set(), scores)
 
 
 def test_a_second_run_is_up_to_date(executed, monkeypatch, capsys):
     def started(*_):
         raise AssertionError("run again")
 
-    monkeypatch.setattr(execution, "execute", started)
+    monkeypatch.setattr(runner, "execute", started)
     assert kpnb.run.__main__.main(executed.arguments()) == 0
     assert "up to date" in capsys.readouterr().out
 
 
-def test_the_slider_works_without_a_kernel(executed):
-    """H3's frames lie in the page: a slider of the browser over as many pictures."""
-    if executed.name != "image_h3":
+def test_controls_work_without_a_kernel(executed):
+    """A turning cloud and the epochs of Figure 5 lie in the page: sliders of the browser."""
+    with_one = ("image_h3", "pointcloud_h1", "pointcloud_h3")
+    sliders = executed.sliders()
+    assert len(sliders) == (executed.name in with_one)
+    assert all(html.count("<img ") > 1 for html in sliders)
+
+
+def test_texts_are_shown_with_their_words(executed, model, tmp_path):
+    """H1 shows six texts, layers, the definition and points; H3 both networks' points by epoch."""
+    task = executed.name.split("_")[0]
+    if task not in text_smoke.LONGEST:
         return
-    sliders = stepping(executed.notebook)
-    assert len(sliders) == 1 and sliders[0].count("<img ") > 1
+    shown = [page for page in executed.outputs("text/html") if "dataframe" not in page]
+    measured = text_smoke.text_study(task, model, tmp_path).data.measured
+    longest = [max(measured.words(row), key=len) for row in range(len(measured))]
+    held = [sum(word in page for word in longest) for page in shown]
+    # All texts, the example, the example, all texts; the example twice.
+    least = {"1": [4, 1, 1, 4], "2": [], "3": [1, 1]}[executed.name[-1]]
+    assert len(held) == len(least)
+    assert all(count >= wanted for count, wanted in zip(held, least, strict=True))
+
+
+def test_variants_are_among_the_numbers(executed):
+    names = {name.split(" | ")[0] for name in results_of(executed).numbers}
+    varied = CASES[executed.name].taken[1] > 3
+    assert ("FC1, centroids and neighbors recomputed" in names) == varied
+
+
+def test_numbers_of_coherency_that_theory_fixes(executed):
+    if executed.name != "image_coherency":
+        return
+    results, numbers = results_of(executed), results_of(executed).numbers
+    for prefix in ("", "channel_"):
+        names = {f"{prefix}coherency_{m}" for m in [*METHODS, "entropy", "feature_variance"]}
+        names |= {f"{prefix}{what}_largest_difference" for what in ("entropy", "output")}
+        assert names <= set(numbers)
+        assert numbers[f"{prefix}output_largest_difference"].value == 0  # c is a power of 2
+        assert numbers[f"{prefix}coherency_grad_cam"].value < 1e-5
+    # Of six convolutions, three have their feature divided by 4.
+    half = 1.3862943611 / 2
+    assert numbers["coherency_gradient"].value == pytest.approx(half, rel=1e-5)
+    assert numbers["coherency_feature_variance"].value == pytest.approx(2 * half, rel=1e-5)
+    assert numbers["entropy_largest_difference"].value < 1e-5
+    assert numbers["channel_coherency_shape_entropy"].value > 0.01
+    assert numbers["channel_coherency_feature_variance"].value > 0.1
+    assert numbers["coherency_gradient"].n == 3
+    assert "measure_coherency" in results.provenance["code"]
+    text = executed.text()
+    assert "The entropy is **unchanged**" in text and "Grad-CAM 0 [0, 0] nats" in text
+
+
+def test_a_cell_s_page_shows_the_printed_rows(executed):
+    if executed.name != "image_cell":
+        return
+    text, found = executed.text(), results_of(executed)
+    assert "distilled from VGG-19" in text  # a row of Table II
+    assert all(f"Hypothesis {number}" in text for number in HYPOTHESES)
+    assert {m.threshold for m in found.measures if m.metric == "rho"} == {0.15, 0.2, 0.25}
+    assert found.provenance["code"] == ["CellStudy", "Findings"]
 
 
 def test_the_notebooks_ask_for_what_the_shared_study_has(smoke):
     """Otherwise the tests above would train networks of their own and take minutes."""
-    planned = plan("image_h1", FOLDER, {"preset": "smoke", "device": "cpu"})
-    assert planned.resolved == smoke_study(smoke.root).parameters
-
-
-def test_unseen_images_take_the_same_networks_and_new_maps(smoke, tmp_path, monkeypatch):
-    shutil.copytree(smoke.root, tmp_path / "store")
-    monkeypatch.setenv("KPNB_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
-    before = stored(tmp_path / "store")
-    out = tmp_path / "image_unseen.ipynb"
-    given = ["--preset", "smoke", "-p", "device=cpu", "-o", str(out)]
-    assert kpnb.run.__main__.main(["image_unseen", *given]) == 0
-    added = sorted(entry.split("/")[0] for entry in stored(tmp_path / "store") - before)
-    assert added == ["maps"] * 3  # teacher, student, baseline
-    results = read_results("image_unseen", "smoke")
-    assert {c.dataset for c in results.comparisons} == {"embedded images (unseen objects)"}
-    assert {c.metric for c in results.comparisons} == set().union(*METRICS.values())
-    figures = execution.figure_count(nbformat.read(out, as_version=4))
-    assert figures == source("image_unseen").metadata["kpnb"]["figures"]
+    wanted = request("image_h1", FOLDER, {"preset": "smoke", "device": "cpu"})
+    assert wanted.resolved == smoke_study(smoke.root).parameters
+    assert len(stored(smoke.root)) >= 6
+    assert explicit(models_for("image_h1"), {"preset": "smoke"})["epochs"] == 2

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 from data_trees import off_tree, release, squad_tree
 from image_trees import cub_tree, tiny_tree
+from notebook_runs import FOLDER, source
 from object_trees import coco_tree, det_tree, voc_tree
 from PIL import Image
-from test_notebooks import FOLDER, source
 from text_smoke import wordy_folder
 
 import kpnb.run.__main__
 from data_prep import command, squad
 from kpnb.metrics.results import read_results
-from kpnb.run import execution
+from kpnb.run import notebook as runner
 
 SIZE = 32
 SMALL = dict(
@@ -112,8 +112,8 @@ def test_a_data_set_goes_the_whole_way(name, tmp_path, monkeypatch, capsys):
     given = SMALL | changes | {"data": str(prepared)}
     code, executed = run(notebook, "paper", given, tmp_path, monkeypatch)
     assert code == 0, capsys.readouterr().err
-    assert execution.error_outputs(executed) == []
-    assert execution.figure_count(executed) == source(notebook).metadata["kpnb"]["figures"]
+    assert runner.error_outputs(executed) == []
+    assert runner.figure_count(executed) == source(notebook).metadata["kpnb"]["figures"]
     found = read_results(notebook, "paper")
     assert found.settings["data"] == str(prepared) and found.settings["batch"] == 16
     if found.measures:
@@ -175,6 +175,6 @@ def test_texts_and_clouds_go_the_whole_way(name, tmp_path, monkeypatch, capsys):
         given["network"] = wordy_folder(tmp_path)
     code, executed = run(notebook, "smoke", given, tmp_path, monkeypatch)
     assert code == 0, capsys.readouterr().err
-    assert execution.error_outputs(executed) == []
+    assert runner.error_outputs(executed) == []
     found = read_results(notebook, "smoke")
     assert {measure.dataset for measure in found.measures} == {DATASETS[name]}

@@ -9,7 +9,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import kpnb.run.__main__
-from kpnb.run import execution
+from kpnb.run import notebook as runner
 from kpnb.store import JOURNAL, damaged
 
 
@@ -29,7 +29,8 @@ def compute(scratch):
 
 record = Store(Path("store")).compute("net", {}, compute, ("KpnbError",))
 Path("found.json").write_text('{"sum": 28.0}')
-print("computed" if record.computed else "loaded", preset, record.tensors["a"].sum().item())
+how, given = "computed" if record.computed else "loaded", dict(globals())
+print(how, given["preset"], record.tensors["a"].sum().item())
 """
 
 
@@ -43,8 +44,8 @@ class Runs:
         for position, cell in enumerate(notebook.cells):
             cell["id"] = f"cell-{position}"
         nbformat.write(notebook, folder / "image_x.ipynb")
-        self.execute = execution.execute
-        monkeypatch.setattr(execution, "execute", self._execute)
+        self.execute = runner.execute
+        monkeypatch.setattr(runner, "execute", self._execute)
 
     def _execute(self, *arguments):
         self.started += 1

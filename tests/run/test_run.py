@@ -12,11 +12,12 @@ import kpnb.run.__main__
 from kpnb.errors import KpnbError
 from kpnb.metrics.provenance import Stopwatch, provenance
 from kpnb.metrics.results import Results, run_fingerprint, write_results
-from kpnb.run import execution
-from kpnb.run.preflight import declared_values, parse_assignments, plan
+from kpnb.run import notebook as runner
+from kpnb.run.notebook import declared_values, parse_assignments, request
 
-DECLARED = 'preset = "smoke"  # which\nepochs = None\nlayers = ["FC1"]'
-USED = "print(preset, epochs, layers)"
+NO_MORE = 'preset = "smoke"  # which\nepochs = 30\nlayers = ["FC1"]'
+DECLARED = f"{NO_MORE}\nmore = {{}}"
+USED = "given = dict(globals())\nprint(preset, epochs, layers, more)"
 
 
 def write(folder, *cells, name="image_x", declared=DECLARED, used=USED, tagged=1):
@@ -52,7 +53,7 @@ def no_execution(request, monkeypatch):
         def started(*_):
             raise AssertionError("papermill was started")
 
-        monkeypatch.setattr(execution, "execute", started)
+        monkeypatch.setattr(runner, "execute", started)
 
 
 @pytest.fixture
@@ -64,7 +65,9 @@ def kernel():
     "notebook, arguments, told",
     [
         ({}, ["-p", "epoch=3"], "no parameter 'epoch': did you mean epochs"),
-        ({}, ["-p", "samples=3"], "no parameter 'samples'"),
+        ({"declared": NO_MORE}, ["-p", "samples=3"], "neither samples nor `more"),
+        ({"declared": f"{NO_MORE}\nmore = 3"}, [], "more is 3: write a dictionary"),
+        ({"declared": f"{NO_MORE}\nmore = {{'chunks': 3}}"}, [], "'chunks': did you mean chunk"),
         ({}, ["-p", "epochs=abc"], "epochs is 'abc': it must be a whole number >= 1"),
         ({}, ["-p", "epochs=0"], "epochs is 0"),
         ({}, ["-p", "layers=FC1"], "layers is 'FC1'"),
@@ -83,9 +86,8 @@ def kernel():
         ({"declared": DECLARED + "\nepoks = 4"}, [], "no parameter 'epoks'.*epochs"),
         ({"declared": DECLARED + "\ngrid = 1"}, [], "grid is 1"),
         ({"declared": DECLARED + "\ngrid ="}, [], "not Python"),
-        ({"declared": DECLARED + "\ngrid = 8"}, [], "declares grid but no later cell uses it"),
-        ({"used": "epochs = 3; print(preset, layers)"}, [], "declares epochs but"),
-        ({"declared": "epochs = 3", "used": "epochs"}, [], "preset is missing"),
+        ({"used": "print(preset, epochs, layers)"}, [], "no later cell takes them"),
+        ({"declared": "epochs = 3"}, [], "preset is missing"),
         ({"name": "image_y"}, [], "no notebook 'image_x' .*did you mean image_y"),
     ],
 )
@@ -102,7 +104,7 @@ def test_mistakes_stop_before_anything_runs(tmp_path, capsys, notebook, argument
 @pytest.mark.parametrize("data", ["nowhere", "download:nothing", "cub200"])
 def test_data_that_lead_nowhere_stop_before_anything_runs(tmp_path, monkeypatch, capsys, data):
     monkeypatch.setenv("KPNB_DATA", str(tmp_path / "none"))
-    write(tmp_path, declared=f"{DECLARED}\ndata = None", used=f"{USED}\ndata")
+    write(tmp_path)
     assert run(tmp_path, "-p", f"data={data}") == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
@@ -111,7 +113,7 @@ def test_data_that_lead_nowhere_stop_before_anything_runs(tmp_path, monkeypatch,
 def test_a_folder_of_data_is_passed_on_by_its_full_path(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
-    write(tmp_path, declared=f"{DECLARED}\ndata = None", used=f"{USED}\ndata")
+    write(tmp_path)
     assert run(tmp_path, "-p", "data=mine", "--check") == 0
     assert f"data = {str(tmp_path / 'mine')!r}  (given)" in capsys.readouterr().out
 
@@ -122,7 +124,7 @@ def test_kernels_look_for_data_where_the_shell_does(tmp_path, monkeypatch):
         monkeypatch.delenv("KPNB_DATA", raising=False)
         if given:
             monkeypatch.setenv("KPNB_DATA", given)
-        with execution.kernel_environment():
+        with runner.kernel_environment():
             assert os.environ["KPNB_DATA"] == str(tmp_path / expected)
         assert os.environ.get("KPNB_DATA") == given
 
@@ -136,7 +138,7 @@ def test_a_file_that_is_no_notebook(tmp_path, capsys):
 def test_a_use_before_the_parameters_cell_does_not_count(tmp_path):
     write(tmp_path, used="print(preset, layers)")
     notebook = nbformat.read(tmp_path / "image_x.ipynb", as_version=4)
-    notebook.cells.insert(0, new_code_cell("epochs = 1; print(epochs)"))
+    notebook.cells.insert(0, new_code_cell(USED))
     nbformat.write(notebook, tmp_path / "image_x.ipynb")
     assert run(tmp_path, "--check") == 2
 
@@ -147,16 +149,39 @@ def test_ipython_lines_are_no_obstacle(tmp_path):
 
 
 def test_check_prints_parameters_and_runs_nothing(tmp_path, capsys):
-    write(tmp_path)
-    assert run(tmp_path, "--check", "--preset", "demo", "-p", "epochs=7") == 0
+    """Those of the cell first, then all others, each with where it comes from."""
+    write(tmp_path, declared=DECLARED.replace("FC1", "Conv"))
+    assert run(tmp_path, "--check", "--preset", "study", "-p", "epochs=7", "-p", "chunk=64") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1:] == [
-        "  preset = 'demo'  (given)",
+    assert lines[1:4] == [
+        "  preset = 'study'  (given)",
         "  epochs = 7  (given)",
-        "  layers = ['FC1']  (notebook)",
+        "  layers = ['Conv']  (notebook)",
     ]
+    assert "  chunk = 64  (given)" in lines and "  samples = 60  (preset study)" in lines
+    assert "  checkpoints = [0, 1, 2, 3, 4, 5, 6, 7]  (preset study)" in lines
     assert run(tmp_path, "--check") == 0
-    assert "  epochs = 2  (preset smoke)" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert "  epochs = 30  (preset demo)" in lines and "  preset = 'smoke'  (notebook)" in lines
+
+
+def test_what_the_cell_becomes(tmp_path):
+    """Its names take the preset's values, its own and those passed, in this order; others that
+    are not the demo's stand in `more`, and nothing does that the demo leaves to the model."""
+    write(tmp_path, declared=DECLARED.replace("FC1", "Conv"))
+    assert request("image_x", tmp_path, {}).values == {
+        "preset": "smoke", "epochs": 30, "layers": ["Conv"], "more": {},
+    }  # fmt: skip
+    found = request("image_x", tmp_path, {"preset": "study", "epochs": 3, "chunk": 64}).values
+    assert found == {
+        "preset": "study",
+        "epochs": 3,
+        "layers": ["Conv"],
+        "more": {"samples": 60, "seeds": [0, 1, 2], "chunk": 64},
+    }
+    paper = request("image_x", tmp_path, {"preset": "paper", "network": "AlexNet"})
+    assert paper.values["more"]["threshold"] == 0.25  # the network's, where the demo has a number
+    assert paper.resolved.threshold == 0.25 and paper.resolved.preset == "paper"
 
 
 @pytest.mark.parametrize(
@@ -188,13 +213,13 @@ def test_declared_values_are_plain_literals():
 
 
 def fingerprint_of(folder, **passed):
-    return plan("image_x", folder, passed).fingerprint
+    return request("image_x", folder, passed).fingerprint
 
 
 def test_fingerprint_follows_code_and_parameters_not_prose(tmp_path, monkeypatch):
     write(tmp_path)
     first = fingerprint_of(tmp_path)
-    assert fingerprint_of(tmp_path, epochs=2) == first  # the preset's own value
+    assert fingerprint_of(tmp_path, epochs=30) == first  # the cell's own value
     assert fingerprint_of(tmp_path, epochs=3) != first
     write(tmp_path, new_markdown_cell("prose"))
     assert fingerprint_of(tmp_path) == first
@@ -202,8 +227,8 @@ def test_fingerprint_follows_code_and_parameters_not_prose(tmp_path, monkeypatch
     assert fingerprint_of(tmp_path) != first
     write(tmp_path, used="from kpnb.metrics.stats import mean\nmean\n" + USED)
     with_import = fingerprint_of(tmp_path)
-    monkeypatch.setattr("kpnb.run.preflight.code_fingerprint", lambda *seeds, showing: f"{seeds}")
-    monkeypatch.setattr("kpnb.run.preflight.data_fingerprint", lambda *seeds: "other")
+    monkeypatch.setattr("kpnb.run.notebook.code_fingerprint", lambda *seeds, showing: f"{seeds}")
+    monkeypatch.setattr("kpnb.run.notebook.data_fingerprint", lambda *seeds: "other")
     assert len({first, with_import, fingerprint_of(tmp_path)}) == 3
 
 
@@ -224,14 +249,14 @@ def test_a_real_run(tmp_path, monkeypatch, capsys, kernel):
     assert run(tmp_path, "-p", "epochs=3") == 0
     assert os.environ["MPLBACKEND"] == "Agg"
     done = executed(tmp_path)
-    assert "smoke 3 ['FC1']\n" in stdout(done)
+    assert "smoke 3 ['FC1'] {}\n" in stdout(done)
     assert f"two\n{sys.executable} {tmp_path}\n" in stdout(done)
     assert "one" not in stdout(done) and "warning" not in stdout(done)
     told = capsys.readouterr()
     assert "a warning" in told.err and "10%" not in told.err
-    assert execution.figure_count(done) == 1
+    assert runner.figure_count(done) == 1
     note = done.metadata["kpnb"]
-    assert note["parameters"]["epochs"] == 3 and note["parameters"]["grid"] == 8
+    assert note["parameters"]["epochs"] == 3 and note["parameters"]["grid"] == 16
     assert note["given"] == {"epochs": 3} and note["figures"] == 1
     assert note["seconds"] > 0 and note["peak_memory_mib"] > 10
     assert str(tmp_path) not in json.dumps(done.metadata)
@@ -240,7 +265,7 @@ def test_a_real_run(tmp_path, monkeypatch, capsys, kernel):
     def started(*_):
         raise AssertionError("run again")
 
-    monkeypatch.setattr(execution, "execute", started)
+    monkeypatch.setattr(runner, "execute", started)
     before = (tmp_path / "out" / "image_x.ipynb").read_bytes()
     assert run(tmp_path, "-p", "epochs=3") == 0
     assert "up to date" in capsys.readouterr().out
@@ -251,7 +276,7 @@ def test_a_real_run(tmp_path, monkeypatch, capsys, kernel):
     assert "text refreshed" in capsys.readouterr().out
     kinds = [cell.source.split("\n")[0] for cell in executed(tmp_path).cells]
     assert kinds[3:] == ["new prose", *(text.split("\n")[0] for text in (FIGURE, NOISE))]
-    assert execution.figure_count(executed(tmp_path)) == 1
+    assert runner.figure_count(executed(tmp_path)) == 1
     assert run(tmp_path, "-p", "epochs=3") == 0
     assert "text refreshed" not in capsys.readouterr().out
 
@@ -273,7 +298,7 @@ def test_a_failing_notebook(tmp_path, capsys, kernel):
     assert "image_x.failed.ipynb" in told
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["image_x.failed.ipynb"]
     failed = executed(tmp_path, "image_x.failed.ipynb")
-    assert "smoke None" in stdout(failed) and "never" not in stdout(failed)
+    assert "smoke 30" in stdout(failed) and "never" not in stdout(failed)
 
 
 def finished(folder, monkeypatch, *outputs, arguments=()):
@@ -285,7 +310,7 @@ def finished(folder, monkeypatch, *outputs, arguments=()):
         nbformat.write(notebook, working_copy)
         return {"seconds": 1.0, "peak_memory_mib": 1}
 
-    monkeypatch.setattr(execution, "execute", execute)
+    monkeypatch.setattr(runner, "execute", execute)
     write(folder)
     return run(folder, *arguments)
 
@@ -316,7 +341,7 @@ def test_an_earlier_failure_is_forgotten_after_success(tmp_path, monkeypatch):
 def test_the_environment_is_put_back(monkeypatch):
     monkeypatch.setenv("JUPYTER_PATH", "/somewhere")
     before = dict(os.environ)
-    with pytest.raises(RuntimeError), execution.kernel_environment():
+    with pytest.raises(RuntimeError), runner.kernel_environment():
         assert os.environ["JUPYTER_PATH"].endswith("/somewhere")
         raise RuntimeError
     assert dict(os.environ) == before

@@ -15,10 +15,10 @@ from kpnb.metrics.results import Results, run_fingerprint, write_results
 from kpnb.paper import published_table
 from kpnb.run import sweeps
 from kpnb.run.__main__ import _parser
-from kpnb.run.preflight import parse_assignments
+from kpnb.run.notebook import parse_assignments
 from kpnb.run.sweeps import SHIPPED as SHIPPED_FOLDER
 from kpnb.run.sweeps import Sweeps, read_sweeps
-from kpnb.study.cell_parameters import CellParameters
+from kpnb.study.parameters import CellParameters
 
 # Those of the embedded images; further below are those of the preset `paper`.
 SHIPPED = {n: found for n, found in read_sweeps().items() if "study" in found.presets}

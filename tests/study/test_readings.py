@@ -1,23 +1,22 @@
-"""Tables and sentences of the notebooks: what they list, in which order, and that no is said."""
+"""Sentences of the notebooks: what they are over, and that no is said."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 import torch
 from conftest import made_evidence, smoke_study
 
 from kpnb.errors import KpnbError
-from kpnb.metrics.evidence import Choices
+from kpnb.metrics.evidence import Choices, metric_values
 from kpnb.study.findings import Findings
 from kpnb.study.readings import (
-    accuracy_table,
-    choices_table,
-    comparison_table,
-    measure_table,
+    imitation,
     never_learned,
+    of_single_pieces,
+    pieces_reading,
+    pieces_table,
     reading,
-    schedule_table,
 )
 
 LABELS = {1: ["N_fg", "N_bg", "lambda"], 3: ["rho"]}
@@ -33,107 +32,6 @@ def findings_of(tmp_path):
         return findings
 
     return make
-
-
-@pytest.mark.parametrize("hypothesis", [1, 2, 3])
-def test_comparisons_keep_the_order_of_layers_and_metrics(findings_of, hypothesis):
-    evidence = [made_evidence(layer=layer) for layer in ("FC2", "Conv")]
-    table = comparison_table(findings_of(*evidence, hypothesis=hypothesis))
-    filtered = [label for label in LABELS[hypothesis] if "epoch" not in label]
-    expected = [
-        (layer, label, samples)
-        for layer in ("FC2", "Conv")
-        for label in LABELS[hypothesis]
-        for samples in ("all samples", "published filter")
-        if samples == "all samples" or label in filtered
-    ]
-    assert list(table.index) == expected
-    assert table.index.names == ["layer", "metric", "samples"]
-
-
-def test_comparisons_show_what_was_found(findings_of):
-    row = comparison_table(findings_of(made_evidence())).loc["FC1", "N_fg", "all samples"]
-    assert row.to_dict() == {
-        "predicted": "up",
-        "student - baseline": "3 [3, 3]",
-        "n samples": 8,
-        "n seeds": 1,
-        "verdict": "reproduced",
-    }
-
-
-@pytest.mark.parametrize("hypothesis", [1, 2, 3])
-def test_measures_by_layer_and_metric(findings_of, hypothesis):
-    evidence = [made_evidence(layer=layer) for layer in ("FC2", "Conv")]
-    findings = findings_of(*evidence, hypothesis=hypothesis)
-    table = measure_table(findings)
-    assert list(table.index) == [(la, m) for la in ("FC2", "Conv") for m in LABELS[hypothesis]]
-    roles = ["teacher", "student", "baseline"] if hypothesis == 1 else ["student", "baseline"]
-    assert list(table.columns) == roles
-    filtered = measure_table(findings, "published_filter")
-    assert len(filtered) == len([la for la in LABELS[hypothesis] if "epoch" not in la]) * 2
-
-
-def test_measures_show_mean_and_interval(findings_of):
-    table = measure_table(findings_of(made_evidence()))
-    assert table.loc[("FC1", "N_fg"), "student"] == "6 [6, 6]"
-    assert table.loc[("FC1", "lambda"), "baseline"] == "0.6 [0.6, 0.6]"
-    speed = measure_table(findings_of(made_evidence(), hypothesis=2))
-    assert speed.loc[("FC1", "D_mean per epoch"), "student"] == "0.05 [0.05, 0.05]"
-
-
-def test_only_the_threshold_in_use_is_shown(findings_of):
-    findings = findings_of(made_evidence(), threshold=0.3)
-    assert len(measure_table(findings)) == 3 and len(comparison_table(findings)) == 6
-
-
-def test_a_filter_that_keeps_too_few_leaves_an_empty_table(findings_of):
-    findings = findings_of(made_evidence(samples=2))
-    assert len(measure_table(findings, "published_filter")) == 0
-    assert set(comparison_table(findings).index.get_level_values("samples")) == {"all samples"}
-
-
-def test_choices_side_by_side():
-    options = [Choices(b, per, start) for b in (0.2, 0.25) for per in ("step", "epoch")
-               for start in (False, True)]  # fmt: skip
-    table = choices_table(made_evidence(), ["d_mean", "d_var"], options)
-    assert len(table) == 16
-    assert table.index.names == ["metric", "b", "distance per", "untrained network"]
-    assert table.loc["D_mean", 0.2, "epoch", "left out"].to_dict() == {
-        "student": "0.05 [0.05, 0.05]",
-        "baseline": "0.075 [0.0563, 0.0938]",
-        "student - baseline": "-0.025 [-0.0437, -0.00625]",
-        "verdict": "reproduced",
-    }
-    expected = [("D_mean", 0.2, "step", "left out"), ("D_var", 0.2, "step", "left out")]
-    assert list(table.index[:2]) == expected
-
-
-def test_the_untrained_network_can_change_the_choice(smoke):
-    start = Choices(untrained=True)
-    table = choices_table(smoke.evidence, ["rho"], [Choices(), start])
-    assert list(table.index.get_level_values("untrained network")) == ["left out", "included"]
-
-
-def test_accuracies(smoke):
-    findings = Findings(smoke.study, "image_h1", 1)
-    findings.add_accuracies(["FC1"])
-    table = accuracy_table(findings)
-    networks = ["teacher", "baseline", "student (FC1)"]
-    splits = ("training", "unseen")
-    assert list(table.index) == [(n, split, "accuracy") for n in networks for split in splits]
-    assert table.index.names == ["network", "samples", "score"]
-    value = smoke.study.of("S", 0, "FC1").accuracy["test"]
-    assert table.loc[("student (FC1)", "unseen", "accuracy"), "value"] == f"{value:.1%}"
-    assert list(table["n samples"]) == [120, 2000] * 3
-
-
-def test_schedules(smoke):
-    table = schedule_table(smoke.study)
-    assert list(table.index) == ["student", "baseline"]
-    assert table.loc["student", "lr"] == smoke.study.schedule("S", 0).lr
-    assert table.loc["baseline", "epochs"] == 2
-    assert not isinstance(table, pd.Series) and not table.isna().any().any()
 
 
 @pytest.mark.parametrize(
@@ -228,3 +126,139 @@ def test_never_learned_counts_samples_without_a_point_at_any_checkpoint():
     told = never_learned(evidence, 0.2, "image")
     assert "student: 0 of 8 images" in told and "baseline: 4 of 8 images" in told
     assert "all seeds" in told and "all seeds" not in never_learned(made_evidence(), 0.2, "image")
+
+
+# --- words of several pieces
+
+CHOICES = Choices()
+
+
+def without(*units: int, samples: int = 8) -> torch.Tensor:
+    """All 16 units are single pieces but these."""
+    single = torch.ones(samples, 16, dtype=torch.bool)
+    single[:, list(units)] = False
+    return single
+
+
+def counts(evidence, role: str, metric: str) -> list[float]:
+    return metric_values(evidence, role, metric, CHOICES)[0].tolist()
+
+
+def test_nothing_changes_where_all_are_single_pieces():
+    evidence = made_evidence()
+    same = of_single_pieces(evidence, without())
+    assert torch.equal(same.foreground, evidence.foreground)
+    for role in "TSB":
+        for epoch, maps in evidence.maps[role][0].items():
+            assert torch.equal(same.maps[role][0][epoch].sigma, maps.sigma)
+
+
+def test_words_of_several_pieces_take_no_part():
+    """Student: points at 0-5 and 8; baseline in the end: 4-6, 8 and 9."""
+    found = of_single_pieces(made_evidence(), without(0, 4, 9))
+    assert counts(found, "S", "n_fg") == [4] * 8 and counts(found, "B", "n_fg") == [2] * 8
+    assert counts(found, "S", "n_bg") == [1] * 8 and counts(found, "B", "n_bg") == [1] * 8
+    assert counts(found, "S", "lambda") == pytest.approx([4 / 5] * 8)
+    assert counts(found, "S", "rho") == [1] * 8
+    for maps in found.maps["B"][0].values():
+        assert maps.entropy[:, [0, 4, 9]].isnan().all()
+        assert maps.entropy.isnan().sum() == 3 * 8
+
+
+def test_the_background_s_mean_is_that_of_the_single_pieces_left():
+    """With the one background word left at -1 nat, no word lies below the mean by b."""
+    found = of_single_pieces(made_evidence(), without(*range(9, 16)))
+    assert counts(found, "S", "n_fg") == [0] * 8
+    other = of_single_pieces(made_evidence(), without(*range(8, 15)))
+    assert counts(other, "S", "n_fg") == [6] * 8 and counts(other, "S", "n_bg") == [0] * 8
+
+
+def test_words_and_texts_go_by_text():
+    evidence, single = made_evidence(), without()
+    single[0, :8] = False  # no foreground left
+    single[3, 8:] = False  # no background left
+    single[5, 0] = False
+    found = of_single_pieces(evidence, single)
+    assert len(found.foreground) == 6
+    assert counts(found, "S", "n_fg") == [6, 6, 6, 5, 6, 6]
+    assert all(len(maps.sigma) == 6 for role in "TSB" for maps in found.maps[role][0].values())
+    assert torch.equal(evidence.foreground, made_evidence().foreground)
+    assert not evidence.maps["S"][0][2].sigma.isnan().any()  # the evidence given is as before
+
+
+def test_every_seed_is_cut():
+    found = of_single_pieces(made_evidence(seeds=2), without(0))
+    assert metric_values(found, "S", "n_fg", CHOICES).tolist() == [[5] * 8] * 2
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_too_few_texts_left(left):
+    single = without()
+    single[left:, 8:] = False
+    with pytest.raises(KpnbError, match="Fewer than two texts .*: measure more") as error:
+        of_single_pieces(made_evidence(), single)
+    assert "\n" not in str(error.value)
+    single[1, 8:] = single[0, 8:] = True
+    assert len(of_single_pieces(made_evidence(), single).foreground) == 2
+
+
+def test_table_sets_both_side_by_side():
+    table = pieces_table(made_evidence(), without(0, 1, 2, 3), 0.2)
+    assert list(table.index) == ["all", "of one piece"] and table.index.name == "words"
+    assert list(table.columns) == ["N_fg", "N_bg", "lambda", "n samples"]
+    assert table.loc["all", "N_fg"].startswith("3") and "reproduced" in table.loc["all", "N_fg"]
+    # student 4 and 5, baseline 4, 5 and 6
+    alone = table.loc["of one piece"]
+    assert alone["N_fg"].startswith("-1") and alone["N_fg"].endswith(", contradicted")
+    assert alone["N_bg"].endswith(", reproduced") and list(table["n samples"]) == [8, 8]
+
+
+def test_table_counts_the_texts_that_are_left():
+    single = without()
+    single[:3, 8:] = False
+    assert list(pieces_table(made_evidence(), single, 0.2)["n samples"]) == [8, 5]
+
+
+def test_table_takes_the_threshold():
+    """Points lie 1 nat below: with b above that nothing is left to differ in."""
+    table = pieces_table(made_evidence(), without(), 1.5)
+    assert all("inconclusive" in cell for cell in table["N_fg"])
+
+
+def test_reading_counts_points_and_turned_verdicts():
+    told = pieces_reading(made_evidence(), without(0, 1, 2, 3), 0.2)
+    # 7 points a text for the student, 5 for the baseline; 4 of 16 words are of several pieces.
+    # lambda stays on its side: 2/3 against 3/5.
+    student = "Of the student's 56 knowledge points 32 are words of several pieces, which are 25%"
+    baseline = "Of the baseline's 40 knowledge points 0 are words of several pieces, which are 25%"
+    assert told.startswith(f"{student} of all words. {baseline} of all words. ")
+    assert told.endswith(" Another verdict without them: N_fg.")
+    told = pieces_reading(made_evidence(), without(15), 0.2)
+    assert "56 knowledge points 0 are" in told and "which are 6% of" in told
+    assert told.endswith(" No verdict turns.")
+
+
+def test_reading_counts_all_seeds():
+    told = pieces_reading(made_evidence(seeds=3), without(8), 0.2)
+    assert "student's 168 knowledge points 24 are" in told
+    assert "baseline's 120 knowledge points 24 are" in told
+
+
+def test_padding_is_no_word():
+    """Entropy is NaN beyond a text's words: those are left out of the share of words."""
+    evidence, single = made_evidence(), without(0, 1)
+    for role in "TSB":
+        for maps in evidence.maps[role][0].values():
+            maps.sigma[:, 12:] = torch.nan
+    single[:, 12:] = False
+    assert "which are 17% of all words" in pieces_reading(evidence, single, 0.2)
+    assert counts(of_single_pieces(evidence, single), "S", "n_fg") == [4] * 8
+
+
+def test_imitation_is_the_last_share_of_every_seed():
+    metric = {0: [0.1, 0.25], 1: [0.2, 0.5]}
+    study = SimpleNamespace(
+        parameters=SimpleNamespace(seeds=(0, 1)),
+        of=lambda role, seed, layer: SimpleNamespace(record=SimpleNamespace(metric=metric[seed])),
+    )
+    assert "explains 25% / 50% of the variance" in imitation(study, "Last")

@@ -1,0 +1,429 @@
+"""A notebook checked with its parameters before anything runs, executed, and its copy cleaned.
+
+papermill runs a notebook whatever names and values it is passed; a mistyped name is then a
+result with the default's value. So everything is read from the notebook's source first. It is run
+by papermill in this very interpreter's environment.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from kpnb.datasets import places as data_places
+from kpnb.errors import KpnbError, did_you_mean
+from kpnb.fingerprint import (
+    checkout,
+    code_fingerprint,
+    data_fingerprint,
+    fingerprint,
+    library_versions,
+    notebook_seeds,
+)
+from kpnb.metrics.provenance import EXECUTED, peak_memory_mib
+from kpnb.store import JOURNAL, read_journal
+from kpnb.study.parameters import StudyParameters, explicit, models_for, resolve, with_more
+
+Notebook = nbformat.NotebookNode
+
+TAG = "parameters"
+KERNEL = "python3"
+NOTE = "kpnb"
+START_TIMEOUT = 120
+# glibc gives large blocks back to the system at every free and takes them anew; kept instead, a
+# training step on two CPU cores is about a third faster. Other allocators ignore the names.
+ALLOCATOR = {
+    "MALLOC_TRIM_THRESHOLD_": str(4 * 1024**3),
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run of a notebook that passed the check.
+
+    name: the notebook's name. source: its file. notebook: its content. given: what the command
+    line passed. own: what its cell says otherwise than the demo. values: what its cell's names and
+    `more` become. resolved: all parameters. fingerprint: what the executed copy depends on.
+    """
+
+    name: str
+    source: Path
+    notebook: Notebook
+    given: dict[str, object]
+    own: dict[str, object]
+    values: dict[str, object]
+    resolved: StudyParameters
+    fingerprint: str
+
+    def lines(self) -> list[str]:
+        """The parameters, one a line, those of the notebook's cell first, with their origin."""
+        values = self.resolved.model_dump(mode="json")
+        names = [*(name for name in self.values if name != "more"), *values]
+        told = dict.fromkeys(names)
+        return [f"  {name} = {values[name]!r}  ({self._origin(name)})" for name in told]
+
+    def _origin(self, name: str) -> str:
+        if self.given.get(name) is not None:
+            return "given"
+        written = name in self.own or name == "preset"
+        return "notebook" if written else f"preset {self.given.get('preset') or 'demo'}"
+
+
+def request(name: str, folder: Path, passed: Mapping[str, object]) -> Request:
+    """Check one notebook and the parameters passed to it; raises `KpnbError` for any mistake.
+
+    The values in its cell are the run. A preset that is passed is laid over those of them that are
+    the demo's, and what else is passed over all; what the cell does not name goes into its `more`.
+    """
+    source, model = find_notebook(name, folder), models_for(name)
+    notebook = read_notebook(source)
+    position = parameters_cell(notebook, name)
+    cells = [_cell_source(cell) for cell in notebook.cells]
+    declared = declared_values(cells[position], name)
+    _require_taken(cells[position + 1 :], name)
+    named, demo = with_more(declared), model.PRESETS["demo"]
+    resolve(model, named, "demo")
+    own = {n: v for n, v in named.items() if v != demo[n] and n != "preset"}
+    if passed.get("preset"):
+        wanted = explicit(model, own | dict(passed))
+    else:
+        resolve(model, named | dict(passed), "demo")
+        wanted = demo | {n: v for n, v in (named | dict(passed)).items() if v is not None}
+    values = _for_the_cell(wanted, declared, demo, name)
+    resolved = resolve(model, with_more(values), "demo")
+    key = _fingerprint([c.source for c in _code_cells(notebook)], cells, resolved)
+    return Request(name, source, notebook, dict(passed), own, values, resolved, key)
+
+
+def _for_the_cell(
+    wanted: Mapping[str, object],
+    declared: Mapping[str, object],
+    demo: Mapping[str, object],
+    notebook: str,
+) -> dict[str, object]:
+    """What the names of a parameters cell become: values, and in `more` those of other names."""
+    cell = {name: wanted[name] for name in declared if name != "more"}
+    more = {n: v for n, v in wanted.items() if n not in cell and v != demo[n]}
+    if more and "more" not in declared:
+        raise KpnbError(
+            f"The notebook {notebook} has neither {', '.join(more)} nor `more = {{}}` in its "
+            "parameters cell: add one."
+        )
+    return cell | ({"more": more} if "more" in declared else {})
+
+
+def find_notebook(name: str, folder: Path) -> Path:
+    """The file of a notebook; an unknown name raises `KpnbError` with the near ones."""
+    source = folder / f"{name}.ipynb"
+    if source.is_file():
+        return source
+    there = sorted(file.stem for file in folder.glob("*.ipynb"))
+    every = f"did you mean {' or '.join(there)}?" if there else "there are none: set --notebooks."
+    raise KpnbError(
+        f"There is no notebook {name!r} in {folder}: {did_you_mean(name, there) or every}"
+    )
+
+
+def read_notebook(source: Path) -> Notebook:
+    """A notebook's content in format 4; raises `KpnbError` if the file is not a notebook."""
+    try:
+        return nbformat.read(source, as_version=4)
+    except (OSError, ValueError, AttributeError, KeyError, nbformat.ValidationError) as error:
+        cause = str(error).strip().splitlines()[0]
+        raise KpnbError(f"{source} is not a notebook that can be read: {cause}.") from error
+
+
+def parameters_cell(notebook: Notebook, name: str) -> int:
+    """The position of the one code cell tagged `parameters`."""
+    tagged = [
+        position
+        for position, cell in enumerate(notebook.cells)
+        if cell.cell_type == "code" and TAG in cell.metadata.get("tags", [])
+    ]
+    if len(tagged) != 1:
+        raise KpnbError(
+            f"The notebook {name} has {len(tagged)} code cells tagged {TAG!r}: "
+            "tag exactly the one that declares its parameters."
+        )
+    return tagged[0]
+
+
+def declared_values(source: str, name: str) -> dict[str, object]:
+    """The names and values a parameters cell assigns; only `name = literal` is allowed there."""
+    values: dict[str, object] = {}
+    for statement in _parse(source, name).body:
+        target = _single_target(statement)
+        try:
+            value = ast.literal_eval(statement.value) if target else None
+        except ValueError:
+            target = None
+        if target is None:
+            raise KpnbError(
+                f"The parameters cell of {name} has the line {ast.unparse(statement)!r}: "
+                "write only `name = value` with a plain number, string, list or None there."
+            )
+        if target in values:
+            raise KpnbError(f"The parameters cell of {name} sets {target} twice: set it once.")
+        values[target] = value
+    return values
+
+
+def parse_assignments(texts: Iterable[str]) -> dict[str, object]:
+    """`name=value` texts of a command line; values are JSON, Python or YAML literals."""
+    values: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise KpnbError(f"-p {text!r} is not a parameter: write name=value.")
+        if name in values:
+            raise KpnbError(f"The parameter {name} is given twice: give it once.")
+        values[name] = _literal(value, name)
+    return values
+
+
+def _literal(text: str, name: str) -> object:
+    # JSON before YAML, which takes 1e-1 for a string; Python's for None and (1, 2).
+    for reader in (json.loads, ast.literal_eval, yaml.safe_load):
+        try:
+            value = reader(text)
+        except (ValueError, SyntaxError, TypeError, yaml.YAMLError):
+            continue
+        return list(value) if isinstance(value, tuple) else value
+    raise KpnbError(f"The value {text!r} of {name} cannot be read: write it as JSON.")
+
+
+def _single_target(statement: ast.stmt) -> str | None:
+    if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+        return None
+    target = statement.targets[0]
+    return target.id if isinstance(target, ast.Name) else None
+
+
+def _require_taken(later: list[str], name: str) -> None:
+    """Parameters that no later cell takes would be without effect."""
+    calls = [n for s in later for n in ast.walk(_parse(s, name)) if isinstance(n, ast.Call)]
+    if not any(ast.unparse(a) == "globals()" for call in calls for a in call.args):
+        raise KpnbError(
+            f"The notebook {name} declares parameters but no later cell takes them: make its "
+            "study from them, as in `study = kpnb.ImageStudy.from_notebook(globals())`."
+        )
+
+
+def _cell_source(cell: Notebook) -> str:
+    """A code cell as plain Python: lines for IPython alone (%magic, !command) do nothing."""
+    if cell.cell_type != "code" or cell.source.startswith("%%"):
+        return ""
+    return re.sub(r"^(\s*)[%!].*$", r"\1pass", cell.source, flags=re.MULTILINE)
+
+
+def _parse(source: str, name: str) -> ast.Module:
+    try:
+        return ast.parse(source)
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        raise KpnbError(f"A cell of {name} is not Python: {error.msg} in {line!r}.") from error
+
+
+def _fingerprint(code_cells: list[str], parsed: list[str], resolved: StudyParameters) -> str:
+    """Everything the executed copy depends on, its figures too, but its prose."""
+    seeds = notebook_seeds("\n".join(parsed))
+    return fingerprint(
+        {
+            "cells": code_cells,
+            "code": code_fingerprint(*seeds, showing=True),
+            "data": data_fingerprint(*seeds),
+            "parameters": resolved.model_dump(mode="json"),
+            "versions": library_versions(),
+        }
+    )
+
+
+def execute(
+    source: Path, working_copy: Path, parameters: dict, timeout: int | None, log: bool
+) -> dict:
+    """Run a notebook into `working_copy`, saved after each cell; returns seconds, memory
+    and the entries of the store that it used.
+
+    The kernel is this interpreter, its folder the notebook's. Raises what papermill raises.
+    """
+    import papermill  # here: it takes a second, and a check needs none of it
+
+    started = time.perf_counter()
+    with kernel_environment() as journal:
+        papermill.execute_notebook(
+            str(source),
+            str(working_copy),
+            parameters=parameters,
+            kernel_name=KERNEL,
+            language="python",
+            progress_bar=False,
+            autosave_cell_every=1,
+            log_output=log,
+            start_timeout=START_TIMEOUT,
+            execution_timeout=timeout,
+            cwd=str(source.parent),
+        )
+        store = read_journal(journal)
+    peak = peak_memory_mib(resource.RUSAGE_CHILDREN)
+    seconds = round(time.perf_counter() - started, 1)
+    return {"seconds": seconds, "peak_memory_mib": round(peak), "store": store}
+
+
+@contextmanager
+def kernel_environment() -> Iterator[Path]:
+    """Environment variables under which the kernel `python3` is this interpreter; gives the file
+    in which the kernel lists the store's entries that it uses.
+
+    A temporary kernel specification goes before all others; a user's IPython configuration is
+    left aside; MPLBACKEND is unset, for with Agg papermill loses every figure.
+    """
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="kpnb_kernel_") as folder:
+        _write_kernelspec(Path(folder) / "kernels" / KERNEL)
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(_first(folder, before.get("JUPYTER_PATH")))
+        os.environ["IPYTHONDIR"] = str(Path(folder) / "ipython")
+        os.environ.pop("MPLBACKEND", None)
+        os.environ[EXECUTED] = "1"
+        for name, value in ALLOCATOR.items():
+            os.environ.setdefault(name, value)
+        os.environ[JOURNAL] = str(Path(folder) / "store.journal")
+        # A notebook runs in its own folder, but names of data are looked up from the shell's.
+        data = os.environ.get(data_places.FOLDER) or data_places.DEFAULT
+        os.environ[data_places.FOLDER] = os.path.abspath(os.path.expanduser(data))
+        if clone := checkout():
+            paths = _first(str(clone), before.get("PYTHONPATH"))
+            os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+        try:
+            _require_own_interpreter()
+            yield Path(os.environ[JOURNAL])
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def clean(notebook: Notebook) -> list[str]:
+    """Tidy an executed notebook in place; returns the lines of stderr that were taken out.
+
+    stderr goes (progress bars, warnings: they belong on the console), stdout keeps what a
+    terminal would show of a line overwritten by carriage returns, papermill's notes keep no
+    absolute path.
+    """
+    removed: list[str] = []
+    for cell in _code_cells(notebook):
+        kept = []
+        for output in cell.outputs:
+            if output.output_type == "stream" and output.name == "stderr":
+                removed += _last_states(output.text).splitlines()
+                continue
+            if output.output_type == "stream":
+                output.text = _last_states(output.text)
+            kept.append(output)
+        cell.outputs = kept
+    for name in ("input_path", "output_path"):
+        path = notebook.metadata.get("papermill", {}).get(name)
+        if path:
+            notebook.metadata["papermill"][name] = Path(path).name
+    return [line for line in removed if line.strip() and not _is_progress(line)]
+
+
+def error_outputs(notebook: Notebook) -> list[str]:
+    """The errors among a notebook's outputs, "name: value" each."""
+    outputs = [output for cell in _code_cells(notebook) for output in cell.outputs]
+    return [f"{o.ename}: {o.evalue}" for o in outputs if o.output_type == "error"]
+
+
+def figure_count(notebook: Notebook) -> int:
+    """How many outputs are pictures."""
+    outputs = [output for cell in _code_cells(notebook) for output in cell.outputs]
+    return sum(any(kind.startswith("image/") for kind in o.get("data", {})) for o in outputs)
+
+
+def outputs_fingerprint(notebook: Notebook) -> str:
+    """One hash over sources, outputs and widgets, to notice a damaged copy."""
+    cells = [[cell.source, cell.outputs] for cell in _code_cells(notebook)]
+    shown = [cells, notebook.metadata.get("widgets")]
+    # As text: a figure's data may hold NaN, which `fingerprint` refuses.
+    return fingerprint(json.dumps(shown, sort_keys=True))
+
+
+def prose_fingerprint(notebook: Notebook) -> str:
+    """One hash over a source notebook's cells, their order and tags, outputs left aside."""
+    return fingerprint([[c.cell_type, c.source, _tags(c)] for c in notebook.cells])
+
+
+def with_prose_of(executed: Notebook, source: Notebook) -> Notebook:
+    """The executed cells between the source's present prose; both have the same code cells."""
+    run = iter(_code_cells(executed))
+    cells = []
+    for cell in source.cells:
+        if cell.cell_type != "code":
+            cells.append(cell)
+            continue
+        done = next(run)
+        cells.append(done)
+        done.metadata["tags"] = _tags(cell)
+        if "id" in cell:
+            done["id"] = cell["id"]
+        if "parameters" in _tags(cell):
+            cells += [next(run)] if _injected_follows(executed) else []
+    executed.cells = cells
+    return executed
+
+
+def _injected_follows(executed: Notebook) -> bool:
+    return any("injected-parameters" in _tags(cell) for cell in executed.cells)
+
+
+def _tags(cell: Notebook) -> list[str]:
+    return list(cell.metadata.get("tags", []))
+
+
+def _code_cells(notebook: Notebook) -> list[Notebook]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _last_states(text: str) -> str:
+    lines = text.split("\n")
+    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines)
+
+
+def _is_progress(line: str) -> bool:
+    return bool(re.search(r"\d+%\|.*\||\[\d+:\d+<|\d+(\.\d+)?\s*(it/s|s/it)", line))
+
+
+def _first(path: str, others: str | None) -> list[str]:
+    return [path, others] if others else [path]
+
+
+def _write_kernelspec(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    # Without its remark, at every start, that the loopback connection is not encrypted.
+    command += ["--log-level=ERROR"]
+    spec = {"argv": command, "display_name": "Python 3", "language": "python"}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+
+
+def _require_own_interpreter() -> None:
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    interpreter = KernelSpecManager().get_kernel_spec(KERNEL).argv[0]
+    if interpreter != sys.executable:
+        raise KpnbError(
+            f"The kernel {KERNEL} is {interpreter}, not {sys.executable}: "
+            "unset JUPYTER_PATH and any Jupyter configuration of kernels."
+        )

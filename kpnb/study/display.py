@@ -1,0 +1,435 @@
+"""What a notebook shows: the study that its parameters make, and each table and figure in a call.
+
+Nothing here computes a number that a results file holds, so that no result depends on it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import typing
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import pandas as pd
+
+from kpnb.errors import KpnbError
+from kpnb.figures.charts import (
+    accuracy_figure,
+    estimates_figure,
+    learning_figure,
+    speed_figure,
+    stability_figure,
+    threshold_figure,
+)
+from kpnb.figures.paper import (
+    definition_figure,
+    fates_figure,
+    layers_figure,
+    role_points_figure,
+    samples_figure,
+)
+from kpnb.figures.widgets import fates_slider, picker, rotating_cloud
+from kpnb.metrics.evidence import (
+    Choices,
+    Evidence,
+    compare,
+    difference,
+    estimate,
+    metric_values,
+    thresholds_around,
+    trajectory_counts,
+    trajectory_points,
+)
+from kpnb.metrics.points import KnowledgePoints
+from kpnb.metrics.results import Comparison, Measure, write_results
+from kpnb.paper import FINAL_METRICS, HYPOTHESES, PREDICTIONS, ROLES, SCORES
+from kpnb.study import readings
+from kpnb.study.parameters import StudyParameters, resolve, with_more
+from kpnb.study.readings import NAMES, SELECTIONS, label, with_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from kpnb.study.findings import Findings
+    from kpnb.study.study import Study
+
+INJECTED = "# Parameters"  # the first line of a cell that papermill puts in
+
+
+class Prose(str):
+    """Markdown, which a notebook shows as such."""
+
+    __slots__ = ()
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def show(*shown: object) -> None:
+    """Several things as outputs of one cell."""
+    from IPython.display import display  # here: what only checks or measures has no IPython
+
+    display(*shown)
+
+
+# A study from a notebook's names
+
+
+def _parameters_cell(cells: Sequence[str]) -> list[str]:
+    """The names that the cell which sets `preset` assigned when it was last run, and those that
+    papermill puts behind it."""
+    found = [position for position, cell in enumerate(cells) if "preset" in _assigned(cell)]
+    if not found:
+        return []
+    own = next((p for p in reversed(found) if not cells[p].startswith(INJECTED)), found[-1])
+    behind = [cell for cell in cells[own + 1 : own + 2] if cell.startswith(INJECTED)]
+    return [name for cell in [cells[own], *behind] for name in _assigned(cell)]
+
+
+def _assigned(cell: str) -> list[str]:
+    """The names that a cell's lines assign; none for one that is not plain Python."""
+    try:
+        statements = ast.parse(cell).body
+    except SyntaxError:
+        return []
+    targets = [t for s in statements if isinstance(s, ast.Assign) for t in s.targets]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+class NotebookStudy:
+    """What a notebook needs of a study: to make it from its parameters, and to show what it is."""
+
+    @classmethod
+    def from_notebook(
+        cls, names: Mapping[str, object], model: type[StudyParameters] | None = None
+    ) -> Self:
+        """The study of a notebook's parameters cell: `kpnb.ImageStudy.from_notebook(globals())`.
+
+        The values that the cell names are the run, with `more` over them; what neither names is the
+        demo's, and `preset` is a label. Of the other names in `globals()` those count that the
+        model has. Without IPython's history of cells in `names`, all are parameters. model: the
+        study's own by default. Raises KpnbError, one sentence, for a name that is no parameter
+        (with the nearest ones) and a value of the wrong type or range (with what is allowed).
+        """
+        chosen = model or typing.get_type_hints(cls)["parameters"]
+        wanted = {"more", *chosen.model_fields}
+        wanted |= set(_parameters_cell(names["In"]) if "In" in names else names)
+        given = {name: value for name, value in names.items() if name in wanted}
+        return cls(resolve(chosen, with_more(given), "demo"))
+
+    def parameters_table(self: Study) -> pd.DataFrame:
+        """Every parameter with its value, and the value in the preset's file where that differs."""
+        values = self.parameters.model_dump(mode="json")
+        preset = resolve(type(self.parameters), {"preset": self.parameters.preset})
+        preset = preset.model_dump(mode="json")
+        other = {n: str(preset[n]) if preset[n] != value else "" for n, value in values.items()}
+        rows = {"value": {n: str(v) for n, v in values.items()}}
+        rows |= {f"instead of the {self.parameters.preset} preset's": other}
+        return pd.DataFrame(rows).rename_axis("parameter")
+
+    def plan(self) -> Prose:
+        """What the run will take, if the runner is there to say; "" if it is not."""
+        try:
+            found = importlib.import_module("kpnb.run.plan").plan_lines(self)
+        except ModuleNotFoundError:
+            found = ""
+        except KpnbError as unknown:
+            found = f"What this run takes is not known: {unknown}"
+        return Prose(found)
+
+    def _ipython_display_(self) -> None:
+        show(self.parameters_table(), *filter(None, [self.plan()]))
+
+
+# Tables
+
+
+def choices_table(
+    evidence: Evidence, metrics: Sequence[str], options: Sequence[Choices]
+) -> pd.DataFrame:
+    """Student, baseline, their difference and the verdict under each set of choices."""
+    rows = {}
+    for choices in options:
+        for metric, (gap, judged) in compare(evidence, metrics, choices).items():
+            values = {ROLES[r]: str(estimate(evidence, r, metric, choices)) for r in "SB"}
+            start = "included" if choices.untrained else "left out"
+            values |= {"student - baseline": str(gap), "verdict": judged}
+            rows[NAMES[metric], choices.threshold, choices.per, start] = values
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.rename_axis(["metric", "b", "distance per", "untrained network"])
+
+
+def schedule_table(study: Study) -> pd.DataFrame:
+    """How student (its distillation) and baseline were trained: what D depends on."""
+    shown = ("epochs", "lr", "schedule", "warmup_epochs", "momentum", "weight_decay", "batch_size")
+    rows = {}
+    for role, loss in (("S", "feature MSE / variance"), ("B", "cross-entropy")):
+        settings = study.schedule(role, study.parameters.seeds[0])
+        rows[ROLES[role]] = {"loss": loss} | {name: getattr(settings, name) for name in shown}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def embedding_scales(study: Study) -> pd.DataFrame:
+    """Root mean square of a text network's embedding components, in which sigma is measured, by
+    network of the first seed and epoch."""
+    seed, layer = study.parameters.seeds[0], study.parameters.layers[0]
+    scales = {}
+    for role in "TBS":
+        net = study.of(role, seed, layer)
+        found = {e: study.network(net, e).encoder.embedding_scale() for e in net.states}
+        scales[ROLES[role]] = found
+    return pd.DataFrame(scales).sort_index().rename_axis("epoch").round(4)
+
+
+def _in_order(rows: Sequence[Comparison]) -> list[Comparison]:
+    """Sorted by layer and metric as they first appear, all samples before the published filter."""
+    layers = list(dict.fromkeys(c.layer for c in rows))
+    labels = list(dict.fromkeys(label(c) for c in rows))
+    selections = list(SELECTIONS)
+
+    def place(c: Comparison) -> tuple[int, int, int]:
+        return layers.index(c.layer), labels.index(label(c)), selections.index(c.selection)
+
+    return sorted(rows, key=place)
+
+
+def _share(item: Measure) -> str:
+    spread = f" ({item.low:.1%} to {item.high:.1%})" if item.low is not None else ""
+    return f"{item.mean:.1%}{spread}"
+
+
+class NotebookFindings:
+    """What notebooks show of their findings, one call for each table, figure or sentence.
+
+    Figures are of the first layer measured and of the first seed. The example is the sample on
+    which the student ends with most foreground knowledge points.
+    """
+
+    @property
+    def first(self: Findings) -> Evidence:
+        """The evidence of the first layer; raises KpnbError before anything is measured."""
+        if not self.evidence:
+            raise KpnbError("nothing is measured yet: call findings.measure() first.")
+        return next(iter(self.evidence.values()))
+
+    def points(self: Findings, role: str) -> KnowledgePoints:
+        """Those of teacher T, student S or baseline B after training, at the threshold in use."""
+        return self.first.points(role, 0, None, self.threshold)
+
+    @property
+    def example(self: Findings) -> int:
+        return int(self.points("S").n_fg.argmax())
+
+    def note(self: Findings, text: str) -> Prose:
+        """A sentence for the reader, kept in the results file, once however often it is told."""
+        if text not in self.notes:
+            self.notes.append(text)
+        return Prose(text)
+
+    def check_teacher(self: Findings) -> Prose:
+        """That the teacher is good; raises KpnbError if it is not, and the study is void."""
+        return Prose(self.study.check_teacher())
+
+    def samples(self: Findings, count: int = 8) -> Figure:
+        """Some of the measured samples with their foreground."""
+        return samples_figure(self.study.data.measured, self.study.data.foreground, count)
+
+    # Scores
+
+    def accuracies(self: Findings) -> pd.DataFrame:
+        """Scores on seen and unseen samples, as a figure and as the table that is returned."""
+        layers = self.study.parameters.layers
+        if not any(m.metric in SCORES for m in self.measures):
+            self.add_accuracies(layers)
+        shown = {role: self.study.accuracies(role) for role in "TB"}
+        shown["S"] = self.study.accuracies("S", layers[0])
+        show(accuracy_figure(shown, self.study.reference_lines, self.study.SCORE))
+        return self.accuracy_table()
+
+    def accuracy_table(self: Findings) -> pd.DataFrame:
+        """Scores on seen and unseen samples: mean over seeds (smallest to largest)."""
+        rows = [m for m in self.measures if m.metric in SCORES]
+        table = {
+            "network": [f"{ROLES[m.role]}{f' ({m.layer})' if m.layer else ''}" for m in rows],
+            "samples": [SCORES[m.metric][1] for m in rows],
+            "score": [SCORES[m.metric][0] for m in rows],
+            "value": [_share(m) for m in rows],
+            "n samples": [m.n_samples for m in rows],
+            "n seeds": [m.n_seeds for m in rows],
+        }
+        return pd.DataFrame(table).set_index(["network", "samples", "score"])
+
+    def schedules(self: Findings) -> pd.DataFrame:
+        """How student and baseline were trained."""
+        return schedule_table(self.study)
+
+    # Maps and points
+
+    def layers(self: Findings) -> Figure:
+        """Figure 1(a): what the teacher's layers discard of the example."""
+        part = self.study.data.measured.subset([self.example])
+        return layers_figure(part, self._layer_maps())
+
+    def turning(self: Findings) -> object:
+        """The example cloud in the colors of its entropy at the teacher's first layer, to turn."""
+        part = self.study.data.measured.subset([self.example])
+        layer, maps = next(iter(self._layer_maps().items()))
+        return rotating_cloud(part, maps, label=f"entropy at {layer} of the teacher")
+
+    def _layer_maps(self: Findings) -> Mapping[str, object]:
+        trained = self.study.of("T", self.study.parameters.seeds[0])
+        part = self.study.data.measured.subset([self.example])
+        return self.study.layer_maps(trained, part)
+
+    def definition(self: Findings) -> Figure:
+        """Figure 3: how the knowledge points of the example are read off, in the student."""
+        maps = self.first.maps["S"][0][self.first.epochs[-1]]
+        return definition_figure(self.study.data.measured, maps, self.points("S"), self.example)
+
+    def role_points(self: Findings, rows: int = 4) -> Figure:
+        """Figure 6: the points of all three networks on the first samples."""
+        found = {role: self.points(role) for role in "TSB"}
+        return role_points_figure(self.study.data.measured, found, rows=range(rows))
+
+    def fates(self: Findings, role: str, panels: int | None = None) -> Figure:
+        """Figure 5: the example's points in student S or baseline B, checkpoint by checkpoint.
+
+        panels: so many of the checkpoints, spread evenly with the first and the last; None: all.
+        """
+        epochs = list(self.first.epochs)
+        if panels is not None:
+            places = [len(epochs) * k // (panels - 1) for k in range(panels - 1)]
+            epochs = sorted({*(epochs[place] for place in places), epochs[-1]})
+        trail = {role: self._trail(role)}
+        return fates_figure(self.study.data.measured, trail, self.example, epochs)
+
+    def fates_slider(self: Findings) -> object:
+        """The example's points in both networks, to step through the checkpoints."""
+        trails = {role: self._trail(role) for role in "SB"}
+        return fates_slider(self.study.data.measured, trails, self.example)
+
+    def _trail(self: Findings, role: str) -> dict[int, KnowledgePoints]:
+        return trajectory_points(self.first, role, 0, self.threshold)
+
+    def picker(self: Findings) -> object:
+        """In a live notebook: layer, sample and threshold to choose, of the student."""
+        last = {la: found.maps["S"][0][found.epochs[-1]] for la, found in self.evidence.items()}
+        return picker(self.study.data.measured, last, self.study.data.foreground)
+
+    # Metrics
+
+    def figure(self: Findings, *metrics: str) -> Figure:
+        """Metrics with their intervals by role; by default all that some sample has. The teacher
+        is among the roles where its training is not asked for."""
+        metrics, chosen = metrics or self.defined(self.first), Choices(self.threshold)
+        roles = "TSB" if set(metrics) <= set(FINAL_METRICS) else "SB"
+        return estimates_figure(
+            {m: {r: estimate(self.first, r, m, chosen) for r in roles} for m in metrics}
+        )
+
+    def measure_table(self: Findings, selection: str = "all") -> pd.DataFrame:
+        """Layer and metric against role: mean [95% interval], at the threshold in use."""
+        rows = [m for m in self.measures if m.threshold == self.threshold]
+        rows = [m for m in rows if m.selection == selection]
+        table = pd.DataFrame(
+            {
+                "layer": [m.layer for m in rows],
+                "metric": [label(m) for m in rows],
+                "role": [ROLES[m.role] for m in rows],
+                "value": [with_interval(m.mean, m) for m in rows],
+            }
+        )
+        wide = table.pivot(index=["layer", "metric"], columns="role", values="value").fillna("")
+        wide = wide.loc[list(dict.fromkeys(zip(table["layer"], table["metric"], strict=True)))]
+        return wide[[name for name in ROLES.values() if name in wide.columns]]
+
+    def comparison_table(self: Findings) -> pd.DataFrame:
+        """Student minus baseline with interval and verdict, all samples beside the published
+        filter's."""
+        rows = _in_order([c for c in self.comparisons if c.threshold == self.threshold])
+        table = {
+            "predicted": [c.prediction for c in rows],
+            "student - baseline": [with_interval(c.difference, c) for c in rows],
+            "n samples": [c.n_samples for c in rows],
+            "n seeds": [c.n_seeds for c in rows],
+            "verdict": [c.verdict for c in rows],
+        }
+        places = [(c.layer, label(c), SELECTIONS[c.selection]) for c in rows]
+        names = ["layer", "metric", "samples"]
+        return pd.DataFrame(table, index=pd.MultiIndex.from_tuples(places, names=names))
+
+    def thresholds(self: Findings) -> Figure:
+        """Student minus baseline at the thresholds of Table III and the one in use."""
+        metrics, around = self.defined(self.first), thresholds_around(self.threshold)
+        gaps = {m: {b: difference(self.first, m, Choices(b)) for b in around} for m in metrics}
+        return threshold_figure(gaps, {m: PREDICTIONS[m] for m in metrics})
+
+    def learning(self: Findings) -> Figure:
+        """Figure 4: foreground points of every sample over the distance of the weights."""
+        counts = {r: trajectory_counts(self.first, r, 0, self.threshold) for r in "SB"}
+        ways = {role: self.first.distance[role, "step"][0][1:] for role in "SB"}
+        return learning_figure({role: (ways[role], counts[role]) for role in "SB"})
+
+    def speeds(self: Findings) -> Figure:
+        """How far the weights had come when a sample had most points, of all samples."""
+        return speed_figure(self._values("d_mean"))
+
+    def stability(self: Findings) -> Figure:
+        """The share of points that is kept, of all samples."""
+        return stability_figure(self._values("rho"))
+
+    def _values(self: Findings, metric: str) -> dict[str, np.ndarray]:
+        chosen = Choices(self.threshold)
+        return {role: metric_values(self.first, role, metric, chosen)[0] for role in "SB"}
+
+    def choices(self: Findings) -> pd.DataFrame:
+        """The metrics under what their definitions leave open: the untrained network, and for D
+        the weight distance per step or per epoch."""
+        ways = ("step", "epoch") if "d_mean" in self.metrics else ("step",)
+        options = [Choices(self.threshold, way, start) for way in ways for start in (False, True)]
+        return choices_table(self.first, self.metrics, options)
+
+    def in_epochs(self: Findings) -> pd.DataFrame:
+        """D with the number of epochs in place of the weight distance."""
+        chosen = [Choices(self.threshold)]
+        table = choices_table(self.first.in_epochs(), self.metrics, chosen)
+        return table.rename(index={"step": "epochs, counted"})
+
+    # Sentences
+
+    def never_learned(self: Findings) -> Prose:
+        """Samples without a foreground point at any checkpoint, as a note."""
+        sample = self.study.parameters.SAMPLE
+        return self.note(readings.never_learned(self.first, self.threshold, sample))
+
+    def imitation(self: Findings) -> Prose:
+        """How much of the teacher's feature the student explains, as a note."""
+        return self.note(readings.imitation(self.study, self.first.layer))
+
+    def even_share(self: Findings) -> Prose:
+        """What lambda would be were points spread evenly over all units, as a note."""
+        even = float(self.study.data.foreground.float().mean())
+        told = f"Were knowledge points spread evenly over all points, lambda would be {even:.2f}."
+        return self.note(told)
+
+    def pieces(self: Findings) -> Prose:
+        """Words of several pieces left out: the table, and the sentence that is returned."""
+        given = self.first, self.study.data.measured.single_pieces, self.threshold
+        show(readings.pieces_table(*given))
+        return Prose(readings.pieces_reading(*given))
+
+    def reading(self: Findings, *hypotheses: int) -> Prose:
+        """The verdicts on the hypotheses that were measured, or on some of them, in words."""
+        every = sorted({HYPOTHESES[metric] for metric in self.metrics})
+        return Prose("\n\n".join(readings.reading(self, h) for h in hypotheses or every))
+
+    def save(self: Findings) -> None:
+        """Write the results file, and print how much it holds and what it took."""
+        found = self.results()
+        write_results(found)
+        print(f"{len(found.measures)} measures, {len(found.comparisons)} comparisons, "
+              f"{len(found.numbers)} numbers")  # fmt: skip
+        minutes, peak = found.seconds / 60, found.peak_memory_mb
+        print(f"{minutes:.1f} minutes of computing, {peak:.0f} MB at the peak")

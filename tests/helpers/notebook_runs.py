@@ -1,0 +1,75 @@
+"""Source notebooks, and their runs by kpnb.run as `make book` makes them."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import nbformat
+
+import kpnb.run.__main__
+from kpnb.run.notebook import declared_values, parameters_cell
+
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+
+
+def source(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
+def code_cells(notebook) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def cell_source(name: str) -> str:
+    """The parameters cell of a notebook."""
+    notebook = source(name)
+    return notebook.cells[parameters_cell(notebook, name)].source
+
+
+def declared(name: str) -> dict[str, object]:
+    return declared_values(cell_source(name), name)
+
+
+def stored(root: Path) -> set[str]:
+    kinds = [root / kind for kind in ("networks", "maps")]
+    return {
+        f"{kind.name}/{folder.name}" for kind in kinds if kind.is_dir() for folder in kind.iterdir()
+    }
+
+
+class Executed:
+    """A notebook after a run by kpnb.run on the store and results that the environment names."""
+
+    def __init__(
+        self, notebook: str, given: dict, root: Path, folder: Path, page: str = ""
+    ) -> None:
+        self.notebook_name, self.name, self.given = notebook, page or notebook, given
+        self.file = folder / f"{self.name}.ipynb"
+        self.results_root = folder / "results"
+        run = f"cells/{given['run']}" if given.get("run") else self.name
+        self.results = self.results_root / given.get("preset", "smoke") / f"{run}.json"
+        before = stored(root)
+        with contextlib.redirect_stderr(io.StringIO()) as told:
+            self.code = kpnb.run.__main__.main(self.arguments())
+        self.told, self.added = told.getvalue(), stored(root) - before
+        self.notebook = nbformat.read(self.file, as_version=4) if self.file.is_file() else None
+
+    def arguments(self) -> list[str]:
+        given = {"preset": "smoke"} | self.given
+        values = [part for n, v in given.items() for part in ("-p", f"{n}={json.dumps(v)}")]
+        places = ["--notebooks", str(FOLDER), "-o", str(self.file), "--writes", str(self.results)]
+        return [self.notebook_name, *places, *values]
+
+    def outputs(self, kind: str) -> list[str]:
+        found = [output for cell in code_cells(self.notebook) for output in cell.outputs]
+        return [o["data"][kind] for o in found if kind in o.get("data", {})]
+
+    def text(self) -> str:
+        """All that the copy shows, as text."""
+        found = [output for cell in code_cells(self.notebook) for output in cell.outputs]
+        return "\n".join(str(output.get("text") or output.get("data")) for output in found)
+
+    def sliders(self) -> list[str]:
+        """The HTML of the outputs that step through frames."""
+        return [html for html in self.outputs("text/html") if '<input type="range"' in html]
