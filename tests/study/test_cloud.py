@@ -11,7 +11,6 @@ from studied import differing, refused
 from studied import fingerprints as of_kind
 
 from kpnb.study.findings import Findings
-from kpnb.study.readings import accuracy_table
 from kpnb.training.train import accuracy
 
 ROLES = "TSB"
@@ -92,7 +91,7 @@ def test_findings_name_scores_samples_and_network(shared):
     study = shared.study
     findings = Findings(study, "pointcloud_h1", 1)
     findings.add_accuracies(["FC1"])
-    table = accuracy_table(findings)
+    table = findings.accuracy_table()
     networks = ("teacher", "baseline", "student (FC1)")
     expected = [(net, split, "accuracy") for net in networks for split in ("training", "unseen")]
     assert list(table.index) == expected and list(table["n samples"]) == [40, 20] * 3

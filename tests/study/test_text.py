@@ -11,7 +11,6 @@ from kpnb.datasets.texts.encoded import EncodedTexts
 from kpnb.datasets.texts.words import word_spans
 from kpnb.networks.text import load_encoder, load_tokenizer
 from kpnb.study.findings import Findings
-from kpnb.study.readings import accuracy_table
 from kpnb.study.text import TextStudy
 from kpnb.training.train import accuracy
 
@@ -146,7 +145,7 @@ def test_findings_name_scores_samples_and_network(study, task):
     networks = ["teacher", "baseline", "student (Last)"]
     splits = ("training", "unseen")
     expected = [(net, split, score) for net in networks for split in splits for score in scores]
-    table = accuracy_table(findings)
+    table = findings.accuracy_table()
     assert list(table.index) == expected
     assert list(table["n samples"]) == [n for _ in networks for n in (50, 20) for _ in scores]
     measure = findings.measures[0]
