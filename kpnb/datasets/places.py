@@ -41,7 +41,8 @@ def find_data(value: str) -> Path | None:
 
     value: "embedded"; a folder; a folder on Google Drive, below /content/drive, which is mounted
     on Colab if it is not; "download:NAME" for one of `NAMES`, which is fetched and prepared as the
-    command data_prep.NAME does with its defaults, once; or such a name alone, for a data set that
+    command of that name in `data_prep` does with its defaults, once; or such a name alone, for a
+    data set that
     was prepared so before. Both are kept in the folder that the environment variable KPNB_DATA
     names, "kpnb_data" in the current folder by default. A folder goes before a name.
 

@@ -45,9 +45,9 @@ from kpnb.metrics.results import estimated
 from kpnb.metrics.stats import Estimate, bootstrap, mean, share_interval, verdict
 from kpnb.networks.layers import parameters_above
 from kpnb.store import Scratch
-from kpnb.study.costs import Cost
 from kpnb.study.findings import Findings
 from kpnb.study.study import SPLITS, Study
+from kpnb.training.costs import Cost
 from kpnb.training.distillation import train_above
 from kpnb.training.train import to_device
 

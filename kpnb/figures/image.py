@@ -21,7 +21,7 @@ from kpnb.figures.panel import (
     Panels,
     PointStyle,
     entropy_colors,
-    flow,
+    in_rows,
     known_rows,
     marked_points,
     sheet,
@@ -156,7 +156,7 @@ class ImagePanels(Panels):
     def layers(self, index: int, maps_by_layer: Mapping[str, EntropyMaps]) -> list[list[Panel]]:
         maps = {layer: maps.entropy[index] for layer, maps in maps_by_layer.items()}
         shown = [self.entropy(index, values, layer) for layer, values in maps.items()]
-        return flow([self.picture(index, next(iter(maps.values()))), *shown], MOST_LAYERS)
+        return in_rows([self.picture(index, next(iter(maps.values()))), *shown], MOST_LAYERS)
 
     def picture(self, index: int, values: Array, title: str = KIND) -> Panel:
         """The picture alone, on the grid of `values`, (units,)."""
@@ -195,7 +195,7 @@ def point_maps(points: KnowledgePoints, images: Array, count: int = 8) -> Figure
     """
     rows = range(_count(len(points.n_fg), count))
     found = _matching(images, rows)
-    return sheet(flow([found.marked(row, marked_points(points, row)) for row in rows]))
+    return sheet(in_rows([found.marked(row, marked_points(points, row)) for row in rows]))
 
 
 def _count(found: int, count: int) -> int:

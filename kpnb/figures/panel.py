@@ -189,7 +189,7 @@ class Panels(ABC):
             cut_panel(points, index, self.UNITS),
             self.marked(index, found),
         ]
-        return flow(panels, self.DEFINITION)
+        return in_rows(panels, self.DEFINITION)
 
     def note(self, index: int) -> str:
         """What stands over the sample's row, if anything."""
@@ -200,7 +200,7 @@ class Panels(ABC):
         return sheet(grid)
 
 
-def flow(items: Sequence[Item], columns: int = 4) -> list[list[Item]]:
+def in_rows(items: Sequence[Item], columns: int = 4) -> list[list[Item]]:
     """Rows of at most `columns`, as equally long as can be."""
     rows = -(-len(items) // columns)
     columns = -(-len(items) // rows)

@@ -20,7 +20,7 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.figures.cloud import CloudPanels
 from kpnb.figures.image import ImagePanels
-from kpnb.figures.panel import Panels, flow, marked_fates, marked_points
+from kpnb.figures.panel import Panels, in_rows, marked_fates, marked_points
 from kpnb.figures.style import ROLES, Array
 from kpnb.figures.text import Html, TextPanels
 from kpnb.metrics.points import KnowledgePoints
@@ -51,7 +51,7 @@ def samples_figure(
     rows = range(min(count, len(samples)))
     found = panels_of(samples, rows)
     shown = [found.sample(row, None if foreground is None else foreground[row]) for row in rows]
-    return found.sheet(flow(shown))
+    return found.sheet(in_rows(shown))
 
 
 def layers_figure(
@@ -120,7 +120,7 @@ def fates_figure(
          for epoch in epochs]
         for role, trail in trails.items()
     ]  # fmt: skip
-    return found.sheet(grid if len(trails) > 1 < len(epochs) else flow(sum(grid, [])))
+    return found.sheet(grid if len(trails) > 1 < len(epochs) else in_rows(sum(grid, [])))
 
 
 def shown_epochs_of(trails: Mapping[str, Trail], shown: Sequence[int] | None = None) -> list[int]:

@@ -76,7 +76,7 @@ def plain(text: str) -> Html:
     return Html(escape(text), text)
 
 
-def number(value: float) -> str:
+def brief(value: float) -> str:
     return f"{value:z.2f}".replace("-", MINUS)
 
 
@@ -144,8 +144,8 @@ def colored(content: Html, value: float) -> Html:
     if not isfinite(value):
         return Html(f'<span style="{BOX};padding:1px 2px">{content.html}</span>', content.text)
     css = f"{BOX};padding:1px 5px;border-radius:4px;{on_color(value)}"
-    html = f'<span style="{css}">{content.html}{small(number(value))}</span>'
-    return Html(html, f"{content.text}({number(value)})")
+    html = f'<span style="{css}">{content.html}{small(brief(value))}</span>'
+    return Html(html, f"{content.text}({brief(value)})")
 
 
 def cut_box(content: Html, value: float, gap: float, kind: PointStyle | None) -> Html:
@@ -159,10 +159,10 @@ def cut_box(content: Html, value: float, gap: float, kind: PointStyle | None) ->
     upper += on_color(value)
     lower = f"display:block;padding:0 4px;border-radius:0 0 4px 4px;{frame}"
     html = (
-        f'<span style="{BOX}"><span style="{upper}">{content.html}{small(number(value))}</span>'
-        f'<span style="{lower}">{small(number(gap))}{small(mark or "no")}</span></span>'
+        f'<span style="{BOX}"><span style="{upper}">{content.html}{small(brief(value))}</span>'
+        f'<span style="{lower}">{small(brief(gap))}{small(mark or "no")}</span></span>'
     )
-    return Html(html, f"{mark}{content.text}({number(value)}; {number(gap)})")
+    return Html(html, f"{mark}{content.text}({brief(value)}; {brief(gap)})")
 
 
 def cut_names() -> str:
@@ -237,13 +237,13 @@ def entropy_legend(values: Sequence[float]) -> list[Html]:
     """The scale as swatches; which of `values`, in nats, lie outside it or are none."""
     low, high = ENTROPY_LIMITS
     swatches = "".join(_swatch(tick) for tick in np.linspace(low, high, SWATCHES).tolist())
-    text = f"H_i [nats] colored from {number(low)} to {number(high)}"
+    text = f"H_i [nats] colored from {brief(low)} to {brief(high)}"
     pieces = [Html(f"{H_I} [nats] {swatches}", text), FOREGROUND]
     live = [value for value in values if isfinite(value)]
     # As written, so that rounding in the tensor puts nothing outside.
     outside = [value for value in live if not low <= round(value, 2) <= high]
     if outside:
-        span = f"{number(min(outside))} to {number(max(outside))}"
+        span = f"{brief(min(outside))} to {brief(max(outside))}"
         pieces.append(plain(f"outside the scale, in the color of its end: {len(outside)} ({span})"))
     if len(live) < len(values):
         pieces.append(plain("words without a value take no part"))
@@ -252,7 +252,7 @@ def entropy_legend(values: Sequence[float]) -> list[Html]:
 
 def _swatch(value: float) -> str:
     css = f"display:inline-block;padding:0 6px;{on_color(value)}"
-    return f'<span style="{css}">{number(value)}</span>'
+    return f'<span style="{css}">{brief(value)}</span>'
 
 
 def counts_line(counts: Mapping[str, int] | None) -> Html:
@@ -366,8 +366,8 @@ def _legends(shown: Sequence[Line]) -> list[Html]:
 
 def _level(level: float, threshold: float) -> Html:
     """H_bar and b of one text."""
-    text = f"after each word H_i, H_bar − H_i; H_bar = {number(level)}, b = {threshold:g} nats"
-    return Html(f"{H_BAR} = {number(level)}, <i>b</i> = {threshold:g} nats", text)
+    text = f"after each word H_i, H_bar − H_i; H_bar = {brief(level)}, b = {threshold:g} nats"
+    return Html(f"{H_BAR} = {brief(level)}, <i>b</i> = {threshold:g} nats", text)
 
 
 def _running(sample: TextSample, kinds: Sequence[PointStyle | None] | None = None) -> Html:

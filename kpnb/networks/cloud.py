@@ -50,7 +50,7 @@ from torch.autograd.function import once_differentiable
 
 from kpnb.networks.cloud_layers import (
     CLOUD_WEIGHTS,
-    Choices,
+    KeptChoices,
     PointNetwork,
     PointNormalization,
     classifier,
@@ -150,7 +150,7 @@ class PointNetFeatures(nn.Module):
         self.feature_transform = Transform(widths.below[-1], widths, orthogonal=True)
         self.above = point_mlp((widths.below[-1], *widths.above))
 
-    def forward(self, points: Tensor, choices: Choices | None = None) -> Tensor:
+    def forward(self, points: Tensor, choices: KeptChoices | None = None) -> Tensor:
         low = self.below(points @ self.input_transform(points))
         return self.above(low @ self.feature_transform(low)).max(dim=1).values
 
@@ -212,7 +212,7 @@ class SetAbstraction(nn.Module):
         self.layers = point_mlp(widths)
 
     def forward(
-        self, points: Tensor, features: Tensor | None, choices: Choices
+        self, points: Tensor, features: Tensor | None, choices: KeptChoices
     ) -> tuple[Tensor, Tensor]:
         centers = gather(points, choices(lambda: farthest_points(points, self.centroids)))
         index = choices(lambda: within(points, centers, self.radius, self.k))
@@ -234,8 +234,8 @@ class HierarchicalFeatures(nn.Module):
         self.second = SetAbstraction(*balls[1], (3 + first[-1], *second))
         self.last = point_mlp((3 + second[-1], *last))
 
-    def forward(self, points: Tensor, choices: Choices | None = None) -> Tensor:
-        choices = choices or Choices()
+    def forward(self, points: Tensor, choices: KeptChoices | None = None) -> Tensor:
+        choices = choices or KeptChoices()
         centers, features = self.first(points, None, choices)
         centers, features = self.second(centers, features, choices)
         return self.last(torch.cat([centers, features], -1)).max(1).values
@@ -298,7 +298,7 @@ class PointConvolution(nn.Module):
         self.output = point_mlp((widths[-1] * weights, widths[-1]))
 
     def forward(
-        self, points: Tensor, features: Tensor | None, choices: Choices
+        self, points: Tensor, features: Tensor | None, choices: KeptChoices
     ) -> tuple[Tensor, Tensor]:
         centers, index = self._neighborhoods(points, choices)
         relative = gather(points, index) - centers.unsqueeze(2)
@@ -310,7 +310,7 @@ class PointConvolution(nn.Module):
         sums = (self.layers(local) * share).mT @ self.weights(relative)
         return centers, self.output(sums.flatten(2))
 
-    def _neighborhoods(self, points: Tensor, choices: Choices) -> tuple[Tensor, Tensor]:
+    def _neighborhoods(self, points: Tensor, choices: KeptChoices) -> tuple[Tensor, Tensor]:
         """Centers (n, q, 3) and the neighbors of each (n, q, k)."""
         if self.sample is None:
             everything = torch.arange(points.shape[1], device=points.device)
@@ -336,8 +336,8 @@ class ConvolutionalFeatures(nn.Module):
             inside = 3 + row[-1]
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, points: Tensor, choices: Choices | None = None) -> Tensor:
-        choices, features = choices or Choices(), None
+    def forward(self, points: Tensor, choices: KeptChoices | None = None) -> Tensor:
+        choices, features = choices or KeptChoices(), None
         for layer in self.layers:
             points, features = layer(points, features, choices)
         return features.squeeze(1)
@@ -406,8 +406,8 @@ class DgcnnFeatures(nn.Module):
             LEAKY(),
         )
 
-    def forward(self, points: Tensor, choices: Choices | None = None) -> Tensor:
-        choices = Choices() if choices is None else choices
+    def forward(self, points: Tensor, choices: KeptChoices | None = None) -> Tensor:
+        choices = KeptChoices() if choices is None else choices
         levels = [points]
         for convolution in self.convolutions:
             below = levels[-1]

@@ -120,7 +120,7 @@ def _check(count: int, size: int, what: str) -> None:
 FC_LAYERS = ("FC1", "FC2", "FC3")
 
 
-class Choices:
+class KeptChoices:
     """The discrete choices of one forward pass: which points are centroids, which are neighbors.
 
     They are functions of the coordinates that jump. A pass with `kept`, the list that an earlier
@@ -183,7 +183,7 @@ class PointNetwork(nn.Sequential):
     """A network on clouds (n, points, 3): `features` pools a cloud into (n, width), `classifier`
     follows. A chain in the sense of `kpnb.networks.layers`.
 
-    features(points, choices) must take a `Choices`. `layer_names` maps "FC1" and "FC2" to their
+    features(points, choices) must take a `KeptChoices`. `layer_names` maps "FC1" and "FC2" to their
     batch normalization, the last step before the activation, and "FC3" to the output layer.
     """
 
@@ -197,12 +197,12 @@ class PointNetwork(nn.Sequential):
 
     def forward(self, points: Tensor, kept: Sequence[Tensor] | None = None) -> Tensor:
         """Logits (n, classes). kept: what `choices` returned, so that nothing is chosen anew."""
-        return self.classifier(self.features(points, Choices(kept)))
+        return self.classifier(self.features(points, KeptChoices(kept)))
 
     @torch.no_grad()
     def choices(self, points: Tensor) -> list[Tensor]:
         """The centroids and neighbors that a pass in the present mode takes, each (n, ...)."""
-        made = Choices()
+        made = KeptChoices()
         self.features(points, made)
         return made.made
 

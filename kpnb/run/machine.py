@@ -29,9 +29,9 @@ import torch
 from kpnb.errors import KpnbError
 from kpnb.metrics.provenance import cpu_name, provenance
 from kpnb.store import Store, write_folder
-from kpnb.study.costs import Anatomy
 from kpnb.study.parameters import MODELS, StudyParameters, resolve
 from kpnb.study.study import Study
+from kpnb.training.costs import Anatomy
 from kpnb.training.distillation import teacher_features
 from kpnb.training.settings import device_use, with_effort
 from kpnb.training.train import train_classifier

@@ -15,20 +15,20 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_name
 from kpnb.fingerprint import Seed
-from kpnb.study.costs import Anatomy, count_anatomy
 from kpnb.study.parameters import StudyParameters
+from kpnb.training.costs import Anatomy, count_anatomy
 from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import Augment
 
 
-class Samples(Protocol):
+class AnySamples(Protocol):
     """Samples of any modality: `source` says what they are, JSON-able."""
 
     source: dict
 
     def __len__(self) -> int: ...
 
-    def subset(self, index: Sequence[int]) -> Samples: ...
+    def subset(self, index: Sequence[int]) -> AnySamples: ...
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,24 @@ class StudyData(ABC):
 
     @property
     @abstractmethod
-    def teacher_samples(self) -> Samples: ...
+    def teacher_samples(self) -> AnySamples: ...
 
     @property
     @abstractmethod
-    def test_samples(self) -> Samples:
+    def test_samples(self) -> AnySamples:
         """Unseen ones."""
 
     @cached_property
-    def training_samples(self) -> Samples:
+    def training_samples(self) -> AnySamples:
         """What student and baseline are trained on."""
         return self.teacher_samples.fraction(self.parameters.fraction, DATA_SEED)
 
-    def usable(self, samples: Samples) -> Sequence[int]:
+    def usable(self, samples: AnySamples) -> Sequence[int]:
         """Positions of the samples that can be measured, in the order in which they are taken."""
         return range(len(samples))
 
     @cached_property
-    def measured(self) -> Samples:
+    def measured(self) -> AnySamples:
         """The samples whose entropy is measured: the first usable ones of the training or of the
         test samples."""
         p = self.parameters
@@ -183,13 +183,13 @@ class Modality(ABC):
         """layer -> the weight whose movement Eq. 8 measures for it."""
 
     @abstractmethod
-    def inputs(self, samples: Samples) -> Tensor: ...
+    def inputs(self, samples: AnySamples) -> Tensor: ...
 
-    def labels(self, samples: Samples) -> Tensor:
+    def labels(self, samples: AnySamples) -> Tensor:
         return samples.labels
 
     @abstractmethod
-    def scores(self, net: nn.Module, samples: Samples) -> dict[str, float]:
+    def scores(self, net: nn.Module, samples: AnySamples) -> dict[str, float]:
         """How well `net` does on some samples, from 0 to 1; SCORE comes first."""
 
     @property
@@ -227,4 +227,4 @@ class Modality(ABC):
         return EntropyEstimator(layer, **shared | settings)
 
     @abstractmethod
-    def explain(self, explainer: Explainer, net: nn.Module, samples: Samples) -> EntropyMaps: ...
+    def explain(self, explainer: Explainer, net: nn.Module, samples: AnySamples) -> EntropyMaps: ...

@@ -27,10 +27,10 @@ from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.provenance import track
 from kpnb.networks.layers import parameters_above
 from kpnb.store import Record, Scratch, Store
-from kpnb.study.costs import Cost, Work
 from kpnb.study.display import NotebookStudy
-from kpnb.study.modality import Modality, Samples
+from kpnb.study.modality import AnySamples, Modality
 from kpnb.study.parameters import StudyParameters
+from kpnb.training.costs import Cost, Work
 from kpnb.training.distillation import distill_features, teacher_features, train_above
 from kpnb.training.record import Resume, TrainingRecord
 from kpnb.training.settings import (
@@ -154,7 +154,7 @@ class Study(NotebookStudy, Modality):
         seed: int,
         key: dict,
         settings: TrainingSettings,
-        samples: Samples,
+        samples: AnySamples,
         layers: Sequence[str],
     ) -> Trained:
         def train(net: nn.Module, resume: Resume, keep: Keep) -> TrainingRecord:
@@ -307,7 +307,7 @@ class Study(NotebookStudy, Modality):
         parts = by_epoch(record.tensors)
         return {e: EntropyMaps(**parts[e], settings=explainer.settings) for e in epochs}
 
-    def layer_maps(self, trained: Trained, samples: Samples) -> dict[str, EntropyMaps]:
+    def layer_maps(self, trained: Trained, samples: AnySamples) -> dict[str, EntropyMaps]:
         """Maps of a few samples at `named_layers` of the final network (not stored)."""
         net, found = self.network(trained), {}
         for label, layer in self.named_layers.items():

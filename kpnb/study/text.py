@@ -56,11 +56,11 @@ from kpnb.networks.text import (
     pretrained_network,
     scratch_network,
 )
-from kpnb.study.costs import Anatomy, encoder_anatomy
 from kpnb.study.modality import StudyData
 from kpnb.study.parameters import QuestionParameters, SentimentParameters
 from kpnb.study.scores import answer_scores, majority, tfidf_logistic
 from kpnb.study.study import TRAINERS, Study
+from kpnb.training.costs import Anatomy, encoder_anatomy
 from kpnb.training.recipes import recipe
 from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import accuracy

@@ -11,7 +11,7 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.features import layer_module
 from kpnb.networks import cloud as networks
 from kpnb.networks.cloud import BUILDERS, point_network
-from kpnb.networks.cloud_layers import CLOUD_WEIGHTS, Choices, gather
+from kpnb.networks.cloud_layers import CLOUD_WEIGHTS, KeptChoices, gather
 from kpnb.networks.layers import initialize
 
 every = pytest.mark.parametrize("name", BUILDERS)
@@ -278,7 +278,7 @@ def test_pointnet2_is_translation_invariant_up_to_the_last_abstraction():
     net, points, made = lively("PointNet++"), clouds_for("PointNet++"), []
     with torch.no_grad():
         for moved in (points, points + SHIFT):
-            choices = Choices()
+            choices = KeptChoices()
             centers, first = net.features.first(moved, None, choices)
             made.append((first, net.features.second(centers, first, choices)[1]))
     for one, other in zip(*made, strict=True):
@@ -300,7 +300,7 @@ def test_dgcnn_sees_the_place_of_a_cloud_only_through_the_points_themselves():
     assert torch.allclose(net(points + SHIFT), net(points), rtol=0, atol=1e-9)
 
 
-# Choices and gradients
+# KeptChoices and gradients
 
 
 @every
@@ -484,7 +484,7 @@ def test_pointconv_layer_is_the_sum_over_neighbors():
     torch.manual_seed(0)
     layer = networks.PointConvolution((5, 4, 6), 0.2, 3, (7, 5)).double().eval()
     points, features = clouds(1, 20), clouds(1, 20, seed=1)[..., :2]
-    made = Choices()
+    made = KeptChoices()
     with torch.no_grad():
         centers, found = layer(points, features, made)
         picks, index = made.made[0][0], made.made[1][0]
@@ -515,7 +515,7 @@ def test_denser_points_get_smaller_inputs_to_the_density_network():
     seen = []
     layer = net.features.layers[0]
     handle = layer.density.register_forward_hook(lambda module, given, out: seen.append(given[0]))
-    made = Choices()
+    made = KeptChoices()
     with torch.no_grad():
         layer(points, None, made)
     handle.remove()
@@ -533,7 +533,7 @@ def test_pointnet2_layer_is_the_largest_over_the_ball():
     torch.manual_seed(0)
     layer = networks.SetAbstraction(7, 0.5, 20, (5, 4, 6)).double().eval()
     points, features = clouds(1, 20), clouds(1, 20, seed=1)[..., :2]
-    made = Choices()
+    made = KeptChoices()
     with torch.no_grad():
         centers, found = layer(points, features, made)
         for place, pick in enumerate(made.made[0][0].tolist()):

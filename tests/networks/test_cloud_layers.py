@@ -13,7 +13,7 @@ from kpnb.errors import KpnbError
 from kpnb.networks.cloud_layers import (
     CLOUD_WEIGHTS,
     FEW_CHANNELS,
-    Choices,
+    KeptChoices,
     PointNormalization,
     classifier,
     farthest_points,
@@ -210,12 +210,12 @@ def test_impossible_balls(radius, k):
         within(points, points, radius, k)
 
 
-# Choices that can be kept, and shared layers
+# KeptChoices that can be kept, and shared layers
 
 
 def test_choices_are_made_in_order_and_without_gradient():
     points = torch.ones(1, 2, requires_grad=True)
-    made = Choices()
+    made = KeptChoices()
     first = made(lambda: (points * 2).long())
     second = made(lambda: points * 3)
     assert made.made[0] is first and made.made[1] is second
@@ -224,12 +224,12 @@ def test_choices_are_made_in_order_and_without_gradient():
 
 def test_kept_choices_replace_new_ones():
     kept = [torch.tensor([1]), torch.tensor([2])]
-    again = Choices(kept)
+    again = KeptChoices(kept)
     assert [again(lambda: torch.tensor([9])).item() for _ in kept] == [1, 2]
     with pytest.raises(KpnbError, match="another network"):
         again(lambda: torch.tensor([9]))
     with pytest.raises(KpnbError, match="another network"):
-        Choices([])(lambda: torch.tensor([9]))
+        KeptChoices([])(lambda: torch.tensor([9]))
 
 
 @settings(max_examples=25, deadline=None)

@@ -21,9 +21,9 @@ from kpnb.run.machine import (
     title_of,
     write_machine,
 )
-from kpnb.study.costs import Anatomy, encoder_anatomy
 from kpnb.study.image import ImageStudy
 from kpnb.study.parameters import models_for, resolve
+from kpnb.training.costs import Anatomy, encoder_anatomy
 
 NOW = clock("cpu", 1)
 
@@ -207,7 +207,8 @@ def anatomy(notebook="image_h1", **given) -> Anatomy:
 
 
 def tiny_free(parameters):
-    from kpnb.run.plan import counting, study_of
+    from kpnb.run.counting import counting
+    from kpnb.run.plan import study_of
 
     return counting(study_of(parameters))
 

@@ -13,8 +13,9 @@ from kpnb.estimator.features import FeatureReader, layer_name
 from kpnb.experiments.ratio_accuracy import checkpoint_accuracies
 from kpnb.networks.image import image_network
 from kpnb.run import plan
+from kpnb.run.counting import RELEASES, CountingStore, ask, counting
 from kpnb.run.machine import Machine, Speed, title_of, write_machine
-from kpnb.run.plan import CountingStore, Planned, ask, counting, estimator_rows, study_of
+from kpnb.run.plan import Planned, estimator_rows, study_of
 from kpnb.store import Store
 from kpnb.study import image as study_images
 from kpnb.study.parameters import MODELS, models_for, resolve
@@ -195,7 +196,7 @@ def test_what_a_counting_store_gives_back_has_shapes_and_no_numbers():
 
 
 def test_complete_releases_have_the_counts_that_data_prep_checks():
-    counts = {n: importlib.import_module(f"data_prep.{n}").COUNTS for n in plan.RELEASES}
+    counts = {n: importlib.import_module(f"data_prep.{n}").COUNTS for n in RELEASES}
     cub, tiny, model = counts["cub200"], counts["tiny_imagenet"], counts["modelnet40"]["off"]
     classes = tiny["classes"]
     by_class = (tiny[f"{split} images of a class"] for split in ("train", "test"))
@@ -205,7 +206,7 @@ def test_complete_releases_have_the_counts_that_data_prep_checks():
         "modelnet40": (model["train shapes"], model["test shapes"], model["classes"]),
         "sst2": (counts["sst2"]["glue"]["train"], counts["sst2"]["glue"]["dev"], 2),
         "squad": (counts["squad"]["train"], counts["squad"]["dev"], 2),
-    } == plan.RELEASES
+    } == RELEASES
 
 
 @pytest.fixture
