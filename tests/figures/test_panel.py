@@ -1,0 +1,45 @@
+"""Panels: rows as equal as can be, and which units of a sample are marked as what."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kpnb.figures.panel import in_rows, marked_fates, marked_points
+from kpnb.metrics.points import knowledge_points
+
+FOREGROUND = torch.tensor([[True, True, True, False, False]])
+
+
+def points(*kept: int):
+    """Of one sample: knowledge points at these units, b = 0.2."""
+    entropy = torch.zeros(1, 5)
+    entropy[0, list(kept)] = -1.0
+    return knowledge_points(entropy, FOREGROUND, 0.2)
+
+
+@given(st.integers(1, 40), st.integers(1, 7))
+def test_rows_hold_all_in_order_and_differ_little(count, columns):
+    rows = in_rows(range(count), columns)
+    assert sum(rows, []) == list(range(count))
+    assert max(map(len, rows)) <= columns and len(rows) == -(-count // columns)
+    # All but the last are equal, and no fewer columns would do in as many rows.
+    assert len({len(row) for row in rows[:-1]} | {len(rows[0])}) == 1
+    assert (len(rows[0]) - 1) * len(rows) < count
+
+
+def test_points_by_kind():
+    marked = marked_points(points(0, 3), 0, "student")
+    inside, outside = (held.tolist() for held, _ in marked.kinds)
+    assert inside == [True, False, False, False, False]
+    assert outside == [False, False, False, True, False]
+    assert marked.title.startswith("student: ") and marked.counts == {"fg": 1, "bg": 1}
+
+
+def test_fates_are_told_by_what_came_before_and_after():
+    trail = {1: points(0, 1), 2: points(1, 2), 3: points(1)}
+    lasting, dropped_later, dropped_before = (
+        held.nonzero()[0].tolist() for held, _ in marked_fates(trail, 0, 2).kinds
+    )
+    assert (lasting, dropped_later, dropped_before) == ([1], [2], [0])
+    first = [held.nonzero()[0].tolist() for held, _ in marked_fates(trail, 0, 1).kinds]
+    assert first == [[1], [0], []]

@@ -1,0 +1,35 @@
+"""One look: roles told apart without color, one legend, one row of panels."""
+
+import torch
+
+from kpnb.figures.style import ROLES, WIDTH, as_array, legend_below, new_figure, row_of_panels
+
+
+def test_no_role_is_told_by_its_color_alone():
+    styles = ROLES.values()
+    for name in ("name", "color", "marker"):
+        assert len({getattr(style, name) for style in styles}) == len(styles)
+
+
+def test_arrays_of_all_kinds():
+    values = torch.ones(2, requires_grad=True)
+    assert as_array(values).tolist() == as_array([1.0, 1.0]).tolist() == [1.0, 1.0]
+
+
+def test_a_label_stands_in_the_legend_once():
+    figure, axes = new_figure(1, 2, (6, 3))
+    assert legend_below(figure, axes.flat) == 0 and not figure.legends
+    for ax in axes.flat:
+        ax.plot([0, 1], label="student")
+    axes[0, 0].plot([0, 1], label="baseline")
+    assert legend_below(figure, axes.flat, columns=1) == 2
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told == ["student", "baseline"]
+
+
+def test_a_row_of_panels_is_titled_and_labelled():
+    parts = {"Conv": [1, 2], "FC1": [3, 4], "FC2": [5, 6]}
+    figure = row_of_panels(parts, lambda ax, part: ax.plot(part), "epoch", "points", (4.2, 3.6))
+    assert [ax.get_title() for ax in figure.axes] == list(parts)
+    assert {ax.get_xlabel() for ax in figure.axes} == {"epoch"}
+    assert figure.get_figwidth() <= WIDTH
