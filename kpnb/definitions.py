@@ -368,6 +368,12 @@ class _Writer:
         kept = [word for word in node.keywords if word.arg != FOR_READERS.get(name, "")]
         self._group("Call(", [node.func, node.args, kept])
 
+    def write_raise(self, node: ast.Raise) -> None:
+        """Which error it is; what it tells is for readers."""
+        self.out.append("Raise(")
+        self.write(node.exc.func if isinstance(node.exc, ast.Call) else node.exc)
+        self.out.append(")")
+
     def write_annassign(self, node: ast.AnnAssign) -> None:
         parts = [node.target, _unquoted(node.annotation), _default(node.value)]
         self._group("AnnAssign(", parts)
