@@ -3,7 +3,8 @@
 import pytest
 
 from kpnb.experiments import cloud_construction, cloud_costs
-from kpnb.networks.cloud import BUILDERS, SCALES, point_network
+from kpnb.networks.cloud import BUILDERS, point_network
+from kpnb.networks.layers import SCALES
 
 
 @pytest.fixture
