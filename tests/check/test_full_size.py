@@ -92,7 +92,7 @@ def test_the_pretrained_teacher():
     net = pretrained_teacher(CLASSES, WIDTH["AlexNet"])
     record = train_classifier(net, images, labels, SETTINGS)
     # Stochastic depth may drop a block for both images.
-    check_step(net, pretrained_teacher(CLASSES, WIDTH["AlexNet"]), record, still="_blocks")
+    check_step(net, pretrained_teacher(CLASSES, WIDTH["AlexNet"]), record, still=("_blocks",))
     check_distilled(net, image_network("AlexNet", CLASSES), images)
     check_layers(net, images[:1], (1280, 7, 7), WIDTH["AlexNet"])
 

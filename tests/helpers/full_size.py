@@ -63,19 +63,19 @@ def check_map(maps, count):
     assert maps.entropy.std() > 1e-3  # units differ
 
 
-def check_step(net, start, record, settings=SETTINGS, still=""):
+def check_step(net, start, record, settings=SETTINGS, still=()):
     """One step was made: a finite loss, and no weight is where decay alone would have left it.
 
     start: a network with the weights that `net` had. Biases are left out: those before a batch
-    norm, and those of attention's keys, have no gradient. still: modules that may have none, by a
-    part of their names.
+    norm, and those of attention's keys, have no gradient. still: modules that may have none, by
+    parts of their names.
     """
     (loss,) = record.loss
     assert math.isfinite(loss) and loss > 0
     before = dict(start.named_parameters())
     for name, parameter in net.named_parameters():
         assert parameter.isfinite().all(), name
-        if parameter.dim() > 1 and not (still and still in name):
+        if parameter.dim() > 1 and not any(part in name for part in still):
             first, now = before[name].detach(), parameter.detach()
             decayed = first * (1 - settings.lr * settings.weight_decay)
             least = ROUNDING * first.abs().max()

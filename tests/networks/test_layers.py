@@ -118,21 +118,23 @@ def test_layer_name_takes_labels_and_dotted_names_and_lists_near_ones():
 @pytest.mark.parametrize("name", NAMES)
 def test_split_halves_make_the_whole(make, name):
     net, layers, inputs = make(name)
-    whole, seen = net(inputs), []
+    seen = {}
+    for layer in layers:  # copied, since an in-place ReLU may follow
+        layer_module(net, layer).register_forward_hook(
+            lambda *call, layer=layer: seen.setdefault(layer, call[2].clone())
+        )
+    with torch.no_grad():
+        whole = net(inputs)
     for layer in layers:
         below, above = split_at(net, layer)
-        assert torch.equal(above(below(inputs)), whole)
+        with torch.no_grad():
+            feature = below(inputs)
+            assert torch.equal(feature, seen[layer])
+            assert torch.equal(above(feature), whole)
         own = list(above.parameters())
         assert [id(p) for p in parameters_above(net, layer)] == [id(p) for p in own]
         leaves = {m for m in above.modules() if m is not above and not [*m.children()]}
         assert set(modules_above(net, layer)) == leaves
-        # An in-place ReLU that follows in the whole changes what a hook was given, so copy.
-        hook = layer_module(net, layer).register_forward_hook(
-            lambda *call: seen.append(call[2].clone())
-        )
-        net(inputs)
-        hook.remove()
-        assert torch.equal(below(inputs), seen[-1])
     assert (modules_above(net, layers[-1]) == []) == (name != "BERT")
 
 
