@@ -115,7 +115,7 @@ def fragments(
         "claim_rates": published.rates_beside(rows),
         "cloud_construction": construction_table(results),
         "cloud_costs": costs_table(results),
-        "colab": f"```\n!pip install --quiet git+{address}\n```",
+        "colab": f"```\n!pip install --quiet 'kpnb[notebooks] @ git+{address}'\n```",
         "colab_address": f"```\n{_colab(address)}/notebooks/image_h1.ipynb\n```",
         "clone": f"```\ngit clone {address}\ncd {address.rsplit('/', 1)[-1]}\nmake book\n```",
         "licences": tables.licences_table(),
