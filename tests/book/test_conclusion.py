@@ -124,7 +124,7 @@ def the_image_correlation_is_decided_at_conv_only() -> bool:
 
 
 def most_cells_have_one_seed() -> bool:
-    seeds = [i.n_seeds for one in judged().values() for i in one.items if i.n_seeds is not None]
+    seeds = [n for one in judged().values() for n in one.items["n_seeds"].dropna()]
     return 2 * seeds.count(1) > len(seeds)
 
 

@@ -130,8 +130,9 @@ def test_each_kind_of_samples_stands_in_its_own_place_only(kind, name, section):
         assert [row[2] for row in ours] == ["**student**", "**baseline**"]
         about = KINDS[kind]
         seeds = "1 seed" if kind != "cloud" else "3 seeds"
+        layer = about["layer"] if kind == "cloud" else rows[0][0]  # texts: the paper's one layer
         assert ours[0][:2] == [
-            f"**{rows[0][0]}**",
+            f"**{layer}**",
             f"**ours: {about['dataset']}, {about['network']} (narrow), demo, 40 {kind}s, {seeds}, "
             "b = 0.2**",
         ]

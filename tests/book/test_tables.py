@@ -107,6 +107,23 @@ def test_accuracies():
     assert rows[1][1:5] == ["demo", "FC1", "accuracy", f"0.38, {over}"]
 
 
+def test_accuracies_are_sorted_whatever_notebooks_they_are_from():
+    def scored(network, *places):
+        spread = {"threshold": None, "network": network}
+        return run(measures=[measure(r, "accuracy_test", 0.5, layer=at, **spread)
+                             for r, at in places])  # fmt: skip
+
+    one = scored("VGG-11", ("S", "FC2"), ("S", "Conv"), ("B", ""), ("T", ""))
+    rows = rows_of(tables.accuracy_table(frame([one, scored("AlexNet", ("T", ""))])))
+    assert [(*row[0].split(" (")[0].split(", "), row[2]) for row in rows] == [
+        ("teacher", "AlexNet", "–"),
+        ("teacher", "VGG-11", "–"),
+        ("baseline", "VGG-11", "–"),
+        ("student", "VGG-11", "Conv"),
+        ("student", "VGG-11", "FC2"),
+    ]
+
+
 def test_another_network_gets_a_table_of_its_own():
     other = run(preset="study", comparisons=[comparison("n_fg", -2.0, -1.0, network="AlexNet")])
     rows = frame([full_run(), other])
@@ -138,6 +155,7 @@ def test_presets_are_listed_with_their_values(model):
     presets = model.PRESETS
     expected = [", ".join(map(str, presets[p]["seeds"])) for p in ("demo", "study")]
     assert rows["`seeds`"][1:3] == expected and expected[0] != expected[1]
+    assert len(tables.presets_table(model).splitlines()) == 2 + len(rows)  # no row is broken
     assert len(rows) == len(presets["demo"]) and all(row[3] for row in rows.values())
 
 

@@ -202,7 +202,7 @@ def test_the_same_study_again_comes_from_the_store(study, root):
 class KeyStore(Store):
     """Gives each entry its fingerprint; nothing is computed."""
 
-    def compute(self, kind, settings, compute, code, data=None):
+    def compute(self, kind, settings, compute, code, data=None, cost=None):
         name = self._entry(kind, settings, code, data).folder.name
         return Record({}, {"record": {}, "accuracy": {}, "seconds": 1.0}, self.root, name, False)
 

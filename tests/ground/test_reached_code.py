@@ -80,7 +80,7 @@ class TracedStore(WatchedStore):
         self.missed: Ran = set()
         self.trained: Ran = set()
 
-    def compute(self, kind, settings, compute, code, data=None):
+    def compute(self, kind, settings, compute, code, data=None, cost=None):
         ran: Ran = set()
 
         @functools.wraps(compute)
@@ -88,7 +88,7 @@ class TracedStore(WatchedStore):
             with watched(ran):
                 return compute(scratch)
 
-        record = super().compute(kind, settings, traced, code, data)
+        record = super().compute(kind, settings, traced, code, data, cost)
         self.ran |= ran
         covered = set(reached(*code))
         if kind == "networks":

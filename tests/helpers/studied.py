@@ -81,7 +81,7 @@ class KeyStore(Store):
 
     study: Study
 
-    def compute(self, kind, settings, compute, code, data=None):
+    def compute(self, kind, settings, compute, code, data=None, cost=None):
         name, tensors = self._entry(kind, settings, code, data).folder.name, {}
         if kind == "maps":
             empty = {n: torch.zeros(1) for n in TENSORS}

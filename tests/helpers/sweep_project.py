@@ -12,10 +12,8 @@ import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
 from kpnb.run.sweeps import Sweeps
-from kpnb.study.parameters import CellParameters
 
 ROOT = Path(__file__).resolve().parents[2]
-FIELDS = list(CellParameters.model_fields)
 SWEEPS = {
     "first": {"a_one": {"epochs": 1}, "a_two": {"epochs": 2}},
     "second": {"b_three": {"epochs": 3}},
@@ -25,9 +23,13 @@ EVERY = sorted(run for runs in SWEEPS.values() for run in runs)
 WORK = """
 import os
 from pathlib import Path
-from kpnb.study.parameters import CellParameters, resolve
+from kpnb.study.parameters import CellParameters, resolve, with_more
 from kpnb.metrics.results import Results, run_fingerprint, write_results
-p = resolve(CellParameters, dict({passed}))
+def taken(names):
+    known = {"more", *CellParameters.model_fields}
+    given = {name: value for name, value in names.items() if name in known}
+    return resolve(CellParameters, with_more(given), "smoke")
+p = taken(globals())
 with open(os.environ["RUNS"], "a") as log:
     log.write(p.run + "\\n")
 assert p.run != os.environ.get("FAIL"), "told to fail"
@@ -59,12 +61,9 @@ def write_sweep(folder: Path, name: str, content: object) -> Path:
 def write_notebook(folder: Path, extra: str = "") -> None:
     """The stub image_cell; `extra` is one more line of code."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [f"{name} = None" for name in FIELDS if name != "preset"]
-    declared = "\n".join(['preset = "smoke"', *lines])
-    passed = ", ".join(f"{name}={name}" for name in FIELDS)
-    tags = {"tags": ["parameters"]}
-    cells = [new_code_cell(declared, metadata=tags)]
-    cells.append(new_code_cell(WORK.replace("{passed}", passed) + extra))
+    declared = 'epochs = 2\nlayers = ["FC1"]\npreset = "smoke"\nmore = {}'
+    cells = [new_code_cell(declared, metadata={"tags": ["parameters"]})]
+    cells.append(new_code_cell(WORK + extra))
     nbformat.write(new_notebook(cells=cells), folder / "image_cell.ipynb")
 
 

@@ -108,7 +108,7 @@ def test_a_damaged_entry_is_run_again(ran, capsys):
 def test_an_edited_or_lost_file_is_written_again(ran):
     written = ran.folder / "found.json"
     first = written.read_text()
-    planned = kpnb.run.__main__.plan("image_x", ran.folder, {})
+    planned = runner.request("image_x", ran.folder, {})
     out = ran.folder / "out" / "image_x.ipynb"
     written.unlink()
     assert kpnb.run.__main__.refresh(planned, out, [written]) == ""
