@@ -28,7 +28,8 @@ from kpnb.study.study import Study
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Ran = set[tuple[str, str]]
-REQUIRE_INT = (require_int.__module__, "require_int")  # of the samples
+# Of the samples, which the keys hold by their source.
+OF_SAMPLES = {(require_int.__module__, name) for name in ("require_int", "_entries")}
 
 
 @contextmanager
@@ -137,7 +138,7 @@ def glue(study: Study) -> Ran:
     parts = (study, source, study.data, study.parameters, samples)
     types = [type(part).__mro__ for part in parts]
     found = {(t.__module__, t.__name__) for mro in types for t in mro}
-    return found | {("kpnb.study.study", "flat"), ("kpnb.study.study", "Trained"), REQUIRE_INT}
+    return found | {("kpnb.study.study", "flat"), ("kpnb.study.study", "Trained")} | OF_SAMPLES
 
 
 @pytest.mark.parametrize("kind", ["image", "cell", "sentiment", "qa", "cloud", "fine_tuning"])
