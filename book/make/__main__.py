@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import yaml
 
 from book.make import chapters, check, claims, plan_pages, published, tables
 from book.make.frame import frame
+from book.make.pages import NOTEBOOKS, notebook_names, page_line, page_source, toc_pages
 from kpnb.errors import KpnbError
 from kpnb.experiments.robustness import construction_table
 from kpnb.experiments.speed import costs_table
@@ -34,7 +35,6 @@ from kpnb.study.parameters import (
 )
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = "notebooks/"
 #: Whose parameters the pages list, by the name of their table.
 PRESETS_OF = {
     "image": ImageParameters,
@@ -45,42 +45,6 @@ PRESETS_OF = {
 START, END = "<!-- verdicts:start -->", "<!-- verdicts:end -->"
 BUILDERS = ("jupyter-book", "sphinx-book-theme", "sphinx-mathjax-offline", "Sphinx", "myst-nb")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
-
-
-def toc_pages(book: Path) -> list[str]:
-    """Every page the table of contents names, in order, without ending."""
-
-    def walk(node: object) -> Iterator[str]:
-        if isinstance(node, dict):
-            yield from (str(node[key]) for key in ("root", "file") if key in node)
-            for value in node.values():
-                yield from walk(value)
-        elif isinstance(node, list):
-            for item in node:
-                yield from walk(item)
-
-    contents = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
-    return [page.removesuffix(".md").removesuffix(".ipynb") for page in walk(contents)]
-
-
-def notebook_names(book: Path) -> list[str]:
-    """The notebooks among the pages, such as image_h1."""
-    pages = toc_pages(book)
-    return [page.removeprefix(NOTEBOOKS) for page in pages if page.startswith(NOTEBOOKS)]
-
-
-def page_source(book: Path, page: str) -> tuple[str, dict[str, object]]:
-    """The notebook that a page is, and the parameters that it is executed with (pages.yaml)."""
-    pages = yaml.safe_load((book / "pages.yaml").read_text(encoding="utf-8"))
-    found = pages.get(page, {"notebook": page, "parameters": {}})
-    return found["notebook"], found["parameters"]
-
-
-def page_line(book: Path, page: str) -> str:
-    """A page's name; with what `python -m kpnb.run` is to be asked for, if that is another."""
-    notebook, parameters = page_source(book, page)
-    given = [f"-p {name}={value}" for name, value in parameters.items()]
-    return " ".join([page, *([notebook, *given] if notebook != page else [])])
 
 
 def repository(book: Path) -> str:

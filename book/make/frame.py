@@ -132,7 +132,8 @@ def pivot(
     wide = rows.assign(text=text).pivot_table(
         index=index, columns=column, values="text", aggfunc="last", sort=False
     )
-    return wide.reindex(columns=list(wanted)).astype(object).fillna(blank)
+    lines = rows.set_index(index).index.unique()  # pivot_table orders each level for itself
+    return wide.reindex(index=lines, columns=list(wanted)).astype(object).fillna(blank)
 
 
 def records(rows: pd.DataFrame) -> list[dict]:

@@ -35,6 +35,7 @@ from book.make.frame import (
     records,
     span,
 )
+from book.make.pages import BOOK, NOTEBOOKS, page_source
 from book.make.published import decided, paper_rate
 from kpnb.datasets.places import embedded_licences
 from kpnb.metrics.formatting import (
@@ -198,16 +199,17 @@ def _caption(rows: pd.DataFrame, preset: str) -> str:
 
 
 def accuracy_table(rows: pd.DataFrame) -> str:
-    """Scores of teacher, baseline and students: mean over seeds, lowest and highest seed."""
+    """Scores of teacher, baseline and students: mean over seeds, lowest and highest seed. Sorted by
+    data and network, whatever notebooks they are from; students from the input upwards."""
     found = main_rows(rows, "measure")
     found = found[found["metric"].isin(SCORES)]
     if found.empty:
         return NOTHING
     score, samples = zip(*(SCORES[metric] for metric in found["metric"]), strict=True)
-    told = [f"{estimate(row)}, {over(row)}" for row in records(found)]
     order = found["role"].map("TBS".index)
     keys = ["preset", "dataset", "network", "score", "order", "scale", "depth", "layer", "role"]
-    found = found.assign(score=score, samples=samples, order=order)
+    found = found.assign(score=score, samples=samples, order=order).sort_values(keys)
+    told = [f"{estimate(row)}, {over(row)}" for row in records(found)]
     wide = pivot(found, told, keys, "samples", ["unseen", "training"], "not measured")
     lines = []
     for (preset, dataset, network, score, _, scale, _, layer, role), *values in wide.itertuples(
@@ -283,11 +285,12 @@ class ClaimPage:
         return f"[{item['run'] or item['notebook']}.json]({self._source(item['file'])}){stale}"
 
     def _notebook(self, name: str) -> str:
-        """A notebook's page, or its file where it has no page."""
-        page = f"notebooks/{name}"
+        """A notebook's page; where it has none, the notebook that is executed for it."""
+        page = f"{NOTEBOOKS}{name}"
         if page in self.pages:
             return f"{{doc}}`{name} <{page}>`"
-        return f"[{name}]({self._source(f'{page}.ipynb')})"
+        source, _ = page_source(BOOK, name)
+        return f"[{name}]({self._source(f'{NOTEBOOKS}{source}.ipynb')})"
 
     def _source(self, path: str) -> str:
         return f"{self.address}/blob/main/{path}"
@@ -371,9 +374,14 @@ def notes_list(rows: pd.DataFrame) -> str:
 
 
 def presets_table(model: type[StudyParameters]) -> str:
-    """Every parameter of the notebooks with its value in three presets."""
+    """Every parameter of the notebooks with its value in three presets. A description may have
+    several lines, a row of a table has one."""
     lines = [
-        [f"`{name}`", *(_value(model.PRESETS[p][name]) for p in PRESETS), field.description]
+        [
+            f"`{name}`",
+            *(_value(model.PRESETS[p][name]) for p in PRESETS),
+            " ".join(field.description.split()),
+        ]
         for name, field in model.model_fields.items()
     ]
     return table(["parameter", *PRESETS, "what, and why this value"], lines)

@@ -581,6 +581,11 @@ def test_every_row_with_evidence_leads_to_its_files(shown, judged_study):
         assert found or claim.evidence.kind == "none"
 
 
+def test_results_under_another_name_lead_to_the_notebook_that_was_executed(shown):
+    sources = f"{ADDRESS}/blob/main/notebooks"
+    assert f"[pointcloud_pointnet2]({sources}/pointcloud_network.ipynb)" in shown[0]
+
+
 def test_no_number_of_ours_comes_from_the_yaml(committed):
     rows = rows_of_all(page([])[0])
     assert len(rows) == len(SHIPPED)

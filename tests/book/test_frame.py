@@ -4,7 +4,16 @@ import pandas as pd
 import pytest
 from made_results import comparison, full_run, measure, run
 
-from book.make.frame import estimate, frame, main_rows, over, paper_rows, span, standing_for
+from book.make.frame import (
+    estimate,
+    frame,
+    main_rows,
+    over,
+    paper_rows,
+    pivot,
+    span,
+    standing_for,
+)
 from kpnb.fingerprint import library_versions
 from kpnb.metrics.results import Number, run_fingerprint
 from kpnb.paper import METRICS, TABLES, agreement, published_table, role
@@ -118,3 +127,15 @@ def test_what_several_values_are_over():
 def test_measures_keep_their_place():
     made = main_rows(frame([run(measures=[measure("S", "rho", 0.5, layer="FC2")])]), "measure")
     assert made[["layer", "depth", "table"]].to_numpy().tolist() == [["FC2", 2, "V"]]
+
+
+def test_a_pivot_keeps_the_order_in_which_its_lines_come_up():
+    places = [("one", "FC1"), ("two", "Conv"), ("two", "FC1"), ("one", "Conv")]
+    rows = pd.DataFrame(places, columns=["network", "layer"]).assign(metric="rho")
+    wide = pivot(rows, list("abcd"), ["network", "layer"], "metric", ["n_fg", "rho"], "-")
+    assert list(wide.index) == places
+    assert list(wide["rho"]) == list("abcd") and list(wide["n_fg"]) == ["-"] * 4
+    lines = pivot(rows, list("abcd"), "layer", "network", ["two", "one"], "-")
+    assert lines.to_dict("index") == {"FC1": {"two": "c", "one": "a"},
+                                      "Conv": {"two": "b", "one": "d"}}  # fmt: skip
+    assert list(lines.index) == ["FC1", "Conv"]
