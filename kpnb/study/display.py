@@ -291,7 +291,8 @@ class NotebookFindings:
     def role_points(self: Findings, rows: int = 4) -> Figure:
         """Figure 6: the points of all three networks on the first samples."""
         found = {role: self.points(role) for role in "TSB"}
-        return role_points_figure(self.study.data.measured, found, rows=range(rows))
+        samples = self.study.data.measured
+        return role_points_figure(samples, found, rows=range(min(rows, len(samples))))
 
     def fates(self: Findings, role: str, panels: int | None = None) -> Figure:
         """Figure 5: the example's points in student S or baseline B, checkpoint by checkpoint.

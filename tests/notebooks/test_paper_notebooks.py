@@ -162,7 +162,7 @@ def test_texts_and_clouds_go_the_whole_way(name, tmp_path, monkeypatch, capsys):
     tree(tmp_path / "root")
     reader = importlib.import_module(f"data_prep.{name}")
     # The tree is no release: no archive is there, and no checksum of the genuine files fits.
-    plain = dict(sha256=None, md5=None, size=None)
+    plain = dict(urls=(), sha256=None, md5=None, size=None)
     plain |= {"need": ("ModelNet40/bed",)} if name == "modelnet40" else {}
     unchecked = [replace(file, **plain) for file in reader.FILES[layout]]
     monkeypatch.setitem(reader.FILES, layout, tuple(unchecked))
