@@ -16,7 +16,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"kpnb": ROOT / "kpnb", "data_prep": ROOT / "data_prep", "book.make": ROOT / "book/make"}
 ROOMS = 9
 GROUND = {"__init__", "errors", "fingerprint", "definitions", "store", "paper"}
-MODULES, LINES, ROOM_LINES, FUNCTION = 10, 500, 3250, 60
+MODULES, LINES, ROOM_LINES, FUNCTION = 10, 450, 3250, 60
+#: Above the limit still, with the lines that they have: they may shrink, not grow.
+LONG = {
+    "kpnb.definitions": 456,
+    "kpnb.experiments.coherency": 451,
+    "kpnb.run.sweeps": 489,
+    "kpnb.study.text": 463,
+}
 SPLINTER = 80  # lines; a module below has more than one user in its room, or is none of its own
 #: Tests that speak of a whole room, or of the house, and not of one module.
 MIRRORED = ("estimator", "metrics", "datasets", "networks", "training", "figures", "study")
@@ -62,8 +69,8 @@ def test_a_room_can_be_looked_over(room):
 
 
 def test_modules_and_functions_are_short():
-    long = {name: lines(path) for name, path in modules().items() if lines(path) > LINES}
-    assert not long
+    for name, path in modules().items():
+        assert lines(path) <= LONG.get(name, LINES), name
     for name, path in modules().items():
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

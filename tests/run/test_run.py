@@ -10,7 +10,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 import kpnb.run.__main__
 from kpnb.errors import KpnbError
-from kpnb.metrics.provenance import Stopwatch, provenance
 from kpnb.metrics.results import Results, run_fingerprint, write_results
 from kpnb.run import notebook as runner
 from kpnb.run.notebook import declared_values, parse_assignments, request
@@ -345,24 +344,6 @@ def test_the_environment_is_put_back(monkeypatch):
         assert os.environ["JUPYTER_PATH"].endswith("/somewhere")
         raise RuntimeError
     assert dict(os.environ) == before
-
-
-def test_provenance_is_json_and_complete():
-    told = json.loads(json.dumps(provenance(), allow_nan=False))
-    names = {"versions", "platform", "cpu", "threads", "gpu", "commit", "dirty"}
-    assert set(told) == names
-    assert set(told["versions"]) == {"python", "torch", "torchvision", "numpy", "kpnb"}
-    assert told["cpu"] and told["threads"] >= 1
-
-
-def test_stopwatch():
-    with Stopwatch() as watch:
-        block = bytearray(64 * 1024**2)
-        block[::4096] = b"x" * len(block[::4096])
-    told = watch.as_dict()
-    assert 0 < told["seconds"] < 60
-    assert 64 < told["peak_memory_mib"] < 1024**2
-    assert watch.as_dict() == told
 
 
 @pytest.mark.parametrize("named, code", [((), 1), (("image_h1",), 0)])
