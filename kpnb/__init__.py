@@ -15,70 +15,46 @@ import importlib
 
 __version__ = "0.1.0"
 
+#: Module -> the public names that it defines.
 _HOME = {
-    "EntropyEstimator": "kpnb.estimator.entropy",
-    "EntropyMaps": "kpnb.estimator.entropy",
-    "GridUnits": "kpnb.estimator.units",
-    "KpnbError": "kpnb.errors",
-    "KnowledgePoints": "kpnb.metrics.points",
-    "knowledge_points": "kpnb.metrics.points",
-    "learning_distance": "kpnb.metrics.points",
-    "learning_speed": "kpnb.metrics.points",
-    "stability": "kpnb.metrics.points",
-    "published_filter": "kpnb.metrics.points",
-    "Estimate": "kpnb.metrics.stats",
-    "bootstrap": "kpnb.metrics.stats",
-    "paired_difference": "kpnb.metrics.stats",
-    "verdict": "kpnb.metrics.stats",
-    "ImageSamples": "kpnb.datasets.samples",
-    "embedded_images": "kpnb.datasets.images",
-    "image_network": "kpnb.networks.image",
-    "TrainingSettings": "kpnb.training.settings",
-    "train_classifier": "kpnb.training.train",
-    "accuracy": "kpnb.training.train",
-    "teacher_features": "kpnb.training.distillation",
-    "distill_features": "kpnb.training.distillation",
-    "train_above": "kpnb.training.distillation",
-    "ImageStudy": "kpnb.study.image",
-    "ImageParameters": "kpnb.study.parameters",
-    "PieceEncoder": "kpnb.datasets.texts.words",
-    "QuestionParameters": "kpnb.study.parameters",
-    "QuestionStudy": "kpnb.study.text",
-    "SentimentParameters": "kpnb.study.parameters",
-    "SentimentStudy": "kpnb.study.text",
-    "TextEstimator": "kpnb.study.text",
-    "embedded_questions": "kpnb.datasets.texts.embedded",
-    "embedded_sentences": "kpnb.datasets.texts.embedded",
-    "load_tokenizer": "kpnb.networks.text",
-    "pretrained_network": "kpnb.networks.text",
-    "scratch_network": "kpnb.networks.text",
-    "CloudParameters": "kpnb.study.parameters",
-    "CloudStudy": "kpnb.study.cloud",
-    "PointSamples": "kpnb.datasets.samples",
-    "PointUnits": "kpnb.estimator.units",
-    "embedded_pointclouds": "kpnb.datasets.clouds",
-    "modelnet40": "kpnb.datasets.modelnet40",
-    "point_network": "kpnb.networks.cloud",
-    "resolve": "kpnb.study.parameters",
-    "preset": "kpnb.study.parameters",
-    "CellParameters": "kpnb.study.parameters",
-    "CellStudy": "kpnb.study.image",
-    "CoherencyParameters": "kpnb.study.parameters",
-    "FineTuningParameters": "kpnb.study.parameters",
-    "Findings": "kpnb.study.findings",
-    "Store": "kpnb.store",
+    "kpnb.datasets.clouds": "embedded_pointclouds",
+    "kpnb.datasets.images": "embedded_images",
+    "kpnb.datasets.modelnet40": "modelnet40",
+    "kpnb.datasets.samples": "ImageSamples PointSamples",
+    "kpnb.datasets.texts.embedded": "embedded_questions embedded_sentences",
+    "kpnb.datasets.texts.words": "PieceEncoder",
+    "kpnb.errors": "KpnbError",
+    "kpnb.estimator.entropy": "EntropyEstimator EntropyMaps",
+    "kpnb.estimator.units": "GridUnits PointUnits",
+    "kpnb.metrics.points": "KnowledgePoints knowledge_points learning_distance learning_speed "
+    "published_filter stability",
+    "kpnb.metrics.stats": "Estimate bootstrap paired_difference verdict",
+    "kpnb.networks.cloud": "point_network",
+    "kpnb.networks.image": "image_network",
+    "kpnb.networks.text": "load_tokenizer pretrained_network scratch_network",
+    "kpnb.store": "Store",
+    "kpnb.study.cloud": "CloudStudy",
+    "kpnb.study.findings": "Findings",
+    "kpnb.study.image": "CellStudy ImageStudy",
+    "kpnb.study.parameters": "CellParameters CloudParameters CoherencyParameters "
+    "FineTuningParameters ImageParameters QuestionParameters SentimentParameters preset resolve",
+    "kpnb.study.text": "QuestionStudy SentimentStudy TextEstimator",
+    "kpnb.training.distillation": "distill_features teacher_features train_above",
+    "kpnb.training.settings": "TrainingSettings",
+    "kpnb.training.train": "accuracy train_classifier",
 }
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_MODULE_OF)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'kpnb' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_MODULE_OF})

@@ -2,35 +2,35 @@
 
 A result depends on its settings, the data, the library versions and the code that computed it.
 The code's share is taken from definitions: those that compute, and all that these refer to in the
-package (see `kpnb.definitions`). So a comment, a move to another module or a new name changes
+package (see `kpnb.source_code`). So a comment, a move to another module or a new name changes
 nothing; any edit of what a definition does changes the hash.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import importlib.metadata
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from kpnb.definitions import Package, Place, Text, Unknown, package_at
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, did_you_mean
+from kpnb.source_code import Package, Place, Text, Unknown, package_at
 
 PACKAGE = Path(__file__).resolve().parent
 LIBRARIES = ("torch", "torchvision", "numpy")
 
 # Rooms whose code is no part of a result: how it is shown, run, written about and kept, and where
-# its data lie (what they hold has hashes of its own). Modules by name, with all below them;
-# "module:name" is one definition. A reference into them counts as one and the same mark.
+# its data lie (what they hold has hashes of its own). Modules by name, with all below them. A
+# reference into them counts as one and the same mark.
 SHOWING = ("kpnb.figures", "kpnb.study.display")
 RUNNING = ("kpnb.run",)
 KEEPING = (
     "kpnb.datasets.places",
-    "kpnb.definitions",
+    "kpnb.source_code",
     "kpnb.errors",
     "kpnb.fingerprint",
     "kpnb.metrics.provenance",
@@ -47,24 +47,14 @@ def fingerprint(value: object) -> str:
     `value` may hold None, bool, int, finite float, str, lists or tuples (taken as lists) and
     dicts with string keys. Raises `KpnbError` for anything else, NaN and infinity included.
     """
-    return hashlib.sha256(canonical_json(value)).hexdigest()
-
-
-def canonical_json(value: object) -> bytes:
-    """`value` as JSON with sorted keys and no spaces; the types allowed are `fingerprint`'s."""
     require_json(value)
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode()
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def require_json(value: object, where: str = "the value") -> None:
     """Raise `KpnbError` naming the first place in `value` that JSON cannot hold exactly."""
-    if value is None or isinstance(value, str | bool | int):
-        return
-    if isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):
-            raise KpnbError(f"{where} is {value}, which JSON cannot hold: use None instead.")
-    elif isinstance(value, list | tuple):
+    if isinstance(value, list | tuple):
         for position, item in enumerate(value):
             require_json(item, f"{where}[{position}]")
     elif isinstance(value, dict):
@@ -72,10 +62,11 @@ def require_json(value: object, where: str = "the value") -> None:
             if not isinstance(key, str):
                 raise KpnbError(f"{where} has the key {key!r}: keys must be strings.")
             require_json(item, f"{where}[{key!r}]")
-    else:
-        raise KpnbError(
-            f"{where} is a {type(value).__name__}: convert it to a number, string, list or dict."
-        )
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise KpnbError(f"{where} is {value}, which JSON cannot hold: use None instead.")
+    elif not isinstance(value, str | bool | int | float | None):
+        kind = type(value).__name__
+        raise KpnbError(f"{where} is a {kind}: convert it to a number, string, list or dict.")
 
 
 def library_versions() -> dict[str, str]:
@@ -99,7 +90,7 @@ def code_fingerprint(*seeds: Seed, showing: bool = False, package: Path | None =
     called, or a name put together for `getattr`. Where a number depends on it, it is a seed.
     Raises `KpnbError` for a seed that is not there, and for a name defined more than once.
     """
-    return _Closure.of(seeds, showing, package).code
+    return _closure(seeds, showing, package).code
 
 
 def data_fingerprint(*seeds: Seed, package: Path | None = None) -> str:
@@ -108,14 +99,16 @@ def data_fingerprint(*seeds: Seed, package: Path | None = None) -> str:
     A file counts where its name stands as a string in one of these definitions, wherever it lies;
     so data for one task leave the results of another alone. Errors as for `code_fingerprint`.
     """
-    return fingerprint(_Closure.of(seeds, False, package).data())
+    closure = _closure(seeds, False, package)
+    folder = closure.package.folder
+    strings = set().union(*(text.strings for text in closure.texts.values()))
+    paths = [packed_file(name, folder) for name in strings & _packed(folder).keys()]
+    return fingerprint({path.name: _file_hash(path, path.stat().st_mtime_ns) for path in paths})
 
 
-def reached(
-    *seeds: Seed, showing: bool = False, package: Path | None = None
-) -> frozenset[tuple[str, str]]:
+def reached(*seeds: Seed, package: Path | None = None) -> frozenset[tuple[str, str]]:
     """(module, name) of the definitions that `code_fingerprint` is taken over."""
-    return frozenset(_Closure.of(seeds, showing, package).texts)
+    return frozenset(_closure(seeds, False, package).texts)
 
 
 def notebook_seeds(source: str, package: Path | None = None) -> list[Place]:
@@ -163,12 +156,7 @@ def file_hash(path: Path) -> str:
 
 
 def _inside(place: Place | Unknown, room: tuple[str, ...]) -> bool:
-    for entry in room:
-        module, _, name = entry.partition(":")
-        within = place.module == module or place.module.startswith(f"{module}.")
-        if within and name in ("", place.name):
-            return True
-    return False
+    return any(f"{place.module}.".startswith(f"{module}.") for module in room)
 
 
 class _Closure:
@@ -179,23 +167,13 @@ class _Closure:
     ) -> None:
         self.package, self.seeds, self.closed = package, seeds, closed
         self.texts: dict[Place, Text] = {}
-        waiting = list(seeds)
+        waiting: list[Place | Unknown] = list(seeds)
         while waiting:
             place = waiting.pop()
-            if place not in self.texts:
+            known = place in self.texts or isinstance(place, Unknown)
+            if not known and not self._is_closed(place):
                 self.texts[place] = package.text(place)
-                waiting += filter(self._follows, self.texts[place].references)
-
-    @staticmethod
-    def of(seeds: Iterable[Seed], showing: bool, folder: Path | None) -> _Closure:
-        package = package_at((folder or PACKAGE).resolve())
-        places = frozenset(_place(package, seed) for seed in seeds)
-        opened = [room for room in ROOMS if any(_inside(place, room) for place in places)]
-        opened += [SHOWING] if showing else []
-        return _closure(package, places, tuple(room for room in ROOMS if room not in opened))
-
-    def _follows(self, place: Place | Unknown) -> bool:
-        return isinstance(place, Place) and not self._is_closed(place)
+                waiting += self.texts[place].references
 
     def _is_closed(self, place: Place | Unknown) -> bool:
         return any(_inside(place, room) for room in self.closed)
@@ -224,20 +202,16 @@ class _Closure:
             return "elsewhere"
         return f"unknown {found.name}" if isinstance(found, Unknown) else hashes[found]
 
-    @functools.cached_property
-    def strings(self) -> frozenset[str]:
-        return frozenset().union(*(text.strings for text in self.texts.values()))
 
-    def data(self) -> dict[str, str]:
-        """The hashes of the packed files that are named, by name."""
-        folder = self.package.folder
-        paths = [packed_file(name, folder) for name in self.strings & _packed(folder).keys()]
-        return {path.name: _file_hash(path, path.stat().st_mtime_ns) for path in paths}
+_closure_of = functools.lru_cache(maxsize=256)(_Closure)
 
 
-@functools.lru_cache(maxsize=256)
-def _closure(package: Package, seeds: frozenset[Place], closed: tuple) -> _Closure:
-    return _Closure(package, seeds, closed)
+def _closure(seeds: Iterable[Seed], showing: bool, folder: Path | None) -> _Closure:
+    package = package_at((folder or PACKAGE).resolve())
+    places = frozenset(_place(package, seed) for seed in seeds)
+    opened = [room for room in ROOMS if any(_inside(place, room) for place in places)]
+    opened += [SHOWING] if showing else []
+    return _closure_of(package, places, tuple(room for room in ROOMS if room not in opened))
 
 
 @functools.lru_cache(maxsize=256)
@@ -247,9 +221,19 @@ def _file_hash(path: Path, changed: int) -> str:
 
 
 def _place(package: Package, seed: Seed) -> Place:
+    """The definition of a name, a function, a class, or of the class of a method."""
     if isinstance(seed, Place):
         return seed
-    return _named(package, seed) if isinstance(seed, str) else _of_object(package, seed)
+    if isinstance(seed, str):
+        return _named(package, seed)
+    module = getattr(seed, "__module__", None)
+    name = getattr(seed, "__qualname__", "").partition(".")[0]
+    if name in package.module(module).definitions:
+        return Place(module, name)
+    raise KpnbError(
+        f"{seed!r} is no function or class at the top of one of {package.name}'s modules: pass "
+        "such a one, or the name of a constant."
+    )
 
 
 def _named(package: Package, name: str) -> Place:
@@ -261,21 +245,8 @@ def _named(package: Package, name: str) -> Place:
         why = "it is private" if name.startswith("_") else f"defined in {' and '.join(homes)}"
         raise KpnbError(f"{name!r} does not name one definition ({why}): give it its own name.")
     known = {n for module in package.files for n in package.module(module).definitions}
-    near = difflib.get_close_matches(name, [n for n in known if not n.startswith("_")], n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "name one of its definitions."
-    raise KpnbError(f"{package.name} defines no {name!r}: {hint}")
-
-
-def _of_object(package: Package, thing: object) -> Place:
-    """The definition of a function, a class, or of the class of a method."""
-    module = getattr(thing, "__module__", None)
-    name = getattr(thing, "__qualname__", "").partition(".")[0]
-    if name in package.module(module).definitions:
-        return Place(module, name)
-    raise KpnbError(
-        f"{thing!r} is no function or class at the top of one of {package.name}'s modules: pass "
-        "such a one, or the name of a constant."
-    )
+    near = did_you_mean(name, [n for n in known if not n.startswith("_")])
+    raise KpnbError(f"{package.name} defines no {name!r}: {near or 'name one of its definitions.'}")
 
 
 def _hash(*parts: str) -> str:

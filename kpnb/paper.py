@@ -18,8 +18,8 @@ import yaml
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import packed_file
 
-if TYPE_CHECKING:  # the functions that need it import it: half a second that a check of a
-    import pandas as pd  # notebook's parameters need not wait for
+if TYPE_CHECKING:  # the functions that need it import it, as it takes half a second
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -70,20 +70,11 @@ SCORES = {
     for split, samples in (("test", "unseen"), ("train", "training"))
 }
 
-
 TABLE_FILES = {
-    "II": "table_II.csv",
-    "III": "table_III.csv",
-    "IV": "table_IV.csv",
-    "V": "table_V.csv",
-    "VI": "table_VI.csv",
-    "VII": "table_VII.csv",
-    "VIII": "table_VIII.csv",
-    "IX": "table_IX.csv",
-}
+    "II": "table_II.csv", "III": "table_III.csv", "IV": "table_IV.csv", "V": "table_V.csv",
+    "VI": "table_VI.csv", "VII": "table_VII.csv", "VIII": "table_VIII.csv", "IX": "table_IX.csv",
+}  # fmt: skip
 TABLES = tuple(TABLE_FILES)
-NOTES = "notes.csv"
-
 _CELL = ["table", "dataset", "network", "layer", "grid_size", "threshold_b"]
 
 
@@ -96,15 +87,12 @@ def _read(name: str) -> pd.DataFrame:
 
 
 def published_table(table: str, as_printed: bool = False) -> pd.DataFrame:
-    """One of the paper's tables, a row per network, layer, data set and way of learning.
+    """One of the paper's tables, "II" to "IX", a row per network, layer, data set and learning.
 
-    Arguments:
-        table: "II" to "IX".
-        as_printed: keep the numbers as the strings in print ("0.50") instead of floats;
-            what a table does not report is then "" instead of NaN.
+    as_printed: keep the numbers as the strings in print ("0.50") instead of floats; what a table
+        does not report is then "" instead of NaN.
     Returns: columns table, dataset, network, layer, learning ("T", "S", "B", or "distilled from
-        ..." and "scratch"), grid_size, threshold_b (empty where the table names none), and the
-        six metrics n_fg, n_bg, lambda (Eq. 5-7), d_mean, d_var (Eq. 8), rho (Eq. 9).
+        ..." and "scratch"), grid_size, threshold_b (empty where the table names none), and METRICS.
     Raises: KpnbError for a table that is not there.
     """
     import pandas as pd
@@ -112,10 +100,8 @@ def published_table(table: str, as_printed: bool = False) -> pd.DataFrame:
     if table not in TABLES:
         raise KpnbError(f"there is no published table {table!r}: choose one of {', '.join(TABLES)}")
     printed = _read(TABLE_FILES[table])
-    if as_printed:
-        return printed.copy()
-    numbers = printed[list(METRICS)].apply(pd.to_numeric)
-    return printed.assign(**{metric: numbers[metric] for metric in METRICS})
+    numbers = {} if as_printed else printed[list(METRICS)].apply(pd.to_numeric)
+    return printed.assign(**numbers)
 
 
 def published_rows(network: str, layers: Sequence[str]) -> pd.DataFrame:
@@ -125,11 +111,6 @@ def published_rows(network: str, layers: Sequence[str]) -> pd.DataFrame:
     rows = pd.concat([published_table(table, as_printed=True) for table in TABLES])
     rows = rows[(rows["network"] == network) & rows["layer"].isin(layers)]
     return rows.set_index(["table", "dataset", "layer", "learning"]).drop(columns="network")
-
-
-def likely_misprints() -> pd.DataFrame:
-    """Printed numbers that look odd: where they stand, what was likely meant, and why."""
-    return _read(NOTES).copy()
 
 
 def role(learning: str) -> str:
@@ -152,26 +133,8 @@ def _pairs(table: str) -> pd.DataFrame:
     rows = published_table(table)
     rows["role"] = rows["learning"].map(role)
     rows["pair"] = rows.groupby([*_CELL, "role"]).cumcount()
-    student = rows[rows["role"] == "S"]
-    baseline = rows[rows["role"] == "B"]
+    student, baseline = (rows[rows["role"] == side] for side in "SB")
     return student.merge(baseline, on=[*_CELL, "pair"], suffixes=("_s", "_b"), validate="1:1")
-
-
-@cache
-def _agreement() -> pd.DataFrame:
-    import pandas as pd
-
-    rows = []
-    for table in TABLES:
-        for pair in _pairs(table).to_dict("records"):
-            cell = {name: pair[name] for name in _CELL}
-            for metric in METRICS:
-                student, baseline = pair[f"{metric}_s"], pair[f"{metric}_b"]
-                if pd.isna(student):
-                    continue
-                came_out = outcome(metric, student, baseline)
-                rows.append({**cell, "metric": metric, "outcome": came_out})
-    return pd.DataFrame(rows)
 
 
 def agreement() -> pd.DataFrame:
@@ -180,27 +143,32 @@ def agreement() -> pd.DataFrame:
     Returns: a row per pair and metric: table, dataset, network, layer, grid_size, threshold_b,
         metric, outcome ("agree", "tie" or "disagree" with `PREDICTIONS`; ties are no agreement).
     """
-    return _agreement().copy()
+    import pandas as pd
+
+    pairs = [pair for table in TABLES for pair in _pairs(table).to_dict("records")]
+    rows = [
+        {name: pair[name] for name in _CELL}
+        | {"metric": metric, "outcome": outcome(metric, pair[f"{metric}_s"], pair[f"{metric}_b"])}
+        for pair in pairs
+        for metric in METRICS
+        if not pd.isna(pair[f"{metric}_s"])
+    ]
+    return pd.DataFrame(rows)
 
 
 def agreement_rates(by: tuple[str, ...] = ("table",)) -> pd.DataFrame:
     """How often the paper's own cells agree with its hypotheses: the rate to be held against.
 
-    Arguments:
-        by: columns of `agreement()` to break down by, beside the metric; () for all tables.
+    by: columns of `agreement()` to break down by, beside the metric; () for all tables.
     Returns: columns *by, metric, agree, ties, cells, rate (= agree / cells).
     Raises: KpnbError for a column that is not there.
     """
-    rows = _agreement()
     unknown = [name for name in by if name not in _CELL]
     if unknown:
         raise KpnbError(f"agreement_rates cannot break down by {unknown[0]!r}: use {_CELL}")
-    counts = (
-        rows.assign(agree=rows["outcome"] == "agree", ties=rows["outcome"] == "tie")
-        .groupby([*by, "metric"], sort=False)
-        .agg(agree=("agree", "sum"), ties=("ties", "sum"), cells=("agree", "size"))
-        .reset_index()
-    )
+    rows, cells = agreement(), [*by, "metric"]
+    rows = rows.assign(agree=rows["outcome"] == "agree", ties=rows["outcome"] == "tie", cells=1)
+    counts = rows.groupby(cells, sort=False)[["agree", "ties", "cells"]].sum().reset_index()
     return counts.assign(rate=counts["agree"] / counts["cells"])
 
 
@@ -223,30 +191,29 @@ def paper_settings(subject: str) -> dict:
 
 def paper_preset(subject: str, *parts: str) -> dict[str, object]:
     """Values of the preset `paper`: those of `preset` and of the named parts of a file."""
-    content = paper_settings(subject)
-    return {"preset": "paper"} | {
-        name: setting["value"]
-        for part in ("preset", *parts)
-        for name, setting in content[part].items()
-    }
+    chosen = _settings_of(subject, parts)
+    return {"preset": "paper"} | {name: setting["value"] for name, setting in chosen.items()}
 
 
 def origins(subject: str, *parts: str) -> dict[str, str]:
     """Where each value of `paper_preset` comes from, in words for readers."""
-    content = paper_settings(subject)
     return {
         name: setting["source"] + (f": {setting['why']}" if "why" in setting else "")
-        for part in ("preset", *parts)
-        for name, setting in content[part].items()
+        for name, setting in _settings_of(subject, parts).items()
     }
+
+
+def _settings_of(subject: str, parts: Sequence[str]) -> dict[str, dict]:
+    content = paper_settings(subject)
+    return {name: found for part in ("preset", *parts) for name, found in content[part].items()}
 
 
 def _named_values(content: dict) -> list[tuple[str, dict]]:
     """Every setting of the parts that are made of `value` and `source`."""
-    parts = {part: found for part, found in content.items() if isinstance(found, dict)}
     return [
         (f"{part}.{name}", setting)
-        for part, found in parts.items()
+        for part, found in content.items()
+        if isinstance(found, dict)
         for name, setting in found.items()
         if isinstance(setting, dict) and "value" in setting
     ]

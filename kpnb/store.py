@@ -19,8 +19,8 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +33,6 @@ from kpnb.fingerprint import (
     Seed,
     checkout,
     code_fingerprint,
-    file_hash,
     fingerprint,
     library_versions,
     require_json,
@@ -53,11 +52,8 @@ TEMPORARY = ".tmp"
 REPLACED = ".old"
 PART = ".part"
 LOCKS = ".locks"
-#: Of the tensors that are held, as torch writes them.
-DTYPES = frozenset(
-    f"torch.{name}"
-    for name in ("bool", "uint8", "int32", "int64", "float16", "bfloat16", "float32", "float64")
-)
+#: Of the tensors that are held.
+DTYPES = ("bool", "uint8", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 # Names a file in which a process lists the folders of the entries it uses, one a line.
 JOURNAL = "KPNB_STORE_JOURNAL"
 
@@ -75,9 +71,9 @@ def write_folder(folder: Path, tensors: Tensors, documents: dict[str, dict]) -> 
     Raises `KpnbError` for content that cannot be stored, and one that names the folder and
     KPNB_STORE if the disk is full or cannot be written; nothing half-written is left then.
     """
-    blobs = {TENSORS: _pack(tensors)}
-    blobs |= {name: _json_bytes(content, name) for name, content in documents.items()}
-    blobs[MANIFEST] = _manifest({name: _blob(content) for name, content in blobs.items()})
+    blobs = {name: _json_bytes(content, name) for name, content in documents.items()}
+    blobs |= {TENSORS: _pack(tensors)}
+    blobs[MANIFEST] = _manifest(blobs)
     temporary = with_ending(folder, TEMPORARY)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -97,18 +93,31 @@ def read_folder(folder: Path, names: tuple[str, ...]) -> tuple[Tensors, dict[str
     """
     from safetensors.torch import load
 
+    blobs = _checked(folder)
     try:
-        blobs = {name: (folder / name).read_bytes() for name in (MANIFEST, TENSORS, *names)}
-        written = blobs.pop(MANIFEST)
-        for name, blob in blobs.items():
-            _check(name, blob, written)
-        if written != _manifest({name: _blob(content) for name, content in blobs.items()}):
-            raise DamagedEntryError(f"{MANIFEST} is not as it was written")
         return load(blobs[TENSORS]), {name: json.loads(blobs[name]) for name in names}
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise DamagedEntryError(str(error)) from error
+
+
+def _checked(folder: Path) -> dict[str, bytes]:
+    """The content of the files that a folder's manifest lists.
+
+    Raises `DamagedEntryError` unless the manifest is, to the byte, the one they would get today.
+    """
+    try:
+        written = (folder / MANIFEST).read_bytes()
+        blobs = {name: (folder / name).read_bytes() for name in json.loads(written)["files"]}
     except FileNotFoundError as error:
         raise DamagedEntryError(f"{Path(error.filename).name} is missing") from error
-    except (OSError, SafetensorError, ValueError) as error:
-        raise DamagedEntryError(str(error)) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedEntryError(f"{MANIFEST} cannot be read: {error}") from error
+    for name, blob in blobs.items():
+        if _blob(blob)["sha256"].encode() not in written:
+            raise DamagedEntryError(f"{name} is not what {MANIFEST} says")
+    if written != _manifest(blobs):
+        raise DamagedEntryError(f"{MANIFEST} is not as it was written")
+    return blobs
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -168,8 +177,8 @@ def _pack(tensors: Tensors) -> bytes:
 
     packed = {}
     for name, tensor in tensors.items():
-        if not isinstance(tensor, torch.Tensor) or str(tensor.dtype) not in DTYPES:
-            kind = getattr(tensor, "dtype", type(tensor).__name__)
+        kind = str(getattr(tensor, "dtype", type(tensor).__name__)).removeprefix("torch.")
+        if not isinstance(tensor, torch.Tensor) or kind not in DTYPES:
             raise KpnbError(f"{name!r} is a {kind}, which the store does not hold: convert it.")
         # A copy of its own: views of one storage would be refused.
         packed[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -181,23 +190,13 @@ def _json_bytes(content: dict, name: str) -> bytes:
     return json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
 
 
-def _manifest(files: dict[str, dict[str, int | str]]) -> bytes:
-    """The manifest's exact bytes for these files, so that it can be checked by comparison."""
-    return _json_bytes({"files": files}, MANIFEST)
+def _manifest(blobs: dict[str, bytes]) -> bytes:
+    """The manifest's exact bytes for files of this content, so that it can be compared."""
+    return _json_bytes({"files": {name: _blob(blob) for name, blob in blobs.items()}}, MANIFEST)
 
 
 def _blob(content: bytes) -> dict[str, int | str]:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def _file(path: Path) -> dict[str, int | str]:
-    return {"bytes": path.stat().st_size, "sha256": file_hash(path)}
-
-
-def _check(name: str, blob: bytes, manifest: bytes) -> None:
-    """Tell which file differs, for the message; the manifest's own bytes are checked after."""
-    if _blob(blob)["sha256"].encode() not in manifest:
-        raise DamagedEntryError(f"{name} is not what {MANIFEST} says")
 
 
 def note_use(folder: Path) -> None:
@@ -218,17 +217,14 @@ def damaged(folders: Iterable[str]) -> list[str]:
 
     An entry that is gone as a whole is no damage: what was made from it still holds.
     """
-    return [folder for folder in folders if Path(folder).is_dir() and not _whole(Path(folder))]
-
-
-def _whole(folder: Path) -> bool:
-    """Whether the manifest is, to the byte, the one that its files would get today."""
-    try:
-        written = (folder / MANIFEST).read_bytes()
-        names = json.loads(written)["files"]
-        return written == _manifest({name: _file(folder / name) for name in names})
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    found = []
+    for folder in folders:
+        try:
+            if Path(folder).is_dir():
+                _checked(Path(folder))
+        except DamagedEntryError:
+            found.append(folder)
+    return found
 
 
 def default_root() -> Path:
@@ -273,20 +269,17 @@ class Scratch:
     def load(self, name: str) -> tuple[Tensors, dict] | None:
         """A part's tensors and info; None if there is none or, with a warning, if damaged."""
         part = self._part(name)
-        if not part.is_dir():
-            return None
         try:
-            tensors, documents = read_folder(part, (INFO,))
+            if part.is_dir():
+                tensors, documents = read_folder(part, (INFO,))
+                return tensors, documents[INFO]
         except DamagedEntryError as damage:
             _discard(part, damage)
-            return None
-        return tensors, documents[INFO]
+        return None
 
     def names(self) -> list[str]:
         """The parts there are, sorted."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(part.name for part in self.folder.iterdir() if part.is_dir())
+        return sorted(part.name for part in self.folder.glob("*") if part.is_dir())
 
     def drop(self, name: str) -> None:
         """Remove a part that is no longer needed, if it is there."""
@@ -320,20 +313,20 @@ class Store:
         A second process waits for the first; a damaged entry is warned about and redone.
         Raises `KpnbError` if the store cannot be written, and what `compute` raises.
         """
-        entry = self._entry(kind, settings, code, data)
-        record = entry.load()
-        if record is not None:
-            shutil.rmtree(entry.part, ignore_errors=True)
-        else:
-            with self._locked(entry):
-                self._clean_beside(entry.folder)
-                record = entry.load(discard=True) or entry.fill(compute)
-        note_use(entry.folder)
+        folder, key = self._entry(kind, settings, code, data)
+        record = _load(folder)
+        if record is None:
+            with self._locked(folder):
+                self._clean_beside(folder)
+                record = _load(folder, discard=True) or _fill(folder, key, compute)
+        shutil.rmtree(with_ending(folder, PART), ignore_errors=True)
+        note_use(folder)
         return record
 
     def _entry(
         self, kind: str, settings: dict, code: tuple[Seed, ...], data: dict[str, str] | None
-    ) -> _Entry:
+    ) -> tuple[Path, dict]:
+        """The folder of a result, named by its fingerprint, and what that is taken of."""
         key = {
             "format": FORMAT,
             "kind": _plain_name(kind, "kind of result"),
@@ -342,74 +335,51 @@ class Store:
             "data": data or {},
             "versions": library_versions(),
         }
-        return _Entry(self.root / kind / fingerprint(key), key)
+        return self.root / kind / fingerprint(key), key
 
     def _lock(self, folder: Path) -> filelock.BaseFileLock:
-        name = f"{folder.parent.name}.{folder.name}.lock"
+        return filelock.FileLock(self.root / LOCKS / f"{folder.parent.name}.{folder.name}.lock")
+
+    def _locked(self, folder: Path) -> AbstractContextManager:
+        """Hold the entry's lock; say once if another process holds it."""
+        lock = self._lock(folder)
         try:
             (self.root / LOCKS).mkdir(parents=True, exist_ok=True)
+            return lock.acquire(timeout=0)
+        except filelock.Timeout:
+            logger.warning("Waiting for another process that computes %s", folder)
+            return lock.acquire()
         except OSError as error:
             raise storage_error(self.root, error) from error
-        return filelock.FileLock(self.root / LOCKS / name)
-
-    @contextmanager
-    def _locked(self, entry: _Entry) -> Iterator[None]:
-        """Hold the entry's lock; say once if another process holds it."""
-        lock = self._lock(entry.folder)
-        try:
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                logger.warning("Waiting for another process that computes %s", entry.folder)
-                lock.acquire()
-        except OSError as error:
-            raise storage_error(self.root, error) from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _clean_beside(self, folder: Path) -> None:
         """Remove what killed processes left of other entries; writing tidies an entry's own."""
         for leftover in _leftovers(folder.parent):
             lock = self._lock(leftover.with_suffix(""))
-            try:
-                with lock.acquire(timeout=0):
-                    shutil.rmtree(leftover, ignore_errors=True)
-            except filelock.Timeout:
-                continue
+            with suppress(filelock.Timeout), lock.acquire(timeout=0):
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
-@dataclass(frozen=True)
-class _Entry:
-    folder: Path
-    key: dict
+def _load(folder: Path, discard: bool = False) -> Record | None:
+    """The verified record, or None; a damaged one is, on request, told about and removed."""
+    try:
+        return _record(folder) if folder.is_dir() else None
+    except DamagedEntryError as damage:
+        return _discard(folder, damage) if discard else None
 
-    @property
-    def part(self) -> Path:
-        return with_ending(self.folder, PART)
 
-    def load(self, discard: bool = False) -> Record | None:
-        """The verified record, or None; a damaged one is, on request, told about and removed."""
-        if not self.folder.is_dir():
-            return None
-        try:
-            tensors, documents = read_folder(self.folder, (INFO, SETTINGS))
-            if fingerprint(documents[SETTINGS]) != self.folder.name:
-                raise DamagedEntryError(f"{SETTINGS} belongs to another entry")
-        except DamagedEntryError as damage:
-            if discard:
-                _discard(self.folder, damage)
-            return None
-        return Record(tensors, documents[INFO], self.folder, self.folder.name, computed=False)
+def _fill(folder: Path, key: dict, compute: Callable[[Scratch], tuple[Tensors, dict]]) -> Record:
+    """Compute, write, and read back what was written."""
+    tensors, info = compute(Scratch(with_ending(folder, PART)))
+    write_folder(folder, tensors, {INFO: info, SETTINGS: key})
+    return _record(folder, computed=True)
 
-    def fill(self, compute: Callable[[Scratch], tuple[Tensors, dict]]) -> Record:
-        """Compute, write, and read back what was written."""
-        tensors, info = compute(Scratch(self.part))
-        write_folder(self.folder, tensors, {INFO: info, SETTINGS: self.key})
-        shutil.rmtree(self.part, ignore_errors=True)
-        tensors, documents = read_folder(self.folder, (INFO, SETTINGS))
-        return Record(tensors, documents[INFO], self.folder, self.folder.name, computed=True)
+
+def _record(folder: Path, computed: bool = False) -> Record:
+    tensors, documents = read_folder(folder, (INFO, SETTINGS))
+    if fingerprint(documents[SETTINGS]) != folder.name:
+        raise DamagedEntryError(f"{SETTINGS} belongs to another entry")
+    return Record(tensors, documents[INFO], folder, folder.name, computed)
 
 
 def _leftovers(folder: Path) -> list[Path]:

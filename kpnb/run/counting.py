@@ -47,7 +47,7 @@ class CountingStore(Store):
         """As `Store.compute`, without computing or reading; `cost` says what it would take."""
         found, folder = cost(), Path(fingerprint({"kind": kind, "settings": settings}))
         if self.held is not None:  # then the code's own key, which takes a second to find
-            folder = self._entry(kind, settings, code, data).folder
+            folder, _ = self._entry(kind, settings, code, data)
         if self.held is None or not folder.is_dir():
             self.costs.setdefault(folder.name, (kind, found))
         return Record(found.tensors, found.info | {"seconds": 0.0}, folder, folder.name, False)

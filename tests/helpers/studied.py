@@ -82,7 +82,7 @@ class KeyStore(Store):
     study: Study
 
     def compute(self, kind, settings, compute, code, data=None, cost=None):
-        name, tensors = self._entry(kind, settings, code, data).folder.name, {}
+        name, tensors = self._entry(kind, settings, code, data)[0].name, {}
         if kind == "maps":
             empty = {n: torch.zeros(1) for n in TENSORS}
             self.maps = name

@@ -11,7 +11,6 @@ import ast
 import builtins
 import functools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,12 +27,6 @@ class Place(NamedTuple):
     name: str
 
 
-class Outside(NamedTuple):
-    """Something from outside the package, by the dotted name that it is imported from."""
-
-    dotted: str
-
-
 class Unknown(NamedTuple):
     """A name of one of the package's modules that is not found there."""
 
@@ -41,43 +34,31 @@ class Unknown(NamedTuple):
     name: str
 
 
-Target = Place | Outside | Unknown
+Target = Place | Unknown | str  # str: the dotted name of something outside the package
 Import = tuple[str, str | None]  # a module, or a module and a name that is imported from it
+Seen = frozenset[Place]
 TYPE: Import = ("a type", None)  # imported under TYPE_CHECKING: never there when the program runs
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 class File(NamedTuple):
-    """A module's file; when it was changed and its size tell an edit."""
+    """A module's file; relative imports start from `importer`; `changed`, `size`: tell edits."""
 
     module: str
+    importer: str
     path: Path
     changed: int
     size: int
 
-    @property
-    def importer(self) -> str:
-        """What relative imports start from."""
-        return f"{self.module}.__init__" if self.path.name == "__init__.py" else self.module
 
-
-@dataclass
-class Module:
+class Module(NamedTuple):
     """One module: its definitions by name, what its names are imported from, and `effects`:
     statements that define nothing, such as a call of something imported; they count for each of the
     module's definitions."""
 
-    definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imports: dict[str, Import] = field(default_factory=dict)
-    effects: list[ast.stmt] = field(default_factory=list)
-
-
-class Text(NamedTuple):
-    """A definition's text around its references to others, in order; its string constants."""
-
-    pieces: tuple[str, ...]
-    references: tuple[Place | Unknown, ...]
-    strings: frozenset[str]
+    definitions: dict[str, list[ast.stmt]]
+    imports: dict[str, Import]
+    effects: list[ast.stmt]
 
 
 class Package:
@@ -89,36 +70,34 @@ class Package:
         self._texts: dict[Place, Text] = {}
 
     def module(self, name: str) -> Module:
-        return _parsed(self.files[name], self.name) if name in self.files else Module()
+        return _parsed(self.files[name], self.name) if name in self.files else Module({}, {}, [])
 
     def text(self, place: Place) -> Text:
         """A definition's text; for all of a module, the names and references of what it defines."""
         if place not in self._texts:
-            writer, module = _Writer(self, place.module, place), self.module(place.module)
-            if place.name == "*":
-                for name in sorted(module.definitions):
-                    writer.out.append(f"{name}=")
-                    writer.target(Place(place.module, name), [])
-            else:
+            text = self._texts[place] = Text(self, place.module, place)
+            module = self.module(place.module)
+            for name in sorted(module.definitions) if place.name == "*" else ():
+                text.out.append(f"{name}=")
+                text.target(Place(place.module, name), [])
+            if place.name != "*":
                 for statement in [*module.definitions[place.name], *module.effects]:
-                    writer.top(statement)
-            self._texts[place] = writer.text()
+                    text.top(statement)
+            text.pieces.append("".join(text.out))
         return self._texts[place]
 
     def references(self, source: str) -> list[Place]:
         """The definitions that a piece of code outside the package (a notebook's) refers to."""
-        writer, body = _Writer(self, "", None), ast.parse(source).body
-        writer.inside(body, body)
-        return sorted({place for place in writer.found if isinstance(place, Place)})
+        text, body = Text(self, "", None), ast.parse(source).body
+        text.scope("", [], body, body)
+        return sorted({place for place in text.references if isinstance(place, Place)})
 
     def homes(self, name: str) -> list[str]:
         """The modules that define a name."""
         holding = [file.module for file in self.files.values() if name in _source(file)]
         return [module for module in holding if name in self.module(module).definitions]
 
-    def resolve(
-        self, module: str, name: str, seen: frozenset[Place] = frozenset()
-    ) -> Target | None:
+    def resolve(self, module: str, name: str, seen: Seen = frozenset()) -> Target | None:
         """What a module's global name is; None for a builtin and for what is bound nowhere."""
         inside, here = self.module(module), Place(module, name)
         if name in inside.definitions:
@@ -127,16 +106,16 @@ class Package:
             return self.imported(inside.imports[name], seen | {here})
         return None
 
-    def imported(self, what: Import, seen: frozenset[Place] = frozenset()) -> Target:
+    def imported(self, what: Import, seen: Seen = frozenset()) -> Target:
         """What an import binds, followed through modules that only hand it on."""
         base, name = what
         if base.partition(".")[0] != self.name:
-            return Outside(base if name is None else f"{base}.{name}")
+            return base if name is None else f"{base}.{name}"
         if name is None:
             return Place(base, "*") if base in self.files else Unknown(base, "*")
         return self.member(base, name, seen)
 
-    def member(self, module: str, name: str, seen: frozenset[Place] = frozenset()) -> Target:
+    def member(self, module: str, name: str, seen: Seen = frozenset()) -> Target:
         """What `module.name` is."""
         if (found := self.resolve(module, name, seen)) is not None:
             return found
@@ -148,9 +127,10 @@ class Package:
 
     @functools.cached_property
     def _lazy(self) -> dict[str, str]:
-        """Public name -> module: the table `_HOME` of the package's `__init__`."""
+        """Public name -> module, from the table `_HOME` of the package's `__init__`."""
         table = self.module(self.name).definitions.get("_HOME")
-        return ast.literal_eval(table[0].value) if table else {}
+        homes = ast.literal_eval(table[0].value) if table else {}
+        return {name: module for module, names in homes.items() for name in names.split()}
 
 
 def package_at(folder: Path) -> Package:
@@ -159,9 +139,8 @@ def package_at(folder: Path) -> Package:
 
 
 def _file(folder: Path, path: Path) -> File:
-    parts = path.relative_to(folder.parent).with_suffix("").parts
-    name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-    return File(name, path, path.stat().st_mtime_ns, path.stat().st_size)
+    name, about = ".".join(path.relative_to(folder.parent).with_suffix("").parts), path.stat()
+    return File(name.removesuffix(".__init__"), name, path, about.st_mtime_ns, about.st_size)
 
 
 _package = functools.lru_cache(maxsize=16)(Package)
@@ -174,45 +153,38 @@ def _source(file: File) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _parsed(file: File, package: str) -> Module:
-    found = Module()
-    _sort(ast.parse(_source(file), str(file.path)).body, found, file.importer, package)
-    return found
-
-
-def _sort(body: list[ast.stmt], into: Module, importer: str, package: str) -> None:
-    """Each statement to the names that it defines or changes."""
-    for statement in body:
-        if _is_bare_string(statement) or _is_main(statement):
+    """Each statement at the names that it defines or changes."""
+    found, waiting = Module({}, {}, []), ast.parse(_source(file), str(file.path)).body
+    while waiting:
+        statement = waiting.pop(0)
+        test = ast.unparse(statement.test) if isinstance(statement, ast.If) else ""
+        if _is_bare_string(statement) or "__name__" in test:
             continue
         if _is_type_checking(statement):
-            _, imports = _bound(statement.body, importer, package)
-            into.imports |= dict.fromkeys(imports, TYPE)
-            _sort(statement.orelse, into, importer, package)
+            typed = _bound(statement.body, file.importer, package)[1]
+            found.imports.update(dict.fromkeys(typed, TYPE))
+            waiting = [*statement.orelse, *waiting]
             continue
-        names, imports = _bound([statement], importer, package)
-        into.imports |= imports
-        names = sorted({*names, *_changed(statement)} - into.imports.keys() | names)
-        for name in names:
-            into.definitions.setdefault(name, []).append(statement)
-        if not names and not isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass):
-            into.effects.append(statement)
+        names, imports = _bound([statement], file.importer, package)
+        found.imports.update(imports)
+        names |= _changed(statement) - found.imports.keys()
+        for name in sorted(names):
+            found.definitions.setdefault(name, []).append(statement)
+        if not names and not isinstance(statement, _IMPORTS | ast.Pass):
+            found.effects.append(statement)
+    return found
 
 
 def _changed(statement: ast.stmt) -> set[str]:
     """The names whose attributes, items or content a statement changes: X.a = 1, X.update(...)."""
-    nodes = _own_nodes([statement])
-    places = [n for n in nodes if isinstance(n, _PARTS) and not isinstance(n.ctx, ast.Load)]
-    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-        places.append(statement.value.func)
-    return {root.id for root in map(_root, places) if root} - vars(builtins).keys()
-
-
-def _root(node: ast.AST) -> ast.Name | None:
-    """X of X.a, X[0] or X.a[0].b; None where there is no such name, or nothing but it."""
-    start = node
-    while isinstance(node, _PARTS):
-        node = node.value
-    return node if isinstance(node, ast.Name) and node is not start else None
+    called = getattr(statement.value, "func", None) if isinstance(statement, ast.Expr) else None
+    roots = set()
+    for node in _own_nodes([statement]):
+        if isinstance(node, _PARTS) and (node is called or not isinstance(node.ctx, ast.Load)):
+            while isinstance(node, _PARTS):
+                node = node.value
+            roots.add(getattr(node, "id", None))
+    return roots - {None} - vars(builtins).keys()
 
 
 _PARTS = ast.Attribute | ast.Subscript
@@ -220,7 +192,10 @@ _IMPORTS = ast.Import | ast.ImportFrom
 _NO_EFFECT = _IMPORTS | ast.Pass | ast.Global | ast.Nonlocal
 _COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 _SCOPES = Definition | ast.Lambda | _COMPREHENSIONS
-_NAMED = Definition | ast.ExceptHandler | ast.MatchAs | ast.MatchStar
+#: Nodes that bind a name, and where they hold it.
+_BINDING = dict.fromkeys((ast.ExceptHandler, ast.MatchAs, ast.MatchStar), "name")
+_BINDING |= dict.fromkeys((ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef), "name")
+_BINDING |= {ast.Name: "id", ast.arg: "arg", ast.MatchMapping: "rest"}
 _BLOCKS = ast.If | ast.Try | ast.With | ast.For | ast.While
 
 
@@ -234,22 +209,12 @@ def _own_nodes(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
             waiting += ast.iter_child_nodes(node)
 
 
-def _bound(
-    nodes: Iterable[ast.AST], importer: str, package: str
-) -> tuple[set[str], dict[str, Import]]:
+def _bound(nodes: Iterable[ast.AST], importer: str, package: str) -> tuple[set[str], dict]:
     """The names that code binds in its own scope, and those that it imports."""
-    names: set[str | None] = set()
-    imports: dict[str, Import] = {}
-    elsewhere: set[str | None] = {None}
+    names, elsewhere, imports = set(), {None}, {}
     for node in _own_nodes(nodes):
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            names.add(node.id)
-        elif isinstance(node, _NAMED):
-            names.add(node.name)
-        elif isinstance(node, ast.arg):
-            names.add(node.arg)
-        elif isinstance(node, ast.MatchMapping):
-            names.add(node.rest)
+        if type(node) in _BINDING and not isinstance(getattr(node, "ctx", None), ast.Load):
+            names.add(getattr(node, _BINDING[type(node)]))
         elif isinstance(node, _IMPORTS):
             imports |= dict(_imports(node, importer))
         elif isinstance(node, ast.Global | ast.Nonlocal):
@@ -267,11 +232,10 @@ def _imports(node: ast.Import | ast.ImportFrom, importer: str) -> Iterator[tuple
             first = alias.name.partition(".")[0]
             yield alias.asname or first, (alias.name if alias.asname else first, None)
         return
-    base = node.module or ""
     if node.level and not importer:
         raise KpnbError("A notebook cannot use relative imports: import from kpnb instead.")
-    if node.level:
-        base = ".".join([*importer.split(".")[: -node.level], base]).rstrip(".")
+    start = importer.split(".")[: -node.level] if node.level else []
+    base = ".".join(filter(None, [*start, node.module]))
     for alias in node.names:
         yield alias.asname or alias.name, (base, alias.name)
 
@@ -281,41 +245,37 @@ def _is_bare_string(statement: ast.stmt) -> bool:
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
-def _is_main(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test)
-
-
 def _is_type_checking(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")
 
 
-class _Writer:
-    """Writes syntax trees as text with holes; positions, comments and prose are left out."""
+class Text:
+    """A definition as text around its references to others, in order, with its string constants.
+
+    Written from syntax trees with a hole for each reference; positions, comments and prose are left
+    out. own: what is written, which is a mark where it refers to itself.
+    """
 
     def __init__(self, package: Package, module: str, own: Place | None) -> None:
         self.package, self.module, self.own = package, module, own
+        self.importer = package.files[module].importer if module in package.files else ""
         # Names bound in each scope (None for a variable, or an import), and whether it is a class.
         self.scopes: list[tuple[dict[str, Import | None], bool]] = []
         self.out: list[str] = []
         self.pieces: list[str] = []
-        self.found: list[Place | Unknown] = []
+        self.references: list[Place | Unknown] = []
         self.strings: set[str] = set()
-
-    def text(self) -> Text:
-        pieces = (*self.pieces, "".join(self.out))
-        return Text(pieces, tuple(self.found), frozenset(self.strings))
 
     def top(self, statement: ast.stmt) -> None:
         """A statement at the top of a module; the name that it defines is not written."""
+        # Which import wins may be what a block decides.
+        blocks = [statement] if isinstance(statement, _BLOCKS) else []
+        for name, what in sorted(_bound(blocks, self.importer, self.package.name)[1].items()):
+            self.target(self.package.imported(what), [name])
         if isinstance(statement, Definition):
             self.write_functiondef(statement, "")
-            return
-        if isinstance(statement, _BLOCKS):
-            # Which import wins may be what such a statement decides.
-            _, imports = _bound([statement], self.module, self.package.name)
-            for name, what in sorted(imports.items()):
-                self.target(self.package.imported(what), [name])
-        self.write(statement)
+        else:
+            self.write(statement)
 
     def write(self, node: object) -> None:
         if isinstance(node, list):
@@ -350,8 +310,7 @@ class _Writer:
     def write_attribute(self, node: ast.Attribute | ast.Name) -> None:
         names, start = [], node
         while isinstance(start, ast.Attribute):
-            names.insert(0, start.attr)
-            start = start.value
+            names, start = [start.attr, *names], start.value
         found = self._find(start.id) if isinstance(start, ast.Name) else None
         if found is not None:
             self.target(found, names)
@@ -370,13 +329,10 @@ class _Writer:
 
     def write_raise(self, node: ast.Raise) -> None:
         """Which error it is; what it tells is for readers."""
-        self.out.append("Raise(")
-        self.write(node.exc.func if isinstance(node.exc, ast.Call) else node.exc)
-        self.out.append(")")
+        self._group("Raise(", [node.exc.func if isinstance(node.exc, ast.Call) else node.exc])
 
     def write_annassign(self, node: ast.AnnAssign) -> None:
-        parts = [node.target, _unquoted(node.annotation), _default(node.value)]
-        self._group("AnnAssign(", parts)
+        self._group("AnnAssign(", [node.target, _unquoted(node.annotation), _default(node.value)])
 
     def write_arg(self, node: ast.arg) -> None:
         self._group(f"{node.arg}:", [_unquoted(node.annotation)], "")
@@ -385,35 +341,32 @@ class _Writer:
         is_class = isinstance(node, ast.ClassDef)
         own = [] if is_class else [node.args]
         head = [node.bases, node.keywords] if is_class else [node.args, _unquoted(node.returns)]
-        name = node.name if name is None else name
-        self._group(f"{type(node).__name__}({name}", [node.decorator_list, *head], "")
-        self.inside([*own, *node.body], node.body, is_class)
-        self.out.append(")")
+        opening = f"{type(node).__name__}({node.name if name is None else name}"
+        outside, bound = [node.decorator_list, *head], [*own, *node.body]
+        self.scope(opening, outside, bound, node.body, is_class)
 
     write_asyncfunctiondef = write_classdef = write_functiondef
 
     def write_lambda(self, node: ast.Lambda) -> None:
-        self._group("Lambda(", [node.args], "")
-        self.inside([node.args, node.body], node.body)
-        self.out.append(")")
+        self.scope("Lambda(", [node.args], [node.args, node.body], node.body)
 
     def write_listcomp(self, node: ast.AST) -> None:
         first, *others = node.generators
         result = [getattr(node, name) for name in node._fields if name != "generators"]
-        self._group(f"{type(node).__name__}(", [first.iter], "")  # evaluated outside
         bound = [generator.target for generator in node.generators]
-        self.inside(bound, [first.target, *first.ifs, *others, *result])
-        self.out.append(")")
+        body = [first.target, *first.ifs, *others, *result]
+        self.scope(f"{type(node).__name__}(", [first.iter], bound, body)
 
     write_setcomp = write_dictcomp = write_generatorexp = write_listcomp
 
-    def inside(self, bound: list, body: object, is_class: bool = False) -> None:
-        """Write `body` in the scope of the names that `bound` binds."""
-        file = self.package.files.get(self.module)
-        names, imports = _bound(bound, file.importer if file else "", self.package.name)
+    def scope(self, start: str, outside: list, bound: list, body: object, is_class=False) -> None:
+        """What is evaluated outside, and `body` in the scope of the names that `bound` binds."""
+        self._group(start, outside, "")
+        names, imports = _bound(bound, self.importer, self.package.name)
         self.scopes.append((dict.fromkeys(names) | imports, is_class))
         self.write(body)
         self.scopes.pop()
+        self.out.append(")")
 
     def _find(self, name: str) -> Target | None:
         """What a name is here; None for a variable, a builtin and what is bound nowhere.
@@ -430,13 +383,13 @@ class _Writer:
         while names and isinstance(found, Place) and found.name == "*":
             found, *names = self.package.member(found.module, names[0]), *names[1:]
         rest = f".{'.'.join(names)}," if names else ","
-        if isinstance(found, Outside):
-            self.out.append(f"<{'.'.join([found.dotted, *names])}>,")
+        if isinstance(found, str):
+            self.out.append(f"<{'.'.join([found, *names])}>,")
         elif found == self.own:
             self.out.append(f"<itself>{rest}")
         else:
             self.pieces.append("".join(self.out))
-            self.found.append(found)
+            self.references.append(found)
             self.out = [rest]
 
 
