@@ -71,13 +71,16 @@ def require_json(value: object, where: str = "the value") -> None:
 
 def library_versions() -> dict[str, str]:
     """Versions that can change a number: Python (major.minor), torch, torchvision and numpy."""
-    versions = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
-    for name in LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "absent"
-    return versions
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return {"python": python} | {name: installed_version(name) for name in LIBRARIES}
+
+
+def installed_version(name: str) -> str:
+    """The version of an installed package, or "absent"."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
 
 
 def code_fingerprint(*seeds: Seed, showing: bool = False, package: Path | None = None) -> str:

@@ -5,7 +5,7 @@ The same for every modality: what is here knows units and samples, not images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,23 +22,8 @@ from kpnb.metrics.points import (
     published_filter,
     stability,
 )
-from kpnb.metrics.stats import (
-    Estimate,
-    Statistic,
-    bootstrap,
-    mean,
-    paired_difference,
-    variance,
-    verdict,
-)
-from kpnb.paper import (
-    DISTANCE_METRICS,
-    FINAL_METRICS,
-    HYPOTHESES,
-    METRIC_RULES,
-    METRICS,
-    PREDICTIONS,
-)
+from kpnb.metrics.stats import Estimate, bootstrap, mean, paired_difference, variance, verdict
+from kpnb.paper import DISTANCE_METRICS, FINAL_METRICS, HYPOTHESES, METRICS, PREDICTIONS
 
 # The thresholds of Table III, in nats.
 THRESHOLDS = (0.15, 0.2, 0.25)
@@ -86,11 +71,9 @@ class Evidence:
     def published_selection(self) -> Tensor:
         """(samples,) bool: kept by the public code's filter for S and for B, for every seed."""
         late = [epoch for epoch in self.epochs if epoch >= FILTER_FROM * self.epochs[-1]]
-        kept = torch.ones(len(self.foreground), dtype=torch.bool)
-        for role in "SB":
-            for by_epoch in self.maps[role]:
-                kept &= published_filter([by_epoch[epoch] for epoch in late], self.foreground)
-        return kept
+        networks = [by_epoch for role in "SB" for by_epoch in self.maps[role]]
+        maps = [by_epoch[epoch] for by_epoch in networks for epoch in late]
+        return published_filter(maps, self.foreground)
 
     def points(self, role: str, seed: int, epoch: int | None, threshold: float) -> KnowledgePoints:
         """Knowledge points of one network at a checkpoint (None: the last)."""
@@ -121,15 +104,16 @@ class Choices:
     per: str = "step"
     untrained: bool = False
 
-    def concerning(self, metric: str) -> tuple[str | None, bool | None]:
-        """(distance, untrained) as a metric's rows have them: None where it does not depend."""
+    def concerning(self, metric: str) -> tuple[float, str | None, bool | None]:
+        """(threshold, distance, untrained) as a metric's rows have them: None where it does not
+        depend."""
         per = self.per if metric in DISTANCE_METRICS else None
-        return per, None if metric in FINAL_METRICS else self.untrained
+        return self.threshold, per, None if metric in FINAL_METRICS else self.untrained
 
 
 def evidence_values(
     evidence: Evidence,
-    metrics: Sequence[str] = tuple(METRIC_RULES),
+    metrics: Sequence[str] = METRICS,
     options: Sequence[Choices] = (Choices(),),
     roles: str = "TSB",
 ) -> pd.DataFrame:
@@ -143,11 +127,15 @@ def evidence_values(
     """
     parts = []
     for metric in metrics:
-        final = metric in FINAL_METRICS
-        cases = {(c.threshold, *c.concerning(metric)): c for c in options}
-        for role in roles if final else roles.replace("T", ""):
-            for (_, per, _), chosen in cases.items():
-                parts.append(_measured(evidence, role, final, chosen)[metric, per])
+        cases = dict.fromkeys(choices.concerning(metric) for choices in options)
+        for role in roles if metric in FINAL_METRICS else roles.replace("T", ""):
+            for threshold, distance, untrained in cases:
+                values = _measured(evidence, role, threshold, untrained)[metric, distance]
+                seed, sample = np.indices(values.shape).reshape(2, -1)
+                columns = {"layer": evidence.layer, "role": role, "seed": seed, "sample": sample}
+                columns |= {"metric": metric, "threshold": threshold, "distance": distance}
+                columns |= {"untrained": untrained, "value": values.ravel()}
+                parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -161,51 +149,36 @@ Values = dict[tuple[str, str | None], Tensor]  # (metric, distance) -> (samples,
 
 
 def _measured(
-    evidence: Evidence, role: str, final: bool, choices: Choices
-) -> dict[tuple[str, str | None], pd.DataFrame]:
-    """Rows of all metrics of the final network, or of all that follow its training."""
-    key = role, choices.threshold, None if final else choices.untrained
+    evidence: Evidence, role: str, threshold: float, untrained: bool | None
+) -> dict[tuple[str, str | None], np.ndarray]:
+    """(metric, distance) -> (seeds, samples) float64 of all metrics of the final network
+    (untrained: None), or of all that follow its training; computed once."""
+    key = role, threshold, untrained
     if key not in evidence._measured:
-        measure = _of_final if final else _of_training
-        rows = [measure(evidence, role, seed, choices) for seed in evidence.seeds]
-        evidence._measured[key] = {
-            name: _frame(evidence.layer, key, name, torch.stack([row[name] for row in rows]))
-            for name in rows[0]
-        }
+        rows = [_of_network(evidence, seed, *key) for seed in evidence.seeds]
+        stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        evidence._measured[key] = {name: part.double().numpy() for name, part in stacked.items()}
     return evidence._measured[key]
 
 
-def _frame(layer: str, key: tuple, name: tuple[str, str | None], values: Tensor) -> pd.DataFrame:
-    """values: (seeds, samples)."""
-    (role, threshold, untrained), (metric, distance) = key, name
-    seed, sample = np.indices(values.shape).reshape(2, -1)
-    about = {"metric": metric, "threshold": threshold}
-    about |= {"distance": distance, "untrained": untrained}
-    columns = {"layer": layer, "role": role, "seed": seed, "sample": sample} | about
-    return pd.DataFrame(columns | {"value": values.double().numpy().ravel()})
-
-
-def _of_final(evidence: Evidence, role: str, seed: int, choices: Choices) -> Values:
-    """Eq. 5 to 7, of the final network."""
-    points = evidence.points(role, seed, None, choices.threshold)
-    found = {"n_fg": points.n_fg, "n_bg": points.n_bg, "lambda": points.ratio}
-    return {
-        (name, None): torch.where(points.defined, values.double(), torch.nan)
-        for name, values in found.items()
-    }
-
-
-def _of_training(evidence: Evidence, role: str, seed: int, choices: Choices) -> Values:
-    """Eq. 8, for each of the weight distances there are, and 9, over the checkpoints."""
-    trail = evidence.trajectory(role, seed, choices.threshold, choices.untrained)
-    counts = torch.stack([points.n_fg for points in trail])
-    found: Values = {("rho", None): stability(torch.stack([p.foreground_points for p in trail]))}
-    for (owner, per), by_seed in evidence.distance.items():
-        if owner == role:
-            travelled = by_seed[seed][0 if choices.untrained else 1 :]
+def _of_network(
+    evidence: Evidence, seed: int, role: str, threshold: float, untrained: bool | None
+) -> Values:
+    """Of the final network Eq. 5 to 7; of its checkpoints Eq. 8, for each of the weight distances
+    there are, and 9."""
+    if untrained is None:
+        trail = [points := evidence.points(role, seed, None, threshold)]
+        found = {("n_fg", None): points.n_fg, ("n_bg", None): points.n_bg}
+        found["lambda", None] = points.ratio
+    else:
+        trail = evidence.trajectory(role, seed, threshold, untrained)
+        counts = torch.stack([points.n_fg for points in trail])
+        found = {("rho", None): stability(torch.stack([p.foreground_points for p in trail]))}
+        for per in [per for owner, per in evidence.distance if owner == role]:
+            travelled = evidence.distance[role, per][seed][0 if untrained else 1 :]
             found["d_mean", per] = found["d_var", per] = learning_distance(counts, travelled)
     defined = torch.stack([points.defined for points in trail]).all(0)
-    return {name: torch.where(defined, values, torch.nan) for name, values in found.items()}
+    return {name: torch.where(defined, part.double(), torch.nan) for name, part in found.items()}
 
 
 def is_defined(evidence: Evidence, metric: str, choices: Choices) -> bool:
@@ -229,7 +202,7 @@ def difference(evidence: Evidence, metric: str, choices: Choices) -> Estimate:
     return paired_difference(*pair, statistic=_statistic(metric))
 
 
-def _statistic(metric: str) -> Statistic:
+def _statistic(metric: str) -> Callable[[np.ndarray], np.ndarray]:
     return variance if metric == "d_var" else mean
 
 
@@ -238,12 +211,12 @@ def final_entropies(evidence: Evidence, role: str) -> tuple[np.ndarray, np.ndarr
 
     (seeds, samples) each; NaN for samples without a map.
     """
-    rows = []
+    pairs = []
     for by_epoch in evidence.maps[role]:
         maps = by_epoch[max(by_epoch)]
-        pair = mean_entropies(maps.entropy, evidence.foreground)
-        rows.append([torch.where(maps.defined, part, torch.nan).double() for part in pair])
-    inside, outside = (torch.stack(part).numpy() for part in zip(*rows, strict=True))
+        pair = torch.stack(mean_entropies(maps.entropy, evidence.foreground)).double()
+        pairs.append(torch.where(maps.defined, pair, torch.nan).numpy())
+    inside, outside = np.stack(pairs, 1)
     return inside, outside
 
 

@@ -26,15 +26,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def number(value: float) -> str:
     """A number at three significant digits, whole from 100 on: 23.1, 0.61, 0.0082, 142807."""
-    if abs(value) >= 100 or value == 0:
-        text = f"{value:.0f}"
-    elif abs(value) >= 1:
-        text = f"{value:.3g}" if abs(value) >= 99.95 else f"{value:#.3g}"
-    elif abs(value) >= 0.1:
-        text = f"{value:.2f}"
+    size = abs(value)
+    if size >= 99.95 or value == 0:
+        kind = ".0f"
     else:
-        text = f"{value:.2g}"
-    return text.rstrip(".").replace("-", "−")
+        kind = "#.3g" if size >= 1 else ".2f" if size >= 0.1 else ".2g"
+    return f"{value:{kind}}".rstrip(".").replace("-", "−")
 
 
 def signed(value: float) -> str:
@@ -58,19 +55,19 @@ def verdict_sentence(verdicts: Sequence[str], noun: str) -> str:
     verdicts: of one hypothesis or statement, at least one; noun: what each is on, "layer".
     """
     names = ("reproduced", "contradicted", "inconclusive")
-    counts = {name: verdicts.count(name) for name in names if name in verdicts}
-    told = ", ".join(f"{n} {name}" for name, n in counts.items())
-    return f"{_ANSWERS[tuple(counts)]} Of {count(len(verdicts), noun)}: {told}."
+    told = ", ".join(f"{verdicts.count(name)} {name}" for name in names if name in verdicts)
+    answer = next(answer for needed, answer in _ANSWERS if needed <= set(verdicts))
+    return f"**{answer}** Of {count(len(verdicts), noun)}: {told}."
 
 
-_UNCLEAR = "**No clear answer: it is reproduced in part and contradicted in part.**"
-_NO = "**No: nothing is reproduced here, and the opposite is found.**"
-_ANSWERS = {
-    ("reproduced",): "**Yes, it is reproduced here.**",
-    ("reproduced", "contradicted"): _UNCLEAR,
-    ("reproduced", "contradicted", "inconclusive"): _UNCLEAR,
-    ("reproduced", "inconclusive"): "**In part: what is not reproduced is inconclusive.**",
-    ("contradicted",): _NO,
-    ("contradicted", "inconclusive"): _NO,
-    ("inconclusive",): "**Inconclusive: the data here say neither yes nor no.**",
-}
+#: The first whose verdicts are all there.
+_ANSWERS = (
+    (
+        {"reproduced", "contradicted"},
+        "No clear answer: it is reproduced in part and contradicted in part.",
+    ),
+    ({"reproduced", "inconclusive"}, "In part: what is not reproduced is inconclusive."),
+    ({"reproduced"}, "Yes, it is reproduced here."),
+    ({"contradicted"}, "No: nothing is reproduced here, and the opposite is found."),
+    ({"inconclusive"}, "Inconclusive: the data here say neither yes nor no."),
+)

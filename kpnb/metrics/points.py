@@ -82,9 +82,7 @@ def knowledge_points(
     defined = live.any(1)
     _check_masks(foreground, live | ~defined.unsqueeze(1))
     if not defined.any():
-        raise KpnbError(
-            "no sample has a defined entropy map: the feature never moves; check layer."
-        )
+        raise KpnbError("no sample has an entropy map: the feature never moves; check layer.")
     own = _mean_over(entropy, ~foreground & live)
     level = own[defined].mean().expand_as(own) if baseline == "dataset" else own
     level = torch.where(defined, level, torch.nan)
@@ -113,17 +111,16 @@ def _check(entropy: Tensor, foreground: Tensor, threshold: float, baseline: str)
 
 def _check_masks(foreground: Tensor, live: Tensor) -> None:
     """Every sample needs foreground and background among the units that take part (live)."""
-    empty = (~(foreground & live).any(1)).nonzero().flatten().tolist()
-    if empty:
-        raise KpnbError(
-            f"samples {empty[:5]} have an empty foreground; drop them or mend the mask."
-        )
-    full = (foreground | ~live).all(1).nonzero().flatten().tolist()
-    if full:
-        raise KpnbError(
-            f"samples {full[:5]} are all foreground, so there is no background to compare with; "
-            "drop them or mend the mask."
-        )
+    missing = {
+        "have an empty foreground": ~(foreground & live).any(1),
+        "are all foreground, so there is no background to compare with": (foreground | ~live).all(
+            1
+        ),
+    }
+    for told, wrong in missing.items():
+        if wrong.any():
+            samples = wrong.nonzero().flatten().tolist()[:5]
+            raise KpnbError(f"samples {samples} {told}; drop them or mend the mask.")
 
 
 def learning_distance(n_fg_by_epoch: Tensor, weight_distance: Tensor | Sequence[float]) -> Tensor:
@@ -138,9 +135,7 @@ def learning_distance(n_fg_by_epoch: Tensor, weight_distance: Tensor | Sequence[
             f"n_fg_by_epoch {tuple(n_fg_by_epoch.shape)} must be (epochs, samples) and "
             f"weight_distance {tuple(distance.shape)} must be (epochs,)."
         )
-    highest = n_fg_by_epoch.max(0).values
-    first = (n_fg_by_epoch == highest).int().argmax(0)
-    return distance[first]
+    return distance[(n_fg_by_epoch == n_fg_by_epoch.max(0).values).int().argmax(0)]
 
 
 def learning_speed(
@@ -161,9 +156,7 @@ def stability(foreground_points_by_epoch: Tensor) -> Tensor:
     0 for a sample that never had a point (public code).
     """
     if foreground_points_by_epoch.ndim != 3 or foreground_points_by_epoch.dtype != torch.bool:
-        raise KpnbError(
-            "foreground_points_by_epoch must be bool of shape (epochs, samples, units)."
-        )
+        raise KpnbError("foreground_points_by_epoch must be bool (epochs, samples, units).")
     tried = foreground_points_by_epoch.any(0).sum(1).double()
     return foreground_points_by_epoch[-1].sum(1) / tried.clamp(min=1)
 

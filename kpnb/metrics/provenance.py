@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypeVar
 
 from tqdm import tqdm
 
-from kpnb.fingerprint import checkout, library_versions
-
-MIB = 1024**2
+from kpnb.fingerprint import checkout, installed_version, library_versions
 
 
 def provenance() -> dict:
@@ -34,8 +31,9 @@ def provenance() -> dict:
 
     commit = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--untracked-files=no")
+    versions = {"python": platform.python_version(), "kpnb": installed_version("kpnb")}
     return {
-        "versions": library_versions() | {"python": platform.python_version(), "kpnb": _own()},
+        "versions": library_versions() | versions,
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
@@ -48,20 +46,16 @@ def provenance() -> dict:
 def cpu_name() -> str:
     """The processor's model name, or its architecture where the system does not tell."""
     listing = Path("/proc/cpuinfo")
-    if listing.is_file():
-        for line in listing.read_text(errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name" and value.strip():
-                return value.strip()
-    return platform.processor() or platform.machine()
+    text = listing.read_text(errors="replace") if listing.is_file() else ""
+    named = re.search(r"^model name\s*:[ \t]*(\S.*)$", text, re.MULTILINE)
+    return named[1].strip() if named else platform.processor() or platform.machine()
 
 
 def peak_memory_mib(who: int = resource.RUSAGE_SELF) -> float:
     """Largest resident memory so far, in MiB: of this process, or with RUSAGE_CHILDREN of the
     largest child that has ended."""
-    peak = resource.getrusage(who).ru_maxrss
     # macOS counts bytes, Linux KiB.
-    return peak / MIB if sys.platform == "darwin" else peak / 1024
+    return resource.getrusage(who).ru_maxrss / 1024 ** (2 if sys.platform == "darwin" else 1)
 
 
 class Stopwatch:
@@ -84,13 +78,6 @@ class Stopwatch:
         return {"seconds": round(seconds, 3), "peak_memory_mib": round(peak_memory_mib(), 1)}
 
 
-def _own() -> str:
-    try:
-        return version("kpnb")
-    except PackageNotFoundError:
-        return "not installed"
-
-
 def _git(*arguments: str) -> str | None:
     """What git says about the checkout kpnb lies in; None if it is none or there is no git."""
     clone = checkout()
@@ -104,7 +91,6 @@ def _git(*arguments: str) -> str | None:
     return answer.stdout.strip()
 
 
-Item = TypeVar("Item")
 # Set by kpnb.run for the kernel of an executed copy.
 EXECUTED = "KPNB_EXECUTED_COPY"
 
@@ -114,7 +100,7 @@ def executed_copy() -> bool:
     return bool(os.environ.get(EXECUTED))
 
 
-def track(items: Sequence[Item], title: str) -> Iterator[Item]:
+def track(items: Sequence, title: str) -> Iterator:
     """The items, with a bar on a terminal or in a live notebook."""
     live = sys.stderr.isatty() or ("ipykernel" in sys.modules and not executed_copy())
     return iter(tqdm(items, desc=title, disable=not live, leave=False))

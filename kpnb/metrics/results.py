@@ -29,12 +29,8 @@ from kpnb.metrics.stats import Estimate, interval_verdict
 from kpnb.paper import LAYERS, METRICS, ROLES, SCORES
 
 Role = Literal[tuple(ROLES)]
-Scale = Literal["full", "narrow"]
 MetricName = Literal[METRICS]
 Score = Literal[tuple(SCORES)]
-Selection = Literal["all", "published_filter"]
-Distance = Literal["step", "epoch"]
-Verdict = Literal["reproduced", "contradicted", "inconclusive"]
 
 #: b of the public code and of Table III's middle rows, in nats.
 PAPER_THRESHOLD = 0.2
@@ -68,11 +64,29 @@ class _Interval(_Record):
 
 
 class _Cell(_Interval):
+    """What is said of one metric at one layer of a network.
+
+    Attributes:
+        layer: "Conv", "FC1", "FC2", "FC3"; for an accuracy the layer distilled, "" for none.
+        network, scale, dataset: for instance "VGG-16", "narrow", "embedded images".
+        sample: what one sample is called, as in "60 images".
+        n_samples, n_seeds: what the mean and the interval are over.
+        threshold: b, in nats; None for an accuracy.
+        selection: "all" samples, or those the published filter keeps.
+        distance: for d_mean and d_var, how the weight distance was summed: per optimiser "step"
+            (the public code) or per "epoch" (the paper).
+    """
+
     layer: str
     network: str
-    scale: Scale
+    scale: Literal["full", "narrow"]
     dataset: str
     sample: str = "image"
+    n_samples: int = Field(ge=1)
+    n_seeds: int = Field(ge=1)
+    threshold: FiniteFloat | None = None
+    selection: Literal["all", "published_filter"] = "all"
+    distance: Literal["step", "epoch"] | None = None
 
     @property
     def cell(self) -> tuple[str, str, str, int, str]:
@@ -82,47 +96,22 @@ class _Cell(_Interval):
 
 
 class Measure(_Cell):
-    """One metric of one network.
-
-    Attributes:
-        layer: "Conv", "FC1", "FC2", "FC3"; for an accuracy the layer distilled, "" for none.
-        network, scale, dataset: for instance "VGG-16", "narrow", "embedded images".
-        sample: what one sample is called, as in "60 images".
-        role: "T" teacher, "S" student, "B" baseline.
-        metric: Eq. 5-9, or a score between 0 and 1: accuracy, or F1 and exact match of answers.
-        threshold: b, in nats; None for an accuracy.
-        selection: "all" samples, or those the published filter keeps.
-        distance: for d_mean and d_var, how the weight distance was summed: per optimiser "step"
-            (the public code) or per "epoch" (the paper).
-        n_samples, n_seeds: what the mean and the interval are over.
-    """
+    """One metric of one network: teacher "T", student "S" or baseline "B"; Eq. 5-9, or a score
+    between 0 and 1: accuracy, or F1 and exact match of answers."""
 
     role: Role
     metric: MetricName | Score
     mean: FiniteFloat
-    n_samples: int = Field(ge=1)
-    n_seeds: int = Field(ge=1)
-    threshold: FiniteFloat | None = None
-    selection: Selection = "all"
-    distance: Distance | None = None
 
 
 class Comparison(_Cell):
-    """Student minus baseline in one metric, paired by sample and seed, and the verdict.
-
-    Attributes: as for `Measure`; prediction: the side the paper's hypothesis is on;
-        difference: mean of the paired differences.
-    """
+    """Student minus baseline in one metric: the mean of the differences, paired by sample and
+    seed, the side that the paper's hypothesis is on, and the verdict."""
 
     metric: MetricName
     prediction: Literal["up", "down"]
     difference: FiniteFloat
-    n_samples: int = Field(ge=1)
-    n_seeds: int = Field(ge=1)
-    verdict: Verdict
-    threshold: FiniteFloat | None = None
-    selection: Selection = "all"
-    distance: Distance | None = None
+    verdict: Literal["reproduced", "contradicted", "inconclusive"]
 
     @model_validator(mode="after")
     def _verdict_fits(self) -> "Comparison":
@@ -187,20 +176,13 @@ class Results(_Record):
 def run_fingerprint(settings: dict, code: Sequence[str]) -> str:
     """One hash for what a run's numbers depend on: settings, code, packed data and versions.
 
-    Arguments: settings: the notebook's resolved parameters, JSON-able; code: public names of what
-        computes, such as "ImageStudy"; what these refer to in kpnb is counted too.
-    Returns: the scheme's number, a colon and the hash.
+    settings: the notebook's resolved parameters, JSON-able. code: public names of what computes,
+    such as "ImageStudy"; what these refer to in kpnb is counted too. Starts with the scheme.
     Raises: KpnbError for a name that kpnb does not define once, or settings that JSON cannot hold.
     """
-    found = fingerprint(
-        {
-            "settings": settings,
-            "code": code_fingerprint(*code),
-            "data": data_fingerprint(*code),
-            "versions": library_versions(),
-        }
-    )
-    return f"{SCHEME}:{found}"
+    parts = {"code": code_fingerprint(*code), "data": data_fingerprint(*code)}
+    parts |= {"settings": settings, "versions": library_versions()}
+    return f"{SCHEME}:{fingerprint(parts)}"
 
 
 def freshness(results: Results) -> str:
@@ -213,18 +195,14 @@ def freshness(results: Results) -> str:
             return "fresh"
     except KpnbError as error:
         return f"stale: {error}"
-    then = results.provenance.get("versions", {})
+    here, then = library_versions(), results.provenance.get("versions", {})
     changed = [
-        f"{name} {then[name]}, here {here}"
-        for name, here in library_versions().items()
-        if name in then and not _same_version(then[name], here)
+        f"{name} {then[name]}, here {version}"
+        for name, version in here.items()
+        # Python counts by major.minor, and may be recorded with its patch level.
+        if name in then and not f"{then[name]}.".startswith(f"{version}.")
     ]
     return f"stale: {', '.join(changed) or 'code or data of kpnb have changed since'}"
-
-
-def _same_version(then: str, here: str) -> bool:
-    """Python counts by major.minor, and may be recorded with its patch level."""
-    return then == here or then.startswith(f"{here}.")
 
 
 def results_root() -> Path:
@@ -274,12 +252,10 @@ def read_results(notebook: str, preset: str, run: str = "") -> Results:
     how = f"run `python -m kpnb.run {notebook} --preset {preset}`"
     how = f"run `snakemake --cores 2 {run} --config preset={preset}`" if run else how
     try:
-        text = path.read_text(encoding="utf-8")
+        found = Results.model_validate_json(path.read_bytes())
     except OSError as error:
         raise KpnbError(f"there are no results at {path}: {how} first") from error
-    try:
-        found = Results.model_validate_json(text)
-    except (ValidationError, ValueError) as error:
+    except ValueError as error:  # pydantic's own is one
         raise KpnbError(f"{path} is damaged ({_first(error)}): delete it and {how}") from error
     if (found.notebook, found.preset, found.run) != (notebook, preset, run):
         held = f"{found.run or found.notebook} at {found.preset}"
@@ -298,14 +274,14 @@ def _first(error: Exception) -> str:
 
 def available_results(preset: str) -> list[Results]:
     """All results stored for a preset, in order of their notebooks' names; none is no error."""
-    folder = results_path("any", preset).parent
-    return [read_results(path.stem, preset) for path in sorted(folder.glob("*.json"))]
+    files = results_path("any", preset).parent.glob("*.json")
+    return [read_results(path.stem, preset) for path in sorted(files)]
 
 
 def available_cells(preset: str, notebook: str = "image_cell") -> list[Results]:
     """All results of sweeps stored for a preset, in order of their runs' names."""
-    folder = results_path(notebook, preset, "any").parent
-    return [read_results(notebook, preset, path.stem) for path in sorted(folder.glob("*.json"))]
+    files = results_path(notebook, preset, "any").parent.glob("*.json")
+    return [read_results(notebook, preset, path.stem) for path in sorted(files)]
 
 
 def estimated(found: Estimate, what: str, unit: str = "", n: int | None = None) -> Number:

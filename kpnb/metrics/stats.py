@@ -119,9 +119,8 @@ def correlation(first: np.ndarray, second: np.ndarray, by_rank: bool = True) -> 
 
     pair = [np.asarray(values, float) for values in (first, second)]
     pair = [rankdata(values) for values in pair] if by_rank else pair  # ties at their mean rank
-    if any(np.ptp(values) == 0 for values in pair):
-        return float("nan")
-    return float(np.corrcoef(*pair)[0, 1])
+    constant = any(np.ptp(values) == 0 for values in pair)
+    return float("nan") if constant else float(np.corrcoef(*pair)[0, 1])
 
 
 def _table(values: np.ndarray) -> np.ndarray:
@@ -135,10 +134,7 @@ def _table(values: np.ndarray) -> np.ndarray:
 
 
 def _estimate(
-    tables: list[np.ndarray],
-    statistic: Callable[[list[np.ndarray]], np.ndarray],
-    resamples: int,
-    seed: int,
+    tables: list[np.ndarray], statistic: Callable[..., np.ndarray], resamples: int, seed: int
 ) -> Estimate:
     seeds, samples = tables[0].shape
     rng = np.random.default_rng(seed)
