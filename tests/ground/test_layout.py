@@ -15,11 +15,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"kpnb": ROOT / "kpnb", "data_prep": ROOT / "data_prep", "book.make": ROOT / "book/make"}
 ROOMS = 9
-GROUND = {"__init__", "errors", "fingerprint", "definitions", "store", "paper"}
+GROUND = {"__init__", "errors", "fingerprint", "source_code", "store", "paper"}
 MODULES, LINES, ROOM_LINES, FUNCTION = 10, 450, 3250, 60
 #: Above the limit still, with the lines that they have: they may shrink, not grow.
 LONG = {
-    "kpnb.definitions": 456,
     "kpnb.experiments.coherency": 451,
     "kpnb.run.sweeps": 489,
     "kpnb.study.text": 463,

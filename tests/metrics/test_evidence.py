@@ -11,7 +11,7 @@ import kpnb.metrics.evidence
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.estimator.loss import GAUSSIAN_ENTROPY
 from kpnb.metrics.evidence import (
-    METRIC_RULES,
+    METRICS,
     Choices,
     Evidence,
     difference,
@@ -89,14 +89,8 @@ def naive_metric(e, role, metric, choices):
                 travelled = [e.distance[role, choices.per][seed][k] for k in epochs]
                 row.append(naive_distance([len(found) for found in inside], travelled))
             else:
-                row.append(
-                    {
-                        "n_fg": n_fg,
-                        "n_bg": n_bg,
-                        "lambda": naive_ratio(n_fg, n_bg),
-                        "rho": naive_stability(inside),
-                    }[metric]
-                )
+                final = {"n_fg": n_fg, "n_bg": n_bg, "lambda": naive_ratio(n_fg, n_bg)}
+                row.append((final | {"rho": naive_stability(inside)})[metric])
         table.append(row)
     return np.array(table, dtype=float)
 
@@ -109,28 +103,16 @@ CHOICES = [
 ]
 
 
-@pytest.mark.parametrize("choices", CHOICES)
-@pytest.mark.parametrize("metric", METRIC_RULES)
-def test_every_metric_equals_the_naive_loops(metric, choices):
-    e = evidence()
-    for role in "SB":
-        found = metric_values(e, role, metric, choices)
-        assert found.shape == (SEEDS, SAMPLES) and found.dtype == np.float64
-        np.testing.assert_allclose(found, naive_metric(e, role, metric, choices))
-
-
-@pytest.mark.parametrize("metric", ["n_fg", "n_bg", "lambda"])
-def test_the_teacher_needs_its_last_epoch_only(metric):
-    e = evidence()
-    expected = naive_metric(e, "T", metric, Choices())
-    np.testing.assert_allclose(metric_values(e, "T", metric, Choices()), expected)
-
-
-def test_the_choices_matter():
-    """Else the tests above would compare equal things."""
-    e = evidence()
-    for metric in ("d_mean", "rho"):
-        tables = [metric_values(e, "S", metric, choices) for choices in CHOICES]
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_equals_the_naive_loops(metric):
+    e, tables = evidence(), []
+    for choices in CHOICES:
+        for role in "TSB" if metric in ("n_fg", "n_bg", "lambda") else "SB":
+            found = metric_values(e, role, metric, choices)
+            assert found.shape == (SEEDS, SAMPLES) and found.dtype == np.float64
+            np.testing.assert_allclose(found, naive_metric(e, role, metric, choices))
+            tables += [found] if role == "S" else []
+    if metric in ("d_mean", "rho"):  # the choices matter: else equal things were compared
         assert not np.allclose(tables[0], tables[2]) and not np.allclose(tables[0], tables[1])
 
 
@@ -183,20 +165,11 @@ def test_everything_is_computed_once(monkeypatch):
     monkeypatch.setattr(kpnb.metrics.evidence, "knowledge_points", counted)
     for choices in (Choices(), Choices(per="epoch")):
         evidence_values(e, options=[choices])
-        for metric in METRIC_RULES:
+        for metric in METRICS:
             assert is_defined(e, metric, choices)
             estimate(e, "S", metric, choices), difference(e, metric, choices)
     # T, S and B at the end; S and B along their checkpoints 1..M.
     assert len(calls) == 3 * SEEDS + 2 * SEEDS * (len(EPOCHS) - 1)
-
-
-def test_parts_of_the_evidence_have_values_of_their_own():
-    e = evidence()
-    whole = metric_values(e, "S", "d_mean", Choices())
-    part, epochs = e.keep(torch.tensor([4, 1])), e.in_epochs()
-    assert metric_values(part, "S", "d_mean", Choices()).shape == (SEEDS, 2)
-    assert set(metric_values(epochs, "S", "d_mean", Choices()).flat) <= set(EPOCHS)
-    np.testing.assert_array_equal(metric_values(e, "S", "d_mean", Choices()), whole)
 
 
 # --- parts and checkpoints --------------------------------------------------------------------
@@ -217,10 +190,14 @@ def test_keep_takes_samples_of_everything(index):
     assert len(e.foreground) == SAMPLES  # the original is as it was
 
 
-def test_keep_moves_the_datasets_baseline():
+def test_parts_of_the_evidence_have_values_of_their_own():
     """H_bar is the mean over the samples that are kept."""
     e, index = evidence(), torch.tensor([4, 1])
-    found = e.keep(index).points("S", 0, None, 0.2)
+    whole, part, epochs = metric_values(e, "S", "d_mean", Choices()), e.keep(index), e.in_epochs()
+    assert metric_values(part, "S", "d_mean", Choices()).shape == (SEEDS, 2)
+    assert set(metric_values(epochs, "S", "d_mean", Choices()).flat) <= set(EPOCHS)
+    np.testing.assert_array_equal(metric_values(e, "S", "d_mean", Choices()), whole)
+    found = part.points("S", 0, None, 0.2)
     inside, _ = naive_points(e.maps["S"][0][15].entropy[index], e.foreground[index], 0.2, "dataset")
     assert [set(row.nonzero().flatten().tolist()) for row in found.foreground_points] == inside
 
@@ -258,21 +235,16 @@ def selection(role=None, epoch=None, sample=None, focus=-1.0):
     return e.published_selection().tolist()
 
 
-def test_samples_that_look_at_the_object_are_selected():
+def test_one_late_checkpoint_that_looks_away_or_is_undefined_drops_a_sample():
+    """Early checkpoints and the teacher do not count."""
     assert selection() == [True] * SAMPLES
-
-
-@pytest.mark.parametrize("role", "SB")
-@pytest.mark.parametrize("epoch", [4, 6, 15])
-@pytest.mark.parametrize("focus", [-1.0, math.nan])
-def test_one_late_checkpoint_that_looks_away_or_is_undefined_drops_a_sample(role, epoch, focus):
-    expected = [number != 3 for number in range(SAMPLES)]
-    assert selection(role, epoch, 3, focus) == expected
-
-
-@pytest.mark.parametrize("role, epoch", [("S", 0), ("B", 2), ("T", 15)])
-def test_early_checkpoints_and_the_teacher_do_not_count(role, epoch):
-    assert selection(role, epoch, 3) == [True] * SAMPLES
+    dropped = [number != 3 for number in range(SAMPLES)]
+    for role in "SB":
+        for epoch in (4, 6, 15):
+            assert selection(role, epoch, 3, -1.0) == dropped
+            assert selection(role, epoch, 3, math.nan) == dropped
+    for role, epoch in (("S", 0), ("B", 2), ("T", 15)):
+        assert selection(role, epoch, 3) == [True] * SAMPLES
 
 
 # --- undefined samples ------------------------------------------------------------------------
@@ -286,19 +258,16 @@ def undefined_at(epoch):
     return e
 
 
-@pytest.mark.parametrize("metric", METRIC_RULES)
-def test_a_sample_undefined_at_the_end_is_never_zero(metric):
-    found = metric_values(undefined_at(15), "S", metric, Choices())
-    assert np.isnan(found[1, 2]) and np.isnan(found).sum() == 1
-
-
-@pytest.mark.parametrize("metric", ["d_mean", "rho"])
-def test_a_sample_undefined_on_the_way_has_no_trajectory(metric):
-    found = metric_values(undefined_at(4), "S", metric, Choices())
-    assert np.isnan(found[1, 2]) and np.isnan(found).sum() == 1
-    start = undefined_at(0)
-    assert np.isfinite(metric_values(start, "S", metric, Choices())).all()
-    assert np.isnan(metric_values(start, "S", metric, Choices(untrained=True))).sum() == 1
+def test_undefined_samples_are_never_zero():
+    """At the end for every metric; on the way for those of the way, at the start on request."""
+    for metric in METRICS:
+        along, late = metric in ("d_mean", "d_var", "rho"), undefined_at(15)
+        found = metric_values(late, "S", metric, Choices())
+        assert np.isnan(found[1, 2]) and np.isnan(found).sum() == 1
+        assert np.isnan(metric_values(undefined_at(4), "S", metric, Choices())).sum() == along
+        start = undefined_at(0)
+        assert np.isfinite(metric_values(start, "S", metric, Choices())).all()
+        assert np.isnan(metric_values(start, "S", metric, Choices(untrained=True))).sum() == along
 
 
 def test_differences_leave_undefined_pairs_out():
@@ -309,25 +278,17 @@ def test_differences_leave_undefined_pairs_out():
 
 
 def test_final_entropies_against_a_loop_over_samples():
+    """Units without entropy take no part and samples without a map have none."""
     found = evidence()
+    entropy = found.maps["S"][0][EPOCHS[-1]].entropy
+    entropy[0, 2:4], entropy[2] = math.nan, math.nan
+    found.maps["S"][0][EPOCHS[-1]] = maps_of(entropy)
     inside, outside = final_entropies(found, "S")
     assert inside.shape == outside.shape == (SEEDS, SAMPLES)
+    assert np.isnan(inside[0, 2]) and np.isnan(outside[0, 2])
     for seed in range(SEEDS):
         entropy = found.maps["S"][seed][EPOCHS[-1]].entropy
-        for k in range(SAMPLES):
-            mask = found.foreground[k]
-            assert inside[seed, k] == pytest.approx(float(entropy[k][mask].mean()))
-            assert outside[seed, k] == pytest.approx(float(entropy[k][~mask].mean()))
-
-
-def test_units_without_entropy_take_no_part_and_samples_without_a_map_have_none():
-    entropy = random_maps(1).entropy
-    entropy[0, 1], entropy[2] = math.nan, math.nan
-    found = evidence()
-    found.maps["T"] = [{EPOCHS[-1]: maps_of(entropy)}]
-    inside, outside = final_entropies(found, "T")
-    assert np.isnan(inside[0, 2]) and np.isnan(outside[0, 2])
-    rest = ~found.foreground[0]
-    rest[1] = False
-    expected = float(entropy[0][rest].mean()) if rest.any() else 0.0
-    assert outside[0, 0] == pytest.approx(expected)
+        for k in {*range(SAMPLES)} - {2}:
+            for part, mask in ((inside, found.foreground[k]), (outside, ~found.foreground[k])):
+                known = float(entropy[k][mask & entropy[k].isfinite()].mean())
+                assert part[seed, k] == pytest.approx(known)

@@ -1,33 +1,29 @@
-"""Numbers and tables as they stand in pages, and the metrics' symbols."""
+"""Numbers, tables and verdicts as they stand in pages."""
 
 import re
 
 import pytest
 
-from kpnb.metrics.formatting import PLAIN, SYMBOLS, count, interval, number, signed, table
-from kpnb.paper import METRIC_RULES, METRICS
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (23.14, "23.1"),
-        (0.614, "0.61"),
-        (0.0082, "0.0082"),
-        (142807.0, "142807"),
-        (99.99, "100"),
-        (-1.5, "−1.50"),
-        (0.0, "0"),
-        (4.0, "4.00"),
-    ],
+from kpnb.metrics.formatting import (
+    PLAIN,
+    SYMBOLS,
+    count,
+    interval,
+    number,
+    signed,
+    table,
+    verdict_sentence,
 )
-def test_numbers(value, text):
-    assert number(value) == text
+from kpnb.paper import METRIC_RULES
 
 
-def test_signed_numbers_and_intervals():
+def test_numbers_signs_intervals_and_counts():
+    values = (23.14, 0.614, 0.0082, 142807.0, 99.99, 99.94, -1.5, 0.0, 4.0)
+    texts = ("23.1", "0.61", "0.0082", "142807", "100", "99.9", "−1.50", "0", "4.00")
+    assert tuple(number(value) for value in values) == texts
     assert signed(4.1) == "+4.10" and signed(-4.1) == "−4.10" and signed(0.0) == "0"
     assert interval(None, None) == "" and interval(1.0, 2.0) == " [1.00, 2.00]"
+    assert count(1, "seed") == "1 seed" and count(3, "seed") == "3 seeds"
 
 
 def test_a_table_keeps_its_shape():
@@ -36,11 +32,28 @@ def test_a_table_keeps_its_shape():
         table(["a"], [["x", "y"]])
 
 
-def test_counted_nouns():
-    assert count(1, "seed") == "1 seed" and count(3, "seed") == "3 seeds"
+YES, NO, OPEN = "reproduced", "contradicted", "inconclusive"
+
+
+@pytest.mark.parametrize(
+    "verdicts, answer",
+    [
+        ([YES], "Yes"),
+        ([YES, OPEN], "In part"),
+        ([YES, NO], "No clear answer"),
+        ([OPEN, NO, YES], "No clear answer"),
+        ([NO], "No:"),
+        ([NO, OPEN], "No:"),
+        ([OPEN], "Inconclusive"),
+    ],
+)
+def test_an_answer_may_be_no_and_counts_its_verdicts(verdicts, answer):
+    told = verdict_sentence([*verdicts, verdicts[0]], "layer")
+    assert told.startswith(f"**{answer}") and f"Of {len(verdicts) + 1} layers: " in told
+    assert f"2 {verdicts[0]}" in told and all(f"1 {other}" in told for other in verdicts[1:])
 
 
 def test_symbols_are_the_papers():
-    assert tuple(SYMBOLS) == tuple(PLAIN) == METRICS
-    for name, metric in METRIC_RULES.items():
-        assert (SYMBOLS[name], PLAIN[name]) == (metric.symbol, metric.plain)
+    assert {n: (m.symbol, m.plain) for n, m in METRIC_RULES.items()} == {
+        name: (SYMBOLS[name], PLAIN[name]) for name in SYMBOLS
+    }

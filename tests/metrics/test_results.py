@@ -83,28 +83,18 @@ def test_a_write_that_fails_keeps_the_old_file(monkeypatch):
     assert [p.name for p in results_path("image_h1", "demo").parent.iterdir()] == ["image_h1.json"]
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_refused(bad):
-    for name in ("mean", "low", "high"):
-        with pytest.raises(ValidationError):
-            measure(**{name: bad})
-    with pytest.raises(ValidationError):
-        results(seconds=bad)
-    with pytest.raises(KpnbError, match="JSON"):
-        write_results(results(settings={"lr": bad}))
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"metric": "nfg"},
-        {"role": "X"},
-        {"selection": "some"},
-        {"n_samples": 0},
-        {"low": 3.0, "high": 2.0},
-        {"low": None},
-        {"surprise": 1},
-        {"mean": "20"},
+        *({name: bad} for name in ("mean", "low", "high") for bad in (math.nan, math.inf)),
+        *(
+            {"metric": "nfg"},
+            {"role": "X"},
+            {"selection": "some"},
+            {"n_samples": 0},
+            {"n_seeds": 0},
+        ),
+        *({"low": 3.0, "high": 2.0}, {"low": None}, {"surprise": 1}, {"mean": "20"}),
     ],
 )
 def test_a_measure_that_makes_no_sense_is_refused(wrong):
@@ -112,33 +102,35 @@ def test_a_measure_that_makes_no_sense_is_refused(wrong):
         measure(**wrong)
 
 
-def test_records_are_frozen():
+@pytest.mark.parametrize("wrong", [{"low": -1.0}, {"prediction": "down"}])
+def test_a_verdict_must_fit_its_interval(wrong):
+    with pytest.raises(ValidationError, match="does not fit"):
+        comparison(**wrong)
+
+
+def test_records_are_frozen_and_finite():
     with pytest.raises(ValidationError):
         measure().mean = 1.0
+    for bad in (math.nan, math.inf):
+        with pytest.raises(ValidationError):
+            results(seconds=bad)
+        with pytest.raises(KpnbError, match="JSON"):
+            write_results(results(settings={"lr": bad}))
 
 
-def test_missing_results_name_the_command():
+def test_missing_damaged_and_misplaced_results_are_told():
     with pytest.raises(KpnbError, match=r"python -m kpnb\.run image_h2 --preset study"):
         read_results("image_h2", "study")
-
-
-def test_damaged_results_are_noticed():
     path = write_results(results())
-    path.write_text(path.read_text()[:-40])
-    with pytest.raises(KpnbError, match="damaged"):
-        read_results("image_h1", "demo")
-    good = json.loads(results().model_dump_json())
-    good["measures"][0]["mean"] = "much"
-    path.write_text(json.dumps(good))
-    with pytest.raises(KpnbError, match=r"measures\.0\.mean"):
-        read_results("image_h1", "demo")
-
-
-def test_a_file_under_a_wrong_name_is_noticed():
-    path = write_results(results())
-    path.rename(path.with_name("image_h3.json"))
+    whole, good = path.read_text(), json.loads(results().model_dump_json())
+    path.with_name("image_h3.json").write_text(whole)
     with pytest.raises(KpnbError, match="holds image_h1"):
         read_results("image_h3", "demo")
+    good["measures"][0]["mean"] = "much"
+    for content, told in ((whole[:-40], "damaged"), (json.dumps(good), r"measures\.0\.mean")):
+        path.write_text(content)
+        with pytest.raises(KpnbError, match=told):
+            read_results("image_h1", "demo")
 
 
 @pytest.mark.parametrize("name", ["../demo", "", "Image", "a/b"])
@@ -158,10 +150,3 @@ def test_root_follows_the_environment(root, monkeypatch):
     assert results_root() == root
     monkeypatch.delenv("KPNB_RESULTS")
     assert results_root().name == "results"
-
-
-def test_a_verdict_must_fit_its_interval():
-    with pytest.raises(ValidationError, match="does not fit"):
-        comparison(low=-1.0)
-    with pytest.raises(ValidationError, match="does not fit"):
-        comparison(prediction="down")
