@@ -24,6 +24,8 @@ from kpnb.estimator.features import FeatureReader
 from kpnb.estimator.perturbation import normal, sample_keys
 from kpnb.estimator.units import GridUnits
 
+NET, X = conv_net().double(), images(4, dtype=torch.float64)
+
 
 def twin(net, layer, x, seed=0, relu=True, **changes):
     """The naive procedure on every image, fed with kpnb's noise."""
@@ -58,31 +60,25 @@ def assert_equals_twin(net, layer, x, **changes):
 
 def test_published_equals_the_naive_procedure_after_every_step():
     """A target out of reach keeps the last of ever-rising iterates."""
-    net, x = conv_net().double(), images(2, dtype=torch.float64)
     for steps in range(1, 6):
-        expected = assert_equals_twin(net, "7", x, target=0.0, iterations=steps, extra_iterations=0)
+        given = {"target": 0.0, "iterations": steps, "extra_iterations": 0}
+        expected = assert_equals_twin(NET, "7", X[:2], **given)
         assert all(torch.equal(d.sigma, d.iterates[-1]) for d in expected)
-
-
-@pytest.mark.parametrize("layer", ["0", "3"])
-def test_published_equals_the_naive_procedure_at_convolutions(layer):
-    assert_equals_twin(conv_net().double(), layer, images(2, dtype=torch.float64), weight=6.0)
+    for layer in ("0", "3"):
+        assert_equals_twin(NET, layer, X[:2], weight=6.0)
 
 
 def test_published_keeps_the_iterate_nearest_the_target():
-    net, x = conv_net().double(), images(2, dtype=torch.float64)
-    expected = assert_equals_twin(net, "7", x, target=-3.1, iterations=9)
+    expected = assert_equals_twin(NET, "7", X[:2], target=-3.1, iterations=9)
     kept = [[torch.equal(d.sigma, s) for s in d.iterates].index(True) for d in expected]
     assert all(0 < number < 8 for number in kept)
 
 
 def test_published_raises_the_weight_of_late_samples_only():
-    net, x = conv_net().double(), images(4, dtype=torch.float64)
-    target = -3.05
-    expected = assert_equals_twin(net, "7", x, target=target, iterations=8, extra_iterations=5)
+    expected = assert_equals_twin(NET, "7", X, target=-3.05, iterations=8, extra_iterations=5)
     late = [descent.late for descent in expected]
     assert any(late) and not all(late)
-    plain = explain(net, x, method="published", target_entropy=target, iterations=13)
+    plain = explain(NET, X, method="published", target_entropy=-3.05, iterations=13)
     changed = (plain.sigma - torch.stack([d.sigma for d in expected])).abs().amax(1) > 1e-6
     assert changed[late].all()  # the factor 1.5 matters
 
@@ -126,7 +122,6 @@ def test_path_and_reference_follow_the_published_descent_on_a_trained_network(la
     ):
         found = explain(net, x, layer, method=method, **given)
         ranks, difference = agreement(found.entropy, known)
-        print(f"\n{method}, layer {layer}: Spearman {ranks:.3f}, off by {difference:.4f} nats")
         assert found.reached.all()
         assert ranks > 0.9 and difference < 0.03
 
@@ -148,44 +143,40 @@ def flat_background():
     return net, x
 
 
-KNOWN = {}
-
-
+@pytest.fixture(scope="module")
 def hard_case():
     """(net, images, the published path without its noise: 20000 draws)."""
     net, x = flat_background()
-    if not KNOWN:
-        given = {"method": "reference", "reference_draws": 20000, "chunk": 1024}
-        KNOWN["entropy"] = explain(net, x, "4", **given).entropy
-    return net, x, KNOWN["entropy"]
+    given = {"method": "reference", "reference_draws": 20000, "chunk": 1024}
+    return net, x, explain(net, x, "4", **given).entropy
 
 
-def test_the_reference_is_the_mean_of_published_runs_also_at_kinks():
-    net, x, known = hard_case()
+def test_the_reference_is_the_mean_of_published_runs_also_at_kinks(hard_case):
+    net, x, known = hard_case
     ranks, difference = agreement(truth(net, x, "4", cells=4), known)
-    print(f"\nkinks, published and reference: Spearman {ranks:.3f}, off by {difference:.4f} nats")
     assert ranks > 0.9 and difference < 0.015
 
 
-@pytest.mark.parametrize("mutant, factor", [(no_mehler_product, 1.5), (no_shift, 5), (neither, 5)])
-def test_kinks_are_corrected_for(mutant, factor, monkeypatch):
-    net, x, known = hard_case()
+def test_kinks_are_corrected_for(hard_case):
+    net, x, known = hard_case
     full = agreement(explain(net, x, "4", probes=256).entropy, known)
-    mutant(monkeypatch)
-    wrong = agreement(explain(net, x, "4", probes=256).entropy, known)
-    print(f"\nkinks: whole {full}, {mutant.__name__} {wrong}")
     assert full[0] > 0.95 and full[1] < 0.015
-    assert wrong[0] < full[0] and wrong[1] > factor * full[1]
+    for mutant, factor in ((no_mehler_product, 1.5), (no_shift, 5), (neither, 5)):
+        with pytest.MonkeyPatch.context() as patch:
+            mutant(patch)
+            wrong = agreement(explain(net, x, "4", probes=256).entropy, known)
+        assert wrong[0] < full[0] and wrong[1] > factor * full[1], mutant
 
 
 # --- a linear feature ---
 
 
 @pytest.mark.parametrize("method", ["published", "descent", "reference"])
-def test_descents_reach_the_closed_forms(method):
-    error = error_on_linear_net(method)
-    print(f"\n{method}: {error:.4f} nats")
-    assert error < LIMIT[method]
+def test_descents_reach_the_closed_forms_and_know_no_standard_error(method):
+    assert error_on_linear_net(method) < LIMIT[method]
+    maps = explain(NET, X[:2], method=method)
+    assert maps.standard_error.shape == maps.sigma.shape
+    assert maps.standard_error.isnan().all() and maps.sigma.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -212,10 +203,3 @@ def test_descent_says_when_it_did_not_converge():
     net, x = linear_net(D), images(1, dtype=torch.float64)
     maps = explain(net, x, "1", relu=False, method="descent", tolerance=1e-6)
     assert not maps.reached.any() and maps.defined.all()
-
-
-@pytest.mark.parametrize("method", ["published", "descent", "reference"])
-def test_methods_that_know_none_say_so(method):
-    maps = explain(conv_net().double(), images(2, dtype=torch.float64), method=method)
-    assert maps.standard_error.shape == maps.sigma.shape
-    assert maps.standard_error.isnan().all() and maps.sigma.isfinite().all()

@@ -26,13 +26,7 @@ def whole(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(
-    max_examples=5,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.explicit, Phase.generate],  # shrinking would run for minutes
-)
+@settings(max_examples=5, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
 @given(order=st.permutations(range(5)), taken=st.integers(1, 5), chunk=st.integers(2, 60))
 def test_neither_batch_nor_order_nor_chunk_changes_a_map(method, order, taken, chunk):
     """Chunks from 2 on are smaller than the 8 probes or 6 draws of one sample."""
@@ -40,13 +34,8 @@ def test_neither_batch_nor_order_nor_chunk_changes_a_map(method, order, taken, c
     found = explain(NET, SAMPLES[chosen], method=method, chunk=chunk, **LONG)
     torch.testing.assert_close(found.entropy, whole(method).entropy[chosen], rtol=0, atol=1e-4)
     torch.testing.assert_close(found.feature_variance, whole(method).feature_variance[chosen])
-    torch.testing.assert_close(
-        found.standard_error,
-        whole(method).standard_error[chosen],
-        rtol=0,
-        atol=1e-4,
-        equal_nan=True,
-    )
+    error = whole(method).standard_error[chosen]
+    torch.testing.assert_close(found.standard_error, error, rtol=0, atol=1e-4, equal_nan=True)
     assert torch.equal(found.reached, whole(method).reached[chosen])
 
 
@@ -70,18 +59,14 @@ def test_descent_ends_sample_by_sample():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_call_gives_the_same_bits_and_another_seed_other_ones(method):
-    net, x = conv_net(), images(5)
+    """Equal images get equal maps wherever they stand."""
+    net, x = conv_net(), images(5)[[0, 1, 2, 3, 4, 0]]
     first, again, other = (explain(net, x, method=method, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first.sigma, again.sigma)
     assert torch.equal(first.feature_variance, again.feature_variance)
     assert not torch.allclose(first.entropy, other.entropy, atol=1e-3)
-
-
-def test_equal_images_get_equal_maps_wherever_they_stand():
-    x = SAMPLES[[0, 1, 0]]
-    found = explain(NET, x).entropy
-    torch.testing.assert_close(found[0], found[2], rtol=0, atol=1e-4)
-    assert not torch.allclose(found[0], found[1], atol=1e-2)
+    torch.testing.assert_close(first.entropy[0], first.entropy[5], rtol=0, atol=1e-3)
+    assert not torch.allclose(first.entropy[0], first.entropy[1], atol=1e-2)
 
 
 def test_noise_is_standard_normal_and_never_the_same_twice():
@@ -125,7 +110,6 @@ def test_double_precision_changes_no_map(method, layer, same_noise):
     double = explain(conv_net().double(), x.double(), layer, method=method)
     assert single.sigma.dtype == torch.float32 and double.sigma.dtype == torch.float64
     off = (single.entropy - double.entropy).abs()
-    print(f"\n{method}, layer {layer}: {float(off.mean()):.1e}, worst {float(off.max()):.1e} nats")
     assert off.mean() < 2e-3
     torch.testing.assert_close(
         single.feature_variance.double(), double.feature_variance, rtol=0.01, atol=0
@@ -143,18 +127,8 @@ def test_mixed_precision_changes_maps_within_a_bound(layer, precision, bound):
     )
     off = float((plain.entropy - mixed.entropy).abs().mean())
     ranks = min(spearman(a, b) for a, b in zip(plain.entropy, mixed.entropy, strict=True))
-    print(f"\n{precision}, layer {layer}: {off:.4f} nats, Spearman {ranks:.3f}")
     assert 1e-6 < off < bound and ranks > 0.9  # it is used, and it is good enough
     assert mixed.sigma.dtype == torch.float32 and mixed.reached.all()
-
-
-def test_a_feature_without_gradient_is_refused_in_one_sentence():
-    class Rounds(nn.Module):
-        def forward(self, x):
-            return (100 * x.detach()).round().flatten(1)
-
-    with refused("not differentiable"):
-        explain(nn.Sequential(Rounds()), images(2), "0")
 
 
 @pytest.mark.parametrize(
@@ -186,3 +160,12 @@ def test_other_runtime_errors_stay_what_they_are():
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
         explain(nn.Sequential(Broken()), images(2), "0")
+
+
+def test_a_feature_without_gradient_is_refused_in_one_sentence():
+    class Rounds(nn.Module):
+        def forward(self, x):
+            return (100 * x.detach()).round().flatten(1)
+
+    with refused("not differentiable"):
+        explain(nn.Sequential(Rounds()), images(2), "0")

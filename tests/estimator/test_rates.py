@@ -7,14 +7,7 @@ import pytest
 import torch
 from mutants import no_mehler_product
 from quick import UNITS, explain, perturbed
-from reference import (
-    change_and_rates,
-    column_norms,
-    conv_net,
-    generator,
-    images,
-    linear_net,
-)
+from reference import change_and_rates, column_norms, conv_net, generator, images, linear_net
 from torch import nn
 
 from kpnb.estimator.features import FeatureReader
@@ -113,7 +106,6 @@ def test_rates_at_a_kink_are_known(absolute):
     fluctuation, shift = mean(rates)
     v, c = regression(fluctuation, squares), regression(shift / sigma, squares)
     d = regression(rate(found, rates), squares)
-    print(f"\nV {v:.4f} (exact {exact:.4f}), C/sigma {c:.4f} ({shifted:.4f}), D {d:.4f} ({total})")
     assert v == pytest.approx(mehler, abs=0.04)  # 4 standard errors
     assert c == pytest.approx(shifted, rel=0.05)
     assert d == pytest.approx(mehler + shifted, rel=0.05)
@@ -133,7 +125,6 @@ def test_the_shift_of_two_blocks_is_without_bias():
     pairs = [measure(p, sigma, range(first, first + 2), directions) for first in range(0, 600, 2)]
     shift = sum(mean(pair)[1] for pair in pairs) / len(pairs)
     found, known = regression(shift / sigma, squares), KINKS[True][2]
-    print(f"\nC/sigma {found:.4f} ({known:.4f})")
     assert found == pytest.approx(known, rel=0.06)
 
 
@@ -142,8 +133,7 @@ def test_the_squared_jacobian_alone_overcounts_at_a_kink(absolute, over, monkeyp
     """What the Mehler product is there for: without it V is 1/2 or 1 times w_i^2."""
     no_mehler_product(monkeypatch)
     _, rates, sigma, squares = kink(absolute)
-    fluctuation, shift = mean(rates)
-    whole = 1.0 if absolute else 0.5
+    (fluctuation, shift), whole = mean(rates), 1.0 if absolute else 0.5
     assert regression(fluctuation, squares) == pytest.approx(whole, rel=0.05)
     assert regression(fluctuation + shift / sigma, squares) > over * whole
 
@@ -181,9 +171,8 @@ def test_rates_of_a_quadratic_feature_are_known():
 
     fluctuation, shift = (part[0] for part in mean(rates))
     errors = [part.std(1)[0] / len(rates) ** 0.5 for part in (rates.fluctuation, rates.shift)]
-    for name, got, known, error in zip("VC", (fluctuation, shift), (V, C), errors, strict=True):
+    for got, known, error in zip((fluctuation, shift), (V, C), errors, strict=True):
         off = (got - known).abs()
-        print(f"\n{name}: off by {float((off / known).max()):.3f}")
         assert (off < 4 * error).all() and (off < 0.1 * known.abs()).all()
     assert square > 0.2 * linear  # otherwise the test could not tell t = 1/2 from another
     assert float(found.change) == pytest.approx(float(change), rel=0.05)
@@ -216,7 +205,6 @@ def test_the_feature_variance_of_a_square_is_known(method):
     found = explain(net, x, "last", method=method, relu=False, probes=4000, chunk=10**4)
     mean = Q.diagonal(dim1=1, dim2=2).sum(1) / 2
     known = SIGMA**4 * float(Q.square().sum() / 2 + mean.square().sum())
-    print(f"\n{method}: {float(found.feature_variance) / known:.3f} of the known variance")
     assert float(found.feature_variance) == pytest.approx(known, rel=0.15)
 
 
@@ -232,10 +220,6 @@ def test_rates_of_a_network_equal_the_brute_force_gradient(sigma):
     D = rate(found, rates)[0]
     spread = (rates.fluctuation + rates.shift / sigma).std(1)[0] / len(rates) ** 0.5
     off = D - known
-    print(
-        f"\nD off by {float((off.abs() / known).mean()):.3f}, brute force's own error "
-        f"{float((error / known).mean()):.3f}, SE {float((spread / known).mean()):.3f}"
-    )
     # 3% of the largest: what the midpoint of the Mehler integral may be off by.
     assert (off.abs() < 4 * (error.square() + spread.square()).sqrt() + 0.03 * known.max()).all()
     total = float((even.square() * D).sum() / found.change_growth[0])
@@ -243,18 +227,16 @@ def test_rates_of_a_network_equal_the_brute_force_gradient(sigma):
     assert float(found.change) == pytest.approx(float(change), rel=0.1)
 
 
-@pytest.mark.parametrize("chunk", [2, 9, 24, 1000])
-def test_rates_do_not_hang_on_the_chunk(chunk):
+def test_rates_do_not_hang_on_the_chunk():
     net, x = conv_net().double(), images(2, dtype=torch.float64)
-    (one, rates, _), (other, found, _) = (
-        measured(net, x, "7", True, blocks=6, chunk=rows) for rows in (4096, chunk)
-    )
-    for name in ("fluctuation", "shift"):
-        torch.testing.assert_close(
-            getattr(found, name), getattr(rates, name), rtol=1e-9, atol=1e-12
-        )
-    for name in ("change", "change_growth", "variance_growth", "moving"):
-        torch.testing.assert_close(getattr(other, name), getattr(one, name))
+    one, rates, _ = measured(net, x, "7", True, blocks=6, chunk=4096)
+    for chunk in (2, 9, 24, 1000):
+        other, found, _ = measured(net, x, "7", True, blocks=6, chunk=chunk)
+        for name in ("fluctuation", "shift"):
+            same = getattr(found, name), getattr(rates, name)
+            torch.testing.assert_close(*same, rtol=1e-9, atol=1e-12)
+        for name in ("change", "change_growth", "variance_growth", "moving"):
+            torch.testing.assert_close(getattr(other, name), getattr(one, name))
 
 
 def test_two_measurements_joined_are_their_mean():
@@ -269,9 +251,8 @@ def test_two_measurements_joined_are_their_mean():
     torch.testing.assert_close(rate(found, joined), halves)
     assert (rate(found, one) - rate(found, two)).abs().min() > 0  # other draws
     second = torch.tensor([False, True])
-    torch.testing.assert_close(
-        rate(found.take(second), joined.take(second)), rate(found, joined)[1:]
-    )
+    taken = rate(found.take(second), joined.take(second))
+    torch.testing.assert_close(taken, rate(found, joined)[1:])
 
 
 def terms(units, size=8):
@@ -311,9 +292,7 @@ def test_directions_are_a_basis_of_the_moving_features():
             eye = size * torch.eye(size, dtype=torch.float64)
             torch.testing.assert_close(group @ group.T, eye, rtol=0, atol=1e-9)
     assert not torch.allclose(v[0, :3], v[0, 3:6])  # another basis every time
-    torch.testing.assert_close(
-        directions(moving, 9, 5, 8), v[:, 5:13]
-    )  # numbered, however asked for
+    torch.testing.assert_close(directions(moving, 9, 5, 8), v[:, 5:13])  # however asked for
 
 
 @pytest.mark.parametrize("features", [4, LARGEST_ORTHONORMAL + 1])

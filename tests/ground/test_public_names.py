@@ -62,10 +62,11 @@ def test_defaults_of_the_estimator():
         "relu": True,
         "seed": 0,
     }
+    published = {"draws": 96, "lr": 1e-4, "iterations": 60, "extra_iterations": 20}
     assert names[: len(promised) + 1] == ["layer", *promised]
+    promised |= published | {"autocast": None, "standard_error": 0.003}
     assert promised.items() <= defaults(EntropyEstimator).items()
     assert list(inspect.signature(EntropyEstimator.explain).parameters)[1:3] == ["model", "inputs"]
-    assert defaults(EntropyEstimator)["standard_error"] == 0.003
     for method in ("published", "path", "optimum", "descent", "reference"):
         assert EntropyEstimator("0", method=method).method == method
 

@@ -157,7 +157,7 @@ TABLES = [[], [[]], [NAN, NAN], [[1.0, 2.0], [NAN, NAN]], np.zeros((2, 2, 2)), n
         *((lambda v=values: bootstrap(v), "seeds, samples") for values in TABLES),
         (lambda: paired_difference(normals(3), normals(4)), "equal shapes"),
         (lambda: paired_difference([1.0, NAN], [NAN, 1.0]), "finite value in every row"),
-        *((lambda p=p: interval_verdict(0.1, 0.2, p), "'up' or 'down'") for p in ("higher", "", None)),
+        *((lambda p=p: interval_verdict(0.1, 0.2, p), "'up' or 'down'") for p in ("higher", None)),
         *((lambda a=a: share_interval(*a), "interval") for a in ((1.2, 9), (-0.1, 9), (0.5, 0))),
     ],
 )  # fmt: skip
