@@ -231,12 +231,11 @@ def write_results(results: Results) -> Path:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         text = json.dumps(results.model_dump(), indent=1, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise KpnbError(f"these results cannot be stored as JSON ({error}): see {path}") from error
-    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text + "\n", encoding="utf-8")
         os.replace(temporary, path)
+    except (TypeError, ValueError) as error:
+        raise KpnbError(f"these results cannot be stored as JSON ({error}): see {path}") from error
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise KpnbError(f"results cannot be written to {path}: {error.strerror}") from error
@@ -255,21 +254,14 @@ def read_results(notebook: str, preset: str, run: str = "") -> Results:
         found = Results.model_validate_json(path.read_bytes())
     except OSError as error:
         raise KpnbError(f"there are no results at {path}: {how} first") from error
-    except ValueError as error:  # pydantic's own is one
-        raise KpnbError(f"{path} is damaged ({_first(error)}): delete it and {how}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        told = f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
+        raise KpnbError(f"{path} is damaged ({told}): delete it and {how}") from error
     if (found.notebook, found.preset, found.run) != (notebook, preset, run):
         held = f"{found.run or found.notebook} at {found.preset}"
         raise KpnbError(f"{path} holds {held}: delete it and {how}")
     return found
-
-
-def _first(error: Exception) -> str:
-    """Where and why a validation failed, in a few words."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"])) or "the file"
-    return f"{place}: {first['msg']}"
 
 
 def available_results(preset: str) -> list[Results]:
