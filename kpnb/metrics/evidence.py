@@ -105,8 +105,7 @@ class Choices:
     untrained: bool = False
 
     def concerning(self, metric: str) -> tuple[float, str | None, bool | None]:
-        """(threshold, distance, untrained) as a metric's rows have them: None where it does not
-        depend."""
+        """(threshold, distance, untrained) of a metric's rows: None where it does not depend."""
         per = self.per if metric in DISTANCE_METRICS else None
         return self.threshold, per, None if metric in FINAL_METRICS else self.untrained
 
@@ -145,27 +144,22 @@ def metric_values(evidence: Evidence, role: str, metric: str, choices: Choices) 
     return rows["value"].to_numpy().reshape(len(evidence.seeds), -1)
 
 
-Values = dict[tuple[str, str | None], Tensor]  # (metric, distance) -> (samples,)
-
-
-def _measured(
-    evidence: Evidence, role: str, threshold: float, untrained: bool | None
-) -> dict[tuple[str, str | None], np.ndarray]:
+def _measured(evidence: Evidence, role: str, threshold: float, untrained: bool | None) -> dict:
     """(metric, distance) -> (seeds, samples) float64 of all metrics of the final network
     (untrained: None), or of all that follow its training; computed once."""
     key = role, threshold, untrained
     if key not in evidence._measured:
         rows = [_of_network(evidence, seed, *key) for seed in evidence.seeds]
         stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-        evidence._measured[key] = {name: part.double().numpy() for name, part in stacked.items()}
+        evidence._measured[key] = {name: part.numpy() for name, part in stacked.items()}
     return evidence._measured[key]
 
 
 def _of_network(
     evidence: Evidence, seed: int, role: str, threshold: float, untrained: bool | None
-) -> Values:
-    """Of the final network Eq. 5 to 7; of its checkpoints Eq. 8, for each of the weight distances
-    there are, and 9."""
+) -> dict[tuple[str, str | None], Tensor]:
+    """(metric, distance) -> (samples,): of the final network Eq. 5 to 7; of its checkpoints Eq. 8,
+    for each of the weight distances there are, and 9."""
     if untrained is None:
         trail = [points := evidence.points(role, seed, None, threshold)]
         found = {("n_fg", None): points.n_fg, ("n_bg", None): points.n_bg}
@@ -242,8 +236,7 @@ def compare(
     evidence: Evidence, metrics: Sequence[str], choices: Choices
 ) -> dict[str, tuple[Estimate, str]]:
     """metric -> (student minus baseline with interval, verdict)."""
-    found = {metric: difference(evidence, metric, choices) for metric in metrics}
-    return {m: (e, verdict(e, PREDICTIONS[m])) for m, e in found.items()}
+    return {m: (e := difference(evidence, m, choices), verdict(e, PREDICTIONS[m])) for m in metrics}
 
 
 def thresholds_around(threshold: float) -> tuple[float, ...]:
