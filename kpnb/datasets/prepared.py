@@ -15,13 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from kpnb.datasets.samples import (
-    SPLITS,
-    ImageSamples,
-    normalization,
-    require_int,
-    require_split,
-)
+from kpnb.datasets.samples import SPLITS, ImageSamples, normalization, require_int, require_split
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import file_hash, fingerprint
 
@@ -70,13 +64,11 @@ def prepared_images(folder: str | Path, split: str, image_size: int | None = Non
     """All images of a split, in the folder's order.
 
     folder: what `python -m data_prep.<name>` wrote. image_size: side in pixels; None is the
-    folder's own. Another one is reached by antialiased bilinear resizing of images, rounded to
-    bytes, and by nearest pixels of masks. `source` has dataset, split, count, image_size, classes,
-    foreground (outline, box or block), data (`prepared_hash`) and parts.
-
-    At the folder's own size pixels are read from disk as they are needed. Raises `KpnbError` for
-    another split, a folder that is not prepared, a file that is missing, damaged or of another size
-    than the manifest says.
+    folder's own, at which pixels are read from disk as they are needed. Another one is reached by
+    antialiased bilinear resizing of images, rounded to bytes, and by nearest pixels of masks.
+    `source`: see `Samples`; with image_size, classes and foreground (outline, box or block).
+    Raises `KpnbError` for another split, a folder that is not prepared, a file that is missing,
+    damaged or of another size than the manifest says.
     """
     folder, known = Path(folder), manifest(folder)
     require_split(split)
@@ -93,10 +85,9 @@ def prepared_images(folder: str | Path, split: str, image_size: int | None = Non
     source = dict(dataset=known["dataset"], split=split, count=count, image_size=size)
     source |= dict(classes=known["classes"], foreground=known["foreground"])
     source |= dict(data=prepared_hash(folder), parts=[])
-    resized = _resized(torch.from_numpy(pixels), torch.from_numpy(masks), size)
-    return ByteImages(
-        resized[0], torch.from_numpy(labels.copy()), resized[1], tuple(known["classes"]), source
-    )
+    images, masks = _resized(torch.from_numpy(pixels), torch.from_numpy(masks), size)
+    labels = torch.from_numpy(labels.copy())
+    return ByteImages(images, labels, masks, tuple(known["classes"]), source)
 
 
 def manifest(folder: str | Path) -> dict:
