@@ -233,7 +233,7 @@ def embedded_shapes(split: str = "train", source: str = "furniture") -> Shapes:
         torch.from_numpy(np.concatenate(labels)),
         tuple(classes),
         tuple(name for part in parts for name in part["names"].tolist()),
-        dict(dataset="embedded-pointclouds", shapes=source, data=pointclouds_hash()),
+        dict(dataset="embedded-pointclouds", shapes=source, data=packed_hash(PACKED_SHA256)),
     )
 
 
@@ -262,8 +262,3 @@ def embedded_pointclouds(
     """
     shapes = embedded_shapes(split, source)
     return point_scenes(shapes, count, points, background, distance, turn, seed, split)
-
-
-def pointclouds_hash() -> str:
-    """`packed_hash` of the packed point clouds."""
-    return packed_hash(PACKED_SHA256)

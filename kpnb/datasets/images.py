@@ -231,11 +231,7 @@ EIGHT_CLASSES = ("bird", "mammal", "insect", "fruit", "flower", "vehicle", "inst
 
 
 def embedded_images(
-    count: int,
-    split: str = "train",
-    classes: int = 12,
-    image_size: int = 64,
-    seed: int = 0,
+    count: int, split: str = "train", classes: int = 12, image_size: int = 64, seed: int = 0
 ) -> ImageSamples:
     """Compose `count` images of `image_size` x `image_size` pixels with labels and exact masks.
 
@@ -271,13 +267,9 @@ def embedded_images(
         images[i] = torch.from_numpy(picture).permute(2, 0, 1)
         masks[i] = torch.from_numpy(mask)
     source = dict(dataset="embedded-images", split=split, seed=int(seed), count=int(count))
-    source |= dict(image_size=int(image_size), classes=list(names), data=embedded_hash(), parts=[])
+    source |= dict(image_size=int(image_size), classes=list(names))
+    source |= dict(data=packed_hash(PACKED_SHA256), parts=[])
     return ImageSamples(images.sub_(mean).div_(std), labels, masks, tuple(names), source)
-
-
-def embedded_hash() -> str:
-    """`packed_hash` of the packed images."""
-    return packed_hash(PACKED_SHA256)
 
 
 def _recipes(classes: Iterable[str], split: str, side: int, seed: int) -> Iterator[Recipe]:
@@ -362,10 +354,8 @@ def shown_objects(samples: ImageSamples) -> list[tuple[str, str]]:
 
 # Some of the classes
 
-Names = tuple[str, ...]
 
-
-def split_classes(names: Sequence[str], source: int, seed: int) -> tuple[Names, Names]:
+def split_classes(names: Sequence[str], source: int, seed: int) -> tuple[tuple[str, ...], ...]:
     """`source` of the classes by a random order of that seed, and the others.
 
     Both keep the order of `names`. Raises `KpnbError` where one side would be empty.

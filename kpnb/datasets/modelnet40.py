@@ -103,7 +103,6 @@ def surface_points(mesh: Mesh, count: int, rng: np.random.Generator) -> np.ndarr
 
 SAMPLED = 2048  # points of a mesh, as many as the HDF5 files have
 NAMES = "shape_names.txt"
-
 Shape = tuple[str, str, np.ndarray]  # class, name, points (k, 3) with z up
 
 
@@ -191,29 +190,23 @@ def _hdf5_arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
             "The HDF5 files of ModelNet40 need the package h5py: install h5py (pip install h5py), "
             "or give the folder of the OFF files."
         ) from error
-    _require_file(file)
     try:
         with h5py.File(file, "r") as content:
             points = np.asarray(content["data"][...], dtype=np.float64)
             labels = np.asarray(content["label"][...], dtype=np.int64)
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise KpnbError(
-            f"{file} is no HDF5 file with data and label ({error}): fetch it again."
+            f"{file} is missing or no HDF5 file with data and label ({error}): fetch it again."
         ) from error
     return points, labels.reshape(-1)
 
 
 def _lines(file: Path) -> list[str]:
-    _require_file(file)
-    lines = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    lines = file.read_text().splitlines() if file.is_file() else []
+    lines = [line.strip() for line in lines if line.strip()]
     if not lines:
-        raise KpnbError(f"{file} is empty: unpack ModelNet40 again.")
+        raise KpnbError(f"{file} is missing or empty: unpack ModelNet40 again.")
     return lines
-
-
-def _require_file(file: Path) -> None:
-    if not file.is_file():
-        raise KpnbError(f"{file} is missing: unpack ModelNet40 again.")
 
 
 # The OFF layout

@@ -26,7 +26,6 @@ IMAGES = ("cub200", "tiny_imagenet", "ilsvrc_det", "voc2012", "coco")
 OTHERS = ("sst2", "squad", "modelnet40")
 NAMES = (*IMAGES, *OTHERS)
 DRIVE = Path("/content/drive")  # where Colab's own examples mount Google Drive
-DRIVE_FOLDER = "MyDrive"
 LICENCES = ("images_licences.yaml", "text_licences.yaml", "pointclouds_licences.yaml")
 
 
@@ -67,7 +66,7 @@ def find_data(value: str) -> Path | None:
 
 def _mount_drive() -> None:
     """Mount Google Drive, on Colab, unless it is there."""
-    if "google.colab" not in sys.modules or (DRIVE / DRIVE_FOLDER).exists():
+    if "google.colab" not in sys.modules or (DRIVE / "MyDrive").exists():
         return
     try:
         importlib.import_module("google.colab.drive").mount(str(DRIVE))
@@ -128,7 +127,7 @@ def _prepare(name: str, root: Path) -> None:
     if status:
         last = heard.getvalue().strip().splitlines()[-1:]
         said = "".join(last).strip().removeprefix("error: ")
-        raise KpnbError(said or f"data_prep.{name} ended with {status}")
+        raise KpnbError(said or f"data_prep.{name} ended with {status}: run it to see why.")
 
 
 class _Heard(io.StringIO):

@@ -13,19 +13,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 
 from kpnb.datasets.samples import packed_hash
 from kpnb.datasets.texts.embedded import Questions, Sentences, drawn, ordered, parse_squad
-from kpnb.datasets.texts.foreground import sentiment_foreground, with_modifiers
-from kpnb.datasets.texts.words import Span, word_spans
+from kpnb.datasets.texts.foreground import Foreground, sentiment_foreground, with_modifiers
+from kpnb.datasets.texts.words import word_spans
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import file_hash
-
-Foreground = Callable[[str], tuple[Span, ...]]
 
 SPLITS = {"train": "1", "test": "2", "dev": "3"}  # name: number in datasetSplit.txt
 CUTS = (0.4, 0.6)  # at most 0.4 is negative, above 0.6 positive; between them SST-2 has nothing
@@ -276,8 +274,8 @@ def squad(
     split: "train" (87,599 questions, one answer each) or "dev" (10,570, several accepted answers).
     count, seed: see `ordered`.
 
-    Nothing is downloaded. Raises `KpnbError` for an argument outside these ranges, a missing file
-    (naming its address), and a file that is no JSON or not in the format of version 1.1.
+    Raises `KpnbError` for an argument outside these ranges, a missing file (naming its address),
+    and a file that is no JSON or not in the format of version 1.1.
     """
     if split not in FILES:
         raise KpnbError(f"split is {split!r}: give 'train' or 'dev'.")

@@ -139,8 +139,7 @@ def embedded_sentences(
     split: "train" or "test", about 80 to 20 and the same for every seed. Sentences that share a
         run of 8 words are on one side.
     least_rating: 0.5 to 4; 1.0 by default (ours), which leaves out the mixed verdicts.
-    count: how many; None is all. seed: of the order, so that the first `count` are a random part;
-        fewer are a prefix of more.
+    count, seed: see `ordered`.
 
     Raises `KpnbError` for an argument outside these ranges, more sentences than there are, and
     damaged packed data.
@@ -157,19 +156,12 @@ def embedded_sentences(
     if not found:
         raise KpnbError(f"No sentence is rated {least_rating} or more: ask for less.")
     found = ordered(found, [text for _, text in found], count, seed)
-    ratings, texts = torch.tensor([rating for rating, _ in found]), tuple(text for _, text in found)
+    ratings = torch.tensor([rating for rating, _ in found])
+    texts = tuple(text for _, text in found)
     source = dict(dataset="embedded-sentences", split=split, seed=int(seed))
     source |= dict(least_rating=float(least_rating), count=len(found))
-    source |= dict(classes=list(Sentences.class_names), data=sentences_hash(), parts=[])
+    source |= dict(classes=list(Sentences.class_names), data=packed_hash(TEXT_SHA256), parts=[])
     return Sentences(texts, (ratings > 0).long(), ratings, source)
-
-
-def sentences_hash() -> str:
-    """`packed_hash` of the packed sentences and words."""
-    return packed_hash(TEXT_SHA256)
-
-
-# Their split
 
 
 @cache
@@ -232,10 +224,7 @@ class Questions(TextSamples):
 
     @property
     def answer_texts(self) -> tuple[tuple[str, ...], ...]:
-        """n tuples: the accepted answers as they stand in the contexts, in the order of `answers`.
-
-        Equal texts of different spans are all there.
-        """
+        """n tuples: the text of every accepted span, in the order of `answers`."""
         return tuple(
             tuple(context[start:end] for start, end in spans)
             for context, spans in zip(self.contexts, self.answers, strict=True)
@@ -323,8 +312,7 @@ def embedded_questions(split: str = "train", count: int | None = None, seed: int
     split: "train" or "test", about 80 to 20 and the same for every seed. An entity's sentence and
         the questions about it are on one side. A context has two sentences, each about one entity
         of the same group, and at most two questions.
-    count: how many; None is all. seed: of the order, so that the first `count` are a random part;
-        fewer are a prefix of more.
+    count, seed: see `ordered`.
 
     An id is split-kind-number; kinds are born, died, who, where, capital and so on.
     Raises `KpnbError` for an argument outside these ranges, more questions than there are, and
@@ -336,10 +324,5 @@ def embedded_questions(split: str = "train", count: int | None = None, seed: int
 
 @cache
 def _questions(split: str) -> Questions:
-    source = dict(dataset="embedded-questions", split=split, data=questions_hash())
+    source = dict(dataset="embedded-questions", split=split, data=packed_hash(QUESTIONS_SHA256))
     return parse_squad(packed_document(split), source)
-
-
-def questions_hash() -> str:
-    """`packed_hash` of the packed questions."""
-    return packed_hash(QUESTIONS_SHA256)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from kpnb.datasets.texts.embedded import Questions, Sentences, TextSamples
-from kpnb.datasets.texts.foreground import answer_foreground
+from kpnb.datasets.texts.foreground import Foreground, answer_foreground
 from kpnb.datasets.texts.words import PieceEncoder, Pieces, Span, TextSample, joined_words
 from kpnb.errors import KpnbError
-
-Foreground = Callable[[str], tuple[Span, ...]]
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,7 @@ class EncodedTexts(TextSamples):
     @property
     def foreground(self) -> Tensor:
         """(n, most units) bool; False beyond a text's own units."""
-        most = max(self.pieces.units)
-        rows = [[*marks, *[False] * (most - len(marks))] for marks in self.marked]
-        return torch.tensor(rows)
+        return pad_sequence([torch.tensor(marks) for marks in self.marked], True)
 
     @property
     def digest(self) -> str:

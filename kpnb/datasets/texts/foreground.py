@@ -9,11 +9,13 @@ does not.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kpnb.datasets.texts.embedded import sentiment_words
 from kpnb.datasets.texts.words import Span, word_spans
 from kpnb.errors import KpnbError
+
+Foreground = Callable[[str], tuple[Span, ...]]  # a rule: the spans of a text's foreground words
 
 # Ours. In the embedded training sentences rated 1 or more, words rated below 0.5 have the sign of
 # their sentence in 52% of the cases, as good as by chance; those from 0.5 to 1 in 62%, from 2.5 on

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from kpnb.errors import KpnbError
 
@@ -117,10 +118,8 @@ class PieceEncoder:
     def for_texts(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> PieceEncoder:
         """One that keeps the special pieces and those that occur in `texts`: rows of the embedding
         table for other pieces would take no part in anything."""
-        found = set(tokenizer.all_special_ids)
-        for ids in tokenizer(list(texts), **_PLAIN)["input_ids"]:
-            found.update(ids)
-        return PieceEncoder(tokenizer, sorted(found))
+        found = tokenizer(list(texts), **_PLAIN)["input_ids"]
+        return PieceEncoder(tokenizer, sorted({*tokenizer.all_special_ids}.union(*found)))
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -209,12 +208,8 @@ class PieceEncoder:
         return _Row(ids, words, spans, len(parts[0]))
 
     def _padded(self, rows: Sequence[_Row]) -> Pieces:
-        longest = max(len(row.ids) for row in rows)
-        ids = torch.full((len(rows), longest), self.pad)
-        words = torch.full((len(rows), longest), NO_WORD)
-        for number, row in enumerate(rows):
-            ids[number, : len(row.ids)] = torch.tensor(row.ids)
-            words[number, : len(row.ids)] = torch.tensor(row.words)
+        ids = pad_sequence([torch.tensor(row.ids) for row in rows], True, self.pad)
+        words = pad_sequence([torch.tensor(row.words) for row in rows], True, NO_WORD)
         spans, firsts = tuple(row.spans for row in rows), tuple(row.first for row in rows)
         return Pieces(ids, words, spans, firsts, self.pad)
 
