@@ -2,29 +2,26 @@
 
 import math
 import sys
+from pathlib import Path
 
+import data_trees
 import numpy as np
 import pytest
 import torch
-from public_files import MODEL_CLASSES as CLASSES
 from public_files import box
 from refusals import refused
 
 from kpnb.datasets import modelnet40 as reader
 from kpnb.datasets.modelnet40 import modelnet40, modelnet40_shapes, read_off
 
+CLASSES = ("bed", "lamp", "table")
+
 
 @pytest.fixture
 def off_tree(tmp_path):
-    for size, name in enumerate(CLASSES, start=1):
-        for split, numbers in (("train", (1, 2, 3)), ("test", (4, 5))):
-            folder = tmp_path / "off" / name / split
-            folder.mkdir(parents=True)
-            for n in numbers:
-                header = "OFF" if n == 2 else "OFF\n"  # the line break that some files lack
-                (folder / f"{name}_{n:04}.off").write_text(box(1, 1, size + n / 10, header))
-    (tmp_path / "off" / "README.txt").write_text("about")
-    return tmp_path / "off"
+    folder = Path(data_trees.off_tree(tmp_path / "off"))
+    (folder / "README.txt").write_text("about")
+    return folder
 
 
 def write_h5(file, **arrays):
@@ -50,16 +47,16 @@ def hdf5_tree(tmp_path):
 
 def test_off_tree(off_tree):
     shapes = modelnet40_shapes(off_tree, "train")
-    assert shapes.class_names == CLASSES and shapes.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
-    assert shapes.points.shape == (9, 2048, 3) and shapes.points.dtype == torch.float32
-    assert shapes.names[4] == "lamp/lamp_0002.off" and shapes.source["layout"] == "off"
+    assert shapes.class_names == CLASSES and shapes.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert shapes.points.shape == (12, 2048, 3) and shapes.points.dtype == torch.float32
+    assert shapes.names[6] == "lamp/lamp_0002.off" and shapes.source["layout"] == "off"
     assert shapes.points.mean(1).abs().max() < 1e-6
-    assert torch.allclose(shapes.points.norm(dim=2).amax(1), torch.ones(9), atol=1e-6)
+    assert torch.allclose(shapes.points.norm(dim=2).amax(1), torch.ones(12), atol=1e-6)
     size = shapes.points.amax(1) - shapes.points.amin(1)
-    expected = torch.tensor([label + 1 + n / 10 for label in range(3) for n in (1, 2, 3)])
+    expected = torch.tensor([label + 1 + n / 10 for label in range(3) for n in range(4)])
     assert torch.allclose(size[:, 2] / size[:, 0], expected, rtol=0.02)  # z stays up
-    assert len(modelnet40_shapes(off_tree, "test")) == 6
-    (off_tree / "bed" / "train" / "bed_0001.off").unlink()  # a shape is its own file's alone
+    assert len(modelnet40_shapes(off_tree, "test")) == 9
+    (off_tree / "bed" / "train" / "bed_0000.off").unlink()  # a shape is its own file's alone
     assert torch.equal(modelnet40_shapes(off_tree, "train").points, shapes.points[1:])
 
 
@@ -155,7 +152,7 @@ def test_what_is_missing_is_named(off_tree, hdf5_tree, tmp_path, monkeypatch):
         (hdf5_tree / name).unlink()
         with refused(f"{name} is missing"):
             modelnet40_shapes(hdf5_tree, "train")
-    (hdf5_tree / "shape_names.txt").write_text("bed\nlamp\nnight_stand\nsofa\n")
+    (hdf5_tree / "shape_names.txt").write_text("bed\nlamp\ntable\nsofa\n")
     with refused("class 'sofa'"):
         modelnet40_shapes(hdf5_tree, "test")
     monkeypatch.setitem(sys.modules, "h5py", None)
@@ -165,8 +162,8 @@ def test_what_is_missing_is_named(off_tree, hdf5_tree, tmp_path, monkeypatch):
 
 def test_every_shape_once_as_the_shapes_stand(off_tree):
     samples = modelnet40(off_tree, "train", points=50, background=20)
-    assert samples.points.shape == (9, 70, 3) and samples.foreground.sum(1).tolist() == [50] * 9
-    assert torch.bincount(samples.labels).tolist() == [3, 3, 3]
+    assert samples.points.shape == (12, 70, 3) and samples.foreground.sum(1).tolist() == [50] * 12
+    assert torch.bincount(samples.labels).tolist() == [4, 4, 4]
     shapes = modelnet40_shapes(off_tree, "train")
     own = samples.points[0][samples.foreground[0]]
     distance = torch.cdist(own.double(), shapes.points.reshape(-1, 3).double()).min(1)

@@ -122,16 +122,6 @@ def test_glue_has_labels_and_the_lexicon_as_foreground(tmp_path):
             sst2(tmp_path, split)
 
 
-@pytest.mark.parametrize("name", [SENTENCES, SPLIT, PHRASES, VALUES])
-def test_a_missing_file_is_named_with_where_to_get_it(release, name):
-    (release / name).unlink()
-    for load in (sst2, corpora.sst2_foreground):
-        with refused(f"lacks {name}: .*nlp.stanford.edu/sentiment.*SST-2.zip"):
-            load(release.parent)
-        with refused("has neither .*: unpack stanfordSentimentTreebank.zip"):
-            load(release / "none")
-
-
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
     [(SENTENCES, "sentence_index\tsentence\n", "", "does not begin with the line"),
@@ -144,15 +134,23 @@ def test_a_missing_file_is_named_with_where_to_get_it(release, name):
      (VALUES, "|0.125", "|x", "the value 'x'"),
      (PHRASES, "grim|7000", "grim|9", "no value for phrase '9'"),
      (PHRASES, "grim|7000", "grim", "Line 1 of .* has not two columns"),
-     (VALUES, None, "", "does not begin")],
+     (VALUES, "", "", "does not begin")]
+    + [(name, None, None, f"lacks {name}: .*nlp.stanford.edu/sentiment.*SST-2.zip")
+       for name in (SENTENCES, SPLIT, PHRASES, VALUES)],
 )  # fmt: skip
-def test_a_damaged_file_is_refused(release, name, old, new, message):
+def test_a_damaged_or_missing_file_is_refused(release, name, old, new, message):
     path = release / name
     content = path.read_text(encoding="utf-8")
-    assert old is None or content.count(old) == 1
-    path.write_text(new if old is None else content.replace(old, new), encoding="utf-8")
-    with refused(message):
-        sst2(release)
+    assert not old or content.count(old) == 1
+    path.write_text(content.replace(old, new) if old else "", encoding="utf-8")
+    if old is None:
+        path.unlink()
+    loads = [sst2, corpora.sst2_foreground] if old is None else [sst2]
+    for load in loads:
+        with refused(message):
+            load(release.parent)
+        with refused("has neither .*: unpack stanfordSentimentTreebank.zip"):
+            load(release / "none")
 
 
 def test_wrong_arguments_a_split_without_sentences_and_other_content(release, tmp_path):

@@ -15,7 +15,6 @@ from kpnb.datasets.texts import embedded
 from kpnb.datasets.texts.embedded import embedded_questions, embedded_sentences, parse_squad
 from kpnb.datasets.texts.foreground import sentence_spans
 from kpnb.datasets.texts.words import word_spans
-from kpnb.fingerprint import packed_file
 
 
 @pytest.mark.parametrize(
@@ -108,7 +107,6 @@ def kind(name):
 
 def test_enough_questions_of_several_kinds_about_short_paragraphs(asked):
     assert (len(asked[0]), len(asked[1])) == (3352, 824)
-    assert sum(packed_file(name).stat().st_size for name in embedded.QUESTIONS.values()) < 500_000
     for questions in asked:
         lengths = [len(word_spans(context)) for context in set(questions.contexts)]
         assert min(lengths) >= 22 and max(lengths) <= 57
@@ -116,12 +114,6 @@ def test_enough_questions_of_several_kinds_about_short_paragraphs(asked):
         kinds = Counter(map(kind, questions.ids))
         assert len(kinds) == 21 and kinds.most_common(1)[0][1] < len(questions) / 5
         assert len({kind(name) for name in questions.ids[:9]}) > 3  # kinds come mixed
-    pairs = [zip(part.questions, part.answer_texts, strict=True) for part in asked]
-    known = {question: answers[0] for part in pairs for question, answers in part}
-    assert known["What is the capital of Belgium?"] == "Bruxelles"
-    assert known["When did Charlie Chaplin die?"] == "1977"
-    assert known["What is the atomic number of neodymium?"] == "60"
-    assert known["Where was Hermann Minkowski born?"] == "Russia"
 
 
 def test_no_entity_and_no_sentence_is_in_both_splits(asked):

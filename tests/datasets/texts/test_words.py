@@ -84,29 +84,19 @@ def check_numbers(pieces):
 LETTERS = "abzABZ09éÉñ\u0130很好.,!?'’\"-_$+^~`<> \t\n\u00a0\u3000"
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.text(LETTERS, max_size=40))
-def test_every_character_but_spaces_lies_in_one_unit(encoder, text):
-    if not text.strip():
-        with refused("holds no word"):
-            encoder.texts([text])
-        return
-    pieces = encoder.texts([text])
-    covered = [position for start, end in pieces.spans[0] for position in range(start, end)]
-    assert covered == [n for n, letter in enumerate(text) if not letter.isspace()]
-    check_numbers(pieces)
-
-
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.text(max_size=30))
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.text(LETTERS, max_size=40) | st.text(max_size=30))
 def test_any_text_gives_whole_words_in_order_or_a_refusal(encoder, text):
+    plain = {*text} <= {*LETTERS}  # then every character but spaces lies in one unit
     try:
         pieces = encoder.texts([text, "good film"])
     except KpnbError as error:
-        assert "holds no word" in str(error)
+        assert "holds no word" in str(error) and not (plain and text.strip())
         return
     known = iter(word_spans(text))
     assert all(span in known for span in pieces.spans[0])  # some of the words, ascending
+    covered = [position for start, end in pieces.spans[0] for position in range(start, end)]
+    assert not plain or covered == [n for n, sign in enumerate(text) if not sign.isspace()]
     check_numbers(pieces)
 
 
