@@ -1,9 +1,9 @@
 """Embedded point clouds: one real CAD shape among points of five others, with an exact foreground.
 
-They stand in for the paper's ModelNet40 (Section 4): small enough to ship and free to
-redistribute. Two sources of 10 classes each, points sampled from the surfaces of models: furniture
-and other things of a house (386 shapes of 272 groups), and electronic components (681 shapes of
-199 groups). A group holds the variants of one design; the split keeps groups whole.
+They stand in for the paper's ModelNet40 (Section 4): small enough to ship, free to redistribute.
+Two sources of 10 classes each, points sampled from the surfaces of models: furniture and other
+things of a house (386 shapes of 272 groups), electronic components (681 shapes of 199 groups). A
+group holds the variants of one design; the split keeps groups whole.
 
 `point_scenes` composes them, and ModelNet40's shapes, as the paper does (Section 4): the foreground
 is an object's points, the background is points drawn at random from five clouds of other classes.
@@ -18,6 +18,7 @@ is an object's points, the background is points drawn at random from five clouds
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Iterator
 from functools import cache
@@ -25,7 +26,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from kpnb.datasets.images import held_out
+from kpnb.datasets.images import balanced_labels, held_out
 from kpnb.datasets.samples import (
     SEEDS,
     SPLITS,
@@ -64,19 +65,19 @@ def split_arrays(part: str, split: str) -> dict[str, np.ndarray]:
     Whole groups are held out, so no design is in both splits. The arrays are not to be changed.
     """
     arrays = packed_arrays(FILES[part])
-    held = np.zeros(len(arrays["label"]), dtype=bool)
+    keep = np.zeros(len(arrays["label"]), dtype=bool)
     for label, name in enumerate(arrays["classes"].tolist()):
         members = np.flatnonzero(arrays["label"] == label)
         groups = arrays["group"][members].tolist()
-        chosen = held_out(groups, key=name)
-        held[members] = [group in chosen for group in groups]
-    keep = held if split == "test" else ~held
+        held = held_out(groups, key=name)
+        keep[members] = [(group in held) == (split == "test") for group in groups]
     return {key: value if key == "classes" else value[keep] for key, value in arrays.items()}
 
 
 CLOUDS = 5  # clouds that the background is drawn from, as in the paper
-# Last words of the keys that set the streams of a whole data set apart from those of one scene.
-LABELS, SHAPES, ONCE = 1, 2, 3
+# Last words of the keys that set the streams of a whole data set apart from those of one scene;
+# `balanced_labels` has 1.
+SHAPES, ONCE = 2, 3
 
 
 def point_scenes(
@@ -101,8 +102,8 @@ def point_scenes(
     points: of the object, drawn without replacement.
     background: points drawn without replacement from the union of five clouds, which are five
         different shapes with labels other than the object's, all equally likely; 0 for none.
-    distance: of each of the five clouds' centers from the object's, in radii of the object's
-        bounding sphere, in a direction uniform on the sphere.
+    distance: of the five clouds' centers from the object's, in radii of the object's bounding
+        sphere (at most 100), in a direction uniform on the sphere.
     turn: degrees; the object and each of the five clouds turn about the vertical z axis by
         uniform angles from -turn/2 to turn/2. 360: any orientation.
     seed: an integer from 0 to 2**32 - 1.
@@ -111,9 +112,14 @@ def point_scenes(
     Returns (n, points + background, 3) points in random order. Raises `KpnbError` for an argument
     outside these ranges, more points than the shapes have, and a class without shapes.
     """
-    _check_arguments(shapes, count, points, background, distance, turn, seed, split)
+    require_split(split)
+    require_int("seed", seed, *SEEDS)
+    for name, value, most in (("distance", distance, 100), ("turn", turn, 360)):
+        if not 0 <= value <= most:
+            raise KpnbError(f"{name} is {value!r}: give a number from 0 to {most}.")
+    _check_sizes(shapes, count, points, background)
     key = (int(seed), SPLITS.index(split))
-    objects = _every_shape(shapes, key) if count is None else _balanced(shapes, count, key)
+    objects = _objects(shapes, count, key)
     clouds, labels = shapes.points.numpy(), shapes.labels.numpy()
     scenes = np.empty((len(objects), points + background, 3), dtype=np.float32)
     foreground = np.empty(scenes.shape[:2], dtype=bool)
@@ -124,49 +130,27 @@ def point_scenes(
         order = rng.permutation(points + background)
         scenes[i] = np.concatenate([near, far])[order]
         foreground[i] = order < points
-    settings = {"points": int(points), "background": int(background)}
-    settings |= {"distance": float(distance), "turn": float(turn)}
     source = {**shapes.source, "split": split, "seed": int(seed), "count": len(objects)}
-    source |= settings
+    source |= {"points": int(points), "background": int(background)}
+    source |= {"distance": float(distance), "turn": float(turn)}
     source |= {"once": count is None, "classes": list(shapes.class_names), "parts": []}
-    return PointSamples(
-        torch.from_numpy(scenes),
-        shapes.labels[torch.from_numpy(objects)],
-        torch.from_numpy(foreground),
-        shapes.class_names,
-        source,
-    )
+    tensors = map(torch.from_numpy, (scenes, labels[objects], foreground))
+    return PointSamples(*tensors, shapes.class_names, source)
 
 
-# Which shape is the object of which scene
-
-
-def _every_shape(shapes: Shapes, key: tuple[int, int]) -> np.ndarray:
-    return np.random.default_rng([*key, 0, ONCE]).permutation(len(shapes))
-
-
-def _balanced(shapes: Shapes, count: int, key: tuple[int, int]) -> np.ndarray:
+def _objects(shapes: Shapes, count: int | None, key: tuple[int, int]) -> np.ndarray:
     """(count,) positions of shapes: classes in blocks, the shapes of a class in blocks."""
-    classes = len(shapes.class_names)
-    labels = shapes.labels.numpy()
+    if count is None:
+        return np.random.default_rng([*key, 0, ONCE]).permutation(len(shapes))
+    classes, labels = len(shapes.class_names), shapes.labels.numpy()
     turns = [_rounds(np.flatnonzero(labels == label), label, key) for label in range(classes)]
-    objects: list[int] = []
-    for block in range(-(-count // classes)):
-        order = np.random.default_rng([*key, block, LABELS]).permutation(classes)
-        objects.extend(next(turns[label]) for label in order)
-    return np.array(objects[:count], dtype=np.int64)
+    return np.array([next(turns[label]) for label in balanced_labels(count, classes, key)])
 
 
 def _rounds(members: np.ndarray, label: int, key: tuple[int, int]) -> Iterator[int]:
     """The shapes of a class in a new random order again and again."""
-    block = 0
-    while True:
-        rng = np.random.default_rng([*key, block, label, SHAPES])
-        yield from rng.permutation(members)
-        block += 1
-
-
-# One scene
+    for block in itertools.count():
+        yield from np.random.default_rng([*key, block, label, SHAPES]).permutation(members)
 
 
 def _background(
@@ -202,34 +186,13 @@ def _turned(cloud: np.ndarray, angle: float) -> np.ndarray:
     return cloud @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
 
 
-# Arguments
-
-
-def _check_arguments(
-    shapes: Shapes,
-    count: int | None,
-    points: int,
-    background: int,
-    distance: float,
-    turn: float,
-    seed: int,
-    split: str,
-) -> None:
-    require_split(split)
+def _check_sizes(shapes: Shapes, count: int | None, points: int, background: int) -> None:
+    """There are that many points; every class has a shape and, with a background, five others."""
     if count is not None:
         require_int("count", count, 1)
     size = shapes.points.shape[1]
     require_int("points", points, 1, size)
     require_int("background", background, 0, CLOUDS * size)
-    require_int("seed", seed, *SEEDS)
-    for name, value, most in (("distance", distance, 100), ("turn", turn, 360)):
-        if not 0 <= value <= most:
-            raise KpnbError(f"{name} is {value!r}: give a number from 0 to {most}.")
-    _check_classes(shapes, background)
-
-
-def _check_classes(shapes: Shapes, background: int) -> None:
-    """Every class has a shape and, with a background, five shapes of other classes."""
     sizes = np.bincount(shapes.labels.numpy(), minlength=len(shapes.class_names))
     if not sizes.all():
         missing = shapes.class_names[int(sizes.argmin())]
@@ -241,11 +204,9 @@ def _check_classes(shapes: Shapes, background: int) -> None:
         )
 
 
-SOURCES = {
-    "furniture": ("furniture",),
-    "components": ("components",),
-    "both": ("furniture", "components"),
-}
+# The embedded shapes
+
+SOURCES = {part: (part,) for part in FILES} | {"both": tuple(FILES)}
 
 
 def embedded_shapes(split: str = "train", source: str = "furniture") -> Shapes:
@@ -272,7 +233,7 @@ def embedded_shapes(split: str = "train", source: str = "furniture") -> Shapes:
         torch.from_numpy(np.concatenate(labels)),
         tuple(classes),
         tuple(name for part in parts for name in part["names"].tolist()),
-        dict(dataset="embedded-pointclouds", shapes=source, data=pointclouds_hash()),
+        dict(dataset="embedded-pointclouds", shapes=source, data=packed_hash(PACKED_SHA256)),
     )
 
 
@@ -301,8 +262,3 @@ def embedded_pointclouds(
     """
     shapes = embedded_shapes(split, source)
     return point_scenes(shapes, count, points, background, distance, turn, seed, split)
-
-
-def pointclouds_hash() -> str:
-    """`packed_hash` of the packed point clouds."""
-    return packed_hash(PACKED_SHA256)

@@ -8,10 +8,9 @@ on part of a photograph.
 `classes=8` keeps the 8 classes that were easiest to tell apart. Those 8 were chosen after seeing
 test scores of all 12, so test accuracies on them are optimistic: 12 is the default.
 
-The images can be given other labels (`relabeled`): few, by merging classes, or many, by telling
-objects apart. They stay as they are, so that networks which differ in the dimensions of their
-output alone can be compared (the paper's Table VIII against the last layer in its Table V). And
-samples can be divided by class (`split_classes`, `of_classes`).
+`relabeled` gives the same images other labels, so that networks which differ in the dimensions of
+their output alone can be compared (the paper's Table VIII against the last layer in its Table V);
+`split_classes` and `of_classes` divide them by class.
 """
 
 from __future__ import annotations
@@ -83,32 +82,27 @@ def packed_members(name: str) -> dict[str, bytes]:
 @cache
 def cut_outs() -> tuple[CutOut, ...]:
     """All objects of the 12 classes, in the packed order (classes in label order)."""
-    members = packed_members(OBJECTS)
     return tuple(
-        CutOut(
-            item["name"],
-            item["class"],
-            item["group"],
-            item["source"],
-            _decode(members[item["file"]], "RGBA").convert("RGBa"),
-        )
-        for item in json.loads(members["meta.json"])
+        CutOut(item["name"], item["class"], item["group"], item["source"], picture.convert("RGBa"))
+        for item, picture in _packed(OBJECTS, "RGBA")
     )
 
 
 @cache
 def photos() -> tuple[Photo, ...]:
     """All background crops, in the packed order."""
-    members = packed_members(BACKGROUNDS)
     return tuple(
-        Photo(item["file"], item["photo"], item["source"], _decode(members[item["file"]], "RGB"))
-        for item in json.loads(members["meta.json"])
+        Photo(item["file"], item["photo"], item["source"], picture)
+        for item, picture in _packed(BACKGROUNDS, "RGB")
     )
 
 
-def _decode(content: bytes, mode: str) -> Image.Image:
-    with Image.open(io.BytesIO(content)) as picture:
-        return picture.convert(mode)
+def _packed(name: str, mode: str) -> Iterator[tuple[dict, Image.Image]]:
+    """What is known of each picture of a packed file, and the picture."""
+    members = packed_members(name)
+    for item in json.loads(members["meta.json"]):
+        with Image.open(io.BytesIO(members[item["file"]])) as picture:
+            yield item, picture.convert(mode)
 
 
 @cache
@@ -148,7 +142,7 @@ def held_out(groups: list[str], key: str, share: float = TEST_SHARE) -> frozense
     Groups are taken in the order of their hash with `key`, which depends on no seed and no
     library, as long as the items held out stay within ceil(share * number of items).
     """
-    sizes: Mapping[str, int] = {name: groups.count(name) for name in groups}
+    sizes = {name: groups.count(name) for name in groups}
     room = -int(-share * len(groups) // 1)
     held = []
     for name in sorted(sizes, key=lambda name: hashlib.sha256(f"{key}/{name}".encode()).digest()):
@@ -187,7 +181,8 @@ def draw_recipe(
     cut_out = cut_outs[rng.integers(len(cut_outs))]
     crops = photos[list(photos)[rng.integers(len(photos))]]
     photo = crops[rng.integers(len(crops))]
-    size = _object_size(cut_out.picture.size, rng.uniform(*OBJECT_SIDE) * side)
+    scale = rng.uniform(*OBJECT_SIDE) * side / max(cut_out.picture.size)
+    size = tuple(max(1, round(length * scale)) for length in cut_out.picture.size)
     corner = tuple(int(rng.integers(side - length + 1)) for length in size)
     full = photo.picture.width
     width = rng.uniform(*WINDOW_SIDE) * full
@@ -197,11 +192,6 @@ def draw_recipe(
     return Recipe(cut_out, photo, size, corner, flip_object, window, flip_photo)
 
 
-def _object_size(size: tuple[int, int], longest: float) -> tuple[int, int]:
-    scale = longest / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
 def render(recipe: Recipe, side: int) -> tuple[np.ndarray, np.ndarray]:
     """The picture (side, side, 3) float32 in [0, 1] and its mask (side, side) bool.
 
@@ -209,26 +199,16 @@ def render(recipe: Recipe, side: int) -> tuple[np.ndarray, np.ndarray]:
     averages (bilinear with support) the colour premultiplied by alpha, so that what a cut-out hides
     under transparent pixels never shows.
     """
-    picture = _background(recipe, side)
+    smooth, photo = Image.Resampling.BILINEAR, recipe.photo.picture
+    picture = _pixels(photo.resize((side, side), smooth, recipe.window), recipe.flip_photo)
+    layer = _pixels(recipe.cut_out.picture.resize(recipe.size, smooth), recipe.flip_object)
     mask = np.zeros((side, side), dtype=bool)
-    layer = _object(recipe)
     x, y = recipe.corner
     place = slice(y, y + layer.shape[0]), slice(x, x + layer.shape[1])
     alpha = layer[..., 3:]
     picture[place] = layer[..., :3] + picture[place] * (1 - alpha)
     mask[place] = _mask(alpha[..., 0])
     return picture, mask
-
-
-def _background(recipe: Recipe, side: int) -> np.ndarray:
-    photo = recipe.photo.picture
-    resized = photo.resize((side, side), Image.Resampling.BILINEAR, box=recipe.window)
-    return _pixels(resized, recipe.flip_photo)
-
-
-def _object(recipe: Recipe) -> np.ndarray:
-    resized = recipe.cut_out.picture.resize(recipe.size, Image.Resampling.BILINEAR)
-    return _pixels(resized, recipe.flip_object)
 
 
 def _pixels(picture: Image.Image, flip: bool) -> np.ndarray:
@@ -247,16 +227,11 @@ def _mask(alpha: np.ndarray) -> np.ndarray:
 IMAGE_SIZES = (16, 256)  # smaller hides the object, larger only enlarges the 96-pixel cut-outs
 
 # Chosen after test scores of all 12 classes had been seen (see the module's docstring).
-_EIGHT = "bird mammal insect fruit flower vehicle instrument building"
-EIGHT_CLASSES = tuple(_EIGHT.split())
+EIGHT_CLASSES = ("bird", "mammal", "insect", "fruit", "flower", "vehicle", "instrument", "building")
 
 
 def embedded_images(
-    count: int,
-    split: str = "train",
-    classes: int = 12,
-    image_size: int = 64,
-    seed: int = 0,
+    count: int, split: str = "train", classes: int = 12, image_size: int = 64, seed: int = 0
 ) -> ImageSamples:
     """Compose `count` images of `image_size` x `image_size` pixels with labels and exact masks.
 
@@ -275,9 +250,14 @@ def embedded_images(
 
     Raises `KpnbError` for an argument outside these ranges and for damaged packed data.
     """
-    _check_arguments(count, split, classes, image_size, seed)
+    require_int("count", count, 1)
+    require_int("image_size", image_size, *IMAGE_SIZES)
+    require_int("seed", seed, *SEEDS)
+    require_split(split)
+    if classes not in (8, 12):
+        raise KpnbError(f"classes is {classes!r}: give 12, or 8 for the easier subset.")
     names = class_names() if classes == 12 else EIGHT_CLASSES
-    labels = _labels(count, len(names), (seed, SPLITS.index(split)))
+    labels = torch.from_numpy(balanced_labels(count, len(names), (seed, SPLITS.index(split))))
     images = torch.empty(count, 3, image_size, image_size)
     masks = torch.empty(count, image_size, image_size, dtype=torch.bool)
     mean, std = normalization()
@@ -286,22 +266,10 @@ def embedded_images(
         picture, mask = render(recipe, image_size)
         images[i] = torch.from_numpy(picture).permute(2, 0, 1)
         masks[i] = torch.from_numpy(mask)
-    source = dict(
-        dataset="embedded-images",
-        split=split,
-        seed=int(seed),
-        count=int(count),
-        image_size=int(image_size),
-        classes=list(names),
-        data=embedded_hash(),
-        parts=[],
-    )
+    source = dict(dataset="embedded-images", split=split, seed=int(seed), count=int(count))
+    source |= dict(image_size=int(image_size), classes=list(names))
+    source |= dict(data=packed_hash(PACKED_SHA256), parts=[])
     return ImageSamples(images.sub_(mean).div_(std), labels, masks, tuple(names), source)
-
-
-def embedded_hash() -> str:
-    """`packed_hash` of the packed images."""
-    return packed_hash(PACKED_SHA256)
 
 
 def _recipes(classes: Iterable[str], split: str, side: int, seed: int) -> Iterator[Recipe]:
@@ -312,24 +280,14 @@ def _recipes(classes: Iterable[str], split: str, side: int, seed: int) -> Iterat
         yield draw_recipe(rng, cut_outs[name], photos, side)
 
 
-def _labels(count: int, classes: int, key: tuple[int, int]) -> Tensor:
-    """Labels in blocks, each a random order of all classes that depends on `key` and the block."""
-    blocks = -(-count // classes)
+def balanced_labels(count: int, classes: int, key: tuple[int, int]) -> np.ndarray:
+    """(count,) labels in blocks, each a random order of all classes by `key` and the block."""
     orders = [
-        # The 1 sets these streams apart from those of single images, whose key is shorter.
+        # The 1 sets these streams apart from those of single samples, whose key is shorter.
         np.random.default_rng([*key, block, 1]).permutation(classes)
-        for block in range(blocks)
+        for block in range(-(-count // classes))
     ]
-    return torch.from_numpy(np.concatenate(orders)[:count].astype(np.int64))
-
-
-def _check_arguments(count: int, split: str, classes: int, image_size: int, seed: int) -> None:
-    require_int("count", count, 1)
-    require_int("image_size", image_size, *IMAGE_SIZES)
-    require_int("seed", seed, *SEEDS)
-    require_split(split)
-    if classes not in (8, 12):
-        raise KpnbError(f"classes is {classes!r}: give 12, or 8 for the easier subset.")
+    return np.concatenate(orders)[:count].astype(np.int64)
 
 
 # Other labels
@@ -338,22 +296,26 @@ def _check_arguments(count: int, split: str, classes: int, image_size: int, seed
 def relabeled(samples: ImageSamples, outputs: int) -> ImageSamples:
     """The same images under `outputs` labels.
 
-    Up to the number of classes c, class k becomes label floor(k outputs / c): neighbors in the
-    order of the classes are merged, whatever they show. Above it, each class is split into
-    floor(outputs / c) labels, or one more for the first (outputs mod c) classes, by the object that
-    is shown: the objects of a class in the order of their names, in runs of equal length but one.
+    Up to the number of classes c, class k becomes label floor(k outputs / c): classes merge with
+    their neighbors. Above it, each class is split into floor(outputs / c) labels, or one more for
+    the first (outputs mod c) classes: its objects, by name, in runs of equal length but one.
     samples: whole `embedded_images` of the training split, no part of them.
     Raises KpnbError for a part, for other samples, and for fewer than 2 labels or more than the
     objects can be told apart by.
     """
-    _check(samples, outputs)
-    classes = len(samples.class_names)
-    if outputs <= classes:
-        labels = samples.labels * outputs // classes
-    else:
-        labels = torch.tensor(_split_labels(samples, outputs))
+    source, classes = samples.source, len(samples.class_names)
+    if source.get("dataset") != "embedded-images" or source["parts"] or "outputs" in source:
+        raise KpnbError(
+            "Only whole sets of embedded images can be labeled anew: take parts afterwards."
+        )
+    if source["split"] != "train":
+        raise KpnbError("Unseen objects have no label of their own: label the training split.")
+    if outputs < 2:
+        raise KpnbError(f"outputs={outputs} tells nothing apart: ask for at least 2.")
+    merged = samples.labels * outputs // classes
+    labels = merged if outputs <= classes else torch.tensor(_split_labels(samples, outputs))
     names = tuple(f"output {number}" for number in range(outputs))
-    source = samples.source | {"outputs": outputs}
+    source = source | {"outputs": outputs}
     return replace(samples, labels=labels.long(), class_names=names, source=source)
 
 
@@ -368,10 +330,10 @@ def _split_labels(samples: ImageSamples, outputs: int) -> list[int]:
     """Label of each image, by class and object."""
     by_class = split_cut_outs("train")
     starts, table = 0, {}
+    each, more = divmod(outputs, len(samples.class_names))
     for position, name in enumerate(samples.class_names):
         objects = sorted(cut_out.name for cut_out in by_class[name])
-        count = outputs // len(samples.class_names)
-        count += position < outputs % len(samples.class_names)
+        count = each + (position < more)
         if count > len(objects):
             raise KpnbError(
                 f"outputs={outputs} needs {count} labels for the {len(objects)} objects of the "
@@ -390,24 +352,10 @@ def shown_objects(samples: ImageSamples) -> list[tuple[str, str]]:
     return [(name, recipe.cut_out.name) for name, recipe in zip(names, recipes, strict=True)]
 
 
-def _check(samples: ImageSamples, outputs: int) -> None:
-    source = samples.source
-    if source.get("dataset") != "embedded-images" or source["parts"] or "outputs" in source:
-        raise KpnbError(
-            "Only whole sets of embedded images can be labeled anew: take parts afterwards."
-        )
-    if source["split"] != "train":
-        raise KpnbError("Unseen objects have no label of their own: label the training split.")
-    if outputs < 2:
-        raise KpnbError(f"outputs={outputs} tells nothing apart: ask for at least 2.")
-
-
 # Some of the classes
 
-Names = tuple[str, ...]
 
-
-def split_classes(names: Sequence[str], source: int, seed: int) -> tuple[Names, Names]:
+def split_classes(names: Sequence[str], source: int, seed: int) -> tuple[tuple[str, ...], ...]:
     """`source` of the classes by a random order of that seed, and the others.
 
     Both keep the order of `names`. Raises `KpnbError` where one side would be empty.

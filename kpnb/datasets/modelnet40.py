@@ -5,17 +5,16 @@ CVPR 2017) was published with, and the original OFF meshes in folders ModelNet40
 The full release has 40 classes, 9,843 training shapes (9,840 in the HDF5 files) and 2,468 test
 shapes. Nothing is downloaded.
 
-1. The OFF meshes have z up and the HDF5 points y up (PointNet's own augmentation turns them about
-   y). Here both have z up, since scenes turn about z; the points are turned by 90 degrees about x,
-   not mirrored.
-2. Shapes are centered at their mean and scaled into the unit sphere in both layouts; meshes are
-   sampled uniformly by area, with a generator seeded by the file's name.
+The OFF meshes have z up and the HDF5 points y up (PointNet's own augmentation turns them about y).
+Here both have z up, since scenes turn about z; the points are turned by 90 degrees about x, not
+mirrored. Shapes of both layouts are centered at their mean and scaled into the unit sphere.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +103,6 @@ def surface_points(mesh: Mesh, count: int, rng: np.random.Generator) -> np.ndarr
 
 SAMPLED = 2048  # points of a mesh, as many as the HDF5 files have
 NAMES = "shape_names.txt"
-
 Shape = tuple[str, str, np.ndarray]  # class, name, points (k, 3) with z up
 
 
@@ -118,10 +116,10 @@ def modelnet40(
     seed: int = 0,
     count: int | None = None,
 ) -> PointSamples:
-    """Scenes of ModelNet40 shapes among background points, see `point_scenes`.
+    """Scenes of `modelnet40_shapes` among background points, see `point_scenes`; errors are theirs.
 
     Defaults are the paper's 1,024 + 500 points, as the shapes stand (no turn), every shape of the
-    split once. Raises `KpnbError` as `modelnet40_shapes` and `point_scenes` do.
+    split once.
     """
     shapes = modelnet40_shapes(folder, split)
     return point_scenes(shapes, count, points, background, distance, turn, seed, split)
@@ -147,19 +145,12 @@ def modelnet40_shapes(folder: str | Path, split: str) -> Shapes:
     missing = sorted(set(classes) - {name for name, _, _ in found})
     if missing:
         raise KpnbError(f"{folder} has no {split} shapes of class {missing[0]!r}: unpack it again.")
-    points = torch.from_numpy(np.stack([cloud for _, _, cloud in found]).astype(np.float32))
-    labels = torch.tensor([classes.index(name) for name, _, _ in found])
-    return Shapes(
-        points,
-        labels,
-        tuple(classes),
-        tuple(name for _, name, _ in found),
-        dict(
-            dataset="modelnet40",
-            layout="hdf5" if hdf5 else "off",
-            data=tensor_digest(points, labels),
-        ),
-    )
+    kinds, names, clouds = zip(*found, strict=True)
+    points = torch.from_numpy(np.stack(clouds).astype(np.float32))
+    labels = torch.tensor([classes.index(name) for name in kinds])
+    source = dict(dataset="modelnet40", layout="hdf5" if hdf5 else "off")
+    source |= dict(data=tensor_digest(points, labels))
+    return Shapes(points, labels, tuple(classes), names, source)
 
 
 def y_up_to_z_up(points: np.ndarray) -> np.ndarray:
@@ -184,7 +175,8 @@ def _hdf5_shapes(folder: Path, split: str, classes: list[str]) -> Iterator[Shape
                 f"{file} has data of shape {points.shape} or labels that do not fit n x {SAMPLED} "
                 f"x 3 and the {len(classes)} classes: fetch the file again."
             )
-        clouds = _normalized(y_up_to_z_up(points), file)
+        with _about(file):
+            clouds = unit_sphere(y_up_to_z_up(points))
         for i, label in enumerate(labels.tolist()):
             yield classes[label], f"{file.name}#{i}", clouds[i]
 
@@ -198,26 +190,22 @@ def _hdf5_arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
             "The HDF5 files of ModelNet40 need the package h5py: install h5py (pip install h5py), "
             "or give the folder of the OFF files."
         ) from error
-    if not file.is_file():
-        raise KpnbError(f"{file} is missing: unpack ModelNet40 again.")
     try:
         with h5py.File(file, "r") as content:
             points = np.asarray(content["data"][...], dtype=np.float64)
             labels = np.asarray(content["label"][...], dtype=np.int64)
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise KpnbError(
-            f"{file} is no HDF5 file with data and label ({error}): fetch it again."
+            f"{file} is missing or no HDF5 file with data and label ({error}): fetch it again."
         ) from error
     return points, labels.reshape(-1)
 
 
 def _lines(file: Path) -> list[str]:
-    if not file.is_file():
-        raise KpnbError(f"{file} is missing: unpack ModelNet40 again.")
-    lines = [line.strip() for line in file.read_text().splitlines()]
-    lines = [line for line in lines if line]
+    lines = file.read_text().splitlines() if file.is_file() else []
+    lines = [line.strip() for line in lines if line.strip()]
     if not lines:
-        raise KpnbError(f"{file} is empty: unpack ModelNet40 again.")
+        raise KpnbError(f"{file} is missing or empty: unpack ModelNet40 again.")
     return lines
 
 
@@ -238,17 +226,18 @@ def _folders(folder: Path, split: str) -> list[str]:
 
 def _off_shapes(folder: Path, split: str) -> Iterator[Shape]:
     for file in sorted(folder.glob(f"*/{split}/*.off")):
-        name = f"{file.parent.parent.name}/{file.name}"
-        try:
+        kind = file.parent.parent.name
+        name = f"{kind}/{file.name}"
+        with _about(file):
             mesh = read_off(file.read_text(encoding="ascii", errors="replace"))
-            points = surface_points(mesh, SAMPLED, named_generator(name))
-        except (KpnbError, OSError) as error:
-            raise KpnbError(f"{file} cannot be used: {error}") from error
-        yield file.parent.parent.name, name, _normalized(points, file)
+            points = unit_sphere(surface_points(mesh, SAMPLED, named_generator(name)))
+        yield kind, name, points
 
 
-def _normalized(points: np.ndarray, file: Path) -> np.ndarray:
+@contextmanager
+def _about(file: Path) -> Iterator[None]:
+    """Errors name the file."""
     try:
-        return unit_sphere(points)
-    except KpnbError as error:
+        yield
+    except (KpnbError, OSError) as error:
         raise KpnbError(f"{file} cannot be used: {error}") from error

@@ -26,7 +26,6 @@ IMAGES = ("cub200", "tiny_imagenet", "ilsvrc_det", "voc2012", "coco")
 OTHERS = ("sst2", "squad", "modelnet40")
 NAMES = (*IMAGES, *OTHERS)
 DRIVE = Path("/content/drive")  # where Colab's own examples mount Google Drive
-DRIVE_FOLDER = "MyDrive"
 LICENCES = ("images_licences.yaml", "text_licences.yaml", "pointclouds_licences.yaml")
 
 
@@ -41,9 +40,8 @@ def find_data(value: str) -> Path | None:
 
     value: "embedded"; a folder; a folder on Google Drive, below /content/drive, which is mounted
     on Colab if it is not; "download:NAME" for one of `NAMES`, which is fetched and prepared as the
-    command of that name in `data_prep` does with its defaults, once; or such a name alone, for a
-    data set that
-    was prepared so before. Both are kept in the folder that the environment variable KPNB_DATA
+    command of that name in `data_prep` does with its defaults, once; or such a name alone, for one
+    that was prepared so before. Both are kept in the folder that the environment variable KPNB_DATA
     names, "kpnb_data" in the current folder by default. A folder goes before a name.
 
     Raises `KpnbError` for anything else, naming what may be given and what is near, and when
@@ -57,22 +55,18 @@ def find_data(value: str) -> Path | None:
     if folder.is_relative_to(DRIVE):
         _mount_drive()
     if value and os.path.exists(folder):  # False, not an error, for names that no disk can have
-        return _require_folder(folder)
+        if folder.is_dir():
+            return folder
+        raise KpnbError(f"data={str(folder)!r} is a file: give the folder that it was unpacked to.")
     found = _prepared(value) if value in NAMES else None
     if found is None:
         raise KpnbError(_unknown(value))
     return found
 
 
-def _require_folder(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise KpnbError(f"data={str(folder)!r} is a file: give the folder that it was unpacked to.")
-    return folder
-
-
 def _mount_drive() -> None:
     """Mount Google Drive, on Colab, unless it is there."""
-    if "google.colab" not in sys.modules or (DRIVE / DRIVE_FOLDER).exists():
+    if "google.colab" not in sys.modules or (DRIVE / "MyDrive").exists():
         return
     try:
         importlib.import_module("google.colab.drive").mount(str(DRIVE))
@@ -94,9 +88,8 @@ def _prepared(name: str) -> Path | None:
     root = _home(name)
     if name in OTHERS:
         return marked_folder(root)
-    folder = root / "prepared"
-    found = sorted(path.parent for path in folder.glob(f"{name}-*/manifest.json"))
-    usual = folder / f"{name}-{_usual_size()}"
+    found = sorted(path.parent for path in root.glob(f"prepared/{name}-*/manifest.json"))
+    usual = root / "prepared" / f"{name}-{importlib.import_module('data_prep.command').SIZE}"
     return usual if usual in found else found[0] if len(found) == 1 else None
 
 
@@ -107,19 +100,15 @@ def _downloaded(name: str, value: str) -> Path:
     root = _home(name)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / ".prepare.lock")
-        lock.acquire()
+        lock = FileLock(root / ".prepare.lock").acquire()
     except (OSError, NotImplementedError) as error:
         raise KpnbError(
             f"{root} cannot be written and locked ({error}): let {FOLDER} name another folder."
         ) from error
-    try:
-        found = _prepared(name)
-        if found is None:
+    with lock:
+        if _prepared(name) is None:
             _prepare(name, root)
-            found = _prepared(name)
-    finally:
-        lock.release()
+        found = _prepared(name)
     if found is None:
         raise KpnbError(f"{root} holds no prepared {name}: run python -m data_prep.{name}.")
     return found
@@ -132,39 +121,31 @@ def _prepare(name: str, root: Path) -> None:
     heard = _Heard(sys.stderr)
     with redirect_stderr(heard):
         if name in IMAGES:
-            command = importlib.import_module("data_prep.command")
-            status = command.main(reader, arguments)
+            status = importlib.import_module("data_prep.command").main(reader, arguments)
         else:
             status = reader.main(arguments)
     if status:
-        said = heard.last().removeprefix("error: ") or f"data_prep.{name} ended with {status}"
-        raise KpnbError(said)
+        last = heard.getvalue().strip().splitlines()[-1:]
+        said = "".join(last).strip().removeprefix("error: ")
+        raise KpnbError(said or f"data_prep.{name} ended with {status}: run it to see why.")
 
 
-def _usual_size() -> int:
-    return importlib.import_module("data_prep.command").SIZE
-
-
-class _Heard(io.TextIOBase):
-    """Passes on what is written, progress bars included, and keeps it."""
+class _Heard(io.StringIO):
+    """Keeps what is written, and passes it on, progress bars included."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream, self._kept = stream, io.StringIO()
+        super().__init__()
+        self._stream = stream
 
     def write(self, text: str) -> int:
-        self._kept.write(text)
-        return self._stream.write(text)
+        self._stream.write(text)
+        return super().write(text)
 
     def flush(self) -> None:
         self._stream.flush()
 
     def isatty(self) -> bool:
         return self._stream.isatty()
-
-    def last(self) -> str:
-        """The last line that is not empty."""
-        lines = [line.strip() for line in self._kept.getvalue().splitlines()]
-        return next((line for line in reversed(lines) if line), "")
 
 
 # What to say

@@ -15,13 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from kpnb.datasets.samples import (
-    SPLITS,
-    ImageSamples,
-    normalization,
-    require_int,
-    require_split,
-)
+from kpnb.datasets.samples import SPLITS, ImageSamples, normalization, require_int, require_split
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import file_hash, fingerprint
 
@@ -70,18 +64,16 @@ def prepared_images(folder: str | Path, split: str, image_size: int | None = Non
     """All images of a split, in the folder's order.
 
     folder: what `python -m data_prep.<name>` wrote. image_size: side in pixels; None is the
-    folder's own. Another one is reached by antialiased bilinear resizing of images, rounded to
-    bytes, and by nearest pixels of masks. `source` has dataset, split, count, image_size, classes,
-    foreground (outline, box or block), data (`prepared_hash`) and parts.
-
-    At the folder's own size pixels are read from disk as they are needed. Raises `KpnbError` for
-    another split, a folder that is not prepared, a file that is missing, damaged or of another size
-    than the manifest says.
+    folder's own, at which pixels are read from disk as they are needed. Another one is reached by
+    antialiased bilinear resizing of images, rounded to bytes, and by nearest pixels of masks.
+    `source`: see `Samples`; with image_size, classes and foreground (outline, box or block).
+    Raises `KpnbError` for another split, a folder that is not prepared, a file that is missing,
+    damaged or of another size than the manifest says.
     """
     folder, known = Path(folder), manifest(folder)
     require_split(split)
     own, count = known["size"], known["splits"][split]["count"]
-    _verify(folder.resolve(), split, _stamp(folder, split))
+    _verify(folder, known["splits"][split]["files"])
     pixels = _array(folder, f"{split}_pixels.npy", np.uint8, (count, 3, own, own))
     labels = _array(folder, f"{split}_labels.npy", np.int64, (count,))
     packed = _array(folder, f"{split}_masks.npy", np.uint8, (count, -(-own * own // 8)))
@@ -93,10 +85,9 @@ def prepared_images(folder: str | Path, split: str, image_size: int | None = Non
     source = dict(dataset=known["dataset"], split=split, count=count, image_size=size)
     source |= dict(classes=known["classes"], foreground=known["foreground"])
     source |= dict(data=prepared_hash(folder), parts=[])
-    resized = _resized(torch.from_numpy(pixels), torch.from_numpy(masks), size)
-    return ByteImages(
-        resized[0], torch.from_numpy(labels.copy()), resized[1], tuple(known["classes"]), source
-    )
+    images, masks = _resized(torch.from_numpy(pixels), torch.from_numpy(masks), size)
+    labels = torch.from_numpy(labels.copy())
+    return ByteImages(images, labels, masks, tuple(known["classes"]), source)
 
 
 def manifest(folder: str | Path) -> dict:
@@ -125,26 +116,21 @@ def prepared_hash(folder: str | Path) -> str:
 _ADVICE = "prepare the data set with its script in data_prep/ and pass the folder it prints"
 
 
-def _stamp(folder: Path, split: str) -> tuple:
-    """Changes when a file of the split does, so that it is then verified anew."""
-    files = manifest(folder)["splits"][split]["files"]
-    return tuple((n, p.stat().st_size, p.stat().st_mtime_ns) for n, p in _paths(folder, files))
-
-
-def _paths(folder: Path, files: dict[str, dict]) -> list[tuple[str, Path]]:
-    for name in files:
-        if Path(name).name != name or not (folder / name).is_file():
+def _verify(folder: Path, files: dict[str, dict]) -> None:
+    """Compare each file's SHA-256 with the manifest's."""
+    for name, entry in files.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
             raise KpnbError(f"{folder} lacks the file {name!r} of its manifest: {_ADVICE}.")
-    return [(name, folder / name) for name in sorted(files)]
-
-
-@functools.lru_cache(maxsize=32)
-def _verify(folder: Path, split: str, stamp: tuple) -> None:
-    """Compare each file's SHA-256 with the manifest's, once for as long as no file changes."""
-    files = manifest(folder)["splits"][split]["files"]
-    for name, path in _paths(folder, files):
-        if file_hash(path) != files[name]["sha256"]:
+        stat = path.stat()
+        if _hashed(path.resolve(), stat.st_size, stat.st_mtime_ns) != entry["sha256"]:
             raise KpnbError(f"{path} is damaged, its SHA-256 is not the manifest's: {_ADVICE}.")
+
+
+@functools.lru_cache(maxsize=128)
+def _hashed(path: Path, size: int, changed: int) -> str:
+    """The file's SHA-256, taken once for as long as neither its size nor its time changes."""
+    return file_hash(path)
 
 
 def _array(folder: Path, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,8 +1,4 @@
-"""What every data set of this package returns: samples that know where they come from.
-
-Images and point clouds with labels and a foreground, single shapes, and the checks and the packed
-files that the embedded data sets share.
-"""
+"""Samples that know where they come from; the checks and packed files that data sets share."""
 
 from __future__ import annotations
 
@@ -33,9 +29,8 @@ class Samples:
     """n samples, of which parts can be taken; a base of frozen data classes.
 
     COLUMNS: the fields with an entry for each sample, tensors or tuples.
-    source: what the samples are, JSON-able, for provenance and fingerprints: dataset, split, seed,
-        count, what else was asked for, data (hash) and parts, one entry for each time a part was
-        taken.
+    source: JSON-able, for provenance and fingerprints: dataset, split, seed, count, what else was
+        asked for, data (hash) and parts, one entry for each time a part was taken.
     """
 
     COLUMNS: ClassVar[tuple[str, ...]]

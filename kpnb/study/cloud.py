@@ -12,10 +12,10 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from kpnb.datasets.clouds import embedded_shapes, point_scenes, pointclouds_hash
+from kpnb.datasets.clouds import PACKED_SHA256, embedded_shapes, point_scenes
 from kpnb.datasets.modelnet40 import modelnet40_shapes
 from kpnb.datasets.places import EMBEDDED, find_data
-from kpnb.datasets.samples import DATA_SEED, PointSamples, Shapes
+from kpnb.datasets.samples import DATA_SEED, PointSamples, Shapes, packed_hash
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.units import PointUnits
 from kpnb.networks.cloud import BUILDERS, point_network
@@ -80,7 +80,7 @@ class CloudStudy(Study):
 
     @property
     def data_hashes(self) -> dict[str, str]:
-        return {"pointclouds": pointclouds_hash()}
+        return {"pointclouds": packed_hash(PACKED_SHA256)}
 
     @property
     def dataset(self) -> str:

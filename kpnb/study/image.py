@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kpnb.datasets.images import embedded_hash, embedded_images, relabeled, same_part
+from kpnb.datasets.images import PACKED_SHA256, embedded_images, relabeled, same_part
 from kpnb.datasets.places import EMBEDDED, find_data
 from kpnb.datasets.prepared import normalized, prepared_hash, prepared_images, takes_bytes
-from kpnb.datasets.samples import DATA_SEED, ImageSamples
+from kpnb.datasets.samples import DATA_SEED, ImageSamples, packed_hash
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_module
@@ -73,7 +73,7 @@ class StudyImages(StudyData):
 
     @property
     def hashes(self) -> dict[str, str]:
-        return {"images": embedded_hash()}
+        return {"images": packed_hash(PACKED_SHA256)}
 
     @property
     def title(self) -> str:

@@ -23,23 +23,18 @@ import torch
 from torch import Tensor, nn
 
 from kpnb.datasets.places import EMBEDDED, find_data
-from kpnb.datasets.samples import DATA_SEED
+from kpnb.datasets.samples import DATA_SEED, packed_hash
 from kpnb.datasets.texts.corpora import squad, sst2, sst2_foreground
 from kpnb.datasets.texts.embedded import (
+    QUESTIONS_SHA256,
+    TEXT_SHA256,
     Questions,
     Sentences,
     embedded_questions,
     embedded_sentences,
-    questions_hash,
-    sentences_hash,
 )
-from kpnb.datasets.texts.encoded import (
-    EncodedTexts,
-    Foreground,
-    encoded_questions,
-    encoded_sentences,
-)
-from kpnb.datasets.texts.foreground import sentiment_foreground
+from kpnb.datasets.texts.encoded import EncodedTexts, encoded_questions, encoded_sentences
+from kpnb.datasets.texts.foreground import Foreground, sentiment_foreground
 from kpnb.datasets.texts.words import NO_WORD, PieceEncoder, Pieces
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import TENSORS, EntropyEstimator, EntropyMaps
@@ -399,7 +394,7 @@ class SentimentStudy(TextStudy):
 
     @property
     def data_hashes(self) -> dict[str, str]:
-        return {"sentences": sentences_hash()}
+        return {"sentences": packed_hash(TEXT_SHA256)}
 
     @property
     def dataset(self) -> str:
@@ -443,7 +438,7 @@ class QuestionStudy(TextStudy):
 
     @property
     def data_hashes(self) -> dict[str, str]:
-        return {"questions": questions_hash()}
+        return {"questions": packed_hash(QUESTIONS_SHA256)}
 
     @property
     def dataset(self) -> str:

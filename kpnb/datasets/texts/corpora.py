@@ -1,9 +1,9 @@
 """The public data sets of the text studies, from a local folder: SST-2 and SQuAD.
 
 SST-2 are movie-review sentences of the Stanford Sentiment Treebank, positive or negative. Two
-layouts are read. The treebank's own release has a sentiment value from 0 to 1 for every
-phrase: of the sentences, which it makes labels of, and of single words, which it makes the
-foreground of. The GLUE benchmark's SST-2 folder has labels only; its foreground is the lexicon's.
+layouts are read. The treebank's own release has a sentiment value from 0 to 1 for every phrase:
+labels are made of those of sentences, the foreground of those of single words. The GLUE benchmark's
+SST-2 folder has labels only; its foreground is the lexicon's.
 
 SQuAD v1.1 is the paper's question-answering data, from its two public files.
 """
@@ -13,18 +13,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 
+from kpnb.datasets.samples import packed_hash
 from kpnb.datasets.texts.embedded import Questions, Sentences, drawn, ordered, parse_squad
-from kpnb.datasets.texts.foreground import sentiment_foreground, with_modifiers
-from kpnb.datasets.texts.words import Span, word_spans
+from kpnb.datasets.texts.foreground import Foreground, sentiment_foreground, with_modifiers
+from kpnb.datasets.texts.words import word_spans
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import file_hash
-
-Foreground = Callable[[str], tuple[Span, ...]]
 
 SPLITS = {"train": "1", "test": "2", "dev": "3"}  # name: number in datasetSplit.txt
 CUTS = (0.4, 0.6)  # at most 0.4 is negative, above 0.6 positive; between them SST-2 has nothing
@@ -51,15 +50,14 @@ def sst2(
         above ("stanfordSentimentTreebank", "SST-2"). Where both are there, the release is read.
     split: "train", "dev" or "test"; GLUE's test labels are not public. The whole release has
         6,920, 872 and 1,821 such sentences; GLUE's training part is made of phrases, too.
-    count: how many; None is all. seed: of the order; fewer sentences are a prefix of more.
+    count, seed: see `ordered`.
 
-    Returns `Sentences`. Texts are tokens with spaces between, as in the files, but mended (see
-    `mend`). Ratings are (value - 0.5) * 8, from -4 to 4; GLUE has no values, so they are NaN.
-    `source` has dataset, layout, foreground (what `sst2_foreground` goes by), split, seed, count,
-    neutral and not_found (sentences left out), classes, data (SHA-256 of the files) and parts.
-
-    Sentences that are not in the dictionary are left out. Raises `KpnbError` for wrong arguments,
-    a missing or damaged file, and more than 3% of the split's sentences not in the dictionary.
+    Texts are tokens with spaces between, as in the files, but mended (see `mend`). Ratings are
+    (value - 0.5) * 8, from -4 to 4; GLUE has no values, so they are NaN. `source`: see `Samples`;
+    with layout, foreground (what `sst2_foreground` goes by), classes, neutral and not_found: the
+    sentences left out because their value is neutral, or because the dictionary has none.
+    Raises `KpnbError` for wrong arguments, a missing or damaged file, and more than 3% of the
+    split's sentences not in the dictionary.
     """
     if split not in SPLITS:
         raise KpnbError(f"split is {split!r}: give 'train', 'dev' or 'test'.")
@@ -149,17 +147,16 @@ def _value(word: str, values: Mapping[str, float]) -> float | None:
 def _locate(root: Path) -> tuple[Path, str]:
     """The folder with the files, and its layout: "treebank" or "glue"."""
     for folder in (root, root / RELEASE):
-        there = [(folder / name).is_file() for name in RELEASE_FILES]
-        if any(there):
-            return _complete(folder, RELEASE_FILES, there), "treebank"
+        if any((folder / name).is_file() for name in RELEASE_FILES):
+            return _complete(folder, RELEASE_FILES), "treebank"
     for folder in (root, root / GLUE):
         if (folder / "train.tsv").is_file() or (folder / "dev.tsv").is_file():
             return folder, "glue"
     raise KpnbError(f"{root} has neither {SENTENCES} nor train.tsv: {ADVICE}.")
 
 
-def _complete(folder: Path, names: tuple[str, ...], there: list[bool]) -> Path:
-    missing = [name for name, found in zip(names, there, strict=True) if not found]
+def _complete(folder: Path, names: tuple[str, ...]) -> Path:
+    missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise KpnbError(f"{folder} lacks {' and '.join(missing)}: {ADVICE}.")
     return folder
@@ -180,7 +177,7 @@ def _read_release(folder: Path, split: str) -> tuple[Found, dict]:
         )
     found = [(t, int(v > CUTS[1]), (v - 0.5) * 8) for t, v in rated if not _neutral(v)]
     about = dict(foreground="phrase labels", neutral=len(rated) - len(found), not_found=not_found)
-    return found, about | dict(data=_digest(folder, RELEASE_FILES))
+    return found, about | dict(data=_digest(folder, *RELEASE_FILES))
 
 
 def _texts(folder: Path, split: str) -> list[str]:
@@ -218,14 +215,14 @@ def _read_glue(folder: Path, split: str) -> tuple[Found, dict]:
     if split == "test":
         raise KpnbError(f"{folder} is GLUE's, without labels of split 'test': give 'dev'.")
     name = f"{split}.tsv"
-    _complete(folder, (name,), [(folder / name).is_file()])
+    _complete(folder, (name,))
     found = []
     for sentence, label in _rows(folder / name, "\t", "sentence\tlabel"):
         if label not in ("0", "1"):
             raise KpnbError(f"{name} has the label {label!r}, not 0 or 1: fetch it again.")
         found.append((mend(sentence), int(label), float("nan")))
     about = dict(foreground="lexicon", neutral=0, not_found=0)
-    return found, about | dict(data=_digest(folder, (name,)))
+    return found, about | dict(data=_digest(folder, name))
 
 
 def _rows(path: Path, separator: str, header: str | None = None) -> Iterator[tuple[str, str]]:
@@ -257,9 +254,8 @@ def _number(value: str) -> float:
         return float("nan")
 
 
-def _digest(folder: Path, names: tuple[str, ...]) -> str:
-    digests = [f"{file_hash(folder / name)}  {name}\n" for name in names]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
+def _digest(folder: Path, *names: str) -> str:
+    return packed_hash({name: file_hash(folder / name) for name in names})
 
 
 # SQuAD
@@ -276,15 +272,17 @@ def squad(
 
     root: the folder with the file, or one whose subfolder SQuAD/ or squad/ has it.
     split: "train" (87,599 questions, one answer each) or "dev" (10,570, several accepted answers).
-    count: how many; None is all. seed: of the order, so that the first `count` are a random part;
-        fewer are a prefix of more.
+    count, seed: see `ordered`.
 
-    Nothing is downloaded. Raises `KpnbError` for an argument outside these ranges, a missing file
-    (naming its address), and a file that is no JSON or not in the format of version 1.1.
+    Raises `KpnbError` for an argument outside these ranges, a missing file (naming its address),
+    and a file that is no JSON or not in the format of version 1.1.
     """
     if split not in FILES:
         raise KpnbError(f"split is {split!r}: give 'train' or 'dev'.")
-    path = _find(Path(root), FILES[split])
+    places = [Path(root) / folder / FILES[split] for folder in FOLDERS]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise KpnbError(f"{places[0]} is missing: put {ADDRESS}{FILES[split]} there.")
     try:
         content = path.read_bytes()
         document = json.loads(content)
@@ -298,11 +296,3 @@ def squad(
     except KpnbError as error:
         raise KpnbError(f"{path}: {error}") from error
     return drawn(questions, count, seed)
-
-
-def _find(root: Path, name: str) -> Path:
-    places = [root / folder / name for folder in FOLDERS]
-    for path in places:
-        if path.is_file():
-            return path
-    raise KpnbError(f"{root / name} is missing: put {ADDRESS}{name} there.")

@@ -20,7 +20,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -59,10 +60,10 @@ def packed_sentences() -> tuple[tuple[float, str], ...]:
 
 
 @cache
-def packed_words() -> tuple[tuple[str, float], ...]:
-    """(word, mean rating) of every word of the lexicon, sorted by word."""
+def sentiment_words() -> Mapping[str, float]:
+    """Lower-case English words, sorted, with their mean rating from -4 to 4."""
     rows = (line.split("\t") for line in packed_text(LEXICON).rstrip("\n").split("\n"))
-    return tuple((word, float(rating)) for word, rating in rows)
+    return MappingProxyType({word: float(rating) for word, rating in rows})
 
 
 QUESTIONS = {"train": "questions_train.json.gz", "test": "questions_test.json.gz"}
@@ -138,8 +139,7 @@ def embedded_sentences(
     split: "train" or "test", about 80 to 20 and the same for every seed. Sentences that share a
         run of 8 words are on one side.
     least_rating: 0.5 to 4; 1.0 by default (ours), which leaves out the mixed verdicts.
-    count: how many; None is all. seed: of the order, so that the first `count` are a random part;
-        fewer are a prefix of more.
+    count, seed: see `ordered`.
 
     Raises `KpnbError` for an argument outside these ranges, more sentences than there are, and
     damaged packed data.
@@ -156,29 +156,12 @@ def embedded_sentences(
     if not found:
         raise KpnbError(f"No sentence is rated {least_rating} or more: ask for less.")
     found = ordered(found, [text for _, text in found], count, seed)
-    return _sentences(found, dict(split=split, seed=int(seed), least_rating=float(least_rating)))
-
-
-def _sentences(found: list[tuple[float, str]], asked: dict) -> Sentences:
     ratings = torch.tensor([rating for rating, _ in found])
-    classes = list(Sentences.class_names)
-    source = dict(dataset="embedded-sentences", **asked, count=len(found), classes=classes)
-    source |= dict(data=sentences_hash(), parts=[])
     texts = tuple(text for _, text in found)
+    source = dict(dataset="embedded-sentences", split=split, seed=int(seed))
+    source |= dict(least_rating=float(least_rating), count=len(found))
+    source |= dict(classes=list(Sentences.class_names), data=packed_hash(TEXT_SHA256), parts=[])
     return Sentences(texts, (ratings > 0).long(), ratings, source)
-
-
-def sentences_hash() -> str:
-    """`packed_hash` of the packed sentences and words."""
-    return packed_hash(TEXT_SHA256)
-
-
-def sentiment_words() -> dict[str, float]:
-    """Lower-case English words with their mean rating from -4 to 4."""
-    return dict(packed_words())
-
-
-# Their split
 
 
 @cache
@@ -241,10 +224,7 @@ class Questions(TextSamples):
 
     @property
     def answer_texts(self) -> tuple[tuple[str, ...], ...]:
-        """n tuples: the accepted answers as they stand in the contexts, in the order of `answers`.
-
-        Equal texts of different spans are all there.
-        """
+        """n tuples: the text of every accepted span, in the order of `answers`."""
         return tuple(
             tuple(context[start:end] for start, end in spans)
             for context, spans in zip(self.contexts, self.answers, strict=True)
@@ -278,12 +258,12 @@ def parse_squad(document: object, source: Mapping[str, object] | None = None) ->
             f"The questions are of version {version!r}: get the files of SQuAD v{VERSION}."
         )
     rows = [
-        (_text(qa, "question", f"question {name!r}"), context, _spans(qa, context, name), name)
-        for article in _list(document, "data", "the document")
-        for paragraph in _list(article, "paragraphs", "an article")
-        for context in [_text(paragraph, "context", "a paragraph")]
-        for qa in _list(paragraph, "qas", "a paragraph")
-        for name in [_text(qa, "id", "a question")]
+        (_part(qa, "question", f"question {name!r}", str), context, _spans(qa, context, name), name)
+        for article in _part(document, "data", "the document", list)
+        for paragraph in _part(article, "paragraphs", "an article", list)
+        for context in [_part(paragraph, "context", "a paragraph", str)]
+        for qa in _part(paragraph, "qas", "a paragraph", list)
+        for name in [_part(qa, "id", "a question", str)]
     ]
     ids = tuple(row[3] for row in rows)
     if not rows:
@@ -292,24 +272,16 @@ def parse_squad(document: object, source: Mapping[str, object] | None = None) ->
         twice = Counter(ids).most_common(1)[0][0]
         raise KpnbError(f"Question {twice!r} is there twice: give every question its own id.")
     questions, contexts, answers, _ = zip(*rows, strict=True)
-    return Questions(questions, contexts, answers, ids, _source(source, len(rows)))
+    source = {"dataset": "squad", "parts": [], "count": len(rows), **(source or {})}
+    return Questions(questions, contexts, answers, ids, source)
 
 
-def _source(given: Mapping[str, object] | None, count: int) -> dict:
-    return {"dataset": "squad", "parts": [], "count": count, **(given or {})}
-
-
-def _list(owner: object, key: str, where: str) -> list:
+def _part(owner: object, key: str, where: str, kind: type) -> Any:
+    """Entry `key` of `owner`, a list, or a str with more than spaces in it."""
     found = owner.get(key) if isinstance(owner, dict) else None
-    if not isinstance(found, list):
-        raise KpnbError(f"There is no list {key!r} in {where}: give the layout of SQuAD v1.1.")
-    return found
-
-
-def _text(owner: object, key: str, where: str) -> str:
-    found = owner.get(key) if isinstance(owner, dict) else None
-    if not isinstance(found, str) or not found.strip():
-        raise KpnbError(f"There is no text {key!r} in {where}: give the layout of SQuAD v1.1.")
+    if not isinstance(found, kind) or (kind is str and not found.strip()):
+        name = "text" if kind is str else "list"
+        raise KpnbError(f"There is no {name} {key!r} in {where}: give the layout of SQuAD v1.1.")
     return found
 
 
@@ -317,8 +289,8 @@ def _spans(qa: dict, context: str, name: str) -> tuple[Span, ...]:
     """The accepted spans of one question, each once, checked against the context."""
     where = f"question {name!r}"
     spans = []
-    for answer in _list(qa, "answers", where):
-        text, start = _text(answer, "text", where), answer.get("answer_start")
+    for answer in _part(qa, "answers", where, list):
+        text, start = _part(answer, "text", where, str), answer.get("answer_start")
         found = isinstance(start, int) and not isinstance(start, bool) and start >= 0
         if not found or context[start : start + len(text)] != text:
             raise KpnbError(
@@ -340,23 +312,17 @@ def embedded_questions(split: str = "train", count: int | None = None, seed: int
     split: "train" or "test", about 80 to 20 and the same for every seed. An entity's sentence and
         the questions about it are on one side. A context has two sentences, each about one entity
         of the same group, and at most two questions.
-    count: how many; None is all. seed: of the order, so that the first `count` are a random part;
-        fewer are a prefix of more.
+    count, seed: see `ordered`.
 
     An id is split-kind-number; kinds are born, died, who, where, capital and so on.
     Raises `KpnbError` for an argument outside these ranges, more questions than there are, and
     damaged packed data.
     """
     require_split(split)
-    return drawn(_all(split), count, seed)
+    return drawn(_questions(split), count, seed)
 
 
 @cache
-def _all(split: str) -> Questions:
-    source = dict(dataset="embedded-questions", split=split, data=questions_hash())
+def _questions(split: str) -> Questions:
+    source = dict(dataset="embedded-questions", split=split, data=packed_hash(QUESTIONS_SHA256))
     return parse_squad(packed_document(split), source)
-
-
-def questions_hash() -> str:
-    """`packed_hash` of the packed questions."""
-    return packed_hash(QUESTIONS_SHA256)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from kpnb.datasets.texts.embedded import Questions, Sentences, TextSamples
-from kpnb.datasets.texts.foreground import answer_foreground
+from kpnb.datasets.texts.foreground import Foreground, answer_foreground
 from kpnb.datasets.texts.words import PieceEncoder, Pieces, Span, TextSample, joined_words
 from kpnb.errors import KpnbError
-
-Foreground = Callable[[str], tuple[Span, ...]]
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,7 @@ class EncodedTexts(TextSamples):
     @property
     def foreground(self) -> Tensor:
         """(n, most units) bool; False beyond a text's own units."""
-        most = max(self.pieces.units)
-        rows = [[*marks, *[False] * (most - len(marks))] for marks in self.marked]
-        return torch.tensor(rows)
+        return pad_sequence([torch.tensor(marks) for marks in self.marked], True)
 
     @property
     def digest(self) -> str:
@@ -70,12 +67,9 @@ class EncodedTexts(TextSamples):
 
     def words(self, row: int) -> tuple[str, ...]:
         """The units of a text as written."""
-        first = self.pieces.firsts[row]
-        texts = self.parts[row]
-        return tuple(
-            texts[0 if unit < first else 1][start:end]
-            for unit, (start, end) in enumerate(self.pieces.spans[row])
-        )
+        first, texts = self.pieces.firsts[row], self.parts[row]
+        spans = enumerate(self.pieces.spans[row])
+        return tuple(texts[unit >= first][start:end] for unit, (start, end) in spans)
 
     def shown(self) -> list[TextSample]:
         """The texts as kpnb.figures.text draws them."""
@@ -84,34 +78,23 @@ class EncodedTexts(TextSamples):
     def _shown(self, row: int) -> TextSample:
         first, spans = self.pieces.firsts[row], self.pieces.spans[row]
         joined = joined_words(spans[:first]) + joined_words(spans[first:])
-        labels, note = self._labels(row), self.notes[row]
-        return TextSample(self.words(row), self.marked[row], labels, note, joined)
-
-    def _labels(self, row: int) -> tuple[tuple[str, int], ...]:
-        if len(self.parts[row]) == 1:
-            return (("", 0),)
-        return (("question", 0), ("context", self.pieces.firsts[row]))
+        pair = len(self.parts[row]) == 2
+        parts = (("question", 0), ("context", first)) if pair else (("", 0),)
+        return TextSample(self.words(row), self.marked[row], parts, self.notes[row], joined)
 
 
 def encoded_sentences(
     sentences: Sentences, encoder: PieceEncoder, rule: Foreground, length: int | None = None
 ) -> EncodedTexts:
     """Sentences with their class and the foreground that `rule` gives; see PieceEncoder.texts."""
-    pieces = encoder.texts(sentences.texts, length)
-    marked = [
-        _marks(spans, rule(t)) for spans, t in zip(pieces.spans, sentences.texts, strict=True)
-    ]
-    names, ratings = sentences.class_names, sentences.ratings.tolist()
-    notes = [
-        f"{names[label]}, rated {rating:+.1f}"
-        for label, rating in zip(sentences.labels.tolist(), ratings, strict=True)
-    ]
-    parts = tuple((text,) for text in sentences.texts)
-    nothing = ((),) * len(parts)
+    texts, labels, names = sentences.texts, sentences.labels, sentences.class_names
+    pieces = encoder.texts(texts, length)
+    marked = tuple(_marks(spans, rule(t)) for spans, t in zip(pieces.spans, texts, strict=True))
+    rated = zip(labels.tolist(), sentences.ratings.tolist(), strict=True)
+    notes = tuple(f"{names[label]}, rated {rating:+.1f}" for label, rating in rated)
+    parts, nothing = tuple((text,) for text in texts), ((),) * len(texts)
     source = sentences.source | {"length": length}
-    return EncodedTexts(
-        pieces, sentences.labels, parts, tuple(marked), nothing, tuple(notes), source
-    )
+    return EncodedTexts(pieces, labels, parts, marked, nothing, notes, source)
 
 
 def encoded_questions(
@@ -141,10 +124,7 @@ def _marks(spans: Sequence[Span], foreground: Sequence[Span]) -> tuple[bool, ...
 
 
 def _positions(pieces: Pieces, row: int, answer: Span) -> tuple[int, int]:
-    """First and last position of the pieces of the words that the answer touches.
-
-    Raises KpnbError where it touches none.
-    """
+    """First and last position of the pieces of the words that the answer touches."""
     first = pieces.firsts[row]
     units = [
         unit

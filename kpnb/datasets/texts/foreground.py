@@ -9,14 +9,18 @@ does not.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
 
 from kpnb.datasets.texts.embedded import sentiment_words
 from kpnb.datasets.texts.words import Span, word_spans
 from kpnb.errors import KpnbError
 
-LEAST_RATING = 0.5  # see sentiment_foreground
+Foreground = Callable[[str], tuple[Span, ...]]  # a rule: the spans of a text's foreground words
+
+# Ours. In the embedded training sentences rated 1 or more, words rated below 0.5 have the sign of
+# their sentence in 52% of the cases, as good as by chance; those from 0.5 to 1 in 62%, from 2.5 on
+# in 71%. At 0.5 about 85% of all embedded sentences have a foreground.
+LEAST_RATING = 0.5
 WINDOW = 3  # words before a sentiment word in which a negation belongs to it
 
 NEGATIONS = frozenset(
@@ -41,13 +45,11 @@ NOT_SENTIMENT = frozenset({"like", "kind"})
 STOPS = frozenset([*".,;:!?…()[]–—", "but"])
 
 
-def sentiment_foreground(
-    text: str, lexicon: Mapping[str, float] | None = None, least: float = LEAST_RATING
-) -> tuple[Span, ...]:
+def sentiment_foreground(text: str) -> tuple[Span, ...]:
     """Spans of the words of `text` that carry sentiment, ascending; empty if there are none.
 
-    A word counts when its rating in the lexicon is at least `least` from 0; case, curly
-    apostrophes and a final 's make no difference. To a word that counts belong
+    A word counts when its rating in `sentiment_words` is at least LEAST_RATING = 0.5 from 0; case,
+    curly apostrophes and a final 's make no difference. To a word that counts belong
     - a negation (not, no, never, without, hardly, any word with n't, ...) among the WINDOW = 3
       (ours) words before it, unless a comma, another sign that ends a clause or "but" lies
       between;
@@ -55,20 +57,8 @@ def sentiment_foreground(
       intensifier or negation that is right before it ("not so very good").
     Negations and intensifiers never count by themselves, though a few have a rating. Nor do
     "like" and "kind", which are seldom meant as praise in reviews.
-
-    lexicon: rating from -4 to 4 by lower-case word; None is the packaged `sentiment_words()`.
-    least: 0 to 4; 0.5 by default (ours). On the embedded training sentences rated 1 or more,
-        words rated below 0.5 agree with the sign of their sentence in 52% of the cases, as good as
-        none; those from 0.5 to 1 agree in 62%, from 2.5 on in 71%. At 0.5 about 85% of all
-        embedded sentences have a foreground.
-    Raises `KpnbError` for another `least`.
     """
-    if not 0 <= least <= 4:
-        raise KpnbError(f"least is {least}: give a rating from 0 to 4.")
-    ratings = _packaged() if lexicon is None else lexicon
-    return with_modifiers(
-        text, [_carries(text[start:end], ratings, least) for start, end in word_spans(text)]
-    )
+    return with_modifiers(text, [_carries(text[start:end]) for start, end in word_spans(text)])
 
 
 def with_modifiers(text: str, carries: Sequence[bool]) -> tuple[Span, ...]:
@@ -114,19 +104,14 @@ def _negates(word: str) -> bool:
     return word in NEGATIONS or word.endswith("n't")
 
 
-def _carries(word: str, ratings: Mapping[str, float], least: float) -> bool:
-    word = _folded(word)
-    rating = ratings.get(word, ratings.get(word.removesuffix("'s")))
-    return rating is not None and abs(rating) >= least and word not in NOT_SENTIMENT
+def _carries(word: str) -> bool:
+    word, ratings = _folded(word), sentiment_words()
+    rating = ratings.get(word, ratings.get(word.removesuffix("'s"), 0.0))
+    return abs(rating) >= LEAST_RATING and word not in NOT_SENTIMENT
 
 
 def _folded(word: str) -> str:
     return word.casefold().replace("’", "'")
-
-
-@cache
-def _packaged() -> dict[str, float]:
-    return sentiment_words()
 
 
 # Questions and their contexts
@@ -187,7 +172,7 @@ def _meet(first: Span, second: Span) -> bool:
 
 def _root(text: str, span: Span) -> str | None:
     """What a content word is compared by; None for a stop word or a sign."""
-    word = text[span[0] : span[1]].casefold().replace("’", "'")
+    word = _folded(text[slice(*span)])
     if word in STOP_WORDS or not any(letter.isalnum() for letter in word):
         return None
     word = word.removesuffix("'s")

@@ -11,10 +11,11 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from kpnb.errors import KpnbError
 
@@ -93,9 +94,9 @@ class Pieces:
 class PieceEncoder:
     """Turns texts into Pieces with the tokenizer of a BERT-like model.
 
-    tokenizer: a fast one of transformers. kept: ids in use, ascending, special ones included; the
-    encoder then numbers pieces by their place in `kept`, and any other piece becomes the unknown
-    one. None keeps the tokenizer's own numbers.
+    tokenizer: a fast one of transformers. kept: ids in use, special ones included: pieces are then
+    numbered by their place in them, ascending, and any other piece becomes the unknown one. None
+    keeps the tokenizer's own numbers.
     """
 
     def __init__(
@@ -117,10 +118,8 @@ class PieceEncoder:
     def for_texts(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> PieceEncoder:
         """One that keeps the special pieces and those that occur in `texts`: rows of the embedding
         table for other pieces would take no part in anything."""
-        found = set(tokenizer.all_special_ids)
-        for ids in tokenizer(list(texts), **_PLAIN)["input_ids"]:
-            found.update(ids)
-        return PieceEncoder(tokenizer, sorted(found))
+        found = tokenizer(list(texts), **_PLAIN)["input_ids"]
+        return PieceEncoder(tokenizer, sorted({*tokenizer.all_special_ids}.union(*found)))
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -129,8 +128,7 @@ class PieceEncoder:
         """Single texts. length: most pieces, special ones included; longer texts lose their last
         words, whole ones, with a warning. Raises KpnbError for no texts and texts without words.
         """
-        rows = self._rows([(text,) for text in texts], length, [None] * len(texts))
-        return self._padded(rows)
+        return self._encoded([(text,) for text in texts], length, [None] * len(texts))
 
     def pairs(
         self,
@@ -146,15 +144,11 @@ class PieceEncoder:
         Raises KpnbError where question and answer alone do not fit.
         """
         spans = [None] * len(contexts) if answers is None else answers
-        rows = self._rows(list(zip(questions, contexts, strict=True)), length, spans)
-        return self._padded(rows)
+        return self._encoded(list(zip(questions, contexts, strict=True)), length, spans)
 
-    def _rows(
-        self,
-        texts: Sequence[tuple[str, ...]],
-        length: int | None,
-        answers: Sequence[Span | None],
-    ) -> list[_Row]:
+    def _encoded(
+        self, texts: Sequence[tuple[str, ...]], length: int | None, answers: Sequence[Span | None]
+    ) -> Pieces:
         if len(texts) == 0:
             raise KpnbError("There is no text to encode: pass at least one in a list.")
         if length is not None and length < LEAST_LENGTH:
@@ -171,7 +165,7 @@ class PieceEncoder:
                 f"{cut} of {len(rows)} texts are longer than {length} pieces and were cut.",
                 stacklevel=3,
             )
-        return rows
+        return self._padded(rows)
 
     def _template(self, *parts: str) -> list[tuple[int, int | None]]:
         """(id of a special piece, None) or (0, number of the part) in the order of an input."""
@@ -214,24 +208,18 @@ class PieceEncoder:
         return _Row(ids, words, spans, len(parts[0]))
 
     def _padded(self, rows: Sequence[_Row]) -> Pieces:
-        longest = max(len(row.ids) for row in rows)
-        ids = torch.full((len(rows), longest), self.pad)
-        words = torch.full((len(rows), longest), NO_WORD)
-        for number, row in enumerate(rows):
-            ids[number, : len(row.ids)] = torch.tensor(row.ids)
-            words[number, : len(row.ids)] = torch.tensor(row.words)
+        ids = pad_sequence([torch.tensor(row.ids) for row in rows], True, self.pad)
+        words = pad_sequence([torch.tensor(row.words) for row in rows], True, NO_WORD)
         spans, firsts = tuple(row.spans for row in rows), tuple(row.first for row in rows)
         return Pieces(ids, words, spans, firsts, self.pad)
 
 
-@dataclass(frozen=True)
-class _Word:
+class _Word(NamedTuple):
     span: Span
     pieces: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     ids: list[int]
     words: list[int]
     spans: tuple[Span, ...]
@@ -247,27 +235,19 @@ def _fit(parts: list[list[_Word]], room: int | None, answer: Span | None) -> lis
     span = last[0].span if answer is None or not before else answer
     inside = [n for n, word in enumerate(last) if word.span[0] < span[1] and word.span[1] > span[0]]
     first, end = (inside[0], inside[-1] + 1) if inside else (0, 1)
-    if _count(last[first:end]) > left:
-        raise KpnbError(
-            f"{room + len(parts) + 1} pieces do not hold the question and answer: raise length."
-            if before
-            else f"{room + 2} pieces do not hold the first word of a text: raise length."
-        )
-    first, end = _widen(last, first, end, left)
-    return [*before, last[first:end]]
-
-
-def _widen(words: list[_Word], first: int, end: int, room: int) -> tuple[int, int]:
-    """Adds words in turns after and before [first, end) while their pieces fit."""
-    room -= _count(words[first:end])
+    left -= _count(last[first:end])
+    if left < 0:
+        held = "question and answer" if before else "first word of a text"
+        size = room + len(parts) + 1
+        raise KpnbError(f"{size} pieces do not hold the {held}: raise length.")
     grown = True
-    while grown:
+    while grown:  # in turns after and before the answer, while words fit
         grown = False
-        if end < len(words) and len(words[end].pieces) <= room:
-            room, end, grown = room - len(words[end].pieces), end + 1, True
-        if first > 0 and len(words[first - 1].pieces) <= room:
-            room, first, grown = room - len(words[first - 1].pieces), first - 1, True
-    return first, end
+        if end < len(last) and len(last[end].pieces) <= left:
+            left, end, grown = left - len(last[end].pieces), end + 1, True
+        if first > 0 and len(last[first - 1].pieces) <= left:
+            left, first, grown = left - len(last[first - 1].pieces), first - 1, True
+    return [*before, last[first:end]]
 
 
 def _count(words: Sequence[_Word]) -> int:

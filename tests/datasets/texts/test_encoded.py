@@ -3,36 +3,39 @@
 import pytest
 import torch
 from public_files import ANSWERS, toy_questions
+from refusals import refused
 from text_tiny import tiny_folder
 
 from kpnb.datasets.texts.embedded import Sentences
 from kpnb.datasets.texts.encoded import encoded_questions, encoded_sentences
 from kpnb.datasets.texts.foreground import sentiment_foreground
 from kpnb.datasets.texts.words import PieceEncoder, word_spans
-from kpnb.errors import KpnbError
 from kpnb.networks.text import load_tokenizer
 
 SENTENCES = ("Not a good film, café!", "It was.", "bad")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny_folder(tmp_path_factory.mktemp("models"))
+def encoder(tmp_path_factory):
+    return PieceEncoder(load_tokenizer(tiny_folder(tmp_path_factory.mktemp("models"))))
 
 
 @pytest.fixture(scope="module")
-def encoder(folder):
-    return PieceEncoder(load_tokenizer(folder))
-
-
-def sentences(texts=SENTENCES, labels=(1, 0, 0)):
-    ratings = torch.tensor([2.5, -1.0, -2.25])[: len(texts)]
-    return Sentences(tuple(texts), torch.tensor(labels), ratings, {"dataset": "toy", "parts": []})
+def asked(encoder):
+    return encoded_questions(toy_questions(), encoder)
 
 
 def good_words(text):
     """A rule for tests: spans of the words good, film and café."""
     return tuple(s for s in word_spans(text) if text[slice(*s)] in ("good", "film", "café"))
+
+
+def encoded(encoder, *texts, rule=good_words, length=None):
+    """Sentences, the first of them positive."""
+    labels = torch.arange(len(texts)).eq(0).long()
+    ratings = torch.tensor([2.5, -1.0, -2.25])[: len(texts)]
+    made = Sentences(tuple(texts), labels, ratings, {"dataset": "toy", "parts": []})
+    return encoded_sentences(made, encoder, rule, length)
 
 
 def marked_words(texts, row):
@@ -41,33 +44,39 @@ def marked_words(texts, row):
 
 
 def test_marks_stand_at_the_words_of_a_sentence(encoder):
-    texts = encoded_sentences(sentences(), encoder, good_words)
+    texts = encoded(encoder, *SENTENCES)
     assert texts.words(0) == ("Not", "a", "good", "film", ",", "café", "!")
     assert marked_words(texts, 0) == ["good", "film", "café"]
-    assert texts.foreground.tolist() == [
-        [False, False, True, True, False, True, False],
-        *[[False] * 7] * 2,
-    ]
+    first = [False, False, True, True, False, True, False]
+    assert texts.foreground.tolist() == [first, [False] * 7, [False] * 7]
     assert texts.labels.tolist() == [1, 0, 0] and len(texts) == 3
     assert texts.notes == ("positive, rated +2.5", "negative, rated -1.0", "negative, rated -2.2")
     assert texts.answers == ((), (), ()) and texts.usable == [0]
+    assert encoded(encoder, "good film", "a good film", "a").usable == [1]
+    for row, count in enumerate(texts.pieces.units):
+        sizes = [(texts.pieces.words[row] == unit).sum() for unit in range(count)]
+        assert texts.single_pieces[row].tolist() == [n == 1 for n in sizes + [0] * (7 - count)]
     shown = texts.shown()[0]
     assert shown.units == texts.words(0) and shown.foreground == texts.marked[0]
     assert shown.parts == (("", 0),)
-
-
-def test_the_rule_of_the_sentiment_study_fits(encoder):
     text = "It was not a good film, but dull."
-    texts = encoded_sentences(sentences([text], [1]), encoder, sentiment_foreground)
     spans = [text[slice(*span)] for span in sentiment_foreground(text)]
-    assert "good" in spans and marked_words(texts, 0) == spans
+    found = marked_words(encoded(encoder, text, rule=sentiment_foreground), 0)
+    assert "good" in spans and found == spans
 
 
 def test_words_that_were_cut_take_their_marks_along(encoder):
     with pytest.warns(UserWarning, match="cut"):
-        texts = encoded_sentences(sentences([SENTENCES[0] + " good"], [1]), encoder, good_words, 8)
+        texts = encoded(encoder, SENTENCES[0] + " good", length=8)
     assert marked_words(texts, 0) == ["good", "film", "café"] and texts.foreground.shape == (1, 6)
     assert texts.source["length"] == 8
+    told = "film " * 40 + "in a cafe " + "story " * 40
+    with pytest.warns(UserWarning, match="cut"):
+        texts = encoded_questions(toy_questions(["what is it?"], [told], ["cafe"]), encoder, 20)
+    place = int(texts.labels[0, 0])
+    assert texts.labels[0].tolist() == [place, place] and texts.pieces.ids.shape == (1, 20)
+    assert texts.words(0)[int(texts.pieces.words[0, place])] == "cafe"
+    assert marked_words(texts, 0) == ["cafe"]
 
 
 def test_marks_stand_at_the_words_of_question_and_context(asked, encoder):
@@ -75,9 +84,7 @@ def test_marks_stand_at_the_words_of_question_and_context(asked, encoder):
     assert asked.marked[0][: asked.pieces.firsts[0]] == (False, False, False, True, False)
     assert marked_words(asked, 1) == ["landed", "Moon", "landed"]
     assert asked.words(1)[-2:] == ("cafe\u0301", ".")
-    same_place = toy_questions(
-        ["born where?"], ["Long was she born."], ["she"]
-    )  # "born" and "Long"
+    same_place = toy_questions(["born where?"], ["Long was she born."], ["she"])  # as "Long"
     assert marked_words(encoded_questions(same_place, encoder), 0) == ["born", "she", "born"]
     assert marked_words(asked, 2) == ["story"] and asked.usable == [0, 1, 2]
     shown = asked.shown()[0]
@@ -98,50 +105,15 @@ def test_labels_are_the_first_and_last_piece_of_the_answer(asked, encoder):
     half = toy_questions(["Who?"], ["she landed"], ["and"])  # part of a word: the whole word
     texts = encoded_questions(half, encoder)
     assert texts.words(0)[int(texts.pieces.words[0][texts.labels[0, 0]])] == "landed"
-
-
-def test_labels_hold_where_the_context_was_cut(encoder):
-    told = "film " * 40 + "in a cafe " + "story " * 40
-    with pytest.warns(UserWarning, match="cut"):
-        texts = encoded_questions(toy_questions(["what is it?"], [told], ["cafe"]), encoder, 20)
-    place = int(texts.labels[0, 0])
-    assert texts.labels[0].tolist() == [place, place] and texts.pieces.ids.shape == (1, 20)
-    assert texts.words(0)[int(texts.pieces.words[0, place])] == "cafe"
-    assert marked_words(texts, 0) == ["cafe"]
-
-
-def test_an_answer_without_a_word_is_refused(encoder):
     for told, answer in (("she  landed", "  "), ("she \u200b landed", "\u200b")):
-        assert "answer" in refused(
-            lambda told=told, answer=answer: encoded_questions(
-                toy_questions(["who?"], [told], [answer]), encoder
-            )
-        )
-
-
-def test_usable_texts_have_both_foreground_and_background(encoder):
-    texts = encoded_sentences(
-        sentences(["good film", "a good film", "a"], [1, 1, 0]), encoder, good_words
-    )
-    assert texts.usable == [1]
-
-
-@pytest.fixture(scope="module")
-def asked(encoder):
-    return encoded_questions(toy_questions(), encoder)
-
-
-def refused(call):
-    with pytest.raises(KpnbError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message and message.endswith(".")
-    return message
+        with refused("answer"):
+            encoded_questions(toy_questions(["who?"], [told], [answer]), encoder)
 
 
 def test_a_part_is_padded_no_more_than_it_needs(asked, encoder):
     part = asked.subset([2, 0])
     alone = encoded_questions(toy_questions().subset([2, 0]), encoder)
     assert part.pieces.ids.equal(alone.pieces.ids) and part.labels.equal(alone.labels)
+    assert part.digest == alone.digest != asked.subset([0, 2]).digest
     for name in ("parts", "marked", "answers", "notes"):
         assert getattr(part, name) == getattr(alone, name)

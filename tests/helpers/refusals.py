@@ -1,0 +1,16 @@
+"""What every refusal has in common."""
+
+from contextlib import contextmanager
+
+import pytest
+
+from kpnb.errors import KpnbError
+
+
+@contextmanager
+def refused(told: str | None = None):
+    """The block raises a KpnbError of one sentence that says `told`, a pattern."""
+    with pytest.raises(KpnbError, match=told) as caught:
+        yield caught
+    message = str(caught.value)
+    assert "\n" not in message and message.endswith(".") and not message.endswith("..")
