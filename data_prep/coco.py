@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Literal
 
 from data_prep.annotations import coco_mask, in_picture
-from data_prep.command import ReaderOption, ReaderOptions, main
+from data_prep.command import ReaderOptions, main
 from data_prep.fetch import released
 from data_prep.objects import (
     AGAIN,
@@ -60,12 +60,8 @@ FILES = released(NAME)  # 2014 is read when it is there
 
 # Public readers' counts of the two files of 2017. None were found for 2014, which is not checked.
 COUNTS = {
-    "2017": {
-        "train pictures": 118_287,
-        "train annotations": 860_001,
-        "test pictures": 5_000,
-        "test annotations": 36_781,
-    },
+    "2017": {"train pictures": 118_287, "train annotations": 860_001}
+    | {"test pictures": 5_000, "test annotations": 36_781},
     "2014": {},
 }
 
@@ -73,11 +69,11 @@ OPTIONS = ReaderOptions(
     foregrounds=("outline", "box"),
     least=32,
     most=2000,
-    own=(
-        ReaderOption("year", YEARS[0], "the release", choices=YEARS),
-        ReaderOption("largest", LARGEST, "number of categories, the largest", int),
-        ReaderOption("rank", RANKS[0], "what makes a category large", choices=RANKS),
-        ReaderOption("names", "", "categories by name instead, with commas between"),
+    own=dict(
+        year=dict(default=YEARS[0], choices=YEARS, help="the release"),
+        largest=dict(type=int, default=LARGEST, help="number of categories, the largest"),
+        rank=dict(default=RANKS[0], choices=RANKS, help="what makes a category large"),
+        names=dict(default="", help="categories by name instead, with commas between"),
     ),
 )
 
@@ -107,16 +103,18 @@ def read(
     parts = {split: _Part(root, f"{name}{year}") for split, name in PARTS.items()}
     if parts["train"].categories != parts["test"].categories:
         raise KpnbError(f"The two annotation files in {root} differ in categories: {AGAIN}.")
-    counts = check_counts(DATASET, _found(parts), COUNTS[year], partial)
+    found = {f"{split} pictures": len(part.pictures) for split, part in parts.items()}
+    found |= {f"{split} annotations": len(part.annotations) for split, part in parts.items()}
+    counts = check_counts(DATASET, found, COUNTS[year], partial)
     ranked = parts["train"].ranked(rank)
     wanted = _named(names, parts["train"].categories) if names else sorted(ranked[:largest])
     left_out: Counter[str] = Counter()
-    objects = [o for split, part in parts.items() for o in part.objects(wanted, split, left_out)]
-    classes = tuple(parts["train"].categories[i] for i in wanted)
-    objects, classes, dropped = in_both_splits(objects, classes, DATASET, partial)
-    left_out["class not in both splits"] += dropped
+    objects = (o for split, part in parts.items() for o in part.objects(wanted, split, left_out))
+    classes, objects = tuple(parts["train"].categories[i] for i in wanted), tuple(objects)
     about = dict(year=year, counts=counts, categories=names or f"the {largest} with most {rank}")
-    return ObjectSet(DATASET, classes, tuple(objects), FACTOR, dict(+left_out), about)
+    return in_both_splits(
+        ObjectSet(DATASET, classes, objects, FACTOR, dict(left_out), about), partial
+    )
 
 
 class _Part:
@@ -139,15 +137,13 @@ class _Part:
 
     def ranked(self, rank: Rank) -> list[int]:
         """Category ids, the largest first, among those with any object that is no crowd."""
-        entries = [entry for entry in self.annotations if not entry["iscrowd"]]
-        if rank == "pixels":
-            sizes: Counter[int] = Counter()
-            for entry in entries:
-                sizes[entry["category_id"]] += entry["area"]
-        elif rank == "pictures":
-            sizes = Counter(c for c, _ in {(e["category_id"], e["image_id"]) for e in entries})
-        else:
-            sizes = Counter(entry["category_id"] for entry in entries)
+        sizes: Counter[int] = Counter()
+        seen: set[tuple[int, int]] = set()
+        for entry in (entry for entry in self.annotations if not entry["iscrowd"]):
+            category, place = entry["category_id"], (entry["category_id"], entry["image_id"])
+            size = {"objects": 1, "pictures": place not in seen, "pixels": entry["area"]}
+            sizes[category] += size[rank]
+            seen.add(place)
         return sorted(sizes, key=lambda category: (-sizes[category], category))
 
     def objects(self, wanted: list[int], split: Split, left_out: Counter) -> list[PictureObject]:
@@ -243,12 +239,6 @@ def _named(names: str, categories: dict[int, str]) -> list[int]:
     if unknown or len(set(wanted)) < len(wanted) or len(wanted) < 2:
         raise KpnbError(f"names is {names!r}: give two or more of {', '.join(ids)}, once each.")
     return sorted(ids[name] for name in wanted)
-
-
-def _found(parts: dict[Split, _Part]) -> dict[str, int]:
-    return {f"{split} pictures": len(part.pictures) for split, part in parts.items()} | {
-        f"{split} annotations": len(part.annotations) for split, part in parts.items()
-    }
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from data_prep.objects import AGAIN, Box, PictureObject
+from data_prep.objects import AGAIN, Box, PictureObject, need_file
 from kpnb.errors import KpnbError
 from kpnb.metrics.provenance import track
 
@@ -98,14 +98,12 @@ def read_picture(path: Path, mode: str = "RGB") -> Image.Image:
     against decompression bombs, or of more than 8 bits a channel.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(need_file(path)) as picture:
             if picture.mode not in MODES:
                 raise KpnbError(f"{path} has pixels of kind {picture.mode!r}: give 8-bit pictures.")
             return picture.convert(mode)
     except KpnbError:
         raise
-    except FileNotFoundError as error:
-        raise KpnbError(f"{path} is missing: {AGAIN}.") from error
     except _BROKEN as error:
         raise KpnbError(
             f"{path} cannot be read as a picture ({error}): unpack or fetch the data set again."

@@ -21,8 +21,8 @@ import PIL
 from numpy.lib import format as npy
 
 from data_prep.crops import CELLS, FOREGROUNDS, Crop, Foreground, UnusableObjectError, crops
-from data_prep.objects import AGAIN, ObjectSet, PictureObject, selected
-from data_prep.report import ForegroundShares, split_report
+from data_prep.objects import AGAIN, ObjectSet, need_file, selected
+from data_prep.report import foreground_shares, split_report
 from kpnb.datasets.prepared import FORMAT, MANIFEST, manifest
 from kpnb.datasets.samples import SPLITS
 from kpnb.errors import KpnbError
@@ -95,8 +95,7 @@ def verify_prepared(folder: Path) -> dict:
     for split in SPLITS:
         for file, entry in known["splits"][split]["files"].items():
             path = Path(folder) / file
-            sound = path.is_file() and path.stat().st_size == entry["bytes"]
-            if not sound or file_hash(path) != entry["sha256"]:
+            if not path.is_file() or _described(path) != entry:
                 raise KpnbError(f"{path} is missing or damaged: prepare it again (--force).")
     return known
 
@@ -123,20 +122,12 @@ def _request(objects: ObjectSet, settings: dict) -> str:
     """A hash of everything that decides a folder's content, but for the pictures' pixels."""
     # Numbers as text: a box may hold a NaN, which is only found out when it is cropped.
     listed = [
-        (o.name, o.category, o.split, str(o.box and tuple(map(float, o.box))), _bytes(o))
+        (o.name, o.category, o.split, str(o.box and tuple(map(float, o.box))))
+        + (need_file(o.picture).stat().st_size,)
         for o in objects.objects
     ]
-    return fingerprint(
-        {"settings": settings, "objects": listed, "left_out": objects.left_out}
-        | {"about": objects.about}
-    )
-
-
-def _bytes(obj: PictureObject) -> int:
-    try:
-        return obj.picture.stat().st_size
-    except OSError as error:
-        raise KpnbError(f"{obj.picture} is missing: {AGAIN}.") from error
+    about = {"left_out": objects.left_out, "about": objects.about}
+    return fingerprint({"settings": settings, "objects": listed} | about)
 
 
 @contextmanager
@@ -164,15 +155,15 @@ def _there(folder: Path, request: str, force: bool) -> bool:
         raise KpnbError(
             f"{folder} is there and is not a prepared folder: choose another folder (--out)."
         ) from error
-    if known.get("request") == request and not force:
-        verify_prepared(folder)
-        return True
-    if not force:
+    if force:
+        return False
+    if known.get("request") != request:
         raise KpnbError(
             f"{folder} holds images prepared otherwise: choose another folder (--out), or replace "
             "it (--force)."
         )
-    return False
+    verify_prepared(folder)
+    return True
 
 
 def _write(
@@ -186,10 +177,9 @@ def _write(
         # Closed here: threads that are left to the garbage collector can block it for good.
         with closing(crops(chosen, *crop, workers, split)) as made:
             usable = _usable(made, left_out, skip)
-            report[split] = write_split(
-                part, split, usable, len(chosen), settings["size"], objects.classes
-            )
-        splits[split] = {"count": report[split]["images"], "files": split_files(part, split)}
+            report[split] = _write_split(part, split, usable, len(chosen), settings)
+        written = {p.name: _described(p) for p in sorted(part.glob(f"{split}_*"))}
+        splits[split] = {"count": report[split]["images"], "files": written}
     if all(found["no_background_cell"] == found["images"] for found in report.values()):
         raise KpnbError(
             f"No image of {objects.dataset} has background: enlarge boxes (--factor), or choose "
@@ -234,15 +224,13 @@ def _put_in_place(part: Path, folder: Path) -> None:
 # The files of one split
 
 
-def write_split(
-    folder: Path, split: str, made: Iterable[Crop], most: int, size: int, classes: tuple[str, ...]
-) -> dict:
+def _write_split(folder: Path, split: str, made: Iterable[Crop], most: int, settings: dict) -> dict:
     """Write pixels, masks, labels and names of at most `most` crops; returns their report.
 
     Raises `KpnbError` where there is none, OSError where the disk does not take them.
     """
-    number = {name: label for label, name in enumerate(classes)}
-    labels, names, shares = [], [], ForegroundShares()
+    size, classes = settings["size"], settings["classes"]
+    labels, names, shares = [], [], []
     with (
         NpyRows(folder / f"{split}_pixels.npy", (3, size, size), most) as pixels,
         NpyRows(folder / f"{split}_masks.npy", (-(-size * size // 8),), most) as masks,
@@ -250,8 +238,8 @@ def write_split(
         for crop in made:
             pixels.add(crop.pixels)
             masks.add(np.packbits(crop.mask))
-            shares.add(crop.mask)
-            labels.append(number[crop.obj.category])
+            shares.append(foreground_shares(crop.mask))
+            labels.append(classes.index(crop.obj.category))
             names.append(crop.obj.name)
     if not names:
         raise KpnbError(
@@ -262,10 +250,8 @@ def write_split(
     return split_report(labels, len(classes), shares)
 
 
-def split_files(folder: Path, split: str) -> dict[str, dict]:
-    """SHA-256 and bytes of a split's files, by name, for the manifest."""
-    found = sorted(folder.glob(f"{split}_*"))
-    return {p.name: {"sha256": file_hash(p), "bytes": p.stat().st_size} for p in found}
+def _described(file: Path) -> dict:
+    return {"sha256": file_hash(file), "bytes": file.stat().st_size}
 
 
 class NpyRows:

@@ -30,11 +30,12 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 from data_prep.annotations import Annotation, Outside, read_annotation
-from data_prep.command import ReaderOption, ReaderOptions, main
+from data_prep.command import ReaderOptions, main
 from data_prep.fetch import RemoteFile
 from data_prep.objects import (
     AGAIN,
@@ -51,69 +52,17 @@ NAME = "ilsvrc_det"
 DATASET = "ILSVRC-2013 DET"
 FACTOR = 1.5
 
-# DET's mammals beside persons: DET's own names and WordNet numbers, paired by its order of classes.
-MAMMALS = {
-    "antelope": "n02419796",
-    "armadillo": "n02454379",
-    "bear": "n02131653",
-    "camel": "n02437136",
-    "cattle": "n02402425",
-    "dog": "n02084071",
-    "domestic cat": "n02121808",
-    "elephant": "n02503517",
-    "fox": "n02118333",
-    "giant panda": "n02510455",
-    "hamster": "n02342885",
-    "hippopotamus": "n02398521",
-    "horse": "n02374451",
-    "koala bear": "n01882714",
-    "lion": "n02129165",
-    "monkey": "n02484322",
-    "otter": "n02444819",
-    "porcupine": "n02346627",
-    "rabbit": "n02324045",
-    "red panda": "n02509815",
-    "seal": "n02076196",
-    "sheep": "n02411705",
-    "skunk": "n02445715",
-    "squirrel": "n02355227",
-    "swine": "n02395003",
-    "tiger": "n02129604",
-    "whale": "n02062744",
-    "zebra": "n02391049",
-}
+# Mammals, layouts and archives; the file says where they are from.
+_TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+MAMMALS: dict[str, str] = _TABLE["mammals"]  # DET's name -> WordNet number
 CLASSES = "antelope,armadillo,bear,camel,elephant,fox,giant panda,lion,porcupine,skunk,tiger,zebra"
 RULE = (
     "ours, since the paper does not name its 12: DET's mammals without persons and without those "
     "of water, of trees, of homes and farms"
 )
-
 # Each layout: pictures and annotations for training, pictures and annotations for testing.
-LAYOUTS = (
-    (
-        "ILSVRC2013_DET_train",
-        "ILSVRC2013_DET_bbox_train",
-        "ILSVRC2013_DET_val",
-        "ILSVRC2013_DET_bbox_val",
-    ),
-    (
-        "ILSVRC2014_DET_train",
-        "ILSVRC2014_DET_bbox_train",
-        "ILSVRC2013_DET_val",
-        "ILSVRC2013_DET_bbox_val",
-    ),
-    (
-        "Data/DET/train/ILSVRC2013_train",
-        "Annotations/DET/train/ILSVRC2013_train",
-        "Data/DET/val",
-        "Annotations/DET/val",
-    ),
-)
+LAYOUTS: list[list[str]] = _TABLE["layouts"]
 TOPS = (".", "ILSVRC", "ILSVRC2017", "ILSVRC2015")  # folders that the archives unpack to
-
-_PLACES = dict(
-    zip(("train", "bbox_train", "val", "bbox_val"), zip(*LAYOUTS, strict=True), strict=True)
-)
 # Behind a login, so without addresses; no checksums were found. To be unpacked by hand: whether the
 # archives hold these folders, or for training one archive a synset, could not be verified.
 FILES = tuple(
@@ -123,14 +72,9 @@ FILES = tuple(
         licence="non-commercial research and education, after agreeing to ImageNet's terms",
         page="https://image-net.org/challenges/LSVRC/2013/",
         unpack=False,
-        need=tuple(f"{top}/{place}" for top in TOPS for place in _PLACES[part]),
+        need=tuple(f"{top}/{place}" for top in TOPS for place in places),
     )
-    for name, part in (
-        ("ILSVRC2013_DET_train.tar", "train"),
-        ("ILSVRC2013_DET_bbox_train.tgz", "bbox_train"),
-        ("ILSVRC2013_DET_val.tar", "val"),
-        ("ILSVRC2013_DET_bbox_val.tgz", "bbox_val"),
-    )
+    for name, places in zip(_TABLE["archives"], zip(*LAYOUTS, strict=True), strict=True)
 )
 
 # The challenge's own page, image-net.org/challenges/LSVRC/2013: boxes for training (of all 200
@@ -139,13 +83,12 @@ COUNTS = {"train boxes": 345_854, "validation pictures": 20_121}
 
 OPTIONS = ReaderOptions(
     foregrounds=("box", "block"),
-    own=(
-        ReaderOption("classes", CLASSES, "names or WordNet numbers, with commas between"),
-        ReaderOption(
-            "outside",
-            "clip",
-            "a box that leaves its picture by more than a pixel: clip it, or refuse",
+    own=dict(
+        classes=dict(default=CLASSES, help="names or WordNet numbers, with commas between"),
+        outside=dict(
+            default="clip",
             choices=("clip", "refuse"),
+            help="a box that leaves its picture by more than a pixel: clip it, or refuse",
         ),
     ),
 )
@@ -177,18 +120,16 @@ def read(
     # Synset folders hold pictures of the same name; other folders are of later years.
     for folder in (f for f in _entries(train_boxes) if f.is_dir() and _WNID.fullmatch(f.name)):
         reader.folder(folder, train / folder.name, "train")
-    boxes = reader.boxes
+    found = {"train boxes": reader.boxes}
     reader.folder(val_boxes, val, "test")
-    found = {"train boxes": boxes}
     found["validation pictures"] = sum(file.suffix == ".JPEG" for file in _entries(val))
     counts = check_counts(DATASET, found, COUNTS, partial)
-    names = tuple(wanted.values())
-    objects, names, dropped = in_both_splits(reader.objects, names, DATASET, partial)
-    reader.left_out["class not in both splits"] += dropped
     about = dict(classes=classes, wordnet=wanted, counts=counts, outside=outside)
     about["which classes"] = RULE if classes == CLASSES else "chosen by the caller"
     about["boxes cut at their picture's edge"] = reader.clipped
-    return ObjectSet(DATASET, names, tuple(objects), FACTOR, dict(+reader.left_out), about)
+    names, objects = tuple(wanted.values()), tuple(reader.objects)
+    every = ObjectSet(DATASET, names, objects, FACTOR, dict(reader.left_out), about)
+    return in_both_splits(every, partial)
 
 
 class _Reader:
@@ -239,8 +180,7 @@ def _wanted(classes: str) -> dict[str, str]:
             raise KpnbError(f"{name!r} is no class: give {', '.join(MAMMALS)}, or n and 8 digits.")
         if number in wanted:
             raise KpnbError(f"The class {name!r} is given twice: give it once.")
-        known = [key for key, value in MAMMALS.items() if value == number]
-        wanted[number] = known[0] if known else number
+        wanted[number] = next((key for key, value in MAMMALS.items() if value == number), number)
     if len(wanted) < 2:
         raise KpnbError(f"classes is {classes!r}: give at least two.")
     return wanted
@@ -258,10 +198,9 @@ def _layout(root: Path) -> list[Path]:
     )
 
 
-def _entries(folder: Path) -> Iterator[Path]:
+def _entries(folder: Path) -> list[Path]:
     """What is in a folder, in the order of names."""
-    for name in sorted(os.listdir(folder)):
-        yield folder / name
+    return [folder / name for name in sorted(os.listdir(folder))]
 
 
 if __name__ == "__main__":

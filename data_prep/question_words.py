@@ -1,13 +1,22 @@
-"""The words of question templates: names, places, and one sentence from a gloss."""
+"""The words of question templates: names, places, and one sentence from a gloss.
+
+The words themselves are in question_words.yaml.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
 
 from kpnb.datasets.texts.words import Span, word_spans
 
+_TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+WORDS = {key: "|".join(listed.split(", ")) for key, listed in _TABLE["words"].items()}
+DEEDS: dict[str, str] = _TABLE["deeds"]
 MOST_WORDS = 28  # of a sentence, signs included, so that two of them stay below 60
 LEAST_WORDS = 11  # of a sentence; shorter ones ("Reno is a city in Nevada.") hardly have a rest
 
@@ -27,8 +36,7 @@ class Entity:
 
 
 CAPITALIZED = r"[A-Z][\w.'’-]*\w"
-LAND = "region|empire|peninsula|range|islands?|province|archipelago|mountains|river|coast|valley"
-NAME = rf"{CAPITALIZED}(?: (?:of (?:the )?)?{CAPITALIZED})*(?: (?:{LAND})\b)?"
+NAME = rf"{CAPITALIZED}(?: (?:of (?:the )?)?{CAPITALIZED})*(?: (?:{WORDS['land']})\b)?"
 DIRECTION = r"(?:(?:north|south|east|west|central|upper|lower|far|extreme)\w*[ -])*"
 PART = r"(?:\w+ )?(?:coast|side|end|shore|edge|part|bank|tip|border|slope|island) of "
 PLACE = rf"(?:the )?(?:{PART})?(?:the )?{DIRECTION}({NAME})"
@@ -41,10 +49,7 @@ def person_name(names: Sequence[str]) -> str:
     return capitalized((full or names)[0])
 
 
-GEOGRAPHIC = re.compile(
-    r".* (?:River|Falls|Mountains|Sea|Ocean|Desert|Peninsula|Islands?|Peak|Hills|Alps|Range|"
-    r"Strait|Channel|Canal|Valley)$|(?:Mount|Lake|Gulf|Bay|Cape|Strait|Isle) "
-)
+GEOGRAPHIC = re.compile(rf".* (?:{WORDS['geographic']})$|(?:{WORDS['geographic_first']}) ")
 
 
 def place_name(names: Sequence[str]) -> str:
@@ -60,18 +65,9 @@ def capitalized(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-NO_ARTICLE = re.compile(
-    r"(?:the|an?|one|two|three|either|all|king|queen|emperor|wife|son|daughter|brother|sister|"
-    r"husband|widow|mother|father|islands|mountains|hills|more|any|several|pope|\w+'s)\b",
-    re.IGNORECASE,
-)
-THE = re.compile(
-    r"(?:first|last|second|third|youngest|eldest|elder|capital|chief|largest|easternmost|"
-    r"\d+(?:st|nd|rd|th))\b"
-)
-NOT_A_NOUN = re.compile(
-    r"(?:formerly|originally|immediately|beneath|in|as|elected|born|from|that|an? term)\b"
-)
+NO_ARTICLE = re.compile(rf"(?:{WORDS['no_article']})\b", re.IGNORECASE)
+THE = re.compile(rf"(?:{WORDS['the']})\b")
+NOT_A_NOUN = re.compile(rf"(?:{WORDS['not_a_noun']})\b")
 
 
 def sentence_of(start: str, gloss: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,55 +10,34 @@ import torch
 from data_prep.crops import CELLS
 from kpnb.estimator.units import GridUnits
 
-BATCH = 64  # masks that go to the grid at once
 
-
-class ForegroundShares:
-    """Foreground of one image after the other, overall and on the 16 x 16 grid.
+def foreground_shares(mask: np.ndarray) -> tuple[float, float]:
+    """Foreground of a (size, size) bool mask: its share of the pixels and of the 16 x 16 cells.
 
     A cell is foreground when at least half of its pixels are (`GridUnits.foreground`).
     """
-
-    def __init__(self) -> None:
-        self._waiting: list[np.ndarray] = []
-        self._pixels: list[float] = []
-        self._cells: list[float] = []
-
-    def add(self, mask: np.ndarray) -> None:
-        """Count a (size, size) bool mask."""
-        self._waiting.append(mask)
-        if len(self._waiting) == BATCH:
-            self._flush()
-
-    def summary(self) -> dict:
-        """Mean, least and most of both shares, and images without either kind of cell."""
-        self._flush()
-        cells = np.array(self._cells)
-        return {
-            "foreground": _spread(self._pixels),
-            f"foreground_{CELLS}x{CELLS}": _spread(self._cells),
-            "no_foreground_cell": int((cells == 0).sum()),
-            "no_background_cell": int((cells == 1).sum()),
-        }
-
-    def _flush(self) -> None:
-        if self._waiting:
-            masks = np.stack(self._waiting)
-            self._pixels += masks.mean((1, 2)).tolist()
-            grid = GridUnits(CELLS).foreground(torch.from_numpy(masks))
-            self._cells += grid.double().mean(1).tolist()
-            self._waiting.clear()
+    cells = GridUnits(CELLS).foreground(torch.from_numpy(mask[None]))
+    return float(mask.mean()), float(cells.double().mean())
 
 
-def split_report(labels: Iterable[int], classes: int, shares: ForegroundShares) -> dict:
-    """Images, classes that have any, images of a class (least and most) and foreground shares."""
-    each = np.bincount(np.fromiter(labels, dtype=np.int64), minlength=classes)
-    counts = {
+def split_report(
+    labels: Sequence[int], classes: int, shares: Sequence[tuple[float, float]]
+) -> dict:
+    """Images, classes that have any, images of a class (least and most) and foreground shares.
+
+    With the images without either kind of cell. shares: `foreground_shares` of each image.
+    """
+    each = np.bincount(np.array(labels, dtype=np.int64), minlength=classes)
+    pixels, cells = np.array(shares).T
+    return {
         "images": int(each.sum()),
         "classes": int((each > 0).sum()),
         "per_class": {"least": int(each.min()), "most": int(each.max())},
+        "foreground": _spread(pixels),
+        f"foreground_{CELLS}x{CELLS}": _spread(cells),
+        "no_foreground_cell": int((cells == 0).sum()),
+        "no_background_cell": int((cells == 1).sum()),
     }
-    return counts | shares.summary()
 
 
 def table(manifest: dict) -> str:
@@ -95,6 +74,5 @@ def _share(spread: dict[str, float]) -> str:
     return f"{spread['mean']:.3f} ({spread['least']:.2f} to {spread['most']:.2f})"
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    found = np.array(values)
+def _spread(found: np.ndarray) -> dict[str, float]:
     return {"mean": found.mean(), "least": found.min(), "most": found.max()}

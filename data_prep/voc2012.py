@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.annotations import AnnotatedObject, Annotation, read_annotation
-from data_prep.command import ReaderOption, ReaderOptions, main
+from data_prep.command import ReaderOptions, main
 from data_prep.fetch import released
 from data_prep.objects import (
     AGAIN,
@@ -61,27 +61,22 @@ FILES = released(NAME)
 
 # Pictures in the lists, from VOC's own statistics (dbstats.html of the page above). Objects are not
 # checked: the 6,929 outlines and 27,450 boxes it names are counted by a rule it does not state.
-COUNTS = {
-    "segmented": {"train": 1464, "test": 1449},
-    "all": {"train": 5717, "test": 5823},
-}
+COUNTS = {"segmented": {"train": 1464, "test": 1449}, "all": {"train": 5717, "test": 5823}}
 
 OPTIONS = ReaderOptions(
     foregrounds=("outline", "box"),
-    own=(
-        ReaderOption(
-            "objects",
-            "segmented",
-            "segmented: those with outlines; all: every box",
-            choices=("segmented", "all"),
+    own=dict(
+        objects=dict(
+            default="segmented",
+            choices=[*COUNTS],
+            help="segmented: those with outlines; all: every box",
         ),
-        ReaderOption("keep_difficult", False, "take objects marked difficult too", bool),
-        ReaderOption("leave_truncated", False, "leave out objects marked truncated", bool),
-        ReaderOption(
-            "mismatch",
-            "refuse",
-            "an outline that does not fit its object: refuse, or leave it out and count it",
+        keep_difficult=dict(action="store_true", help="take objects marked difficult too"),
+        leave_truncated=dict(action="store_true", help="leave out objects marked truncated"),
+        mismatch=dict(
+            default="refuse",
             choices=("refuse", "leave_out"),
+            help="an outline that does not fit its object: refuse, or leave it out and count it",
         ),
     ),
 )
@@ -128,16 +123,12 @@ def read(
                     left_out[reason] += 1
                     continue
                 mask = bound(outline, fits.objects_file, item.number) if fits else None
-                found.append(
-                    PictureObject(
-                        f"{name}#{item.number}", picture, item.category, split, item.box, mask
-                    )
-                )
-    taken, classes, dropped = in_both_splits(found, CLASSES, DATASET, partial)
-    left_out["class not in both splits"] += dropped
+                key = f"{name}#{item.number}"
+                found.append(PictureObject(key, picture, item.category, split, item.box, mask))
     about = dict(objects=objects, lists=dict(LISTS), difficult=keep_difficult)
     about |= dict(truncated=not leave_truncated, mismatch=mismatch, counts=counts)
-    return ObjectSet(DATASET, classes, tuple(taken), FACTOR, dict(+left_out), about)
+    every = ObjectSet(DATASET, CLASSES, tuple(found), FACTOR, dict(left_out), about)
+    return in_both_splits(every, partial)
 
 
 def outline(file: Path, number: int) -> np.ndarray:
