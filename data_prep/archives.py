@@ -65,9 +65,8 @@ def safe_name(name: str) -> str:
 def read_members(archive: Path, names: Iterable[str], limit: int = GIB) -> dict[str, bytes]:
     """The bytes of the members `names`, in memory, by name (in the archive's order).
 
-    `limit` bounds the bytes of all of them together (1 GiB by default). Members that are not asked
-    for are not looked at.
-    Raises `KpnbError` for a missing, linked or special member, too much data or a broken file.
+    limit: bytes of all of them together. Members that are not asked for are not looked at. Raises
+    `KpnbError` for a missing, linked or special member, too much data or a broken file.
     """
     wanted = set(names)
     with _opened(archive) as (members, open_member):
@@ -84,10 +83,9 @@ def read_members(archive: Path, names: Iterable[str], limit: int = GIB) -> dict[
 def extract(archive: Path, folder: Path, limit: int = 16 * GIB) -> None:
     """Unpack every file of `archive` under `folder`.
 
-    `limit` bounds the bytes unpacked (16 GiB by default). File modes, owners and times are not
-    taken over. Raises `KpnbError`, with nothing written, when a member is a link or a
-    device or leaves the folder, when a path crosses a link that already lies in `folder`, when
-    there is more data than `limit`, or when the archive cannot be read.
+    limit: bytes unpacked. File modes, owners and times are not taken over. Raises `KpnbError`, with
+    nothing written, when a member is a link or a device or leaves the folder, when a path crosses a
+    link that already lies in `folder`, for more data than `limit` and a broken archive.
     """
     root = folder.resolve()
     with _opened(archive) as (members, open_member):

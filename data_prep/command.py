@@ -21,8 +21,7 @@ from types import ModuleType
 
 from data_prep.crops import Foreground
 from data_prep.fetch import RemoteFile, obtain
-from data_prep.folder import prepare_images, verify_prepared
-from data_prep.report import table
+from data_prep.folder import prepare_images, table, verify_prepared
 from kpnb.datasets.places import CHECKED_FORMAT, MARKER
 from kpnb.datasets.prepared import manifest
 from kpnb.errors import KpnbError
@@ -44,7 +43,7 @@ class ReaderOptions:
 
 
 SIZE = 224  # pixels a side, what the paper's networks take
-FEW, MANY = 0, 8  # threads: none on one core, and no more than feed one disk
+MANY = 8  # threads, no more than feed one disk
 
 
 def main(reader: ModuleType, arguments: Sequence[str] | None = None) -> int:
@@ -106,10 +105,9 @@ def _parser(description: str) -> argparse.ArgumentParser:
 
 def _image_parser(reader: ModuleType) -> argparse.ArgumentParser:
     own: ReaderOptions = reader.OPTIONS
-    about = f"{reader.DATASET}: crop its objects into one folder that the notebooks take."
-    parser = _parser(about)
+    parser = _parser(f"{reader.DATASET}: crop its objects into one folder that notebooks take.")
     kinds, cores = own.foregrounds, os.cpu_count() or 1
-    workers = FEW if cores == 1 else min(cores, MANY)
+    workers = 0 if cores == 1 else min(cores, MANY)
 
     def add(name: str, **told: object) -> None:
         told["help"] += "" if told.get("default") in (None, "") else " (%(default)s)"
@@ -155,28 +153,15 @@ class Checked:
 Check = Callable[[Path, str, bool], Checked]
 
 
-@dataclass(frozen=True)
-class Shares:
-    """Foreground words among all words of some texts, and texts that have both kinds."""
-
-    foreground: int
-    words: int
-    usable: int
-    texts: int
-
-    @classmethod
-    def of(cls, counts: Iterable[tuple[int, int]]) -> Shares:
-        """Of (foreground words, words) for each text."""
-        rows = list(counts)
-        usable = sum(0 < marked < words for marked, words in rows)
-        return cls(sum(f for f, _ in rows), sum(w for _, w in rows), usable, len(rows))
-
-    def __str__(self) -> str:
-        share = self.foreground / self.words if self.words else 0.0
-        return (
-            f"{share:.1%} of {self.words:,} words are foreground, "
-            f"{self.usable:,} of {self.texts:,} texts have foreground and background"
-        )
+def shares(counts: Iterable[tuple[int, int]]) -> str:
+    """What (foreground words, words) of each text come to, and texts that have both kinds."""
+    texts = list(counts)
+    marked, words = (sum(column) for column in zip((0, 0), *texts, strict=True))
+    usable = sum(0 < some < every for some, every in texts)
+    return (
+        f"{marked / max(words, 1):.1%} of {words:,} words are foreground, "
+        f"{usable:,} of {len(texts):,} texts have foreground and background"
+    )
 
 
 def command(

@@ -28,17 +28,16 @@ from data_prep.command import ReaderOptions, main
 from data_prep.crops import read_picture
 from data_prep.fetch import released
 from data_prep.objects import (
-    AGAIN,
     Box,
     ObjectSet,
     PictureObject,
     check_counts,
+    faulty,
     floats,
     in_both_splits,
     inside,
     keyed,
 )
-from kpnb.errors import KpnbError
 
 NAME = "cub200"
 DATASET = "CUB200-2011"
@@ -92,13 +91,13 @@ def marked(path: Path) -> np.ndarray:
 def _for_images(path: Path, columns: int, images: Set[str]) -> dict[str, list[str]]:
     table = keyed(path, columns)
     if table.keys() != images:
-        raise KpnbError(f"{path} is not about the images of images.txt: {AGAIN}.")
+        raise faulty(f"{path} is not about the images of images.txt")
     return table
 
 
 def _one_of(table: dict[str, str], key: str, path: Path) -> str:
     if key not in table:
-        raise KpnbError(f"{path} has the unknown value {key!r}: {AGAIN}.")
+        raise faulty(f"{path} has the unknown value {key!r}")
     return table[key]
 
 

@@ -17,7 +17,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -46,10 +46,9 @@ class RemoteFile:
 
     name: under which it lies in the data set's folder, without folders of its own. urls: http or
     https, tried in order; none: a program may not fetch it, for example behind a login. sha256,
-    md5: None where not known; a file with addresses has one of them. size: bytes, if known.
-    licence: of the data, in a few words. page: where a person gets it. unpack: it is an archive to
-    be unpacked. need: paths below the folder, any of which being there shows that it is unpacked
-    (or, for a file that is not unpacked, there).
+    md5: a file with addresses has one. size: bytes, if known. licence: of the data, in a few words.
+    page: where a person gets it. unpack: it is an archive to be unpacked. need: paths below the
+    folder, any of which shows that it is unpacked (or, when it is not to be unpacked, there).
     """
 
     name: str
@@ -245,10 +244,10 @@ def _attempt(url: str, part: Path, size: int | None) -> None:
         if None not in (total, size) and total != size:
             raise TransferError(f"it has a file of {total} bytes, not {size}")
         total = size if total is None else total
-        _require_space(part, total, start)
+        left = None if total is None else total - start
+        _require_space(part.parent, left or 0)
         with part.open("ab" if start else "wb") as file:
-            left = None if total is None else total - start
-            _receive(response, file, left, part.name.removesuffix(_PART))
+            _receive(response, file, left)
     got = part.stat().st_size
     if total is not None and got < total:
         raise _CutError(f"the connection ended after {got} of {total} bytes")
@@ -290,11 +289,9 @@ def _described(response: http.client.HTTPResponse, part: Path, held: int) -> tup
     return held, int(span[2])
 
 
-def _receive(
-    response: http.client.HTTPResponse, file: BinaryIO, left: int | None, title: str
-) -> None:
+def _receive(response: http.client.HTTPResponse, file: BinaryIO, left: int | None) -> None:
     blocks = count() if left is None else range(-(-left // BLOCK))
-    for _ in track(blocks, title):
+    for _ in track(blocks, Path(file.name).stem):
         try:
             block = response.read(BLOCK)
         except _NETWORK as error:
@@ -312,12 +309,12 @@ def _require_http(url: str) -> None:
         raise TransferError("only http and https addresses are fetched")
 
 
-def _require_space(part: Path, total: int | None, start: int) -> None:
-    free = shutil.disk_usage(part.parent).free
-    if total is not None and total - start > free:
+def _require_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
         raise KpnbError(
-            f"{part.parent} has {free} bytes free, and {total - start} more are to be fetched: "
-            "make room, or name a folder on another disk."
+            f"{folder} has {free} bytes free, and {needed} more are needed: make room, or name a "
+            "folder on another disk."
         )
 
 
@@ -340,14 +337,13 @@ _OPENER = urllib.request.build_opener(_Redirect)
 def _present(file: RemoteFile, root: Path) -> bool:
     if file.unpack and (root / f"{_STAGING}{file.name}").exists():
         return False  # an unpacking was killed
-    marker = [f"{_MARKER}{file.name}"] if file.unpack and not file.need else []
-    return any((root / place).exists() for place in (*file.need, *marker))
+    marker = (f"{_MARKER}{file.name}",) if file.unpack else ()
+    return any((root / place).exists() for place in file.need or marker)
 
 
 def _unpack(file: RemoteFile, archive: Path, root: Path) -> None:
-    size, free = archive.stat().st_size, shutil.disk_usage(root).free
-    if size > free:
-        raise KpnbError(f"{root} has {free} bytes free, too few to unpack {archive}: make room.")
+    size = archive.stat().st_size
+    _require_space(root, size)
     staging = root / f"{_STAGING}{file.name}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
@@ -384,10 +380,8 @@ def _locked(folder: Path, name: str) -> Iterator[None]:
     """One process at a time; on a file system without locks, as many as there are."""
     lock = FileLock(folder / f".{name}.lock")
     try:
-        lock.acquire()
-    except NotImplementedError:
-        yield
-        return
+        with suppress(NotImplementedError):
+            lock.acquire()
     except OSError as error:
         raise KpnbError(f"{folder} cannot be written ({error}): name another folder.") from error
     try:

@@ -1,17 +1,14 @@
 """ILSVRC-2013 DET (Russakovsky et al., IJCV 2015): boxes of land mammals, no outlines.
 
-Three layouts are read, whichever is there: that of 2013 (ILSVRC2013_DET_train and _bbox_train with
-a folder for each synset, ILSVRC2013_DET_val and _bbox_val), that of 2014 (ILSVRC2014_DET_train and
-_bbox_train) and that of 2015 to 2017 (ILSVRC/Data/DET and ILSVRC/Annotations/DET). Pictures that
-came in 2014 are not read. Training objects are for training, validation objects for testing: the
-annotations of the test set are not public.
+The layouts of 2013, of 2014 and of 2015 to 2017 are read, whichever is there (ilsvrc_det.yaml);
+pictures that came in 2014 are not. Training objects are for training, validation objects for
+testing: the annotations of the test set are not public.
 
 1. The paper says "terrestrial mammal categories", its public code 12 classes in a folder that is
-   not public. Which 12 is NOT KNOWN; `CLASSES` is our reading. DET has 28 kinds of mammals beside
-   persons. Without those that live in water (seal, whale, otter, hippopotamus), in trees (koala
-   bear, monkey, red panda, squirrel) or mostly as pets and on farms (dog, domestic cat, hamster,
-   rabbit, cattle, horse, sheep, swine) 12 are left. Another reader may well count camels or
-   porcupines differently: `classes` takes any others.
+   not public. Which 12 is NOT KNOWN; `CLASSES` is our reading: of DET's 28 kinds beside persons
+   those that do not live in water (seal, whale, otter, hippopotamus), in trees (koala bear, monkey,
+   red panda, squirrel) or mostly as pets and on farms (dog, domestic cat, hamster, rabbit, cattle,
+   horse, sheep, swine). Another reader may well choose otherwise: `classes` takes any.
 2. Section 4.1 enlarges boxes; the factor, lost in the text at hand, is 1.5 by the public code's
    foreground block and from memory. The foreground is the box, or that block (data_prep.crops).
 3. A training picture lies in the folder of what it was collected for, which may be narrower than
@@ -30,19 +27,20 @@ import os
 import re
 import sys
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import yaml
 
-from data_prep.annotations import Annotation, Outside, read_annotation
+from data_prep.annotations import Outside, read_annotation
 from data_prep.command import ReaderOptions, main
 from data_prep.fetch import RemoteFile
 from data_prep.objects import (
-    AGAIN,
     ObjectSet,
     PictureObject,
     Split,
     check_counts,
+    faulty,
     in_both_splits,
     need_file,
 )
@@ -102,10 +100,9 @@ def read(
 ) -> ObjectSet:
     """The objects of `classes` in ILSVRC-2013 DET below `root`, boxes to be enlarged 1.5 times.
 
-    root: holds the folders of one layout, or the folder ILSVRC they are in. partial: a part of the
-    data set; counts are not checked, and classes without objects in both splits are left out.
-    classes: names of `MAMMALS` or WordNet numbers (then the class's name), with commas between; the
-    default is ours (see above). outside: see data_prep.annotations.
+    root: holds the folders of one layout, or the folder ILSVRC they are in. partial: see
+    `in_both_splits`. classes: names of `MAMMALS` or WordNet numbers (then the class's name), with
+    commas between; the default is ours (see above). outside: see data_prep.annotations.
 
     Every annotation is opened, some hundred thousand small files: that takes minutes.
     Raises `KpnbError` for an unknown class or layout, missing or damaged files, an annotation
@@ -148,18 +145,15 @@ class _Reader:
             # Most files have none of the classes: they are not parsed, but a cut one is noticed.
             content = file.read_bytes()
             if not content.rstrip().endswith(_END):
-                raise KpnbError(f"{file} is cut off: {AGAIN}.")
+                raise faulty(f"{file} is cut off")
             self.boxes += content.count(b"<object>")
             if any(mark in content for mark in self.marks):
-                annotation = read_annotation(file, self.outside)
-                self.add(file, annotation, pictures / f"{file.stem}.JPEG", split)
+                self.add(file, pictures / f"{file.stem}.JPEG", split)
 
-    def add(self, file: Path, annotation: Annotation, picture: Path, split: Split) -> None:
-        for item in annotation.objects:
+    def add(self, file: Path, picture: Path, split: Split) -> None:
+        for item in read_annotation(file, self.outside).objects:
             if not _WNID.fullmatch(item.category):
-                raise KpnbError(
-                    f"{file} has an object of unknown class {item.category!r}: unpack again."
-                )
+                raise faulty(f"{file} has an object of unknown class {item.category!r}")
             if item.category not in self.wanted:
                 self.left_out["another class, in pictures with one of these"] += 1
             elif item.box is None:
@@ -187,11 +181,10 @@ def _wanted(classes: str) -> dict[str, str]:
 
 
 def _layout(root: Path) -> list[Path]:
-    for top in TOPS:
-        for layout in LAYOUTS:
-            folders = [root / top / name for name in layout]
-            if all(folder.is_dir() for folder in folders):
-                return folders
+    for top, layout in product(TOPS, LAYOUTS):
+        folders = [root / top / name for name in layout]
+        if all(folder.is_dir() for folder in folders):
+            return folders
     raise KpnbError(
         f"{root} has not all of {', '.join(LAYOUTS[0])} (or, as packed since 2015, of "
         f"{', '.join(LAYOUTS[2])} in ILSVRC): unpack pictures and boxes of training and validation."

@@ -55,13 +55,9 @@ def check(root: Path, layout: str, partial: bool) -> Checked:
 
 def _shapes(folder: Path, split: str, layout: str) -> Counter[str]:
     """Shapes of each class, in the order of the classes."""
-    if layout == "off":
-        return _meshes(folder, split)
-    shapes = modelnet40_shapes(folder, split)
-    return Counter(shapes.class_names[label] for label in sorted(shapes.labels.tolist()))
-
-
-def _meshes(folder: Path, split: str) -> Counter[str]:
+    if layout == "hdf5":
+        shapes = modelnet40_shapes(folder, split)
+        return Counter(shapes.class_names[label] for label in sorted(shapes.labels.tolist()))
     each: Counter[str] = Counter()
     for file in sorted(folder.glob(f"*/{split}/*.off")):
         with file.open("rb") as content:

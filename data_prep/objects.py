@@ -19,9 +19,14 @@ import numpy as np
 from kpnb.datasets.samples import SPLITS
 from kpnb.errors import KpnbError
 
-AGAIN = "unpack the data set again"  # what to do about nearly every fault of a copy
+AGAIN = "unpack the data set again"
 Box = tuple[float, float, float, float]
 Split = Literal["train", "test"]
+
+
+def faulty(what: str) -> KpnbError:
+    """The error of a damaged copy: what is wrong, and what to do about nearly every fault."""
+    return KpnbError(f"{what}: {AGAIN}.")
 
 
 @dataclass(frozen=True)
@@ -89,13 +94,13 @@ def rows(path: Path, columns: int, separator: str | None = None) -> list[list[st
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise KpnbError(f"{path} cannot be read ({error}): {AGAIN}.") from error
+        raise faulty(f"{path} cannot be read ({error})") from error
     found = [line.strip().split(separator, columns - 1) for line in lines if line.strip()]
     if not found:
-        raise KpnbError(f"{path} is empty: {AGAIN}.")
+        raise faulty(f"{path} is empty")
     for number, row in enumerate(found, 1):
         if len(row) != columns:
-            raise KpnbError(f"{path} has {len(row)} of {columns} columns in row {number}: {AGAIN}.")
+            raise faulty(f"{path} has {len(row)} of {columns} columns in row {number}")
     return found
 
 
@@ -104,7 +109,7 @@ def keyed(path: Path, columns: int = 2, separator: str | None = None) -> dict[st
     found = rows(path, columns, separator)
     table = {row[0]: row[1:] for row in found}
     if len(table) != len(found):
-        raise KpnbError(f"{path} names something twice: {AGAIN}.")
+        raise faulty(f"{path} names something twice")
     return table
 
 
@@ -115,7 +120,7 @@ def floats(path: Path, key: str, texts: list[str]) -> list[float]:
     except ValueError:
         values = [math.nan]
     if not all(map(math.isfinite, values)):
-        raise KpnbError(f"{path} has no numbers for {key} but {' '.join(texts)!r}: {AGAIN}.")
+        raise faulty(f"{path} has no numbers for {key} but {' '.join(texts)!r}")
     return values
 
 
@@ -129,7 +134,7 @@ def inside(folder: Path, name: str) -> Path:
 def need_file(file: Path, what: str = "") -> Path:
     """`file`, which has to be there: `KpnbError` says that it is missing, and `what` it is."""
     if not file.is_file():
-        raise KpnbError(f"{file} is missing{what and ', '}{what}: {AGAIN}.")
+        raise faulty(f"{file} is missing{what and ', '}{what}")
     return file
 
 
@@ -139,7 +144,8 @@ def need_file(file: Path, what: str = "") -> Path:
 def in_both_splits(found: ObjectSet, partial: bool) -> ObjectSet:
     """The set without classes that have no objects in one of the splits; theirs are counted.
 
-    Raises `KpnbError` for such a class unless `partial`, and without any class left.
+    partial: the data set is a part of the release, whose counts are not checked. Raises `KpnbError`
+    for such a class unless `partial`, and without any class left.
     """
     has = {split: {o.category for o in found.objects if o.split == split} for split in SPLITS}
     kept = tuple(name for name in found.classes if all(name in has[split] for split in SPLITS))
@@ -167,7 +173,8 @@ def selected(objects: ObjectSet, least: int = 0, most: int | None = None) -> Obj
     class is not one of the set's.
     """
     _check(objects, least, most)
-    large = [o for o in objects.objects if _shorter(o) >= least]
+    boxes = [(o, o.box or (0, 0, math.inf, math.inf)) for o in objects.objects]
+    large = [o for o, box in boxes if min(box[2] - box[0], box[3] - box[1]) >= least]
     kept = large if most is None else _first(large, most)
     left_out = Counter(objects.left_out)
     left_out[f"smaller than {least} pixels"] += len(objects.objects) - len(large)
@@ -191,13 +198,6 @@ def _check(objects: ObjectSet, least: int, most: int | None) -> None:
             f"{objects.dataset} has an object of class {unknown[0]!r}, which is none of its "
             f"{len(objects.classes)} classes: get the annotations again."
         )
-
-
-def _shorter(obj: PictureObject) -> float:
-    if obj.box is None:
-        return float("inf")
-    left, top, right, bottom = obj.box
-    return min(right - left, bottom - top)
 
 
 def _first(objects: list[PictureObject], most: int) -> list[PictureObject]:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.command import Checked, Shares, command
+from data_prep.command import Checked, command, shares
 from data_prep.fetch import released
 from data_prep.objects import check_counts
 from kpnb.datasets.texts.corpora import squad
@@ -61,7 +61,7 @@ def _described(questions: Questions) -> str:
     answers = sum(map(len, questions.answers))
     return (
         f"{len(questions):,} questions on {len(set(questions.contexts)):,} passages, {answers:,} "
-        f"accepted answers; {Shares.of(rows)}, {without:,} have an answer without a word"
+        f"accepted answers; {shares(rows)}, {without:,} have an answer without a word"
     )
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.command import Checked, Shares, command, inner_folder
+from data_prep.command import Checked, command, inner_folder, shares
 from data_prep.fetch import released
 from data_prep.objects import check_counts
 from kpnb.datasets.texts.corpora import GLUE, RELEASE, Foreground, sst2, sst2_foreground
@@ -23,15 +23,12 @@ FILES = {layout: released(NAME, layout) for layout in ("treebank", "glue")}
 # Of each layout: its folder, where it is not the root itself, and a file in it.
 FOLDERS = {"treebank": (RELEASE, "dictionary.txt"), "glue": (GLUE, "train.tsv")}
 # Sentences of each split: the release's own datasetSplit.txt, and GLUE's files (torchtext).
-SENTENCES = {
-    "treebank": {"train": 8544, "dev": 1101, "test": 2210},
-    "glue": {"train": 67349, "dev": 872},
-}
+SENTENCES = {"treebank": {"train": 8544, "dev": 1101, "test": 2210}}
+SENTENCES |= {"glue": {"train": 67349, "dev": 872}}
 # Those that are clearly positive or negative (Socher et al., EMNLP 2013, Section 5.1).
 COUNTS = {"treebank": {"train": 6920, "dev": 872, "test": 1821}, "glue": dict(SENTENCES["glue"])}
-# 1. The published counts go by the roots of the parse trees; the reader looks sentences up in the
-#    dictionary, where it joins spellings. How many labels that moves is not known, so the clear
-#    ones may differ by this share beyond the sentences not found; the sentences may not.
+# The published counts go by the roots of the parse trees, the reader looks sentences up in the
+# dictionary. How many labels that moves is not known: the clear ones may differ by this share.
 TOLERANCE = 0.005
 
 
@@ -75,11 +72,11 @@ def _require_counts(sentences: Sentences, layout: str, split: str, partial: bool
 def _described(sentences: Sentences, rule: Foreground) -> str:
     positive = int(sentences.labels.sum())
     source = sentences.source
-    shares = Shares.of((len(rule(text)), len(word_spans(text))) for text in sentences.texts)
+    marked = shares((len(rule(text)), len(word_spans(text))) for text in sentences.texts)
     return (
         f"{len(sentences):,} sentences ({len(sentences) - positive:,} negative, {positive:,} "
         f"positive; left out: {source['neutral']:,} neutral, {source['not_found']:,} not in the "
-        f"dictionary); {shares}"
+        f"dictionary); {marked}"
     )
 
 

@@ -4,9 +4,8 @@ ROOT/tiny-imagenet-200/ has wnids.txt (the classes), words.txt (their names), tr
 images/*.JPEG and <wnid>_boxes.txt, and val/ with images/ and val_annotations.txt. test/ has no
 labels and is not read: val is the test split.
 
-1. The paper says of it only that networks were trained on it (Figure 7), not how pictures were cut
-   nor what foreground was. Whole pictures with the box as foreground are our choice, and
-   `crop="box"` cuts by the box enlarged by 1.5, as for ILSVRC DET.
+1. The paper says only that networks were trained on it (Figure 7). Whole pictures with the box as
+   foreground are our choice; `crop="box"` cuts by the box enlarged by 1.5, as for ILSVRC DET.
 2. Boxes are left, top, right, bottom; they run from 0 to 63, so the last pixel is taken as inside.
 
     python -m data_prep.tiny_imagenet --root DIR [--download] [--help]
@@ -22,10 +21,10 @@ from pathlib import Path
 from data_prep.command import ReaderOptions, main
 from data_prep.fetch import released
 from data_prep.objects import (
-    AGAIN,
     ObjectSet,
     PictureObject,
     check_counts,
+    faulty,
     floats,
     in_both_splits,
     inside,
@@ -44,11 +43,7 @@ FILES = released(NAME)
 COUNTS = {"classes": 200, "train images of a class": 500, "test images of a class": 50}
 OPTIONS = ReaderOptions(
     foregrounds=("box",),
-    own={
-        "crop": dict(
-            default="whole", choices=[*FACTORS], help="whole pictures, or the box enlarged by 1.5"
-        )
-    },
+    own=dict(crop=dict(default="whole", choices=[*FACTORS], help="or the box enlarged by 1.5")),
 )
 
 
@@ -77,17 +72,17 @@ def read(root: Path, *, partial: bool = False, crop: str = "whole") -> ObjectSet
 def _train(folder: Path, classes: tuple[str, ...]) -> Iterator[PictureObject]:
     for name in classes:
         if Path(name).name != name:
-            raise KpnbError(f"{folder} has no class {name!r}: {AGAIN}.")
+            raise faulty(f"{folder} has no class {name!r}")
         table = folder / name / f"{name}_boxes.txt"
         for image, texts in keyed(table, 5).items():
             yield _object(table, folder / name / "images", image, texts, name, "train")
 
 
 def _val(folder: Path, classes: tuple[str, ...]) -> Iterator[PictureObject]:
-    table, known = folder / "val_annotations.txt", set(classes)
+    table = folder / "val_annotations.txt"
     for image, (name, *texts) in keyed(table, 6).items():
-        if name not in known:
-            raise KpnbError(f"{table} has the unknown class {name!r}: {AGAIN}.")
+        if name not in classes:
+            raise faulty(f"{table} has the unknown class {name!r}")
         yield _object(table, folder / "images", image, texts, name, "test")
 
 
