@@ -167,9 +167,9 @@ def content_sha256(arrays: Mapping[str, np.ndarray]) -> str:
 
 # Meshes of the two formats that the packages hold
 
-NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-POINTS = re.compile(r"\bpoint\s*\[([^\]]*)\]")
-CORNERS = re.compile(r"\bcoordIndex\s*\[([^\]]*)\]")
+VRML_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+VRML_POINTS = re.compile(r"\bpoint\s*\[([^\]]*)\]")
+VRML_CORNERS = re.compile(r"\bcoordIndex\s*\[([^\]]*)\]")
 
 
 def read_obj(text: str) -> Mesh:
@@ -202,10 +202,10 @@ def read_vrml(text: str) -> Mesh:
 
 
 def _face_set(part: str) -> Mesh | None:
-    points, corners = POINTS.search(part), CORNERS.search(part)
+    points, corners = VRML_POINTS.search(part), VRML_CORNERS.search(part)
     if points is None or corners is None:
         return None
-    vertices = np.array(NUMBER.findall(points[1]), dtype=np.float64).reshape(-1, 3)
+    vertices = np.array(VRML_NUMBER.findall(points[1]), dtype=np.float64).reshape(-1, 3)
     runs = re.split(r"-1\b", corners[1])  # -1 ends a polygon
     polygons = [[int(word) for word in re.findall(r"\d+", run)] for run in runs]
     polygons = [polygon for polygon in polygons if len(polygon) > 2]
