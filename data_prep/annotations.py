@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from data_prep.objects import AGAIN, Box, need_file
+from data_prep.objects import Box, faulty, need_file
 from kpnb.errors import KpnbError
 
 Outside = Literal["refuse", "clip"]
@@ -57,7 +57,7 @@ def read_annotation(file: Path, outside: Outside = "refuse") -> Annotation:
     """The picture size and the objects of an XML file in the layout of Pascal VOC.
 
     outside: what to do with a box that leaves the picture by more than one pixel: "refuse" raises,
-    "clip" cuts it (its `box` is None when nothing is left). Up to one pixel is always cut.
+    "clip" cuts it (to None when nothing is left). Up to one pixel is always cut.
     Raises `KpnbError` for a missing or damaged file, one with a DOCTYPE or an entity (they can
     make a parser read other files or fill the memory), a missing or wrong number, and such boxes.
     """
@@ -65,7 +65,7 @@ def read_annotation(file: Path, outside: Outside = "refuse") -> Annotation:
     size = root.find("size")
     width, height = (int(_number(file, size, tag)) for tag in ("width", "height"))
     if width < 1 or height < 1:
-        raise KpnbError(f"{file} says a picture of {width} x {height} pixels: {AGAIN}.")
+        raise faulty(f"{file} says a picture of {width} x {height} pixels")
     nodes = enumerate(root.findall("object"), 1)
     objects = tuple(_object(file, node, i, width, height, outside) for i, node in nodes)
     return Annotation(width, height, objects)
@@ -81,11 +81,9 @@ def in_picture(box: Box, width: float, height: float, where: str, outside: Outsi
     if not (left < right and top < bottom):
         if outside == "clip":
             return None
-        raise KpnbError(f"{where} has a box without area, {box}: {AGAIN}.")
+        raise faulty(f"{where} has a box without area, {box}")
     if outside == "refuse" and leaves(box, width, height):
-        raise KpnbError(
-            f"{where} has a box {box} out of its picture of {width} x {height} pixels: {AGAIN}."
-        )
+        raise faulty(f"{where} has a box {box} out of its picture of {width} x {height} pixels")
     cut = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
     return cut if cut[0] < cut[2] and cut[1] < cut[3] else None
 
@@ -99,20 +97,20 @@ def leaves(box: Box, width: float, height: float) -> bool:
 def _root(file: Path) -> ET.Element:
     need_file(file, "an annotation")
     if file.stat().st_size > MOST_BYTES:
-        raise KpnbError(f"{file} is too large for an annotation: {AGAIN}.")
+        raise faulty(f"{file} is too large for an annotation")
     try:
         text = file.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise KpnbError(f"{file} is no UTF-8 text: {AGAIN}.") from error
+        raise faulty(f"{file} is no UTF-8 text") from error
     if _DECLARATION.search(text):
         raise KpnbError(f"{file} declares a DOCTYPE or an entity: do not use this file.")
     try:
         # A str, not bytes: an encoding that the file declares could hide a declaration.
         root = ET.fromstring(text)
     except ET.ParseError as error:
-        raise KpnbError(f"{file} is damaged ({error}): {AGAIN}.") from error
+        raise faulty(f"{file} is damaged ({error})") from error
     if root.tag != "annotation":
-        raise KpnbError(f"{file} is no annotation but a <{root.tag}>: {AGAIN}.")
+        raise faulty(f"{file} is no annotation but a <{root.tag}>")
     return root
 
 
@@ -121,25 +119,14 @@ def _object(
 ) -> AnnotatedObject:
     where = f"{file}, object {number},"
     corners = node.find("bndbox")  # a child: VOC also has boxes of <part>s, deeper
-    left, top, right, bottom = (
-        _number(file, corners, tag) for tag in ("xmin", "ymin", "xmax", "ymax")
-    )
-    box = (left - 1, top - 1, right, bottom)
+    edges = {"xmin": -1, "ymin": -1, "xmax": 0, "ymax": 0}
+    box = tuple(_number(file, corners, tag) + less for tag, less in edges.items())
     category = (node.findtext("name") or "").strip()
     if not category:
-        raise KpnbError(f"{where} has no name: {AGAIN}.")
-    return AnnotatedObject(
-        number,
-        category,
-        in_picture(box, width, height, where, outside),
-        _flag(node, "difficult"),
-        _flag(node, "truncated"),
-        leaves(box, width, height),
-    )
-
-
-def _flag(node: ET.Element, tag: str) -> bool:
-    return (node.findtext(tag) or "0").strip() == "1"
+        raise faulty(f"{where} has no name")
+    flags = ((node.findtext(tag) or "0").strip() == "1" for tag in ("difficult", "truncated"))
+    inside = in_picture(box, width, height, where, outside)
+    return AnnotatedObject(number, category, inside, *flags, leaves(box, width, height))
 
 
 def _number(file: Path, parent: ET.Element | None, tag: str) -> float:
@@ -150,7 +137,7 @@ def _number(file: Path, parent: ET.Element | None, tag: str) -> float:
     except ValueError:
         value = float("nan")
     if not abs(value) < 1e6:  # also false for NaN
-        raise KpnbError(f"{file} has {text!r} where <{tag}> should be a number: {AGAIN}.")
+        raise faulty(f"{file} has {text!r} where <{tag}> should be a number")
     return value
 
 
@@ -177,8 +164,7 @@ def coco_mask(
             mask |= _from_polygon(np.asarray(polygon, dtype=float), height, width)
         return mask
     except (KeyError, TypeError, ValueError) as error:
-        told = f"{where} has an outline that cannot be read ({error}): {AGAIN}."
-        raise KpnbError(told) from error
+        raise faulty(f"{where} has an outline that cannot be read ({error})") from error
 
 
 def run_lengths(text: str) -> list[int]:
@@ -216,19 +202,17 @@ def _from_polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
     """(height, width) bool: the even-odd rule at pixel centers."""
     if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
         raise ValueError("a polygon without three points")
-    mask = np.zeros((height, width), dtype=bool)
     x, y = points[::2], points[1::2]
     # Nothing outside of the polygon's own rows and columns can be in it.
-    rows, columns = _span(y, height), _span(x, width)
-    mask[rows, columns] = _odd(
-        x - columns.start, y - rows.start, rows.stop - rows.start, columns.stop - columns.start
-    )
+    top, bottom, left, right = *_span(y, height), *_span(x, width)
+    mask = np.zeros((height, width), dtype=bool)
+    mask[top:bottom, left:right] = _odd(x - left, y - top, bottom - top, right - left)
     return mask
 
 
-def _span(values: np.ndarray, length: int) -> slice:
+def _span(values: np.ndarray, length: int) -> tuple[int, int]:
     first = int(np.clip(np.floor(values.min()), 0, length))
-    return slice(first, int(np.clip(np.ceil(values.max()), first, length)))
+    return first, int(np.clip(np.ceil(values.max()), first, length))
 
 
 def _odd(x: np.ndarray, y: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -62,20 +62,16 @@ def safe_name(name: str) -> str:
     return "/".join(parts)
 
 
-def read_members(
-    archive: Path, names: Iterable[str], limit: int = GIB, strict: bool = True
-) -> dict[str, bytes]:
+def read_members(archive: Path, names: Iterable[str], limit: int = GIB) -> dict[str, bytes]:
     """The bytes of the members `names`, in memory, by name (in the archive's order).
 
-    `limit` bounds the bytes of all of them together (1 GiB by default). With `strict`, a name
-    the archive lacks is an error. Members that are not asked for are not looked at.
-    Raises `KpnbError` for a missing, linked or special member, too much data or a broken file.
+    limit: bytes of all of them together. Members that are not asked for are not looked at. Raises
+    `KpnbError` for a missing, linked or special member, too much data or a broken file.
     """
     wanted = set(names)
     with _opened(archive) as (members, open_member):
         found = {safe_name(m.name): m for m in members if m.name.removeprefix("./") in wanted}
-        missing = sorted(wanted - set(found))
-        if missing and strict:
+        if missing := sorted(wanted - set(found)):
             raise KpnbError(
                 f"{archive.name} has no {missing[0]} ({len(missing)} files missing): "
                 "get the version of the archive that is asked for."
@@ -84,13 +80,12 @@ def read_members(
         return {name: open_member(member).read() for name, member in found.items()}
 
 
-def extract(archive: Path, folder: Path, limit: int = 16 * GIB) -> list[Path]:
-    """Unpack every file of `archive` under `folder`; returns the paths written.
+def extract(archive: Path, folder: Path, limit: int = 16 * GIB) -> None:
+    """Unpack every file of `archive` under `folder`.
 
-    `limit` bounds the bytes unpacked (16 GiB by default). File modes, owners and times are not
-    taken over. Raises `KpnbError`, with nothing written, when a member is a link or a
-    device or leaves the folder, when a path crosses a link that already lies in `folder`, when
-    there is more data than `limit`, or when the archive cannot be read.
+    limit: bytes unpacked. File modes, owners and times are not taken over. Raises `KpnbError`, with
+    nothing written, when a member is a link or a device or leaves the folder, when a path crosses a
+    link that already lies in `folder`, for more data than `limit` and a broken archive.
     """
     root = folder.resolve()
     with _opened(archive) as (members, open_member):
@@ -100,18 +95,11 @@ def extract(archive: Path, folder: Path, limit: int = 16 * GIB) -> list[Path]:
         for target, _ in targets:
             if not target.resolve().is_relative_to(root):
                 raise KpnbError(f"{target} is a link out of {folder}: unpack into an empty folder.")
-        return [
-            _write(target, open_member(member))
-            for target, member in targets
-            if member.kind == "file"
-        ]
-
-
-def _write(target: Path, content: BinaryIO) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with content, target.open("wb") as file:
-        shutil.copyfileobj(content, file)
-    return target
+        for target, member in targets:
+            if member.kind == "file":
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with open_member(member) as content, target.open("wb") as file:
+                    shutil.copyfileobj(content, file)
 
 
 def _check(archive: Path, members: Iterable[_Member], limit: int) -> None:
@@ -134,21 +122,19 @@ def _check(archive: Path, members: Iterable[_Member], limit: int) -> None:
 def _opened(archive: Path) -> Iterator[_Opened]:
     """The archive's members and a function that opens one; format faults become `KpnbError`."""
     try:
-        if _starts_with(archive, b"PK"):
+        with archive.open("rb") as file:
+            begin = file.read(len(_DEBIAN))
+        if begin.startswith(b"PK"):
             with zipfile.ZipFile(archive) as file:
                 yield map(_zip_member, file.infolist()), lambda m: file.open(m.handle)
         else:
-            with _tar(archive) as file:
+            inner = io.BytesIO(_debian_data(archive)) if begin == _DEBIAN else None
+            with tarfile.open(archive, fileobj=inner) as file:
                 yield map(_tar_member, file.getmembers()), lambda m: file.extractfile(m.handle)
     except _BROKEN as error:
         raise KpnbError(
             f"{archive} cannot be read or unpacked ({error}): fetch it again."
         ) from error
-
-
-def _starts_with(archive: Path, magic: bytes) -> bool:
-    with archive.open("rb") as file:
-        return file.read(len(magic)) == magic
 
 
 def _zip_member(info: zipfile.ZipInfo) -> _Member:
@@ -162,12 +148,6 @@ def _zip_member(info: zipfile.ZipInfo) -> _Member:
 def _tar_member(info: tarfile.TarInfo) -> _Member:
     kind = "file" if info.isreg() else "folder" if info.isdir() else "special"
     return _Member(info.name, kind, info.size, info)
-
-
-def _tar(archive: Path) -> tarfile.TarFile:
-    if not _starts_with(archive, _DEBIAN):
-        return tarfile.open(archive)
-    return tarfile.open(fileobj=io.BytesIO(_debian_data(archive)))
 
 
 def _debian_data(archive: Path) -> bytes:

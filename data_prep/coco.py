@@ -4,20 +4,18 @@ Read are annotations/instances_train<year>.json and instances_val<year>.json and
 train<year> and val<year>, of 2017 or 2014. Objects of "train" are for training, those of "val" for
 testing: the annotations of the test set are not public.
 
-1. The paper classifies "the top-10 largest categories" (Table VIII). It does not say largest by
-   what, in which year's split or whether crowds count. Here: by the number of annotated objects in
-   the training split of 2017, without crowds; `rank` takes pictures or outlined pixels instead.
-2. It gives no factor for COCO's boxes. 1 (the box) is ours.
-3. It gives no least size. COCO has many objects of a few pixels: --least is 32 by default, the side
-   of what COCO's own evaluation calls small, and --most 2000 of a class and split; both are ours.
-4. A pixel is in an outline when its center is in an odd number of times, by each polygon alone,
+1. The paper classifies "the top-10 largest categories" (Table VIII), not saying by what. Here: by
+   the number of annotated objects in the training split of 2017, without crowds; `rank` takes
+   pictures or outlined pixels instead.
+2. Ours, since it gives none: the factor 1 (the box), --least 32 (many objects have a few pixels;
+   that is the side of what COCO's evaluation calls small) and --most 2000 of a class and split.
+3. A pixel is in an outline when its center is in an odd number of times, by each polygon alone,
    and in any of an object's polygons. COCO's own tools round polygons to a fifth of a pixel first,
    so single pixels along edges differ.
-5. Groups annotated as one (iscrowd) are left out, as in COCO's own evaluation.
+4. Groups annotated as one (iscrowd) are left out, as in COCO's own evaluation.
 
-The annotations of 2017 are one file of 470 MB. It is read at once; each entry is made small as it
-is parsed. Peak memory was 3 times the file's size, measured with a generated file of 49 MB with as
-many bytes an annotation, which makes 1.4 GB; plain parsing took 6 times.
+The annotations of 2017 are one file of 470 MB, read at once, each entry made small as it is parsed:
+peak memory is about 1.4 GB, 3 times the file's size (measured with one of 49 MB), not 6 times.
 
     python -m data_prep.coco --root DIR [--download] [--help]
 """
@@ -31,17 +29,16 @@ from array import array
 from collections import Counter
 from functools import partial as bound
 from pathlib import Path
-from typing import Literal
 
 from data_prep.annotations import coco_mask, in_picture
-from data_prep.command import ReaderOption, ReaderOptions, main
+from data_prep.command import ReaderOptions, main
 from data_prep.fetch import released
 from data_prep.objects import (
-    AGAIN,
     ObjectSet,
     PictureObject,
     Split,
     check_counts,
+    faulty,
     in_both_splits,
     need_file,
 )
@@ -53,19 +50,14 @@ FACTOR = 1.0
 LARGEST = 10  # Table VIII
 PARTS: dict[Split, str] = {"train": "train", "test": "val"}
 YEARS = ("2017", "2014")
-Rank = Literal["objects", "pictures", "pixels"]
 RANKS = ("objects", "pictures", "pixels")
 
 FILES = released(NAME)  # 2014 is read when it is there
 
 # Public readers' counts of the two files of 2017. None were found for 2014, which is not checked.
 COUNTS = {
-    "2017": {
-        "train pictures": 118_287,
-        "train annotations": 860_001,
-        "test pictures": 5_000,
-        "test annotations": 36_781,
-    },
+    "2017": {"train pictures": 118_287, "train annotations": 860_001}
+    | {"test pictures": 5_000, "test annotations": 36_781},
     "2014": {},
 }
 
@@ -73,11 +65,11 @@ OPTIONS = ReaderOptions(
     foregrounds=("outline", "box"),
     least=32,
     most=2000,
-    own=(
-        ReaderOption("year", YEARS[0], "the release", choices=YEARS),
-        ReaderOption("largest", LARGEST, "number of categories, the largest", int),
-        ReaderOption("rank", RANKS[0], "what makes a category large", choices=RANKS),
-        ReaderOption("names", "", "categories by name instead, with commas between"),
+    own=dict(
+        year=dict(default=YEARS[0], choices=YEARS, help="the release"),
+        largest=dict(type=int, default=LARGEST, help="number of categories, the largest"),
+        rank=dict(default=RANKS[0], choices=RANKS, help="what makes a category large"),
+        names=dict(default="", help="categories by name instead, with commas between"),
     ),
 )
 
@@ -88,15 +80,14 @@ def read(
     partial: bool = False,
     year: str = YEARS[0],
     largest: int = LARGEST,
-    rank: Rank = "objects",
+    rank: str = RANKS[0],
     names: str = "",
 ) -> ObjectSet:
     """The objects of the `largest` categories of MS-COCO below `root`; classes by category id.
 
-    root: holds annotations, train<year> and val<year>. partial: a part of the data set; counts are
-    not checked, and classes without objects in both splits are left out. rank: "objects",
-    "pictures" or "pixels" (the sum of `area`) of a category in the training split, ties by id.
-    names: categories to take instead of the largest.
+    root: holds annotations, train<year> and val<year>. partial: see `in_both_splits`. rank:
+    "objects", "pictures" or "pixels" (the sum of `area`) of a category in the training split, ties
+    by id. names: categories to take instead of the largest.
 
     Raises `KpnbError` for missing or damaged files, an unknown category or picture, a picture that
     is not there, a box out of its picture and an outline of an unknown kind.
@@ -106,17 +97,18 @@ def read(
     root = Path(root)
     parts = {split: _Part(root, f"{name}{year}") for split, name in PARTS.items()}
     if parts["train"].categories != parts["test"].categories:
-        raise KpnbError(f"The two annotation files in {root} differ in categories: {AGAIN}.")
-    counts = check_counts(DATASET, _found(parts), COUNTS[year], partial)
+        raise faulty(f"The two annotation files in {root} differ in categories")
+    found = {f"{split} pictures": len(part.pictures) for split, part in parts.items()}
+    found |= {f"{split} annotations": len(part.annotations) for split, part in parts.items()}
+    counts = check_counts(DATASET, found, COUNTS[year], partial)
     ranked = parts["train"].ranked(rank)
     wanted = _named(names, parts["train"].categories) if names else sorted(ranked[:largest])
     left_out: Counter[str] = Counter()
-    objects = [o for split, part in parts.items() for o in part.objects(wanted, split, left_out)]
-    classes = tuple(parts["train"].categories[i] for i in wanted)
-    objects, classes, dropped = in_both_splits(objects, classes, DATASET, partial)
-    left_out["class not in both splits"] += dropped
+    objects = (o for split, part in parts.items() for o in part.objects(wanted, split, left_out))
+    classes, objects = tuple(parts["train"].categories[i] for i in wanted), tuple(objects)
     about = dict(year=year, counts=counts, categories=names or f"the {largest} with most {rank}")
-    return ObjectSet(DATASET, classes, tuple(objects), FACTOR, dict(+left_out), about)
+    every = ObjectSet(DATASET, classes, objects, FACTOR, dict(left_out), about)
+    return in_both_splits(every, partial)
 
 
 class _Part:
@@ -137,17 +129,15 @@ class _Part:
             if entry["image_id"] not in self.pictures:
                 raise self.error(entry, f"unknown picture {entry['image_id']!r}")
 
-    def ranked(self, rank: Rank) -> list[int]:
+    def ranked(self, rank: str) -> list[int]:
         """Category ids, the largest first, among those with any object that is no crowd."""
-        entries = [entry for entry in self.annotations if not entry["iscrowd"]]
-        if rank == "pixels":
-            sizes: Counter[int] = Counter()
-            for entry in entries:
-                sizes[entry["category_id"]] += entry["area"]
-        elif rank == "pictures":
-            sizes = Counter(c for c, _ in {(e["category_id"], e["image_id"]) for e in entries})
-        else:
-            sizes = Counter(entry["category_id"] for entry in entries)
+        sizes: Counter[int] = Counter()
+        seen: set[tuple[int, int]] = set()
+        for entry in (entry for entry in self.annotations if not entry["iscrowd"]):
+            category, place = entry["category_id"], (entry["category_id"], entry["image_id"])
+            size = {"objects": 1, "pictures": place not in seen, "pixels": entry["area"]}
+            sizes[category] += size[rank]
+            seen.add(place)
         return sorted(sizes, key=lambda category: (-sizes[category], category))
 
     def objects(self, wanted: list[int], split: Split, left_out: Counter) -> list[PictureObject]:
@@ -184,7 +174,7 @@ class _Part:
         return PictureObject(name, file, category, split, box, mask)
 
     def error(self, entry: dict, what: str) -> KpnbError:
-        return KpnbError(f"{self.file}, annotation {entry['id']}, has {what}: {AGAIN}.")
+        return faulty(f"{self.file}, annotation {entry['id']}, has {what}")
 
 
 def _load(file: Path) -> dict:
@@ -202,7 +192,7 @@ def _load(file: Path) -> dict:
             if len({entry["id"] for entry in entries}) < len(entries):
                 raise ValueError(f"an id twice in {part}")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise KpnbError(f"{file} is damaged or no COCO annotations ({error}): {AGAIN}.") from error
+        raise faulty(f"{file} is damaged or no COCO annotations ({error})") from error
     return content
 
 
@@ -243,12 +233,6 @@ def _named(names: str, categories: dict[int, str]) -> list[int]:
     if unknown or len(set(wanted)) < len(wanted) or len(wanted) < 2:
         raise KpnbError(f"names is {names!r}: give two or more of {', '.join(ids)}, once each.")
     return sorted(ids[name] for name in wanted)
-
-
-def _found(parts: dict[Split, _Part]) -> dict[str, int]:
-    return {f"{split} pictures": len(part.pictures) for split, part in parts.items()} | {
-        f"{split} annotations": len(part.annotations) for split, part in parts.items()
-    }
 
 
 if __name__ == "__main__":

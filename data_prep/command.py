@@ -21,26 +21,10 @@ from types import ModuleType
 
 from data_prep.crops import Foreground
 from data_prep.fetch import RemoteFile, obtain
-from data_prep.folder import prepare_images, verify_prepared
-from data_prep.report import table
+from data_prep.folder import prepare_images, table, verify_prepared
 from kpnb.datasets.places import CHECKED_FORMAT, MARKER
 from kpnb.datasets.prepared import manifest
 from kpnb.errors import KpnbError
-
-
-@dataclass(frozen=True)
-class ReaderOption:
-    """One keyword argument of a reader's `read`, given as --name (with "-" for "_").
-
-    help: one line. type: makes the value from the text of the command line; bool makes a switch.
-    choices: allowed values; empty for any.
-    """
-
-    name: str
-    default: object
-    help: str
-    type: Callable[[str], object] = str
-    choices: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -48,17 +32,18 @@ class ReaderOptions:
     """foregrounds: what may be called foreground in this data set, the default first.
 
     least: default of --least, pixels of an object's shorter side. most: default of --most, objects
-    per class and split. own: further keyword arguments of `read`, beside `partial`.
+    per class and split; 0 for all. own: further keyword arguments of `read`, beside `partial`, each
+    given as --name (with "-" for "_"): what argparse is told of it.
     """
 
     foregrounds: tuple[Foreground, ...]
     least: int = 0
-    most: int | None = None
-    own: tuple[ReaderOption, ...] = ()
+    most: int = 0
+    own: dict[str, dict] = field(default_factory=dict)
 
 
 SIZE = 224  # pixels a side, what the paper's networks take
-FEW, MANY = 0, 8  # threads: none on one core, and no more than feed one disk
+MANY = 8  # threads, no more than feed one disk
 
 
 def main(reader: ModuleType, arguments: Sequence[str] | None = None) -> int:
@@ -66,41 +51,39 @@ def main(reader: ModuleType, arguments: Sequence[str] | None = None) -> int:
 
     The last lines on stdout are the prepared folder and how a notebook takes it.
     """
-    options = _parser(reader).parse_args(arguments)
-    try:
+    options = _image_parser(reader).parse_args(arguments)
+
+    def prepared() -> list[str]:
         folder = _folder(reader, options)
-        if options.verify:
-            known = verify_prepared(folder)
-        else:
-            known = manifest(_prepare(reader, options, folder))
+        known = verify_prepared(folder) if options.verify else _prepare(reader, options, folder)
+        return [f"{table(known)}\n\n{folder}\nA notebook takes it as the parameter data={folder}"]
+
+    return _said(prepared)
+
+
+def _said(run: Callable[[], list[str]]) -> int:
+    """The exit status of a command after printing its lines, or its error in one sentence."""
+    try:
+        lines = run()
     except KpnbError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    print(table(known))
-    print(f"\n{folder}\nA notebook takes it as the parameter data={folder}")
+    print("\n".join(lines))
     return 0
 
 
-def _prepare(reader: ModuleType, options: argparse.Namespace, folder: Path) -> Path:
+def _prepare(reader: ModuleType, options: argparse.Namespace, folder: Path) -> dict:
+    """The manifest of the folder, made where it is not there."""
     obtain(reader.FILES, options.root, options.download)
-    own = {option.name: getattr(options, option.name) for option in reader.OPTIONS.own}
+    own = {name: getattr(options, name) for name in reader.OPTIONS.own}
     objects = reader.read(options.root, partial=options.partial, **own)
     if options.factor is not None:
         if objects.about.get("crop") == "whole":
             raise KpnbError("Whole pictures have no factor: cut boxes out (--crop box).")
         objects = replace(objects, factor=options.factor)
-    return prepare_images(
-        objects,
-        folder,
-        options.size,
-        options.foreground,
-        options.workers,
-        name=reader.NAME,
-        least=options.least,
-        most=options.most or None,
-        skip=options.skip,
-        force=options.force,
-    )
+    settings = {key: getattr(options, key) for key in ("size", "foreground", "workers", "least")}
+    settings |= dict(most=options.most or None, skip=options.skip, force=options.force)
+    return manifest(prepare_images(objects, folder, name=reader.NAME, **settings))
 
 
 def _folder(reader: ModuleType, options: argparse.Namespace) -> Path:
@@ -110,58 +93,39 @@ def _folder(reader: ModuleType, options: argparse.Namespace) -> Path:
     return (options.root / "prepared" / f"{reader.NAME}-{options.size}{block}").absolute()
 
 
-def _parser(reader: ModuleType) -> argparse.ArgumentParser:
-    own: ReaderOptions = reader.OPTIONS
-    parser = argparse.ArgumentParser(
-        description=f"{reader.DATASET}: crop its objects into one folder that the notebooks take.",
-    )
+def _parser(description: str) -> argparse.ArgumentParser:
+    """What every data set's command takes."""
+    parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
     add("--root", type=Path, required=True, help="folder of the data set as published")
     add("--download", action="store_true", help="fetch what is missing in the root")
-    add("--out", type=Path, help=f"prepared folder (ROOT/prepared/{reader.NAME}-<size>[-block])")
-    add("--size", type=int, default=SIZE, help=f"pixels a side ({SIZE})")
-    add(
-        "--foreground",
-        choices=own.foregrounds,
-        default=own.foregrounds[0],
-        help=f"what counts as the object ({own.foregrounds[0]})",
-    )
-    add("--factor", type=float, help="enlarge boxes by this much (the data set's own)")
-    add(
-        "--least",
-        type=int,
-        default=own.least,
-        help=f"leave out smaller objects ({own.least} pixels)",
-    )
-    add(
-        "--most",
-        type=int,
-        default=own.most or 0,
-        help=f"objects per class and split, 0 for all ({own.most or 0})",
-    )
-    for option in own.own:
-        _add_own(parser, option)
     add("--partial", action="store_true", help="accept a copy with other counts than the release")
-    add("--skip", action="store_true", help="leave out objects whose annotation gives no crop")
-    add("--workers", type=int, default=_workers(), help="threads that decode pictures")
-    add("--verify", action="store_true", help="check the prepared folder's SHA-256 and do no more")
-    add("--force", action="store_true", help="prepare again, in the place of a prepared folder")
     return parser
 
 
-def _add_own(parser: argparse.ArgumentParser, option: ReaderOption) -> None:
-    name = "--" + option.name.replace("_", "-")
-    if option.type is bool:
-        parser.add_argument(name, action="store_true", help=option.help)
-        return
-    shown = f"{option.help} ({option.default})"
-    choices = option.choices or None
-    parser.add_argument(name, type=option.type, default=option.default, choices=choices, help=shown)
+def _image_parser(reader: ModuleType) -> argparse.ArgumentParser:
+    own: ReaderOptions = reader.OPTIONS
+    parser = _parser(f"{reader.DATASET}: crop its objects into one folder that notebooks take.")
+    kinds, cores = own.foregrounds, os.cpu_count() or 1
+    workers = 0 if cores == 1 else min(cores, MANY)
 
+    def add(name: str, **told: object) -> None:
+        told["help"] += "" if told.get("default") in (None, "") else " (%(default)s)"
+        parser.add_argument(f"--{name.replace('_', '-')}", **told)
 
-def _workers() -> int:
-    cores = os.cpu_count() or 1
-    return FEW if cores == 1 else min(cores, MANY)
+    add("out", type=Path, help=f"prepared folder (ROOT/prepared/{reader.NAME}-<size>[-block])")
+    add("size", type=int, default=SIZE, help="pixels a side")
+    add("foreground", choices=kinds, default=kinds[0], help="what counts as the object")
+    add("factor", type=float, help="enlarge boxes by this much (the data set's own)")
+    add("least", type=int, default=own.least, help="leave out objects of fewer pixels a side")
+    add("most", type=int, default=own.most, help="objects per class and split, 0 for all")
+    for name, told in own.own.items():
+        add(name, **told)
+    add("skip", action="store_true", help="leave out objects whose annotation gives no crop")
+    add("workers", type=int, default=workers, help="threads that decode pictures")
+    add("verify", action="store_true", help="check the prepared folder's SHA-256 and do no more")
+    add("force", action="store_true", help="prepare again, in the place of a prepared folder")
+    return parser
 
 
 # Files that are taken as they are published
@@ -185,32 +149,19 @@ class Checked:
     about: dict = field(default_factory=dict)
 
 
-# (root, layout, download, partial) -> what was found
-Check = Callable[[Path, str, bool, bool], Checked]
+# (root, layout, partial) -> what was found; raises KpnbError for a copy that is not complete
+Check = Callable[[Path, str, bool], Checked]
 
 
-@dataclass(frozen=True)
-class Shares:
-    """Foreground words among all words of some texts, and texts that have both kinds."""
-
-    foreground: int
-    words: int
-    usable: int
-    texts: int
-
-    @classmethod
-    def of(cls, counts: Iterable[tuple[int, int]]) -> Shares:
-        """Of (foreground words, words) for each text."""
-        rows = list(counts)
-        usable = sum(0 < marked < words for marked, words in rows)
-        return cls(sum(f for f, _ in rows), sum(w for _, w in rows), usable, len(rows))
-
-    def __str__(self) -> str:
-        share = self.foreground / self.words if self.words else 0.0
-        return (
-            f"{share:.1%} of {self.words:,} words are foreground, "
-            f"{self.usable:,} of {self.texts:,} texts have foreground and background"
-        )
+def shares(counts: Iterable[tuple[int, int]]) -> str:
+    """What (foreground words, words) of each text come to, and texts that have both kinds."""
+    texts = list(counts)
+    marked, words = (sum(column) for column in zip((0, 0), *texts, strict=True))
+    usable = sum(0 < some < every for some, every in texts)
+    return (
+        f"{marked / max(words, 1):.1%} of {words:,} words are foreground, "
+        f"{usable:,} of {len(texts):,} texts have foreground and background"
+    )
 
 
 def command(
@@ -221,20 +172,22 @@ def command(
 ) -> int:
     """Run one data set's script; the exit status: 0, or 2 after an error said in one sentence.
 
-    files: what each layout needs; the first layout is the default.
+    files: what each layout needs, which is obtained before `check`; the first is the default.
     """
-    options = _options(description, files, arguments)
-    try:
+    parser, layouts = _parser(description), tuple(files)
+    parser.add_argument("--layout", choices=layouts, default=layouts[0], help="published form")
+    options = parser.parse_args(arguments)
+
+    def checked() -> list[str]:
         for file in files[options.layout]:
             print(f"{file.name}: {file.licence}; {file.page}")
-        found = check(options.root, options.layout, options.download, options.partial)
+        obtain(files[options.layout], options.root, options.download)
+        found = check(options.root, options.layout, options.partial)
         if not options.partial:
-            write_marker(options.root, found)
-    except KpnbError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(_report(found)))
-    return 0
+            _write_marker(options.root, found)
+        return _report(found)
+
+    return _said(checked)
 
 
 def inner_folder(root: Path, name: str, first: str) -> Path:
@@ -242,7 +195,7 @@ def inner_folder(root: Path, name: str, first: str) -> Path:
     return root if (root / first).exists() and not (root / name).exists() else root / name
 
 
-def write_marker(root: Path, found: Checked) -> None:
+def _write_marker(root: Path, found: Checked) -> None:
     """Note in `root` that the data set in it is complete, and which folder of it to use."""
     content = {
         "format": CHECKED_FORMAT,
@@ -258,18 +211,6 @@ def write_marker(root: Path, found: Checked) -> None:
         os.replace(new, root / MARKER)
     except OSError as error:
         raise KpnbError(f"{root} cannot be written ({error}): copy it elsewhere.") from error
-
-
-def _options(
-    description: str, files: dict[str, tuple[RemoteFile, ...]], arguments: Sequence[str] | None
-) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--root", type=Path, required=True, help="folder of the data set's files")
-    parser.add_argument("--download", action="store_true", help="fetch what is missing there")
-    layouts = tuple(files)
-    parser.add_argument("--layout", choices=layouts, default=layouts[0], help="published form")
-    parser.add_argument("--partial", action="store_true", help="accept an incomplete copy")
-    return parser.parse_args(arguments)
 
 
 def _report(found: Checked) -> list[str]:

@@ -5,12 +5,11 @@ foreground. What is ours, or differs from the paper or its published code:
 
 1. The enlarged box is rounded to whole pixels and clipped to the picture. What is clipped is not
    padded, so an object at the picture's edge is not in the middle of its crop.
-2. Crops become square by resizing, antialiased bilinear, without keeping the aspect ratio. The
-   published code resizes CUB-200-2011 so; of Pascal VOC and ILSVRC DET it takes random crops of a
-   larger resized picture in training, which is left to the trainers here.
+2. Crops become square by resizing, antialiased bilinear, without keeping the aspect ratio, as in
+   the published code for CUB-200-2011; its random crops of VOC and DET are left to the trainers.
 3. A pixel of the crop is the object where the picture's pixel nearest to it is (outline), or where
-   its center lies inside of the box (box). The published code interpolates an outline's grey values
-   and takes every value above 0, which widens the outline by up to a pixel.
+   its center lies inside of the box (box). The published code interpolates outlines and takes
+   every value above 0, which widens them by up to a pixel.
 4. "block" is what the published code takes for ILSVRC DET instead of the box: rows and columns 2 to
    13 of 16 cells, 56.25 % of every crop, though a box enlarged by 1.5 covers 44.4 % of its crop.
 5. Pictures are taken as they are stored, since annotations refer to that: a camera's note on how to
@@ -32,7 +31,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from data_prep.objects import AGAIN, Box, PictureObject
+from data_prep.objects import Box, PictureObject, faulty, need_file
 from kpnb.errors import KpnbError
 from kpnb.metrics.provenance import track
 
@@ -98,14 +97,12 @@ def read_picture(path: Path, mode: str = "RGB") -> Image.Image:
     against decompression bombs, or of more than 8 bits a channel.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(need_file(path)) as picture:
             if picture.mode not in MODES:
                 raise KpnbError(f"{path} has pixels of kind {picture.mode!r}: give 8-bit pictures.")
             return picture.convert(mode)
     except KpnbError:
         raise
-    except FileNotFoundError as error:
-        raise KpnbError(f"{path} is missing: {AGAIN}.") from error
     except _BROKEN as error:
         raise KpnbError(
             f"{path} cannot be read as a picture ({error}): unpack or fetch the data set again."
@@ -157,7 +154,7 @@ def _outline(obj: PictureObject, picture: tuple[int, int]) -> np.ndarray:
     try:
         mask = np.asarray(obj.mask())
     except OSError as error:
-        raise KpnbError(f"The outline of {obj.name} cannot be read ({error}): {AGAIN}.") from error
+        raise faulty(f"The outline of {obj.name} cannot be read ({error})") from error
     if mask.dtype != bool or mask.shape != picture[::-1]:
         raise KpnbError(
             f"The outline of {obj.name} is {mask.dtype} {mask.shape}, not bool {picture[::-1]} as "

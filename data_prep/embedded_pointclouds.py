@@ -5,8 +5,6 @@
 DIR holds two Debian packages, listed with version and SHA-256 in embedded_pointclouds_shapes.json
 beside this script; `--download` fetches those that are missing with apt-get. The same table names
 every shape: class, then group, then the shapes of that group. README.md says how they were chosen.
-
-Needs kpnb only.
 """
 
 from __future__ import annotations
@@ -24,9 +22,8 @@ import numpy as np
 
 from data_prep.archives import read_members
 from data_prep.builders import Package, report, run_builder, verdict
-from data_prep.meshes import read_obj, read_vrml
 from kpnb.datasets.clouds import FILES, PACKED_SHA256
-from kpnb.datasets.modelnet40 import Mesh, named_generator, surface_points, y_up_to_z_up
+from kpnb.datasets.modelnet40 import Mesh, named_generator, surface_points, triangles, y_up_to_z_up
 from kpnb.datasets.samples import unit_sphere
 from kpnb.errors import KpnbError
 
@@ -35,7 +32,7 @@ POINTS = 1024  # of a shape, as many as the paper's objects have
 LIMIT = 2**31  # bytes read from one package
 CATALOG = "PluginFurnitureCatalog.properties"
 
-Meshes = Mapping[str, Mesh]
+Named = Iterator[tuple[str, Mesh]]  # of shapes
 Groups = Mapping[str, Mapping[str, list[str]]]  # class: group: names of its shapes
 
 
@@ -59,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 # The packages
 
 
-def furniture_meshes(archive: Path, names: list[str]) -> Iterator[tuple[str, Mesh]]:
+def furniture_meshes(archive: Path, names: list[str]) -> Named:
     """Meshes of the furniture package, z up; a name is a library's file, "#" and a shape's id.
 
     Each library is a zip file inside the package, with a catalog that says which model belongs to
@@ -77,7 +74,7 @@ def furniture_meshes(archive: Path, names: list[str]) -> Iterator[tuple[str, Mes
             yield from _library_meshes(file, wanted[library])
 
 
-def _library_meshes(file: Path, names: list[str]) -> Iterator[tuple[str, Mesh]]:
+def _library_meshes(file: Path, names: list[str]) -> Named:
     entries = catalog(read_members(file, [CATALOG])[CATALOG].decode("latin-1"))
     lacking = [name for name in names if name.partition("#")[2] not in entries]
     if lacking:
@@ -99,7 +96,7 @@ def catalog(text: str) -> dict[str, dict[str, str]]:
     return {entry["id"].rpartition("#")[2]: entry for entry in entries.values() if "id" in entry}
 
 
-def component_meshes(archive: Path, names: list[str]) -> Iterator[tuple[str, Mesh]]:
+def component_meshes(archive: Path, names: list[str]) -> Named:
     """Meshes of the components package, z up; a name is a model's path without its ending."""
     paths = {f"usr/share/kicad/3dmodels/{name}.wrl": name for name in names}
     for path, content in read_members(archive, paths, LIMIT).items():
@@ -113,9 +110,7 @@ READERS = {"furniture": furniture_meshes, "components": component_meshes}
 
 
 def pack(
-    groups: Groups,
-    read: Callable[[Path, list[str]], Iterator[tuple[str, Mesh]]],
-    archive: Path,
+    groups: Groups, read: Callable[[Path, list[str]], Named], archive: Path
 ) -> dict[str, np.ndarray]:
     """The arrays of one packed file, shapes in the order of the table."""
     rows = [
@@ -168,6 +163,54 @@ def content_sha256(arrays: Mapping[str, np.ndarray]) -> str:
         state.update(f"{key} {array.dtype.str} {array.shape}\n".encode())
         state.update(array.tobytes())
     return state.hexdigest()
+
+
+# Meshes of the two formats that the packages hold
+
+VRML_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+VRML_POINTS = re.compile(r"\bpoint\s*\[([^\]]*)\]")
+VRML_CORNERS = re.compile(r"\bcoordIndex\s*\[([^\]]*)\]")
+
+
+def read_obj(text: str) -> Mesh:
+    """The mesh of a Wavefront OBJ file: all its objects and groups, materials left out."""
+    vertices: list[list[float]] = []
+    polygons: list[list[int]] = []
+    for line in text.splitlines():
+        if line.startswith("v "):
+            vertices.append([float(word) for word in line.split()[1:4]])
+        elif line.startswith("f "):
+            numbers = [int(word.split("/")[0]) for word in line.split()[1:]]
+            # From 1, or back from the latest vertex when negative.
+            polygons.append([n - 1 if n > 0 else len(vertices) + n for n in numbers])
+    return np.array(vertices, dtype=np.float64), triangles(polygons, len(vertices))
+
+
+def read_vrml(text: str) -> Mesh:
+    """The mesh of a VRML 2.0 file: all its IndexedFaceSets, in their own coordinates.
+
+    Raises `KpnbError` for a Transform, which is not applied, and when there is no face.
+    """
+    if re.search(r"\bTransform\b", text):
+        raise KpnbError("A VRML file has a Transform, which is not supported: leave it out.")
+    meshes = [mesh for part in text.split("IndexedFaceSet")[1:] if (mesh := _face_set(part))]
+    if not meshes:
+        raise KpnbError("A VRML file has no faces: leave it out.")
+    starts = np.cumsum([0, *(len(vertices) for vertices, _ in meshes)])
+    faces = [faces + start for (_, faces), start in zip(meshes, starts, strict=False)]
+    return np.concatenate([vertices for vertices, _ in meshes]), np.concatenate(faces)
+
+
+def _face_set(part: str) -> Mesh | None:
+    points, corners = VRML_POINTS.search(part), VRML_CORNERS.search(part)
+    if points is None or corners is None:
+        return None
+    vertices = np.array(VRML_NUMBER.findall(points[1]), dtype=np.float64).reshape(-1, 3)
+    runs = re.split(r"-1\b", corners[1])  # -1 ends a polygon
+    polygons = [[int(word) for word in re.findall(r"\d+", run)] for run in runs]
+    polygons = [polygon for polygon in polygons if len(polygon) > 2]
+    # Some files hold sets of no or degenerate faces beside the real ones.
+    return (vertices, triangles(polygons, len(vertices))) if polygons else None
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ DIR holds the Debian package wordnet-base 3.0-37 (a dictionary) and the Python p
 missing with apt-get and pip. Two files come out, train and test, in the format of SQuAD v1.1: a
 paragraph has a sentence each about two entities of one group, and one or two questions.
 README.md says how they are made.
-
-Needs kpnb only.
 """
 
 from __future__ import annotations
@@ -20,30 +18,27 @@ import sqlite3
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from data_prep.archives import read_members
 from data_prep.builders import Package, report, run_builder, write_gzip
-from data_prep.question_templates import element, person, place
-from data_prep.question_words import Entity
+from data_prep.question_templates import Entity, element, person, place
 from kpnb.datasets.texts.embedded import QUESTIONS, QUESTIONS_SHA256
 
-DICTIONARY = Package.of(
-    "debian",
-    "wordnet-base",
-    "1:3.0-37",
-    "wordnet-base_1%3a3.0-37_all.deb",
+SHA256 = (
     "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752",
-)
-NOUNS = "usr/share/wordnet/data.noun"
-ELEMENTS = Package.of(
-    "wheel",
-    "mendeleev",
-    "1.3.0",
-    "mendeleev-1.3.0-py3-none-any.whl",
     "76f415767b654634e51dead755513ef431abf200e892eab8468aa659ff218d1c",
 )
+FILES = ("wordnet-base_1%3a3.0-37_all.deb", "mendeleev-1.3.0-py3-none-any.whl")
+DICTIONARY = Package.of("debian", "wordnet-base", "1:3.0-37", FILES[0], SHA256[0])
+ELEMENTS = Package.of("wheel", "mendeleev", "1.3.0", FILES[1], SHA256[1])
+NOUNS = "usr/share/wordnet/data.noun"
 DATABASE = "mendeleev/elements.db"
+
+# By the number of a dictionary's file.
+KINDS = {"18": person, "15": place, "17": partial(place, thing="object")}
 
 TEST_SHARE = 0.2
 MOST_QUESTIONS = 2  # of a paragraph
@@ -57,8 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def build(root: Path, out: Path) -> None:
     """Write both files into `out` from the packages in `root`."""
-    nouns, database = read_packages(root)
-    entities = once([*dictionary_entities(nouns), *element_entities(database)])
+    entities = once(read_entities(root))
     for split, name in QUESTIONS.items():
         chosen = [entity for entity in entities if split_of(entity) == split]
         document = squad_document(chosen, split)
@@ -69,13 +63,14 @@ def build(root: Path, out: Path) -> None:
 # The packages
 
 
-def read_packages(root: Path) -> tuple[bytes, bytes]:
-    """The dictionary's nouns and the database of elements."""
+def read_entities(root: Path) -> list[Entity]:
+    """What can be asked about: from the dictionary's nouns and the database of elements."""
     nouns = read_members(root / DICTIONARY.file, [NOUNS])[NOUNS]
-    return nouns, read_members(root / ELEMENTS.file, [DATABASE])[DATABASE]
+    database = read_members(root / ELEMENTS.file, [DATABASE])[DATABASE]
+    return [*_dictionary_entities(nouns), *_element_entities(database)]
 
 
-def dictionary_entities(nouns: bytes) -> Iterator[Entity]:
+def _dictionary_entities(nouns: bytes) -> Iterator[Entity]:
     """People, places and natural objects: the entries that are instances of something ("@i").
 
     A line is `offset file type count name id name id ... pointers | gloss`; files 15, 17 and 18
@@ -88,26 +83,18 @@ def dictionary_entities(nouns: bytes) -> Iterator[Entity]:
         fields = entry.split()
         names = [name.replace("_", " ") for name in fields[4 : 4 + 2 * int(fields[3], 16) : 2]]
         gloss = re.sub(r"\s+", " ", re.sub(r'; "[^"]*"', "", gloss)).strip()
-        entity = None
-        if fields[1] == "18":
-            entity = person(names, gloss)
-        elif fields[1] in ("15", "17"):
-            entity = place(names, gloss, "place" if fields[1] == "15" else "object")
-        if entity is not None:
+        if fields[1] in KINDS and (entity := KINDS[fields[1]](names, gloss)):
             yield entity
 
 
-def element_entities(database: bytes) -> Iterator[Entity]:
+def _element_entities(database: bytes) -> Iterator[Entity]:
     """The chemical elements whose discoverer, place and year the database knows."""
-    connection = sqlite3.connect(":memory:")
-    connection.deserialize(database)
-    connection.row_factory = sqlite3.Row
-    columns = "name, symbol, atomic_number, discoverers, discovery_year, discovery_location"
-    for row in connection.execute(f"SELECT {columns} FROM elements ORDER BY atomic_number"):
-        entity = element(row)
-        if entity is not None:
-            yield entity
-    connection.close()
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.deserialize(database)
+        connection.row_factory = sqlite3.Row
+        for row in connection.execute("SELECT * FROM elements ORDER BY atomic_number"):
+            if entity := element(row):
+                yield entity
 
 
 # The paragraphs

@@ -6,8 +6,6 @@ DIR holds the source distribution of vaderSentiment 3.3.2, checked by its SHA-25
 fetches it with pip where it is missing (pip runs the package's setup.py to learn its name). Two
 files come out: movie-review sentences with their mean human rating, and words with theirs.
 README.md says what is left out.
-
-Needs kpnb only.
 """
 
 from __future__ import annotations
@@ -24,13 +22,8 @@ from kpnb.datasets.texts.embedded import LEXICON, SENTENCES, TEXT_SHA256
 from kpnb.errors import KpnbError
 
 NAME = "vaderSentiment-3.3.2"
-PACKAGE = Package.of(
-    "source",
-    "vaderSentiment",
-    "3.3.2",
-    f"{NAME}.tar.gz",
-    "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-)
+SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
+PACKAGE = Package.of("source", "vaderSentiment", "3.3.2", f"{NAME}.tar.gz", SHA256)
 RATINGS = f"{NAME}/additional_resources/hutto_ICWSM_2014.tar.gz"  # an archive in the archive
 REVIEWS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 WORDS = f"{NAME}/vaderSentiment/vader_lexicon.txt"

@@ -14,13 +14,14 @@ import os
 import re
 import shutil
 import ssl
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from time import sleep
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
@@ -30,12 +31,12 @@ from data_prep.archives import GIB, extract, safe_name
 from kpnb.errors import KpnbError
 from kpnb.metrics.provenance import track
 
-WAITS = (3.0, 10.0, 30.0)  # seconds before each further try of one address
+# Seconds before each further try of an address, counted anew after `BLOCK` bytes of progress.
+WAITS = (3.0, 10.0, 30.0)
 LEAST_LIMIT = 16 * GIB  # unpacked bytes that are always allowed
 EXPANSION = 3  # larger archives may unpack to this many times their size; pictures hardly grow
 _PART, _STAGING, _MARKER = ".part", ".unpacking-", ".unpacked-"
 RELEASES = Path(__file__).with_name("releases.json")
-Sleep = Callable[[float], None]
 BY_HAND = "a program may not fetch it, because it needs an account"
 
 
@@ -45,10 +46,9 @@ class RemoteFile:
 
     name: under which it lies in the data set's folder, without folders of its own. urls: http or
     https, tried in order; none: a program may not fetch it, for example behind a login. sha256,
-    md5: None where not known; a file with addresses has one of them. size: bytes, if known.
-    licence: of the data, in a few words. page: where a person gets it. unpack: it is an archive to
-    be unpacked. need: paths below the folder, any of which being there shows that it is unpacked
-    (or, for a file that is not unpacked, there).
+    md5: a file with addresses has one. size: bytes, if known. licence: of the data, in a few words.
+    page: where a person gets it. unpack: it is an archive to be unpacked. need: paths below the
+    folder, any of which shows that it is unpacked (or, when it is not to be unpacked, there).
     """
 
     name: str
@@ -79,15 +79,11 @@ def released(name: str, layout: str = "release") -> tuple[RemoteFile, ...]:
     )
 
 
-def fetch(
-    file: RemoteFile, folder: Path, waits: Sequence[float] = WAITS, sleep: Sleep = time.sleep
-) -> Path:
+def fetch(file: RemoteFile, folder: Path) -> Path:
     """The path of `file` in `folder`, fetched there if it is not there already.
 
     While it comes it lies in `<name>.part`, which a later call continues. Size and checksums, where
-    known, are checked before the file gets its name; a file that is there is checked, too. waits:
-    seconds before each further try of an address, counted anew whenever a try got `BLOCK` bytes
-    further than any before; sleep: how to wait.
+    known, are checked before the file gets its name; a file that is there is checked, too.
 
     Raises `KpnbError` for a file that is there but not the one that is meant, a file without
     addresses, and when no address gives it (naming each and why).
@@ -99,7 +95,7 @@ def fetch(
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder, file.name):
             if not target.is_file():
-                _fetch_any(file, target, waits, sleep)
+                _fetch_any(file, target)
                 return target
     wrong = _mismatch(target, file)
     if wrong:
@@ -107,20 +103,13 @@ def fetch(
     return target
 
 
-def obtain(
-    files: Iterable[RemoteFile],
-    root: Path,
-    download: bool,
-    limit: int | None = None,
-    waits: Sequence[float] = WAITS,
-    sleep: Sleep = time.sleep,
-) -> None:
+def obtain(files: Iterable[RemoteFile], root: Path, download: bool) -> None:
     """See that every file of a data set is in `root`, archives unpacked; nothing is done twice.
 
     An archive that lies in `root` is unpacked without network, and kept. Archives are unpacked in
     a folder of their own, whose entries then move to `root`; while that folder is there, the
-    archive counts as not unpacked. download: fetch what is missing. limit: bytes that one archive
-    may unpack to; None is the larger of 16 GiB and three times its own size.
+    archive counts as not unpacked. download: fetch what is missing. An archive may unpack to the
+    larger of 16 GiB and three times its own size.
 
     Raises `KpnbError`, before anything is fetched, naming each file that is missing and cannot be
     fetched, where to get it and where to put it; and as `fetch` and `extract` do.
@@ -131,15 +120,14 @@ def obtain(
         offered = any(file.urls for file in absent)
         told = "or fetch it by giving --download" if offered else BY_HAND
         raise KpnbError(_missing(absent, root, told))
-    by_hand = [file for file in absent if not file.urls]
-    if by_hand:
+    if by_hand := [file for file in absent if not file.urls]:
         raise KpnbError(_missing(by_hand, root, BY_HAND))
     for file in wanted:
-        archive = fetch(file, root, waits, sleep)
+        archive = fetch(file, root)
         if file.unpack:
             with _locked(root, file.name):
                 if not _present(file, root):
-                    _unpack(file, archive, root, limit)
+                    _unpack(file, archive, root)
 
 
 def _target(file: RemoteFile, folder: Path) -> Path:
@@ -164,12 +152,12 @@ def _sources(file: RemoteFile) -> list[str]:
 # Fetching
 
 
-def _fetch_any(file: RemoteFile, target: Path, waits: Sequence[float], sleep: Sleep) -> None:
+def _fetch_any(file: RemoteFile, target: Path) -> None:
     """Fetch `file` from the first address that gives it."""
     failures = []
     for url in file.urls:
         try:
-            return _fetch_from(url, file, target, waits, sleep)
+            return _fetch_from(url, file, target)
         except TransferError as error:
             failures.append(f"{url}: {error}")
         except OSError as error:
@@ -180,14 +168,12 @@ def _fetch_any(file: RemoteFile, target: Path, waits: Sequence[float], sleep: Sl
     )
 
 
-def _fetch_from(
-    url: str, file: RemoteFile, target: Path, waits: Sequence[float], sleep: Sleep
-) -> None:
+def _fetch_from(url: str, file: RemoteFile, target: Path) -> None:
     """`TransferError` when the address does not give the file that is meant."""
     part = target.with_name(target.name + _PART)
     continued = True
     while continued:  # once more from zero when a continued part proves wrong
-        continued = _transfer(url, part, file.size, waits, sleep)
+        continued = _transfer(url, part, file.size)
         wrong = _mismatch(part, file)
         if not wrong:
             os.replace(part, target)
@@ -226,7 +212,7 @@ class _CutError(Exception):
     """This try failed; another may not."""
 
 
-def _transfer(url: str, part: Path, size: int | None, waits: Sequence[float], sleep: Sleep) -> bool:
+def _transfer(url: str, part: Path, size: int | None) -> bool:
     """Bring the file at `url` into `part`; True where bytes that were there before were kept."""
     furthest, failed, continued = _held(part, size), 0, False
     while True:
@@ -238,10 +224,9 @@ def _transfer(url: str, part: Path, size: int | None, waits: Sequence[float], sl
             held = _held(part, size)
             failed = 0 if held >= furthest + BLOCK else failed + 1
             furthest = max(furthest, held)
-            if failed > len(waits):
+            if failed > len(WAITS):
                 raise TransferError(str(error)) from error
-            if waits:
-                sleep(waits[max(failed - 1, 0)])
+            sleep(WAITS[max(failed - 1, 0)])
 
 
 def _held(part: Path, size: int | None) -> int:
@@ -259,10 +244,10 @@ def _attempt(url: str, part: Path, size: int | None) -> None:
         if None not in (total, size) and total != size:
             raise TransferError(f"it has a file of {total} bytes, not {size}")
         total = size if total is None else total
-        _require_space(part, total, start)
+        left = None if total is None else total - start
+        _require_space(part.parent, left or 0)
         with part.open("ab" if start else "wb") as file:
-            left = None if total is None else total - start
-            _receive(response, file, left, part.name.removesuffix(_PART))
+            _receive(response, file, left)
     got = part.stat().st_size
     if total is not None and got < total:
         raise _CutError(f"the connection ended after {got} of {total} bytes")
@@ -304,16 +289,14 @@ def _described(response: http.client.HTTPResponse, part: Path, held: int) -> tup
     return held, int(span[2])
 
 
-def _receive(
-    response: http.client.HTTPResponse, file: BinaryIO, left: int | None, title: str
-) -> None:
-    blocks = track(_Blocks(response, left), title)
-    while True:
+def _receive(response: http.client.HTTPResponse, file: BinaryIO, left: int | None) -> None:
+    blocks = count() if left is None else range(-(-left // BLOCK))
+    for _ in track(blocks, Path(file.name).stem):
         try:
-            block = next(blocks, None)
+            block = response.read(BLOCK)
         except _NETWORK as error:
             raise _CutError(f"the connection broke ({error or type(error).__name__})") from error
-        if block is None:
+        if not block:
             return
         try:
             file.write(block)
@@ -321,34 +304,17 @@ def _receive(
             raise KpnbError(f"{file.name} cannot be written ({error}): make room there.") from error
 
 
-@dataclass(frozen=True)
-class _Blocks:
-    """What comes, in blocks, with their number where it is known, for the progress bar."""
-
-    response: http.client.HTTPResponse
-    left: int | None
-
-    def __len__(self) -> int:
-        if self.left is None:
-            raise TypeError("of unknown length")
-        return -(-self.left // BLOCK)
-
-    def __iter__(self) -> Iterator[bytes]:
-        while block := self.response.read(BLOCK):
-            yield block
-
-
 def _require_http(url: str) -> None:
     if urlsplit(url).scheme not in ("http", "https"):
         raise TransferError("only http and https addresses are fetched")
 
 
-def _require_space(part: Path, total: int | None, start: int) -> None:
-    free = shutil.disk_usage(part.parent).free
-    if total is not None and total - start > free:
+def _require_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
         raise KpnbError(
-            f"{part.parent} has {free} bytes free, and {total - start} more are to be fetched: "
-            "make room, or name a folder on another disk."
+            f"{folder} has {free} bytes free, and {needed} more are needed: make room, or name a "
+            "folder on another disk."
         )
 
 
@@ -371,36 +337,30 @@ _OPENER = urllib.request.build_opener(_Redirect)
 def _present(file: RemoteFile, root: Path) -> bool:
     if file.unpack and (root / f"{_STAGING}{file.name}").exists():
         return False  # an unpacking was killed
-    marker = [f"{_MARKER}{file.name}"] if file.unpack and not file.need else []
-    return any((root / place).exists() for place in (*file.need, *marker))
+    marker = (f"{_MARKER}{file.name}",) if file.unpack else ()
+    return any((root / place).exists() for place in file.need or marker)
 
 
-def _unpack(file: RemoteFile, archive: Path, root: Path, limit: int | None) -> None:
-    size, free = archive.stat().st_size, shutil.disk_usage(root).free
-    if size > free:
-        raise KpnbError(f"{root} has {free} bytes free, too few to unpack {archive}: make room.")
+def _unpack(file: RemoteFile, archive: Path, root: Path) -> None:
+    size = archive.stat().st_size
+    _require_space(root, size)
     staging = root / f"{_STAGING}{file.name}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     try:
-        extract(archive, staging, max(LEAST_LIMIT, EXPANSION * size) if limit is None else limit)
+        extract(archive, staging, max(LEAST_LIMIT, EXPANSION * size))
+        if file.need and not any((staging / place).exists() for place in file.need):
+            raise KpnbError(
+                f"{archive} holds no {' or '.join(file.need)}: remove it, and get "
+                f"{file.name} from {_sources(file)[0]}."
+            )
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    _require_need(file, archive, staging, root)
     _move_into(staging, root)
     if not file.need:
         (root / f"{_MARKER}{file.name}").touch()
     shutil.rmtree(staging)
-
-
-def _require_need(file: RemoteFile, archive: Path, staging: Path, root: Path) -> None:
-    if file.need and not any((staging / place).exists() for place in file.need):
-        shutil.rmtree(staging, ignore_errors=True)
-        raise KpnbError(
-            f"{archive} holds no {' or '.join(file.need)}: remove it, and get "
-            f"{file.name} from {_sources(file)[0]}."
-        )
 
 
 def _move_into(source: Path, target: Path) -> None:
@@ -420,10 +380,8 @@ def _locked(folder: Path, name: str) -> Iterator[None]:
     """One process at a time; on a file system without locks, as many as there are."""
     lock = FileLock(folder / f".{name}.lock")
     try:
-        lock.acquire()
-    except NotImplementedError:
-        yield
-        return
+        with suppress(NotImplementedError):
+            lock.acquire()
     except OSError as error:
         raise KpnbError(f"{folder} cannot be written ({error}): name another folder.") from error
     try:

@@ -10,22 +10,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from types import TracebackType
 
 import filelock
 import numpy as np
 import PIL
+import torch
 from numpy.lib import format as npy
 
 from data_prep.crops import CELLS, FOREGROUNDS, Crop, Foreground, UnusableObjectError, crops
-from data_prep.objects import AGAIN, ObjectSet, PictureObject, selected
-from data_prep.report import ForegroundShares, split_report
+from data_prep.objects import AGAIN, ObjectSet, need_file, selected
 from kpnb.datasets.prepared import FORMAT, MANIFEST, manifest
 from kpnb.datasets.samples import SPLITS
 from kpnb.errors import KpnbError
+from kpnb.estimator.units import GridUnits
 from kpnb.fingerprint import file_hash, fingerprint
 from kpnb.store import with_ending, write_file
 
@@ -95,8 +95,7 @@ def verify_prepared(folder: Path) -> dict:
     for split in SPLITS:
         for file, entry in known["splits"][split]["files"].items():
             path = Path(folder) / file
-            sound = path.is_file() and path.stat().st_size == entry["bytes"]
-            if not sound or file_hash(path) != entry["sha256"]:
+            if not path.is_file() or _described(path) != entry:
                 raise KpnbError(f"{path} is missing or damaged: prepare it again (--force).")
     return known
 
@@ -123,20 +122,12 @@ def _request(objects: ObjectSet, settings: dict) -> str:
     """A hash of everything that decides a folder's content, but for the pictures' pixels."""
     # Numbers as text: a box may hold a NaN, which is only found out when it is cropped.
     listed = [
-        (o.name, o.category, o.split, str(o.box and tuple(map(float, o.box))), _bytes(o))
+        (o.name, o.category, o.split, str(o.box and tuple(map(float, o.box))))
+        + (need_file(o.picture).stat().st_size,)
         for o in objects.objects
     ]
-    return fingerprint(
-        {"settings": settings, "objects": listed, "left_out": objects.left_out}
-        | {"about": objects.about}
-    )
-
-
-def _bytes(obj: PictureObject) -> int:
-    try:
-        return obj.picture.stat().st_size
-    except OSError as error:
-        raise KpnbError(f"{obj.picture} is missing: {AGAIN}.") from error
+    about = {"left_out": objects.left_out, "about": objects.about}
+    return fingerprint({"settings": settings, "objects": listed} | about)
 
 
 @contextmanager
@@ -164,15 +155,15 @@ def _there(folder: Path, request: str, force: bool) -> bool:
         raise KpnbError(
             f"{folder} is there and is not a prepared folder: choose another folder (--out)."
         ) from error
-    if known.get("request") == request and not force:
-        verify_prepared(folder)
-        return True
-    if not force:
+    if force:
+        return False
+    if known.get("request") != request:
         raise KpnbError(
             f"{folder} holds images prepared otherwise: choose another folder (--out), or replace "
             "it (--force)."
         )
-    return False
+    verify_prepared(folder)
+    return True
 
 
 def _write(
@@ -185,11 +176,10 @@ def _write(
         crop = (objects.factor, settings["size"], settings["foreground"])
         # Closed here: threads that are left to the garbage collector can block it for good.
         with closing(crops(chosen, *crop, workers, split)) as made:
-            usable = _usable(made, left_out, skip)
-            report[split] = write_split(
-                part, split, usable, len(chosen), settings["size"], objects.classes
-            )
-        splits[split] = {"count": report[split]["images"], "files": split_files(part, split)}
+            taken = _usable(made, left_out, skip)
+            report[split] = _write_split(part, split, taken, len(chosen), settings)
+        written = {p.name: _described(p) for p in sorted(part.glob(f"{split}_*"))}
+        splits[split] = {"count": report[split]["images"], "files": written}
     if all(found["no_background_cell"] == found["images"] for found in report.values()):
         raise KpnbError(
             f"No image of {objects.dataset} has background: enlarge boxes (--factor), or choose "
@@ -231,27 +221,22 @@ def _put_in_place(part: Path, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-# The files of one split
-
-
-def write_split(
-    folder: Path, split: str, made: Iterable[Crop], most: int, size: int, classes: tuple[str, ...]
-) -> dict:
+def _write_split(folder: Path, split: str, made: Iterable[Crop], most: int, settings: dict) -> dict:
     """Write pixels, masks, labels and names of at most `most` crops; returns their report.
 
     Raises `KpnbError` where there is none, OSError where the disk does not take them.
     """
-    number = {name: label for label, name in enumerate(classes)}
-    labels, names, shares = [], [], ForegroundShares()
+    size, classes = settings["size"], settings["classes"]
+    labels, names, shares = [], [], []
     with (
-        NpyRows(folder / f"{split}_pixels.npy", (3, size, size), most) as pixels,
-        NpyRows(folder / f"{split}_masks.npy", (-(-size * size // 8),), most) as masks,
+        npy_rows(folder / f"{split}_pixels.npy", (3, size, size), most) as add_pixels,
+        npy_rows(folder / f"{split}_masks.npy", (-(-size * size // 8),), most) as add_mask,
     ):
         for crop in made:
-            pixels.add(crop.pixels)
-            masks.add(np.packbits(crop.mask))
-            shares.add(crop.mask)
-            labels.append(number[crop.obj.category])
+            add_pixels(crop.pixels)
+            add_mask(np.packbits(crop.mask))
+            shares.append(foreground_shares(crop.mask))
+            labels.append(classes.index(crop.obj.category))
             names.append(crop.obj.name)
     if not names:
         raise KpnbError(
@@ -262,51 +247,108 @@ def write_split(
     return split_report(labels, len(classes), shares)
 
 
-def split_files(folder: Path, split: str) -> dict[str, dict]:
-    """SHA-256 and bytes of a split's files, by name, for the manifest."""
-    found = sorted(folder.glob(f"{split}_*"))
-    return {p.name: {"sha256": file_hash(p), "bytes": p.stat().st_size} for p in found}
+def _described(file: Path) -> dict:
+    return {"sha256": file_hash(file), "bytes": file.stat().st_size}
 
 
-class NpyRows:
-    """A uint8 array (rows, *shape) on disk, C order, as `numpy.save` writes it.
+@contextmanager
+def npy_rows(path: Path, shape: tuple[int, ...], most: int) -> Iterator[Callable]:
+    """A uint8 array (rows, *shape) on disk, C order, as `numpy.save` writes it, row by row.
 
-    Rows are appended, and the number of rows is put into the header at the end: `most` of them at
-    most. A memory map would do, but a disk that fills up kills a process that writes to one.
+    Gives a function that appends a row: at most `most` of them; their number is put into the header
+    at the end. A memory map would do, but a disk that fills up kills a process that writes to one.
+    Raises `ValueError` for a row of another shape or type, or one too many.
     """
+    rows = 0
 
-    def __init__(self, path: Path, shape: tuple[int, ...], most: int) -> None:
-        self._shape, self._most, self._rows = shape, most, 0
-        self._file = path.open("wb")
-        self._write_header(most)
+    def head(count: int) -> int:
+        told = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+        npy.write_array_header_1_0(file, told)
+        return file.tell()
 
-    def add(self, row: np.ndarray) -> None:
-        """Append a row; ValueError for another shape or type, or one row too many."""
-        if row.shape != self._shape or row.dtype != np.uint8 or self._rows == self._most:
-            raise ValueError(f"row {self._rows} is {row.dtype} {row.shape}, not {self._shape}")
-        self._file.write(np.ascontiguousarray(row).tobytes())
-        self._rows += 1
+    def add(row: np.ndarray) -> None:
+        nonlocal rows
+        if row.shape != shape or row.dtype != np.uint8 or rows == most:
+            raise ValueError(f"row {rows} is {row.dtype} {row.shape}, not {shape}")
+        file.write(np.ascontiguousarray(row).tobytes())
+        rows += 1
 
-    def __enter__(self) -> NpyRows:
-        return self
-
-    def __exit__(
-        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._file:
-            if error is None:
-                self._finish()
-
-    def _finish(self) -> None:
-        begin = self._file.tell() - self._rows * int(np.prod(self._shape))
-        self._file.seek(0)
-        self._write_header(self._rows)
+    with path.open("wb") as file:
+        begin = head(most)
+        yield add
+        file.seek(0)
         # NumPy leaves room for the first axis, so that both headers have the same length.
-        if self._file.tell() != begin:
+        if head(rows) != begin:
             raise ValueError("the header of the .npy file changed its length")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        file.flush()
+        os.fsync(file.fileno())
 
-    def _write_header(self, rows: int) -> None:
-        described = {"descr": "|u1", "fortran_order": False, "shape": (rows, *self._shape)}
-        npy.write_array_header_1_0(self._file, described)
+
+# What the folder holds, in numbers: kept in its manifest and printed as a table
+
+
+def foreground_shares(mask: np.ndarray) -> tuple[float, float]:
+    """Foreground of a (size, size) bool mask: its share of the pixels and of the 16 x 16 cells.
+
+    A cell is foreground when at least half of its pixels are (`GridUnits.foreground`).
+    """
+    cells = GridUnits(CELLS).foreground(torch.from_numpy(mask[None]))
+    return float(mask.mean()), float(cells.double().mean())
+
+
+def split_report(
+    labels: Sequence[int], classes: int, shares: Sequence[tuple[float, float]]
+) -> dict:
+    """Images, classes that have any, images of a class (least and most) and foreground shares.
+
+    With the images without either kind of cell. shares: `foreground_shares` of each image.
+    """
+    each = np.bincount(np.array(labels, dtype=np.int64), minlength=classes)
+    pixels, cells = np.array(shares).T
+    return {
+        "images": int(each.sum()),
+        "classes": int((each > 0).sum()),
+        "per_class": {"least": int(each.min()), "most": int(each.max())},
+        "foreground": _spread(pixels),
+        f"foreground_{CELLS}x{CELLS}": _spread(cells),
+        "no_foreground_cell": int((cells == 0).sum()),
+        "no_background_cell": int((cells == 1).sum()),
+    }
+
+
+def table(manifest: dict) -> str:
+    """A prepared folder's report as lines of text, a column for each split."""
+    splits = manifest["report"]
+    head = f"{manifest['dataset']}, {manifest['size']} x {manifest['size']} pixels"
+    whole = manifest["about"].get("crop") == "whole"
+    head += ", whole pictures" if whole else f", boxes enlarged by {manifest['factor']:g}"
+    head += f", foreground: {manifest['foreground']}"
+    columns = [_cells(part) for part in splits.values()]
+    rows = [("", *splits)] + [(name, *(c[name] for c in columns)) for name in columns[0]]
+    lines = [f"{name:<28}" + "".join(f"{cell:>22}" for cell in cells) for name, *cells in rows]
+    for reason, count in manifest["left_out"].items():
+        lines.append(f"left out, {reason}: {count:,}")
+    if not manifest["about"].get("counts", {}).get("complete", True):
+        lines.append("incomplete copy: other counts than the release has")
+    return "\n".join([head, *lines])
+
+
+def _cells(part: dict) -> dict[str, str]:
+    each, grid = part["per_class"], f"foreground_{CELLS}x{CELLS}"
+    return {
+        "images": f"{part['images']:,}",
+        "classes": f"{part['classes']:,}",
+        "images of a class": f"{each['least']:,} to {each['most']:,}",
+        "foreground": _share(part["foreground"]),
+        f"foreground, {CELLS} x {CELLS} cells": _share(part[grid]),
+        "no foreground cell": f"{part['no_foreground_cell']:,}",
+        "no background cell": f"{part['no_background_cell']:,}",
+    }
+
+
+def _share(spread: dict[str, float]) -> str:
+    return f"{spread['mean']:.3f} ({spread['least']:.2f} to {spread['most']:.2f})"
+
+
+def _spread(found: np.ndarray) -> dict[str, float]:
+    return {"mean": found.mean(), "least": found.min(), "most": found.max()}

@@ -1,17 +1,14 @@
 """ILSVRC-2013 DET (Russakovsky et al., IJCV 2015): boxes of land mammals, no outlines.
 
-Three layouts are read, whichever is there: that of 2013 (ILSVRC2013_DET_train and _bbox_train with
-a folder for each synset, ILSVRC2013_DET_val and _bbox_val), that of 2014 (ILSVRC2014_DET_train and
-_bbox_train) and that of 2015 to 2017 (ILSVRC/Data/DET and ILSVRC/Annotations/DET). Pictures that
-came in 2014 are not read. Training objects are for training, validation objects for testing: the
-annotations of the test set are not public.
+The layouts of 2013, of 2014 and of 2015 to 2017 are read, whichever is there (ilsvrc_det.yaml);
+pictures that came in 2014 are not. Training objects are for training, validation objects for
+testing: the annotations of the test set are not public.
 
 1. The paper says "terrestrial mammal categories", its public code 12 classes in a folder that is
-   not public. Which 12 is NOT KNOWN; `CLASSES` is our reading. DET has 28 kinds of mammals beside
-   persons. Without those that live in water (seal, whale, otter, hippopotamus), in trees (koala
-   bear, monkey, red panda, squirrel) or mostly as pets and on farms (dog, domestic cat, hamster,
-   rabbit, cattle, horse, sheep, swine) 12 are left. Another reader may well count camels or
-   porcupines differently: `classes` takes any others.
+   not public. Which 12 is NOT KNOWN; `CLASSES` is our reading: of DET's 28 kinds beside persons
+   those that do not live in water (seal, whale, otter, hippopotamus), in trees (koala bear, monkey,
+   red panda, squirrel) or mostly as pets and on farms (dog, domestic cat, hamster, rabbit, cattle,
+   horse, sheep, swine). Another reader may well choose otherwise: `classes` takes any.
 2. Section 4.1 enlarges boxes; the factor, lost in the text at hand, is 1.5 by the public code's
    foreground block and from memory. The foreground is the box, or that block (data_prep.crops).
 3. A training picture lies in the folder of what it was collected for, which may be narrower than
@@ -30,18 +27,20 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
-from data_prep.annotations import Annotation, Outside, read_annotation
-from data_prep.command import ReaderOption, ReaderOptions, main
+import yaml
+
+from data_prep.annotations import Outside, read_annotation
+from data_prep.command import ReaderOptions, main
 from data_prep.fetch import RemoteFile
 from data_prep.objects import (
-    AGAIN,
     ObjectSet,
     PictureObject,
     Split,
     check_counts,
+    faulty,
     in_both_splits,
     need_file,
 )
@@ -51,69 +50,17 @@ NAME = "ilsvrc_det"
 DATASET = "ILSVRC-2013 DET"
 FACTOR = 1.5
 
-# DET's mammals beside persons: DET's own names and WordNet numbers, paired by its order of classes.
-MAMMALS = {
-    "antelope": "n02419796",
-    "armadillo": "n02454379",
-    "bear": "n02131653",
-    "camel": "n02437136",
-    "cattle": "n02402425",
-    "dog": "n02084071",
-    "domestic cat": "n02121808",
-    "elephant": "n02503517",
-    "fox": "n02118333",
-    "giant panda": "n02510455",
-    "hamster": "n02342885",
-    "hippopotamus": "n02398521",
-    "horse": "n02374451",
-    "koala bear": "n01882714",
-    "lion": "n02129165",
-    "monkey": "n02484322",
-    "otter": "n02444819",
-    "porcupine": "n02346627",
-    "rabbit": "n02324045",
-    "red panda": "n02509815",
-    "seal": "n02076196",
-    "sheep": "n02411705",
-    "skunk": "n02445715",
-    "squirrel": "n02355227",
-    "swine": "n02395003",
-    "tiger": "n02129604",
-    "whale": "n02062744",
-    "zebra": "n02391049",
-}
+# Mammals, layouts and archives; the file says where they are from.
+_TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+MAMMALS: dict[str, str] = _TABLE["mammals"]  # DET's name -> WordNet number
 CLASSES = "antelope,armadillo,bear,camel,elephant,fox,giant panda,lion,porcupine,skunk,tiger,zebra"
 RULE = (
     "ours, since the paper does not name its 12: DET's mammals without persons and without those "
     "of water, of trees, of homes and farms"
 )
-
 # Each layout: pictures and annotations for training, pictures and annotations for testing.
-LAYOUTS = (
-    (
-        "ILSVRC2013_DET_train",
-        "ILSVRC2013_DET_bbox_train",
-        "ILSVRC2013_DET_val",
-        "ILSVRC2013_DET_bbox_val",
-    ),
-    (
-        "ILSVRC2014_DET_train",
-        "ILSVRC2014_DET_bbox_train",
-        "ILSVRC2013_DET_val",
-        "ILSVRC2013_DET_bbox_val",
-    ),
-    (
-        "Data/DET/train/ILSVRC2013_train",
-        "Annotations/DET/train/ILSVRC2013_train",
-        "Data/DET/val",
-        "Annotations/DET/val",
-    ),
-)
+LAYOUTS: list[list[str]] = _TABLE["layouts"]
 TOPS = (".", "ILSVRC", "ILSVRC2017", "ILSVRC2015")  # folders that the archives unpack to
-
-_PLACES = dict(
-    zip(("train", "bbox_train", "val", "bbox_val"), zip(*LAYOUTS, strict=True), strict=True)
-)
 # Behind a login, so without addresses; no checksums were found. To be unpacked by hand: whether the
 # archives hold these folders, or for training one archive a synset, could not be verified.
 FILES = tuple(
@@ -123,14 +70,9 @@ FILES = tuple(
         licence="non-commercial research and education, after agreeing to ImageNet's terms",
         page="https://image-net.org/challenges/LSVRC/2013/",
         unpack=False,
-        need=tuple(f"{top}/{place}" for top in TOPS for place in _PLACES[part]),
+        need=tuple(f"{top}/{place}" for top in TOPS for place in places),
     )
-    for name, part in (
-        ("ILSVRC2013_DET_train.tar", "train"),
-        ("ILSVRC2013_DET_bbox_train.tgz", "bbox_train"),
-        ("ILSVRC2013_DET_val.tar", "val"),
-        ("ILSVRC2013_DET_bbox_val.tgz", "bbox_val"),
-    )
+    for name, places in zip(_TABLE["archives"], zip(*LAYOUTS, strict=True), strict=True)
 )
 
 # The challenge's own page, image-net.org/challenges/LSVRC/2013: boxes for training (of all 200
@@ -139,13 +81,12 @@ COUNTS = {"train boxes": 345_854, "validation pictures": 20_121}
 
 OPTIONS = ReaderOptions(
     foregrounds=("box", "block"),
-    own=(
-        ReaderOption("classes", CLASSES, "names or WordNet numbers, with commas between"),
-        ReaderOption(
-            "outside",
-            "clip",
-            "a box that leaves its picture by more than a pixel: clip it, or refuse",
+    own=dict(
+        classes=dict(default=CLASSES, help="names or WordNet numbers, with commas between"),
+        outside=dict(
+            default="clip",
             choices=("clip", "refuse"),
+            help="a box that leaves its picture by more than a pixel: clip it, or refuse",
         ),
     ),
 )
@@ -159,10 +100,9 @@ def read(
 ) -> ObjectSet:
     """The objects of `classes` in ILSVRC-2013 DET below `root`, boxes to be enlarged 1.5 times.
 
-    root: holds the folders of one layout, or the folder ILSVRC they are in. partial: a part of the
-    data set; counts are not checked, and classes without objects in both splits are left out.
-    classes: names of `MAMMALS` or WordNet numbers (then the class's name), with commas between; the
-    default is ours (see above). outside: see data_prep.annotations.
+    root: holds the folders of one layout, or the folder ILSVRC they are in. partial: see
+    `in_both_splits`. classes: names of `MAMMALS` or WordNet numbers (then the class's name), with
+    commas between; the default is ours (see above). outside: see data_prep.annotations.
 
     Every annotation is opened, some hundred thousand small files: that takes minutes.
     Raises `KpnbError` for an unknown class or layout, missing or damaged files, an annotation
@@ -177,18 +117,16 @@ def read(
     # Synset folders hold pictures of the same name; other folders are of later years.
     for folder in (f for f in _entries(train_boxes) if f.is_dir() and _WNID.fullmatch(f.name)):
         reader.folder(folder, train / folder.name, "train")
-    boxes = reader.boxes
+    found = {"train boxes": reader.boxes}
     reader.folder(val_boxes, val, "test")
-    found = {"train boxes": boxes}
     found["validation pictures"] = sum(file.suffix == ".JPEG" for file in _entries(val))
     counts = check_counts(DATASET, found, COUNTS, partial)
-    names = tuple(wanted.values())
-    objects, names, dropped = in_both_splits(reader.objects, names, DATASET, partial)
-    reader.left_out["class not in both splits"] += dropped
     about = dict(classes=classes, wordnet=wanted, counts=counts, outside=outside)
     about["which classes"] = RULE if classes == CLASSES else "chosen by the caller"
     about["boxes cut at their picture's edge"] = reader.clipped
-    return ObjectSet(DATASET, names, tuple(objects), FACTOR, dict(+reader.left_out), about)
+    names, objects = tuple(wanted.values()), tuple(reader.objects)
+    every = ObjectSet(DATASET, names, objects, FACTOR, dict(reader.left_out), about)
+    return in_both_splits(every, partial)
 
 
 class _Reader:
@@ -207,18 +145,15 @@ class _Reader:
             # Most files have none of the classes: they are not parsed, but a cut one is noticed.
             content = file.read_bytes()
             if not content.rstrip().endswith(_END):
-                raise KpnbError(f"{file} is cut off: {AGAIN}.")
+                raise faulty(f"{file} is cut off")
             self.boxes += content.count(b"<object>")
             if any(mark in content for mark in self.marks):
-                annotation = read_annotation(file, self.outside)
-                self.add(file, annotation, pictures / f"{file.stem}.JPEG", split)
+                self.add(file, pictures / f"{file.stem}.JPEG", split)
 
-    def add(self, file: Path, annotation: Annotation, picture: Path, split: Split) -> None:
-        for item in annotation.objects:
+    def add(self, file: Path, picture: Path, split: Split) -> None:
+        for item in read_annotation(file, self.outside).objects:
             if not _WNID.fullmatch(item.category):
-                raise KpnbError(
-                    f"{file} has an object of unknown class {item.category!r}: unpack again."
-                )
+                raise faulty(f"{file} has an object of unknown class {item.category!r}")
             if item.category not in self.wanted:
                 self.left_out["another class, in pictures with one of these"] += 1
             elif item.box is None:
@@ -239,29 +174,26 @@ def _wanted(classes: str) -> dict[str, str]:
             raise KpnbError(f"{name!r} is no class: give {', '.join(MAMMALS)}, or n and 8 digits.")
         if number in wanted:
             raise KpnbError(f"The class {name!r} is given twice: give it once.")
-        known = [key for key, value in MAMMALS.items() if value == number]
-        wanted[number] = known[0] if known else number
+        wanted[number] = next((key for key, value in MAMMALS.items() if value == number), number)
     if len(wanted) < 2:
         raise KpnbError(f"classes is {classes!r}: give at least two.")
     return wanted
 
 
 def _layout(root: Path) -> list[Path]:
-    for top in TOPS:
-        for layout in LAYOUTS:
-            folders = [root / top / name for name in layout]
-            if all(folder.is_dir() for folder in folders):
-                return folders
+    for top, layout in product(TOPS, LAYOUTS):
+        folders = [root / top / name for name in layout]
+        if all(folder.is_dir() for folder in folders):
+            return folders
     raise KpnbError(
         f"{root} has not all of {', '.join(LAYOUTS[0])} (or, as packed since 2015, of "
         f"{', '.join(LAYOUTS[2])} in ILSVRC): unpack pictures and boxes of training and validation."
     )
 
 
-def _entries(folder: Path) -> Iterator[Path]:
+def _entries(folder: Path) -> list[Path]:
     """What is in a folder, in the order of names."""
-    for name in sorted(os.listdir(folder)):
-        yield folder / name
+    return [folder / name for name in sorted(os.listdir(folder))]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.command import Checked, command, inner_folder
-from data_prep.fetch import obtain, released
+from data_prep.fetch import released
 from data_prep.objects import check_counts
 from kpnb.datasets.modelnet40 import NAMES, modelnet40, modelnet40_shapes
 from kpnb.datasets.samples import SPLITS
@@ -20,8 +20,8 @@ from kpnb.errors import KpnbError
 
 NAME = "modelnet40"
 DATASET = "ModelNet40"
-POINTS, MESHES = "modelnet40_ply_hdf5_2048", "ModelNet40"
-
+# Of each layout: its folder, where it is not the root itself, and what lies in it.
+FOLDERS = {"hdf5": ("modelnet40_ply_hdf5_2048", NAMES), "off": ("ModelNet40", "airplane")}
 FILES = {layout: released(NAME, layout) for layout in ("hdf5", "off")}
 # The meshes: Wu et al.'s page. The HDF5 files lack three training shapes (PointNet's release).
 COUNTS = {
@@ -35,18 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command(check, "ModelNet40 from its publishers.", FILES, arguments)
 
 
-def check(root: Path, layout: str, download: bool, partial: bool = False) -> Checked:
-    """Obtain one layout in `root` and count its classes and shapes.
+def check(root: Path, layout: str, partial: bool) -> Checked:
+    """Count the classes and shapes of one layout in `root`.
 
     layout: "hdf5" (2,048 points a shape; needs h5py), which is read with the studies' reader, or
     "off" (meshes), whose files are counted, and looked at as far as their first word: reading all
     takes hours, and the archive's checksum and its members' are checked when it is unpacked.
-    partial: accept other counts. Raises `KpnbError` as `obtain` and `modelnet40_shapes` do, for an
-    empty or foreign file, and for other counts.
+    partial: accept other counts. Raises `KpnbError` as `modelnet40_shapes` does, for an empty or
+    foreign file, and for other counts.
     """
-    obtain(FILES[layout], root, download)
-    named, first = (POINTS, NAMES) if layout == "hdf5" else (MESHES, "airplane")
-    folder = inner_folder(root, named, first)
+    folder = inner_folder(root, *FOLDERS[layout])
     each = {split: _shapes(folder, split, layout) for split in SPLITS}
     classes = tuple(dict.fromkeys(name for split in SPLITS for name in each[split]))
     found = {f"{split} shapes": each[split].total() for split in SPLITS}
@@ -57,13 +55,9 @@ def check(root: Path, layout: str, download: bool, partial: bool = False) -> Che
 
 def _shapes(folder: Path, split: str, layout: str) -> Counter[str]:
     """Shapes of each class, in the order of the classes."""
-    if layout == "off":
-        return _meshes(folder, split)
-    shapes = modelnet40_shapes(folder, split)
-    return Counter(shapes.class_names[label] for label in sorted(shapes.labels.tolist()))
-
-
-def _meshes(folder: Path, split: str) -> Counter[str]:
+    if layout == "hdf5":
+        shapes = modelnet40_shapes(folder, split)
+        return Counter(shapes.class_names[label] for label in sorted(shapes.labels.tolist()))
     each: Counter[str] = Counter()
     for file in sorted(folder.glob(f"*/{split}/*.off")):
         with file.open("rb") as content:

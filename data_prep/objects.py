@@ -9,18 +9,24 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from kpnb.datasets.samples import SPLITS
 from kpnb.errors import KpnbError
 
-AGAIN = "unpack the data set again"  # what to do about nearly every fault of a copy
+AGAIN = "unpack the data set again"
 Box = tuple[float, float, float, float]
 Split = Literal["train", "test"]
+
+
+def faulty(what: str) -> KpnbError:
+    """The error of a damaged copy: what is wrong, and what to do about nearly every fault."""
+    return KpnbError(f"{what}: {AGAIN}.")
 
 
 @dataclass(frozen=True)
@@ -84,18 +90,17 @@ def rows(path: Path, columns: int, separator: str | None = None) -> list[list[st
     separator: None for any space, of which the last column may hold more. Raises `KpnbError` for a
     file that is missing, empty or not text, and for a line with fewer columns.
     """
+    need_file(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise KpnbError(f"{path} is missing: {AGAIN}.") from None
     except (OSError, ValueError) as error:
-        raise KpnbError(f"{path} cannot be read ({error}): {AGAIN}.") from error
+        raise faulty(f"{path} cannot be read ({error})") from error
     found = [line.strip().split(separator, columns - 1) for line in lines if line.strip()]
     if not found:
-        raise KpnbError(f"{path} is empty: {AGAIN}.")
+        raise faulty(f"{path} is empty")
     for number, row in enumerate(found, 1):
         if len(row) != columns:
-            raise KpnbError(f"{path} has {len(row)} of {columns} columns in row {number}: {AGAIN}.")
+            raise faulty(f"{path} has {len(row)} of {columns} columns in row {number}")
     return found
 
 
@@ -104,7 +109,7 @@ def keyed(path: Path, columns: int = 2, separator: str | None = None) -> dict[st
     found = rows(path, columns, separator)
     table = {row[0]: row[1:] for row in found}
     if len(table) != len(found):
-        raise KpnbError(f"{path} names something twice: {AGAIN}.")
+        raise faulty(f"{path} names something twice")
     return table
 
 
@@ -115,7 +120,7 @@ def floats(path: Path, key: str, texts: list[str]) -> list[float]:
     except ValueError:
         values = [math.nan]
     if not all(map(math.isfinite, values)):
-        raise KpnbError(f"{path} has no numbers for {key} but {' '.join(texts)!r}: {AGAIN}.")
+        raise faulty(f"{path} has no numbers for {key} but {' '.join(texts)!r}")
     return values
 
 
@@ -126,34 +131,34 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def need_file(file: Path, why: str) -> Path:
-    """`file`, which has to be there: `KpnbError` says that it is missing and `why` it is needed."""
+def need_file(file: Path, what: str = "") -> Path:
+    """`file`, which has to be there: `KpnbError` says that it is missing, and `what` it is."""
     if not file.is_file():
-        raise KpnbError(f"{file} is missing, {why}: {AGAIN}.")
+        raise faulty(f"{file} is missing{what and ', '}{what}")
     return file
 
 
 # Which objects are taken
 
 
-def in_both_splits(
-    objects: list[PictureObject], classes: tuple[str, ...], dataset: str, partial: bool
-) -> tuple[list[PictureObject], tuple[str, ...], int]:
-    """The objects of classes that have some in both splits, those classes, how many are dropped.
+def in_both_splits(found: ObjectSet, partial: bool) -> ObjectSet:
+    """The set without classes that have no objects in one of the splits; theirs are counted.
 
-    Raises `KpnbError` for a class without objects in a split unless `partial`, and without any
-    class left.
+    partial: the data set is a part of the release, whose counts are not checked. Raises `KpnbError`
+    for such a class unless `partial`, and without any class left.
     """
-    has = {split: {o.category for o in objects if o.split == split} for split in ("train", "test")}
-    kept = tuple(name for name in classes if name in has["train"] and name in has["test"])
-    absent = [name for name in classes if name not in kept]
+    has = {split: {o.category for o in found.objects if o.split == split} for split in SPLITS}
+    kept = tuple(name for name in found.classes if all(name in has[split] for split in SPLITS))
+    absent = [name for name in found.classes if name not in kept]
     if absent and (not partial or not kept):
         raise KpnbError(
-            f"{dataset} has no objects of class {absent[0]!r} in both splits here: unpack it "
+            f"{found.dataset} has no objects of class {absent[0]!r} in both splits here: unpack it "
             "again, or take other classes."
         )
-    taken = [o for o in objects if o.category in kept]
-    return taken, kept, len(objects) - len(taken)
+    taken = tuple(o for o in found.objects if o.category in kept)
+    left_out = Counter(found.left_out)
+    left_out["class not in both splits"] += len(found.objects) - len(taken)
+    return replace(found, classes=kept, objects=taken, left_out=dict(+left_out))
 
 
 def selected(objects: ObjectSet, least: int = 0, most: int | None = None) -> ObjectSet:
@@ -168,13 +173,13 @@ def selected(objects: ObjectSet, least: int = 0, most: int | None = None) -> Obj
     class is not one of the set's.
     """
     _check(objects, least, most)
-    large = [o for o in objects.objects if _shorter(o) >= least]
+    boxes = [(o, o.box or (0, 0, math.inf, math.inf)) for o in objects.objects]
+    large = [o for o, box in boxes if min(box[2] - box[0], box[3] - box[1]) >= least]
     kept = large if most is None else _first(large, most)
     left_out = Counter(objects.left_out)
     left_out[f"smaller than {least} pixels"] += len(objects.objects) - len(large)
     left_out[f"over {most} of a class and split"] += len(large) - len(kept)
-    counted = {reason: count for reason, count in left_out.items() if count}
-    return replace(objects, objects=tuple(kept), left_out=counted)
+    return replace(objects, objects=tuple(kept), left_out=dict(+left_out))
 
 
 def _check(objects: ObjectSet, least: int, most: int | None) -> None:
@@ -195,20 +200,9 @@ def _check(objects: ObjectSet, least: int, most: int | None) -> None:
         )
 
 
-def _shorter(obj: PictureObject) -> float:
-    if obj.box is None:
-        return float("inf")
-    left, top, right, bottom = obj.box
-    return min(right - left, bottom - top)
-
-
-def _first(objects: Iterable[PictureObject], most: int) -> list[PictureObject]:
-    objects, groups = list(objects), defaultdict(list)
+def _first(objects: list[PictureObject], most: int) -> list[PictureObject]:
+    groups, place = defaultdict(list), lambda name: hashlib.sha256(name.encode()).digest()
     for obj in objects:
         groups[obj.category, obj.split].append(obj.name)
-    chosen = {name for names in groups.values() for name in sorted(names, key=_place)[:most]}
+    chosen = {name for names in groups.values() for name in sorted(names, key=place)[:most]}
     return [obj for obj in objects if obj.name in chosen]
-
-
-def _place(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.command import Checked, Shares, command
-from data_prep.fetch import obtain, released
+from data_prep.command import Checked, command, shares
+from data_prep.fetch import released
 from data_prep.objects import check_counts
 from kpnb.datasets.texts.corpora import squad
 from kpnb.datasets.texts.embedded import Questions
@@ -20,10 +20,7 @@ from kpnb.errors import KpnbError
 
 NAME = "squad"
 DATASET = "SQuAD v1.1"
-LAYOUT = "json"
-
-
-FILES = {LAYOUT: released(NAME, LAYOUT)}
+FILES = {"json": released(NAME, "json")}
 # Questions of each file (torchtext, datasets/squad1.py; Rajpurkar et al., Table 2, has rounder
 # numbers of an earlier version).
 COUNTS = {"train": 87599, "dev": 10570}
@@ -34,19 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command(check, "SQuAD v1.1 from its publishers.", FILES, arguments)
 
 
-def check(root: Path, layout: str, download: bool, partial: bool = False) -> Checked:
-    """Obtain both files in `root`, read all of them and count.
+def check(root: Path, layout: str, partial: bool) -> Checked:
+    """Read both files in `root` and count.
 
-    layout: "json", the only one. partial: accept other counts. Raises `KpnbError` as `obtain` and
-    `squad` do, and for other counts.
+    layout: "json", the only one. partial: accept other counts. Raises `KpnbError` as `squad` does,
+    and for other counts.
     """
-    obtain(FILES[layout], root, download)
     splits, counts = {}, {}
     for split, expected in COUNTS.items():
         questions = squad(root, split)
-        counts[split] = len(questions)
-        found = {f"{split} questions": len(questions)}
-        check_counts(DATASET, found, {f"{split} questions": expected}, partial)
+        counts[split], what = len(questions), f"{split} questions"
+        check_counts(DATASET, {what: counts[split]}, {what: expected}, partial)
         splits[split] = _described(questions)
     notes = ("foreground: words of the answer, and words of the question in its sentence",)
     return Checked(DATASET, root, layout, (), splits, notes, {"counts": counts})
@@ -66,7 +61,7 @@ def _described(questions: Questions) -> str:
     answers = sum(map(len, questions.answers))
     return (
         f"{len(questions):,} questions on {len(set(questions.contexts)):,} passages, {answers:,} "
-        f"accepted answers; {Shares.of(rows)}, {without:,} have an answer without a word"
+        f"accepted answers; {shares(rows)}, {without:,} have an answer without a word"
     )
 
 

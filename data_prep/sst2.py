@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.command import Checked, Shares, command, inner_folder
-from data_prep.fetch import obtain, released
+from data_prep.command import Checked, command, inner_folder, shares
+from data_prep.fetch import released
 from data_prep.objects import check_counts
 from kpnb.datasets.texts.corpora import GLUE, RELEASE, Foreground, sst2, sst2_foreground
 from kpnb.datasets.texts.embedded import Sentences
@@ -20,19 +20,15 @@ from kpnb.errors import KpnbError
 NAME = "sst2"
 DATASET = "SST-2"
 FILES = {layout: released(NAME, layout) for layout in ("treebank", "glue")}
+# Of each layout: its folder, where it is not the root itself, and a file in it.
+FOLDERS = {"treebank": (RELEASE, "dictionary.txt"), "glue": (GLUE, "train.tsv")}
 # Sentences of each split: the release's own datasetSplit.txt, and GLUE's files (torchtext).
-SENTENCES = {
-    "treebank": {"train": 8544, "dev": 1101, "test": 2210},
-    "glue": {"train": 67349, "dev": 872},
-}
+SENTENCES = {"treebank": {"train": 8544, "dev": 1101, "test": 2210}}
+SENTENCES |= {"glue": {"train": 67349, "dev": 872}}
 # Those that are clearly positive or negative (Socher et al., EMNLP 2013, Section 5.1).
-COUNTS = {
-    "treebank": {"train": 6920, "dev": 872, "test": 1821},
-    "glue": {"train": 67349, "dev": 872},
-}
-# 1. The published counts go by the roots of the parse trees; the reader looks sentences up in the
-#    dictionary, where it joins spellings. How many labels that moves is not known, so the clear
-#    ones may differ by this share beyond the sentences not found; the sentences may not.
+COUNTS = {"treebank": {"train": 6920, "dev": 872, "test": 1821}, "glue": dict(SENTENCES["glue"])}
+# The published counts go by the roots of the parse trees, the reader looks sentences up in the
+# dictionary. How many labels that moves is not known: the clear ones may differ by this share.
 TOLERANCE = 0.005
 
 
@@ -41,14 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command(check, "SST-2 from its publishers.", FILES, arguments)
 
 
-def check(root: Path, layout: str, download: bool, partial: bool = False) -> Checked:
-    """Obtain one layout in `root`, read all of it and count.
+def check(root: Path, layout: str, partial: bool) -> Checked:
+    """Read all of one layout in `root` and count.
 
     layout: "treebank" (with values of words, by which foreground is told) or "glue". partial:
-    accept other counts. Raises `KpnbError` as `obtain` and `sst2` do, and for other counts.
+    accept other counts. Raises `KpnbError` as `sst2` does, and for other counts.
     """
-    obtain(FILES[layout], root, download)
-    folder = inner_folder(root, RELEASE if layout == "treebank" else GLUE, _first(layout))
+    folder = inner_folder(root, *FOLDERS[layout])
     rule = sst2_foreground(folder)
     splits, counts, classes = {}, {}, ()
     for split in SENTENCES[layout]:
@@ -60,15 +55,11 @@ def check(root: Path, layout: str, download: bool, partial: bool = False) -> Che
     return Checked(DATASET, folder, layout, classes, splits, notes, {"counts": counts})
 
 
-def _first(layout: str) -> str:
-    return "dictionary.txt" if layout == "treebank" else "train.tsv"
-
-
 def _require_counts(sentences: Sentences, layout: str, split: str, partial: bool) -> None:
     source = sentences.source
     every = len(sentences) + source["neutral"] + source["not_found"]
-    expected = {f"{split} sentences": SENTENCES[layout][split]}
-    check_counts(DATASET, {f"{split} sentences": every}, expected, partial)
+    what = f"{split} sentences"
+    check_counts(DATASET, {what: every}, {what: SENTENCES[layout][split]}, partial)
     clear = COUNTS[layout][split]
     slack = source["not_found"] + (TOLERANCE * clear if layout == "treebank" else 0)
     if abs(len(sentences) - clear) > slack and not partial:
@@ -81,11 +72,11 @@ def _require_counts(sentences: Sentences, layout: str, split: str, partial: bool
 def _described(sentences: Sentences, rule: Foreground) -> str:
     positive = int(sentences.labels.sum())
     source = sentences.source
-    shares = Shares.of((len(rule(text)), len(word_spans(text))) for text in sentences.texts)
+    marked = shares((len(rule(text)), len(word_spans(text))) for text in sentences.texts)
     return (
         f"{len(sentences):,} sentences ({len(sentences) - positive:,} negative, {positive:,} "
         f"positive; left out: {source['neutral']:,} neutral, {source['not_found']:,} not in the "
-        f"dictionary); {shares}"
+        f"dictionary); {marked}"
     )
 
 

@@ -4,9 +4,8 @@ ROOT/tiny-imagenet-200/ has wnids.txt (the classes), words.txt (their names), tr
 images/*.JPEG and <wnid>_boxes.txt, and val/ with images/ and val_annotations.txt. test/ has no
 labels and is not read: val is the test split.
 
-1. The paper says of it only that networks were trained on it (Figure 7), not how pictures were cut
-   nor what foreground was. Whole pictures with the box as foreground are our choice, and
-   `crop="box"` cuts by the box enlarged by 1.5, as for ILSVRC DET.
+1. The paper says only that networks were trained on it (Figure 7). Whole pictures with the box as
+   foreground are our choice; `crop="box"` cuts by the box enlarged by 1.5, as for ILSVRC DET.
 2. Boxes are left, top, right, bottom; they run from 0 to 63, so the last pixel is taken as inside.
 
     python -m data_prep.tiny_imagenet --root DIR [--download] [--help]
@@ -15,22 +14,24 @@ labels and is not read: val is the test split.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.command import ReaderOption, ReaderOptions, main
+from data_prep.command import ReaderOptions, main
 from data_prep.fetch import released
 from data_prep.objects import (
-    AGAIN,
     ObjectSet,
     PictureObject,
     check_counts,
+    faulty,
     floats,
     in_both_splits,
     inside,
     keyed,
     rows,
 )
+from kpnb.datasets.samples import SPLITS
 from kpnb.errors import KpnbError
 
 NAME = "tiny_imagenet"
@@ -42,14 +43,7 @@ FILES = released(NAME)
 COUNTS = {"classes": 200, "train images of a class": 500, "test images of a class": 50}
 OPTIONS = ReaderOptions(
     foregrounds=("box",),
-    own=(
-        ReaderOption(
-            "crop",
-            "whole",
-            "whole pictures, or the box enlarged by 1.5",
-            choices=tuple(FACTORS),
-        ),
-    ),
+    own=dict(crop=dict(default="whole", choices=[*FACTORS], help="or the box enlarged by 1.5")),
 )
 
 
@@ -66,31 +60,29 @@ def read(root: Path, *, partial: bool = False, crop: str = "whole") -> ObjectSet
     folder = Path(root) / "tiny-imagenet-200"
     classes = tuple(name for (name,) in rows(folder / "wnids.txt", 1))
     words = keyed(folder / "words.txt", 2, "\t")
-    objects = [*_train(folder / "train", classes), *_val(folder / "val", classes)]
-    found = _found(classes, objects)
-    counts = check_counts(DATASET, found, COUNTS, partial)
-    kept, names, dropped = in_both_splits(objects, classes, DATASET, partial)
+    objects = (*_train(folder / "train", classes), *_val(folder / "val", classes))
+    counts = check_counts(DATASET, _found(classes, objects), COUNTS, partial)
     about = {"counts": counts, "licence": FILES[0].licence, "crop": crop}
-    about["words"] = [words.get(name, [name])[0] for name in names]
-    return ObjectSet(
-        DATASET, names, tuple(kept), FACTORS[crop], {"class not in both splits": dropped}, about
-    )
+    every = ObjectSet(DATASET, classes, objects, FACTORS[crop], about=about)
+    found = in_both_splits(every, partial)
+    about["words"] = [words.get(name, [name])[0] for name in found.classes]
+    return found
 
 
 def _train(folder: Path, classes: tuple[str, ...]) -> Iterator[PictureObject]:
     for name in classes:
         if Path(name).name != name:
-            raise KpnbError(f"{folder} has no class {name!r}: {AGAIN}.")
+            raise faulty(f"{folder} has no class {name!r}")
         table = folder / name / f"{name}_boxes.txt"
         for image, texts in keyed(table, 5).items():
             yield _object(table, folder / name / "images", image, texts, name, "train")
 
 
 def _val(folder: Path, classes: tuple[str, ...]) -> Iterator[PictureObject]:
-    table, known = folder / "val_annotations.txt", set(classes)
+    table = folder / "val_annotations.txt"
     for image, (name, *texts) in keyed(table, 6).items():
-        if name not in known:
-            raise KpnbError(f"{table} has the unknown class {name!r}: {AGAIN}.")
+        if name not in classes:
+            raise faulty(f"{table} has the unknown class {name!r}")
         yield _object(table, folder / "images", image, texts, name, "test")
 
 
@@ -103,16 +95,13 @@ def _object(
     return PictureObject(name, inside(images, image), category, split, box)
 
 
-def _found(classes: tuple[str, ...], objects: list[PictureObject]) -> dict[str, int]:
+def _found(classes: tuple[str, ...], objects: tuple[PictureObject, ...]) -> dict[str, int]:
     """Counts of `COUNTS`; where classes differ, one that has another number than the release."""
-    found = {"classes": len(set(classes))}
-    for split in ("train", "test"):
-        each = {name: 0 for name in classes}
-        for obj in objects:
-            each[obj.category] += obj.split == split
+    found, each = {"classes": len(set(classes))}, Counter((o.split, o.category) for o in objects)
+    for split in SPLITS:
         what = f"{split} images of a class"
-        odd = [count for count in each.values() if count != COUNTS[what]]
-        found[what] = odd[0] if odd else COUNTS[what]
+        odd = (each[split, name] for name in classes if each[split, name] != COUNTS[what])
+        found[what] = next(odd, COUNTS[what])
     return found
 
 

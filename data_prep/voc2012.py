@@ -8,9 +8,9 @@ for training, those of "val" for testing: the annotations of VOC's own test set 
    an enlarged box; the factor, lost in the text at hand, is 1.2 in the public code, which enlarges
    outlines so. That code trains on one folder and measures on another with outlines, so it may have
    trained on more objects; objects="all" takes every box, which is then the foreground.
-2. Outline n of SegmentationObject (the n-th color of the palette) belongs to the n-th object of the
-   XML. Here that is checked with the object's box and its color in SegmentationClass. Color 255, a
-   rim around objects and what could not be told, is background.
+2. Outline n of SegmentationObject belongs to the n-th object of the XML. Here that is checked with
+   the object's box and its color in SegmentationClass. Color 255, a rim and what could not be told,
+   is background.
 3. Neither text nor code says what was done with "difficult" objects. They are left out, as VOC's
    own evaluation leaves them out; truncated ones are taken.
 
@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.annotations import AnnotatedObject, Annotation, read_annotation
-from data_prep.command import ReaderOption, ReaderOptions, main
+from data_prep.command import ReaderOptions, main
 from data_prep.fetch import released
 from data_prep.objects import (
     AGAIN,
@@ -37,6 +37,7 @@ from data_prep.objects import (
     PictureObject,
     Split,
     check_counts,
+    faulty,
     in_both_splits,
     need_file,
     rows,
@@ -62,26 +63,24 @@ FILES = released(NAME)
 # Pictures in the lists, from VOC's own statistics (dbstats.html of the page above). Objects are not
 # checked: the 6,929 outlines and 27,450 boxes it names are counted by a rule it does not state.
 COUNTS = {
-    "segmented": {"train": 1464, "test": 1449},
-    "all": {"train": 5717, "test": 5823},
+    "segmented": {"train pictures": 1464, "test pictures": 1449},
+    "all": {"train pictures": 5717, "test pictures": 5823},
 }
 
 OPTIONS = ReaderOptions(
     foregrounds=("outline", "box"),
-    own=(
-        ReaderOption(
-            "objects",
-            "segmented",
-            "segmented: those with outlines; all: every box",
-            choices=("segmented", "all"),
+    own=dict(
+        objects=dict(
+            default="segmented",
+            choices=[*COUNTS],
+            help="segmented: those with outlines; all: every box",
         ),
-        ReaderOption("keep_difficult", False, "take objects marked difficult too", bool),
-        ReaderOption("leave_truncated", False, "leave out objects marked truncated", bool),
-        ReaderOption(
-            "mismatch",
-            "refuse",
-            "an outline that does not fit its object: refuse, or leave it out and count it",
+        keep_difficult=dict(action="store_true", help="take objects marked difficult too"),
+        leave_truncated=dict(action="store_true", help="leave out objects marked truncated"),
+        mismatch=dict(
+            default="refuse",
             choices=("refuse", "leave_out"),
+            help="an outline that does not fit its object: refuse, or leave it out and count it",
         ),
     ),
 )
@@ -98,18 +97,21 @@ def read(
 ) -> ObjectSet:
     """The objects of Pascal VOC 2012 below `root`, boxes to be enlarged 1.2 times (Section 4.1).
 
-    root: holds VOCdevkit, or is it, or VOC2012 itself. partial: a part of the data set; counts are
-    not checked, and classes without objects in both splits are left out. objects: "segmented", the
-    pictures of ImageSets/Segmentation and their outlines, or "all", those of ImageSets/Main and
-    their boxes. keep_difficult, leave_truncated: see above. mismatch: what to do with an outline
-    that has no pixel in its box or mostly another class's color ("leave_out" counts it).
+    root: holds VOCdevkit, or is it, or VOC2012 itself. partial: see `in_both_splits`. objects:
+    "segmented", the pictures of ImageSets/Segmentation and their outlines, or "all", those of
+    ImageSets/Main and their boxes. keep_difficult, leave_truncated: see above. mismatch: what to do
+    with an outline that has no pixel in its box or mostly another class's color.
 
     Raises `KpnbError` for missing or damaged files, pictures that are not there, an unknown class,
     a box out of its picture, an outline without an object, and such a mismatch.
     """
     if objects not in COUNTS or mismatch not in ("refuse", "leave_out"):
         raise KpnbError(f"objects is {objects!r} and mismatch {mismatch!r}: see the choices.")
-    folder = _folder(Path(root))
+    places = [Path(root) / name for name in FOLDERS]
+    folder = next((place for place in places if (place / "ImageSets").is_dir()), None)
+    if folder is None:
+        told = f"There is no VOCdevkit/VOC2012 with ImageSets in {root}"
+        raise KpnbError(f"{told}: unpack {FILES[0].name} there.")
     kind = "Segmentation" if objects == "segmented" else "Main"
     lists = {split: rows(folder / f"ImageSets/{kind}/{LISTS[split]}.txt", 1) for split in LISTS}
     pictures = {split: [name for (name,) in found] for split, found in lists.items()}
@@ -128,16 +130,12 @@ def read(
                     left_out[reason] += 1
                     continue
                 mask = bound(outline, fits.objects_file, item.number) if fits else None
-                found.append(
-                    PictureObject(
-                        f"{name}#{item.number}", picture, item.category, split, item.box, mask
-                    )
-                )
-    taken, classes, dropped = in_both_splits(found, CLASSES, DATASET, partial)
-    left_out["class not in both splits"] += dropped
+                key = f"{name}#{item.number}"
+                found.append(PictureObject(key, picture, item.category, split, item.box, mask))
     about = dict(objects=objects, lists=dict(LISTS), difficult=keep_difficult)
     about |= dict(truncated=not leave_truncated, mismatch=mismatch, counts=counts)
-    return ObjectSet(DATASET, classes, tuple(taken), FACTOR, dict(+left_out), about)
+    every = ObjectSet(DATASET, CLASSES, tuple(found), FACTOR, dict(left_out), about)
+    return in_both_splits(every, partial)
 
 
 def outline(file: Path, number: int) -> np.ndarray:
@@ -155,17 +153,14 @@ class _Outlines:
         self.colors = _indices(folder / f"SegmentationClass/{name}.png")
         for indices in (self.numbers, self.colors):
             if indices.shape != (annotation.height, annotation.width):
-                raise KpnbError(
-                    f"The outlines of {name} have {indices.shape[::-1]} pixels, its annotation "
-                    f"{(annotation.width, annotation.height)}: {AGAIN}."
+                told = f"{(annotation.width, annotation.height)}"
+                raise faulty(
+                    f"The outlines of {name} have {indices.shape[::-1]} pixels, not {told}"
                 )
-        unknown = set(np.unique(self.numbers).tolist()) - {0, VOID}
-        unknown -= {item.number for item in annotation.objects}
-        if unknown:
-            raise KpnbError(
-                f"{self.objects_file} has an outline {min(unknown)}, its annotation only "
-                f"{len(annotation.objects)} objects: {AGAIN}."
-            )
+        known = {0, VOID, *(item.number for item in annotation.objects)}
+        if unknown := set(np.unique(self.numbers).tolist()) - known:
+            told = f"{len(annotation.objects)} objects"
+            raise faulty(f"{self.objects_file} has an outline {min(unknown)} and only {told}")
 
     def reason(self, item: AnnotatedObject) -> str | None:
         """Why `item` is left out, None when it is not."""
@@ -191,7 +186,7 @@ def _reason(
     item: AnnotatedObject, keep_difficult: bool, leave_truncated: bool, file: str
 ) -> str | None:
     if item.category not in CLASSES:
-        raise KpnbError(f"{file} has an object of unknown class {item.category!r}: unpack again.")
+        raise faulty(f"{file} has an object of unknown class {item.category!r}")
     if item.difficult and not keep_difficult:
         return "difficult"
     if item.truncated and leave_truncated:
@@ -199,22 +194,12 @@ def _reason(
     return None
 
 
-def _folder(root: Path) -> Path:
-    for name in FOLDERS:
-        if (root / name / "ImageSets").is_dir():
-            return root / name
-    raise KpnbError(
-        f"There is no VOCdevkit/VOC2012 with ImageSets in {root}: unpack {FILES[0].name} there."
-    )
-
-
 def _counts(pictures: dict[Split, list[str]], objects: str, partial: bool) -> dict:
-    both = set(pictures["train"]) & set(pictures["test"])
-    if both or any(len(set(names)) < len(names) for names in pictures.values()):
-        raise KpnbError(f"A picture is twice in VOC's lists: {AGAIN}.")
-    found = {f"{split} pictures": len(names) for split, names in pictures.items()}
-    complete = {f"{split} pictures": n for split, n in COUNTS[objects].items()}
-    return check_counts(DATASET, found, complete, partial)
+    names = [name for listed in pictures.values() for name in listed]
+    if len(set(names)) < len(names):
+        raise faulty("A picture is twice in VOC's lists")
+    found = {f"{split} pictures": len(listed) for split, listed in pictures.items()}
+    return check_counts(DATASET, found, COUNTS[objects], partial)
 
 
 def _indices(file: Path) -> np.ndarray:
@@ -223,10 +208,10 @@ def _indices(file: Path) -> np.ndarray:
     try:
         with Image.open(file) as image:
             if image.mode != "P":
-                raise KpnbError(f"{file} has lost its palette: {AGAIN}.")
+                raise faulty(f"{file} has lost its palette")
             return np.asarray(image)
     except (OSError, SyntaxError) as error:
-        raise KpnbError(f"{file} is damaged ({error}): {AGAIN}.") from error
+        raise faulty(f"{file} is damaged ({error})") from error
 
 
 if __name__ == "__main__":

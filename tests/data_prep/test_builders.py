@@ -12,50 +12,36 @@ from kpnb.errors import KpnbError
 CONTENT = b"a package"
 
 
-def package(program, content=CONTENT):
+def package(program=f"open('p.deb', 'wb').write({CONTENT!r})"):
     """A package that this Python, with a program, puts into the current folder."""
-    digest = hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(CONTENT).hexdigest()
     return Package("p.deb", digest, (sys.executable, "-c", program))
 
 
 def test_a_missing_package_is_fetched_once_and_checked(tmp_path, capsys):
-    made = package(f"open('p.deb', 'wb').write({CONTENT!r})")
-    made.fetch(tmp_path / "root")
-    made.check(tmp_path / "root")
-    (tmp_path / "root" / "p.deb").write_bytes(b"another version")
-    made.fetch(tmp_path / "root")  # it is there
+    made, root = package(), tmp_path / "root"
+    made.fetch(root)
+    made.check(root)
+    (root / "p.deb").write_bytes(b"another version")
+    made.fetch(root)  # it is there
     assert capsys.readouterr().out.count("fetching:") == 1
     with pytest.raises(KpnbError, match="SHA-256.*fetch it there with"):
-        made.check(tmp_path / "root")
-    (tmp_path / "root" / "p.deb").unlink()
+        made.check(root)
+    (root / "p.deb").unlink()
     with pytest.raises(KpnbError, match="is missing: fetch it there with .*--download"):
-        made.check(tmp_path / "root")
-
-
-def test_what_goes_wrong_in_fetching_says_what_to_do_by_hand(tmp_path):
+        made.check(root)
     with pytest.raises(KpnbError, match="ZeroDivisionError.*put p.deb into"):
-        package("1 / 0").fetch(tmp_path)
+        package("1 / 0").fetch(root)
     with pytest.raises(KpnbError, match="There is no no-such-program here: run .*put p.deb into"):
-        Package("p.deb", "0", ("no-such-program", "x")).fetch(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("kind", "command"),
-    [("debian", "apt-get download n=1"), ("npm", "npm pack n@1"),
-     ("wheel", "-m pip download --no-deps --only-binary :all: n==1"),
-     ("source", "-m pip download --no-deps --no-binary :all: n==1")],
-)  # fmt: skip
-def test_commands(kind, command):
-    assert " ".join(Package.of(kind, "n", "1", "f", "0").command).endswith(command)
+        Package("p.deb", "0", ("no-such-program", "x")).fetch(root)
 
 
 def test_a_builder_runs_after_its_packages_are_checked(tmp_path, capsys):
-    made = package(f"open('p.deb', 'wb').write({CONTENT!r})")
     calls = []
     arguments = ["--root", str(tmp_path / "root"), "--out", str(tmp_path / "out")]
 
     def run(*more, build=lambda *folders: calls.append(folders)):
-        return run_builder("What is built.", "text", [made], build, [*arguments, *more])
+        return run_builder("What is built.", "text", [package()], build, [*arguments, *more])
 
     assert run() == 1 and calls == [] and not (tmp_path / "out").exists()
     error = capsys.readouterr().err
@@ -68,7 +54,7 @@ def test_a_builder_runs_after_its_packages_are_checked(tmp_path, capsys):
 
     assert run(build=broken) == 1 and "cannot be built" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        run_builder("What is built.", "text", [made], broken, ["--help"])
+        run("--help")
     assert "What is built." in capsys.readouterr().out
     assert (EMBEDDED_DATA / "text" / "README.md").is_file()
 

@@ -4,6 +4,7 @@ import json
 import os
 import threading
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from image_trees import picture_objects
 
 from data_prep import folder as images
 from data_prep.crops import UnusableObjectError, crop_object
-from data_prep.folder import NpyRows, prepare_images, verify_prepared
+from data_prep.folder import npy_rows, prepare_images, verify_prepared
 from kpnb.datasets.prepared import prepared_images
 from kpnb.errors import KpnbError
 
@@ -21,26 +22,33 @@ def objects(tmp_path):
     return picture_objects(tmp_path)
 
 
+@pytest.fixture
+def prepare(objects, tmp_path):
+    return partial(prepare_images, objects, tmp_path / "out", 32, "box")
+
+
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_prepared_folder_reads_back(objects, tmp_path):
-    folder = prepare_images(objects, tmp_path / "out", 32, "box", name="things")
+@pytest.mark.parametrize("size", [17, 32])  # an odd size packs its masks, too
+def test_prepared_folder_reads_back(objects, tmp_path, size):
+    folder = prepare_images(objects, tmp_path / "out", size, "box", name="things")
     for split, names in (("train", range(6)), ("test", range(6, 10))):
         read = prepared_images(folder, split)
-        made = [crop_object(objects.objects[i], 1.5, 32, "box") for i in names]
+        made = [crop_object(objects.objects[i], 1.5, size, "box") for i in names]
         assert (read.images.numpy() == np.stack([pixels for pixels, _ in made])).all()
         assert (read.masks.numpy() == np.stack([mask for _, mask in made])).all()
         assert read.labels.tolist() == [i % 2 for i in names]
         assert json.loads((folder / f"{split}_names.json").read_text()) == [f"o{i}" for i in names]
+    assert np.load(folder / "test_masks.npy").shape == (4, {17: 37, 32: 128}[size])
     known = verify_prepared(folder)
     assert known["left_out"] == {"odd": 3} and known["about"]["note"] == 1
     assert known["factor"] == 1.5 and known["name"] == "things"
     train = known["report"]["train"]
     assert train["images"] == 6 and train["classes"] == 2
     assert train["per_class"] == {"least": 3, "most": 3}
-    shares = [crop_object(o, 1.5, 32, "box")[1].mean() for o in objects.objects[:6]]
+    shares = [crop_object(o, 1.5, size, "box")[1].mean() for o in objects.objects[:6]]
     assert train["foreground"]["mean"] == pytest.approx(np.mean(shares))
     assert train["foreground"]["most"] == max(shares)
 
@@ -58,88 +66,64 @@ def test_workers_change_nothing(objects, tmp_path):
     assert made[0] == made[1] == made[2] and len(made[0]) == 9
 
 
-def test_an_odd_size_packs_its_masks(objects, tmp_path):
-    folder = prepare_images(objects, tmp_path / "out", 17, "box")
-    read = prepared_images(folder, "test")
-    assert (read.masks[0].numpy() == crop_object(objects.objects[6], 1.5, 17, "box")[1]).all()
-    assert np.load(folder / "test_masks.npy").shape == (4, 37)
-
-
-def test_made_once_and_replaced_only_on_request(objects, tmp_path, monkeypatch):
-    folder = prepare_images(objects, tmp_path / "out", 32, "box")
+def test_made_once_and_replaced_only_on_request(objects, prepare, tmp_path, monkeypatch):
+    folder = prepare()
     before = contents(folder)
+    with pytest.raises(KpnbError, match="prepared otherwise"):
+        prepare_images(objects, folder, 48, "box")
+    os.replace(folder, tmp_path / "out.kpnb-old")  # as a kill between the two renames leaves it
     with pytest.raises(KpnbError, match="prepared otherwise"):
         prepare_images(objects, folder, 48, "box")
     with monkeypatch.context() as none:
         none.setattr(images, "crops", None)  # not even called
-        prepare_images(objects, folder, 32, "box")
+        prepare()
     assert contents(folder) == before
+    damaged = bytearray(before["test_pixels.npy"])
+    damaged[-1] ^= 1
+    (folder / "test_pixels.npy").write_bytes(damaged)
+    for again in (lambda: verify_prepared(folder), prepare):
+        with pytest.raises(KpnbError, match="test_pixels.npy is missing or damaged"):
+            again()
     prepare_images(objects, folder, 48, "box", force=True)
     assert verify_prepared(folder)["size"] == 48
     assert sorted(p.name for p in tmp_path.iterdir() if "out" in p.name) == [".out.lock", "out"]
 
 
-def test_a_damaged_folder_is_noticed(objects, tmp_path):
-    folder = prepare_images(objects, tmp_path / "out", 32, "box")
-    damaged = bytearray((folder / "test_pixels.npy").read_bytes())
-    damaged[-1] ^= 1
-    (folder / "test_pixels.npy").write_bytes(damaged)
-    for again in (
-        lambda: verify_prepared(folder),
-        lambda: prepare_images(objects, folder, 32, "box"),
-    ):
-        with pytest.raises(KpnbError, match="test_pixels.npy is missing or damaged"):
-            again()
-    prepare_images(objects, folder, 32, "box", force=True)
-    verify_prepared(folder)
-
-
-def test_a_folder_of_something_else_is_left_alone(objects, tmp_path):
+def test_a_folder_of_something_else_is_left_alone(prepare, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "letter.txt").write_text("dear")
     with pytest.raises(KpnbError, match="not a prepared folder"):
-        prepare_images(objects, tmp_path / "out", 32, "box", force=True)
+        prepare(force=True)
     assert (tmp_path / "out" / "letter.txt").read_text() == "dear"
 
 
-def test_a_failed_preparation_leaves_nothing(objects, tmp_path):
+def test_a_failed_preparation_leaves_nothing(prepare, tmp_path):
     broken = tmp_path / "8.png"
     broken.write_bytes(broken.read_bytes()[:200])
     with pytest.raises(KpnbError, match="8.png cannot be read"):
-        prepare_images(objects, tmp_path / "out", 32, "box", workers=3)
+        prepare(workers=3)
     assert [p.name for p in tmp_path.iterdir() if "out" in p.name] == [".out.lock"]
     broken.unlink()
     with pytest.raises(KpnbError, match="8.png is missing"):
-        prepare_images(objects, tmp_path / "out", 32, "box")
-
-
-def test_a_killed_preparation_leaves_nothing_whole(objects, tmp_path):
-    child = os.fork()
-    if not child:  # in the child: die without any cleaning up, in the middle of the second split
-        kill = replace(objects.objects[8], mask=lambda: os._exit(9))
-        killed = replace(objects, objects=(*objects.objects[:8], kill, objects.objects[9]))
-        masks = [replace(o, mask=o.mask or _full) for o in killed.objects]
-        prepare_images(replace(killed, objects=tuple(masks)), tmp_path / "out", 32, "outline")
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    assert (tmp_path / "out.kpnb-part" / "train_pixels.npy").is_file()
-    assert not (tmp_path / "out").exists()
-    folder = prepare_images(objects, tmp_path / "out", 32, "box")
-    assert not (tmp_path / "out.kpnb-part").exists()
-    assert verify_prepared(folder)["foreground"] == "box"
+        prepare()
 
 
 def _full():
     return np.ones((40, 50), dtype=bool)
 
 
-def test_a_kill_while_replacing_loses_nothing(objects, tmp_path):
-    folder = prepare_images(objects, tmp_path / "out", 32, "box")
-    before = contents(folder)
-    os.replace(folder, tmp_path / "out.kpnb-old")  # as between the two renames
-    with pytest.raises(KpnbError, match="prepared otherwise"):
-        prepare_images(objects, tmp_path / "out", 48, "box")
-    assert contents(folder) == before
+def test_a_killed_preparation_leaves_nothing_whole(objects, prepare, tmp_path):
+    child = os.fork()
+    if not child:  # in the child: die without any cleaning up, in the middle of the second split
+        masks = [replace(o, mask=_full) for o in objects.objects]
+        masks[8] = replace(masks[8], mask=lambda: os._exit(9))
+        prepare_images(replace(objects, objects=tuple(masks)), tmp_path / "out", 32, "outline")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert (tmp_path / "out.kpnb-part" / "train_pixels.npy").is_file()
+    assert not (tmp_path / "out").exists()
+    assert verify_prepared(prepare())["foreground"] == "box"
+    assert not (tmp_path / "out.kpnb-part").exists()
 
 
 def test_unusable_objects_stop_or_are_counted(objects, tmp_path):
@@ -156,43 +140,39 @@ def test_unusable_objects_stop_or_are_counted(objects, tmp_path):
     assert prepared_images(folder, "train").labels.tolist() == [0, 1, 0, 0, 1]
 
 
-def test_refusals(objects, tmp_path):
+def test_refusals(objects, tmp_path, monkeypatch):
     train = replace(objects, objects=objects.objects[:6])
+    full = replace(objects, objects=tuple(replace(o, mask=_full) for o in objects.objects))
     for changed, settings, message in (
         (objects, dict(size=8), "size"),
         (objects, dict(size=20, foreground="block"), "multiple of 8"),
         (objects, dict(foreground="shape"), "foreground"),
         (objects, dict(workers=-1), "workers"),
         (objects, dict(foreground="outline"), "has no outline"),
-        (replace(objects, factor=1.0), dict(foreground="box"), "no background"),
-        (replace(objects, factor=float("inf")), dict(foreground="box"), "factor"),
-        (train, dict(foreground="box"), "test split"),
+        (replace(objects, factor=1.0), {}, "no background"),
+        (replace(objects, factor=float("inf")), {}, "factor"),
+        (train, {}, "test split"),
+        (full, dict(foreground="outline"), "No image of things has background"),
     ):
+        settings = {"size": 32, "foreground": "box"} | settings
         with pytest.raises(KpnbError, match=message):
-            prepare_images(
-                changed, tmp_path / "out", **{"size": 32, "foreground": "box"} | settings
-            )
-    full = tuple(replace(o, mask=_full) for o in objects.objects)
-    with pytest.raises(KpnbError, match="No image of things has background"):
-        prepare_images(replace(objects, objects=full), tmp_path / "out", 32, "outline")
-    assert not (tmp_path / "out").exists()
-
-
-def test_too_little_disk_is_noticed_first(objects, tmp_path, monkeypatch):
+            prepare_images(changed, tmp_path / "out", **settings)
     monkeypatch.setattr(images, "crops", None)
     usage = images.shutil.disk_usage(tmp_path)._replace(free=10_000)
     monkeypatch.setattr(images.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(KpnbError, match="GB free"):
+    with pytest.raises(KpnbError, match="GB free"):  # noticed first
         prepare_images(objects, tmp_path / "out", 32, "box")
+    assert not (tmp_path / "out").exists()
 
 
 def test_rows_are_as_numpy_saves_them(tmp_path):
     rows = np.random.default_rng(0).integers(0, 256, (7, 3, 5), dtype=np.uint8)
-    with NpyRows(tmp_path / "a.npy", (3, 5), 100_000) as file:
-        for row in rows:
-            file.add(row)
-        for wrong in (rows, rows[0].astype(np.int64)):
-            with pytest.raises(ValueError):
-                file.add(wrong)
-    np.save(tmp_path / "b.npy", rows)
-    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    for most in (7, 100_000):
+        with npy_rows(tmp_path / "a.npy", (3, 5), most) as add:
+            for row in rows:
+                add(row)
+            for wrong in (rows, rows[0].astype(np.int64), *rows[: most == 7]):
+                with pytest.raises(ValueError):
+                    add(wrong)
+        np.save(tmp_path / "b.npy", rows)
+        assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()

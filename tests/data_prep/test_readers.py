@@ -1,74 +1,49 @@
-"""What the readers of all data sets have in common, on generated trees in their layouts."""
+"""The readers of the five data sets of images, on generated trees in their layouts.
 
-from __future__ import annotations
+The last three tests are about all eight data sets.
+"""
 
 import json
 import pickle
 import runpy
-import shutil
 import sys
 from collections import Counter
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pytest
-from image_trees import cub_tree, tiny_tree
-from object_trees import coco_tree, det_tree, voc_tree
+from archive_files import make_tar, tar_info
+from image_trees import BIRDS, WNIDS
+from object_trees import edit
 from PIL import Image
+from readers import READERS, prepared, read, run
 
-from data_prep import coco, cub200, ilsvrc_det, modelnet40, squad, sst2, tiny_imagenet, voc2012
+from data_prep import cub200, ilsvrc_det, modelnet40, squad, sst2
 from data_prep.command import main
-from data_prep.folder import prepare_images
+from data_prep.fetch import RemoteFile
+from data_prep.folder import prepare_images, verify_prepared
 from kpnb.errors import KpnbError
 
-READERS = {
-    "cub": (cub200, cub_tree, {}),
-    "tiny": (tiny_imagenet, tiny_tree, {}),
-    "voc": (voc2012, voc_tree, {}),
-    "det": (ilsvrc_det, det_tree, {"classes": "bear,fox,zebra"}),
-    "coco": (coco, coco_tree, {"largest": 3}),
-}
 DRAWN = ("voc", "det", "coco")  # trees with a drawn shape for each object
-PUBLISHED = (sst2, squad, modelnet40)
 # Boxes of COCO have no background without a larger factor.
 OFFERED = [(k, f) for k in DRAWN for f in READERS[k][0].OPTIONS.foregrounds]
 OFFERED.remove(("coco", "box"))
 
 
-@pytest.fixture(scope="session")
-def trees(tmp_path_factory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("objects")
-    return {key: tree(root / key, train=4, test=2) for key, (_, tree, _) in READERS.items()}
-
-
-def read(key: str, root: Path):
-    module, _, own = READERS[key]
-    return module.read(root, partial=True, **own)
-
-
-def counted(objects) -> Counter:
-    return Counter((o.split, o.category) for o in objects.objects)
-
-
 @pytest.mark.parametrize("key", DRAWN)
 def test_the_generated_tree_is_read(key, trees):
     found, module = read(key, trees[key]), READERS[key][0]
+    counted = Counter((o.split, o.category) for o in found.objects)
     extra = {"coco": [2, 1, 0]}.get(key, [0, 0, 0])  # earlier classes of COCO are larger
     for split, count in (("train", 4), ("test", 2)):
-        for name, more in zip(found.classes, extra, strict=True):
-            assert counted(found)[split, name] == count + more
+        assert [counted[split, name] - count for name in found.classes] == extra
     assert len({o.name for o in found.objects}) == len(found.objects)
     assert all(o.picture.is_file() for o in found.objects)
     assert (found.dataset, found.factor) == (module.DATASET, module.FACTOR)
     assert read(key, trees[key]).objects[0].name == found.objects[0].name
     json.dumps(found.about)
     pickle.dumps(found)  # other processes can take it
-
-
-@pytest.mark.parametrize("key", DRAWN)
-def test_the_shape_is_where_its_box_and_outline_say(key, trees):
-    for o in read(key, trees[key]).objects:
+    for o in found.objects:  # the shape is where its box and outline say
         pixels = np.asarray(Image.open(o.picture).convert("HSV"))[..., 1] > 120
         left, top, right, bottom = (round(edge) for edge in o.box)
         boxed = np.zeros_like(pixels)
@@ -84,9 +59,8 @@ def test_the_shape_is_where_its_box_and_outline_say(key, trees):
 def test_preparing(key, foreground, trees, tmp_path):
     found = read(key, trees[key])
     folder = prepare_images(found, tmp_path / "out", 32, foreground)
-    pixels = np.load(folder / "train_pixels.npy")
+    pixels, labels = (np.load(folder / f"train_{part}.npy") for part in ("pixels", "labels"))
     masks = np.unpackbits(np.load(folder / "train_masks.npy"), axis=1).reshape(-1, 32, 32)
-    labels = np.load(folder / "train_labels.npy")
     assert len(pixels) == sum(o.split == "train" for o in found.objects)
     share = masks.mean()
     # 1 / factor squared, more where a box is at its picture's edge; 12 x 12 of 16 x 16 cells.
@@ -101,35 +75,118 @@ def test_preparing(key, foreground, trees, tmp_path):
 
 
 @pytest.mark.parametrize("key", READERS)
-def test_an_incomplete_copy_has_to_be_accepted(key, trees):
-    module, _, own = READERS[key]
+def test_incomplete_copies_and_missing_files(key, root, tmp_path, capsys):
     with pytest.raises(KpnbError, match="complete release"):
-        module.read(trees[key], **own)
-
-
-@pytest.mark.parametrize("key", READERS)
-def test_missing_pictures_and_folders(key, trees, tmp_path):
-    root = Path(shutil.copytree(trees[key], tmp_path / key))
-    found = read(key, root)
-    found.objects[-1].picture.unlink()
-    foreground = READERS[key][0].OPTIONS.foregrounds[0]
-    with pytest.raises(KpnbError, match="missing"):
-        prepare_images(read(key, root), tmp_path / "out", 32, foreground)
+        read(key, root, partial=False)
+    assert run(key, root) == 0
+    said = capsys.readouterr().out.splitlines()
+    folder, module = prepared(key, root), READERS[key][0]
+    assert said[-2:] == [f"{folder}", f"A notebook takes it as the parameter data={folder}"]
+    assert json.loads((folder / "manifest.json").read_text())["dataset"] == module.DATASET
+    assert any("incomplete copy" in line for line in said)
+    read(key, root).objects[-1].picture.unlink()
+    assert run(key, root, "--force") == 2 and "missing" in capsys.readouterr().err
     with pytest.raises(KpnbError, match="unpack"):
         read(key, tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("key", READERS)
-def test_the_command_line(key, trees, tmp_path, capsys):
-    module, _, own = READERS[key]
-    given = [text for name, value in own.items() for text in (f"--{name}", str(value))]
-    out = tmp_path / "out"
-    arguments = ["--root", str(trees[key]), "--out", str(out), "--size", "32", "--least", "0"]
-    assert main(module, [*arguments, "--partial", *given]) == 0
-    assert json.loads((out / "manifest.json").read_text())["dataset"] == module.DATASET
-    assert main(module, ["--root", str(tmp_path / "empty"), *given]) == 2
+    assert run(key, tmp_path / "empty") == 2
     said = capsys.readouterr().err  # what to get, and where
     assert module.FILES[0].name in said and module.FILES[0].page in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("key", ["cub", "tiny"])
+def test_a_complete_copy_in_archives(key, trees, tmp_path, monkeypatch):
+    module, (what, other) = READERS[key][0], [*READERS[key][0].COUNTS][1:]
+    train, test = {"cub": (8, 4), "tiny": (4, 2)}[key]  # of all, and of a class
+    counts = {"classes": 2, what: train, other: test}
+    monkeypatch.setattr(module, "COUNTS", counts)
+    for file, folder in zip(module.FILES, sorted(trees[key].iterdir()), strict=True):
+        inside = {p.relative_to(trees[key]): p for p in folder.rglob("*") if p.is_file()}
+        infos = [tar_info(f"{name}", content=p.read_bytes()) for name, p in inside.items()]
+        make_tar(tmp_path / file.name, *infos, tar_info("attributes.txt", content=b"beside it"))
+    arguments = ["--root", str(tmp_path), "--size", "32"]
+    assert main(module, arguments) == 2  # not the archives that are meant
+    files = [RemoteFile(name=f.name, urls=(), need=f.need, page=f.page) for f in module.FILES]
+    monkeypatch.setattr(module, "FILES", files)
+    assert main(module, arguments) == 0
+    known = verify_prepared(prepared(key, tmp_path))
+    assert known["about"]["counts"]["complete"] and known["splits"]["train"]["count"] == 8
+    monkeypatch.setattr(module, "COUNTS", counts | {what: train + 1})
+    with pytest.raises(KpnbError, match=f"{train} {what} here, the complete.* has {train + 1}"):
+        module.read(tmp_path)
+
+
+FIRST = f"1 {BIRDS[0]}/Black_footed_Albatross_0000_701"
+OUTLINE = f"../segmentations/{BIRDS[0]}/Black_footed_Albatross_0000_701.png"
+BOXES, VAL = "bounding_boxes.txt", "ImageSets/Segmentation/val.txt"
+XML, OF_FOX = "Annotations/2007_000000.xml", "n02118333/n02118333_1.xml"
+OF_BEAR, MORE = "n02132136/n02132136_3.xml", "</object><object><name>fox</name></object>"
+TRAIN = "instances_train2017.json"
+# Data set, file, what is changed to what (None: all of it; to None: it is removed), what is said.
+FAULTS = [
+    ("cub", "images.txt", "1 001", "1 ../001", "outside of"),
+    ("cub", "images.txt", "2 001", "1 001", "names something twice"),
+    ("cub", "images.txt", f"{FIRST}.jpg\n", "", "not about the images"),
+    ("cub", "images.txt", None, "", "is empty"),
+    ("cub", "images.txt", "_701.jpg", "_1.jpg", "_1.jpg is missing"),
+    ("cub", "train_test_split.txt", "1 1", "1 2", "unknown value '2'"),
+    ("cub", "image_class_labels.txt", "1 1", "1 7", "unknown value '7'"),
+    ("cub", BOXES, "10.0", "ten", "no numbers for 1"),
+    ("cub", BOXES, " 34.0", "", "4 of 5 columns in row 1"),
+    ("cub", BOXES, "36.0", "0.0", "an empty box"),
+    ("cub", BOXES, "10.0", "90.0", "outside of the picture"),
+    ("cub", "classes.txt", None, None, "classes.txt is missing"),
+    ("cub", OUTLINE, None, None, "701.png is missing"),
+    ("tiny", "val/val_annotations.txt", WNIDS[1], "n1", "unknown class 'n1'"),
+    ("tiny", "wnids.txt", WNIDS[0], f"../x\n{WNIDS[0]}", "no class '../x'"),
+    ("voc", XML, "cat", "unicorn", "class 'unicorn'"),
+    ("voc", XML, None, None, "is missing"),
+    ("voc", VAL, "2008_000000", "2007_000000", "twice"),
+    ("voc", VAL, None, "\n", "is empty"),
+    ("voc", "SegmentationObject/2007_000000.png", None, "PNG", "damaged"),
+    ("det", OF_FOX, "</annotation>", "", "cut off"),
+    ("det", OF_BEAR, "</annotation>", "", "cut off"),
+    ("det", OF_BEAR, None, "<annotation>", "cut off"),  # no class is left to look for
+    ("det", OF_FOX, "</object>", MORE, "n02118333_1.xml"),
+    ("det", OF_BEAR, "</object>", MORE, "n02132136_3.xml"),
+    *(("coco", TRAIN, None, t, TRAIN) for t in ("", "[]", "{}", "[" * 10**5, '{"images": [1]}')),
+    ("coco", TRAIN, "annotations", "annotation", "damaged"),
+    ("coco", TRAIN, "}", "", "damaged"),
+    ("coco", TRAIN, None, "\udcff", "damaged"),
+]
+
+
+@pytest.mark.parametrize("key, file, old, new, said", FAULTS)
+def test_damaged_files_are_named_in_one_sentence(key, file, old, new, said, root, capsys):
+    path = root / READERS[key][2] / file
+    if new is None:
+        path.unlink()
+    elif old is None:
+        path.write_bytes(new.encode(errors="surrogateescape"))
+    else:
+        edit(path, old, new)
+    assert run(key, root) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and not prepared(key, root).exists()
+
+
+@pytest.mark.parametrize(
+    "key, options, said",
+    [("tiny", {"crop": "some"}, "crop is 'some'")]
+    + [("voc", o, "see the choices") for o in ({"objects": "x"}, {"mismatch": "x"})]
+    + [("det", {"classes": c}, "class") for c in
+       ("bear", "bear,bear", "bear,n02131653", "bear,unicorn", "")]
+    + [("det", {"outside": "x"}, "outside")]
+    + [("coco", o, "see the choices") for o in ({"year": "2015"}, {"rank": "x"}, {"largest": 1})]
+    + [("coco", {"names": n}, "names") for n in ("chair", "chair,chair", "chair,unicorn", ",")],
+)  # fmt: skip
+def test_options_that_are_none(key, options, said, trees):
+    with pytest.raises(KpnbError, match=said):
+        read(key, trees[key], **options)
+
+
+# All eight
+
+PUBLISHED = (sst2, squad, modelnet40)
 
 
 @pytest.mark.parametrize("module", [*(reader for reader, *_ in READERS.values()), *PUBLISHED])
@@ -152,3 +209,12 @@ def test_every_file_can_be_checked_and_says_where_it_is_from():
         for url in file.urls:
             assert url.startswith(("https://", "http://")) and url.endswith(file.name)
         assert bool(file.urls) != (file in ilsvrc_det.FILES)  # these need an account
+
+
+def test_the_counts_are_those_of_the_releases():
+    assert sum(sst2.SENTENCES["treebank"].values()) == 11855
+    assert sum(sst2.COUNTS["treebank"].values()) == 9613
+    assert modelnet40.COUNTS["off"]["train shapes"] + 2468 == 12311
+    assert sum(squad.COUNTS.values()) == 98169
+    assert cub200.COUNTS == {"classes": 200, "train images": 5994, "test images": 5794}
+    assert sum(cub200.COUNTS.values()) - 200 == 11_788

@@ -40,9 +40,8 @@ def make_deb(path, *members, compression="xz"):
     return path
 
 
-def packed(members):
+def packed(members: dict[str, bytes]) -> bytes:
+    """A plain zip file."""
     held = io.BytesIO()
-    with zipfile.ZipFile(held, "w") as file:
-        for name, content in members.items():
-            file.writestr(name, content)
+    make_zip(held, *((name, content, 0) for name, content in members.items()))
     return held.getvalue()

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+from object_trees import write
 from PIL import Image
 
-from data_prep import cub200, tiny_imagenet
 from data_prep.objects import ObjectSet, PictureObject
 
 BIRDS = ("001.Black_footed_Albatross", "002.Laysan_Albatross")
@@ -20,11 +20,6 @@ def photo(path: Path, width: int, height: int, seed: int = 0, mode: str = "RGB")
     picture.convert(mode).save(path)
 
 
-def write(path: Path, lines: list[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines))
-
-
 def grey_outline(path: Path, box: tuple[int, int, int, int], width: int, height: int) -> None:
     """Annotators agree on the middle of the box (255) and one of five marks the rest (51)."""
     left, top, right, bottom = box
@@ -37,63 +32,46 @@ def grey_outline(path: Path, box: tuple[int, int, int, int], width: int, height:
 
 def cub_tree(root: Path, train: int = 2, test: int = 1) -> Path:
     """`train` and `test` birds of two classes; outlines leave a rim of 3 pixels in their box."""
-    folder, tables = root / "CUB_200_2011", {name: [] for name in CUB_TABLES}
-    for label, bird in enumerate(BIRDS, 1):
-        for i in range(train + test):
-            number = len(tables["images.txt"]) + 1
-            name = f"{bird}/{bird[4:]}_{i:04}_{700 + number}"
-            width, height = 60 + 4 * i, 48
-            mode = "L" if number == 2 else "RGB"
-            photo(folder / "images" / f"{name}.jpg", width, height, number, mode)
-            outline = (13, 11, 43, 39)
-            grey_outline(root / "segmentations" / f"{name}.png", outline, width, height)
-            tables["images.txt"].append(f"{number} {name}.jpg")
-            tables["image_class_labels.txt"].append(f"{number} {label}")
-            tables["train_test_split.txt"].append(f"{number} {int(i < train)}")
-            tables["bounding_boxes.txt"].append(f"{number} 10.0 8.0 36.0 34.0")
-    for name, lines in tables.items():
-        write(folder / name, lines)
-    write(folder / "classes.txt", [f"{label} {bird}" for label, bird in enumerate(BIRDS, 1)])
-    write(folder / "README", ["about"])
+    folder, tables = root / "CUB_200_2011", {name: "" for name in CUB_TABLES}
+    for number in range(1, 2 * (train + test) + 1):
+        label, i = divmod(number - 1, train + test)
+        name = f"{BIRDS[label]}/{BIRDS[label][4:]}_{i:04}_{700 + number}"
+        width, height, mode = 60 + 4 * i, 48, "L" if number == 2 else "RGB"
+        photo(folder / "images" / f"{name}.jpg", width, height, number, mode)
+        grey_outline(root / "segmentations" / f"{name}.png", (13, 11, 43, 39), width, height)
+        rows = (f"{name}.jpg", label + 1, int(i < train), "10.0 8.0 36.0 34.0")
+        for table, row in zip(CUB_TABLES, rows, strict=True):
+            tables[table] += f"{number} {row}\n"
+    tables["classes"] = "".join(f"{label} {bird}\n" for label, bird in enumerate(BIRDS, 1))
+    for name, text in tables.items():
+        write(folder / f"{name}.txt", text)
+    write(folder / "README", "about")
     return root
 
 
-CUB_TABLES = (
-    "images.txt",
-    "image_class_labels.txt",
-    "train_test_split.txt",
-    "bounding_boxes.txt",
-)
+CUB_TABLES = ("images", "image_class_labels", "train_test_split", "bounding_boxes")
 
 
 def tiny_tree(root: Path, train: int = 3, test: int = 2) -> Path:
     """`train` and `test` pictures of two classes, boxes in the release's inclusive pixels."""
-    folder, val = root / "tiny-imagenet-200", []
+    folder, val = root / "tiny-imagenet-200", ""
     for label, wnid in enumerate(WNIDS):
-        boxes = []
+        boxes = ""
         for i in range(train):
             mode = "L" if i == 1 else "RGB"  # some pictures of the release are grey
             name = f"{wnid}_{i}.JPEG"
             photo(folder / "train" / wnid / "images" / name, 64, 64, 10 * label + i, mode)
-            boxes.append(f"{name}\t{8 * i}\t16\t63\t47")
+            boxes += f"{name}\t{8 * i}\t16\t63\t47\n"
         write(folder / "train" / wnid / f"{wnid}_boxes.txt", boxes)
         for i in range(test):
             name = f"val_{test * label + i}.JPEG"
             photo(folder / "val" / "images" / name, 64, 64, 90 + 10 * label + i)
-            val.append(f"{name}\t{wnid}\t0\t32\t44\t62")
+            val += f"{name}\t{wnid}\t0\t32\t44\t62\n"
     write(folder / "val" / "val_annotations.txt", val)
-    write(folder / "wnids.txt", list(WNIDS))
-    write(folder / "words.txt", ["n00001740\tentity", f"{WNIDS[0]}\tEgyptian cat"])
+    write(folder / "wnids.txt", "\n".join(WNIDS))
+    write(folder / "words.txt", f"n00001740\tentity\n{WNIDS[0]}\tEgyptian cat\n")
     photo(folder / "test" / "images" / "test_0.JPEG", 64, 64, 99)
     return root
-
-
-def released(monkeypatch, train: int, test: int, classes: int = 2) -> None:
-    """Let the counts of a small tree be those of the complete release."""
-    counts = {"classes": classes, "train images": classes * train, "test images": classes * test}
-    monkeypatch.setattr(cub200, "COUNTS", counts)
-    each = {"train images of a class": train, "test images of a class": test}
-    monkeypatch.setattr(tiny_imagenet, "COUNTS", {"classes": classes} | each)
 
 
 def picture_objects(folder: Path) -> ObjectSet:

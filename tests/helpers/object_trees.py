@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from data_prep.ilsvrc_det import LAYOUTS, MAMMALS
+from data_prep.voc2012 import CLASSES
+
 VOC_CLASSES = ("cat", "dog", "train")
 DET_CLASSES = ("bear", "fox", "zebra")
-COCO_CLASSES = ("person", "car", "chair")
-COCO_IDS = {"person": 1, "bicycle": 2, "car": 3, "cat": 17, "chair": 62, "hair drier": 89}
+COCO_IDS = {"person": 1, "car": 3, "chair": 62, "hair drier": 89}
 WIDTH, HEIGHT = 96, 80
 VOID = 255
 
@@ -32,49 +34,34 @@ def drawn(rng: np.random.Generator, label: int, classes: int) -> tuple[Image.Ima
     ground = rng.integers(90, 166, (HEIGHT, WIDTH, 1)) + rng.integers(-20, 21, (1, 1, 3))
     picture = Image.fromarray(ground.astype(np.uint8))
     color = colorsys.hsv_to_rgb(label / classes, 0.9, rng.uniform(0.7, 1))
-    polygon = _polygon(label % 3, left, top, left + width, top + height)
-    ImageDraw.Draw(picture).polygon(polygon, fill=tuple(int(255 * c) for c in color))
-    return picture, polygon, (left, top, left + width, top + height)
-
-
-def _polygon(kind: int, left: int, top: int, right: int, bottom: int) -> list[tuple[int, int]]:
-    """A rectangle, a triangle or a diamond that fills its box, in pixel edges."""
+    box = left, top, right, bottom = left, top, left + width, top + height
     x, y = (left + right) // 2, (top + bottom) // 2
-    if kind == 0:
-        return [(left, top), (right, top), (right, bottom), (left, bottom)]
-    if kind == 1:
-        return [(x, top), (right, bottom), (left, bottom)]
-    return [(x, top), (right, y), (x, bottom), (left, y)]
+    polygon = (  # a rectangle, a triangle or a diamond that fills its box, in pixel edges
+        [(left, top), (right, top), (right, bottom), (left, bottom)],
+        [(x, top), (right, bottom), (left, bottom)],
+        [(x, top), (right, y), (x, bottom), (left, y)],
+    )[label % 3]
+    ImageDraw.Draw(picture).polygon(polygon, fill=tuple(int(255 * c) for c in color))
+    return picture, polygon, box
 
 
-def xml(
-    name: str, objects: Sequence[dict], size: tuple[int, int] = (WIDTH, HEIGHT), extra: str = ""
-) -> str:
+def xml(name: str, objects: Sequence[dict], size: tuple[int, int] = (WIDTH, HEIGHT)) -> str:
     """An annotation as VOC and ILSVRC write it, boxes from pixel edges (1-based, inclusive)."""
-    body = "".join(_object_xml(item) for item in objects)
-    return (
-        f"<annotation>\n\t<folder>VOC2012</folder>\n\t<filename>{name}</filename>\n"
-        "\t<source>\n\t\t<database>The VOC2008 Database</database>\n\t</source>\n"
-        f"\t<size>\n\t\t<width>{size[0]}</width>\n\t\t<height>{size[1]}</height>\n"
-        f"\t\t<depth>3</depth>\n\t</size>\n{body}{extra}</annotation>\n"
-    )
+    items = ""
+    part = "<part><name>head</name><bndbox>" + _tags(xmin=1, ymin=1, xmax=5, ymax=5)
+    for item in objects:
+        left, top, right, bottom = item["box"]
+        flags = _tags(**{flag: int(item.get(flag, 0)) for flag in ("truncated", "difficult")})
+        corners = _tags(xmin=left + 1, ymin=top + 1, xmax=right, ymax=bottom)
+        items += f"<object>\n{_tags(name=item['name'])}{flags}{part}</bndbox></part>\n"
+        items += f"<bndbox>{corners}</bndbox>\n</object>"
+    head = _tags(folder="VOC2012", filename=name)
+    known = _tags(width=size[0], height=size[1], depth=3)
+    return f"<annotation>\n{head}<size>{known}</size>\n{items}\n</annotation>\n"
 
 
-def _object_xml(item: dict) -> str:
-    left, top, right, bottom = item["box"]
-    flags = "".join(
-        f"\t\t<{flag}>{int(item.get(flag, False))}</{flag}>\n"
-        for flag in ("truncated", "difficult")
-    )
-    corners = (
-        f"<xmin>{left + 1}</xmin><ymin>{top + 1}</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax>"
-    )
-    part = "\t\t<part>\n\t\t\t<name>head</name>\n\t\t\t<bndbox><xmin>1</xmin><ymin>1</ymin>"
-    part += "<xmax>5</xmax><ymax>5</ymax></bndbox>\n\t\t</part>\n"
-    return (
-        f"\t<object>\n\t\t<name>{item['name']}</name>\n{flags}{part}"
-        f"\t\t<bndbox>{corners}</bndbox>\n\t</object>\n"
-    )
+def _tags(**content: object) -> str:
+    return "".join(f"<{tag}>{value}</{tag}>" for tag, value in content.items())
 
 
 def write(file: Path, content: str) -> Path:
@@ -89,13 +76,10 @@ def edit(file: Path, old: str, new: str) -> None:
     file.write_text(file.read_text().replace(old, new, 1))
 
 
-def save(picture: Image.Image, file: Path) -> Path:
+def save(picture: Image.Image, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    if file.suffix == ".png":
-        picture.save(file, "PNG")
-    else:  # colors that do not bleed out of the shape
-        picture.save(file, "JPEG", quality=95, subsampling=0)
-    return file
+    jpeg = dict(format="JPEG", quality=95, subsampling=0)  # colors do not bleed out of the shape
+    picture.save(file, **({} if file.suffix == ".png" else jpeg))
 
 
 def _plan(classes: Sequence[str], counts: dict[str, int]) -> Iterator[tuple[str, int, int]]:
@@ -105,45 +89,35 @@ def _plan(classes: Sequence[str], counts: dict[str, int]) -> Iterator[tuple[str,
             yield split, i, i % len(classes)
 
 
-def voc_tree(
-    root: Path,
-    classes: Sequence[str] = VOC_CLASSES,
-    train: int = 10,
-    test: int = 5,
-    seed: int = 0,
-    boxes_only: int = 3,
-) -> Path:
+def voc_tree(root: Path, train: int = 10, test: int = 5, boxes_only: int = 3) -> Path:
     """VOCdevkit/VOC2012 below `root`; returns `root`.
 
     Beside the usable objects: in the first picture of each split a difficult object without an
     outline, in the second a truncated flag on its object; `boxes_only` pictures of each split are
     in ImageSets/Main only, with one object of the first class, and have no outlines.
     """
-    from data_prep.voc2012 import CLASSES
-
-    folder, rng = Path(root) / "VOCdevkit/VOC2012", np.random.default_rng(seed)
+    folder, rng = Path(root) / "VOCdevkit/VOC2012", np.random.default_rng(0)
     lists = {kind: {"train": [], "val": []} for kind in ("Main", "Segmentation")}
-    for split, i, label in _plan(classes, {"train": train, "val": test}):
-        name = f"{2007 if split == 'train' else 2008}_{i:06d}"
-        picture, polygon, box = drawn(rng, label, len(classes))
-        objects = [dict(name=classes[label], box=box, truncated=i == 1)]
-        if i == 0:
-            objects.append(dict(name=classes[0], box=(0, 0, 9, 7), difficult=True))
+
+    def put(name: str, label: int, more: Sequence[dict] = (), **flags: bool) -> list:
+        picture, polygon, box = drawn(rng, label, len(VOC_CLASSES))
+        objects = [dict(name=VOC_CLASSES[label], box=box, **flags), *more]
         save(picture, folder / f"JPEGImages/{name}.jpg")
         write(folder / f"Annotations/{name}.xml", xml(f"{name}.jpg", objects))
-        numbers = {"Object": 1, "Class": CLASSES.index(classes[label]) + 1}
-        for kind, number in numbers.items():
+        return polygon
+
+    for split, i, label in _plan(VOC_CLASSES, {"train": train, "val": test}):
+        name = f"{2007 if split == 'train' else 2008}_{i:06d}"
+        hidden = dict(name=VOC_CLASSES[0], box=(0, 0, 9, 7), difficult=True)
+        polygon = put(name, label, [hidden] if i == 0 else [], truncated=i == 1)
+        for kind, number in (("Object", 1), ("Class", CLASSES.index(VOC_CLASSES[label]) + 1)):
             save(_indexed(polygon, number), folder / f"Segmentation{kind}/{name}.png")
         for kind in lists.values():
             kind[split].append(name)
-    for split in ("train", "val"):
+    for split, first in (("train", 0), ("val", 500)):
         for i in range(boxes_only):
-            name = f"2009_{i + (500 if split == 'val' else 0):06d}"
-            picture, _, box = drawn(rng, 0, len(classes))
-            save(picture, folder / f"JPEGImages/{name}.jpg")
-            objects = [dict(name=classes[0], box=box)]
-            write(folder / f"Annotations/{name}.xml", xml(f"{name}.jpg", objects))
-            lists["Main"][split].append(name)
+            lists["Main"][split].append(f"2009_{i + first:06d}")
+            put(lists["Main"][split][-1], 0)
     for kind, splits in lists.items():
         for split, names in {**splits, "trainval": sum(splits.values(), [])}.items():
             write(folder / f"ImageSets/{kind}/{split}.txt", "".join(f"{n}\n" for n in names))
@@ -160,125 +134,76 @@ def _indexed(polygon: list, number: int) -> Image.Image:
 
 def voc_palette() -> list[int]:
     """VOC's colors: the bits of an index, three at a time, from the highest bit of r, g and b."""
-    palette = []
-    for index in range(256):
-        color = [0, 0, 0]
-        for bit in range(8):
-            for channel in range(3):
-                color[channel] |= (index >> 3 * bit + channel & 1) << 7 - bit
-        palette += color
-    return palette
+    return [
+        sum((index >> 3 * bit + channel & 1) << 7 - bit for bit in range(8))
+        for index in range(256)
+        for channel in range(3)
+    ]
 
 
-def det_tree(
-    root: Path,
-    classes: Sequence[str] = DET_CLASSES,
-    train: int = 10,
-    test: int = 5,
-    seed: int = 0,
-    layout: int = 0,
-) -> Path:
+def det_tree(root: Path, train: int = 10, test: int = 5, layout: int = 0) -> Path:
     """ILSVRC DET below `root`, in the layout of 2013 (0), 2014 (1) or 2015 to 2017 (2).
 
     Beside the usable objects: the training pictures of the first class lie in the folder of a
     narrower synset, and one of them also shows a person; a picture without annotation; a validation
     picture without objects; annotations of 2014, which are not read.
     """
-    from data_prep.ilsvrc_det import LAYOUTS, MAMMALS
-
-    top = Path(root) / ("ILSVRC" if layout == 2 else "")
+    top, rng = Path(root) / ("ILSVRC" if layout == 2 else ""), np.random.default_rng(0)
     pictures, boxes, val, val_boxes = (top / name for name in LAYOUTS[layout])
-    rng = np.random.default_rng(seed)
-    for split, i, label in _plan(classes, {"train": train, "val": test}):
-        picture, _, box = drawn(rng, label, len(classes))
-        number = MAMMALS[classes[label]]
+    for split, i, label in _plan(DET_CLASSES, {"train": train, "val": test}):
+        picture, _, box = drawn(rng, label, len(DET_CLASSES))
+        number = MAMMALS[DET_CLASSES[label]]
         objects = [dict(name=number, box=box)]
         if split == "train":
             synset = "n02132136" if label == 0 else number  # a kind of bear
-            if i == 0:
-                objects.append(dict(name="n00007846", box=(1, 1, 9, 9)))
-            name = f"{synset}_{i}"
-            save(picture, pictures / synset / f"{name}.JPEG")
-            write(boxes / synset / f"{name}.xml", xml(name, objects))
+            objects += [dict(name="n00007846", box=(1, 1, 9, 9))] if i == 0 else []
+            folders, name = (pictures / synset, boxes / synset), f"{synset}_{i}"
         else:
-            name = f"ILSVRC2012_val_{i + 1:08d}"
-            save(picture, val / f"{name}.JPEG")
-            write(val_boxes / f"{name}.xml", xml(name, objects))
+            folders, name = (val, val_boxes), f"ILSVRC2012_val_{i + 1:08d}"
+        save(picture, folders[0] / f"{name}.JPEG")
+        write(folders[1] / f"{name}.xml", xml(name, objects))
     empty = "ILSVRC2012_val_00050000"
     save(drawn(rng, 0, 2)[0], val / f"{empty}.JPEG")
     write(val_boxes / f"{empty}.xml", xml(empty, []))
     save(drawn(rng, 0, 2)[0], pictures / "n02132136" / "n02132136_99999.JPEG")
     later = boxes.parent if layout == 2 else boxes
-    item = dict(name=MAMMALS[classes[0]], box=(1, 1, 9, 9))
+    item = dict(name=MAMMALS[DET_CLASSES[0]], box=(1, 1, 9, 9))
     write(later / "ILSVRC2014_train_0000/ILSVRC2014_train_00000001.xml", xml("x", [item]))
     return Path(root)
 
 
-def coco_tree(
-    root: Path,
-    classes: Sequence[str] = COCO_CLASSES,
-    train: int = 10,
-    test: int = 5,
-    seed: int = 0,
-    year: str = "2017",
-) -> Path:
+def coco_tree(root: Path, train: int = 10, test: int = 5, year: str = "2017") -> Path:
     """annotations, train<year> and val<year> below `root`; returns `root`.
 
     Earlier classes have one object more in both splits than the next, so that they are larger; the
     last has exactly `train` and `test`. Beside them, in each split: a crowd of the first class, one
     object of "hair drier", and a box without area.
     """
-    root, rng, ids = Path(root), np.random.default_rng(seed), {c: COCO_IDS[c] for c in classes}
-    names = ids | {"hair drier": COCO_IDS["hair drier"]}
-    categories = [
-        dict(supercategory="thing", id=i, name=c) for c, i in sorted(names.items(), key=_second)
-    ]
-    first = 1
+    root, rng, first = Path(root), np.random.default_rng(0), 1
+    categories = [dict(id=i, name=name) for name, i in COCO_IDS.items()]
+    ids = [*COCO_IDS.values()]
     for split, count in {"train": train, "val": test}.items():
         images, annotations = [], []
-        labels = [k for k in range(len(ids)) for _ in range(count + len(ids) - 1 - k)]
-        for label in [*labels, len(ids)]:
-            picture, polygon, box = drawn(rng, label, len(ids) + 1)
+        for label in [0] * (count + 2) + [1] * (count + 1) + [2] * count + [3]:
+            picture, polygon, box = drawn(rng, label, len(ids))
             number, before = first + len(images), "" if year == "2017" else f"COCO_{split}{year}_"
-            images.append(
-                dict(
-                    license=3,
-                    file_name=f"{before}{number:012d}.jpg",
-                    height=HEIGHT,
-                    width=WIDTH,
-                    date_captured="2013-11-14 11:18:45",
-                    id=number,
-                )
-            )
-            save(picture, root / f"{split}{year}" / images[-1]["file_name"])
+            file = dict(id=number, file_name=f"{before}{number:012d}.jpg", license=3)
+            images.append(file | dict(height=HEIGHT, width=WIDTH))
+            save(picture, root / f"{split}{year}" / file["file_name"])
             outline = [float(value) for point in polygon for value in point]
-            category = [*names.values()][label]
-            annotations.append(_entry(number, number, category, box, [outline]))
+            annotations.append(_entry(number, number, ids[label], box, [outline]))
         crowd = dict(counts=[WIDTH * HEIGHT - 9, 9], size=[HEIGHT, WIDTH])
-        entry = _entry(9000 + first, first, ids[classes[0]], (50, 50, 60, 60), crowd)
-        annotations.append({**entry, "iscrowd": 1})
-        flat = _entry(9001 + first, first, ids[classes[0]], (5, 5, 5, 9), [[5.0, 5, 5, 9, 5, 7]])
-        annotations.append(flat)
-        content = dict(info=dict(year=int(year)), licenses=[], images=images)
-        content |= dict(annotations=annotations, categories=categories)
+        crowd = _entry(9000 + first, first, ids[0], (50, 50, 60, 60), crowd) | {"iscrowd": 1}
+        flat = _entry(9001 + first, first, ids[0], (5, 5, 5, 9), [[5.0, 5, 5, 9, 5, 7]])
+        content = dict(images=images, annotations=[*annotations, crowd, flat])
+        content |= dict(info=dict(year=int(year)), licenses=[], categories=categories)
         write(root / f"annotations/instances_{split}{year}.json", json.dumps(content))
         first += len(images)
     return root
 
 
-def _second(item: tuple) -> object:
-    return item[1]
-
-
 def _entry(number: int, image: int, category: int, box: Corners, segmentation) -> dict:
-    left, top, right, bottom = box
-    wide, high = right - left, bottom - top
-    return dict(
-        segmentation=segmentation,
-        area=float(wide * high),
-        iscrowd=0,
-        image_id=image,
-        bbox=[float(left), float(top), float(wide), float(high)],
-        category_id=category,
-        id=number,
-    )
+    left, top, right, bottom = map(float, box)
+    size = dict(area=(right - left) * (bottom - top), bbox=[left, top, right - left, bottom - top])
+    known = dict(id=number, image_id=image, category_id=category, iscrowd=0)
+    return dict(segmentation=segmentation) | size | known

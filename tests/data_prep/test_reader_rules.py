@@ -1,0 +1,305 @@
+"""What each reader of images takes and leaves out, by its data set's own rules."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_trees import BIRDS, WNIDS
+from object_trees import coco_tree, det_tree, edit, save, voc_palette, write
+from PIL import Image
+from readers import READERS, prepared, read, run
+
+from data_prep import coco, ilsvrc_det, voc2012
+from data_prep.folder import verify_prepared
+from kpnb.datasets.prepared import prepared_images
+from kpnb.errors import KpnbError
+
+TRAIN = "instances_train2017.json"
+
+
+# CUB-200-2011
+
+
+@pytest.mark.parametrize("key", ["cub"])
+def test_cub(key, root, capsys):
+    objects = read(key, root)
+    assert objects.classes == BIRDS and objects.factor == 1.0 and len(objects.objects) == 12
+    first = objects.objects[0]
+    assert first.name == f"{BIRDS[0]}/Black_footed_Albatross_0000_701"
+    assert first.picture.is_file() and first.category == BIRDS[0]
+    assert first.box == (10, 8, 46, 42)  # left, top, width, height became edges
+    assert [o.split for o in objects.objects] == [*["train"] * 4, *["test"] * 2] * 2
+    expected = np.zeros((48, 60), dtype=bool)
+    expected[11:39, 13:43] = True  # 255 in the middle and 51 around it
+    assert first.mask().dtype == bool and (first.mask() == expected).all()
+    assert run(key, root, "--size", 68, "--workers", 2) == 0
+    printed, folder = capsys.readouterr().out, prepared(key, root, "68")
+    assert re.search(r"^images +8 +4$", printed, re.MULTILINE)
+    assert re.search(r"^images of a class +4 to 4 +2 to 2$", printed, re.MULTILINE)
+    train = prepared_images(folder, "train")
+    assert train.images.shape == (8, 3, 68, 68) and train.labels.tolist() == [0] * 4 + [1] * 4
+    assert train.class_names == BIRDS and train.source["foreground"] == "outline"
+    # the outline leaves 3 pixels of the box's 36 x 34 on each side; rows are twice as many
+    rows = train.masks[0].any(1).numpy()
+    assert rows.tolist() == [False] * 6 + [True] * 56 + [False] * 6
+    share = verify_prepared(folder)["report"]["train"]["foreground"]["mean"]
+    assert share == pytest.approx(30 * 28 / (36 * 34), abs=0.02)
+    grey = train.images[1]  # a grey picture has three equal channels
+    assert (grey[0] == grey[1]).all() and (grey[0] == grey[2]).all()
+
+
+@pytest.mark.parametrize("key", ["cub"])
+def test_cub_by_its_boxes_and_with_outlines_that_cannot_be_used(key, root, capsys):
+    assert run(key, root, "--foreground", "box") == 2
+    assert "leave no background" in capsys.readouterr().err
+    assert run(key, root, "--verify") == 2
+    assert run(key, root, "--foreground", "box", "--factor", 1.2) == run(key, root, "--verify") == 0
+    assert verify_prepared(prepared(key, root))["factor"] == 1.2
+    labels = prepared(key, root) / "train_labels.npy"
+    labels.write_bytes(labels.read_bytes()[:-1])
+    capsys.readouterr()
+    assert run(key, root, "--verify") == 2
+    assert "train_labels.npy is missing or damaged" in capsys.readouterr().err
+    outline = sorted((root / "segmentations").rglob("*.png"))[0]
+    for size, said in (((10, 10), "not bool (48, 60)"), ((60, 48), "(--skip)")):
+        Image.new("L", size).save(outline)
+        assert run(key, root, "--force") == 2 and said in capsys.readouterr().err
+    assert run(key, root, "--force", "--skip") == 0
+    assert "left out, no foreground in its crop: 1" in capsys.readouterr().out
+
+
+# Tiny ImageNet
+
+
+@pytest.mark.parametrize("key", ["tiny"])
+def test_tiny(key, root, capsys):
+    objects = read(key, root)
+    assert objects.classes == WNIDS and len(objects.objects) == 12
+    assert objects.about["words"] == ["Egyptian cat", WNIDS[1]]
+    assert [o.split for o in objects.objects] == ["train"] * 8 + ["test"] * 4
+    first, last = objects.objects[0], objects.objects[-1]
+    assert first.name == f"{WNIDS[0]}_0" and first.category == WNIDS[0]
+    assert first.box == (0, 16, 64, 48)  # the release's 63 and 47 are inside
+    assert last.name == "val_3" and last.category == WNIDS[1] and last.box == (0, 32, 45, 63)
+    boxes = root / READERS[key][2] / "train" / WNIDS[0] / f"{WNIDS[0]}_boxes.txt"
+    edit(boxes, "24\t16\t63\t47", "0\t0\t0\t0")  # the fourth: a box of one pixel
+    assert run(key, root, "--size", 64) == 0
+    assert "whole pictures, foreground: box" in capsys.readouterr().out
+    train = prepared_images(prepared(key, root, "64"), "train")
+    for i, obj in enumerate(objects.objects[:3]):
+        whole = np.asarray(Image.open(obj.picture).convert("RGB"))
+        assert (train.images[i].permute(1, 2, 0).numpy() == whole).all()
+        expected = np.zeros((64, 64), dtype=bool)
+        expected[16:48, int(obj.box[0]) :] = True
+        assert (train.masks[i].numpy() == expected).all()
+    assert train.masks[3][0, 0] and train.masks[3].sum() == 1
+    share = verify_prepared(prepared(key, root, "64"))["report"]["train"]["foreground"]
+    assert share["most"] == 0.5 and share["least"] == 1 / 64**2
+
+
+@pytest.mark.parametrize("key", ["tiny"])
+def test_tiny_cropped_and_with_few_of_a_class(key, root, capsys):
+    assert run(key, root, "--size", 48, "--crop", "box", "--out", root / "cropped") == 0
+    assert verify_prepared(root / "cropped")["factor"] == 1.5
+    # 45 x 31 enlarged 1.5 times and clipped: columns 0 to 56, rows 24 to 64; box from 32 to 63
+    rows = prepared_images(root / "cropped", "test").masks[0].any(1).numpy()
+    window = 24 + (np.arange(48) + 0.5) * 40 / 48
+    assert rows.tolist() == ((window >= 32) & (window < 63)).tolist()
+    assert run(key, root, "--factor", 2) == 2 and "--crop box" in capsys.readouterr().err
+    # boxes are 32 high in train, 45 x 31 in test
+    assert run(key, root, "--most", 1, "--least", 31) == 0
+    known = verify_prepared(prepared(key, root))
+    assert known["left_out"] == {"over 1 of a class and split": 8}
+    assert run(key, root, "--least", 32, "--force") == 2
+    assert "No object is left for the test split" in capsys.readouterr().err
+    assert verify_prepared(prepared(key, root)) == known  # still as it was
+
+
+# Pascal VOC 2012
+
+
+@pytest.mark.parametrize("key", ["voc"])
+def test_voc_rules(key, root):
+    assert voc_palette()[3:15] == [128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128]  # as published
+    assert voc_palette()[-3:] == [224, 224, 192]
+    assert read(key, root).left_out == {"difficult": 2}
+    assert read(key, root, keep_difficult=True).left_out == {"no outline": 2}
+    assert read(key, root, leave_truncated=True).left_out == {"difficult": 2, "truncated": 2}
+    every = read(key, root, objects="all")
+    assert len(every.objects) == len(read(key, root).objects) + 6
+    assert all(o.mask is None for o in every.objects)
+    assert len(read(key, root / READERS[key][2]).objects) == 18  # the folder itself may be given
+    first, folder = read(key, root).objects[0], root / READERS[key][2]
+    indices = np.asarray(Image.open(folder / "SegmentationObject/2007_000000.png"))
+    assert (indices == 255).any() and not first.mask()[indices == 255].any()  # a rim
+    for kind, index in (("Object", 2), ("Class", voc2012.CLASSES.index("cat") + 1)):
+        spoil(folder, kind, lambda image, i=index: image.putpixel((1, 1), i))
+    second = read(key, root, keep_difficult=True).objects[1]  # by the order in the annotation
+    assert (second.name, second.box) == ("2007_000000#2", (0, 0, 9, 7))
+    assert np.argwhere(second.mask()).tolist() == [[1, 1]]
+    lists = folder / "ImageSets/Segmentation"
+    names = [name for name in (lists / "val.txt").read_text().split() if int(name[-6:]) % 3 != 1]
+    write(lists / "val.txt", "\n".join(names))
+    found = read(key, root)  # a class without test objects is left out
+    assert found.classes == ("cat", "train")
+    assert found.left_out == {"difficult": 2, "class not in both splits": 4}
+    write(lists / "val.txt", names[0])
+    write(lists / "train.txt", "2007_000001")
+    with pytest.raises(KpnbError, match="both splits"):
+        read(key, root)
+
+
+def spoil(folder: Path, kind: str, change) -> None:
+    file = folder / f"Segmentation{kind}/2007_000000.png"
+    image = Image.open(file)
+    save(change(image) or image, file)
+
+
+def alone(index: int):
+    """Only the last row's first pixel has `index`."""
+    return lambda image: image.point([index * (v == 77) for v in range(256)])
+
+
+OUTLINES = {
+    "Outline 1 of .*2007_000000.png does not fit": {"Object": alone(1), "Class": alone(8)},
+    "does not fit its cat": {"Class": lambda i: i.point([7 * (v == 8) for v in range(256)])},
+    "an outline 3": {"Object": lambda i: i.point([3 * (v == 1) for v in range(256)])},
+    "palette": {"Object": lambda i: i.convert("RGB")},
+    "pixels": {"Object": lambda i: i.crop((0, 0, 9, 9))},
+}
+
+
+@pytest.mark.parametrize("key", ["voc"])
+@pytest.mark.parametrize("said", OUTLINES)
+def test_voc_outlines_that_do_not_fit(key, said, root):
+    for kind, change in OUTLINES[said].items():
+        spoil(root / READERS[key][2], kind, lambda image: image.putpixel((0, 79), 77))
+        spoil(root / READERS[key][2], kind, change)
+    with pytest.raises(KpnbError, match=said):
+        read(key, root)
+    if "does not fit" in said:
+        left_out = read(key, root, mismatch="leave_out").left_out
+        assert left_out["outline does not fit the object"] == 1
+
+
+# ILSVRC DET
+
+
+@pytest.mark.parametrize("layout", [0, 1, 2])
+def test_det_layouts(layout, tmp_path):
+    found = read("det", det_tree(tmp_path, train=2, test=1, layout=layout))
+    counted = Counter((o.split, o.category) for o in found.objects)
+    assert counted["train", "bear"] == 2  # in the folder of a kind of bear
+    assert not [o.name for o in found.objects if "2014" in o.name]
+    assert found.about["counts"]["found"] == {"train boxes": 7, "validation pictures": 4}
+    assert found.left_out == {"another class, in pictures with one of these": 1}
+
+
+@pytest.mark.parametrize("key", ["det"])
+def test_det(key, root):
+    mammals = set(ilsvrc_det.CLASSES.split(","))
+    assert len(mammals) == 12 and mammals < set(ilsvrc_det.MAMMALS)
+    assert read(key, root, classes="n02391049, fox").classes == ("zebra", "fox")  # as asked for
+    ours = read(key, root, classes=ilsvrc_det.CLASSES)
+    assert ours.classes == ("bear", "fox", "zebra") and "ours" in ours.about["which classes"]
+    assert run(key, root) == run(key, root, "--foreground", "block") == 0
+    for ending, foreground in (("32", "box"), ("32-block", "block")):
+        assert verify_prepared(prepared(key, root, ending))["foreground"] == foreground
+    file = root / READERS[key][2] / "n02118333/n02118333_1.xml"
+    edit(file, "<width>96<", "<width>60<")  # the box ends at 70
+    found = read(key, root)
+    assert found.about["boxes cut at their picture's edge"] == 1
+    assert next(o for o in found.objects if o.name == "n02118333_1#1").box[2] == 60
+    with pytest.raises(KpnbError, match="n02118333_1.xml"):
+        read(key, root, outside="refuse")
+    edit(file, "<width>60<", "<width>9<")
+    assert read(key, root).left_out["box without a pixel in its picture"] == 1
+
+
+# MS-COCO
+
+
+def change(root: Path, edited) -> None:
+    """Change the content of the training annotations, and the first of them."""
+    content = json.loads((root / "annotations" / TRAIN).read_text())
+    edited(content["annotations"][0], content)
+    (root / "annotations" / TRAIN).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("key", ["coco"])
+def test_coco(key, root, tmp_path):
+    found = read(key, root)
+    assert found.classes == ("person", "car", "chair")  # by id; "hair drier" is the smallest
+    assert found.left_out == {"crowd": 2, "box without area": 2}
+    assert found.about["categories"] == "the 3 with most objects"
+    assert found.about["counts"]["found"]["train annotations"] == 6 + 5 + 4 + 1 + 2
+    assert found.objects[0].name == "train2017#1"
+    left, top, right, bottom = found.objects[0].box
+    assert found.objects[0].mask().sum() == (right - left) * (bottom - top)  # a rectangle
+    assert read(key, root, names="chair, person").classes == ("person", "chair")
+    runs = dict(size=[80, 96], counts=[7679, 1])
+    change(root, lambda a, c: a.update(segmentation=runs))
+    assert np.argwhere(read(key, root).objects[0].mask()).tolist() == [[79, 95]]
+    change(root, lambda a, c: a.update(segmentation=[[1, 2, 3, 4]]))
+    with pytest.raises(KpnbError, match="annotation 1, has an outline"):
+        read(key, root).objects[0].mask()
+    older = coco_tree(tmp_path / "2014", train=2, test=1, year="2014")
+    name = read(key, older, year="2014").objects[0].picture.name
+    assert name == "COCO_train2014_000000000001.jpg"
+    with pytest.raises(KpnbError, match="train2017"):
+        read(key, older)
+
+
+@pytest.mark.parametrize("key", ["coco"])
+def test_the_largest_categories_of_coco(key, root):
+    def larger(_, content):
+        for entry in content["annotations"]:  # chairs: the fewest objects, now the most pixels;
+            new = {62: dict(area=1e6), 1: dict(image_id=1), 89: dict(iscrowd=1)}
+            entry |= new.get(entry["category_id"], {})  # persons: all in one picture
+
+    def even(_, content):
+        of = [[a for a in content["annotations"] if a["category_id"] == i] for i in (62, 3, 1)]
+        content["annotations"] = [a for some in of for a in some[:3] if not a["iscrowd"]]
+
+    change(root, larger)
+    for rank, largest in (
+        ("objects", {"person", "car"}),
+        ("pictures", {"car", "chair"}),
+        ("pixels", {"person", "chair"}),
+    ):
+        assert set(coco._Part(root, "train2017").ranked(rank)) == {1, 3, 62}  # a crowd is no object
+        assert set(read(key, root, rank=rank, largest=2).classes) == largest
+    change(root, even)
+    assert coco._Part(root, "train2017").ranked("objects") == [1, 3, 62]  # ties go by id
+
+
+COCO_FAULTS = [
+    (lambda a, c: a.update(category_id=5), "unknown category 5"),
+    (lambda a, c: a.update(image_id=777), "unknown picture 777"),
+    (lambda a, c: a.update(bbox=[90, 10, 30, 9]), "annotation 1, has a"),
+    (lambda a, c: a.update(bbox=[float("nan")] * 4), "box without area"),
+    (lambda a, c: a.update(bbox=[1, 2, 3]), "four numbers"),
+    (lambda a, c: a.update(bbox="abcd"), "damaged"),
+    (lambda a, c: a.update(segmentation=[]), "no outline"),
+    (lambda a, c: a.update(segmentation=["abcdef"]), "damaged"),
+    (lambda a, c: a.pop("iscrowd"), "iscrowd"),
+    (lambda a, c: c["categories"][0].pop("id"), "damaged"),
+    (lambda a, c: a.update(category_id=[1]), "another kind"),
+    (lambda a, c: a.update(id=2), "id twice"),
+    (lambda a, c: c.update(images={}), "no list images"),
+    (lambda a, c: c["images"][0].update(file_name="../x.jpg"), "another folder"),
+    (lambda a, c: c["images"][0].update(file_name="x.jpg"), "x.jpg is missing"),
+    (lambda a, c: c["categories"].pop(0), "unknown category"),
+    (lambda a, c: c["categories"][0].update(name="x"), "differ"),
+]
+
+
+@pytest.mark.parametrize("key", ["coco"])
+@pytest.mark.parametrize("fault, said", COCO_FAULTS)
+def test_entries_of_coco_that_cannot_be_used(key, fault, said, root):
+    change(root, fault)
+    with pytest.raises(KpnbError, match=said):
+        read(key, root)
