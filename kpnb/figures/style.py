@@ -98,19 +98,24 @@ def row_of_panels(
     y: str,
     size: tuple[float, float],
     columns: int | None = None,
+    most: int | None = None,
     **shared: bool,
 ) -> Figure:
     """A panel for each of `parts` side by side, titled by its key and drawn by draw(ax, part).
 
-    x, y: labels of the axes; size: width of a panel and height, inches; columns: of the legend;
-    shared: sharex, sharey.
+    x, y: labels of the axes; size: width and height of a panel, inches; columns: of the legend;
+    most: panels in a row, None for all; shared: sharex, sharey. What `draw` sets stays.
     """
-    width = min(WIDTH, 0.5 + size[0] * len(parts))
-    figure, axes = new_figure(1, len(parts), (width, size[1]), **shared)
-    for ax, (title, part) in zip(axes[0], parts.items(), strict=True):
-        draw(ax, part)
+    wide = min(len(parts), most or len(parts))
+    high = -(-len(parts) // wide)
+    width = min(WIDTH, 0.5 + size[0] * wide)
+    figure, axes = new_figure(high, wide, (width, size[1] * high), **shared)
+    for ax in axes.flat[len(parts) :]:
+        ax.set_visible(False)
+    for ax, (title, part) in zip(axes.flat, parts.items(), strict=False):
         ax.set_title(title, fontsize=TITLE_SIZE)
         label_axes(ax, x, y)
         ax.grid(alpha=0.3)
+        draw(ax, part)
     legend_below(figure, axes.flat, columns)
     return figure

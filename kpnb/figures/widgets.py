@@ -53,8 +53,14 @@ def epoch_slider(frames: Sequence[Figure | bytes], labels: Sequence[str], title:
     texts = [f"{title}: {label}" for label in labels]
     pairs = enumerate(zip(frames, texts, strict=True))
     pictures = "".join(_frame(_png(frame), text, place == 0) for place, (frame, text) in pairs)
-    slider = _range(len(frames), title, texts[0])
-    caption = f'<figcaption style="{LEFT}">{escape(texts[0])}</figcaption>'
+    first = escape(texts[0])
+    # autocomplete: a page loaded again begins with the first frame, so the slider must too.
+    slider = (
+        f'<input type="range" min="0" max="{len(frames) - 1}" value="0" step="1" '
+        f'autocomplete="off" aria-label="{escape(title)}" aria-valuetext="{first}" '
+        f'style="width:min(36em, 98%)" oninput="{escape(SHOW_FRAME.strip())}">'
+    )
+    caption = f'<figcaption style="{LEFT}">{first}</figcaption>'
     whole = f'<figure style="{LEFT}">{slider}{caption}{pictures}</figure>'
     return Html(whole, f"{title}: {', '.join(labels)}")
 
@@ -84,9 +90,8 @@ def rotating_cloud(
     """A slider that turns a cloud, colored by entropy, about its upward axis, seen from 20 degrees
     above.
 
-    index: the cloud's place in samples and maps. label: what is shown, the slider's title and, with
-    the angle, the text of each picture for who cannot see it. angles: pictures of one full turn.
-    For a page that runs no scripts, set `layers_figure` beside it.
+    index: the cloud's place in samples and maps. label: what is shown, the slider's title. angles:
+    pictures of one full turn. For a page that runs no scripts, set `layers_figure` beside it.
     Raises KpnbError for maps of other points and fewer than 1 angle.
     """
     if angles < 1:
@@ -118,9 +123,14 @@ def picker(
             f"{len(samples)} samples, maps of {sorted(counts)} samples, thresholds "
             f"{[*thresholds]}; pass maps of a layer for exactly these samples, and a threshold."
         )
-    controls = _controls(list(maps_by_layer), len(samples), sorted(thresholds))
-    layer, sample, threshold = controls
-    shown = widgets.HTML()
+    offered, late = sorted(thresholds), {"continuous_update": False}
+    layer = widgets.Dropdown(options=list(maps_by_layer), description="layer")
+    sample = widgets.IntSlider(0, 0, len(samples) - 1, description="sample", **late)
+    threshold = widgets.SelectionSlider(
+        options=[(f"{b:g}", b) for b in offered], value=offered[len(offered) // 2],
+        description="b [nats]", **late,
+    )  # fmt: skip
+    controls, shown = (layer, sample, threshold), widgets.HTML()
 
     def redraw(_change: object = None) -> None:
         maps = maps_by_layer[layer.value]
@@ -133,34 +143,6 @@ def picker(
         control.observe(redraw, names="value")
     redraw()
     return widgets.VBox([*controls, shown])
-
-
-def _controls(
-    layers: list[str], samples: int, thresholds: list[float]
-) -> tuple[widgets.Dropdown, widgets.IntSlider, widgets.SelectionSlider]:
-    options = [(f"{b:g}", b) for b in thresholds]
-    middle = thresholds[len(thresholds) // 2]
-    return (
-        widgets.Dropdown(options=layers, description="layer"),
-        widgets.IntSlider(
-            value=0, min=0, max=samples - 1, description="sample", continuous_update=False
-        ),
-        widgets.SelectionSlider(
-            options=options, value=middle, description="b [nats]", continuous_update=False
-        ),
-    )
-
-
-def _range(count: int, title: str, text: str) -> str:
-    """The browser's slider over `count` places; `text` is what it says at the first.
-
-    `autocomplete`: a page loaded again begins with the first frame, so the slider must too.
-    """
-    return (
-        f'<input type="range" min="0" max="{count - 1}" value="0" step="1" autocomplete="off" '
-        f'aria-label="{escape(title)}" aria-valuetext="{escape(text)}" '
-        f'style="width:min(36em, 98%)" oninput="{escape(SHOW_FRAME.strip())}">'
-    )
 
 
 def _frame(png: bytes, text: str, shown: bool) -> str:

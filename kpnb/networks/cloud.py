@@ -178,12 +178,9 @@ POINTNET2_DROPOUT = {"full": 0.5, "narrow": 0.0}
 
 def pointnet2(classes: int, scale: str) -> PointNetwork:
     """PointNet++ at scale "full" (clouds of at least 512 points) or "narrow" (128)."""
-    sizes = zip(NEIGHBORHOODS[scale], RADII, strict=True)
-    balls = [(centroids, radius, k) for (centroids, k), radius in sizes]
     channels = _channels(scale)
-    return _on_levels(
-        HierarchicalFeatures(balls, channels), channels, classes, POINTNET2_DROPOUT[scale]
-    )
+    features = HierarchicalFeatures(NEIGHBORHOODS[scale], channels)
+    return _on_levels(features, channels, classes, POINTNET2_DROPOUT[scale])
 
 
 def _channels(scale: str) -> list[list[int]]:
@@ -201,14 +198,14 @@ def _on_levels(
 class SetAbstraction(nn.Module):
     """From points (n, p, 3) and their features (n, p, c), perhaps none, to fewer of both.
 
-    centroids, radius, k: of the sampling and the ball query. widths: of the point-wise layers, the
-    first one 3 + c. Returns the centroids (n, centroids, 3) and the largest of each channel over a
-    ball (n, centroids, widths[-1]).
+    sample: number of centroids and of neighbors of each; radius: of the ball query. widths: of the
+    point-wise layers, the first one 3 + c. Returns the centroids (n, centroids, 3) and the largest
+    of each channel over a ball (n, centroids, widths[-1]).
     """
 
-    def __init__(self, centroids: int, radius: float, k: int, widths: Sequence[int]) -> None:
+    def __init__(self, sample: tuple[int, int], radius: float, widths: Sequence[int]) -> None:
         super().__init__()
-        self.centroids, self.radius, self.k = centroids, radius, k
+        (self.centroids, self.k), self.radius = sample, radius
         self.layers = point_mlp(widths)
 
     def forward(
@@ -216,22 +213,25 @@ class SetAbstraction(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         centers = gather(points, choices(lambda: farthest_points(points, self.centroids)))
         index = choices(lambda: within(points, centers, self.radius, self.k))
-        local = gather(points, index) - centers.unsqueeze(2)
-        if features is not None:
-            local = torch.cat([local, gather(features, index)], -1)
+        local = _with_features(gather(points, index) - centers.unsqueeze(2), features, index)
         return centers, self.layers(local).max(2).values
+
+
+def _with_features(relative: Tensor, features: Tensor | None, index: Tensor) -> Tensor:
+    """Coordinates (n, q, k, 3) relative to a center, and behind them the points' features."""
+    return relative if features is None else torch.cat([relative, gather(features, index)], -1)
 
 
 class HierarchicalFeatures(nn.Module):
     """Clouds (n, p, 3) -> (n, width): two set abstractions, and a PointNet on what is left."""
 
     def __init__(
-        self, balls: Sequence[tuple[int, float, int]], widths: Sequence[Sequence[int]]
+        self, samples: Sequence[tuple[int, int]], widths: Sequence[Sequence[int]]
     ) -> None:
         super().__init__()
         first, second, last = widths
-        self.first = SetAbstraction(*balls[0], (3, *first))
-        self.second = SetAbstraction(*balls[1], (3 + first[-1], *second))
+        self.first = SetAbstraction(samples[0], RADII[0], (3, *first))
+        self.second = SetAbstraction(samples[1], RADII[1], (3 + first[-1], *second))
         self.last = point_mlp((3 + second[-1], *last))
 
     def forward(self, points: Tensor, choices: KeptChoices | None = None) -> Tensor:
@@ -302,9 +302,7 @@ class PointConvolution(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         centers, index = self._neighborhoods(points, choices)
         relative = gather(points, index) - centers.unsqueeze(2)
-        local = relative
-        if features is not None:
-            local = torch.cat([relative, gather(features, index)], -1)
+        local = _with_features(relative, features, index)
         inverse = 1 / gather(kernel_density(points, self.bandwidth).unsqueeze(-1), index)
         share = self.density(inverse / inverse.amax(2, keepdim=True))
         sums = (self.layers(local) * share).mT @ self.weights(relative)

