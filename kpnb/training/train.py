@@ -8,6 +8,7 @@ weights move; the feature regression of distillation is in `kpnb.training.distil
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypedDict, Unpack
 
 import numpy as np
@@ -52,66 +53,58 @@ def fit(
     parameters: those to train; None is all that require gradients.
     on_checkpoint(epoch, state dict): called at settings.checkpoints with copies on the CPU.
     device: where to train; None is where the model is. set_mode: called before each epoch; None is
-    model.train(). Train and eval modes are as before afterwards.
+    model.train(). Modes and the global generators are as before afterwards.
 
-    All randomness of epoch k comes from (settings.seed, k), so that a run can be taken up again;
-    the global generators are as before afterwards. On one CPU, equal calls give equal bits.
+    All randomness of epoch k comes from (settings.seed, k), so that a run can be taken up again.
+    On one CPU, equal calls give equal bits.
     Raises KpnbError if there is nothing to train on or the loss stops being finite.
     """
     if count < 1:
         raise KpnbError("There is no sample to train on: pass at least one.")
     if device is not None:
         model.to(device)
-    loop = _Loop(model, batch_loss, count, settings, track or {}, parameters)
+    chosen = model.parameters() if parameters is None else parameters
+    trained = [p for p in chosen if p.requires_grad]
+    if not trained:
+        raise KpnbError("No parameter requires gradients: call requires_grad_() on the model.")
+    how = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
+    optimizer = torch.optim.SGD(trained, lr=settings.lr, **how)
+    identity = {"settings": settings.to_info(), "count": count}
+    identity["trained"] = sum(p.numel() for p in trained)
+    state = RunState(model, optimizer, track or {}, identity)
+    loop = _Loop(batch_loss, count, settings, trained, state)
     with keep_modes(model):
-        done = resume and resume.take_up(loop.state, settings, on_checkpoint)
+        done = resume and resume.take_up(state, settings, on_checkpoint)
         if done is None:
             loop.hand_over(0, resume, on_checkpoint)
         for epoch in range((done or 0) + 1, settings.epochs + 1):
             (set_mode or model.train)()
             loop.run_epoch(epoch)
             loop.hand_over(epoch, resume, on_checkpoint)
-    loop.optimizer.zero_grad(set_to_none=True)
-    return loop.state.record
+    optimizer.zero_grad(set_to_none=True)
+    return state.record
 
 
+@dataclass
 class _Loop:
-    """One call of `fit`: what it was given, the optimizer, and the state that moves."""
+    """One call of `fit`: what it was given, and the state that moves."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        batch_loss: BatchLoss,
-        count: int,
-        settings: TrainingSettings,
-        track: Mapping[str, Tensor],
-        parameters: Iterable[nn.Parameter] | None,
-    ):
-        chosen = model.parameters() if parameters is None else parameters
-        self.trained = [p for p in chosen if p.requires_grad]
-        if not self.trained:
-            raise KpnbError("No parameter requires gradients: call requires_grad_() on the model.")
-        self.batch_loss, self.count, self.settings = batch_loss, count, settings
-        self.device = self.trained[0].device
-        self.optimizer = torch.optim.SGD(
-            self.trained,
-            lr=settings.lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
-        weights = sum(p.numel() for p in self.trained)
-        identity = {"settings": settings.to_info(), "count": count, "trained": weights}
-        self.state = RunState(model, self.optimizer, track, identity)
+    batch_loss: BatchLoss
+    count: int
+    settings: TrainingSettings
+    trained: list[nn.Parameter]
+    state: RunState
 
     def run_epoch(self, epoch: int) -> None:
         """All batches of one epoch, and its line in the record."""
-        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        device = self.trained[0].device
+        sums = torch.zeros(2, dtype=torch.float64, device=device)
         augmentation = _generator(self.settings.seed, epoch, _AUGMENT)
         batches = self._batches(epoch)
-        with _seeded(self.device, _seed(self.settings.seed, epoch, _DROPOUT)):
+        with _seeded(device, _seed(self.settings.seed, epoch, _DROPOUT)):
             for step, index in enumerate(batches):
                 lr = learning_rate(self.settings, epoch, step, len(batches))
-                sums += self._step(index.to(self.device), lr, augmentation) * len(index)
+                sums += self._step(index.to(device), lr, augmentation) * len(index)
         loss, metric = (sums / self.count).tolist()
         if not math.isfinite(loss):
             raise KpnbError(
@@ -122,16 +115,17 @@ class _Loop:
 
     def _step(self, index: Tensor, lr: float, augmentation: torch.Generator) -> Tensor:
         """One SGD step; the batch's loss and metric, (2,) float64, left on the device."""
-        for group in self.optimizer.param_groups:
+        optimizer = self.state.optimizer
+        for group in optimizer.param_groups:
             group["lr"] = lr
         bfloat16 = self.settings.autocast is not None  # the only one that is offered
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(index.device.type, torch.bfloat16, enabled=bfloat16):
             loss, metric = self.batch_loss(index, augmentation)
-        self.optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self.settings.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.trained, self.settings.grad_clip)
-        self.optimizer.step()
+        optimizer.step()
         self.state.distance.step()
         return torch.stack([loss.detach().double(), metric.detach().double()])
 
@@ -206,9 +200,9 @@ def train_classifier(
 ) -> TrainingRecord:
     """Train `net` in place with cross-entropy, all weights: teacher and baseline of the paper.
 
-    images: (n, 3, h, w) float32; labels: (n,) int64. augment: applied to each batch, for example
-    `kpnb.training.augmentation.flip_and_shift`. The rest: see `fit`. The record's metric is the
-    share of right answers. Raises KpnbError for images or labels that cannot be learned from.
+    images: (n, 3, h, w) float32; labels: (n,) int64. augment: applied to each batch, as in
+    `kpnb.training.augmentation`. The rest: see `fit`. The record's metric is the share of right
+    answers. Raises KpnbError for images or labels that cannot be learned from.
     """
     check_labelled(images, labels)
     net, images, labels = to_device(net, handing.get("device"), settings, images, labels)

@@ -28,13 +28,6 @@ def test_entropy_maps_draws_what_the_maps_hold_below_their_images():
     assert len(panels(maps.show(count=2))) == 2
 
 
-def test_network_inputs_and_pictures_look_the_same():
-    for images in (SHOWN.samples, SHOWN.samples.images, pictures()):
-        drawn = panels(point_maps(SHOWN.points(), images))
-        found = np.stack([ax.get_images()[0].get_array() for ax in drawn])
-        assert np.allclose(found, pictures(), atol=1e-5)
-
-
 def test_a_mark_for_each_point_in_the_middle_of_its_cell():
     points = SHOWN.points(lost=1)
     figure = points.show(SHOWN.samples.images)

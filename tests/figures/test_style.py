@@ -1,8 +1,12 @@
 """One look: roles told apart without color, one legend, one row of panels."""
 
 import torch
+from IPython.core.formatters import DisplayFormatter
+from matplotlib.figure import Figure
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from kpnb.figures.style import ROLES, WIDTH, as_array, legend_below, new_figure, row_of_panels
+from kpnb.run.notebook import clean
 
 
 def test_no_role_is_told_by_its_color_alone():
@@ -38,3 +42,19 @@ def test_panels_in_rows_are_titled_and_labelled():
     assert {ax.get_xlabel() for ax in figure.axes[:3]} == {"epoch"}
     assert [ax.lines[0].get_ydata().tolist() for ax in figure.axes[:3]] == [*parts.values()]
     assert figure.get_figwidth() <= WIDTH and figure.get_figheight() == 7.2
+
+
+def test_a_notebook_gets_a_text_for_who_cannot_see_the_figure():
+    parts = {r"$N_{\mathrm{fg}}$ = 3": [1, 2], "FC1": [3, 4]}
+    figure = row_of_panels(
+        parts, lambda ax, part: ax.plot(part, label="student"), "epoch", "a\nb", (4, 3), most=3
+    )
+    figure.supxlabel("all seeds")
+    shown = DisplayFormatter()
+    shown.formatters["image/png"].for_type(Figure, lambda figure: b"PNG")  # as a notebook does
+    data, metadata = shown.format(figure)
+    text = "Panels: N_fg = 3; FC1. Axes: a b against epoch. Marks: student. all seeds"
+    assert data["image/png"] == b"PNG" and metadata == {"image/png": {"alt": text}}
+    cell = new_code_cell("", outputs=[new_output("display_data", data, metadata=metadata)])
+    clean(new_notebook(cells=[cell]))  # to where the book's builder looks for it
+    assert cell.metadata["mystnb"] == {"image": {"alt": text}}

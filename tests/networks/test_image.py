@@ -117,21 +117,6 @@ def test_convolutions_are_kaiming_by_fan_out():
     assert wide.weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.03)
 
 
-@pytest.mark.parametrize(
-    ("request_", "message"),
-    [
-        ({"name": "VGG-12"}, "VGG-11"),
-        ({"scale": "tiny"}, "narrow"),
-        ({"classes": 1}, "at least 2"),
-        ({"dropout": 1.0}, "below 1"),
-        ({"scale": "narrow", "pretrained": True}, "scale='full'"),
-    ],
-)
-def test_bad_requests_say_what_to_do(request_, message):
-    with pytest.raises(KpnbError, match=message):
-        image_network(**{"name": "VGG-11", "classes": CLASSES, **request_})
-
-
 @pytest.mark.parametrize("name", ("AlexNet", "ResNet-50"))
 def test_pretrained_keeps_the_convolutions_and_renews_the_rest(name, monkeypatch):
     weights = torchvision.models.get_model(torchvision_name(name)).state_dict()

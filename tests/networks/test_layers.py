@@ -48,6 +48,25 @@ def make(tmp_path_factory):
     return build
 
 
+@pytest.mark.parametrize(
+    ("build", "arguments", "message"),
+    [
+        (image_network, ("VGG-12", 7), "AlexNet.*VGG-11"),
+        (image_network, ("VGG-11", 7, "tiny"), "'full' or 'narrow'"),
+        (image_network, ("VGG-11", 1), "at least 2"),
+        (image_network, ("VGG-11", 7, "full", 0, False, 1.0), "below 1"),
+        (image_network, ("VGG-11", 7, "narrow", 0, True), "scale='full'"),
+        (point_network, ("PointNet3", 5), "PointNet.*DGCNN"),
+        (point_network, ("PointNet", 5, "wide"), "'full' or 'narrow'"),
+        (point_network, ("DGCNN", 0), "at least 2"),
+    ],
+)
+def test_bad_requests_say_what_to_do(build, arguments, message):
+    with pytest.raises(KpnbError, match=message) as caught:
+        build(*arguments)
+    assert "\n" not in str(caught.value)
+
+
 # Initial weights
 
 

@@ -1,7 +1,6 @@
 """Encoder and heads: buckets against one plain pass, padding, pairs, weights, and training; model
 folders: what is missing or damaged is named in one sentence, and pickles are not read."""
 
-import copy
 import importlib.util
 import json
 from pathlib import Path
@@ -28,7 +27,6 @@ from kpnb.networks.text import (
     pretrained_network,
     scratch_network,
 )
-from kpnb.training.distillation import distill_features, teacher_features, train_above
 from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import train_classifier
 
@@ -39,7 +37,6 @@ TEXTS = [
     "not a very good film", "she moon-landed", "it is what it is", "the long story was not dull!",
     "can't believe it", "bad", "he was very, very good", "is it?",
 ]  # fmt: skip
-SETTINGS = TrainingSettings(epochs=1, lr=0.05, batch_size=4, checkpoints=(0, 1))
 LOADERS = (load_encoder, load_config, load_tokenizer, model_hash)
 
 
@@ -263,18 +260,10 @@ def test_depth_and_heads_that_do_not_exist(folder, pieces):
 
 
 @needs_minilm
-def test_the_packaged_model_is_its_own_forward_pass():
-    assert Path(model_source("MiniLM-L6")).is_dir()
-    config, tokenizer = load_config("MiniLM-L6"), load_tokenizer("MiniLM-L6")
+def test_the_packaged_model_is_there():
+    assert Path(model_source("MiniLM-L6")).is_dir() and load_tokenizer("MiniLM-L6").is_fast
+    config = load_config("MiniLM-L6")
     assert (config.num_hidden_layers, config.hidden_size, config.model_type) == (6, 384, "bert")
-    pieces = PieceEncoder.for_texts(tokenizer, TEXTS)
-    net = pretrained_network("MiniLM-L6", "sentence", pieces, layers=2)
-    found = tokenizer(TEXTS[:3], padding=True, return_tensors="pt")
-    with torch.no_grad():
-        expected = load_encoder("MiniLM-L6", 2)(**found).last_hidden_state
-        own = net.encoder(pieces.texts(TEXTS[:3]).ids)
-    real = found["attention_mask"].bool()
-    torch.testing.assert_close(own[real], expected[real], atol=2e-4, rtol=0)
 
 
 # Model folders
@@ -339,14 +328,6 @@ def test_weights_of_another_architecture_are_refused(own_folder):
     assert "cannot be loaded" in refused(load_encoder, str(own_folder))
 
 
-def test_depth_is_the_first_layers(folder):
-    whole, first = load_encoder(folder), load_encoder(folder, 1)
-    assert len(whole.encoder.layer) == 2 and len(first.encoder.layer) == 1
-    assert not first.training
-    weights = whole.state_dict()
-    assert all(torch.equal(weight, weights[k]) for k, weight in first.state_dict().items())
-
-
 def test_only_safetensors_are_read(own_folder):
     """A pickle beside them is neither opened nor enough."""
     expected = load_encoder(str(own_folder)).state_dict()
@@ -382,38 +363,11 @@ def test_what_is_kept_follows_every_byte_of_what_is_loaded(tmp_path):
 # Training
 
 
-def changed(net, before):
-    after = net.state_dict()
-    return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
-
-
-def scratch(folder, pieces, head="sentence"):
-    net = scratch_network(folder, head, pieces, seed=1)
-    return net, copy.deepcopy(net.state_dict())
-
-
-def test_trainers_change_what_they_should(folder, pieces, ids):
-    labels = torch.arange(len(ids)) % 2
-    net, before = scratch(folder, pieces)
-    record = train_classifier(net, ids, labels, SETTINGS)
-    assert changed(net, before) == {"encoder", "head"} and len(record.loss) >= 1
-    net, before = scratch(folder, pieces)
-    targets = teacher_features(pretrained_network(folder, "sentence", pieces), "Last", ids)
-    assert targets.shape == (*ids.shape, 32) and not targets[ids == PAD].any()
-    record = distill_features(net, "Last", targets, ids, SETTINGS)
-    assert changed(net, before) == {"encoder"} and record.loss[-1] > 0
-    between = copy.deepcopy(net.state_dict())
-    train_above(net, "Last", ids, labels, SETTINGS)
-    assert changed(net, between) == {"head"}
-    assert all(p.requires_grad for p in net.parameters())
-
-
 def test_spans_train_too(folder, pieces):
     sample = pieces.pairs(["who is it?", "what?"], ["she is very good", "the film was dull"])
     labels = torch.tensor([[6, 6], [4, 5]])
-    net, before = scratch(folder, pieces, "span")
+    net = scratch_network(folder, "span", pieces, seed=1)
     settings = TrainingSettings(epochs=40, lr=0.02, batch_size=2, checkpoints=(0, 40))
     record = train_classifier(net, sample.ids, labels, settings)
-    assert changed(net, before) == {"encoder", "head"}
     assert record.loss[-1] < 0.5 * record.loss[0]
     assert torch.equal(net.eval()(sample.ids).argmax(1), labels)
