@@ -60,11 +60,11 @@ def threshold_figure(
     return _by_metric(differences, draw, "threshold b [nats]", "S − B: ", (2.9, 2.9), shaded)
 
 
-def learning_figure(curves: Mapping[str, tuple[Array, Array]], mark: bool = True) -> Figure:
+def learning_figure(curves: Mapping[str, tuple[Array, Array]]) -> Figure:
     """Fig. 4: N_fg(x) of single samples against the weight distance, one panel per role.
 
     curves: role -> (distance (epochs,), n_fg (epochs, samples)). Bold: the mean over samples.
-    mark: each sample's first maximum, its m-hat of Eq. 8.
+    Marked: each sample's first maximum, its m-hat of Eq. 8.
     """
 
     def draw(ax: Axes, role: str) -> None:
@@ -72,10 +72,8 @@ def learning_figure(curves: Mapping[str, tuple[Array, Array]], mark: bool = True
         ax.plot(x, y, color="0.55", linewidth=0.7, alpha=0.7, label="single sample")
         ax.plot(x, y.mean(1), color=style.color, linewidth=2.6, linestyle=style.line,
                 label=f"{style.name}, mean")  # fmt: skip
-        if mark:
-            ax.scatter(x[y.argmax(0)], y.max(0), s=22, marker=style.marker, facecolors="none",
-                       edgecolors=style.color, zorder=3,
-                       label=rf"{style.name}, at $\hat m$")  # fmt: skip
+        ax.scatter(x[y.argmax(0)], y.max(0), s=22, marker=style.marker, facecolors="none", zorder=3,
+                   edgecolors=style.color, label=rf"{style.name}, at $\hat m$")  # fmt: skip
         ax.locator_params(axis="x", nbins=6)  # long decimals would run into each other
 
     named, y = {ROLES[role].name: role for role in curves}, r"$N_{\mathrm{fg}}(x)$ [points]"

@@ -13,6 +13,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
+from kpnb.datasets.samples import normalization
 from kpnb.errors import KpnbError
 from kpnb.networks.layers import (
     built,
@@ -227,54 +228,43 @@ def _resnet_layer(channels: int, planes: int, count: int, stride: int) -> nn.Seq
 
 
 _CHANNELS = 1280  # EfficientNet-lite0's last convolution
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def pretrained_teacher(
-    classes: int, fc_width: int = 256, seed: int = 0, enlarge: int = 1, dropout: float = 0.0
-) -> ImageNetwork:
+def pretrained_teacher(classes: int, fc_width: int = 256, seed: int = 0) -> ImageNetwork:
     """EfficientNet-lite0 with ImageNet weights, average pooling and three new FC layers.
 
     Ours: the paper's teachers are of the student's own family; here FC1 and FC2 of width `fc_width`
     match those of a narrow student, so that distillation at FC1, FC2 and FC3 is possible.
     Input (n, 3, h, w) ImageNet-normalized as for all networks; the scaling that these weights were
-    trained with is undone and redone inside. enlarge: factor by which small images are enlarged
-    first (the network was trained on 224x224 and halves the resolution five times).
+    trained with is undone and redone inside.
     Conv is the last convolution with its batch norm. The FC layers' weights come from `seed`.
     Raises KpnbError if the packages of the extra kpnb[pretrained] are missing.
     """
-    if classes < 2 or fc_width < 1 or enlarge < 1:
+    if classes < 2 or fc_width < 1:
         raise KpnbError(
-            f"classes={classes}, fc_width={fc_width}, enlarge={enlarge} make no network: pass at "
-            "least 2, 1 and 1."
+            f"classes={classes} and fc_width={fc_width} make no network: pass at least 2 and 1."
         )
-    sizes = (_CHANNELS, fc_width, classes, dropout)
+    sizes = (_CHANNELS, fc_width, classes, NARROW_DROPOUT)
     classifier = built(lambda: _fully_connected(*sizes), seed, IMAGE_WEIGHTS["narrow"])
-    below = {"rescale": Rescale(enlarge), "backbone": _Backbone()}
+    below = {"rescale": Rescale(), "backbone": _Backbone()}
     return _chain(below, nn.AdaptiveAvgPool2d(1), classifier, "backbone.net._bn1")
 
 
 class Rescale(nn.Module):
-    """From ImageNet-normalized images to the range (pixel - 127) / 128, enlarged by a factor.
+    """From ImageNet-normalized images (n, 3, h, w) to the range (pixel - 127) / 128.
 
     The batch norm statistics of the packaged weights fit images in that range (variance at the
     first batch norm 0.7 of the running one on photographs, against 3.6 with ImageNet's).
     """
 
-    def __init__(self, enlarge: int = 1):
+    def __init__(self):
         super().__init__()
-        mean, std = torch.tensor(_IMAGENET_MEAN), torch.tensor(_IMAGENET_STD)
-        self.enlarge = enlarge
-        self.register_buffer("scale", (std * 255 / 128)[:, None, None], persistent=False)
-        self.register_buffer("shift", ((mean * 255 - 127) / 128)[:, None, None], persistent=False)
+        mean, std = normalization()
+        self.register_buffer("scale", std * 255 / 128, persistent=False)
+        self.register_buffer("shift", (mean * 255 - 127) / 128, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, 3, h, w) to (n, 3, enlarge h, enlarge w)."""
-        images = images * self.scale + self.shift
-        if self.enlarge == 1:
-            return images
-        return nn.functional.interpolate(images, scale_factor=self.enlarge, mode="bilinear")
+        return images * self.scale + self.shift
 
 
 class _Backbone(nn.Module):

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
+from kpnb.store import Scratch
 from kpnb.training.settings import TrainingSettings
 
 OnCheckpoint = Callable[[int, dict[str, Tensor]], None]
@@ -125,11 +125,6 @@ class RunState:
         self.record.metric.append(metric)
         self.record.learning_rate.append(lr)
 
-    def to_info(self) -> dict:
-        """Everything but tensors, for JSON."""
-        info = {"run": self.identity, "initial": self.distance.initial}
-        return {**info, "record": self.record.to_info()}
-
     def tensors(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights (`cpu_state` of the model) and the optimizer's momentum, by name."""
         found = {f"model/{name}": value for name, value in weights.items()}
@@ -140,7 +135,7 @@ class RunState:
         return found
 
     def go_back(self, tensors: Mapping[str, Tensor], info: dict) -> None:
-        """To where `tensors` and `to_info` were taken."""
+        """To where `Resume.save` took them."""
         weights = {k.removeprefix("model/"): v for k, v in tensors.items() if k[:6] == "model/"}
         self.model.load_state_dict(weights)
         for name, parameter in self.model.named_parameters():
@@ -152,14 +147,6 @@ class RunState:
         self.distance.start_epoch()
 
 
-class TrainingScratch(Protocol):
-    """Where a run keeps its state: the store's scratch, or anything with these two methods."""
-
-    def save(self, name: str, tensors: dict[str, Tensor], info: dict) -> None: ...
-
-    def load(self, name: str) -> tuple[dict[str, Tensor], dict] | None: ...
-
-
 @dataclass(frozen=True)
 class Resume:
     """Resuming after a kill: a run keeps its state in `scratch` under `name`, after each epoch.
@@ -168,12 +155,13 @@ class Resume:
     as if it had never stopped. State of a run with other settings is ignored.
     """
 
-    scratch: TrainingScratch
+    scratch: Scratch
     name: str
 
     def save(self, epoch: int, state: RunState, weights: Mapping[str, Tensor]) -> None:
         """Keep the whole state after `epoch`; weights: `cpu_state` of the model."""
-        info = {**state.to_info(), "epoch": epoch}
+        info = {"run": state.identity, "epoch": epoch, "initial": state.distance.initial}
+        info |= {"record": state.record.to_info()}
         self.scratch.save(f"{self.name}.latest", state.tensors(weights), info)
 
     def save_checkpoint(self, epoch: int, weights: dict[str, Tensor]) -> None:

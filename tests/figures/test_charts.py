@@ -44,7 +44,6 @@ def test_learning_marks_first_maxima():
     bold = [line for line in panel.lines if line.get_label() == "student, mean"][0]
     assert np.allclose(bold.get_ydata(), [8 / 3, 4, 7 / 3])
     assert len(panel.lines) == 3 + 1 and panel.get_title() == "student"
-    assert not learning_figure(CURVES, mark=False).axes[0].collections
 
 
 def test_speed_writes_mean_and_population_variance_within_seeds():
