@@ -12,21 +12,13 @@ from math import cos, radians, sin
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize, to_rgba
+from matplotlib.colors import to_rgba
 from matplotlib.markers import MarkerStyle
 
 from kpnb.datasets.samples import PointSamples
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
-from kpnb.figures.panel import (
-    ENTROPY_LIMITS,
-    Marked,
-    Panel,
-    Panels,
-    PointStyle,
-    entropy_colors,
-    known_rows,
-)
+from kpnb.figures.panel import Marked, Panel, Panels, PointStyle, entropy_rgba, known_rows
 from kpnb.figures.style import Array, as_array
 
 MARGIN = 1.06
@@ -186,8 +178,7 @@ class CloudPanels(Panels):
         foreground: Array | None = None,
         view: str | View = VIEW,
     ) -> Panel:
-        row = np.ma.masked_invalid(of_points(values, self.clouds[index]))
-        colors = entropy_colors()(Normalize(*ENTROPY_LIMITS)(row))  # (p, 4), gray for NaN
+        colors = entropy_rgba(of_points(values, self.clouds[index]))
         return self._panel(index, [], WHOLE, title, view, colors)
 
     def layers(self, index: int, maps_by_layer: Mapping[str, EntropyMaps]) -> list[list[Panel]]:

@@ -27,6 +27,7 @@ from kpnb.figures.style import (
     N_FG,
     TITLE_SIZE,
     WIDTH,
+    Array,
     as_array,
     label_axes,
     legend_below,
@@ -219,6 +220,11 @@ def _name_axes_once(axes: np.ndarray, grid: Sequence[Sequence[Panel]]) -> None:
 def entropy_colors() -> Colormap:
     """The color scale of every entropy map; gray where entropy is not defined."""
     return plt.get_cmap("viridis").with_extremes(bad="lightgray")
+
+
+def entropy_rgba(entropy: Array) -> np.ndarray:
+    """(..., 4) the color of each entropy, in nats, on the fixed scale."""
+    return entropy_colors()(Normalize(*ENTROPY_LIMITS)(np.ma.masked_invalid(entropy)))
 
 
 def entropy_bar(figure: Figure, axes: Iterable[Axes]) -> None:

@@ -17,7 +17,7 @@ from html import escape
 from math import isfinite
 
 import numpy as np
-from matplotlib.colors import Normalize, to_hex, to_rgb
+from matplotlib.colors import to_hex, to_rgb
 
 from kpnb.datasets.texts.words import TextSample
 from kpnb.errors import KpnbError
@@ -29,7 +29,7 @@ from kpnb.figures.panel import (
     Marked,
     Panels,
     PointStyle,
-    entropy_colors,
+    entropy_rgba,
     known_rows,
     marked_points,
 )
@@ -114,7 +114,7 @@ def muted(content: Html) -> Html:
 
 def entropy_color(value: float) -> str:
     """The color of an entropy in nats, "#rrggbb"; values outside the scale take that of its end."""
-    return to_hex(entropy_colors()(float(Normalize(*ENTROPY_LIMITS, clip=True)(value))))
+    return to_hex(entropy_rgba(value))
 
 
 def text_color(background: str) -> str:

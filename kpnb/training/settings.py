@@ -108,8 +108,8 @@ def chosen_device(wanted: str) -> torch.device:
 
 
 class DeviceParameters(Protocol):
-    """The parameters that say how a device is used: batch size (None: the recipe's), precision
-    ("float32" or "bfloat16"), compiled forward passes, and equal bits twice on a GPU."""
+    """How a device is used: batch size (None: the recipe's), precision ("float32" or "bfloat16"),
+    compiled forward passes, and equal bits twice on a GPU."""
 
     batch: int | None
     precision: str
@@ -119,18 +119,14 @@ class DeviceParameters(Protocol):
 
 def with_effort(parameters: DeviceParameters, settings: TrainingSettings) -> TrainingSettings:
     """The settings with the batch and the precision that the parameters ask for."""
-    changes = {}
-    if parameters.batch is not None:
-        changes["batch_size"] = parameters.batch
-    if parameters.precision != "float32":
-        changes["autocast"] = parameters.precision
-    return replace(settings, **changes)
+    precision = None if parameters.precision == "float32" else parameters.precision
+    batch = settings.batch_size if parameters.batch is None else parameters.batch
+    return replace(settings, batch_size=batch, autocast=precision or settings.autocast)
 
 
 def exactness(parameters: DeviceParameters) -> dict[str, bool]:
     """For the store's keys: what makes a device compute the same in another way, where it is on."""
-    names = ("compiled", "deterministic")
-    return {name: True for name in names if getattr(parameters, name)}
+    return {name: True for name in ("compiled", "deterministic") if getattr(parameters, name)}
 
 
 @contextmanager
