@@ -21,7 +21,7 @@ from kpnb.figures.paper import (
     samples_figure,
 )
 from kpnb.figures.style import ROLES
-from kpnb.figures.text import Html, text_color
+from kpnb.figures.text import text_color
 from kpnb.metrics.points import KnowledgePoints, knowledge_points
 
 NAN = float("nan")
@@ -327,8 +327,3 @@ def test_values_of_another_text_are_told(points, message):
     if message.startswith("does"):
         with pytest.raises(KpnbError, match=message):
             of_entropies(points.entropy[0])
-
-
-def test_html_is_frozen():
-    with pytest.raises(AttributeError):
-        Html("a", "b").html = "c"

@@ -100,20 +100,6 @@ def test_published_numbers_of_parameters_and_dropout_at_full_size_only(name):
         assert [m.p for m in built.modules() if isinstance(m, nn.Dropout)] == [rate, rate]
 
 
-SHAPES = {
-    "PointNet": "16x3 32x16 256x32 128x256 64x128 9x64 16x3 16x16 "
-    "16x16 32x16 256x32 128x256 64x128 256x64 16x16 32x16 256x32 128x256 64x128 40x64",
-    "DGCNN": "16x6 16x32 32x32 64x64 256x128 128x512 64x128 40x64",
-}
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_the_narrow_linear_layers_in_order(name):
-    net = built_without_weights(name, "narrow")
-    weights = [module.weight for module in net.modules() if isinstance(module, nn.Linear)]
-    assert " ".join("x".join(map(str, w.shape)) for w in weights) == SHAPES[name]
-
-
 def test_full_neighborhoods_are_the_published_ones():
     """As in the authors' code: pointnet2_cls_ssg.py, and pointconv.py of the PyTorch version."""
     features = built_without_weights("PointNet++", "full").features
@@ -129,6 +115,11 @@ LEVELS = [(3, 128), (3, 128, 16), (3, 32), (3, 32, 16)]
 CHOICES = {
     "PointNet": [], "DGCNN": [(3, 24, 10)] * 4, "PointNet++": LEVELS, "PointConv": LEVELS,
 }  # fmt: skip
+NARROW = {
+    "PointNet": "16x3 32x16 256x32 128x256 64x128 9x64 16x3 16x16 "
+    "16x16 32x16 256x32 128x256 64x128 256x64 16x16 32x16 256x32 128x256 64x128 5x64",
+    "DGCNN": "16x6 16x32 32x32 64x64 256x128 128x512 64x128 5x64",
+}
 
 
 @every
@@ -141,8 +132,10 @@ def test_narrow_shapes_and_named_layers(name):
     assert {index.dtype for index in made} <= {torch.int64}
     kinds = [layer_module(net, layer) for layer in ("FC1", "FC2", "FC3")]
     assert [type(kind) for kind in kinds] == [nn.BatchNorm1d, nn.BatchNorm1d, nn.Linear]
-    named = net.named_modules()
-    biased = [k for k, m in named if isinstance(m, nn.Linear) and m.bias is not None]
+    linear = {k: m for k, m in net.named_modules() if isinstance(m, nn.Linear)}
+    widths = " ".join("x".join(map(str, m.weight.shape)) for m in linear.values())
+    assert widths == NARROW.get(name, widths)
+    biased = [k for k, m in linear.items() if m.bias is not None]
     assert name != "DGCNN" or biased == ["classifier.4", "classifier.8"]
 
 

