@@ -144,9 +144,6 @@ def draw_kinds(
         ax.scatter([], [], c=[color], marker=style.marker, label=style.name, **edge)
 
 
-# As panels
-
-
 class CloudPanels(Panels):
     """Clouds at `rows`, seen from the front, those of Fig. 1(a) from three sides.
 

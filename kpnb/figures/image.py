@@ -60,9 +60,6 @@ def grid_of(values: Array) -> np.ndarray:
     return values.reshape(side, side)
 
 
-# In one axes
-
-
 def draw_picture(ax: Axes, picture: np.ndarray, side: int, **options: object) -> None:
     """A picture, its axes counted in cells of the grid of `side` x `side`; options: of imshow."""
     ax.imshow(picture, extent=(0, side, side, 0), interpolation="nearest", **options)
@@ -96,9 +93,6 @@ def draw_points(ax: Axes, points: Array, style: PointStyle, inches: float) -> No
         columns + 0.5, rows + 0.5, s=width**2, c=style.color, marker=style.marker,
         edgecolors=style.edge, linewidths=min(0.6, width / 8), label=style.name, zorder=3,
     )  # fmt: skip
-
-
-# As panels
 
 
 class ImagePanels(Panels):

@@ -131,9 +131,6 @@ def on_color(value: float) -> str:
     return f"background:{color};color:{text_color(color)}"
 
 
-# Boxes
-
-
 def colored(content: Html, value: float) -> Html:
     """A word's box in the color of its entropy, which stands under it; without one, no color."""
     if not isfinite(value):
@@ -223,9 +220,6 @@ def counts_line(counts: Mapping[str, int] | None) -> Html:
         return plain(NO_MAP)
     html = ", ".join(f"<i>N</i><sub>{name}</sub> = {n}" for name, n in counts.items())
     return Html(html, ", ".join(f"N_{name} = {n}" for name, n in counts.items()))
-
-
-# As panels
 
 
 @dataclass(frozen=True)

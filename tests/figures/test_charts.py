@@ -25,7 +25,6 @@ FIGURES = {
     "estimates": lambda: estimates_figure({"n_fg": {"T": FOUR, "S": FOUR}, "lambda": {"S": FOUR}}),
     "all estimates": lambda: estimates_figure({m: {"S": FOUR, "B": FOUR} for m in SIX}),
     "learning": lambda: learning_figure(CURVES),
-    "speed": lambda: speed_figure({"S": [0.1, 0.3], "B": [0.2, 0.4]}),
     "stability": lambda: stability_figure({"S": torch.rand(2, 5), "B": torch.rand(2, 5)}),
     "threshold": lambda: threshold_figure({"n_bg": {0.15: FOUR, 0.2: FOUR}}, {"n_bg": "down"}),
     "accuracy": lambda: accuracy_figure(ACCURACIES, {"chance": 1 / 12}),

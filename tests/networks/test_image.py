@@ -91,7 +91,9 @@ def test_conv_is_the_last_convolution_and_nothing_lies_above_fc3(name, build, dr
     assert isinstance(above[0], nn.ReLU)  # so the feature is the one before the ReLU
     assert sum(isinstance(m, nn.Linear) for m in above) == 3
     assert modules_above(net, "FC3") == []
-    assert tracked_weight(net, "Conv") is of_type(net, nn.Conv2d)[-1].weight
+    tracked = [tracked_weight(net, layer) for layer in LAYERS]
+    maps = [of_type(net, nn.Conv2d)[-1], *of_type(net, nn.Linear)]
+    assert all(one is module.weight for one, module in zip(tracked, maps, strict=True))
     assert [m.p for m in of_type(net, nn.Dropout)] == [dropout] * 2
     assert [m.p for m in of_type(other, nn.Dropout)] == [0.3] * 2
 

@@ -155,19 +155,15 @@ def test_no_split_inside_a_block_that_is_no_chain(make):
 # The weight of Eq. 8
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*BUILDERS, "BERT"])
 def test_a_layer_has_the_weight_of_its_last_map_and_a_norm_that_of_the_map_before(make, name):
-    net, layers, _ = make(name)
+    net = make(name)[0]
     if name == "BERT":
         last = net.encoder.model.encoder.layer[-1].output.dense
         expected = {"Last": last, "head.pooler": net.head.pooler}
-    elif name in BUILDERS:
+    else:
         places = {"FC1": 0, "FC2": 4, "FC3": 8, "classifier.4": 4}
         expected = {layer: net.classifier[place] for layer, place in places.items()}
-    else:
-        convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
-        linear = [m for m in net.modules() if isinstance(m, nn.Linear)]
-        expected = dict(zip(layers, [convolutions[-1], *linear], strict=True))
     for layer, module in expected.items():
         assert tracked_weight(net, layer) is module.weight
 
