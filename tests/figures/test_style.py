@@ -51,10 +51,10 @@ def test_a_notebook_gets_a_text_for_who_cannot_see_the_figure():
     )
     figure.supxlabel("all seeds")
     shown = DisplayFormatter()
-    shown.formatters["image/png"].for_type(Figure, lambda figure: b"PNG")  # as a notebook does
+    shown.formatters["image/png"].for_type(Figure, lambda figure: "PNG")  # as a notebook does
     data, metadata = shown.format(figure)
     text = "Panels: N_fg = 3; FC1. Axes: a b against epoch. Marks: student. all seeds"
-    assert data["image/png"] == b"PNG" and metadata == {"image/png": {"alt": text}}
+    assert data["image/png"] == "PNG" and metadata == {"image/png": {"alt": text}}
     cell = new_code_cell("", outputs=[new_output("display_data", data, metadata=metadata)])
     clean(new_notebook(cells=[cell]))  # to where the book's builder looks for it
     assert cell.metadata["mystnb"] == {"image": {"alt": text}}

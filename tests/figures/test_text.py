@@ -246,8 +246,8 @@ def test_role_lines_count_and_mark_the_points():
     seen = Seen(shown.html)
     assert all(f"border-left:5px solid {ROLES[role].color}" in shown.html for role in "TSB")
     for word, kind, frame in (("very", "foreground", "solid"), ("a", "background", "dashed")):
-        assert f"background:{POINTS[kind].color}" in seen.styles(word)[0]
-        assert f"{frame} #000" in seen.styles(word)[0]
+        style = f"background:{POINTS[kind].color};color:#000;border:1.5px {frame} #000"
+        assert style in seen.styles(word)[0]
 
 
 def test_fates_are_named_in_the_legend_and_told_apart_without_their_colors():
