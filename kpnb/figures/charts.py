@@ -5,7 +5,7 @@ Roles are keyed "T", "S", "B" everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
 
 import numpy as np
@@ -13,18 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kpnb.errors import KpnbError
-from kpnb.figures.style import (
-    N_BG,
-    N_FG,
-    ROLES,
-    TITLE_SIZE,
-    WIDTH,
-    Array,
-    as_array,
-    label_axes,
-    legend_below,
-    new_figure,
-)
+from kpnb.figures.style import LABEL_SIZE, N_BG, N_FG, ROLES, Array, as_array, row_of_panels
 from kpnb.metrics.stats import Estimate
 
 TRAVELLED = r"weight distance $\Sigma_k\, \|w_k - w_{k-1}\|\, /\, \|w_0\|$ [1]"
@@ -42,74 +31,13 @@ METRIC_LABELS = {
 
 def estimates_figure(estimates: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     """Metrics (keys of METRIC_LABELS) by role with their 95% intervals, one panel per metric."""
-    columns = min(len(estimates), MOST_PANELS)
-    rows = -(-len(estimates) // columns)
-    size = min(WIDTH, 0.6 + 2.3 * columns), 2.6 * rows + 0.3
-    figure, axes = new_figure(rows, columns, size)
-    for ax in axes.flat[len(estimates) :]:
-        ax.set_visible(False)
-    for ax, (metric, by_role) in zip(axes.flat, estimates.items(), strict=False):
-        for place, (role, estimate) in enumerate(by_role.items()):
+
+    def draw(ax: Axes, metric: str) -> None:
+        for place, (role, estimate) in enumerate(estimates[metric].items()):
             _interval(ax, place, estimate, ROLES[role].color, ROLES[role].marker)
-        ax.set_xticks(range(len(by_role)), [ROLES[role].name for role in by_role])
-        ax.set_xlim(-0.5, len(by_role) - 0.5)
-        label_axes(ax, "network", METRIC_LABELS.get(metric, metric))
-        ax.grid(axis="y", alpha=0.3)
-    basis = _basis(e for by_role in estimates.values() for e in by_role.values())
-    _note(figure, basis)
-    return figure
+        _name_roles(ax, estimates[metric])
 
-
-def learning_figure(curves: Mapping[str, tuple[Array, Array]], mark: bool = True) -> Figure:
-    """Fig. 4: N_fg(x) of single samples against the weight distance, one panel per role.
-
-    curves: role -> (distance (epochs,), n_fg (epochs, samples)). Bold: the mean over samples.
-    mark: each sample's first maximum, its m-hat of Eq. 8.
-    """
-    figure, axes = new_figure(1, len(curves), (4.2 * len(curves) + 0.4, 3.6), sharey=True)
-    for ax, (role, (distance, n_fg)) in zip(axes[0], curves.items(), strict=True):
-        x, y, style = as_array(distance), as_array(n_fg), ROLES[role]
-        ax.plot(x, y, color="0.55", linewidth=0.7, alpha=0.7, label="single sample")
-        ax.plot(x, y.mean(1), color=style.color, linewidth=2.6, linestyle=style.line,
-                label=f"{style.name}, mean")  # fmt: skip
-        if mark:
-            ax.scatter(x[y.argmax(0)], y.max(0), s=22, marker=style.marker, facecolors="none",
-                       edgecolors=style.color, zorder=3,
-                       label=rf"{style.name}, at $\hat m$")  # fmt: skip
-        ax.set_title(style.name, fontsize=TITLE_SIZE)
-        ax.locator_params(axis="x", nbins=6)  # long decimals would run into each other
-        label_axes(ax, TRAVELLED, r"$N_{\mathrm{fg}}(x)$ [points]")
-        ax.grid(alpha=0.3)
-    legend_below(figure, axes.flat, columns=5)
-    return figure
-
-
-def speed_figure(values: Mapping[str, Array]) -> Figure:
-    """How the weight distance at m-hat is distributed over samples, with D_mean and D_var (Eq. 8).
-
-    values: role -> (samples,) or (seeds, samples); with seeds, the mean over seeds of D_var.
-    """
-    told = {
-        role: (np.nanmean(v), np.nanvar(v, axis=-1).mean()) for role, v in _arrays(values).items()
-    }
-    labels = {
-        role: rf"$D_{{\mathrm{{mean}}}}$ = {center:.3g}, $D_{{\mathrm{{var}}}}$ = {spread:.3g}"
-        for role, (center, spread) in told.items()
-    }
-    return _distributions(values, labels, TRAVELLED + r" at $\hat m$")
-
-
-def stability_figure(rho: Mapping[str, Array]) -> Figure:
-    """How rho(x) of Eq. 9 is distributed over samples.
-
-    rho: role -> (samples,) or (seeds, samples).
-    """
-    labels = {
-        role: rf"mean $\rho$ = {np.nanmean(values):.3g}" for role, values in _arrays(rho).items()
-    }
-    figure = _distributions(rho, labels, r"$\rho(x)$ [1]")
-    figure.axes[0].set_xlim(-0.03, 1.03)
-    return figure
+    return _by_metric(estimates, draw, "network", "", (2.3, 2.8), "")
 
 
 def threshold_figure(
@@ -119,20 +47,59 @@ def threshold_figure(
 
     predictions: metric -> "up" or "down", the side the paper predicts, which is shaded.
     """
-    columns = min(3, len(differences))
-    rows = -(-len(differences) // columns)
-    figure, axes = new_figure(rows, columns, (min(WIDTH, 3 * columns + 0.5), 2.5 * rows + 0.6))
-    for ax in axes.flat[len(differences) :]:
-        ax.set_visible(False)
-    for ax, (metric, by_threshold) in zip(axes.flat, differences.items(), strict=False):
-        for threshold, estimate in by_threshold.items():
+
+    def draw(ax: Axes, metric: str) -> None:
+        for threshold, estimate in differences[metric].items():
             _interval(ax, threshold, estimate, "black", "o")
         ax.margins(x=0.15, y=0.15)
         _shade(ax, predictions[metric])
-        ax.set_xticks(list(by_threshold))
-        label_axes(ax, "threshold b [nats]", f"S − B: {METRIC_LABELS.get(metric, metric)}")
-    basis = _basis(e for by_threshold in differences.values() for e in by_threshold.values())
-    _note(figure, f"{basis}; shaded: the side the paper predicts")
+        ax.set_xticks(list(differences[metric]))
+        ax.grid(visible=False)
+
+    shaded = "; shaded: the side the paper predicts"
+    return _by_metric(differences, draw, "threshold b [nats]", "S − B: ", (2.9, 2.9), shaded)
+
+
+def learning_figure(curves: Mapping[str, tuple[Array, Array]]) -> Figure:
+    """Fig. 4: N_fg(x) of single samples against the weight distance, one panel per role.
+
+    curves: role -> (distance (epochs,), n_fg (epochs, samples)). Bold: the mean over samples.
+    Marked: each sample's first maximum, its m-hat of Eq. 8.
+    """
+
+    def draw(ax: Axes, role: str) -> None:
+        (x, y), style = map(as_array, curves[role]), ROLES[role]
+        ax.plot(x, y, color="0.55", linewidth=0.7, alpha=0.7, label="single sample")
+        ax.plot(x, y.mean(1), color=style.color, linewidth=2.6, linestyle=style.line,
+                label=f"{style.name}, mean")  # fmt: skip
+        ax.scatter(x[y.argmax(0)], y.max(0), s=22, marker=style.marker, facecolors="none", zorder=3,
+                   edgecolors=style.color, label=rf"{style.name}, at $\hat m$")  # fmt: skip
+        ax.locator_params(axis="x", nbins=6)  # long decimals would run into each other
+
+    named, y = {ROLES[role].name: role for role in curves}, r"$N_{\mathrm{fg}}(x)$ [points]"
+    return row_of_panels(named, draw, TRAVELLED, y, (4.2, 3.6), columns=5, sharey=True)
+
+
+def speed_figure(values: Mapping[str, Array]) -> Figure:
+    """How the weight distance at m-hat is distributed over samples, with D_mean and D_var (Eq. 8).
+
+    values: role -> (samples,) or (seeds, samples); with seeds, the mean over seeds of D_var.
+    """
+
+    def told(v: np.ndarray) -> str:
+        center, spread = np.nanmean(v), np.nanvar(v, axis=-1).mean()
+        return rf"$D_{{\mathrm{{mean}}}}$ = {center:.3g}, $D_{{\mathrm{{var}}}}$ = {spread:.3g}"
+
+    return _distributions(values, told, TRAVELLED + r" at $\hat m$")
+
+
+def stability_figure(rho: Mapping[str, Array]) -> Figure:
+    """How rho(x) of Eq. 9 is distributed over samples.
+
+    rho: role -> (samples,) or (seeds, samples).
+    """
+    figure = _distributions(rho, lambda v: rf"mean $\rho$ = {np.nanmean(v):.3g}", r"$\rho(x)$ [1]")
+    figure.axes[0].set_xlim(-0.03, 1.03)
     return figure
 
 
@@ -146,42 +113,61 @@ def accuracy_figure(
     accuracies: role -> {"train": by seed, "test": by seed}, shares in [0, 1]; lines: name ->
     share, what to hold them against, such as chance; score: what is shown.
     """
-    figure, axes = new_figure(1, 1, (5.0, 3.2))
-    ax = axes[0, 0]
-    splits = {"train": (-0.12, False), "test": (0.12, True)}
-    for place, (role, by_split) in enumerate(accuracies.items()):
-        for split, (shift, filled) in splits.items():
-            values, color = 100 * np.asarray(by_split[split]), ROLES[role].color
-            ax.scatter(np.full(len(values), place + shift), values, s=45, edgecolors=color,
-                       facecolors=color if filled else "none",
-                       marker=ROLES[role].marker, clip_on=False)  # fmt: skip
-    for split, (_, filled) in splits.items():
-        ax.scatter([], [], edgecolors="black", facecolors="black" if filled else "none",
-                   label=f"{split} samples")  # fmt: skip
-    for (name, share), dashes in zip(lines.items(), (":", "--", "-."), strict=False):
-        ax.axhline(100 * share, color="black", linestyle=dashes, linewidth=1, label=name)
-    ax.set_xticks(range(len(accuracies)), [ROLES[role].name for role in accuracies])
-    ax.set_xlim(-0.5, len(accuracies) - 0.5)
-    ax.set_ylim(0, 103)
-    label_axes(ax, "network", f"{score} [%]")
-    ax.grid(axis="y", alpha=0.3)
-    legend_below(figure, [ax], columns=3 if len(lines) < 2 else 2)
+
+    def draw(ax: Axes, _part: object) -> None:
+        for split, shift, filled in (("train", -0.12, False), ("test", 0.12, True)):
+            for place, (role, by_split) in enumerate(accuracies.items()):
+                values, color = 100 * np.asarray(by_split[split]), ROLES[role].color
+                ax.scatter(np.full(len(values), place + shift), values, s=45, edgecolors=color,
+                           facecolors=color if filled else "none",
+                           marker=ROLES[role].marker, clip_on=False)  # fmt: skip
+            ax.scatter([], [], edgecolors="black", facecolors="black" if filled else "none",
+                       label=f"{split} samples")  # fmt: skip
+        for (name, share), dashes in zip(lines.items(), (":", "--", "-."), strict=False):
+            ax.axhline(100 * share, color="black", linestyle=dashes, linewidth=1, label=name)
+        _name_roles(ax, accuracies)
+        ax.set_ylim(0, 103)
+
+    columns = 3 if len(lines) < 2 else 2
+    return row_of_panels({"": None}, draw, "network", f"{score} [%]", (4.5, 3.2), columns)
+
+
+def _by_metric(
+    estimates: Mapping[str, Mapping[object, Estimate]],
+    draw: Callable[[Axes, str], None],
+    x: str,
+    before: str,
+    size: tuple[float, float],
+    remark: str,
+) -> Figure:
+    """A panel per metric, its name after `before` at the upward axis; below them, broken where the
+    figure is narrow, what their intervals rest on and the remark."""
+
+    def named(ax: Axes, metric: str) -> None:
+        draw(ax, metric)
+        ax.set_title("")
+        ax.set_ylabel(before + METRIC_LABELS.get(metric, metric), fontsize=LABEL_SIZE)
+
+    figure = row_of_panels({m: m for m in estimates}, named, x, "", size, most=MOST_PANELS)
+    text = _basis([e for panel in estimates.values() for e in panel.values()]) + remark
+    figure.supxlabel(fill(text, int(13 * figure.get_figwidth())), fontsize=8.5)
     return figure
 
 
-def _note(figure: Figure, text: str) -> None:
-    """A remark under the panels, broken where the figure is narrow."""
-    figure.supxlabel(fill(text, int(13 * figure.get_figwidth())), fontsize=8.5)
+def _basis(estimates: Sequence[Estimate]) -> str:
+    """What the intervals of a figure rest on."""
+    parts = []
+    for noun in ("sample", "seed"):
+        counts = {getattr(estimate, f"n_{noun}s") for estimate in estimates}
+        ends = "–".join(map(str, sorted({min(counts), max(counts)})))
+        parts.append(f"{ends} {noun}" + "s" * (counts != {1}))
+    return f"95% intervals over {', '.join(parts)}"
 
 
-def _arrays(values: Mapping[str, Array]) -> dict[str, np.ndarray]:
-    arrays = {role: as_array(part).astype(float) for role, part in values.items()}
-    for role, array in arrays.items():
-        if not np.isfinite(array).any():
-            raise KpnbError(
-                f"the {ROLES[role].name} has no defined value; check its maps' `defined`."
-            )
-    return arrays
+def _name_roles(ax: Axes, roles: Mapping[str, object]) -> None:
+    ax.set_xticks(range(len(roles)), [ROLES[role].name for role in roles])
+    ax.set_xlim(-0.5, len(roles) - 0.5)
+    ax.grid(visible=False, axis="x")
 
 
 def _interval(ax: Axes, x: float, estimate: Estimate, color: str, marker: str) -> None:
@@ -190,34 +176,30 @@ def _interval(ax: Axes, x: float, estimate: Estimate, color: str, marker: str) -
     ax.plot(x, estimate.value, color=color, marker=marker, markersize=7)
 
 
-def _basis(estimates: Iterable[Estimate]) -> str:
-    """What the intervals of a figure rest on."""
-    used = list(estimates)
-    parts = []
-    for name in ("samples", "seeds"):
-        counts = sorted({getattr(estimate, f"n_{name}") for estimate in used})
-        noun = name if counts != [1] else name[:-1]
-        parts.append(f"{'–'.join(str(c) for c in sorted({counts[0], counts[-1]}))} {noun}")
-    return f"95% intervals over {parts[0]}, {parts[1]}"
+def _distributions(
+    values: Mapping[str, Array], told: Callable[[np.ndarray], str], x: str
+) -> Figure:
+    """Shares of samples at or below each value, a step curve per role; a mark at its mean.
 
+    told: what the legend says of a role's values. Raises KpnbError for a role without any.
+    """
+    arrays = {ROLES[role]: as_array(found).astype(float) for role, found in values.items()}
+    for style, array in arrays.items():
+        if not np.isfinite(array).any():
+            raise KpnbError(f"the {style.name} has no defined value; check its maps' `defined`.")
 
-def _distributions(values: Mapping[str, Array], labels: Mapping[str, str], x: str) -> Figure:
-    """Shares of samples at or below each value, a step curve per role; a mark at its mean."""
-    figure, axes = new_figure(1, 1, (5.6, 3.5))
-    ax = axes[0, 0]
-    for role, array in _arrays(values).items():
-        found, style = array[np.isfinite(array)], ROLES[role]
-        ax.ecdf(found, color=style.color, linestyle=style.line, linewidth=2, label=style.name)
-    for role, array in _arrays(values).items():
-        style = ROLES[role]
-        ax.plot(np.nanmean(array), 0.03, color=style.color, marker=style.marker, markersize=8,
-                markeredgecolor="black", linestyle="none", label=labels[role])  # fmt: skip
-    ax.locator_params(axis="x", nbins=6)
-    label_axes(ax, x, "share of samples at or below [1]")
-    ax.set_ylim(0, 1.03)
-    ax.grid(alpha=0.3)
-    legend_below(figure, [ax], columns=2)
-    return figure
+    def draw(ax: Axes, _part: object) -> None:
+        for style, array in arrays.items():
+            found = array[np.isfinite(array)]
+            ax.ecdf(found, color=style.color, linestyle=style.line, linewidth=2, label=style.name)
+        for style, array in arrays.items():
+            ax.plot(np.nanmean(array), 0.03, color=style.color, marker=style.marker, markersize=8,
+                    markeredgecolor="black", linestyle="none", label=told(array))  # fmt: skip
+        ax.locator_params(axis="x", nbins=6)
+        ax.set_ylim(0, 1.03)
+
+    label = "share of samples at or below [1]"
+    return row_of_panels({"": None}, draw, x, label, (5.1, 3.5), columns=2)
 
 
 def _shade(ax: Axes, prediction: str) -> None:

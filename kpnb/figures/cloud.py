@@ -12,24 +12,15 @@ from math import cos, radians, sin
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize, to_rgba
+from matplotlib.colors import to_rgba
 from matplotlib.markers import MarkerStyle
 
 from kpnb.datasets.samples import PointSamples
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
-from kpnb.figures.panel import (
-    ENTROPY_LIMITS,
-    Marked,
-    Panel,
-    Panels,
-    PointStyle,
-    entropy_colors,
-    known_rows,
-)
+from kpnb.figures.panel import Marked, Panel, Panels, PointStyle, entropy_rgba, known_rows
 from kpnb.figures.style import Array, as_array
 
-UNIT = "[object radius]"
 MARGIN = 1.06
 
 
@@ -44,12 +35,25 @@ class View:
 
     @property
     def labels(self) -> tuple[str, str]:
-        return f"{self.across} {UNIT}", f"{self.along} {UNIT}"
+        return f"{self.across} [object radius]", f"{self.along} [object radius]"
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(..., 3) -> places in the picture (..., 2), and closeness to the viewer (...)."""
         toward = np.cross(self.right, self.up)
         return points @ np.transpose([self.right, self.up]), points @ toward
+
+    def show(self, ax: Axes, clouds: Iterable[np.ndarray]) -> None:
+        """Limits with room for all of `clouds`, each (p, 3), the same however they are turned, in
+        one scale both ways; whole radii as ticks."""
+        points = np.concatenate([*clouds])
+        center = (points.min(0) + points.max(0)) / 2
+        along_axes = {*self.right, *self.up} == {0, 1}
+        far = np.abs(points - center) if along_axes else np.linalg.norm(points - center, axis=1)
+        reach = MARGIN * max(float(far.max()), 0.5)
+        ends = self.project(center)[0][:, None] + [-reach, reach]
+        ax.set(xlim=ends[0], ylim=ends[1], aspect="equal")
+        for (low, high), set_ticks in zip(ends, (ax.set_xticks, ax.set_yticks), strict=True):
+            set_ticks(np.arange(np.ceil(low), np.floor(high) + 1, max(1, round(reach / 2))))
 
 
 def turned(angle: float, height: float = 20.0) -> View:
@@ -65,43 +69,6 @@ VIEWS = {
     "top": View((1, 0, 0), (0, 1, 0), "x", "y"),
     "oblique": turned(35.0),
 }
-
-
-@dataclass(frozen=True)
-class Window:
-    """The part of a view that a panel shows: a square, the same for every turn of the clouds.
-
-    center: (3,) the middle of all clouds; reach: half of the square's side.
-    """
-
-    view: View
-    center: np.ndarray
-    reach: float
-
-    def set_axes(self, ax: Axes) -> None:
-        """Limits, whole radii as ticks, and one scale both ways."""
-        x, y = self.view.project(self.center)[0]
-        ax.set(xlim=(x - self.reach, x + self.reach), ylim=(y - self.reach, y + self.reach))
-        ax.set_aspect("equal")
-        for middle, set_ticks in ((x, ax.set_xticks), (y, ax.set_yticks)):
-            lowest, highest = np.ceil(middle - self.reach), np.floor(middle + self.reach)
-            set_ticks(np.arange(lowest, highest + 1, max(1, round(self.reach / 2))))
-
-
-def window(view: str | View, clouds: Iterable[np.ndarray]) -> Window:
-    """A view, or the name of one in VIEWS, onto all of `clouds`, each (p, 3).
-
-    Raises KpnbError for an unknown name.
-    """
-    if isinstance(view, str):
-        if view not in VIEWS:
-            raise KpnbError(f"there is no view {view!r}; choose one of {', '.join(VIEWS)}.")
-        view = VIEWS[view]
-    points = np.concatenate([*clouds])
-    center = (points.min(0) + points.max(0)) / 2
-    along_axes = {*view.right, *view.up} == {0, 1}
-    far = np.abs(points - center) if along_axes else np.linalg.norm(points - center, axis=1)
-    return Window(view, center, MARGIN * max(float(far.max()), 0.5))
 
 
 def as_cloud(points: Array) -> np.ndarray:
@@ -137,15 +104,14 @@ QUIET = (
     PointStyle("other background", "#D2D2D2", "x", 0.5, ""),
 )
 BIGGER = 1.5  # knowledge points among many others
-# For the legend of marks whose color is their entropy.
-NEUTRAL = "#707070"
+NEUTRAL = "#707070"  # in the legend of marks whose color is their entropy
 Kinds = Sequence[tuple[np.ndarray, PointStyle]]
 
 
 def draw_kinds(
     ax: Axes,
     cloud: np.ndarray,
-    window: Window,
+    view: View,
     kinds: Kinds,
     inches: float,
     colors: np.ndarray | None = None,
@@ -155,7 +121,7 @@ def draw_kinds(
     cloud: (p, 3); kinds: (p,) bool and style of each; colors: (p, 4) RGBA of each point instead of
     those of its kind; inches: the panel's width.
     """
-    places, near = window.view.project(cloud)
+    places, near = view.project(cloud)
     order = np.argsort(near, kind="stable")
     which = np.argmax([held for held, _ in kinds], axis=0)[order]
     chosen = [kinds[i][1] for i in which]
@@ -163,7 +129,8 @@ def draw_kinds(
     spacing = 72 * inches / np.sqrt(max(FEWEST, len(cloud)))
     drawn = ax.scatter(*places[order].T, s=[(style.size * spacing) ** 2 for style in chosen])
     # One collection with a shape for each point: drawn kind by kind, depth would be lost.
-    drawn.set_paths([_path(style.marker) for style in chosen])
+    shapes = [MarkerStyle(style.marker) for style in chosen]
+    drawn.set_paths([shape.get_path().transformed(shape.get_transform()) for shape in shapes])
     drawn.set_facecolor(fill)
     drawn.set_edgecolor(
         [to_rgba(s.edge) if s.edge else c for s, c in zip(chosen, fill, strict=True)]
@@ -171,24 +138,10 @@ def draw_kinds(
     # Crosses and borders need smooth outlines, which make a page of plain discs twice as large.
     drawn.set_antialiased([bool(style.edge) or style.marker == "x" for style in chosen])
     drawn.set_linewidth([0.5 if s.edge else 0.9 * (s.marker == "x") for s in chosen])
-    window.set_axes(ax)
     for _, style in kinds:
         edge = {"edgecolors": style.edge} if style.edge else {}
         color = style.color if colors is None else NEUTRAL
         ax.scatter([], [], c=[color], marker=style.marker, label=style.name, **edge)
-
-
-def entropy_rgba(entropy: np.ndarray) -> np.ndarray:
-    """(p, 4) the color of each entropy, in nats, on the fixed scale; gray for NaN."""
-    return entropy_colors()(Normalize(*ENTROPY_LIMITS)(np.ma.masked_invalid(entropy)))
-
-
-def _path(marker: str) -> object:
-    style = MarkerStyle(marker)
-    return style.get_path().transformed(style.get_transform())
-
-
-# As panels
 
 
 class CloudPanels(Panels):
@@ -242,11 +195,12 @@ class CloudPanels(Panels):
         colors: np.ndarray | None = None,
     ) -> Panel:
         """A cloud with the marks of `kinds`; of `rest`, foreground and background, elsewhere."""
-        cloud, part = self.clouds[index], window(view, self.clouds.values())
+        cloud, view = self.clouds[index], VIEWS[view] if isinstance(view, str) else view
         inside = of_points(self.samples.foreground[index], cloud)
         every = [*kinds, (inside, rest[0]), (~inside, rest[1])]
 
         def draw(ax: Axes, inches: float) -> None:
-            draw_kinds(ax, cloud, part, every, inches, colors)
+            draw_kinds(ax, cloud, view, every, inches, colors)
+            view.show(ax, self.clouds.values())
 
-        return Panel(title, draw, part.view.labels, colors is not None)
+        return Panel(title, draw, view.labels, colors is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from math import isqrt
 
 import numpy as np
@@ -60,24 +60,17 @@ def grid_of(values: Array) -> np.ndarray:
     return values.reshape(side, side)
 
 
-# In one axes
-
-
-def draw_picture(ax: Axes, picture: np.ndarray, side: int) -> None:
-    """A picture, its axes counted in cells of the grid of `side` x `side`."""
-    ax.imshow(picture, extent=(0, side, side, 0), interpolation="nearest")
-    _cell_axes(ax, side)
+def draw_picture(ax: Axes, picture: np.ndarray, side: int, **options: object) -> None:
+    """A picture, its axes counted in cells of the grid of `side` x `side`; options: of imshow."""
+    ax.imshow(picture, extent=(0, side, side, 0), interpolation="nearest", **options)
+    ticks = [0, side // 2, side]
+    ax.set(xticks=ticks, yticks=ticks, xlim=(0, side), ylim=(side, 0))
 
 
 def draw_entropy(ax: Axes, entropy: Array) -> None:
     """One entropy map (units,) in nats, on the fixed scale."""
-    grid = grid_of(entropy)
-    (low, high), side = ENTROPY_LIMITS, len(grid)
-    ax.imshow(
-        grid, cmap=entropy_colors(), vmin=low, vmax=high, extent=(0, side, side, 0),
-        interpolation="nearest",
-    )  # fmt: skip
-    _cell_axes(ax, side)
+    grid, (low, high) = grid_of(entropy), ENTROPY_LIMITS
+    draw_picture(ax, grid, len(grid), cmap=entropy_colors(), vmin=low, vmax=high)
 
 
 def draw_outline(ax: Axes, foreground: Array) -> None:
@@ -100,16 +93,6 @@ def draw_points(ax: Axes, points: Array, style: PointStyle, inches: float) -> No
         columns + 0.5, rows + 0.5, s=width**2, c=style.color, marker=style.marker,
         edgecolors=style.edge, linewidths=min(0.6, width / 8), label=style.name, zorder=3,
     )  # fmt: skip
-
-
-def _cell_axes(ax: Axes, side: int) -> None:
-    ax.set_xticks([0, side // 2, side])
-    ax.set_yticks([0, side // 2, side])
-    ax.set_xlim(0, side)
-    ax.set_ylim(side, 0)
-
-
-# As panels
 
 
 class ImagePanels(Panels):
@@ -178,24 +161,23 @@ def entropy_maps(maps: EntropyMaps, images: Array | None = None, count: int = 8)
     Gray: a sample without an entropy map. Raises KpnbError for units that make no square grid and
     for fewer images than maps drawn.
     """
-    rows, entropy = range(_count(len(maps), count)), maps.entropy
-    lower = [Panel("", lambda ax, _, row=row: draw_entropy(ax, entropy[row]), CELLS, True)
-             for row in rows]  # fmt: skip
+    entropy = maps.entropy[: _count(len(maps), count)]
+    lower = [Panel("", lambda ax, _, row=row: draw_entropy(ax, row), CELLS, True)
+             for row in entropy]  # fmt: skip
     if images is None:
         return sheet([lower])
-    found = _matching(images, rows)
-    return sheet([[found.picture(row, entropy[row], "") for row in rows], lower])
+    found = _matching(images, len(entropy))
+    return sheet([[found.picture(row, entropy[row], "") for row in range(len(entropy))], lower])
 
 
 def point_maps(points: KnowledgePoints, images: Array, count: int = 8) -> Figure:
     """The knowledge points of the first `count` samples on their images, foreground bordered.
 
-    images: as in `entropy_maps`. Titles: N_fg(x), N_bg(x).
-    Raises KpnbError for units that make no square grid and for fewer images than samples drawn.
+    images: as in `entropy_maps`. Titles: N_fg(x), N_bg(x). Raises KpnbError as that does.
     """
-    rows = range(_count(len(points.n_fg), count))
-    found = _matching(images, rows)
-    return sheet(in_rows([found.marked(row, marked_points(points, row)) for row in rows]))
+    count = _count(len(points.n_fg), count)
+    found = _matching(images, count)
+    return sheet(in_rows([found.marked(n, marked_points(points, n)) for n in range(count)]))
 
 
 def _count(found: int, count: int) -> int:
@@ -204,7 +186,7 @@ def _count(found: int, count: int) -> int:
     return min(count, found)
 
 
-def _matching(images: Array, rows: Sequence[int]) -> ImagePanels:
-    if len(images) < len(rows):
-        raise KpnbError(f"{len(images)} images for {len(rows)} samples; pass one image per sample.")
-    return ImagePanels(images, rows)
+def _matching(images: Array, count: int) -> ImagePanels:
+    if len(images) < count:
+        raise KpnbError(f"{len(images)} images for {count} samples; pass one image per sample.")
+    return ImagePanels(images, range(count))

@@ -8,11 +8,9 @@ of the book can be compared. No kind of point is told by its color alone.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -37,15 +35,9 @@ from kpnb.figures.style import (
 )
 from kpnb.metrics.points import KnowledgePoints
 
-# The limits of the public code's plots, in nats.
-ENTROPY_LIMITS = (-4.5, -2.3)
-ENTROPY_COLORS = "viridis"
-ENTROPY_LABEL = "$H_i$ [nats]"
-UNDEFINED_COLOR = "lightgray"
+ENTROPY_LIMITS = (-4.5, -2.3)  # nats, of the public code's plots
 NO_MAP = "no map defined"
 WIDEST_PANEL = 2.3  # inches
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -76,26 +68,37 @@ FATES = (
 
 @dataclass(frozen=True)
 class Marked:
-    """Units of one sample marked by their kind.
+    """Sample `index` of `points`, its units marked by their kind.
 
-    name: what the panel is of, such as a role. kinds: (units,) bool and the style of each kind;
-    no unit is in two. foreground: (units,) bool. live: (units,) bool, units with an entropy.
-    counts: "fg", "bg" -> number of points; None for a sample without a map.
-    color: of the role, "" for none.
+    kinds: (units,) bool and the style of each kind; no unit is in two. numbers: "fg", "bg" ->
+    number of points. name: what the panel is of, such as a role; color: of the role, "" for none.
     """
 
-    name: str
+    points: KnowledgePoints
+    index: int
     kinds: Sequence[tuple[np.ndarray, PointStyle]]
-    foreground: np.ndarray
-    live: np.ndarray
-    counts: Mapping[str, int] | None
+    numbers: Mapping[str, int]
+    name: str = ""
     color: str = ""
+
+    @property
+    def foreground(self) -> np.ndarray:
+        return as_array(self.points.foreground[self.index])
+
+    @property
+    def live(self) -> np.ndarray:
+        """(units,) bool, units with an entropy."""
+        return np.isfinite(as_array(self.points.entropy[self.index]))
+
+    @property
+    def counts(self) -> Mapping[str, int] | None:
+        """The numbers; None for a sample without a map."""
+        return self.numbers if self.points.defined[self.index] else None
 
     @property
     def title(self) -> str:
         """Name and numbers, for matplotlib."""
-        names = {"fg": N_FG, "bg": N_BG}
-        counts = self.counts
+        names, counts = {"fg": N_FG, "bg": N_BG}, self.counts
         told = NO_MAP if counts is None else ", ".join(f"{names[k]} = {counts[k]}" for k in counts)
         return f"{self.name}: {told}" if self.name else told
 
@@ -104,8 +107,8 @@ def marked_points(points: KnowledgePoints, index: int, name: str = "", color: st
     """The foreground and background points of sample `index`."""
     held = points.foreground_points[index], points.background_points[index]
     kinds = list(zip(map(as_array, held), POINTS.values(), strict=True))
-    counts = {"fg": int(points.n_fg[index]), "bg": int(points.n_bg[index])}
-    return _marked(points, index, name, kinds, counts, color)
+    numbers = {"fg": int(points.n_fg[index]), "bg": int(points.n_bg[index])}
+    return Marked(points, index, kinds, numbers, name, color)
 
 
 def marked_fates(
@@ -117,20 +120,7 @@ def marked_fates(
     now, final = sets[epoch], sets[max(sets)]
     tried = np.any([held for earlier, held in sets.items() if earlier <= epoch], axis=0)
     kinds = list(zip((now & final, now & ~final, tried & ~now), FATES, strict=True))
-    return _marked(trail[epoch], index, name, kinds, {"fg": int(now.sum())})
-
-
-def _marked(
-    points: KnowledgePoints,
-    index: int,
-    name: str,
-    kinds: Sequence[tuple[np.ndarray, PointStyle]],
-    counts: Mapping[str, int],
-    color: str = "",
-) -> Marked:
-    inside = as_array(points.foreground[index])
-    live = np.isfinite(as_array(points.entropy[index]))
-    return Marked(name, kinds, inside, live, counts if points.defined[index] else None, color)
+    return Marked(trail[epoch], index, kinds, {"fg": int(now.sum())}, name)
 
 
 @dataclass(frozen=True)
@@ -147,49 +137,34 @@ class Panel:
     colored: bool = False
 
 
-class Panels(ABC):
+class Panels:
     """Some samples of one modality, ready to be shown; index: a sample's place among all.
 
-    Its methods give panels in rows, and `sheet` makes a figure of them: drawn by matplotlib here,
-    lines of words in kpnb.figures.text. KIND: what one sample is called. UNITS: what its units are
-    called. DEFINITION: panels of Fig. 3 beside each other.
+    Its methods give panels, and `sheet` makes a figure of rows of them: drawn by matplotlib here,
+    lines of words in kpnb.figures.text. A modality has, beside those below:
+
+    sample(index, foreground): the sample under its class or note, its foreground told apart;
+        foreground: (units,) bool, where the samples do not hold it.
+    entropy(index, values, title, foreground): it in the colors of its entropies, (units,) in nats.
+    marked(index, marked, title): it with its knowledge points; title: instead of their numbers.
+    layers(index, maps by layer): rows of panels, Fig. 1(a), its entropies at each layer.
+    KIND: what one sample is called. UNITS: what its units are called. DEFINITION: panels of Fig. 3
+        beside each other.
     """
 
     KIND: str
     UNITS: str
     DEFINITION: int
 
-    @abstractmethod
-    def sample(self, index: int, foreground: Array | None) -> Panel:
-        """The sample under its class or note, its foreground told apart.
-
-        foreground: (units,) bool, where the samples do not hold it.
-        """
-
-    @abstractmethod
-    def entropy(self, index: int, values: Array, title: str, foreground: Array | None) -> Panel:
-        """The sample in the colors of its entropies, (units,) in nats."""
-
-    @abstractmethod
-    def marked(self, index: int, marked: Marked, title: str | None = None) -> Panel:
-        """The sample with its knowledge points; title: instead of their numbers."""
-
-    @abstractmethod
-    def layers(self, index: int, maps_by_layer: Mapping[str, EntropyMaps]) -> list[list[Panel]]:
-        """Fig. 1(a): the sample's entropies at each layer."""
-
     def definition(
         self, index: int, maps: EntropyMaps, points: KnowledgePoints
     ) -> list[list[Panel]]:
         """Fig. 3: from entropies to knowledge points."""
-        found = marked_points(points, index)
-        panels = [
-            self.marked(index, replace(found, kinds=[]), self.KIND),
-            self.entropy(index, maps.entropy[index], "information discarding", found.foreground),
-            cut_panel(points, index, self.UNITS),
-            self.marked(index, found),
-        ]
-        return in_rows(panels, self.DEFINITION)
+        found, entropy = marked_points(points, index), maps.entropy[index]
+        whole = self.marked(index, replace(found, kinds=[]), self.KIND)
+        colored = self.entropy(index, entropy, "information discarding", found.foreground)
+        cut = cut_panel(points, index, self.UNITS)
+        return in_rows([whole, colored, cut, self.marked(index, found)], self.DEFINITION)
 
     def note(self, index: int) -> str:
         """What stands over the sample's row, if anything."""
@@ -200,7 +175,7 @@ class Panels(ABC):
         return sheet(grid)
 
 
-def in_rows(items: Sequence[Item], columns: int = 4) -> list[list[Item]]:
+def in_rows(items: Sequence, columns: int = 4) -> list[list]:
     """Rows of at most `columns`, as equally long as can be."""
     rows = -(-len(items) // columns)
     columns = -(-len(items) // rows)
@@ -234,27 +209,30 @@ def sheet(grid: Sequence[Sequence[Panel]]) -> Figure:
 
 def _name_axes_once(axes: np.ndarray, grid: Sequence[Sequence[Panel]]) -> None:
     """Neighbors that share an axis: its name and numbers at the left and the lowest one only."""
-    for upper, lower, row in zip(grid, grid[1:], axes, strict=False):
-        for ax, panel, below in zip(row, upper, lower, strict=False):
-            if panel.labels[0] == below.labels[0]:
+    for row, panels, below in zip(axes, grid, [*grid[1:], []], strict=True):
+        for ax, panel, lower, left in zip_longest(row, panels, below, [None, *panels]):
+            if panel and lower and panel.labels[0] == lower.labels[0]:
                 ax.set(xlabel="", xticklabels=[])
-    for panels, row in zip(grid, axes, strict=True):
-        for left, panel, ax in zip(panels, panels[1:], row[1:], strict=False):
-            if panel.labels[1] == left.labels[1]:
+            if panel and left and panel.labels[1] == left.labels[1]:
                 ax.set(ylabel="", yticklabels=[])
 
 
 def entropy_colors() -> Colormap:
     """The color scale of every entropy map; gray where entropy is not defined."""
-    return plt.get_cmap(ENTROPY_COLORS).with_extremes(bad=UNDEFINED_COLOR)
+    return plt.get_cmap("viridis").with_extremes(bad="lightgray")
+
+
+def entropy_rgba(entropy: Array) -> np.ndarray:
+    """(..., 4) the color of each entropy, in nats, on the fixed scale."""
+    return entropy_colors()(Normalize(*ENTROPY_LIMITS)(np.ma.masked_invalid(entropy)))
 
 
 def entropy_bar(figure: Figure, axes: Iterable[Axes]) -> None:
     """The color bar of the fixed scale, to the right of `axes`."""
     colored = ScalarMappable(Normalize(*ENTROPY_LIMITS), entropy_colors())
-    bar = figure.colorbar(colored, ax=list(axes), extend="both", shrink=0.85, pad=0.015)
-    bar.set_label(ENTROPY_LABEL, fontsize=LABEL_SIZE)
-    bar.set_ticks(np.arange(-4.5, -2.4, 0.5))
+    bar = figure.colorbar(colored, ax=list(axes), extend="both", shrink=0.85, pad=0.015,
+                          ticks=np.arange(-4.5, -2.4, 0.5))  # fmt: skip
+    bar.set_label("$H_i$ [nats]", fontsize=LABEL_SIZE)
     bar.ax.tick_params(labelsize=8.5)
 
 

@@ -90,10 +90,10 @@ def role_points_figure(
         raise KpnbError("there are no points to show; pass those of one role or more.")
     rows = list(rows)
     found = panels_of(samples, rows)
-    looks = {role: ROLES[role] for role in points_by_role}
+    looks = [(ROLES[role], points) for role, points in points_by_role.items()]
     grid = [
-        [found.marked(row, marked_points(points, row, looks[role].name, looks[role].color))
-         for role, points in points_by_role.items()]
+        [found.marked(row, marked_points(points, row, look.name, look.color))
+         for look, points in looks]
         for row in rows
     ]  # fmt: skip
     return found.sheet(grid, [found.note(row) for row in rows])
@@ -107,20 +107,20 @@ def fates_figure(
 ) -> Figure | Html:
     """Fig. 5: one sample's foreground points at the epochs `shown` (all): detours on the way.
 
-    At each epoch: points held now that are in the last epoch's set, points held now that are not,
-    and points of earlier epochs held no more. Earlier ones are looked for in all of the trail.
+    Kinds of points: see `marked_fates`; earlier epochs are those of the whole trail.
     trails: role, or any other name to be written, -> epoch -> points; the same epochs for every
     role. One role: its epochs in turn. Several: a row for each, a column per epoch.
     Raises KpnbError for epochs without points, a sample that does not exist and other units.
     """
-    epochs = shown_epochs_of(trails, shown)
-    found = panels_of(samples, [index])
-    grid = [
-        [found.marked(index, marked_fates(trail, index, epoch, _named(role, epoch, trails, epochs)))
-         for epoch in epochs]
-        for role, trail in trails.items()
-    ]  # fmt: skip
-    return found.sheet(grid if len(trails) > 1 < len(epochs) else in_rows(sum(grid, [])))
+    epochs, several = shown_epochs_of(trails, shown), len(trails) > 1
+    found, grid = panels_of(samples, [index]), []
+    for role, trail in trails.items():
+        # In a wide grid the epoch is on a line of its own.
+        name = (ROLES[role].name if role in ROLES else role) + ("\n" if epochs[1:] else ", ")
+        names = [f"{name * several}epoch {epoch}" for epoch in epochs]
+        points = [marked_fates(trail, index, *pair) for pair in zip(epochs, names, strict=True)]
+        grid.append([found.marked(index, marked) for marked in points])
+    return found.sheet(grid if several and epochs[1:] else in_rows(sum(grid, [])))
 
 
 def shown_epochs_of(trails: Mapping[str, Trail], shown: Sequence[int] | None = None) -> list[int]:
@@ -131,11 +131,3 @@ def shown_epochs_of(trails: Mapping[str, Trail], shown: Sequence[int] | None = N
     if unknown or not common:
         raise KpnbError(f"epochs {sorted(unknown)} have no points; show some of {sorted(common)}.")
     return sorted(shown or common)
-
-
-def _named(role: str, epoch: int, trails: Mapping[str, Trail], epochs: Sequence[int]) -> str:
-    """The epoch, after the role where there are several, on a line of its own in a wide grid."""
-    if len(trails) == 1:
-        return f"epoch {epoch}"
-    name = ROLES[role].name if role in ROLES else role
-    return f"{name}{', ' if len(epochs) == 1 else chr(10)}epoch {epoch}"

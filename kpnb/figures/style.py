@@ -6,6 +6,7 @@ notebook shows each one once, as a cell's result.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,13 +52,31 @@ def new_figure(
 
     layout: "compressed" brings panels of a fixed aspect (pictures, maps) together.
     """
-    figure, axes = plt.subplots(
-        rows, columns, figsize=size, dpi=DPI, layout=layout, squeeze=False, **options
-    )
+    options |= {"FigureClass": _ToldFigure, "dpi": DPI, "layout": layout}
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
     plt.close(figure)
     for ax in axes.flat:
         ax.tick_params(labelsize=8.5)
     return figure, axes
+
+
+class _ToldFigure(Figure):
+    """A figure whose output in a notebook carries a text for who cannot see it."""
+
+    def _repr_mimebundle_(self, **_asked: object) -> tuple[dict, dict]:
+        return {}, {"image/png": {"alt": alternative_text(self)}}
+
+
+def alternative_text(figure: Figure) -> str:
+    """What a figure shows in words: the titles, axes and legends of its panels, and the remark."""
+    panels = [ax for ax in figure.axes if ax.get_visible() and ax.get_label() != "<colorbar>"]
+    axes = [" against ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel()))) for ax in panels]
+    marks = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    parts = {"Panels": [ax.get_title() for ax in panels], "Axes": axes, "Marks": marks}
+    found = {name: "; ".join(dict.fromkeys(filter(None, part))) for name, part in parts.items()}
+    told = [f"{name}: {part}." for name, part in found.items() if part]
+    text = " ".join([*told, figure.get_supxlabel()]).replace("\n", " ").strip()
+    return re.sub(r"\\mathrm|\\[,|]|[\\{}$]", "", text)  # the signs of mathematical text
 
 
 def as_array(values: Array) -> np.ndarray:
@@ -98,19 +117,24 @@ def row_of_panels(
     y: str,
     size: tuple[float, float],
     columns: int | None = None,
+    most: int | None = None,
     **shared: bool,
 ) -> Figure:
     """A panel for each of `parts` side by side, titled by its key and drawn by draw(ax, part).
 
-    x, y: labels of the axes; size: width of a panel and height, inches; columns: of the legend;
-    shared: sharex, sharey.
+    x, y: labels of the axes; size: width and height of a panel, inches; columns: of the legend;
+    most: panels in a row, None for all; shared: sharex, sharey. What `draw` sets stays.
     """
-    width = min(WIDTH, 0.5 + size[0] * len(parts))
-    figure, axes = new_figure(1, len(parts), (width, size[1]), **shared)
-    for ax, (title, part) in zip(axes[0], parts.items(), strict=True):
-        draw(ax, part)
+    wide = min(len(parts), most or len(parts))
+    high = -(-len(parts) // wide)
+    width = min(WIDTH, 0.5 + size[0] * wide)
+    figure, axes = new_figure(high, wide, (width, size[1] * high), **shared)
+    for ax in axes.flat[len(parts) :]:
+        ax.set_visible(False)
+    for ax, (title, part) in zip(axes.flat, parts.items(), strict=False):
         ax.set_title(title, fontsize=TITLE_SIZE)
         label_axes(ax, x, y)
         ax.grid(alpha=0.3)
+        draw(ax, part)
     legend_below(figure, axes.flat, columns)
     return figure

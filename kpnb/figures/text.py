@@ -17,7 +17,7 @@ from html import escape
 from math import isfinite
 
 import numpy as np
-from matplotlib.colors import Normalize, to_hex, to_rgb
+from matplotlib.colors import to_hex, to_rgb
 
 from kpnb.datasets.texts.words import TextSample
 from kpnb.errors import KpnbError
@@ -29,14 +29,13 @@ from kpnb.figures.panel import (
     Marked,
     Panels,
     PointStyle,
-    entropy_colors,
+    entropy_rgba,
     known_rows,
     marked_points,
 )
 from kpnb.figures.style import Array, as_array
 from kpnb.metrics.points import KnowledgePoints
 
-MINUS = "−"
 TEXT_WIDTH = 96  # characters a line in plain text
 
 # The markers of kpnb.figures.panel as signs, and the frame that goes with each.
@@ -77,7 +76,11 @@ def plain(text: str) -> Html:
 
 
 def brief(value: float) -> str:
-    return f"{value:z.2f}".replace("-", MINUS)
+    return f"{value:z.2f}".replace("-", "−")
+
+
+def styled(css: str, html: str, tag: str = "span") -> str:
+    return f'<{tag} style="{css}">{html}</{tag}>'
 
 
 def small(text: str) -> str:
@@ -90,16 +93,15 @@ def word(sample: TextSample, unit: int) -> Html:
     found = plain(sample.units[unit])
     if not sample.foreground[unit]:
         return found
-    return Html(f'<b style="text-decoration:underline 2px">{found.html}</b>', f"*{found.text}*")
+    return Html(styled("text-decoration:underline 2px", found.html, "b"), f"*{found.text}*")
 
 
 def marked(content: Html, style: PointStyle) -> Html:
     """`content` with the sign, the color and the frame of a kind of knowledge point."""
     sign = SIGNS[style.marker]
-    head = f'<span style="font-size:.9em;{NOT_COPIED}">{sign}\u00a0</span>'
+    head = styled(f"font-size:.9em;{NOT_COPIED}", f"{sign}\u00a0")
     css = f"{_frame(style)};border-radius:4px;padding:0 4px;margin:0 1px"
-    html = f'<span style="{css}">{head}{content.html}</span>'
-    return Html(html, f"{sign}{content.text}")
+    return Html(styled(css, head + content.html), f"{sign}{content.text}")
 
 
 def _frame(style: PointStyle) -> str:
@@ -107,27 +109,20 @@ def _frame(style: PointStyle) -> str:
 
 
 def muted(content: Html) -> Html:
-    return Html(f'<span style="{SMALL}">{content.html}</span>', content.text)
-
-
-# Colors
+    return Html(styled(SMALL, content.html), content.text)
 
 
 def entropy_color(value: float) -> str:
     """The color of an entropy in nats, "#rrggbb"; values outside the scale take that of its end."""
-    return to_hex(entropy_colors()(float(Normalize(*ENTROPY_LIMITS, clip=True)(value))))
+    return to_hex(entropy_rgba(value))
 
 
 def text_color(background: str) -> str:
     """Black or white, whichever has more contrast; either way it is at least 4.58."""
-    channels = zip((0.2126, 0.7152, 0.0722), map(_linear, to_rgb(background)), strict=True)
-    luminance = sum(weight * channel for weight, channel in channels)
-    return "#000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#fff"
-
-
-def _linear(channel: float) -> float:
-    """A channel of sRGB, 0 to 1, in proportion to light (WCAG 2.2, relative luminance)."""
-    return channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4
+    channels = np.array(to_rgb(background))
+    # sRGB in proportion to light: WCAG 2.2, relative luminance
+    light = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return "#000" if (light @ (0.2126, 0.7152, 0.0722) + 0.05) ** 2 > 1.05 * 0.05 else "#fff"
 
 
 def on_color(value: float) -> str:
@@ -136,15 +131,12 @@ def on_color(value: float) -> str:
     return f"background:{color};color:{text_color(color)}"
 
 
-# Boxes
-
-
 def colored(content: Html, value: float) -> Html:
     """A word's box in the color of its entropy, which stands under it; without one, no color."""
     if not isfinite(value):
-        return Html(f'<span style="{BOX};padding:1px 2px">{content.html}</span>', content.text)
+        return Html(styled(f"{BOX};padding:1px 2px", content.html), content.text)
     css = f"{BOX};padding:1px 5px;border-radius:4px;{on_color(value)}"
-    html = f'<span style="{css}">{content.html}{small(brief(value))}</span>'
+    html = styled(css, content.html + small(brief(value)))
     return Html(html, f"{content.text}({brief(value)})")
 
 
@@ -155,21 +147,11 @@ def cut_box(content: Html, value: float, gap: float, kind: PointStyle | None) ->
         return colored(content, value)
     mark = SIGNS[kind.marker] if kind else ""
     frame = _frame(kind) if kind else "border:1.5px solid transparent"
-    upper = "display:block;padding:1px 5px;border-radius:4px 4px 0 0;"
-    upper += on_color(value)
+    upper = f"display:block;padding:1px 5px;border-radius:4px 4px 0 0;{on_color(value)}"
     lower = f"display:block;padding:0 4px;border-radius:0 0 4px 4px;{frame}"
-    html = (
-        f'<span style="{BOX}"><span style="{upper}">{content.html}{small(brief(value))}</span>'
-        f'<span style="{lower}">{small(brief(gap))}{small(mark or "no")}</span></span>'
-    )
-    return Html(html, f"{mark}{content.text}({brief(value)}; {brief(gap)})")
-
-
-def cut_names() -> str:
-    """What the four lines of a `cut_box` are, as a box of the same height; HTML."""
-    names = (f"{H_I} [nats]", f"{H_BAR} − {H_I}", "over <i>b</i>?")
-    css = f"{BOX};text-align:start;padding:1px 4px 1px 0"
-    return f'<span dir="ltr" style="{css}">word{"".join(map(small, names))}</span>'
+    html = styled(upper, content.html + small(brief(value)))
+    html += styled(lower, small(brief(gap)) + small(mark or "no"))
+    return Html(styled(BOX, html), f"{mark}{content.text}({brief(value)}; {brief(gap)})")
 
 
 # Lines and blocks
@@ -184,30 +166,14 @@ def lines(sample: TextSample, words: Sequence[Html], running: bool = False) -> H
     html, text = [], []
     for (label, first), end in zip(sample.parts, starts[1:], strict=True):
         gaps = ["" if running and sample.touches(unit) else " " for unit in range(first + 1, end)]
-        spaced = list(zip(words[first:end], ["", *gaps], strict=True))
-        body = "".join(gap + found.html for found, gap in spaced)
+        spaced = list(zip(["", *gaps], words[first:end], strict=True))
         # Marked left to right, so that the words alone decide which way the line runs.
         name = f'<i dir="ltr" style="{SMALL}">{escape(label)}:</i> ' if label else ""
+        body = "".join(gap + found.html for gap, found in spaced)
         html.append(f'<div dir="auto">{name}{body}</div>')
-        text.append(_wrapped(f"{label}: " if label else "", spaced))
+        told = f"{label}: " * bool(label) + "".join(gap + found.text for gap, found in spaced)
+        text.append(textwrap.fill(told, TEXT_WIDTH, break_long_words=False, break_on_hyphens=False))
     return Html("".join(html), "\n".join(text))
-
-
-def _wrapped(label: str, spaced: Iterable[tuple[Html, str]]) -> str:
-    whole = label + "".join(gap + found.text for found, gap in spaced)
-    return textwrap.fill(whole, TEXT_WIDTH, break_long_words=False, break_on_hyphens=False)
-
-
-def labelled(label: Html, body: Html, width: float = 8.5, color: str | None = None) -> Html:
-    """A row: its label, `width` em, after a bar of `color`, and the words beside or below it."""
-    bar = f"border-left:5px solid {color};padding-left:6px;" if color else ""
-    left = f'<div style="flex:0 0 {width:g}em;line-height:1.3;{bar}">{label.html}</div>'
-    html = (
-        '<div style="display:flex;flex-wrap:wrap;align-items:baseline;gap:2px 8px;margin:4px 0">'
-        f'{left}<div style="flex:1 1 20em;min-width:0">{body.html}</div></div>'
-    )
-    head = f"[{', '.join(label.text.splitlines())}]\n" if label.text else ""
-    return Html(html, head + textwrap.indent(body.text, "  "))
 
 
 def block(*rows: Html) -> Html:
@@ -216,27 +182,25 @@ def block(*rows: Html) -> Html:
     return Html(html, "\n".join(row.text for row in rows if row.text))
 
 
-def legend(pieces: Iterable[Html]) -> Html:
+def legend(pieces: Sequence[Html]) -> Html:
     """The line that explains a display."""
-    found = list(pieces)
     css = "display:inline-block;margin-right:1.2em"
-    html = "".join(f'<span style="{css}">{piece.html}</span> ' for piece in found)
-    text = "; ".join(piece.text for piece in found)
-    return Html(f'<div style="{SMALL};margin-top:5px">{html}</div>', f"({text})")
+    html = "".join(styled(css, piece.html) + " " for piece in pieces)
+    text = "; ".join(piece.text for piece in pieces)
+    return Html(styled(f"{SMALL};margin-top:5px", html, "div"), f"({text})")
 
 
-FOREGROUND = Html('<b style="text-decoration:underline 2px">word</b> foreground', "*foreground*")
+FOREGROUND = Html(
+    styled("text-decoration:underline 2px", "word", "b") + " foreground", "*foreground*"
+)
 SWATCHES = 5
-
-
-def mark_legend(styles: Iterable[PointStyle]) -> list[Html]:
-    return [marked(plain(style.name), style) for style in styles]
 
 
 def entropy_legend(values: Sequence[float]) -> list[Html]:
     """The scale as swatches; which of `values`, in nats, lie outside it or are none."""
     low, high = ENTROPY_LIMITS
-    swatches = "".join(_swatch(tick) for tick in np.linspace(low, high, SWATCHES).tolist())
+    box, ticks = "display:inline-block;padding:0 6px;", np.linspace(low, high, SWATCHES).tolist()
+    swatches = "".join(styled(box + on_color(tick), brief(tick)) for tick in ticks)
     text = f"H_i [nats] colored from {brief(low)} to {brief(high)}"
     pieces = [Html(f"{H_I} [nats] {swatches}", text), FOREGROUND]
     live = [value for value in values if isfinite(value)]
@@ -250,20 +214,12 @@ def entropy_legend(values: Sequence[float]) -> list[Html]:
     return pieces
 
 
-def _swatch(value: float) -> str:
-    css = f"display:inline-block;padding:0 6px;{on_color(value)}"
-    return f'<span style="{css}">{brief(value)}</span>'
-
-
 def counts_line(counts: Mapping[str, int] | None) -> Html:
     """N_fg and N_bg, those of them that `counts` has; see `Marked`."""
     if counts is None:
         return plain(NO_MAP)
     html = ", ".join(f"<i>N</i><sub>{name}</sub> = {n}" for name, n in counts.items())
     return Html(html, ", ".join(f"N_{name} = {n}" for name, n in counts.items()))
-
-
-# As panels
 
 
 @dataclass(frozen=True)
@@ -284,9 +240,15 @@ class Line:
 
     @property
     def row(self) -> Html:
+        """The words beside or below their label."""
         if self.label is None:
             return self.body
-        return labelled(self.label, self.body, self.width, self.color or None)
+        bar = f"border-left:5px solid {self.color};padding-left:6px;" * bool(self.color)
+        left = styled(f"flex:0 0 {self.width:g}em;line-height:1.3;{bar}", self.label.html, "div")
+        right = styled("flex:1 1 20em;min-width:0", self.body.html, "div")
+        css = "display:flex;flex-wrap:wrap;align-items:baseline;gap:2px 8px;margin:4px 0"
+        head = f"[{', '.join(self.label.text.splitlines())}]\n" if self.label.text else ""
+        return Html(styled(css, left + right, "div"), head + textwrap.indent(self.body.text, "  "))
 
 
 class TextPanels(Panels):
@@ -301,14 +263,13 @@ class TextPanels(Panels):
         self.texts = {row: samples[row] for row in known_rows(rows, len(samples), self.KIND)}
 
     def sample(self, index: int, foreground: Array | None = None) -> Line:
-        return Line(_running(self.texts[index]), muted(plain(self.note(index))))
+        return Line(self._running(index), muted(plain(self.note(index))))
 
     def marked(self, index: int, marked: Marked, title: str | None = None) -> Line:
-        kinds = _of_words(self.texts[index], marked)
-        told = counts_line(marked.counts)
+        kinds, told = _of_words(self.texts[index], marked), counts_line(marked.counts)
         width = min(9, max(1 + 0.55 * len(marked.name), 0.47 * len(told.text)))
         label, styles = block(plain(marked.name), muted(told)), [style for _, style in marked.kinds]
-        return Line(_running(self.texts[index], kinds), label, width, marked.color, styles=styles)
+        return Line(self._running(index, kinds), label, width, marked.color, styles=styles)
 
     def entropy(
         self, index: int, values: Array, title: str, foreground: Array | None = None
@@ -316,8 +277,7 @@ class TextPanels(Panels):
         sample = self.texts[index]
         values = own_entropies(sample, values)
         boxes = [colored(word(sample, unit), value) for unit, value in enumerate(values)]
-        width = min(9, 1 + 0.55 * len(title))
-        return Line(lines(sample, boxes), plain(title), width, values=values)
+        return Line(lines(sample, boxes), plain(title), min(9, 1 + 0.55 * len(title)), "", values)
 
     def layers(self, index: int, maps_by_layer: Mapping[str, EntropyMaps]) -> list[list[Line]]:
         found = [self.entropy(index, m.entropy[index], name) for name, m in maps_by_layer.items()]
@@ -330,15 +290,20 @@ class TextPanels(Panels):
         """Under each word its entropy H_i, H_bar - H_i, and whether that exceeds b."""
         sample, marked = self.texts[index], marked_points(points, index)
         kinds, values = _of_words(sample, marked), own_entropies(sample, maps.entropy[index])
-        level = float(points.baseline[index])
+        level, b = float(points.baseline[index]), f"{points.threshold:g} nats"
         found = [
             cut_box(word(sample, unit), value, level - value, kind)
             for unit, (value, kind) in enumerate(zip(values, kinds, strict=True))
         ]
-        found[0] = Html(f"{cut_names()} {found[0].html}", found[0].text)
+        # What the four lines of a box are, as a box of the same height.
+        names = map(small, (f"{H_I} [nats]", f"{H_BAR} − {H_I}", "over <i>b</i>?"))
+        css = f"{BOX};text-align:start;padding:1px 4px 1px 0"
+        head = f'<span dir="ltr" style="{css}">word{"".join(names)}</span>'
+        found[0] = Html(f"{head} {found[0].html}", found[0].text)
         said = [counts_line(marked.counts)]
         if marked.counts is not None:
-            said.append(_level(level, points.threshold))
+            text = f"after each word H_i, H_bar − H_i; H_bar = {brief(level)}, b = {b}"
+            said.append(Html(f"{H_BAR} = {brief(level)}, <i>b</i> = {b}", text))
         line = Line(lines(sample, found), values=values, styles=[*POINTS.values()], said=said)
         return [[line]]
 
@@ -347,35 +312,29 @@ class TextPanels(Panels):
 
     def sheet(self, grid: Sequence[Sequence[Line]], notes: Sequence[str] = ()) -> Html:
         """One line below the other, those of a row under its note, and the legends at the end."""
-        rows = []
-        for part, note in zip(grid, notes or [""] * len(grid), strict=True):
-            whole = block(*([muted(plain(note))] if note else []), *(line.row for line in part))
-            rows.append(Html(f'<div style="margin-bottom:10px">{whole.html}</div>', whole.text)
-                        if notes else whole)  # fmt: skip
+        rows = [block(*(line.row for line in part)) for part in grid]
+        for place, note in enumerate(notes):
+            parts = [muted(plain(note))] * bool(note) + [line.row for line in grid[place]]
+            whole = block(*parts)
+            rows[place] = Html(styled("margin-bottom:10px", whole.html, "div"), whole.text)
         inside = block(*rows, *_legends([line for part in grid for line in part]))
-        return Html(f'<div style="{WHOLE}">{inside.html}</div>', inside.text)
+        return Html(styled(WHOLE, inside.html, "div"), inside.text)
+
+    def _running(self, index: int, kinds: Sequence[PointStyle | None] | None = None) -> Html:
+        """The text in running type, the words of each kind marked."""
+        sample = self.texts[index]
+        words = [word(sample, unit) for unit in range(len(sample.units))]
+        kinds = kinds or [None] * len(words)
+        found = [marked(w, kind) if kind else w for w, kind in zip(words, kinds, strict=True)]
+        return lines(sample, found, running=True)
 
 
 def _legends(shown: Sequence[Line]) -> list[Html]:
     values = [value for line in shown for value in line.values]
-    marks = [*shown[0].said, *mark_legend(shown[0].styles)]
+    marks = [*shown[0].said, *(marked(plain(style.name), style) for style in shown[0].styles)]
     if not values:
         return [legend([*marks, FOREGROUND])]
     return [*([legend(marks)] if marks else []), legend(entropy_legend(values))]
-
-
-def _level(level: float, threshold: float) -> Html:
-    """H_bar and b of one text."""
-    text = f"after each word H_i, H_bar − H_i; H_bar = {brief(level)}, b = {threshold:g} nats"
-    return Html(f"{H_BAR} = {brief(level)}, <i>b</i> = {threshold:g} nats", text)
-
-
-def _running(sample: TextSample, kinds: Sequence[PointStyle | None] | None = None) -> Html:
-    """The text in running type, the words of each kind marked."""
-    kinds = kinds or [None] * len(sample.units)
-    words = [word(sample, unit) for unit in range(len(sample.units))]
-    found = [marked(w, kind) if kind else w for w, kind in zip(words, kinds, strict=True)]
-    return lines(sample, found, running=True)
 
 
 # Values that belong to one text
@@ -396,14 +355,13 @@ def _of_words(sample: TextSample, marked: Marked) -> list[PointStyle | None]:
     """How each word is marked, once it is sure that the marks are of this text."""
     count = len(sample.units)
     own_entropies(sample, np.where(marked.live, 0.0, np.nan))
+    live = marked.live[:count]
     beyond = any(held[count:].any() for held, _ in marked.kinds)
-    inside = zip(marked.live, marked.foreground, sample.foreground, strict=False)
-    if beyond or any(live and a != b for live, a, b in inside):
+    if beyond or (marked.foreground[:count] != sample.foreground)[live].any():
         raise KpnbError(
             "the points are of another text than the one given: foreground or length differ; pass "
             "samples, maps and points in the same order."
         )
-    kinds: list[PointStyle | None] = [None] * count
-    for held, style in marked.kinds:
-        kinds = [style if h else kind for h, kind in zip(held, kinds, strict=False)]
-    return kinds
+    return [
+        next((style for held, style in marked.kinds if held[unit]), None) for unit in range(count)
+    ]

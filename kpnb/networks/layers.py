@@ -88,12 +88,8 @@ def modules_above(net: nn.Module, name: str) -> list[nn.Module]:
     dotted = layer_name(net, name)
     named = list(net.named_modules())
     position = [known for known, _ in named].index(dotted)
-    inside = dotted + "."
-    return [
-        module
-        for known, module in named[position + 1 :]
-        if not known.startswith(inside) and next(module.children(), None) is None
-    ]
+    after = [m for known, m in named[position + 1 :] if not known.startswith(f"{dotted}.")]
+    return [module for module in after if next(module.children(), None) is None]
 
 
 def parameters_above(net: nn.Module, name: str) -> list[nn.Parameter]:
@@ -107,17 +103,13 @@ def split_at(net: nn.Module, name: str) -> tuple[nn.Sequential, nn.Sequential] |
     None if the layer does not lie in a chain of nn.Sequential from the root down, because only
     then is the forward pass known to be one module after the other.
     """
-    below: list[nn.Module] = []
-    above: list[nn.Module] = []
-    parent = net
+    below, above, parent = [], [], net
     for step in layer_name(net, name).split("."):
         if not isinstance(parent, nn.Sequential):
             return None
-        names = [child for child, _ in parent.named_children()]
-        children = list(parent.children())
+        names, children = zip(*parent.named_children(), strict=True)
         here = names.index(step)
-        below += children[:here]
-        above = children[here + 1 :] + above
+        below, above = [*below, *children[:here]], [*children[here + 1 :], *above]
         parent = children[here]
     return nn.Sequential(*below, parent), nn.Sequential(*above)
 

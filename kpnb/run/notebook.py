@@ -333,11 +333,21 @@ def clean(notebook: Notebook) -> list[str]:
                 output.text = _last_states(output.text)
             kept.append(output)
         cell.outputs = kept
+        _tell_figures(cell)
     for name in ("input_path", "output_path"):
         path = notebook.metadata.get("papermill", {}).get(name)
         if path:
             notebook.metadata["papermill"][name] = Path(path).name
     return [line for line in removed if line.strip() and not _is_progress(line)]
+
+
+def _tell_figures(cell: Notebook) -> None:
+    """The alternative texts that figures carry (kpnb.figures.style), to where the book's builder
+    looks for them: the cell's metadata."""
+    metadata = [output.get("metadata", {}).get("image/png", {}) for output in cell.outputs]
+    told = [found["alt"] for found in metadata if "alt" in found]
+    if told:
+        cell.metadata["mystnb"] = {"image": {"alt": " ".join(told)}}
 
 
 def error_outputs(notebook: Notebook) -> list[str]:

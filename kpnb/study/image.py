@@ -30,6 +30,7 @@ from kpnb.estimator.units import GridUnits
 from kpnb.fingerprint import Seed
 from kpnb.networks.image import build_full, build_narrow, image_network, pretrained_teacher
 from kpnb.networks.layers import tracked_weight
+from kpnb.paper import LAYERS
 from kpnb.study.modality import StudyData
 from kpnb.study.parameters import CellParameters, ImageParameters
 from kpnb.study.study import TRAINERS, Study
@@ -294,9 +295,6 @@ class ImageStudy(Study):
         """Architecture of teacher, student or baseline."""
         p = self.parameters
         return p.teacher if role == "T" and p.teacher != "same" else p.network
-
-
-LAYERS = ("Conv", "FC1", "FC2", "FC3")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal, Self, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from kpnb.datasets.places import EMBEDDED
 from kpnb.errors import KpnbError, did_you_mean, first_mistake
 from kpnb.fingerprint import packed_file
 from kpnb.paper import checkpoint_epochs, paper_preset, paper_settings
@@ -58,7 +59,6 @@ Layers = Annotated[tuple[Layer, ...], LISTED, AfterValidator(no_repeats)]
 TextLayers = Annotated[tuple[Literal["Last"], ...], LISTED, AfterValidator(no_repeats)]
 CloudLayers = Annotated[tuple[Literal["FC1", "FC2"], ...], LISTED, AfterValidator(no_repeats)]
 Network = Literal["AlexNet", "VGG-11", "VGG-16", "VGG-19", "ResNet-50", "ResNet-101", "ResNet-152"]
-EMBEDDED = "embedded"
 OTHERS = ("EfficientNet-lite0",)  # teachers that are none of the paper's
 # The names of kpnb.experiments.attributions.METHODS, written out so that no parameter needs captum.
 AttributionName = Literal[

@@ -30,9 +30,9 @@ from kpnb.store import Record, Scratch, Store
 from kpnb.study.display import NotebookStudy
 from kpnb.study.modality import AnySamples, Modality
 from kpnb.study.parameters import StudyParameters
+from kpnb.training.checkpoints import Resume, TrainingRecord
 from kpnb.training.costs import Cost, Work
 from kpnb.training.distillation import distill_features, teacher_features, train_above
-from kpnb.training.record import Resume, TrainingRecord
 from kpnb.training.settings import (
     TrainingSettings,
     chosen_device,

@@ -7,8 +7,9 @@ device, which holds shapes and no numbers, so nothing is allocated whatever the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -77,19 +78,16 @@ def count_anatomy(
     """
     from torch.utils.flop_counter import FlopCounterMode  # half a second to import
 
-    counter, places, elements, names = FlopCounterMode(display=False), {}, [0], dict(layers)
+    counter, operations, elements, names = FlopCounterMode(display=False), {}, [], dict(layers)
 
-    def noting(label: str | None) -> Callable[[nn.Module, object, Tensor], None]:
-        def note(module: nn.Module, given: object, output: Tensor) -> None:
-            if label is not None:
-                places[label] = float(counter.get_total_flops())
-            # A ReLU in place keeps no numbers of its own.
-            elements[0] += 0 if getattr(module, "inplace", False) else output.numel()
-
-        return note
+    def note(label: str | None, module: nn.Module, given: object, output: Tensor) -> None:
+        if label is not None:
+            operations[label] = float(counter.get_total_flops())
+        # A ReLU in place keeps no numbers of its own.
+        elements.append(0 if getattr(module, "inplace", False) else output.numel())
 
     handles = [
-        part.register_forward_hook(noting(names.get(name)))
+        part.register_forward_hook(partial(note, names.get(name)))
         for name, part in net.named_modules()
         if name in names or next(part.children(), None) is None
     ]
@@ -97,8 +95,8 @@ def count_anatomy(
         net.eval()(torch.empty((1, *example), device="meta"))
     for handle in handles:
         handle.remove()
-    operations = {**places, WHOLE: float(counter.get_total_flops())}
-    return Anatomy(operations, elements[0], sum(p.numel() for p in net.parameters()))
+    operations[WHOLE] = float(counter.get_total_flops())
+    return Anatomy(operations, sum(elements), sum(p.numel() for p in net.parameters()))
 
 
 def encoder_anatomy(

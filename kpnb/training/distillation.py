@@ -13,6 +13,7 @@ Where this differs from the published code:
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +22,11 @@ from torch.nn.functional import mse_loss
 from kpnb.errors import KpnbError
 from kpnb.estimator.features import layer_name, output_at
 from kpnb.networks.layers import modules_above, parameters_above, split_at
-from kpnb.training.record import Resume, TrainingRecord
+from kpnb.training.checkpoints import TrainingRecord
 from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import (
     Augment,
-    OnCheckpoint,
+    Handing,
     batches,
     check_labelled,
     classification_loss,
@@ -63,9 +64,7 @@ def distill_features(
     track: Mapping[str, Tensor] | None = None,
     scale_by_variance: bool = True,
     augment: Augment | None = None,
-    on_checkpoint: OnCheckpoint | None = None,
-    resume: Resume | None = None,
-    device: str | torch.device | None = None,
+    **handing: Unpack[Handing],
 ) -> TrainingRecord:
     """Train `student` in place, up to and with `layer`, to give the teacher's feature there.
 
@@ -80,10 +79,15 @@ def distill_features(
     dotted = layer_name(student, layer)
     if augment is not None and isinstance(targets, Tensor):
         raise KpnbError("Features computed once do not fit augmented images: pass augment=None.")
-    variance = _feature_variance(targets, images)
-    student, images = to_device(student, device, settings, images)
+    variance, shape = _feature_variance(targets, images)
+    student, images = to_device(student, handing.get("device"), settings, images)
     targets = targets.to(images.device) if isinstance(targets, Tensor) else targets
-    _check_fit(student, dotted, targets, images)
+    own = teacher_features(student, dotted, images[:1]).shape[1:]
+    if own != shape:
+        raise KpnbError(
+            f"The student's feature at {dotted!r} has shape {tuple(own)}, the teacher's "
+            f"{tuple(shape)}: choose a teacher and a student whose layers agree."
+        )
     given = batches(images, augment)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -94,8 +98,7 @@ def distill_features(
         return error / (variance if scale_by_variance else 1), 1 - error.detach() / variance
 
     below = _others(student, parameters_above(student, dotted))
-    handing = {"on_checkpoint": on_checkpoint, "resume": resume}
-    return fit(student, batch_loss, len(images), settings, track, parameters=below, **handing)
+    return fit(student, batch_loss, len(images), settings, track, below, **handing)
 
 
 def train_above(
@@ -106,9 +109,7 @@ def train_above(
     settings: TrainingSettings,
     track: Mapping[str, Tensor] | None = None,
     augment: Augment | None = None,
-    on_checkpoint: OnCheckpoint | None = None,
-    resume: Resume | None = None,
-    device: str | torch.device | None = None,
+    **handing: Unpack[Handing],
 ) -> TrainingRecord:
     """Train only the layers above `layer` with cross-entropy; everything below stays bit for bit.
 
@@ -121,38 +122,24 @@ def train_above(
     above = parameters_above(student, dotted)
     if not above:
         raise KpnbError(f"Nothing to train above {layer!r}: leave out this phase for that layer.")
-    student, images, labels = to_device(student, device, settings, images, labels)
-    logits = _logits(student, dotted, images, augment)
+    student, images, labels = to_device(student, handing.get("device"), settings, images, labels)
+    net, chain = student, None if augment else split_at(student, dotted)
+    if chain is not None:
+        # Indexing copies the batch, so an in-place ReLU on top does not reach the kept features.
+        net, images = chain[1], teacher_features(student, dotted, images)
+    batch = batches(images, augment)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return classification_loss(logits(index, generator), labels[index])
+        return classification_loss(net(batch(index, generator)), labels[index])
 
-    handing = {"on_checkpoint": on_checkpoint, "resume": resume}
-    modes = {"set_mode": lambda: _train_only(student, modules_above(student, dotted))}
+    def set_mode() -> None:
+        student.eval()
+        for module in modules_above(student, dotted):
+            module.train()
+
+    given = student, batch_loss, len(images), settings, track, above
     with _frozen(_others(student, above)):
-        return fit(
-            student, batch_loss, len(images), settings, track, parameters=above, **handing, **modes
-        )
-
-
-def _logits(
-    student: nn.Module, dotted: str, images: Tensor, augment: Augment | None
-) -> Callable[[Tensor, torch.Generator], Tensor]:
-    """The student's output for the samples of an index; the frozen part runs once if it can."""
-    chain = None if augment else split_at(student, dotted)
-    if chain is None:
-        net, batch = student, batches(images, augment)
-    else:
-        # Indexing copies the batch, so an in-place ReLU on top does not reach the kept features.
-        net, batch = chain[1], batches(teacher_features(student, dotted, images), None)
-    return lambda index, generator: net(batch(index, generator))
-
-
-def _train_only(net: nn.Module, modules: Iterable[nn.Module]) -> None:
-    """These modules in train mode, all others in eval mode."""
-    net.eval()
-    for module in modules:
-        module.train()
+        return fit(*given, set_mode=set_mode, **handing)
 
 
 @contextmanager
@@ -168,8 +155,10 @@ def _frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def _feature_variance(targets: Tensor | Callable[[Tensor], Tensor], images: Tensor) -> float:
-    """Variance over the images of the teacher's feature, averaged over its dimensions."""
+def _feature_variance(
+    targets: Tensor | Callable[[Tensor], Tensor], images: Tensor
+) -> tuple[float, torch.Size]:
+    """Mean over dimensions of the variance over images of the teacher's feature, and its shape."""
     if not isinstance(targets, Tensor):
         targets = torch.cat([targets(batch) for batch in images.split(128)])
     if len(targets) != len(images):
@@ -183,23 +172,7 @@ def _feature_variance(targets: Tensor | Callable[[Tensor], Tensor], images: Tens
             "The teacher's feature does not vary over the images, so there is nothing to distill: "
             "check that the teacher has learned and that there are several images."
         )
-    return variance
-
-
-def _check_fit(
-    student: nn.Module,
-    dotted: str,
-    targets: Tensor | Callable[[Tensor], Tensor],
-    images: Tensor,
-) -> None:
-    """Raise KpnbError unless teacher's and student's features have one shape."""
-    own = teacher_features(student, dotted, images[:1]).shape[1:]
-    theirs = (targets[:1] if isinstance(targets, Tensor) else targets(images[:1])).shape[1:]
-    if own != theirs:
-        raise KpnbError(
-            f"The student's feature at {dotted!r} has shape {tuple(own)}, the teacher's "
-            f"{tuple(theirs)}: choose a teacher and a student whose layers agree."
-        )
+    return variance, targets.shape[1:]
 
 
 def _others(net: nn.Module, parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:

@@ -82,8 +82,14 @@ def published_recipe(
     layer: of a student. pretrained: the network starts from ImageNet's weights. augmented: Table
     IV's teacher, which has a weight decay of its own.
     """
-    known = paper_settings("images")
-    first, last = _published_rates(known, network, role, layer, pretrained)
+    known, kind = paper_settings("images"), family(network)
+    if role == "head":
+        first = known["head"][kind]
+        last = first / 10
+    elif role == "S":
+        first, last = known["distillation"]["scaled" if scaled_by_variance(layer) else kind][layer]
+    else:
+        first, last = known["classification"][kind]["pretrained" if pretrained else "scratch"]
     decay = {"weight_decay": known["augmented_teacher"]["weight_decay"]} if augmented else {}
     return TrainingSettings(
         epochs=epochs,
@@ -95,18 +101,6 @@ def published_recipe(
         channels_last=True,
         **decay,
     )
-
-
-def _published_rates(
-    known: dict, network: str, role: str, layer: str | None, pretrained: bool
-) -> tuple[float, float]:
-    """Learning rates of the first and of the last epoch."""
-    kind = family(network)
-    if role == "head":
-        return known["head"][kind], known["head"][kind] / 10
-    if role == "S":
-        return known["distillation"]["scaled" if scaled_by_variance(layer) else kind][layer]
-    return known["classification"][kind]["pretrained" if pretrained else "scratch"]
 
 
 def scaled_by_variance(layer: str) -> bool:

@@ -16,9 +16,6 @@ import torch
 from kpnb.errors import KpnbError
 
 SCHEDULES = ("log", "cosine", "constant")
-# Checkpoints of the published code: to epoch 150, and for its runs of 400 epochs.
-PUBLISHED_CHECKPOINTS = (0, 2, 5, 10, 15, 20, 25, 30, 40, 50, 70, 90, 110, 130, 150)
-PUBLISHED_CHECKPOINTS += (170, 190, 240, 280, 320, 360, 400)
 
 
 @dataclass(frozen=True)
@@ -34,8 +31,7 @@ class TrainingSettings:
     checkpoints: epochs after which the weights are handed over; 0 is before the first step.
     grad_clip: greatest norm of the gradient (ours; None = no limit).
     autocast: "bfloat16" computes forward passes in that precision (for GPUs). channels_last: a
-        memory layout that convolutions run faster in (narrow VGG-11 on one CPU core: 2.4 s an epoch
-        of 900 images of 64x64 instead of 3.1 s). Both off by default; they change the last digits.
+        memory layout that convolutions run faster in. Both change the last digits.
     Raises KpnbError for a value that cannot work.
     """
 
@@ -61,13 +57,12 @@ class TrainingSettings:
 
     def _rules(self) -> list[tuple[bool, str]]:
         """What must hold, and what to say otherwise."""
-        epochs, warmup, marks, clip = (
-            self.epochs, self.warmup_epochs, self.checkpoints, self.grad_clip
-        )  # fmt: skip
+        epochs, warmup, marks = self.epochs, self.warmup_epochs, self.checkpoints
         rates = [lr for lr in (self.lr, self.lr_end) if lr is not None]
         positive = all(math.isfinite(lr) and lr > 0 for lr in rates)
         in_order = list(marks) == sorted({k for k in marks if 0 <= k <= epochs})
-        decay, batch, schedules = self.weight_decay, self.batch_size, ", ".join(SCHEDULES)
+        decay, clip, batch = self.weight_decay, self.grad_clip, self.batch_size
+        schedules = ", ".join(SCHEDULES)
         return [
             (epochs >= 1, f"epochs={epochs} trains nothing: pass at least 1."),
             (positive, f"Learning rates {rates} must be positive: pass for example lr=0.01."),
@@ -78,24 +73,13 @@ class TrainingSettings:
             (decay >= 0, f"weight_decay={decay} is negative: pass 0 or more."),
             (batch >= 1, f"batch_size={batch} holds no sample: pass at least 1."),
             (self.seed >= 0, f"seed={self.seed} is negative: pass 0 or more."),
-            (
-                clip is None or clip > 0,
-                f"grad_clip={clip} is not positive: pass None for no limit.",
-            ),
-            (
-                self.autocast in (None, "bfloat16"),
-                f"autocast={self.autocast!r} is not offered: choose None or 'bfloat16'.",
-            ),
+            (clip is None or clip > 0, f"grad_clip={clip} must be above 0, or None for no limit."),
+            (self.autocast in (None, "bfloat16"), "autocast must be None or 'bfloat16'."),
         ]
 
     def to_info(self) -> dict:
         """The settings for JSON."""
         return {**asdict(self), "checkpoints": list(self.checkpoints)}
-
-
-def published_checkpoints(epochs: int) -> tuple[int, ...]:
-    """The published checkpoints up to `epochs`, and `epochs` itself."""
-    return (*(k for k in PUBLISHED_CHECKPOINTS if k < epochs), epochs)
 
 
 def learning_rate(settings: TrainingSettings, epoch: int, step: int, steps: int) -> float:
@@ -114,9 +98,6 @@ def learning_rate(settings: TrainingSettings, epoch: int, step: int, steps: int)
     return settings.lr * (end / settings.lr) ** (int(passed) / max(length - 1, 1))
 
 
-WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-
-
 def chosen_device(wanted: str) -> torch.device:
     """The device of the parameter `device`; KpnbError for a GPU that is not there."""
     if wanted == "auto":
@@ -127,8 +108,8 @@ def chosen_device(wanted: str) -> torch.device:
 
 
 class DeviceParameters(Protocol):
-    """The parameters that say how a device is used: batch size (None: the recipe's), precision
-    ("float32" or "bfloat16"), compiled forward passes, and equal bits twice on a GPU."""
+    """How a device is used: batch size (None: the recipe's), precision ("float32" or "bfloat16"),
+    compiled forward passes, and equal bits twice on a GPU."""
 
     batch: int | None
     precision: str
@@ -138,18 +119,14 @@ class DeviceParameters(Protocol):
 
 def with_effort(parameters: DeviceParameters, settings: TrainingSettings) -> TrainingSettings:
     """The settings with the batch and the precision that the parameters ask for."""
-    changes = {}
-    if parameters.batch is not None:
-        changes["batch_size"] = parameters.batch
-    if parameters.precision != "float32":
-        changes["autocast"] = parameters.precision
-    return replace(settings, **changes)
+    precision = None if parameters.precision == "float32" else parameters.precision
+    batch = settings.batch_size if parameters.batch is None else parameters.batch
+    return replace(settings, batch_size=batch, autocast=precision or settings.autocast)
 
 
 def exactness(parameters: DeviceParameters) -> dict[str, bool]:
     """For the store's keys: what makes a device compute the same in another way, where it is on."""
-    names = ("compiled", "deterministic")
-    return {name: True for name in names if getattr(parameters, name)}
+    return {name: True for name in ("compiled", "deterministic") if getattr(parameters, name)}
 
 
 @contextmanager
@@ -163,27 +140,19 @@ def device_use(device: torch.device, deterministic: bool, lower: str) -> Iterato
     before = torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
     try:
         if device.type == "cuda":
-            _choose(deterministic)
+            torch.backends.cudnn.benchmark = not deterministic
+            torch.use_deterministic_algorithms(deterministic or before[1])
+            if deterministic:
+                # cuBLAS reads this when it is first used; without it torch refuses its products.
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         # On the CPU torch raises a plain RuntimeError.
         if type(error) is RuntimeError and "can't allocate memory" not in str(error):
             raise
-        raise KpnbError(f"The memory of the {_name(device)} ran out: {lower}.") from error
+        gpu = device.type == "cuda"
+        name = f"GPU ({torch.cuda.get_device_name(device)})" if gpu else "machine"
+        raise KpnbError(f"The memory of the {name} ran out: {lower}.") from error
     finally:
         torch.backends.cudnn.benchmark = before[0]
         torch.use_deterministic_algorithms(before[1])
-
-
-def _choose(deterministic: bool) -> None:
-    torch.backends.cudnn.benchmark = not deterministic
-    if deterministic:
-        # cuBLAS reads this when it is first used; without it torch refuses matrix products.
-        os.environ.setdefault(WORKSPACE, ":4096:8")
-        torch.use_deterministic_algorithms(True)
-
-
-def _name(device: torch.device) -> str:
-    if device.type != "cuda":
-        return "machine"
-    return f"GPU ({torch.cuda.get_device_name(device)})"

@@ -1,13 +1,15 @@
 """The one training loop, behind classification, feature distillation and head training; classifiers
 and their accuracy.
 
-A run that was killed is taken up again by `kpnb.training.record.Resume`, which also measures how
-far weights move; the feature regression of distillation is in `kpnb.training.distillation`.
+A run that was killed is taken up again by `kpnb.training.checkpoints`, which also measures how far
+weights move; the feature regression of distillation is in `kpnb.training.distillation`.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -15,13 +17,20 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kpnb.errors import KpnbError
-from kpnb.training.record import Resume, RunState, TrainingRecord, WeightDistance, cpu_state
+from kpnb.training.checkpoints import OnCheckpoint, Resume, RunState, TrainingRecord, cpu_state
 from kpnb.training.settings import TrainingSettings, learning_rate
 
 BatchLoss = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
-OnCheckpoint = Callable[[int, dict[str, Tensor]], None]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 _ORDER, _DROPOUT, _AUGMENT = range(3)  # independent streams of random numbers of an epoch
+
+
+class Handing(TypedDict, total=False):
+    """What each trainer hands on to `fit`, by keyword, and what is meant there."""
+
+    on_checkpoint: OnCheckpoint | None
+    resume: Resume | None
+    device: str | torch.device | None
 
 
 def fit(
@@ -44,66 +53,58 @@ def fit(
     parameters: those to train; None is all that require gradients.
     on_checkpoint(epoch, state dict): called at settings.checkpoints with copies on the CPU.
     device: where to train; None is where the model is. set_mode: called before each epoch; None is
-    model.train(). Train and eval modes are as before afterwards.
+    model.train(). Modes and the global generators are as before afterwards.
 
-    All randomness of epoch k comes from (settings.seed, k), so that a run can be taken up again;
-    the global generators are as before afterwards. On one CPU, equal calls give equal bits.
+    All randomness of epoch k comes from (settings.seed, k), so that a run can be taken up again.
+    On one CPU, equal calls give equal bits.
     Raises KpnbError if there is nothing to train on or the loss stops being finite.
     """
     if count < 1:
         raise KpnbError("There is no sample to train on: pass at least one.")
     if device is not None:
         model.to(device)
-    loop = _Loop(model, batch_loss, count, settings, track or {}, parameters)
+    chosen = model.parameters() if parameters is None else parameters
+    trained = [p for p in chosen if p.requires_grad]
+    if not trained:
+        raise KpnbError("No parameter requires gradients: call requires_grad_() on the model.")
+    how = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
+    optimizer = torch.optim.SGD(trained, lr=settings.lr, **how)
+    identity = {"settings": settings.to_info(), "count": count}
+    identity["trained"] = sum(p.numel() for p in trained)
+    state = RunState(model, optimizer, track or {}, identity)
+    loop = _Loop(batch_loss, count, settings, trained, state)
     with keep_modes(model):
-        done = None if resume is None else resume.take_up(loop.state, on_checkpoint)
+        done = resume and resume.take_up(state, settings, on_checkpoint)
         if done is None:
             loop.hand_over(0, resume, on_checkpoint)
         for epoch in range((done or 0) + 1, settings.epochs + 1):
             (set_mode or model.train)()
             loop.run_epoch(epoch)
             loop.hand_over(epoch, resume, on_checkpoint)
-    loop.optimizer.zero_grad(set_to_none=True)
-    return loop.state.record
+    optimizer.zero_grad(set_to_none=True)
+    return state.record
 
 
+@dataclass
 class _Loop:
-    """One call of `fit`: what it was given, the optimizer, and the state that moves."""
+    """One call of `fit`: what it was given, and the state that moves."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        batch_loss: BatchLoss,
-        count: int,
-        settings: TrainingSettings,
-        track: Mapping[str, Tensor],
-        parameters: Iterable[nn.Parameter] | None,
-    ):
-        chosen = model.parameters() if parameters is None else parameters
-        self.trained = [p for p in chosen if p.requires_grad]
-        if not self.trained:
-            raise KpnbError("No parameter requires gradients: call requires_grad_() on the model.")
-        self.batch_loss, self.count, self.settings = batch_loss, count, settings
-        self.device = self.trained[0].device
-        self.optimizer = torch.optim.SGD(
-            self.trained,
-            lr=settings.lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
-        weights = sum(p.numel() for p in self.trained)
-        identity = {"settings": settings.to_info(), "count": count, "trained": weights}
-        self.state = RunState(model, self.optimizer, WeightDistance(track), settings, identity)
+    batch_loss: BatchLoss
+    count: int
+    settings: TrainingSettings
+    trained: list[nn.Parameter]
+    state: RunState
 
     def run_epoch(self, epoch: int) -> None:
         """All batches of one epoch, and its line in the record."""
-        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        device = self.trained[0].device
+        sums = torch.zeros(2, dtype=torch.float64, device=device)
         augmentation = _generator(self.settings.seed, epoch, _AUGMENT)
         batches = self._batches(epoch)
-        with _seeded(self.device, _seed(self.settings.seed, epoch, _DROPOUT)):
+        with _seeded(device, _seed(self.settings.seed, epoch, _DROPOUT)):
             for step, index in enumerate(batches):
                 lr = learning_rate(self.settings, epoch, step, len(batches))
-                sums += self._step(index.to(self.device), lr, augmentation) * len(index)
+                sums += self._step(index.to(device), lr, augmentation) * len(index)
         loss, metric = (sums / self.count).tolist()
         if not math.isfinite(loss):
             raise KpnbError(
@@ -114,15 +115,17 @@ class _Loop:
 
     def _step(self, index: Tensor, lr: float, augmentation: torch.Generator) -> Tensor:
         """One SGD step; the batch's loss and metric, (2,) float64, left on the device."""
-        for group in self.optimizer.param_groups:
+        optimizer = self.state.optimizer
+        for group in optimizer.param_groups:
             group["lr"] = lr
-        with self._precision():
+        bfloat16 = self.settings.autocast is not None  # the only one that is offered
+        with torch.autocast(index.device.type, torch.bfloat16, enabled=bfloat16):
             loss, metric = self.batch_loss(index, augmentation)
-        self.optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self.settings.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.trained, self.settings.grad_clip)
-        self.optimizer.step()
+        optimizer.step()
         self.state.distance.step()
         return torch.stack([loss.detach().double(), metric.detach().double()])
 
@@ -138,21 +141,15 @@ class _Loop:
             batches[-1] = torch.cat([batches[-1], last])
         return batches
 
-    def _precision(self) -> AbstractContextManager:
-        """The autocast context of the settings."""
-        if self.settings.autocast is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, getattr(torch, self.settings.autocast))
-
     def hand_over(
         self, epoch: int, resume: Resume | None, on_checkpoint: OnCheckpoint | None
     ) -> None:
         """Keep the state after `epoch`, and give it out if it is a checkpoint."""
-        is_checkpoint = epoch in self.settings.checkpoints
-        if not is_checkpoint and resume is None:
+        due = epoch in self.settings.checkpoints and on_checkpoint is not None
+        if not due and resume is None:
             return
         weights = cpu_state(self.state.model)
-        if is_checkpoint and on_checkpoint is not None:
+        if due:
             if resume is not None:
                 resume.save_checkpoint(epoch, weights)
             on_checkpoint(epoch, weights)
@@ -171,14 +168,14 @@ def keep_modes(net: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _seed(seed: int, epoch: int, stream: int) -> int:
+def _seed(*stream: int) -> int:
     """A seed of its own for each (seed, epoch, stream)."""
-    return int(np.random.SeedSequence((seed, epoch, stream)).generate_state(1, np.uint64)[0])
+    return int(np.random.SeedSequence(stream).generate_state(1, np.uint64)[0])
 
 
-def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
+def _generator(*stream: int) -> torch.Generator:
     """A CPU generator for one stream of one epoch."""
-    return torch.Generator().manual_seed(_seed(seed, epoch, stream))
+    return torch.Generator().manual_seed(_seed(*stream))
 
 
 @contextmanager
@@ -199,33 +196,28 @@ def train_classifier(
     settings: TrainingSettings,
     track: Mapping[str, Tensor] | None = None,
     augment: Augment | None = None,
-    on_checkpoint: OnCheckpoint | None = None,
-    resume: Resume | None = None,
-    device: str | torch.device | None = None,
+    **handing: Unpack[Handing],
 ) -> TrainingRecord:
     """Train `net` in place with cross-entropy, all weights: teacher and baseline of the paper.
 
-    images: (n, 3, h, w) float32; labels: (n,) int64. augment: applied to each batch, for example
-    `kpnb.training.augmentation.flip_and_shift`. The rest: see `fit`. The record's metric is the
-    share of right answers. Raises KpnbError for images or labels that cannot be learned from.
+    images: (n, 3, h, w) float32; labels: (n,) int64. augment: applied to each batch, as in
+    `kpnb.training.augmentation`. The rest: see `fit`. The record's metric is the share of right
+    answers. Raises KpnbError for images or labels that cannot be learned from.
     """
     check_labelled(images, labels)
-    net, images, labels = to_device(net, device, settings, images, labels)
+    net, images, labels = to_device(net, handing.get("device"), settings, images, labels)
     batch = batches(images, augment)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return classification_loss(net(batch(index, generator)), labels[index])
 
-    return fit(
-        net, batch_loss, len(images), settings, track, on_checkpoint=on_checkpoint, resume=resume
-    )
+    return fit(net, batch_loss, len(images), settings, track, **handing)
 
 
 def batches(inputs: Tensor, augment: Augment | None) -> Augment:
     """Gives the inputs (images, or features) of an index, augmented if asked for."""
-    if augment is None:
-        return lambda index, generator: inputs[index]
-    return lambda index, generator: augment(inputs[index], generator)
+    changed = augment or (lambda batch, generator: batch)
+    return lambda index, generator: changed(inputs[index], generator)
 
 
 def classification_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

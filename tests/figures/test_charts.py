@@ -14,17 +14,17 @@ from kpnb.figures.charts import (
     stability_figure,
     threshold_figure,
 )
-from kpnb.figures.style import ROLES
 from kpnb.metrics.stats import Estimate
 
 N_FG = torch.tensor([[1, 5, 2], [4, 5, 3], [3, 1, 3]])
 CURVES = {"S": ([0.1, 0.5, 0.7], N_FG), "B": (torch.tensor([0.2, 0.3, 0.9]), N_FG + 1)}
 ACCURACIES = {"T": {"train": [1.0], "test": [0.6]}, "B": {"train": [0.9], "test": [0.3]}}
 FOUR = Estimate(4, 3, 5, 3, 1)
+SIX = ("n_fg", "n_bg", "lambda", "d_mean", "d_var", "rho")
 FIGURES = {
     "estimates": lambda: estimates_figure({"n_fg": {"T": FOUR, "S": FOUR}, "lambda": {"S": FOUR}}),
+    "all estimates": lambda: estimates_figure({m: {"S": FOUR, "B": FOUR} for m in SIX}),
     "learning": lambda: learning_figure(CURVES),
-    "speed": lambda: speed_figure({"S": [0.1, 0.3], "B": [0.2, 0.4]}),
     "stability": lambda: stability_figure({"S": torch.rand(2, 5), "B": torch.rand(2, 5)}),
     "threshold": lambda: threshold_figure({"n_bg": {0.15: FOUR, 0.2: FOUR}}, {"n_bg": "down"}),
     "accuracy": lambda: accuracy_figure(ACCURACIES, {"chance": 1 / 12}),
@@ -36,21 +36,13 @@ def test_charts_are_labelled_whole_small_and_closed(name):
     check_figure(FIGURES[name]())
 
 
-def test_roles_differ_by_more_than_color():
-    for part in ("name", "color", "marker"):
-        assert len({getattr(style, part) for style in ROLES.values()}) == len(ROLES)
-    assert len({style.line for style in ROLES.values()}) == 3
-    assert [ROLES[role].name for role in "TSB"] == ["teacher", "student", "baseline"]
-
-
 def test_learning_marks_first_maxima():
     panel = learning_figure(CURVES).axes[0]
     (marks,) = [c.get_offsets() for c in panel.collections]
     assert np.allclose(marks, [[0.5, 4], [0.1, 5], [0.5, 3]])
     bold = [line for line in panel.lines if line.get_label() == "student, mean"][0]
     assert np.allclose(bold.get_ydata(), [8 / 3, 4, 7 / 3])
-    assert len(panel.lines) == 3 + 1
-    assert not learning_figure(CURVES, mark=False).axes[0].collections
+    assert len(panel.lines) == 3 + 1 and panel.get_title() == "student"
 
 
 def test_speed_writes_mean_and_population_variance_within_seeds():
@@ -72,12 +64,14 @@ def test_stability_steps_reach_one_and_skip_undefined():
 
 
 def test_estimates_draw_value_and_interval_and_say_what_they_rest_on():
-    figure = estimates_figure({"lambda": {"S": Estimate(0.5, 0.4, 0.7, 9, 2)}})
+    figure = estimates_figure({"lambda": {"S": Estimate(0.5, 0.4, 0.7, 9, 2), "B": FOUR}})
     panel = figure.axes[0]
     assert np.allclose(panel.collections[0].get_segments()[0], [[0, 0.4], [0, 0.7]])
-    assert panel.lines[0].get_ydata() == [0.5]
-    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["student"]
-    assert figure.get_supxlabel().replace("\n", " ") == "95% intervals over 9 samples, 2 seeds"
+    assert panel.lines[0].get_ydata() == [0.5] and "lambda" in panel.get_ylabel()
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["student", "baseline"]
+    assert figure.get_supxlabel().replace("\n", " ") == "95% intervals over 3–9 samples, 1–2 seeds"
+    one = estimates_figure({"rho": {"S": Estimate(1, 1, 1, 1, 1)}}).get_supxlabel()
+    assert one.replace("\n", " ").endswith("1 sample, 1 seed")
 
 
 @pytest.mark.parametrize("side", ["up", "down"])
@@ -94,14 +88,11 @@ def test_accuracy_is_in_percent():
     lines = {"chance": 1 / 12, "TF-IDF": 0.8}
     panel = accuracy_figure(ACCURACIES, lines, "f1").axes[0]
     heights = [c.get_offsets()[0][1] for c in panel.collections if len(c.get_offsets())]
-    assert np.allclose(heights, [100, 60, 90, 30])
+    assert np.allclose(heights, [100, 90, 60, 30])
     drawn = {line.get_label(): line for line in panel.lines}
     assert list(drawn) == ["chance", "TF-IDF"] and panel.get_ylabel() == "f1 [%]"
     for name, share in lines.items():
         assert np.allclose(drawn[name].get_ydata(), 100 * share)
     assert drawn["chance"].get_linestyle() != drawn["TF-IDF"].get_linestyle()
-
-
-def test_accuracy_without_anything_to_hold_it_against():
-    panel = accuracy_figure({"T": {"train": [1.0], "test": [0.6]}}, {}).axes[0]
+    panel = accuracy_figure(ACCURACIES, {}).axes[0]  # nothing to hold it against
     assert len(panel.lines) == 0 and panel.get_ylabel() == "accuracy [%]"

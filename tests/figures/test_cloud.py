@@ -7,7 +7,7 @@ from shown_samples import POINTS_PER_CLOUD as COUNT
 from shown_samples import SAMPLES, Shown, check_figure, clouds, maps_of, panels, places, titles
 
 from kpnb.errors import KpnbError
-from kpnb.figures.cloud import QUIET, VIEWS, WHOLE, as_cloud, draw_kinds, turned, window
+from kpnb.figures.cloud import QUIET, VIEWS, WHOLE, as_cloud, draw_kinds, turned
 from kpnb.figures.panel import FATES, POINTS
 from kpnb.figures.paper import fates_figure, layers_figure, role_points_figure, samples_figure
 from kpnb.figures.style import new_figure
@@ -20,9 +20,9 @@ def _cloud(index: int = 0) -> np.ndarray:
     return as_cloud(SHOWN.samples.points[index])
 
 
-def _where(cloud: np.ndarray, held) -> set:
-    """Places of points seen from the front."""
-    return {tuple(np.round(p, 5)) for p in cloud[np.asarray(held)][:, [0, 2]]}
+def _where(cloud: np.ndarray, held, view: str = "front") -> set:
+    """Places of points in a view."""
+    return {tuple(np.round(p, 5)) for p in VIEWS[view].project(cloud)[0][np.asarray(held)]}
 
 
 def _drawn(ax):
@@ -32,53 +32,34 @@ def _drawn(ax):
 
 
 def test_views_are_right_handed_and_look_where_they_say():
-    point = np.array([[1.0, 2.0, 3.0]])
-    seen = {name: VIEWS[name].project(point) for name in ("front", "side", "top")}
-    assert {n: tuple(p[0]) for n, (p, _) in seen.items()} == {
-        "front": (1, 3), "side": (2, 3), "top": (1, 2)
-    }  # fmt: skip
+    point = np.array([1.0, 2.0, 3.0])
     # the front is seen from -y, the side from +x, the top from +z
-    assert {n: float(near[0]) for n, (_, near) in seen.items()} == {
-        "front": -2, "side": 1, "top": 3
-    }  # fmt: skip
+    for name, at, near in (("front", (1, 3), -2), ("side", (2, 3), 1), ("top", (1, 2), 3)):
+        found = VIEWS[name].project(point)
+        assert tuple(found[0]) == at and found[1] == near
     assert VIEWS["top"].labels == ("x [object radius]", "y [object radius]")
-
-
-def test_turned_views_keep_lengths_and_start_at_the_front():
     points = np.random.default_rng(0).normal(size=(20, 3))
     for view in (turned(30), turned(250, 60), VIEWS["oblique"]):
-        places, near = view.project(points)
-        assert np.allclose((places**2).sum(1) + near**2, (points**2).sum(1))
+        at, near = view.project(points)
+        assert np.allclose((at**2).sum(1) + near**2, (points**2).sum(1))
     assert np.allclose(turned(0, 0).project(points)[0], VIEWS["front"].project(points)[0])
     # a quarter further, what lay to the right comes to the viewer
-    assert np.allclose(turned(90, 0).project(np.array([[1.0, 0, 0]]))[1], 1)
+    assert np.allclose(turned(90, 0).project(np.array([1.0, 0, 0]))[1], 1)
     # from above, the nearer of two points on the ground is lower in the picture
-    assert turned(0).project(np.array([[0, -1.0, 0]]))[0][0, 1] < 0
+    assert turned(0).project(np.array([0, -1.0, 0]))[0][1] < 0
 
 
 def test_near_points_cover_far_ones_whatever_their_kind():
     cloud = np.array([[0, -1.0, 0], [0.1, 1, 0], [0.2, 0, 0], [0.3, -0.5, 0]])
-    inside = np.array([True, False, True, False])
-    _, axes = new_figure(1, 1, (2, 2))
-    kinds = [(inside, WHOLE[0]), (~inside, WHOLE[1])]
-    draw_kinds(axes[0, 0], cloud, window("front", [cloud]), kinds, 2)
-    drawn = _drawn(axes[0, 0])
+    inside, colors = np.array([True, False, True, False]), np.linspace(0, 1, 16).reshape(4, 4)
+    ax = new_figure(1, 1, (2, 2))[1][0, 0]
+    draw_kinds(ax, cloud, VIEWS["front"], [(inside, WHOLE[0]), (~inside, WHOLE[1])], 2, colors)
+    drawn = _drawn(ax)
     assert np.allclose(drawn.get_offsets()[:, 0], [0.1, 0.2, 0.3, 0])  # by y, the viewer at -y
+    assert np.allclose(drawn.get_facecolor(), colors[[1, 2, 3, 0]])  # each keeps its own
     cross = len(MarkerStyle("x").get_path().vertices)
     found = [len(path.vertices) == cross for path in drawn.get_paths()]
     assert found == [True, False, True, False]
-
-
-def test_each_point_keeps_its_own_color_when_sorted_by_depth():
-    cloud, values = _cloud(), np.linspace(0, 1, COUNT)
-    colors = np.stack([values, values, values, np.ones(COUNT)], 1)
-    _, axes = new_figure(1, 1, (2, 2))
-    every = [(np.ones(COUNT, bool), WHOLE[0])]
-    draw_kinds(axes[0, 0], cloud, window("side", [cloud]), every, 2, colors)
-    drawn = _drawn(axes[0, 0])
-    wanted = {tuple(np.round(p, 6)): v for p, v in zip(cloud[:, 1:], values, strict=True)}
-    pairs = zip(np.asarray(drawn.get_offsets()), drawn.get_facecolor(), strict=True)
-    assert {tuple(np.round(p, 6)): c[0] for p, c in pairs} == pytest.approx(wanted)
 
 
 def test_every_point_is_drawn_once_inside_the_panel_on_a_common_scale():
@@ -119,15 +100,10 @@ def test_marks_are_at_their_points_and_all_else_is_quiet():
     trail = {1: SHOWN.held(1), 2: SHOWN.held(0)}
     early, _ = panels(fates_figure(SHOWN.samples, {"S": trail}, 0))
     assert places(early, FATES[1].color) == _where(_cloud(), trail[1].foreground_points[0])
-
-
-def test_samples_show_their_foreground():
     for index, ax in enumerate(panels(samples_figure(SHOWN.samples, count=2))):
-        part = VIEWS["oblique"].project(_cloud(index))[0]
-        for style, held in zip(WHOLE, (SHOWN.foreground[index], ~SHOWN.foreground[index]),
-                               strict=True):  # fmt: skip
-            wanted = {tuple(np.round(p, 5)) for p in part[held.numpy()]}
-            assert places(ax, style.color) == wanted
+        inside = SHOWN.foreground[index]
+        for style, held in zip(WHOLE, (inside, ~inside), strict=True):
+            assert places(ax, style.color) == _where(_cloud(index), held, "oblique")
 
 
 def test_a_figure_of_study_clouds_stays_small():
@@ -137,18 +113,13 @@ def test_a_figure_of_study_clouds_stays_small():
     entropy = -2.8 + 0.5 * noise - 0.5 * samples.foreground
     kept = knowledge_points(maps_of(entropy), samples.foreground, 0.9)
     assert 0.1 < float(kept.n_fg.float().mean()) / 280 < 0.3  # the paper's share: up to 0.15
-    check_figure(layers_figure(samples, {"FC1": maps_of(entropy), "FC2": maps_of(entropy)}))
     check_figure(role_points_figure(samples, {role: kept for role in "TSB"}, range(3)))
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: window("below", [_cloud()]), "no view 'below'"),
-        (lambda: as_cloud(SHOWN.samples.points), "no cloud to draw"),
-        (lambda: as_cloud(np.full((2, 3), np.nan)), "finite coordinates"),
-    ],
+    ("points", "message"),
+    [(SHOWN.samples.points, "no cloud to draw"), (np.full((2, 3), np.nan), "finite coordinates")],
 )
-def test_bad_input_is_told(call, message):
+def test_bad_input_is_told(points, message):
     with pytest.raises(KpnbError, match=message):
-        call()
+        as_cloud(points)

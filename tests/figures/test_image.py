@@ -12,35 +12,24 @@ from kpnb.figures.panel import ENTROPY_LIMITS, FATES, POINTS
 from kpnb.figures.style import new_figure
 
 SHOWN = Shown("image")
-UNITS = SIDE * SIDE
-
-
-def _pixels(figure) -> np.ndarray:
-    return np.stack([ax.get_images()[0].get_array() for ax in panels(figure)])
 
 
 def test_entropy_maps_draws_what_the_maps_hold_below_their_images():
-    maps = SHOWN.maps()
-    shown = panels(maps.show(count=2))
-    assert len(shown) == 2
-    for ax, entropy in zip(shown, maps.entropy, strict=False):
-        (image,) = ax.get_images()
-        assert np.allclose(image.get_array().ravel(), entropy.numpy())
-        assert image.get_clim() == ENTROPY_LIMITS
-    both = maps.show(SHOWN.samples.images, count=2)
-    check_figure(both)
-    upper, lower = panels(both)[1], panels(both)[3]
-    assert np.allclose(upper.get_images()[0].get_array(), pictures()[1], atol=1e-5)
-    assert np.allclose(lower.get_images()[0].get_array().ravel(), maps.entropy[1].numpy())
-
-
-@pytest.mark.parametrize("images", [SHOWN.samples, SHOWN.samples.images, pictures()])
-def test_network_inputs_and_pictures_look_the_same(images):
-    assert np.allclose(_pixels(point_maps(SHOWN.points(), images)), pictures(), atol=1e-5)
+    maps = SHOWN.maps(lost=1)
+    figure = maps.show(SHOWN.samples.images, count=2)
+    check_figure(figure)
+    held = [ax.get_images()[0] for ax in panels(figure)]
+    for row, (upper, lower) in enumerate(zip(held[:2], held[2:], strict=True)):
+        assert np.allclose(upper.get_array(), pictures()[row], atol=1e-5)
+        assert lower.get_clim() == ENTROPY_LIMITS
+    assert np.allclose(held[2].get_array().ravel(), maps.entropy[0].numpy())
+    assert held[3].get_array().mask.all()  # a sample without a map
+    assert np.allclose(held[3].cmap.get_bad()[:3], to_rgb("lightgray"))
+    assert len(panels(maps.show(count=2))) == 2
 
 
 def test_a_mark_for_each_point_in_the_middle_of_its_cell():
-    points = SHOWN.points()
+    points = SHOWN.points(lost=1)
     figure = points.show(SHOWN.samples.images)
     check_figure(figure)
     for index, ax in enumerate(panels(figure)):
@@ -48,24 +37,16 @@ def test_a_mark_for_each_point_in_the_middle_of_its_cell():
             wanted = getattr(points, f"{kind}_points")[index].reshape(SIDE, SIDE).nonzero() + 0.5
             assert places(ax, style.color) == {(c, r) for r, c in wanted.tolist()}
     assert titles(figure)[0].endswith(f"= {points.n_bg[0]}")
+    assert titles(figure)[1] == "no map defined"
 
 
 def test_outline_follows_the_foreground():
     _, axes = new_figure(1, 1, (2, 2))
-    one = torch.zeros(UNITS, dtype=torch.bool)
-    one[5] = True  # row 1, column 1
-    draw_outline(axes[0, 0], one)
+    draw_outline(axes[0, 0], torch.arange(SIDE * SIDE) == 5)  # row 1, column 1
     x, y = axes[0, 0].lines[0].get_data()
     corners = {tuple(p) for p in np.c_[x, y] if np.isfinite(p).all()}
     assert corners == {(1, 1), (2, 1), (1, 2), (2, 2)}
     assert np.isnan(x).sum() == 4  # one gap after each of the four sides
-
-
-def test_an_undefined_sample_is_gray_and_said_to_be_undefined():
-    image = panels(entropy_maps(SHOWN.maps(lost=1)))[1].get_images()[0]
-    assert image.get_array().mask.all()
-    assert np.allclose(image.cmap.get_bad()[:3], to_rgb("lightgray"))
-    assert titles(point_maps(SHOWN.points(lost=1), pictures()))[1] == "no map defined"
 
 
 def test_kinds_of_points_differ_by_more_than_color_and_in_gray():

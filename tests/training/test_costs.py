@@ -7,17 +7,14 @@ from torch import nn
 from kpnb.training.costs import WHOLE, Anatomy, count_anatomy, encoder_anatomy
 
 
-def chain(width: int = 5) -> nn.Sequential:
+@pytest.mark.parametrize("width", [1, 5])
+def test_operations_are_two_a_multiply_add(width):
     with torch.device("meta"):
-        return nn.Sequential(
+        net = nn.Sequential(
             nn.Conv2d(3, width, 3, padding=1), nn.ReLU(inplace=True), nn.Flatten(),
             nn.Linear(width * 16, 7),
         )  # fmt: skip
-
-
-@pytest.mark.parametrize("width", [1, 5])
-def test_operations_are_two_a_multiply_add(width):
-    found = count_anatomy(chain(width), (3, 4, 4), [("0", "Conv"), ("3", "FC1")])
+    found = count_anatomy(net, (3, 4, 4), [("0", "Conv"), ("3", "FC1")])
     convolution = 2 * 16 * width * 3 * 9
     assert found.operations["Conv"] == convolution
     assert found.operations["FC1"] == found.operations[WHOLE] == convolution + 2 * 16 * width * 7
@@ -25,12 +22,7 @@ def test_operations_are_two_a_multiply_add(width):
     # A ReLU in place keeps nothing of its own; flattening is counted as what it puts out.
     assert found.activations == 16 * width + 16 * width + 7
     assert found.up_to("Conv") + found.above("Conv") == found.up_to(WHOLE)
-
-
-def test_counting_leaves_no_hook_behind():
-    net = chain()
-    count_anatomy(net, (3, 4, 4), [("0", "Conv")])
-    assert not any(part._forward_hooks for part in net.modules())
+    assert not any(part._forward_hooks for part in net.modules())  # no hook is left behind
 
 
 def test_a_layer_that_was_not_counted_is_the_whole_network():
@@ -40,10 +32,10 @@ def test_a_layer_that_was_not_counted_is_the_whole_network():
 
 
 def test_an_encoder_by_hand():
-    one = encoder_anatomy(width=2, wide=3, depth=1, length=5, vocabulary=11, outputs=4)
+    sizes = dict(width=2, wide=3, length=5, vocabulary=11, outputs=4)
+    one, two = (encoder_anatomy(depth=depth, **sizes) for depth in (1, 2))
     maps = 4 * 2 * 2 + 2 * 2 * 3
     assert one.operations["Last"] == 2 * 5 * maps + 4 * 5 * 5 * 2
     assert one.above("Last") == 2 * 2 * 4 * 5
-    two = encoder_anatomy(width=2, wide=3, depth=2, length=5, vocabulary=11, outputs=4)
     assert two.up_to("Last") == 2 * one.up_to("Last")
     assert two.parameters - one.parameters == maps + 9 * 2 + 3

@@ -57,7 +57,7 @@ def test_published_rates_run_evenly_in_logarithm(network, pretrained, first, las
     assert found.checkpoints == (150,)
 
 
-def test_published_distillation_rates_are_those_of_the_layer():
+def test_published_rates_of_layers_heads_and_the_augmented_teacher():
     found = published_recipe("ResNet-50", "S", 150, 0, (0, 150), "FC1")
     assert (found.lr, found.lr_end) == (10, 0.1) and not scaled_by_variance("FC1")
     assert scaled_by_variance("Conv") and found.checkpoints == (0, 150)
@@ -65,9 +65,6 @@ def test_published_distillation_rates_are_those_of_the_layer():
     assert conv.lr == recipe("image", "S", 1, 0, network="VGG-16").lr
     head = published_recipe("ResNet-50", "head", 100, 0)
     assert (head.lr, head.lr_end) == (0.01, 0.001)
-
-
-def test_the_augmented_teacher_has_its_own_weight_decay():
     assert published_recipe("VGG-16", "T", 8, 0, augmented=True).weight_decay == 5e-4
 
 
@@ -91,7 +88,4 @@ def test_our_settings_by_modality_family_and_role(modality, network, batch, clip
         short = recipe(modality, role, long - 1, 3, (0, 1), network)
         assert short.warmup_epochs == 0 and short.checkpoints == (0, 1)
     assert recipe("image", "T", 30, 0, network="EfficientNet-lite0").lr == 0.02
-
-
-def test_the_entropy_weighs_less_for_resnets():
     assert [entropy_weight(name) for name in ("ResNet-50", "VGG-11", "AlexNet")] == [6, 7, 7]

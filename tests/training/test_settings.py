@@ -1,29 +1,25 @@
-"""Settings of a run: their checks, the schedules in closed form, and the published checkpoints."""
+"""Settings of a run: their checks, and the schedules in closed form."""
 
 import pytest
 
 from kpnb.errors import KpnbError
-from kpnb.training.settings import TrainingSettings, learning_rate, published_checkpoints
+from kpnb.training.settings import TrainingSettings, learning_rate
 
 
-def test_schedules_have_their_closed_forms():
-    log = TrainingSettings(epochs=3, lr=1e-2, lr_end=1e-4)
-    assert [learning_rate(log, k, 3, 5) for k in (1, 2, 3)] == pytest.approx([1e-2, 1e-3, 1e-4])
-    published = TrainingSettings(epochs=150, lr=1e-2)
-    assert learning_rate(published, 150, 0, 5) == pytest.approx(1e-3)
-    cosine = TrainingSettings(epochs=4, lr=1.0, schedule="cosine")
-    assert learning_rate(cosine, 1, 0, 5) == 1.0
-    assert learning_rate(cosine, 3, 0, 5) == pytest.approx(0.5)
-    warm = TrainingSettings(epochs=4, lr=1.0, schedule="constant", warmup_epochs=2)
-    assert [learning_rate(warm, 1, 0, 5), learning_rate(warm, 2, 4, 5)] == pytest.approx([0.1, 1])
-    assert learning_rate(warm, 3, 0, 5) == 1.0
-    assert learning_rate(TrainingSettings(epochs=1, lr=0.3), 1, 4, 5) == 0.3
-
-
-def test_published_checkpoints_end_with_the_run():
-    assert published_checkpoints(30) == (0, 2, 5, 10, 15, 20, 25, 30)
-    assert published_checkpoints(12) == (0, 2, 5, 10, 12)
-    assert len(published_checkpoints(150)) == 15 and len(published_checkpoints(400)) == 22
+@pytest.mark.parametrize(
+    ("settings", "at", "rates"),
+    [  # at: (epoch, step) of 5 steps
+        (dict(epochs=3, lr=1e-2, lr_end=1e-4), [(1, 3), (2, 3), (3, 3)], [1e-2, 1e-3, 1e-4]),
+        (dict(epochs=150, lr=1e-2), [(150, 0)], [1e-3]),  # published
+        (dict(epochs=4, lr=1.0, schedule="cosine"), [(1, 0), (3, 0)], [1.0, 0.5]),
+        (dict(epochs=4, lr=1.0, schedule="constant", warmup_epochs=2),
+         [(1, 0), (2, 4), (3, 0)], [0.1, 1, 1]),
+        (dict(epochs=1, lr=0.3), [(1, 4)], [0.3]),
+    ],
+)  # fmt: skip
+def test_schedules_have_their_closed_forms(settings, at, rates):
+    found = [learning_rate(TrainingSettings(**settings), *place, 5) for place in at]
+    assert found == pytest.approx(rates)
 
 
 @pytest.mark.parametrize(

@@ -17,47 +17,41 @@ from torch import nn
 
 from kpnb.errors import KpnbError
 from kpnb.training.augmentation import flip_and_shift
-from kpnb.training.record import Resume, TrainingRecord, WeightDistance
+from kpnb.training.checkpoints import Resume, TrainingRecord, WeightDistance
 from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import fit
 
 
-@pytest.mark.parametrize("die_after", (0, 1, 2))
 @pytest.mark.parametrize(
     ("changes", "augment"),
     [({}, None), ({"channels_last": True, "warmup_epochs": 2}, flip_and_shift)],
 )
-def test_a_killed_run_ends_like_an_uninterrupted_one(die_after, changes, augment):
+def test_a_killed_run_ends_like_an_uninterrupted_one(changes, augment):
     settings = TrainingSettings(**{**SMALL_SETTINGS.to_info(), **changes})
     state, record, handed = small_run(settings, augment=augment)
-    scratch = MemoryScratch()
-    with pytest.raises(KilledError):
-        small_run(settings, Resume(scratch, "S"), die_after, augment)
-    resumed, again, handed_again = small_run(settings, Resume(scratch, "S"), augment=augment)
-    assert same_state(state, resumed) and record == again
-    assert handed.keys() == handed_again.keys()
-    assert all(same_state(handed[k], handed_again[k]) for k in handed)
+    for die_after in (0, 1, 2):
+        resume = Resume(MemoryScratch(), "S")
+        with pytest.raises(KilledError):
+            small_run(settings, resume, die_after, augment)
+        resumed, again, handed_again = small_run(settings, resume, augment=augment)
+        assert same_state(state, resumed) and record == again
+        assert handed.keys() == handed_again.keys()
+        assert all(same_state(handed[k], handed_again[k]) for k in handed)
 
 
-def test_a_run_taken_up_does_not_train_finished_epochs_again(monkeypatch):
-    scratch = MemoryScratch()
-    state, record, _ = small_run(SMALL_SETTINGS, Resume(scratch, "S"))
-    monkeypatch.setattr(
-        "kpnb.training.train.cross_entropy", lambda *_: pytest.fail("trained again")
-    )
-    again, same_record, handed = small_run(SMALL_SETTINGS, Resume(scratch, "S"))
+def test_state_is_taken_up_by_its_own_run_only_and_without_training_again(monkeypatch):
+    resume = Resume(MemoryScratch(), "S")
+    state, record, _ = small_run(SMALL_SETTINGS, resume)
+    with monkeypatch.context() as patched:
+        patched.setattr("kpnb.training.train.cross_entropy", lambda *_: pytest.fail("trained"))
+        again, same_record, handed = small_run(SMALL_SETTINGS, resume)
     assert same_state(state, again) and record == same_record and list(handed) == [0, 1, 2, 4]
-
-
-def test_state_of_another_run_or_a_lost_checkpoint_starts_anew():
-    scratch = MemoryScratch()
-    small_run(SMALL_SETTINGS, Resume(scratch, "S"))
     other = TrainingSettings(**{**SMALL_SETTINGS.to_info(), "lr": 0.02})
-    assert same_state(small_run(other, Resume(scratch, "S"))[0], small_run(other)[0])
-    small_run(SMALL_SETTINGS, Resume(scratch, "T"))
-    del scratch.kept["T.epoch0001"]
-    state, record, handed = small_run(SMALL_SETTINGS, Resume(scratch, "T"))
-    assert same_state(state, small_run(SMALL_SETTINGS)[0]) and list(handed) == [0, 1, 2, 4]
+    assert same_state(small_run(other, resume)[0], small_run(other)[0])
+    small_run(SMALL_SETTINGS, resume)
+    del resume.scratch.kept["S.epoch0001"]  # a lost checkpoint: starts anew
+    again, _, handed = small_run(SMALL_SETTINGS, resume)
+    assert same_state(again, state) and list(handed) == [0, 1, 2, 4]
 
 
 def test_distances_equal_those_computed_by_hand():
@@ -72,12 +66,8 @@ def test_distances_equal_those_computed_by_hand():
     record = fit(net, batch_loss, 4, settings, {"w": net.weight})
     per_step = 0.1 * (1 + 2 + math.sqrt(5) + 1) / 5  # each sample is one step of lr |x|; |w_0| = 5
     per_epoch = 0.1 * 1 / 5  # the four gradients add up to (0, 1)
-    assert record.distance_per_step["w"] == pytest.approx(
-        [k * per_step for k in range(4)], abs=1e-6
-    )
-    assert record.distance_per_epoch["w"] == pytest.approx(
-        [k * per_epoch for k in range(4)], abs=1e-6
-    )
+    for found, each in ((record.distance("step"), per_step), (record.distance("epoch"), per_epoch)):
+        assert found["w"] == pytest.approx([k * each for k in range(4)], abs=1e-6)
     assert record.learning_rate == [0.1, 0.1, 0.1]
 
 
@@ -101,6 +91,7 @@ def test_per_epoch_is_never_longer_than_per_step_and_counts_one_step_epochs_alik
     assert len(steps) == len(epochs) == 5 and steps[0] == epochs[0] == 0
     assert all(e < s for e, s in zip(epochs[1:], steps[1:], strict=True))
     assert steps == sorted(steps) and epochs == sorted(epochs)
+    assert TrainingRecord.from_info(json.loads(json.dumps(record.to_info()))) == record
     _, one_step, _ = small_run(TrainingSettings(epochs=2, lr=0.05, batch_size=200))
     assert one_step.distance_per_step == one_step.distance_per_epoch
 
@@ -108,8 +99,3 @@ def test_per_epoch_is_never_longer_than_per_step_and_counts_one_step_epochs_alik
 def test_a_zero_weight_cannot_be_tracked():
     with pytest.raises(KpnbError, match="all zeros"):
         WeightDistance({"w": torch.zeros(2, 2)})
-
-
-def test_record_survives_json():
-    _, record, _ = small_run(SMALL_SETTINGS)
-    assert TrainingRecord.from_info(json.loads(json.dumps(record.to_info()))) == record
