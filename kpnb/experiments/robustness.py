@@ -34,7 +34,7 @@ from kpnb.metrics.stats import Estimate
 from kpnb.study.cloud import CloudStudy
 from kpnb.study.findings import Findings, compare, hypothesis_metrics
 from kpnb.study.parameters import CloudParameters, resolve
-from kpnb.study.readings import NAMES
+from kpnb.study.verdicts import NAMES
 from kpnb.study.study import Study
 
 JUDGED = hypothesis_metrics(1)

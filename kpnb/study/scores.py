@@ -1,19 +1,13 @@
-"""What a text classifier has to beat: always the same label, and a linear model of word counts.
-
-How well predicted answers match the accepted ones: exact match and F1 as SQuAD v1.1 defines.
-
-Both compare normalized texts and take the best of a question's accepted answers (Rajpurkar et al.,
-EMNLP 2016, Section 6.1).
-
-The answer that a network with a span head gives: the best pair of a first and a last piece.
-"""
+"""Scores of texts: what a text classifier has to beat, the answers that a network with a span head
+gives, and how well they match the accepted ones, exactly and by F1, as SQuAD v1.1 defines it
+(Rajpurkar et al., EMNLP 2016, Section 6.1)."""
 
 from __future__ import annotations
 
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -42,21 +36,21 @@ def tfidf_logistic(
     train_labels: Labels,
     test_texts: Sequence[str],
     test_labels: Labels,
-    seed: int = 0,
 ) -> float:
     """Accuracy, 0 to 1, on the test texts of TF-IDF features with a logistic regression.
 
     Features: lower-case words (`kpnb.datasets.texts.words`) and pairs of neighbors, all that occur
-    in the
-    training texts, 1 + log(count) times the smoothed inverse document frequency, rows of norm 1.
-    Classifier: L2 penalty with C = 100, the best of 1, 10 and 100 in five-fold cross-validation
-    on the embedded training sentences (0.78, 0.800, 0.804); L-BFGS with up to 1,000 iterations.
-    seed: of the solver; L-BFGS draws nothing, so equal input gives equal output for all seeds.
+    in the training texts, 1 + log(count) times the smoothed inverse document frequency, rows of
+    norm 1. Classifier: L2 penalty with C = 100, the best of 1, 10 and 100 in five-fold
+    cross-validation on the embedded training sentences (0.78, 0.800, 0.804); L-BFGS, which draws
+    nothing, with up to 1,000 iterations.
     Raises `KpnbError` for texts and labels that do not match, and for a single training label.
     """
     train, test = _labels("train_labels", train_labels), _labels("test_labels", test_labels)
-    _check_texts("train_texts", train_texts, train)
-    _check_texts("test_texts", test_texts, test)
+    for name, texts, labels in (("train", train_texts, train), ("test", test_texts, test)):
+        if isinstance(texts, str) or len(texts) != len(labels):
+            told = f"{name}_texts fits no {len(labels)} labels"
+            raise KpnbError(f"{told}: pass a list with one text a label.")
     if len(train.unique()) < 2:
         raise KpnbError("The training texts have one label only: pass texts of two classes.")
     from sklearn.feature_extraction.text import TfidfVectorizer  # a second to import
@@ -65,7 +59,7 @@ def tfidf_logistic(
     features = TfidfVectorizer(
         tokenizer=words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True
     )
-    model = LogisticRegression(C=100.0, max_iter=1000, random_state=seed)
+    model = LogisticRegression(C=100.0, max_iter=1000, random_state=0)
     model.fit(features.fit_transform(train_texts), train.numpy())
     guessed = model.predict(features.transform(test_texts))
     return (torch.from_numpy(guessed) == test).double().mean().item()
@@ -76,11 +70,6 @@ def _labels(name: str, labels: Labels) -> Tensor:
     if labels.ndim != 1 or len(labels) == 0 or labels.is_floating_point():
         raise KpnbError(f"{name} has shape {tuple(labels.shape)}: pass (n,) integers, at least 1.")
     return labels.cpu()
-
-
-def _check_texts(name: str, texts: Sequence[str], labels: Tensor) -> None:
-    if isinstance(texts, str) or len(texts) != len(labels):
-        raise KpnbError(f"{name} fits no {len(labels)} labels: pass a list with one text a label.")
 
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -96,27 +85,12 @@ def normalize_answer(text: str) -> str:
     return " ".join(re.sub(r"\b(?:a|an|the)\b", " ", bare).split())
 
 
-def exact_match(prediction: str, accepted: Sequence[str]) -> float:
-    """1.0 where the normalized prediction equals a normalized accepted answer, else 0.0.
-
-    Raises `KpnbError` when no answer is accepted.
-    """
-    return _best(lambda p, a: float(p == a), prediction, accepted)
-
-
-def f1(prediction: str, accepted: Sequence[str]) -> float:
-    """Harmonic mean of precision and recall over words, the best over the accepted answers.
-
-    Words are those of the normalized texts, counted as often as they occur in both. Without a
-    common word it is 0, also where both texts are empty, as in SQuAD v1.1.
-    Raises `KpnbError` when no answer is accepted.
-    """
-    return _best(_word_f1, prediction, accepted)
-
-
 def span_scores(predictions: Sequence[str], accepted: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Means over n questions, from 0 to 1: {"exact_match": ..., "f1": ...}.
+    """Means over n questions, from 0 to 1: {"f1": ..., "exact_match": ...}, each the best over the
+    accepted answers, with normalized texts.
 
+    F1: harmonic mean of precision and recall over words, counted as often as they occur in both.
+    Without a common word it is 0, also where both texts are empty, as in SQuAD v1.1.
     predictions: n texts; accepted: n lists of accepted texts, such as `Questions.answer_texts`.
     Raises `KpnbError` for lists that are empty or differ in length.
     """
@@ -125,24 +99,23 @@ def span_scores(predictions: Sequence[str], accepted: Sequence[Sequence[str]]) -
             f"There are {len(predictions)} predictions for {len(accepted)} questions: give one "
             "prediction for each question, at least one."
         )
-    pairs = list(zip(predictions, accepted, strict=True))
-    scores = {"exact_match": exact_match, "f1": f1}
-    return {
-        name: sum(score(*pair) for pair in pairs) / len(pairs) for name, score in scores.items()
-    }
+    found = [_best(*pair) for pair in zip(predictions, accepted, strict=True)]
+    sums = [sum(score) for score in zip(*found, strict=True)]
+    return {name: s / len(found) for name, s in zip(("f1", "exact_match"), sums, strict=True)}
+
+
+def _best(prediction: str, accepted: Sequence[str]) -> tuple[float, float]:
+    """F1 and exact match of one prediction."""
+    if isinstance(accepted, str) or not len(accepted):
+        raise KpnbError("A prediction needs a list of accepted answers: give at least one text.")
+    found, answers = normalize_answer(prediction), [normalize_answer(text) for text in accepted]
+    return max(_word_f1(found, answer) for answer in answers), float(found in answers)
 
 
 def _word_f1(prediction: str, answer: str) -> float:
     found, wanted = prediction.split(), answer.split()
     common = (Counter(found) & Counter(wanted)).total()
     return 2 * common / (len(found) + len(wanted)) if common else 0.0
-
-
-def _best(score: Callable[[str, str], float], prediction: str, accepted: Sequence[str]) -> float:
-    if isinstance(accepted, str) or not len(accepted):
-        raise KpnbError("A prediction needs a list of accepted answers: give at least one text.")
-    normalized = normalize_answer(prediction)
-    return max(score(normalized, normalize_answer(answer)) for answer in accepted)
 
 
 LONGEST_ANSWER = 30  # pieces; the usual limit in evaluations on SQuAD
@@ -168,8 +141,7 @@ def predicted_answers(net: nn.Module, samples: EncodedTexts, batch_size: int = 6
 
 def answer_scores(net: nn.Module, samples: EncodedTexts) -> dict[str, float]:
     """ "f1" and "exact_match" of the predicted answers, from 0 to 1."""
-    found = span_scores(predicted_answers(net, samples), samples.answers)
-    return {"f1": found["f1"], "exact_match": found["exact_match"]}
+    return span_scores(predicted_answers(net, samples), samples.answers)
 
 
 def _answer(samples: EncodedTexts, row: int, logits: Tensor) -> str:

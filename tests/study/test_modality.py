@@ -32,6 +32,8 @@ class Numbered:
 
 
 class Data(StudyData):
+    hashes, title = {}, "numbers"
+
     @property
     def teacher_samples(self):
         return Numbered(tuple(range(10)))

@@ -2,12 +2,15 @@
 
 import pytest
 from pydantic import ValidationError
+from studied import refused
 
 from kpnb.errors import KpnbError, in_words
 from kpnb.study.parameters import (
     BY_NETWORK,
     MODELS,
+    CellParameters,
     CloudParameters,
+    FineTuningParameters,
     ImageParameters,
     QuestionParameters,
     SentimentParameters,
@@ -28,14 +31,12 @@ def test_checkpoints_at_the_published_length_are_the_published_ones():
 def test_checkpoints_hold_zero_one_and_the_last(epochs):
     kept = checkpoint_epochs(epochs)
     assert kept[0] == 0 and 1 in kept and kept[-1] == epochs
-    assert list(kept) == sorted(set(kept))
-    assert all(type(epoch) is int for epoch in kept)
+    assert list(kept) == sorted(set(kept)) and all(type(epoch) is int for epoch in kept)
 
 
 def test_checkpoints_scale():
     assert checkpoint_epochs(30) == (0, 1, 2, 3, 4, 5, 6, 8, 10, 14, 18, 22, 26, 30)
-    with pytest.raises(KpnbError, match="at least 1"):
-        checkpoint_epochs(0)
+    refused(lambda: checkpoint_epochs(0), "at least 1")
 
 
 @EVERY
@@ -78,22 +79,17 @@ def test_given_wins_and_none_means_the_preset():
 
 
 @EVERY
-def test_parameters_cannot_be_changed(model):
+def test_parameters_cannot_be_changed_and_are_described(model):
     resolved = resolve(model, {"preset": "demo"})
     with pytest.raises(ValidationError, match="frozen"):
         resolved.epochs = 4
-
-
-@EVERY
-def test_every_field_is_described(model):
     for name, field in model.model_fields.items():
         assert len(field.description) > 20, name
         assert in_words(model.model_json_schema()["properties"][name])
 
 
-@pytest.mark.parametrize(
-    "given, told",
-    [
+MISTAKES = {
+    ImageParameters: [
         ({"epochs": "abc"}, r"epochs is 'abc': it must be a whole number >= 1\."),
         ({"epochs": "3"}, "epochs is '3'"),
         ({"epochs": 3.0}, "epochs is 3.0"),
@@ -137,44 +133,49 @@ def test_every_field_is_described(model):
         ({"preset": None}, "preset is missing"),
         ({"epoch": 3}, "did you mean epochs"),
         ({"zzz": 3}, "known: .*network"),
+        ({"pretrained": "ImageNet"}, "torchvision has weights"),
+        ({"teacher_samples": "all"}, "composed without end"),
+        ({"precision": "float16"}, "precision is 'float16'"),
+        ({"chunk": 0}, "chunk is 0"),
     ],
+    CellParameters: [
+        ({"outputs": 4, "measured_on": "test"}, "measured_on"),
+        ({"outputs": 1}, "outputs is 1"),
+        ({"outputs": 201}, "outputs is 201"),
+        ({"outputs": 4, "data": "cub200"}, "leave it out for a data set"),
+        ({"run": "No Name"}, "run is 'No Name'"),
+        ({"teacher": "VGG-12"}, "teacher is 'VGG-12'"),
+    ],
+    FineTuningParameters: [
+        ({"source": "ImageNet"}, "full networks only"),
+        ({"source_classes": 7, "classes": 8}, "leave at least 2"),
+    ],
+    SentimentParameters: [
+        ({"least_rating": 0.4}, ">= 0.5 and <= 3"),
+        ({"least_rating": 3.1}, ">= 0.5 and <= 3"),
+        ({"grid": 16}, "no parameter 'grid'"),
+        ({"noise": 0.0}, "noise is 0.0: it must be a number > 0"),
+        ({"layers": ["FC1"]}, "list without repeats, each item Last"),
+        ({"networks": "MiniLM-L6"}, "did you mean network"),
+    ],
+    QuestionParameters: [
+        ({"least_rating": 1.0}, "no parameter 'least_rating'"),
+        ({"depth": 0}, "depth is 0: it must be a whole number >= 1"),
+        ({"longest": 15}, ">= 16 and <= 512"),
+        ({"longest": 513}, ">= 16 and <= 512"),
+        ({"test_samples": 19}, ">= 20"),
+        ({"network": 3}, "network is 3: it must be a text"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "model, given, told", [(model, *case) for model, cases in MISTAKES.items() for case in cases]
 )
-def test_mistakes_are_one_sentence(given, told, model=ImageParameters):
+def test_mistakes_are_one_sentence(model, given, told):
     with pytest.raises(KpnbError, match=told) as mistake:
         resolve(model, {"preset": "demo"} | given)
     assert "\n" not in str(mistake.value)
-
-
-TEXT_MISTAKES = [
-    (SentimentParameters, {"least_rating": 0.4}, ">= 0.5 and <= 3"),
-    (SentimentParameters, {"least_rating": 3.1}, ">= 0.5 and <= 3"),
-    (SentimentParameters, {"grid": 16}, "no parameter 'grid'"),
-    (QuestionParameters, {"least_rating": 1.0}, "no parameter 'least_rating'"),
-    (QuestionParameters, {"depth": 0}, "depth is 0: it must be a whole number >= 1"),
-    (QuestionParameters, {"longest": 15}, ">= 16 and <= 512"),
-    (QuestionParameters, {"longest": 513}, ">= 16 and <= 512"),
-    (QuestionParameters, {"test_samples": 19}, ">= 20"),
-    (SentimentParameters, {"noise": 0.0}, "noise is 0.0: it must be a number > 0"),
-    (SentimentParameters, {"noise": float("inf")}, "noise is inf"),
-    (SentimentParameters, {"layers": ["FC1"]}, "list without repeats, each item Last"),
-    (QuestionParameters, {"layers": ["Last", "Last"]}, "name each item once"),
-    (QuestionParameters, {"network": 3}, "network is 3: it must be a text"),
-    (QuestionParameters, {"checkpoints": [0, 3]}, "from 0 to epochs"),
-    (SentimentParameters, {"networks": "MiniLM-L6"}, "did you mean network"),
-]
-
-
-@pytest.mark.parametrize("model, given, told", TEXT_MISTAKES)
-def test_mistakes_of_the_text_notebooks_are_one_sentence(model, given, told):
-    test_mistakes_are_one_sentence(given, told, model)
-
-
-@pytest.mark.parametrize("name, edges", [("least_rating", (0.5, 3)), ("longest", (16, 512)),
-                                         ("test_samples", (20,)), ("depth", (1,))])  # fmt: skip
-def test_edges_of_the_text_ranges_are_allowed(name, edges):
-    for value in edges:
-        found = resolve(SentimentParameters, {"preset": "demo", name: value})
-        assert getattr(found, name) == value
 
 
 @pytest.mark.parametrize(
@@ -185,17 +186,21 @@ def test_edges_of_the_text_ranges_are_allowed(name, edges):
         ("grid", (2, 64)),
         ("samples", (2,)),
         ("seeds", ([0], [5, 3])),
+        ("least_rating", (0.5, 3)),
+        ("longest", (16, 512)),
+        ("test_samples", (20,)),
+        ("depth", (1,)),
     ],
 )
 def test_edges_of_the_ranges_are_allowed(name, edges):
+    model = ImageParameters if name in ImageParameters.model_fields else SentimentParameters
     for value in edges:
-        resolved = getattr(resolve(ImageParameters, {"preset": "demo", name: value}), name)
+        resolved = getattr(resolve(model, {"preset": "demo", name: value}), name)
         assert resolved == (tuple(value) if isinstance(value, list) else value)
 
 
 def test_models_by_name():
     found = {"image_h1": ImageParameters, "sentiment_h2": SentimentParameters}
-    for notebook, model in (found | {"qa_h3": QuestionParameters}).items():
-        assert models_for(notebook) is model
-    with pytest.raises(KpnbError, match="image_.*sentiment_.*qa_"):
-        models_for("imge_h1")
+    found |= {"qa_h3": QuestionParameters, "image_cell": CellParameters}
+    assert {notebook: models_for(notebook) for notebook in found} == found
+    refused(lambda: models_for("imge_h1"), "image_.*sentiment_.*qa_")
