@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar
 
 import torch
@@ -38,7 +38,7 @@ from kpnb.training.settings import (
     exactness,
     with_effort,
 )
-from kpnb.training.train import Augment, train_classifier
+from kpnb.training.train import train_classifier
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,9 @@ class Study(NotebookStudy, Modality):
         def train(net: nn.Module, resume: Resume, keep: Keep) -> TrainingRecord:
             samples, augment = self.data.training_samples, self.augmentation("S")
             inputs, weights = self.inputs(samples), self.tracked(net, [layer])
-            targets = self._targets(teacher, layer, inputs, augment)
+            targets = partial(teacher_features, self.network(teacher), layer)
+            if augment is None:  # once for all epochs
+                targets = targets(inputs)
             given = net, layer, targets, inputs, first, weights, self.scaled(layer), augment
             record = distill_features(*given, on_checkpoint=keep, resume=resume)
             if parameters_above(net, layer):
@@ -193,15 +195,6 @@ class Study(NotebookStudy, Modality):
     def _passes(self, epochs: int) -> int:
         """How often features are computed: once, or anew for each epoch where samples change."""
         return 1 if self.augmentation("S") is None else epochs
-
-    def _targets(
-        self, teacher: Trained, layer: str, inputs: Tensor, augment: Augment | None
-    ) -> Tensor | Callable[[Tensor], Tensor]:
-        """The teacher's features, once for all epochs; anew for each batch that is augmented."""
-        net = self.network(teacher)
-        if augment is None:
-            return teacher_features(net, layer, inputs)
-        return lambda batch: teacher_features(net, layer, batch)
 
     def network(self, trained: Trained, epoch: int | None = None) -> nn.Module:
         """The network of `trained` with its weights at a checkpoint (None: the last)."""
@@ -343,12 +336,10 @@ class Study(NotebookStudy, Modality):
         def compute(scratch: Scratch) -> Computed:
             return {}, self.scores_by_split(self.network(trained))
 
-        def cost() -> Cost:
-            return Cost((self.scoring_work("T"),), {}, dict.fromkeys(SPLITS, 0.0))
-
+        cost = Cost((self.scoring_work("T"),), {}, dict.fromkeys(SPLITS, 0.0))
         key = {"network": trained.fingerprint}
         key |= {split: samples.source for split, samples in self._splits.items()}
-        return self.stored("accuracies", key, compute, self.SCORING_CODE, cost).info
+        return self.stored("accuracies", key, compute, self.SCORING_CODE, lambda: cost).info
 
     def scores_by_split(self, net: nn.Module) -> dict[str, float]:
         """SCORE under "train" and "test", further scores under "train <name>", "test <name>"."""
