@@ -7,12 +7,10 @@ import torch
 from cloud_smoke import BACKGROUND, POINTS, cloud_study
 from data_trees import off_tree
 from public_files import box
-from studied import differing, fingerprints, refused
+from studied import differing, fingerprints
 
 from kpnb.study.findings import Findings
-from kpnb.training.train import accuracy
 
-ALL = ["T", "S", "B", "maps"]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -46,7 +44,6 @@ def test_test_clouds_share_no_shape_with_training(tmp_path):
     composed = rows(data.test_samples.points)
     assert composed <= test and len(composed & train) < 0.01 * len(composed)
     assert rows(data.teacher_samples.points) <= train
-    assert study.dataset == "embedded clouds of furniture (unseen shapes)"
     assert torch.equal(data.measured.points, data.test_samples.points[:3])
 
 
@@ -75,72 +72,28 @@ def test_the_other_networks_give_maps(network, tmp_path):
     assert Findings(study, "pointcloud_h1").study.network_name == network
 
 
-def test_layer_maps_name_the_layers(shared):
+def test_maps_and_scores_of_the_samples_at_hand(shared):
     assert all(has_whole_maps(shared.evidence.maps[role][0], 3) for role in "TSB")
-    few = shared.study.data.measured.subset([0, 2])
-    maps = shared.study.layer_maps(shared.study.of("B", 0), few)
-    assert list(maps) == ["FC1", "FC2", "FC3"]
-    stored = shared.evidence.maps["B"][0][2]
-    torch.testing.assert_close(maps["FC1"].entropy, stored.entropy[[0, 2]], rtol=0, atol=1e-3)
-    assert not torch.allclose(maps["FC1"].entropy, maps["FC2"].entropy, atol=1e-3)
-
-
-def test_findings_name_scores_samples_and_network(shared):
-    findings = Findings(shared.study, "pointcloud_h1", 1)
-    findings.add_accuracies(["FC1"])
-    table = findings.accuracy_table()
-    networks = ("teacher", "baseline", "student (FC1)")
-    expected = [(net, split, "accuracy") for net in networks for split in ("training", "unseen")]
-    assert list(table.index) == expected and list(table["n samples"]) == [40, 20] * 3
-    measure = findings.measures[0]
-    assert (measure.sample, measure.scale, measure.network) == ("cloud", "narrow", "PointNet")
-    assert measure.dataset == "embedded clouds of furniture"
-    assert findings.code == ("CloudStudy", "Findings")
-
-
-def test_scores_of_the_samples_at_hand(shared):
     data, net = shared.study.data, shared.study.network(shared.study.of("T", 0))
     found = shared.study.accuracies("T")
     for split, samples in (("train", data.training_samples), ("test", data.test_samples)):
         with torch.no_grad():
             right = net.eval()(samples.points).argmax(1) == samples.labels
         assert found[split] == [pytest.approx(right.double().mean().item(), abs=1 / len(right))]
-        assert found[split] == [accuracy(net, samples.points, samples.labels, batch_size=64)]
 
 
-# --- ModelNet40
-
-
-def test_a_modelnet40_folder_works_from_end_to_end(tmp_path):
-    data = off_tree(tmp_path / "off")
-    study = cloud_study(tmp_path / "store", data=data, epochs=1, samples=2)
-    evidence = study.evidence("FC1")
-    assert study.dataset == "ModelNet40" and len(study.data.teacher_samples) == 100
+def test_a_modelnet40_folder_s_shapes_count(tmp_path):
+    """Those to test on, too: a network's scores are stored with it."""
+    tree = off_tree(tmp_path / "one")
+    study = cloud_study(tmp_path, data=tree)
+    assert len(study.data.teacher_samples) == 100
     assert study.data.teacher_samples.class_names == ("bed", "lamp", "table")
     assert study.reference_lines == {"chance": pytest.approx(1 / 3)}
-    assert study.network(study.of("T", 0)).classifier[-1].out_features == 3
-    assert all(has_whole_maps(evidence.maps[role][0], 2) for role in "TSB")
-    assert all(0 <= score <= 1 for score in study.accuracies("T")["test"])
-
-
-def test_the_folder_s_place_does_not_count_but_its_shapes_do(tmp_path):
-    """Shapes to test on, too: a network's scores are stored with it."""
-    trees = [off_tree(tmp_path / "one"), off_tree(tmp_path / "two"), off_tree(tmp_path / "3", 1.1)]
-    one, two, other = (fingerprints("PointNet", tmp_path, data=tree) for tree in trees)
-    assert one == two and differing(one, other) == ALL
-    assert differing(one, fingerprints("PointNet", tmp_path)) == ALL
-    (Path(trees[0]) / "bed" / "test" / "bed_0005.off").write_text(box(1, 2, 3))
-    assert differing(one, fingerprints("PointNet", tmp_path, data=trees[0])) == ALL
-
-
-def test_a_wrong_folder_and_too_few_points(tmp_path):
-    (tmp_path / "empty").mkdir()
-    for given, told in (
-        ({"data": str(tmp_path / "absent")}, "absent"),
-        ({"data": str(tmp_path / "empty")}, "empty holds neither .* give the folder of ModelNet40"),
-        ({"network": "PointNet++", "points": 64, "background": 30}, "94 points cannot give 128 ce"),
-        ({"network": "PointConv", "points": 64, "background": 30}, "94 points cannot give 128 ce"),
-    ):
-        study = cloud_study(tmp_path / "store", **given)
-        refused(lambda s=study: s.of("B", 0), told)
-    assert not list((tmp_path / "store").glob("networks/*/manifest.json"))
+    assert study.build("T", 0).classifier[-1].out_features == 3
+    one, other = (
+        fingerprints("PointNet", tmp_path, data=data)
+        for data in (tree, off_tree(tmp_path / "two", 1.1))
+    )
+    (Path(tree) / "bed" / "test" / "bed_0005.off").write_text(box(1, 2, 3))
+    tested = fingerprints("PointNet", tmp_path, data=tree)
+    assert differing(one, other) == differing(one, tested) == ["T", "S", "B", "maps"]

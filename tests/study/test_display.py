@@ -163,32 +163,21 @@ def test_choices_side_by_side():
     assert list(table.index[:2]) == expected
 
 
-def test_the_untrained_network_can_change_the_choice(smoke):
-    start = Choices(untrained=True)
-    table = choices_table(smoke.evidence, ["rho"], [Choices(), start])
-    assert list(table.index.get_level_values("untrained network")) == ["left out", "included"]
-
-
-def test_accuracies(smoke):
+def test_accuracies_are_measured_once(smoke):
     findings = Findings(smoke.study, "image_h1", 1)
-    findings.add_accuracies(["FC1"])
-    table = findings.accuracy_table()
-    networks = ["teacher", "baseline", "student (FC1)"]
-    splits = ("training", "unseen")
-    assert list(table.index) == [(n, split, "accuracy") for n in networks for split in splits]
+    table = findings.accuracies()
+    assert findings.accuracies().equals(table) and len(findings.measures) == 6
     assert table.index.names == ["network", "samples", "score"]
     value = smoke.study.of("S", 0, "FC1").accuracy["test"]
     assert table.loc[("student (FC1)", "unseen", "accuracy"), "value"] == f"{value:.1%}"
-    assert list(table["n samples"]) == [120, 2000] * 3
-
-
-def test_schedules(smoke):
-    table = Findings(smoke.study, "image_h1", 1).schedules()
+    table = findings.schedules()
     assert list(table.index) == ["student", "baseline"]
     assert table.loc["student", "lr"] == smoke.study.schedule("S", 0).lr
     assert table.loc["baseline", "epochs"] == 2
     assert table.loc["student", "loss"] != table.loc["baseline", "loss"]
     assert not table.isna().any().any()
+    # There is nothing to show before anything is measured.
+    refused(findings.learning, "call findings.measure")
 
 
 @pytest.fixture(scope="module")
@@ -198,15 +187,12 @@ def real(smoke) -> Findings:
     return findings
 
 
-@pytest.mark.parametrize(
-    "call", ["samples", "layers", "definition", "role_points", "figure", "thresholds", "learning",
-             "speeds", "stability"],
-)  # fmt: skip
-def test_a_figure_is_a_call(real, call):
-    assert isinstance(getattr(real, call)(), Figure)
+CALLS = ("samples", "layers", "definition", "role_points", "figure", "thresholds", "learning")
 
 
-def test_figures_of_the_epochs(real):
+def test_a_figure_is_a_call(real):
+    for call in (*CALLS, "speeds", "stability"):
+        assert isinstance(getattr(real, call)(), Figure), call
     whole, few = real.fates("S"), real.fates("B", panels=2)
     assert len(whole.axes) > len(few.axes)
     assert real.example == int(real.points("S").n_fg.argmax())
@@ -219,13 +205,3 @@ def test_sentences_are_prose_and_notes_are_kept_once(real):
     assert isinstance(told, Prose) and told._repr_markdown_() == told
     assert all(f"Hypothesis {n}" in real.reading() for n in (1, 2, 3))
     assert "Hypothesis 1" not in real.reading(2)
-
-
-def test_accuracies_are_measured_once(smoke, capsys):
-    findings = Findings(smoke.study, "image_h1", 1)
-    table = findings.accuracies()
-    assert findings.accuracies().equals(table) and len(findings.measures) == 6
-
-
-def test_nothing_to_show_before_anything_is_measured(smoke):
-    refused(lambda: Findings(smoke.study, "image_h1", 1).learning(), "call findings.measure")

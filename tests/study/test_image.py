@@ -64,31 +64,14 @@ def test_measured_images_have_foreground_and_background(smoke, tmp_path):
     assert images.foreground.any(1).all() and not images.foreground.all(1).any()
 
 
-def test_unseen_images_are_measured_on_request(tmp_path, few_test_images):
-    study = smoke_study(tmp_path, measured_on="test")
-    images = study.data
-    assert images.measured.source["split"] == "test" and "(unseen objects)" in study.dataset
-    assert (images.measured.images[0] == images.test_samples.images).flatten(1).all(1).any()
-
-
 def test_training_accuracy_is_of_the_images_at_hand(smoke):
     study = smoke_study(smoke.root, fraction=0.25)
     teacher, images = study.of("T", 0), study.data.training_samples
     assert study.store.computed() == []
     found = accuracy(study.network(teacher), images.images, images.labels)
     assert study.accuracies("T")["train"] == [found]
-
-
-def test_layer_maps(smoke):
-    student = smoke.study.of("S", 0, "FC1")
-    maps = smoke.study.layer_maps(student, smoke.study.data.measured.subset([0, 3]))
-    assert list(maps) == ["Conv", "FC1", "FC2", "FC3"]
-    named = smoke.study.network(student).layer_names
-    assert {layer: m.settings["layer"] for layer, m in maps.items()} == named
-    stored = smoke.evidence.maps["S"][0][2]
-    # Kernels round otherwise in batches of other sizes, and a ReLU may open or stay closed by it.
-    torch.testing.assert_close(maps["FC1"].entropy, stored.entropy[[0, 3]], rtol=0, atol=0.01)
-    assert not torch.allclose(maps["FC1"].entropy, maps["FC2"].entropy, rtol=0, atol=0.01)
+    dotted = {layer: study.dotted("S", layer) for layer in study.named_layers}
+    assert dotted == study.network(teacher).layer_names
 
 
 @pytest.mark.parametrize("network, weight", [("AlexNet", 7.0), ("ResNet-50", 6.0)])
