@@ -310,7 +310,7 @@ class NotebookFindings:
         filter's."""
         rows = [c for c in self.comparisons if c.threshold == self.threshold]
         order = list(dict.fromkeys((c.layer, label(c)) for c in rows))
-        rows.sort(key=lambda c: (order.index((c.layer, label(c))), c.selection))
+        rows.sort(key=lambda c: order.index((c.layer, label(c))))
         table = {
             "layer": [c.layer for c in rows],
             "metric": [label(c) for c in rows],

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -85,12 +85,27 @@ def normalize_answer(text: str) -> str:
     return " ".join(re.sub(r"\b(?:a|an|the)\b", " ", bare).split())
 
 
-def span_scores(predictions: Sequence[str], accepted: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Means over n questions, from 0 to 1: {"f1": ..., "exact_match": ...}, each the best over the
-    accepted answers, with normalized texts.
+def exact_match(prediction: str, accepted: Sequence[str]) -> float:
+    """1.0 where the normalized prediction equals a normalized accepted answer, else 0.0.
 
-    F1: harmonic mean of precision and recall over words, counted as often as they occur in both.
-    Without a common word it is 0, also where both texts are empty, as in SQuAD v1.1.
+    Raises `KpnbError` when no answer is accepted.
+    """
+    return _best(lambda p, a: float(p == a), prediction, accepted)
+
+
+def f1(prediction: str, accepted: Sequence[str]) -> float:
+    """Harmonic mean of precision and recall over words, the best over the accepted answers.
+
+    Words are those of the normalized texts, counted as often as they occur in both. Without a
+    common word it is 0, also where both texts are empty, as in SQuAD v1.1.
+    Raises `KpnbError` when no answer is accepted.
+    """
+    return _best(_word_f1, prediction, accepted)
+
+
+def span_scores(predictions: Sequence[str], accepted: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Means over n questions, from 0 to 1: {"exact_match": ..., "f1": ...}.
+
     predictions: n texts; accepted: n lists of accepted texts, such as `Questions.answer_texts`.
     Raises `KpnbError` for lists that are empty or differ in length.
     """
@@ -99,23 +114,24 @@ def span_scores(predictions: Sequence[str], accepted: Sequence[Sequence[str]]) -
             f"There are {len(predictions)} predictions for {len(accepted)} questions: give one "
             "prediction for each question, at least one."
         )
-    found = [_best(*pair) for pair in zip(predictions, accepted, strict=True)]
-    sums = [sum(score) for score in zip(*found, strict=True)]
-    return {name: s / len(found) for name, s in zip(("f1", "exact_match"), sums, strict=True)}
-
-
-def _best(prediction: str, accepted: Sequence[str]) -> tuple[float, float]:
-    """F1 and exact match of one prediction."""
-    if isinstance(accepted, str) or not len(accepted):
-        raise KpnbError("A prediction needs a list of accepted answers: give at least one text.")
-    found, answers = normalize_answer(prediction), [normalize_answer(text) for text in accepted]
-    return max(_word_f1(found, answer) for answer in answers), float(found in answers)
+    pairs = list(zip(predictions, accepted, strict=True))
+    scores = {"exact_match": exact_match, "f1": f1}
+    return {
+        name: sum(score(*pair) for pair in pairs) / len(pairs) for name, score in scores.items()
+    }
 
 
 def _word_f1(prediction: str, answer: str) -> float:
     found, wanted = prediction.split(), answer.split()
     common = (Counter(found) & Counter(wanted)).total()
     return 2 * common / (len(found) + len(wanted)) if common else 0.0
+
+
+def _best(score: Callable[[str, str], float], prediction: str, accepted: Sequence[str]) -> float:
+    if isinstance(accepted, str) or not len(accepted):
+        raise KpnbError("A prediction needs a list of accepted answers: give at least one text.")
+    normalized = normalize_answer(prediction)
+    return max(score(normalized, normalize_answer(answer)) for answer in accepted)
 
 
 LONGEST_ANSWER = 30  # pieces; the usual limit in evaluations on SQuAD
@@ -141,7 +157,8 @@ def predicted_answers(net: nn.Module, samples: EncodedTexts, batch_size: int = 6
 
 def answer_scores(net: nn.Module, samples: EncodedTexts) -> dict[str, float]:
     """ "f1" and "exact_match" of the predicted answers, from 0 to 1."""
-    return span_scores(predicted_answers(net, samples), samples.answers)
+    found = span_scores(predicted_answers(net, samples), samples.answers)
+    return {"f1": found["f1"], "exact_match": found["exact_match"]}
 
 
 def _answer(samples: EncodedTexts, row: int, logits: Tensor) -> str:

@@ -142,6 +142,9 @@ def test_only_the_threshold_in_use_is_shown_and_roles_that_were_measured():
     findings = findings_of(made_evidence(samples=2), threshold=0.3, hypothesis=2)
     assert list(findings.measure_table().columns) == ["student", "baseline"]
     assert len(findings.measure_table()) == len(findings.comparison_table()) == 4
+    # Points lie 1 nat below the background's mean: at 1.5 there are none, and no share of them.
+    table = findings_of(made_evidence(), threshold=1.5).measure_table()
+    assert dict(table["student"]) == {("FC1", "N_fg"): "0 [0, 0]", ("FC1", "N_bg"): "0 [0, 0]"}
     # A filter that keeps too few leaves an empty table.
     assert len(findings.measure_table("published_filter")) == 0
     assert set(findings.comparison_table().index.get_level_values("samples")) == {"all samples"}
@@ -153,6 +156,7 @@ def test_choices_side_by_side():
     table = choices_table(made_evidence(), ["d_mean", "d_var"], options)
     assert len(table) == 16
     assert table.index.names == ["metric", "b", "distance per", "untrained network"]
+    assert set(table.index.get_level_values(3)) == {"left out", "included"}
     assert table.loc["D_mean", 0.2, "epoch", "left out"].to_dict() == {
         "student": "0.05 [0.05, 0.05]",
         "baseline": "0.075 [0.0563, 0.0938]",
