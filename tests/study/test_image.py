@@ -43,12 +43,9 @@ def few_test_images(monkeypatch):
     monkeypatch.setattr(kpnb.study.image, "TEST_SAMPLES", 60)
 
 
-def test_the_baseline_starts_as_the_network_of_its_seed(smoke):
-    initial = image_network("VGG-11", CLASSES, "narrow", seed=0).state_dict()
-    assert same_states(smoke.study.of("B", 0).states[0], initial)
-
-
 def test_measured_images_have_foreground_and_background(smoke, tmp_path):
+    initial = image_network("VGG-11", CLASSES, "narrow", seed=0).state_dict()
+    assert same_states(smoke.study.of("B", 0).states[0], initial)  # the network of its seed
     measured, training = smoke.study.data.measured, smoke.study.data.training_samples
     assert len(measured) == len(smoke.study.data.foreground) == 6 and len(training) == 120
     places = [(training.images == image).flatten(1).all(1).nonzero() for image in measured.images]
@@ -64,14 +61,12 @@ def test_measured_images_have_foreground_and_background(smoke, tmp_path):
     assert images.foreground.any(1).all() and not images.foreground.all(1).any()
 
 
-def test_training_accuracy_is_of_the_images_at_hand(smoke):
+def test_training_accuracy_is_of_the_images_at_hand(smoke, few_test_images):
     study = smoke_study(smoke.root, fraction=0.25)
-    teacher, images = study.of("T", 0), study.data.training_samples
+    net, images = study.network(study.of("T", 0)), study.data.training_samples
     assert study.store.computed() == []
-    found = accuracy(study.network(teacher), images.images, images.labels)
-    assert study.accuracies("T")["train"] == [found]
-    dotted = {layer: study.dotted("S", layer) for layer in study.named_layers}
-    assert dotted == study.network(teacher).layer_names
+    assert study.accuracies("T")["train"] == [accuracy(net, images.images, images.labels)]
+    assert {layer: study.dotted("S", layer) for layer in study.named_layers} == net.layer_names
 
 
 @pytest.mark.parametrize("network, weight", [("AlexNet", 7.0), ("ResNet-50", 6.0)])
@@ -130,6 +125,11 @@ def test_a_part_is_of_several_classes_and_the_same_each_time(prepared, tmp_path)
     assert len(part) == 100 and len(part.labels.unique()) == 3
     few = prepared(teacher_samples=100).data
     refused(lambda: few.teacher_samples, "36 images to train on")
+    # Fine-tuning from ImageNet learns all classes of a data set.
+    given = {"scale": "full", "image_size": 64, "source_classes": 2, "classes": 12}
+    found = prepared(FineTuningStudy, FineTuningParameters, **given)
+    assert found.outputs == 3 and len(found.data.training_samples) == 36
+    assert found.dataset == "Colors"
 
 
 def test_the_recipe_and_augmentation_follow_the_parameters(prepared):
@@ -188,26 +188,16 @@ def test_batch_precision_and_compiling_reach_the_trainer(prepared, tmp_path, mon
     assert len(compiled) == 2
 
 
-def test_large_networks_are_read_again_instead_of_kept(prepared, monkeypatch):
+def test_large_networks_are_read_again_and_the_chunk_changes_no_map(prepared, monkeypatch):
     found = prepared()
-    assert found.of("B", 0) is found.of("B", 0)
+    baseline = found.of("B", 0)
+    assert baseline is found.of("B", 0)
     monkeypatch.setattr("kpnb.study.study.KEPT", 1000)
     found = prepared()
     first, again = found.of("B", 0), found.of("B", 0)
     assert first is not again and first.fingerprint == again.fingerprint and first.bytes > 1000
-
-
-def test_the_estimators_chunk_changes_no_map(prepared):
-    baseline = prepared().of("B", 0)
     one, other = (prepared(chunk=n).maps(baseline, "FC1", [1])[1] for n in (8, 256))
     assert torch.allclose(one.entropy, other.entropy, atol=1e-4)
-
-
-def test_fine_tuning_from_imagenet_learns_all_classes_of_a_data_set(prepared):
-    given = {"scale": "full", "image_size": 64, "source_classes": 2, "classes": 12}
-    found = prepared(FineTuningStudy, FineTuningParameters, **given)
-    assert found.outputs == 3 and len(found.data.training_samples) == 36
-    assert found.dataset == "Colors"
 
 
 # --- one cell of the tables: labels
