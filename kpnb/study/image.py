@@ -44,6 +44,8 @@ class StudyImages(StudyData):
 
     parameters: ImageParameters
 
+    title = "embedded images"
+
     @property
     def units(self) -> GridUnits:
         return GridUnits(self.parameters.grid)
@@ -51,10 +53,6 @@ class StudyImages(StudyData):
     @property
     def hashes(self) -> dict[str, str]:
         return {"images": embedded_hash()}
-
-    @property
-    def title(self) -> str:
-        return "embedded images"
 
     @cached_property
     def teacher_samples(self) -> ImageSamples:

@@ -10,7 +10,7 @@ text's piece numbers alone.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -164,7 +164,7 @@ PUBLIC_SPLITS = {"train": "train", "test": "dev"}
 
 
 @dataclass(frozen=True)
-class StudyTexts(StudyData):
+class StudyTexts(StudyData, ABC):
     """Texts that fit `longest` pieces, in an order by DATA_SEED."""
 
     parameters: SentimentParameters | QuestionParameters
@@ -184,7 +184,7 @@ class StudyTexts(StudyData):
     def encode(self, raw: Sentences | Questions) -> EncodedTexts:
         """What the networks take of them."""
 
-    @property
+    @cached_property
     def folder(self) -> Path | None:
         """Of the public texts; None for the embedded ones."""
         return find_data(self.parameters.data)
