@@ -34,8 +34,8 @@ from kpnb.metrics.stats import Estimate
 from kpnb.study.cloud import CloudStudy
 from kpnb.study.findings import Findings, compare, hypothesis_metrics
 from kpnb.study.parameters import CloudParameters, resolve
-from kpnb.study.readings import NAMES
 from kpnb.study.study import Study
+from kpnb.study.verdicts import NAMES
 
 JUDGED = hypothesis_metrics(1)
 _DIRECTIONS = 64  # random directions for the Jacobian of `sensitivity_shares`

@@ -15,22 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kpnb.errors import KpnbError
-from kpnb.figures.charts import (
-    accuracy_figure,
-    estimates_figure,
-    learning_figure,
-    speed_figure,
-    stability_figure,
-    threshold_figure,
-)
-from kpnb.figures.paper import (
-    definition_figure,
-    fates_figure,
-    layers_figure,
-    role_points_figure,
-    samples_figure,
-)
-from kpnb.figures.widgets import fates_slider, picker, rotating_cloud
+from kpnb.figures import charts, paper, widgets
 from kpnb.metrics.evidence import (
     Choices,
     Evidence,
@@ -43,11 +28,11 @@ from kpnb.metrics.evidence import (
     trajectory_points,
 )
 from kpnb.metrics.points import KnowledgePoints
-from kpnb.metrics.results import Comparison, Measure, write_results
+from kpnb.metrics.results import write_results
 from kpnb.paper import FINAL_METRICS, HYPOTHESES, PREDICTIONS, ROLES, SCORES
-from kpnb.study import readings
+from kpnb.study import verdicts
 from kpnb.study.parameters import StudyParameters, resolve, with_more
-from kpnb.study.readings import NAMES, SELECTIONS, label, with_interval
+from kpnb.study.verdicts import NAMES, SELECTIONS, label, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -161,16 +146,6 @@ def choices_table(
     return table.rename_axis(["metric", "b", "distance per", "untrained network"])
 
 
-def schedule_table(study: Study) -> pd.DataFrame:
-    """How student (its distillation) and baseline were trained: what D depends on."""
-    shown = ("epochs", "lr", "schedule", "warmup_epochs", "momentum", "weight_decay", "batch_size")
-    rows = {}
-    for role, loss in (("S", "feature MSE / variance"), ("B", "cross-entropy")):
-        settings = study.schedule(role, study.parameters.seeds[0])
-        rows[ROLES[role]] = {"loss": loss} | {name: getattr(settings, name) for name in shown}
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
 def embedding_scales(study: Study) -> pd.DataFrame:
     """Root mean square of a text network's embedding components, in which sigma is measured, by
     network of the first seed and epoch."""
@@ -181,23 +156,6 @@ def embedding_scales(study: Study) -> pd.DataFrame:
         found = {e: study.network(net, e).encoder.embedding_scale() for e in net.states}
         scales[ROLES[role]] = found
     return pd.DataFrame(scales).sort_index().rename_axis("epoch").round(4)
-
-
-def _in_order(rows: Sequence[Comparison]) -> list[Comparison]:
-    """Sorted by layer and metric as they first appear, all samples before the published filter."""
-    layers = list(dict.fromkeys(c.layer for c in rows))
-    labels = list(dict.fromkeys(label(c) for c in rows))
-    selections = list(SELECTIONS)
-
-    def place(c: Comparison) -> tuple[int, int, int]:
-        return layers.index(c.layer), labels.index(label(c)), selections.index(c.selection)
-
-    return sorted(rows, key=place)
-
-
-def _share(item: Measure) -> str:
-    spread = f" ({item.low:.1%} to {item.high:.1%})" if item.low is not None else ""
-    return f"{item.mean:.1%}{spread}"
 
 
 class NotebookFindings:
@@ -232,9 +190,17 @@ class NotebookFindings:
         """That the teacher is good; raises KpnbError if it is not, and the study is void."""
         return Prose(self.study.check_teacher())
 
+    @property
+    def _measured(self: Findings) -> paper.SampleSet:
+        return self.study.data.measured
+
+    @property
+    def _one(self: Findings) -> paper.SampleSet:
+        return self._measured.subset([self.example])
+
     def samples(self: Findings, count: int = 8) -> Figure:
         """Some of the measured samples with their foreground."""
-        return samples_figure(self.study.data.measured, self.study.data.foreground, count)
+        return paper.samples_figure(self._measured, self.study.data.foreground, count)
 
     # Scores
 
@@ -243,56 +209,56 @@ class NotebookFindings:
         layers = self.study.parameters.layers
         if not any(m.metric in SCORES for m in self.measures):
             self.add_accuracies(layers)
-        shown = {role: self.study.accuracies(role) for role in "TB"}
-        shown["S"] = self.study.accuracies("S", layers[0])
-        show(accuracy_figure(shown, self.study.reference_lines, self.study.SCORE))
+        shown = {role: self.study.accuracies(role, layers[0]) for role in "TBS"}
+        show(charts.accuracy_figure(shown, self.study.reference_lines, self.study.SCORE))
         return self.accuracy_table()
 
     def accuracy_table(self: Findings) -> pd.DataFrame:
         """Scores on seen and unseen samples: mean over seeds (smallest to largest)."""
         rows = [m for m in self.measures if m.metric in SCORES]
+        ends = [f" ({m.low:.1%} to {m.high:.1%})" if m.low is not None else "" for m in rows]
         table = {
-            "network": [f"{ROLES[m.role]}{f' ({m.layer})' if m.layer else ''}" for m in rows],
+            "network": [ROLES[m.role] + (f" ({m.layer})" if m.layer else "") for m in rows],
             "samples": [SCORES[m.metric][1] for m in rows],
             "score": [SCORES[m.metric][0] for m in rows],
-            "value": [_share(m) for m in rows],
+            "value": [f"{m.mean:.1%}{end}" for m, end in zip(rows, ends, strict=True)],
             "n samples": [m.n_samples for m in rows],
             "n seeds": [m.n_seeds for m in rows],
         }
         return pd.DataFrame(table).set_index(["network", "samples", "score"])
 
     def schedules(self: Findings) -> pd.DataFrame:
-        """How student and baseline were trained."""
-        return schedule_table(self.study)
+        """How student (its distillation) and baseline were trained: what D depends on."""
+        shown = ["epochs", "lr", "schedule", "warmup_epochs", "momentum", "weight_decay"]
+        seed, rows = self.study.parameters.seeds[0], {}
+        for role, loss in (("S", "feature MSE / variance"), ("B", "cross-entropy")):
+            rows[ROLES[role]] = vars(self.study.schedule(role, seed)) | {"loss": loss}
+        return pd.DataFrame.from_dict(rows, orient="index")[["loss", *shown, "batch_size"]]
 
     # Maps and points
 
     def layers(self: Findings) -> Figure:
         """Figure 1(a): what the teacher's layers discard of the example."""
-        part = self.study.data.measured.subset([self.example])
-        return layers_figure(part, self._layer_maps())
+        return paper.layers_figure(self._one, self._layer_maps())
 
     def turning(self: Findings) -> object:
         """The example cloud in the colors of its entropy at the teacher's first layer, to turn."""
-        part = self.study.data.measured.subset([self.example])
         layer, maps = next(iter(self._layer_maps().items()))
-        return rotating_cloud(part, maps, label=f"entropy at {layer} of the teacher")
+        return widgets.rotating_cloud(self._one, maps, label=f"entropy at {layer} of the teacher")
 
     def _layer_maps(self: Findings) -> Mapping[str, object]:
         trained = self.study.of("T", self.study.parameters.seeds[0])
-        part = self.study.data.measured.subset([self.example])
-        return self.study.layer_maps(trained, part)
+        return self.study.layer_maps(trained, self._one)
 
     def definition(self: Findings) -> Figure:
         """Figure 3: how the knowledge points of the example are read off, in the student."""
         maps = self.first.maps["S"][0][self.first.epochs[-1]]
-        return definition_figure(self.study.data.measured, maps, self.points("S"), self.example)
+        return paper.definition_figure(self._measured, maps, self.points("S"), self.example)
 
     def role_points(self: Findings, rows: int = 4) -> Figure:
         """Figure 6: the points of all three networks on the first samples."""
-        found = {role: self.points(role) for role in "TSB"}
-        samples = self.study.data.measured
-        return role_points_figure(samples, found, rows=range(min(rows, len(samples))))
+        found, shown = {r: self.points(r) for r in "TSB"}, range(min(rows, len(self._measured)))
+        return paper.role_points_figure(self._measured, found, rows=shown)
 
     def fates(self: Findings, role: str, panels: int | None = None) -> Figure:
         """Figure 5: the example's points in student S or baseline B, checkpoint by checkpoint.
@@ -303,21 +269,19 @@ class NotebookFindings:
         if panels is not None:
             places = [len(epochs) * k // (panels - 1) for k in range(panels - 1)]
             epochs = sorted({*(epochs[place] for place in places), epochs[-1]})
-        trail = {role: self._trail(role)}
-        return fates_figure(self.study.data.measured, trail, self.example, epochs)
+        return paper.fates_figure(self._measured, self._trails(role), self.example, epochs)
 
     def fates_slider(self: Findings) -> object:
         """The example's points in both networks, to step through the checkpoints."""
-        trails = {role: self._trail(role) for role in "SB"}
-        return fates_slider(self.study.data.measured, trails, self.example)
+        return widgets.fates_slider(self._measured, self._trails("SB"), self.example)
 
-    def _trail(self: Findings, role: str) -> dict[int, KnowledgePoints]:
-        return trajectory_points(self.first, role, 0, self.threshold)
+    def _trails(self: Findings, roles: str) -> dict[str, dict[int, KnowledgePoints]]:
+        return {r: trajectory_points(self.first, r, 0, self.threshold) for r in roles}
 
     def picker(self: Findings) -> object:
         """In a live notebook: layer, sample and threshold to choose, of the student."""
         last = {la: found.maps["S"][0][found.epochs[-1]] for la, found in self.evidence.items()}
-        return picker(self.study.data.measured, last, self.study.data.foreground)
+        return widgets.picker(self._measured, last, self.study.data.foreground)
 
     # Metrics
 
@@ -326,60 +290,58 @@ class NotebookFindings:
         is among the roles where its training is not asked for."""
         metrics, chosen = metrics or self.defined(self.first), Choices(self.threshold)
         roles = "TSB" if set(metrics) <= set(FINAL_METRICS) else "SB"
-        return estimates_figure(
+        return charts.estimates_figure(
             {m: {r: estimate(self.first, r, m, chosen) for r in roles} for m in metrics}
         )
 
     def measure_table(self: Findings, selection: str = "all") -> pd.DataFrame:
         """Layer and metric against role: mean [95% interval], at the threshold in use."""
-        rows = [m for m in self.measures if m.threshold == self.threshold]
-        rows = [m for m in rows if m.selection == selection]
-        table = pd.DataFrame(
-            {
-                "layer": [m.layer for m in rows],
-                "metric": [label(m) for m in rows],
-                "role": [ROLES[m.role] for m in rows],
-                "value": [with_interval(m.mean, m) for m in rows],
-            }
-        )
-        wide = table.pivot(index=["layer", "metric"], columns="role", values="value").fillna("")
-        wide = wide.loc[list(dict.fromkeys(zip(table["layer"], table["metric"], strict=True)))]
-        return wide[[name for name in ROLES.values() if name in wide.columns]]
+        rows = [
+            {"layer": m.layer, "metric": label(m), ROLES[m.role]: with_interval(m.mean, m)}
+            for m in self.measures
+            if (m.threshold, m.selection) == (self.threshold, selection)
+        ]
+        table = pd.DataFrame(rows, columns=["layer", "metric", *ROLES.values()])
+        table = table.groupby(["layer", "metric"], sort=False).first()
+        return table.dropna(axis="columns", how="all").fillna("").rename_axis(columns="role")
 
     def comparison_table(self: Findings) -> pd.DataFrame:
         """Student minus baseline with interval and verdict, all samples beside the published
         filter's."""
-        rows = _in_order([c for c in self.comparisons if c.threshold == self.threshold])
+        rows = [c for c in self.comparisons if c.threshold == self.threshold]
+        order = list(dict.fromkeys((c.layer, label(c)) for c in rows))
+        rows.sort(key=lambda c: order.index((c.layer, label(c))))
         table = {
+            "layer": [c.layer for c in rows],
+            "metric": [label(c) for c in rows],
+            "samples": [SELECTIONS[c.selection] for c in rows],
             "predicted": [c.prediction for c in rows],
             "student - baseline": [with_interval(c.difference, c) for c in rows],
             "n samples": [c.n_samples for c in rows],
             "n seeds": [c.n_seeds for c in rows],
             "verdict": [c.verdict for c in rows],
         }
-        places = [(c.layer, label(c), SELECTIONS[c.selection]) for c in rows]
-        names = ["layer", "metric", "samples"]
-        return pd.DataFrame(table, index=pd.MultiIndex.from_tuples(places, names=names))
+        return pd.DataFrame(table).set_index(["layer", "metric", "samples"])
 
     def thresholds(self: Findings) -> Figure:
         """Student minus baseline at the thresholds of Table III and the one in use."""
         metrics, around = self.defined(self.first), thresholds_around(self.threshold)
         gaps = {m: {b: difference(self.first, m, Choices(b)) for b in around} for m in metrics}
-        return threshold_figure(gaps, {m: PREDICTIONS[m] for m in metrics})
+        return charts.threshold_figure(gaps, {m: PREDICTIONS[m] for m in metrics})
 
     def learning(self: Findings) -> Figure:
         """Figure 4: foreground points of every sample over the distance of the weights."""
         counts = {r: trajectory_counts(self.first, r, 0, self.threshold) for r in "SB"}
         ways = {role: self.first.distance[role, "step"][0][1:] for role in "SB"}
-        return learning_figure({role: (ways[role], counts[role]) for role in "SB"})
+        return charts.learning_figure({role: (ways[role], counts[role]) for role in "SB"})
 
     def speeds(self: Findings) -> Figure:
         """How far the weights had come when a sample had most points, of all samples."""
-        return speed_figure(self._values("d_mean"))
+        return charts.speed_figure(self._values("d_mean"))
 
     def stability(self: Findings) -> Figure:
         """The share of points that is kept, of all samples."""
-        return stability_figure(self._values("rho"))
+        return charts.stability_figure(self._values("rho"))
 
     def _values(self: Findings, metric: str) -> dict[str, np.ndarray]:
         chosen = Choices(self.threshold)
@@ -403,11 +365,11 @@ class NotebookFindings:
     def never_learned(self: Findings) -> Prose:
         """Samples without a foreground point at any checkpoint, as a note."""
         sample = self.study.parameters.SAMPLE
-        return self.note(readings.never_learned(self.first, self.threshold, sample))
+        return self.note(verdicts.never_learned(self.first, self.threshold, sample))
 
     def imitation(self: Findings) -> Prose:
         """How much of the teacher's feature the student explains, as a note."""
-        return self.note(readings.imitation(self.study, self.first.layer))
+        return self.note(verdicts.imitation(self.study, self.first.layer))
 
     def even_share(self: Findings) -> Prose:
         """What lambda would be were points spread evenly over all units, as a note."""
@@ -417,14 +379,14 @@ class NotebookFindings:
 
     def pieces(self: Findings) -> Prose:
         """Words of several pieces left out: the table, and the sentence that is returned."""
-        given = self.first, self.study.data.measured.single_pieces, self.threshold
-        show(readings.pieces_table(*given))
-        return Prose(readings.pieces_reading(*given))
+        given = self.first, self._measured.single_pieces, self.threshold
+        show(verdicts.pieces_table(*given))
+        return Prose(verdicts.pieces_reading(*given))
 
     def reading(self: Findings, *hypotheses: int) -> Prose:
         """The verdicts on the hypotheses that were measured, or on some of them, in words."""
         every = sorted({HYPOTHESES[metric] for metric in self.metrics})
-        return Prose("\n\n".join(readings.reading(self, h) for h in hypotheses or every))
+        return Prose("\n\n".join(verdicts.reading(self, h) for h in hypotheses or every))
 
     def save(self: Findings) -> None:
         """Write the results file, and print how much it holds and what it took."""

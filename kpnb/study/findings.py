@@ -16,11 +16,21 @@ from kpnb.metrics.evidence import (
 )
 from kpnb.metrics.formatting import count
 from kpnb.metrics.provenance import Stopwatch, provenance
-from kpnb.metrics.results import Comparison, Measure, Number, Results, run_fingerprint
+from kpnb.metrics.results import (
+    Comparison,
+    Measure,
+    Number,
+    Results,
+    estimated,
+    run_fingerprint,
+)
 from kpnb.metrics.stats import Estimate, bootstrap, paired_difference
 from kpnb.paper import DISTANCE_METRICS, FINAL_METRICS, METRICS, PREDICTIONS, ROLES
 from kpnb.study.display import NotebookFindings
 from kpnb.study.study import Study
+
+#: What a results file has of findings as they are.
+FILED = ("notebook", "run", "measures", "comparisons", "notes", "numbers")
 
 
 class Findings(NotebookFindings):
@@ -55,7 +65,7 @@ class Findings(NotebookFindings):
         """Measures and comparisons of one layer: all samples at every threshold, both weight
         distances, and the published filter's samples at the threshold in use; what is not defined
         for any sample is noted instead."""
-        selected = evidence.published_selection()
+        chosen, selected = Choices(self.threshold), evidence.published_selection()
         self._note_undefined(evidence)
         for threshold in thresholds_around(self.threshold):
             self._add(evidence, Choices(threshold), "all", self.metrics)
@@ -64,7 +74,6 @@ class Findings(NotebookFindings):
         if "n_fg" in self.metrics:
             self._add_entropies(evidence)
         if int(selected.sum()) >= 2:
-            chosen = Choices(self.threshold)
             self._add(evidence.keep(selected), chosen, "published_filter", self.metrics)
         else:
             self.notes.append(
@@ -106,18 +115,13 @@ class Findings(NotebookFindings):
         settings = self.study.parameters.model_dump(mode="json")
         used = self._watch.as_dict()
         return Results(
-            notebook=self.notebook,
             preset=self.study.parameters.preset,
             settings=settings,
             provenance=provenance() | {"code": list(self.code)},
             seconds=used["seconds"] + self.study.stored_seconds(),
             peak_memory_mb=used["peak_memory_mib"],
             fingerprint=run_fingerprint(settings, self.code),
-            measures=self.measures,
-            comparisons=self.comparisons,
-            notes=self.notes,
-            numbers=self.numbers,
-            run=self.run,
+            **{name: getattr(self, name) for name in FILED},
         )
 
     def _accuracy(self, role: str, layer: str, split: str, values: list[float]) -> Measure:
@@ -144,22 +148,12 @@ class Findings(NotebookFindings):
         """What is discarded of background and foreground, which counts alone do not tell."""
         for role, name in ROLES.items():
             inside, outside = final_entropies(evidence, role)
-            found = {
-                "background_entropy": (bootstrap(outside), "mean entropy of background units"),
-                "entropy_gap": (
-                    paired_difference(outside, inside),
-                    "mean entropy of background units minus that of foreground units",
-                ),
-            }
-            for key, (value, what) in found.items():
-                self.numbers[f"{key}_{role}_{evidence.layer}"] = Number(
-                    value=value.value,
-                    low=value.low,
-                    high=value.high,
-                    unit="nats",
-                    n=value.n_samples,
-                    what=f"{what}, {name} at {evidence.layer}",
-                )
+            gap, minus = paired_difference(outside, inside), " minus that of foreground units"
+            found = {"background_entropy": (bootstrap(outside), ""), "entropy_gap": (gap, minus)}
+            for key, (value, minus) in found.items():
+                what = f"mean entropy of background units{minus}, {name} at {evidence.layer}"
+                number = estimated(value, what, unit="nats")
+                self.numbers[f"{key}_{role}_{evidence.layer}"] = number
 
     def _add(
         self, evidence: Evidence, choices: Choices, selection: str, metrics: Sequence[str]
@@ -174,24 +168,12 @@ class Findings(NotebookFindings):
             }
             for role in "TSB" if metric in FINAL_METRICS else "SB":
                 found = estimate(evidence, role, metric, choices)
-                self.measures.append(
-                    Measure(**shared, role=role, mean=found.value, **_spread(found))
-                )
-            self.comparisons.append(
-                Comparison(
-                    **shared,
-                    prediction=PREDICTIONS[metric],
-                    difference=gap.value,
-                    verdict=judged,
-                    **_spread(gap),
-                )
-            )
+                given = self._spread(found) | {"role": role, "mean": found.value}
+                self.measures.append(Measure(**shared, **given))
+            given = self._spread(gap) | {"prediction": PREDICTIONS[metric], "verdict": judged}
+            self.comparisons.append(Comparison(**shared, **given, difference=gap.value))
 
-
-def _spread(found: Estimate) -> dict[str, float | int]:
-    return {
-        "low": found.low,
-        "high": found.high,
-        "n_samples": found.n_samples,
-        "n_seeds": found.n_seeds,
-    }
+    @staticmethod
+    def _spread(found: Estimate) -> dict[str, float | int]:
+        names = ("low", "high", "n_samples", "n_seeds")
+        return {name: getattr(found, name) for name in names}

@@ -1,16 +1,12 @@
-"""Which images an image study trains, tests and measures its networks on.
+"""Image studies: the paper's networks on images, whose units are the cells of a grid; and one cell
+of its image tables, with any teacher, augmentation and number of outputs.
 
 Embedded images are composed in a random order of classes. A prepared data set has its own order,
 often class by class, so a part of it is drawn with a seed.
-
-Image studies: the paper's networks on images, whose units are the cells of a grid.
-
-One cell of the paper's image tables: any teacher, augmentation, any number of outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +31,7 @@ from kpnb.study.modality import StudyData
 from kpnb.study.parameters import CellParameters, ImageParameters
 from kpnb.study.study import TRAINERS, Study
 from kpnb.training.augmentation import crop_and_flip, flip_and_shift, strong
-from kpnb.training.recipes import entropy_weight, published_recipe, recipe, scaled_by_variance
+from kpnb.training.recipes import entropy_weight, published_recipe, scaled_by_variance
 from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import Augment, accuracy
 
@@ -44,24 +40,33 @@ TEST_SAMPLES = 2000
 
 @dataclass(frozen=True)
 class StudyImages(StudyData):
-    """The embedded images as the parameters of a study ask for them; the same for all its seeds."""
+    """The embedded images."""
 
     parameters: ImageParameters
+
+    title = "embedded images"
 
     @property
     def units(self) -> GridUnits:
         return GridUnits(self.parameters.grid)
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        return {"images": packed_hash(PACKED_SHA256)}
+
     @cached_property
     def teacher_samples(self) -> ImageSamples:
-        p = self.parameters
-        return embedded_images(p.teacher_samples, "train", p.classes, p.image_size, DATA_SEED)
+        return self.embedded(self.parameters.teacher_samples, "train")
 
     @cached_property
     def test_samples(self) -> ImageSamples:
         """Unseen objects on unseen photos."""
-        p = self.parameters
-        return embedded_images(TEST_SAMPLES, "test", p.classes, p.image_size, DATA_SEED)
+        return self.embedded(TEST_SAMPLES, "test")
+
+    def embedded(self, count: int, split: str, seed: int = DATA_SEED) -> ImageSamples:
+        return embedded_images(
+            count, split, self.parameters.classes, self.parameters.image_size, seed
+        )
 
     def usable(self, samples: ImageSamples) -> Tensor:
         """Those with both foreground and background on the grid, in `order`."""
@@ -71,15 +76,6 @@ class StudyImages(StudyData):
     @cached_property
     def foreground(self) -> Tensor:
         return self.units.foreground(self.measured.masks)
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        return {"images": packed_hash(PACKED_SHA256)}
-
-    @property
-    def title(self) -> str:
-        """What the images are, as tables call them."""
-        return "embedded images"
 
     def order(self, positions: Tensor) -> Tensor:
         """The order in which a part of some positions is taken."""
@@ -93,6 +89,14 @@ class PreparedImages(StudyImages):
     @cached_property
     def folder(self) -> Path:
         return find_data(self.parameters.data)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        return {"images": prepared_hash(self.folder)}
+
+    @cached_property
+    def title(self) -> str:
+        return self.test_samples.source["dataset"]
 
     @cached_property
     def teacher_samples(self) -> ImageSamples:
@@ -109,14 +113,6 @@ class PreparedImages(StudyImages):
     @cached_property
     def test_samples(self) -> ImageSamples:
         return self._split("test")
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        return {"images": prepared_hash(self.folder)}
-
-    @cached_property
-    def title(self) -> str:
-        return self.test_samples.source["dataset"]
 
     def order(self, positions: Tensor) -> Tensor:
         drawn = np.random.default_rng(DATA_SEED).permutation(len(positions))
@@ -143,53 +139,100 @@ class ImageStudy(Study):
 
     parameters: ImageParameters
 
-    # Settings are in the store's keys, whatever recipe they come from.
-    SCORING_CODE = (accuracy,)
+    RECIPES, UNSEEN = "image", "unseen objects"
     TRAINING_CODE = (
-        *TRAINERS,
-        image_network,
-        pretrained_teacher,
-        tracked_weight,
-        embedded_images,
-        *SCORING_CODE,
+        *(*TRAINERS, image_network, pretrained_teacher),
+        *(tracked_weight, embedded_images, accuracy),
     )
     MAPS_CODE = (EntropyEstimator, GridUnits, normalized)
+    named_layers = {layer: layer for layer in LAYERS}
 
     @cached_property
     def data(self) -> StudyImages:
         return study_images(self.parameters)
 
     @property
-    def data_hashes(self) -> dict[str, str]:
-        return self.data.hashes
-
-    @property
-    def dataset(self) -> str:
-        unseen = " (unseen objects)" if self.parameters.measured_on == "test" else ""
-        return self.data.title + unseen
-
-    @property
     def prepared(self) -> bool:
         return self.parameters.data != EMBEDDED
 
+    def inputs(self, samples: ImageSamples) -> Tensor:
+        return samples.images
+
+    def foreground(self, **changes: object) -> Tensor:
+        units = changes.get("units", self.data.units)
+        return units.foreground(self.data.measured.masks)
+
+    # Networks
+
+    @property
+    def outputs(self) -> int:
+        """A class each."""
+        if self.prepared:
+            return len(self.data.test_samples.class_names)
+        return self.parameters.classes
+
+    def architecture(self, role: str) -> str:
+        p = self.parameters
+        return p.teacher if role == "T" and p.teacher != "same" else p.network
+
+    def build(self, role: str, seed: int) -> nn.Module:
+        return self._net(role, seed, role == "T" and self.parameters.pretrained == "ImageNet")
+
+    def container(self, role: str, seed: int) -> nn.Module:
+        return self._net(role, seed, False)
+
+    def _net(self, role: str, seed: int, pretrained: bool) -> nn.Module:
+        p, name, outputs = self.parameters, self.architecture(role), self.outputs
+        if name == PRETRAINED:
+            fc1 = layer_module(image_network(p.network, outputs, p.scale), "FC1")
+            net = pretrained_teacher(outputs, fc1.out_features, seed)
+        else:
+            net = image_network(name, outputs, p.scale, 2 * seed + (role == "T"), pretrained)
+        return takes_bytes(net) if self.prepared else net
+
+    def skeleton(self, role: str) -> nn.Module:
+        name = self.architecture(role)
+        if name == PRETRAINED:  # its package loads weights, which need memory
+            return super().skeleton(role)
+        with torch.device("meta"):
+            return (build_full if self.scale == "full" else build_narrow)(name, self.outputs)
+
+    def network_key(self, role: str) -> dict:
+        # A teacher of another size is the very network that teaches students of its own size;
+        # the pretrained one has FC layers as wide as its student's.
+        p, kind, data = self.parameters, self.architecture(role), self.data
+        key = {"network": p.network if kind == PRETRAINED else kind, "scale": p.scale}
+        key |= {"classes": self.outputs if self.prepared else p.classes}
+        key |= {"image_size": p.image_size, "kind": kind}
+        augment = self.augmentation(role)
+        key |= {"augment": augment.__name__} if augment else {}
+        if role == "T" and p.pretrained != "none":
+            key |= {"pretrained": p.pretrained}
+        if self.prepared:
+            seen = data.teacher_samples if role == "T" else data.training_samples
+            key |= {"seen": seen.source, "tested": data.test_samples.source}
+        return key
+
+    def example(self) -> tuple[int, ...]:
+        return (3, self.parameters.image_size, self.parameters.image_size)
+
+    @property
+    def units(self) -> int:
+        return self.parameters.grid**2
+
+    # Training and scores
+
     def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
-        p, name, teacher = self.parameters, self._name(role), role == "T"
-        epochs = p.teacher_epochs if teacher else p.epochs
-        kept = None if teacher else self.checkpoints
+        p, ours = self.parameters, super().schedule(role, seed, layer)
         if p.recipe == "ours":
-            return recipe("image", role, epochs, seed, kept, name)
-        pretrained = teacher and p.pretrained == "ImageNet"
-        augmented = teacher and p.augment == "teacher"
-        return published_recipe(name, role, epochs, seed, kept, layer, pretrained, augmented)
+            return ours
+        given = self.architecture(role), role, ours.epochs, seed, ours.checkpoints, layer
+        teacher = role == "T"
+        pretrained, augmented = p.pretrained == "ImageNet", p.augment == "teacher"
+        return published_recipe(*given, teacher and pretrained, teacher and augmented)
 
     def scaled(self, layer: str) -> bool:
         return self.parameters.recipe == "ours" or scaled_by_variance(layer)
-
-    def head_schedule(self, seed: int) -> TrainingSettings:
-        p = self.parameters
-        if p.recipe == "ours":
-            return recipe("image", "head", p.head_epochs, seed, network=p.network)
-        return published_recipe(p.network, "head", p.head_epochs, seed)
 
     def augmentation(self, role: str) -> Augment | None:
         p = self.parameters
@@ -199,102 +242,26 @@ class ImageStudy(Study):
             return flip_and_shift
         return strong if p.augment == "teacher" else crop_and_flip
 
-    def build(self, role: str, seed: int) -> nn.Module:
-        return self._net(role, seed, role == "T" and self.parameters.pretrained == "ImageNet")
-
-    def container(self, role: str, seed: int) -> nn.Module:
-        return self._net(role, seed, False)
-
-    def _net(self, role: str, seed: int, pretrained: bool) -> nn.Module:
-        p, outputs = self.parameters, self.outputs
-        if role == "T" and p.teacher == PRETRAINED:
-            fc1 = layer_module(image_network(p.network, outputs, p.scale), "FC1")
-            net = pretrained_teacher(outputs, fc1.out_features, seed)
-        else:
-            own = 2 * seed + (role == "T")
-            net = image_network(self._name(role), outputs, p.scale, own, pretrained)
-        return takes_bytes(net) if self.prepared else net
-
-    def skeleton(self, role: str) -> nn.Module:
-        name, full = self._name(role), self.parameters.scale == "full"
-        if name == PRETRAINED:  # its package loads weights, which need memory
-            return super().skeleton(role)
-        with torch.device("meta"):
-            return (build_full if full else build_narrow)(name, self.outputs)
-
-    def example(self) -> tuple[int, ...]:
-        return (3, self.parameters.image_size, self.parameters.image_size)
-
-    @property
-    def units(self) -> int:
-        return self.parameters.grid**2
-
-    def network_key(self, role: str) -> dict:
-        # A teacher of another size is the very network that teaches students of its own size;
-        # the pretrained one has FC layers as wide as its student's.
-        p, kind = self.parameters, self._name(role)
-        key = {"network": p.network if kind == PRETRAINED else kind, "scale": p.scale}
-        key |= {"classes": self.outputs if self.prepared else p.classes}
-        key |= {"image_size": p.image_size, "kind": kind}
-        augment = self.augmentation(role)
-        key |= {"augment": augment.__name__} if augment else {}
-        if role == "T" and p.pretrained != "none":
-            key |= {"pretrained": p.pretrained}
-        return key | (self._prepared_key(role) if self.prepared else {})
-
-    def _prepared_key(self, role: str) -> dict:
-        data = self.data
-        seen = data.teacher_samples if role == "T" else data.training_samples
-        return {"seen": seen.source, "tested": data.test_samples.source}
-
     def training_code(self, role: str) -> tuple[Seed, ...]:
         augment = self.augmentation(role)
         code = self.TRAINING_CODE + ((augment,) if augment else ())
         return code + ((takes_bytes,) if self.prepared else ())
 
     @property
-    def outputs(self) -> int:
-        """Dimensions of the networks' output: a class each."""
-        if self.prepared:
-            return len(self.data.test_samples.class_names)
-        return self.parameters.classes
-
-    def tracked(self, net: nn.Module, layers: Sequence[str]) -> dict[str, Tensor]:
-        return {layer: tracked_weight(net, layer) for layer in layers}
-
-    def inputs(self, samples: ImageSamples) -> Tensor:
-        return samples.images
-
-    def scores(self, net: nn.Module, samples: ImageSamples) -> dict[str, float]:
-        return {"accuracy": accuracy(net, samples.images, samples.labels)}
-
-    @property
     def least_teacher(self) -> float:
         chance = 1 / self.outputs
         return min(LEAST_TIMES_CHANCE * chance, (1 + chance) / 2)
 
-    @property
-    def named_layers(self) -> dict[str, str]:
-        return {layer: layer for layer in ("Conv", "FC1", "FC2", "FC3")}
-
-    def foreground(self, **changes: object) -> Tensor:
-        units = changes.get("units", self.data.units)
-        return units.foreground(self.data.measured.masks)
+    # Entropy maps
 
     def explainer(self, layer: str, **changes: object) -> EntropyEstimator:
         weight = entropy_weight(self.parameters.network)
-        own = {"units": self.data.units, "entropy_weight": weight}
-        return self.estimator(layer, own | changes)
+        return self.estimator(layer, {"units": self.data.units, "entropy_weight": weight} | changes)
 
     def explain(
         self, explainer: EntropyEstimator, net: nn.Module, samples: ImageSamples
     ) -> EntropyMaps:
         return explainer.explain(net, normalized(samples.images.to(self.device)))
-
-    def _name(self, role: str) -> str:
-        """Architecture of teacher, student or baseline."""
-        p = self.parameters
-        return p.teacher if role == "T" and p.teacher != "same" else p.network
 
 
 @dataclass(frozen=True)
@@ -305,8 +272,7 @@ class RelabeledImages(StudyImages):
 
     @cached_property
     def _by_class(self) -> ImageSamples:
-        p = self.parameters
-        return embedded_images(p.teacher_samples, "train", p.classes, p.image_size, DATA_SEED)
+        return self.embedded(self.parameters.teacher_samples, "train")
 
     @cached_property
     def teacher_samples(self) -> ImageSamples:
@@ -320,9 +286,8 @@ class RelabeledImages(StudyImages):
     @cached_property
     def test_samples(self) -> ImageSamples:
         """New images of the same objects on the same photos: unseen objects have no label."""
-        p = self.parameters
-        fresh = embedded_images(TEST_SAMPLES, "train", p.classes, p.image_size, DATA_SEED + 1)
-        return relabeled(fresh, p.outputs)
+        fresh = self.embedded(TEST_SAMPLES, "train", DATA_SEED + 1)
+        return relabeled(fresh, self.parameters.outputs)
 
 
 @dataclass(frozen=True)

@@ -10,54 +10,41 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from kpnb.datasets.samples import DATA_SEED
+from kpnb.datasets.samples import DATA_SEED, Samples
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_name
 from kpnb.fingerprint import Seed
+from kpnb.networks.layers import tracked_weight
 from kpnb.study.parameters import StudyParameters
 from kpnb.training.costs import Anatomy, count_anatomy
+from kpnb.training.recipes import recipe
 from kpnb.training.settings import TrainingSettings
-from kpnb.training.train import Augment
-
-
-class AnySamples(Protocol):
-    """Samples of any modality: `source` says what they are, JSON-able."""
-
-    source: dict
-
-    def __len__(self) -> int: ...
-
-    def subset(self, index: Sequence[int]) -> AnySamples: ...
+from kpnb.training.train import Augment, accuracy
 
 
 @dataclass(frozen=True)
-class StudyData(ABC):
+class StudyData:
     """What a study's networks are trained, tested and measured on, as its parameters ask for; the
-    same for all its seeds."""
+    same for all its seeds.
+
+    A modality adds `teacher_samples`, the unseen `test_samples`, `hashes` (by name of the packed or
+    real data) and `title` (what the data are, as tables call them).
+    """
 
     parameters: StudyParameters
 
-    @property
-    @abstractmethod
-    def teacher_samples(self) -> AnySamples: ...
-
-    @property
-    @abstractmethod
-    def test_samples(self) -> AnySamples:
-        """Unseen ones."""
-
     @cached_property
-    def training_samples(self) -> AnySamples:
+    def training_samples(self) -> Samples:
         """What student and baseline are trained on."""
         return self.teacher_samples.fraction(self.parameters.fraction, DATA_SEED)
 
-    def usable(self, samples: AnySamples) -> Sequence[int]:
+    def usable(self, samples: Samples) -> Sequence[int]:
         """Positions of the samples that can be measured, in the order in which they are taken."""
         return range(len(samples))
 
     @cached_property
-    def measured(self) -> AnySamples:
+    def measured(self) -> Samples:
         """The samples whose entropy is measured: the first usable ones of the training or of the
         test samples."""
         p = self.parameters
@@ -86,28 +73,52 @@ class Explainer(Protocol):
 
 
 class Modality(ABC):
-    """What `kpnb.study.study` asks of images, texts and whatever else is studied."""
+    """What `kpnb.study.study` asks of images, texts and whatever else is studied.
+
+    RECIPES: whose settings in `kpnb.training.recipes`. UNSEEN: what measured test samples are.
+    SCORE: the name of the first of `scores`. TRAINING_CODE, SCORING_CODE, MAPS_CODE: what makes,
+    scores and explains networks, for the store; settings are in its keys, whatever their recipe.
+
+    outputs: dimensions of the networks' output. units: input units of a sample, about where samples
+    differ. named_layers: label -> name of the layers that a picture of the whole network shows,
+    upwards. least_teacher: the test score that a teacher must exceed to have learned anything to
+    speak of.
+    """
 
     parameters: StudyParameters
+    data: StudyData
+    outputs: int
+    units: int
+    named_layers: dict[str, str]
+    least_teacher: float
 
-    SCORE: ClassVar[str] = "accuracy"  # the name of the first of `scores`
+    RECIPES: ClassVar[str]
+    UNSEEN: ClassVar[str]
+    SCORE: ClassVar[str] = "accuracy"
     TRAINING_CODE: ClassVar[tuple[Seed, ...]]
-    SCORING_CODE: ClassVar[tuple[Seed, ...]]
+    SCORING_CODE: ClassVar[tuple[Seed, ...]] = (accuracy,)
     MAPS_CODE: ClassVar[tuple[Seed, ...]]
 
-    @property
-    @abstractmethod
-    def data(self) -> StudyData: ...
+    # Data
 
     @property
-    @abstractmethod
-    def data_hashes(self) -> dict[str, str]:
-        """Hash by name of the packed or real data."""
-
-    @property
-    @abstractmethod
     def dataset(self) -> str:
         """What the measured samples are, as tables call it."""
+        unseen = f" ({self.UNSEEN})" if self.parameters.measured_on == "test" else ""
+        return self.data.title + unseen
+
+    @abstractmethod
+    def inputs(self, samples: Samples) -> Tensor:
+        """What the networks take of some samples."""
+
+    def labels(self, samples: Samples) -> Tensor:
+        return samples.labels
+
+    def foreground(self, **changes: object) -> Tensor:
+        """(samples, units) bool of the measured samples, under changed estimator settings."""
+        return self.data.foreground
+
+    # Networks
 
     @property
     def network_name(self) -> str:
@@ -118,18 +129,6 @@ class Modality(ABC):
     def scale(self) -> str:
         """ "full" for the paper's size, "narrow" for a smaller one of the same family."""
         return self.parameters.scale
-
-    @abstractmethod
-    def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
-        """How teacher T, student S (its distillation at a layer) or baseline B is trained."""
-
-    def scaled(self, layer: str) -> bool:
-        """Whether the distilled feature's error is divided by the feature's variance."""
-        return True
-
-    @abstractmethod
-    def head_schedule(self, seed: int) -> TrainingSettings:
-        """How the student's layers above the target are trained."""
 
     @abstractmethod
     def build(self, role: str, seed: int) -> nn.Module:
@@ -143,9 +142,19 @@ class Modality(ABC):
         """As `container`, on torch's meta device: layers and shapes without numbers."""
         return self.container(role, 0).to("meta")
 
+    @abstractmethod
+    def network_key(self, role: str) -> dict:
+        """What the networks of a role depend on beyond seed and training."""
+
     def dotted(self, role: str, layer: str) -> str:
         """The name in `named_modules` of a layer of the networks of a role."""
         return layer_name(self.skeleton(role), layer)
+
+    def tracked(self, net: nn.Module, layers: Sequence[str]) -> dict[str, Tensor]:
+        """layer -> the weight whose movement Eq. 8 measures for it."""
+        return {layer: tracked_weight(net, layer) for layer in layers}
+
+    # What they cost
 
     @abstractmethod
     def example(self) -> tuple[int, ...]:
@@ -161,14 +170,26 @@ class Modality(ABC):
         layers = ((layer_name(net, name), label) for label, name in self.named_layers.items())
         return count_anatomy(net, self.example(), layers)
 
-    @property
-    @abstractmethod
-    def units(self) -> int:
-        """Input units of a sample, about where samples differ."""
+    # Training and scores
 
-    @abstractmethod
-    def network_key(self, role: str) -> dict:
-        """What the networks of a role depend on beyond seed and training."""
+    def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
+        """How teacher T, student S (its distillation at a layer) or baseline B is trained, and how
+        the student's layers above the target ("head")."""
+        p = self.parameters
+        epochs = {"T": p.teacher_epochs, "head": p.head_epochs}.get(role, p.epochs)
+        kept = None if role in ("T", "head") else tuple(p.checkpoints)
+        return recipe(self.RECIPES, role, epochs, seed, kept, self.architecture(role))
+
+    def head_schedule(self, seed: int) -> TrainingSettings:
+        return self.schedule("head", seed)
+
+    def architecture(self, role: str) -> str | None:
+        """The name of a role's network, where recipes tell them apart."""
+        return None
+
+    def scaled(self, layer: str) -> bool:
+        """Whether the distilled feature's error is divided by the feature's variance."""
+        return True
 
     def augmentation(self, role: str) -> Augment | None:
         """What is done to each batch that the networks of a role are trained on."""
@@ -178,43 +199,16 @@ class Modality(ABC):
         """The functions and classes that make, train and score the networks of a role."""
         return self.TRAINING_CODE
 
-    @abstractmethod
-    def tracked(self, net: nn.Module, layers: Sequence[str]) -> dict[str, Tensor]:
-        """layer -> the weight whose movement Eq. 8 measures for it."""
-
-    @abstractmethod
-    def inputs(self, samples: AnySamples) -> Tensor: ...
-
-    def labels(self, samples: AnySamples) -> Tensor:
-        return samples.labels
-
-    @abstractmethod
-    def scores(self, net: nn.Module, samples: AnySamples) -> dict[str, float]:
+    def scores(self, net: nn.Module, samples: Samples) -> dict[str, float]:
         """How well `net` does on some samples, from 0 to 1; SCORE comes first."""
-
-    @property
-    @abstractmethod
-    def outputs(self) -> int:
-        """Dimensions of the networks' output."""
+        return {"accuracy": accuracy(net, self.inputs(samples), self.labels(samples))}
 
     @property
     def reference_lines(self) -> dict[str, float]:
         """Scores on the test samples of what has no network, by name."""
         return {"chance": 1 / self.outputs}
 
-    @property
-    @abstractmethod
-    def least_teacher(self) -> float:
-        """The test score that a teacher must exceed to have learned anything to speak of."""
-
-    @property
-    @abstractmethod
-    def named_layers(self) -> dict[str, str]:
-        """Label -> name of the layers that a picture of the whole network shows, upwards."""
-
-    def foreground(self, **changes: object) -> Tensor:
-        """(samples, units) bool of the measured samples, under changed estimator settings."""
-        return self.data.foreground
+    # Entropy maps
 
     @abstractmethod
     def explainer(self, layer: str, **changes: object) -> Explainer:
@@ -226,5 +220,5 @@ class Modality(ABC):
         shared = {"method": p.method, "probes": p.probes, "standard_error": None, "chunk": p.chunk}
         return EntropyEstimator(layer, **shared | settings)
 
-    @abstractmethod
-    def explain(self, explainer: Explainer, net: nn.Module, samples: AnySamples) -> EntropyMaps: ...
+    def explain(self, explainer: Explainer, net: nn.Module, samples: Samples) -> EntropyMaps:
+        return explainer.explain(net, self.inputs(samples).to(self.device))

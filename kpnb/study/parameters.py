@@ -1,7 +1,6 @@
 """The notebooks' parameters, a model a study; their presets; their check before anything runs.
 
-`MODELS` maps the beginning of a notebook's name to its model, and that is the place where another
-modality is added. A notebook with more parameters than its modality has its own in `OWN_MODELS`.
+`MODELS` maps notebooks' names to models, and that is the place where another modality is added.
 """
 
 from __future__ import annotations
@@ -31,13 +30,12 @@ def presets_of(kind: str) -> dict[str, dict]:
     """
     content = yaml.safe_load(packed_file(f"{kind}.yaml").read_text(encoding="utf-8"))
     if "like" in content:
-        like = presets_of(content["like"])
-        own = {name: content.get("all", {}) | content.get(name, {}) for name in PRESET_NAMES}
-        return {name: like[name] | own[name] for name in PRESET_NAMES}
-    changed = {
-        name: {"preset": name} | content.get(name, {}) for name in ("smoke", "demo", "study")
+        like, shared = presets_of(content["like"]), content.get("all", {})
+        return {name: like[name] | shared | content.get(name, {}) for name in PRESET_NAMES}
+    found = {
+        name: content["demo"] | {"preset": name} | content.get(name, {})
+        for name in PRESET_NAMES[:-1]
     }
-    found = {name: content["demo"] | values for name, values in changed.items()}
     return found | {"paper": paper_preset(*content["paper"])}
 
 
@@ -131,11 +129,18 @@ class StudyParameters(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _derive_checkpoints(cls, values: dict[str, object]) -> dict[str, object]:
+    def _derive(cls, values: dict[str, object]) -> dict[str, object]:
+        derived = cls.of_network(str(values.get("network")))
+        values = values | {n: v for n, v in derived.items() if values.get(n) is None}
         epochs = values.get("epochs")
         if values.get("checkpoints") is None and type(epochs) is int and epochs >= 1:
             return values | {"checkpoints": checkpoint_epochs(epochs)}
         return values
+
+    @classmethod
+    def of_network(cls, network: str) -> dict[str, object]:
+        """The values by which a network decides what is None."""
+        return {}
 
     @model_validator(mode="after")
     def _checkpoints_fit(self) -> Self:
@@ -179,14 +184,10 @@ class ImageParameters(StudyParameters):
     grid: int = Field(ge=2, le=64)
     """input units per side; 16 in the public code and in Table V"""
 
-    # Runs before those of the class above.
-    @model_validator(mode="before")
     @classmethod
-    def _derive_threshold(cls, values: dict[str, object]) -> dict[str, object]:
-        if values.get("threshold") is not None:
-            return values
+    def of_network(cls, network: str) -> dict[str, object]:
         known = paper_settings("images")["threshold"]
-        return values | {"threshold": known.get(str(values.get("network")), known["others"])}
+        return {"threshold": known.get(network, known["others"])}
 
     @model_validator(mode="after")
     def _values_fit(self) -> Self:
@@ -354,22 +355,19 @@ class CloudParameters(StudyParameters):
     """centroids and neighbors under noise: frozen as for the clean cloud, or recomputed for each
     noisy one, where the feature jumps and its gradient does not see it"""
 
-    # Runs before those of the class above, which derive checkpoints from the epochs.
-    @model_validator(mode="before")
     @classmethod
-    def _derive_from_network(cls, values: dict[str, object]) -> dict[str, object]:
-        network = str(values.get("network"))
-        derived = {name: known.get(network) for name, known in BY_NETWORK.items()}
-        return values | {n: v for n, v in derived.items() if values.get(n) is None}
+    def of_network(cls, network: str) -> dict[str, object]:
+        return {name: known.get(network) for name, known in BY_NETWORK.items()}
 
 
-#: By the beginning of a notebook's name, and by the whole of it.
+#: By the beginning of a notebook's name.
 MODELS: dict[str, type[StudyParameters]] = {
     "image_": ImageParameters,
     "sentiment_": SentimentParameters,
     "qa_": QuestionParameters,
     "pointcloud_": CloudParameters,
 }
+#: Of notebooks with more parameters than their modality, by the whole name.
 OWN_MODELS: dict[str, type[StudyParameters]] = {
     "image_cell": CellParameters,
     "image_coherency": CoherencyParameters,
@@ -385,13 +383,11 @@ Model = TypeVar("Model", bound=StudyParameters)
 
 def models_for(notebook: str) -> type[StudyParameters]:
     """The parameter model of a notebook, by its name or the beginning of it ("image_h1")."""
-    if notebook in OWN_MODELS:
-        return OWN_MODELS[notebook]
-    for beginning, model in MODELS.items():
-        if notebook.startswith(beginning):
-            return model
-    known = f"names are {', '.join(f'{beginning}...' for beginning in MODELS)}"
-    raise KpnbError(f"No parameters are known for the notebook {notebook!r}: {known}.")
+    found = [model for beginning, model in MODELS.items() if notebook.startswith(beginning)]
+    if not found:
+        known = f"names are {', '.join(f'{beginning}...' for beginning in MODELS)}"
+        raise KpnbError(f"No parameters are known for the notebook {notebook!r}: {known}.")
+    return OWN_MODELS.get(notebook, found[0])
 
 
 def preset(kind: str, name: str) -> dict[str, object]:

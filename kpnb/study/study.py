@@ -1,11 +1,8 @@
-"""A network after training, as the store keeps it.
+"""One study: teacher, student and baseline networks, and their entropy maps by epoch.
 
-One study: teacher, student and baseline networks, and their entropy maps by epoch.
-
-What differs between modalities (data, input units, networks, their training) is left to
-`kpnb.study.image` and `kpnb.study.text`. Everything here goes through the store, so the notebooks
-of a study share one set of networks and maps, whichever runs first, and a killed run goes on where
-it stopped.
+What differs between modalities is in `kpnb.study.image`, `text` and `cloud`. Everything here goes
+through the store, so the notebooks of a study share one set of networks and maps, whichever runs
+first, and a killed run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -14,12 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from kpnb.datasets.samples import Samples
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import TENSORS, EntropyMaps
 from kpnb.fingerprint import Seed
@@ -28,7 +26,7 @@ from kpnb.metrics.provenance import track
 from kpnb.networks.layers import parameters_above
 from kpnb.store import Record, Scratch, Store
 from kpnb.study.display import NotebookStudy
-from kpnb.study.modality import AnySamples, Modality
+from kpnb.study.modality import Modality
 from kpnb.study.parameters import StudyParameters
 from kpnb.training.checkpoints import Resume, TrainingRecord
 from kpnb.training.costs import Cost, Work
@@ -40,7 +38,7 @@ from kpnb.training.settings import (
     exactness,
     with_effort,
 )
-from kpnb.training.train import Augment, train_classifier
+from kpnb.training.train import train_classifier
 
 
 @dataclass(frozen=True)
@@ -64,18 +62,6 @@ class Trained:
         """Of the weights of all checkpoints."""
         return sum(t.nbytes for state in self.states.values() for t in state.values())
 
-    @staticmethod
-    def from_record(record: Record, role: str, layer: str | None, seed: int) -> Trained:
-        return Trained(
-            role,
-            layer,
-            seed,
-            by_epoch(record.tensors),
-            TrainingRecord.from_info(record.info["record"]),
-            record.info["accuracy"],
-            record.fingerprint,
-        )
-
 
 def flat(parts: dict[int, dict[str, Tensor]]) -> dict[str, Tensor]:
     """{epoch: {name: tensor}} as one flat dictionary for a file."""
@@ -83,6 +69,7 @@ def flat(parts: dict[int, dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def by_epoch(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """{epoch: {name: tensor}} of what `flat` made."""
     parts: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         epoch, _, own = name.partition("/")
@@ -91,6 +78,9 @@ def by_epoch(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
 
 
 SPLITS = ("train", "test")
+Keep = Callable[[int, dict[str, Tensor]], None]
+Train = Callable[[nn.Module, Resume, Keep], TrainingRecord]
+Computed = tuple[dict[str, Tensor], dict]
 # What trains the networks of every modality; part of their entries in the store.
 TRAINERS = (train_classifier, distill_features, teacher_features, train_above)
 KEPT = 2**30  # bytes; larger networks are not kept in memory beside each other
@@ -133,13 +123,12 @@ class Study(NotebookStudy, Modality):
 
     def teacher(self, seed: int) -> Trained:
         settings = with_effort(self.parameters, self.schedule("T", seed))
-        samples = self.parameters.teacher_samples
-        key = {"samples": samples, "training": settings.to_info()}
+        key = {"samples": self.parameters.teacher_samples, "training": settings.to_info()}
         return self._classifier("T", seed, key, settings, self.data.teacher_samples, ())
 
     def baseline(self, seed: int) -> Trained:
-        p, settings = self.parameters, with_effort(self.parameters, self.schedule("B", seed))
-        layers = self.tracked_layers
+        p, layers = self.parameters, self.tracked_layers
+        settings = with_effort(p, self.schedule("B", seed))
         key = {"fraction": p.fraction, "training": settings.to_info(), "tracked": list(layers)}
         return self._classifier("B", seed, key, settings, self.data.training_samples, layers)
 
@@ -154,7 +143,7 @@ class Study(NotebookStudy, Modality):
         seed: int,
         key: dict,
         settings: TrainingSettings,
-        samples: AnySamples,
+        samples: Samples,
         layers: Sequence[str],
     ) -> Trained:
         def train(net: nn.Module, resume: Resume, keep: Keep) -> TrainingRecord:
@@ -164,7 +153,7 @@ class Study(NotebookStudy, Modality):
             return train_classifier(net, *given, weights, augment, **handing)
 
         work = [Work("train", len(samples) * settings.epochs, role)]
-        return self._trained(role, None, seed, key, train, (settings, work))
+        return self._trained(role, None, seed, key, train, settings, work)
 
     def student(self, seed: int, layer: str) -> Trained:
         """Distilled at `layer`; its states are those of the first phase, by epoch, while its
@@ -176,7 +165,9 @@ class Study(NotebookStudy, Modality):
         def train(net: nn.Module, resume: Resume, keep: Keep) -> TrainingRecord:
             samples, augment = self.data.training_samples, self.augmentation("S")
             inputs, weights = self.inputs(samples), self.tracked(net, [layer])
-            targets = self._targets(teacher, layer, inputs, augment)
+            targets = partial(teacher_features, self.network(teacher), layer)
+            if augment is None:  # once for all epochs
+                targets = targets(inputs)
             given = net, layer, targets, inputs, first, weights, self.scaled(layer), augment
             record = distill_features(*given, on_checkpoint=keep, resume=resume)
             if parameters_above(net, layer):
@@ -188,28 +179,22 @@ class Study(NotebookStudy, Modality):
         key |= {"teacher": teacher.fingerprint}
         key |= {"training": first.to_info(), "head": second.to_info()}
         key |= {} if self.scaled(layer) else {"scaled": False}
-        many, changing = len(self.data.training_samples), self.augmentation("S") is not None
         # Samples that are changed anew at every step need the teacher, and what lies below the
         # head, at every step too.
-        work = [Work("forward", many * (first.epochs + 1 if changing else 1), "T", layer)]
-        work += [Work("train", many * first.epochs, "S", layer)]
-        work += self.head_work(layer, second)
-        return self._trained("S", layer, seed, key, train, (first, work))
+        many, passes = len(self.data.training_samples), self._passes(first.epochs + 1)
+        work = [Work("forward", many * passes, "T", layer)]
+        work += [Work("train", many * first.epochs, "S", layer), *self.head_work(layer, second)]
+        return self._trained("S", layer, seed, key, train, first, work)
 
     def head_work(self, layer: str, settings: TrainingSettings) -> list[Work]:
-        """What training the layers above `layer` takes: features once, or anew for each epoch."""
-        many, changing = len(self.data.training_samples), self.augmentation("S") is not None
-        features = Work("forward", many * (settings.epochs if changing else 1), "S", layer)
-        return [features, Work("above", many * settings.epochs, "S", layer)]
+        """What training the layers above `layer` takes."""
+        many, epochs = len(self.data.training_samples), settings.epochs
+        features = Work("forward", many * self._passes(epochs), "S", layer)
+        return [features, Work("above", many * epochs, "S", layer)]
 
-    def _targets(
-        self, teacher: Trained, layer: str, inputs: Tensor, augment: Augment | None
-    ) -> Tensor | Callable[[Tensor], Tensor]:
-        """The teacher's features, once for all epochs; anew for each batch that is augmented."""
-        net = self.network(teacher)
-        if augment is None:
-            return teacher_features(net, layer, inputs)
-        return lambda batch: teacher_features(net, layer, batch)
+    def _passes(self, epochs: int) -> int:
+        """How often features are computed: once, or anew for each epoch where samples change."""
+        return 1 if self.augmentation("S") is None else epochs
 
     def network(self, trained: Trained, epoch: int | None = None) -> nn.Module:
         """The network of `trained` with its weights at a checkpoint (None: the last)."""
@@ -224,14 +209,14 @@ class Study(NotebookStudy, Modality):
         seed: int,
         key: dict,
         train: Train,
-        effort: tuple[TrainingSettings, list[Work]],
+        settings: TrainingSettings,
+        work: list[Work],
     ) -> Trained:
         key = key | {"role": role, "seed": seed, "device": self.device.type}
         key |= {"teacher_samples": self.parameters.teacher_samples} | self.network_key(role)
         key |= exactness(self.parameters)
 
-        def compute(scratch: Scratch) -> tuple[dict[str, Tensor], dict]:
-            started = time.perf_counter()
+        def compute(scratch: Scratch) -> Computed:
             states: dict[int, dict[str, Tensor]] = {}
             net = self.build(role, seed).to(self.device)
             if self.parameters.compiled and role != "S":  # a student stops at its layer
@@ -239,12 +224,13 @@ class Study(NotebookStudy, Modality):
             with self._device_use("batch, teacher_samples or the inputs' size"):
                 record = train(net, Resume(scratch, "training"), states.__setitem__)
                 info = {"record": record.to_info(), "accuracy": self.scores_by_split(net)}
-            return flat(states), info | {"seconds": time.perf_counter() - started}
+            return flat(states), info
 
-        record = self.stored(
-            "networks", key, compute, self.training_code(role), lambda: self._cost(role, *effort)
-        )
-        return Trained.from_record(record, role, layer, seed)
+        code, cost = self.training_code(role), lambda: self._cost(role, settings, work)
+        found = self.stored("networks", key, compute, code, cost)
+        info, states = found.info, by_epoch(found.tensors)
+        record = TrainingRecord.from_info(info["record"])
+        return Trained(role, layer, seed, states, record, info["accuracy"], found.fingerprint)
 
     def _cost(self, role: str, settings: TrainingSettings, work: list[Work]) -> Cost:
         """Of a network: its training, the scores that it ends in, and its checkpoints."""
@@ -256,8 +242,7 @@ class Study(NotebookStudy, Modality):
 
     def scoring_work(self, role: str) -> Work:
         """What `scores_by_split` takes."""
-        samples = len(self.data.training_samples) + len(self.data.test_samples)
-        return Work("forward", samples, role)
+        return Work("forward", sum(map(len, self._splits.values())), role)
 
     # Entropy maps
 
@@ -283,31 +268,28 @@ class Study(NotebookStudy, Modality):
         # Maps are estimated without compiling, so of the two only this changes them.
         key |= {"deterministic": True} if self.parameters.deterministic else {}
 
-        def compute(scratch: Scratch) -> tuple[dict[str, Tensor], dict]:
-            started = time.perf_counter()
+        def compute(scratch: Scratch) -> Computed:
             title = f"maps {trained.role} {layer} seed {trained.seed}"
             for epoch in track(epochs, title):
                 if scratch.load(f"{epoch}") is None:
                     with self._device_use("chunk"):
                         maps = self.explain(explainer, self.network(trained, epoch), measured)
                     scratch.save(f"{epoch}", maps.tensors(), {})
-            parts = {epoch: scratch.load(f"{epoch}")[0] for epoch in epochs}
-            return flat(parts), {"seconds": time.perf_counter() - started}
+            return flat({epoch: scratch.load(f"{epoch}")[0] for epoch in epochs}), {}
 
         def cost() -> Cost:
-            samples, shapes = len(measured), (len(measured), self.units)
-            shapes = dict.fromkeys(TENSORS, shapes) | {"feature_variance": (samples,)}
-            shapes["reached"] = (samples,)
+            samples = len(measured)
+            shapes = dict.fromkeys(TENSORS, (samples, self.units))
+            shapes |= dict.fromkeys(("feature_variance", "reached"), (samples,))
             maps = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-            made = len(epochs) * samples
-            work = Work("maps", made, trained.role, layer, explainer.settings)
+            work = Work("maps", len(epochs) * samples, trained.role, layer, explainer.settings)
             return Cost((work,), flat(dict.fromkeys(epochs, maps)), {})
 
         record = self.stored("maps", key, compute, self.MAPS_CODE, cost)
         parts = by_epoch(record.tensors)
         return {e: EntropyMaps(**parts[e], settings=explainer.settings) for e in epochs}
 
-    def layer_maps(self, trained: Trained, samples: AnySamples) -> dict[str, EntropyMaps]:
+    def layer_maps(self, trained: Trained, samples: Samples) -> dict[str, EntropyMaps]:
         """Maps of a few samples at `named_layers` of the final network (not stored)."""
         net, found = self.network(trained), {}
         for label, layer in self.named_layers.items():
@@ -318,20 +300,15 @@ class Study(NotebookStudy, Modality):
     def evidence(self, layer: str) -> Evidence:
         """All that Hypotheses 1-3 are judged on at one layer."""
         trained, maps = self.networks_and_maps(layer)
-        return Evidence(
-            layer=layer,
-            epochs=self.checkpoints,
-            foreground=self.data.foreground,
-            maps=maps,
-            distance={
-                (place, unit): [
-                    [net.record.distance(unit)[layer][epoch] for epoch in self.checkpoints]
-                    for net in trained[place]
-                ]
-                for place in "SB"
-                for unit in ("step", "epoch")
-            },
-        )
+        distance = {
+            (place, unit): [
+                [net.record.distance(unit)[layer][epoch] for epoch in self.checkpoints]
+                for net in trained[place]
+            ]
+            for place in "SB"
+            for unit in ("step", "epoch")
+        }
+        return Evidence(layer, self.checkpoints, self.data.foreground, maps, distance)
 
     def networks_and_maps(self, layer: str) -> tuple[dict[str, list], dict[str, list]]:
         """Place in the evidence -> networks of all seeds, and -> their maps at a layer: all that
@@ -356,26 +333,25 @@ class Study(NotebookStudy, Modality):
         """On the test samples, and on those that student and baseline are trained on; the latter
         depend on `fraction`, which the teacher itself does not."""
 
-        def compute(scratch: Scratch) -> tuple[dict[str, Tensor], dict]:
-            started = time.perf_counter()
-            right = self.scores_by_split(self.network(trained))
-            return {}, right | {"seconds": time.perf_counter() - started}
+        def compute(scratch: Scratch) -> Computed:
+            return {}, self.scores_by_split(self.network(trained))
 
-        def cost() -> Cost:
-            return Cost((self.scoring_work("T"),), {}, dict.fromkeys(SPLITS, 0.0))
-
-        data = {"train": self.data.training_samples, "test": self.data.test_samples}
-        key = {"network": trained.fingerprint} | {name: part.source for name, part in data.items()}
-        return self.stored("accuracies", key, compute, self.SCORING_CODE, cost).info
+        cost = Cost((self.scoring_work("T"),), {}, dict.fromkeys(SPLITS, 0.0))
+        key = {"network": trained.fingerprint}
+        key |= {split: samples.source for split, samples in self._splits.items()}
+        return self.stored("accuracies", key, compute, self.SCORING_CODE, lambda: cost).info
 
     def scores_by_split(self, net: nn.Module) -> dict[str, float]:
         """SCORE under "train" and "test", further scores under "train <name>", "test <name>"."""
         found = {}
-        for split in SPLITS:
-            samples = getattr(self.data, "training_samples" if split == "train" else "test_samples")
+        for split, samples in self._splits.items():
             for name, value in self.scores(net, samples).items():
                 found[split if name == self.SCORE else f"{split} {name}"] = value
         return found
+
+    @property
+    def _splits(self) -> dict[str, Samples]:
+        return dict(zip(SPLITS, (self.data.training_samples, self.data.test_samples), strict=True))
 
     def check_teacher(self) -> str:
         """One sentence that the teacher is good; KpnbError when it is not and the study is void.
@@ -386,13 +362,13 @@ class Study(NotebookStudy, Modality):
         """
         if self.parameters.preset == "smoke":
             return "This is the smoke preset: it shows that everything runs, and nothing else."
-        best = self.accuracies("T")["test"]
-        baseline = self.accuracies("B")["test"]
+        best, baseline = (self.accuracies(role)["test"] for role in "TB")
         mean = sum(baseline) / len(baseline)
-        lines = ", ".join(f"{name} {value:.1%}" for name, value in self.reference_lines.items())
         told = ", ".join(
-            [f"teacher {_percent(best)}", f"baseline {_percent(baseline)}", *filter(None, [lines])]
+            f"{name} {' / '.join(f'{share:.1%}' for share in shares)}"
+            for name, shares in {"teacher": best, "baseline": baseline}.items()
         )
+        told += "".join(f", {name} {value:.1%}" for name, value in self.reference_lines.items())
         if min(best) <= self.least_teacher or min(best) <= mean:
             raise KpnbError(
                 f"the study is void, because its teacher is not clearly better ({told}); raise "
@@ -418,24 +394,21 @@ class Study(NotebookStudy, Modality):
         self,
         kind: str,
         key: dict,
-        compute: Callable[[Scratch], tuple[dict[str, Tensor], dict]],
+        compute: Callable[[Scratch], Computed],
         code: tuple[Seed, ...],
         cost: Callable[[], Cost],
     ) -> Record:
-        """A computation of this study through its store, on the clock of `stored_seconds`; its
-        info holds the "seconds" that it took."""
+        """A computation of this study through its store, on the clock of `stored_seconds`; the
+        "seconds" that it took are added to its info."""
+
+        def timed(scratch: Scratch) -> Computed:
+            started = time.perf_counter()
+            tensors, info = compute(scratch)
+            return tensors, info | {"seconds": time.perf_counter() - started}
+
         code = (*code, device_use)
-        record = self.store.compute(kind, key, compute, code, self.data_hashes, cost)
+        record = self.store.compute(kind, key, timed, code, self.data.hashes, cost)
         # What this very process computed is on its own clock already.
-        self._seconds.setdefault(
-            record.fingerprint, 0 if record.computed else record.info["seconds"]
-        )
+        spent = 0 if record.computed else record.info["seconds"]
+        self._seconds.setdefault(record.fingerprint, spent)
         return record
-
-
-Keep = Callable[[int, dict[str, Tensor]], None]
-Train = Callable[[nn.Module, Resume, Keep], TrainingRecord]
-
-
-def _percent(shares: list[float]) -> str:
-    return " / ".join(f"{share:.1%}" for share in shares)

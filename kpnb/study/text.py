@@ -1,22 +1,20 @@
-"""Entropy maps of texts: every word is an input unit, noise goes onto the word embeddings.
+"""Text studies: BERT-like encoders on sentences and questions, whose units are the words; and the
+entropy maps of texts, in which noise goes onto the word embeddings.
 
 The estimator sees one text at a time, without padding, so neither padding nor the other texts of a
 batch can change a map; the draws of noise are what fills a batch. What is added to a word is the
 same noise in every network of a study, whatever its embeddings: it depends on seed, draw and the
 text's piece numbers alone.
-
-Which texts a text study trains, tests and measures its networks on.
-
-Text studies: BERT-like encoders on sentences and questions, whose units are the words.
 """
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -24,17 +22,10 @@ from torch import Tensor, nn
 
 from kpnb.datasets.places import EMBEDDED, find_data
 from kpnb.datasets.samples import DATA_SEED, packed_hash
-from kpnb.datasets.texts.corpora import squad, sst2, sst2_foreground
-from kpnb.datasets.texts.embedded import (
-    QUESTIONS_SHA256,
-    TEXT_SHA256,
-    Questions,
-    Sentences,
-    embedded_questions,
-    embedded_sentences,
-)
+from kpnb.datasets.texts import corpora, embedded
+from kpnb.datasets.texts.embedded import Questions, Sentences
 from kpnb.datasets.texts.encoded import EncodedTexts, encoded_questions, encoded_sentences
-from kpnb.datasets.texts.foreground import Foreground, sentiment_foreground
+from kpnb.datasets.texts.foreground import sentiment_foreground
 from kpnb.datasets.texts.words import NO_WORD, PieceEncoder, Pieces
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import TENSORS, EntropyEstimator, EntropyMaps
@@ -56,8 +47,6 @@ from kpnb.study.parameters import QuestionParameters, SentimentParameters
 from kpnb.study.scores import answer_scores, majority, tfidf_logistic
 from kpnb.study.study import TRAINERS, Study
 from kpnb.training.costs import Anatomy, encoder_anatomy
-from kpnb.training.recipes import recipe
-from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import accuracy
 
 
@@ -171,18 +160,38 @@ def _joined(found: list[EntropyMaps], most: int, settings: dict[str, object]) ->
     return EntropyMaps(**parts, settings=settings)
 
 
-@dataclass(frozen=True)
-class StudyTexts(StudyData):
-    """Texts that fit `longest` pieces.
+PUBLIC_SPLITS = {"train": "train", "test": "dev"}
 
-    load: split ("train" or "test") -> the raw samples, in an order by DATA_SEED; strings: their
-    texts, the parts of a pair as one tuple; encode: turns raw samples into EncodedTexts.
-    """
+
+@dataclass(frozen=True)
+class StudyTexts(StudyData, ABC):
+    """Texts that fit `longest` pieces, in an order by DATA_SEED."""
 
     parameters: SentimentParameters | QuestionParameters
-    load: Callable[[str], Sentences | Questions]
-    strings: Callable[[Sentences | Questions], list[tuple[str, ...]]]
-    encode: Callable[[Sentences | Questions, PieceEncoder], EncodedTexts]
+
+    #: What the embedded texts and the public ones are called.
+    TITLES: ClassVar[tuple[str, str]]
+
+    @abstractmethod
+    def load(self, split: str) -> Sentences | Questions:
+        """The raw samples of a split, "train" or "test"."""
+
+    @abstractmethod
+    def strings(self, raw: Sentences | Questions) -> list[tuple[str, ...]]:
+        """Their texts, the parts of a pair as one tuple."""
+
+    @abstractmethod
+    def encode(self, raw: Sentences | Questions) -> EncodedTexts:
+        """What the networks take of them."""
+
+    @cached_property
+    def folder(self) -> Path | None:
+        """Of the public texts; None for the embedded ones."""
+        return find_data(self.parameters.data)
+
+    @property
+    def title(self) -> str:
+        return self.TITLES[self.parameters.data != EMBEDDED]
 
     @cached_property
     def encoder(self) -> PieceEncoder:
@@ -193,7 +202,7 @@ class StudyTexts(StudyData):
 
     @cached_property
     def teacher_samples(self) -> EncodedTexts:
-        return self.encode(self._raw["train"], self.encoder)
+        return self.encode(self._raw["train"])
 
     @cached_property
     def training_samples(self) -> EncodedTexts:
@@ -203,7 +212,7 @@ class StudyTexts(StudyData):
 
     @cached_property
     def test_samples(self) -> EncodedTexts:
-        return self.encode(self._raw["test"], self.encoder)
+        return self.encode(self._raw["test"])
 
     def usable(self, samples: EncodedTexts) -> Sequence[int]:
         """Those with both foreground and background."""
@@ -211,8 +220,7 @@ class StudyTexts(StudyData):
 
     @cached_property
     def _raw(self) -> dict[str, Sentences | Questions]:
-        p = self.parameters
-        counts = {"train": p.teacher_samples, "test": p.test_samples}
+        counts = {"train": self.parameters.teacher_samples, "test": self.parameters.test_samples}
         return {split: self._first(split, count) for split, count in counts.items()}
 
     def _first(self, split: str, count: int | str) -> Sentences | Questions:
@@ -233,42 +241,48 @@ class StudyTexts(StudyData):
         )
 
 
-def sentence_data(parameters: SentimentParameters) -> StudyTexts:
+class StudySentences(StudyTexts):
     """The embedded movie-review sentences, or SST-2 from the folder `parameters.data`."""
-    folder = find_data(parameters.data)
-    rule: Foreground = sst2_foreground(folder) if folder else sentiment_foreground
 
-    def load(split: str) -> Sentences:
-        if folder is None:
-            return embedded_sentences(split, parameters.least_rating, seed=DATA_SEED)
-        return sst2(folder, "train" if split == "train" else "dev", seed=DATA_SEED)
+    TITLES = ("embedded sentences", "SST-2")
 
-    def encode(sentences: Sentences, encoder: PieceEncoder) -> EncodedTexts:
-        return encoded_sentences(sentences, encoder, rule, parameters.longest)
+    @property
+    def hashes(self) -> dict[str, str]:
+        return {"sentences": packed_hash(embedded.TEXT_SHA256)}
 
-    def strings(sentences: Sentences) -> list[tuple[str, ...]]:
-        return [(text,) for text in sentences.texts]
+    def load(self, split: str) -> Sentences:
+        if self.folder is None:
+            rating = self.parameters.least_rating
+            return embedded.embedded_sentences(split, rating, seed=DATA_SEED)
+        return corpora.sst2(self.folder, PUBLIC_SPLITS[split], seed=DATA_SEED)
 
-    return StudyTexts(parameters, load, strings, encode)
+    def strings(self, raw: Sentences) -> list[tuple[str, ...]]:
+        return [(text,) for text in raw.texts]
+
+    def encode(self, raw: Sentences) -> EncodedTexts:
+        rule = corpora.sst2_foreground(self.folder) if self.folder else sentiment_foreground
+        return encoded_sentences(raw, self.encoder, rule, self.parameters.longest)
 
 
-def question_data(parameters: QuestionParameters) -> StudyTexts:
+class StudyQuestions(StudyTexts):
     """The embedded questions, or SQuAD v1.1 from the folder `parameters.data`."""
 
-    folder = find_data(parameters.data)
+    TITLES = ("embedded questions", "SQuAD")
 
-    def load(split: str) -> Questions:
-        if folder is None:
-            return embedded_questions(split, seed=DATA_SEED)
-        return squad(folder, "train" if split == "train" else "dev", seed=DATA_SEED)
+    @property
+    def hashes(self) -> dict[str, str]:
+        return {"questions": packed_hash(embedded.QUESTIONS_SHA256)}
 
-    def encode(questions: Questions, encoder: PieceEncoder) -> EncodedTexts:
-        return encoded_questions(questions, encoder, parameters.longest)
+    def load(self, split: str) -> Questions:
+        if self.folder is None:
+            return embedded.embedded_questions(split, seed=DATA_SEED)
+        return corpora.squad(self.folder, PUBLIC_SPLITS[split], seed=DATA_SEED)
 
-    def strings(questions: Questions) -> list[tuple[str, ...]]:
-        return list(zip(questions.questions, questions.contexts, strict=True))
+    def strings(self, raw: Questions) -> list[tuple[str, ...]]:
+        return list(zip(raw.questions, raw.contexts, strict=True))
 
-    return StudyTexts(parameters, load, strings, encode)
+    def encode(self, raw: Questions) -> EncodedTexts:
+        return encoded_questions(raw, self.encoder, self.parameters.longest)
 
 
 # One measurement at the start of the path is enough: on a pre-trained and an untrained encoder the
@@ -280,7 +294,6 @@ ENCODERS = {"MiniLM-L6": (384, 1536), "BERT-base": (768, 3072)}
 # many different ones they have (those of another data set: all of BERT's).
 MEAN_PIECES = {"sentence": 26, "question": 60}
 DIFFERENT_PIECES, ALL_PIECES = 8400, 30522
-LEAST_F1 = 0.5  # a teacher that finds fewer than half of the answers has learned next to nothing
 
 
 @dataclass(frozen=True)
@@ -290,18 +303,24 @@ class TextStudy(Study):
 
     parameters: SentimentParameters | QuestionParameters
 
+    DATA: ClassVar[type[StudyTexts]]
     HEAD: ClassVar[str]
-    outputs = 2  # labels of a sentence; ends of an answer
-    # Settings are in the store's keys, whatever recipe they come from.
+    RECIPES, UNSEEN = "text", "held out"
     SCORING_CODE = (accuracy, answer_scores, TextNetwork)
     TRAINING_CODE = (
         *TRAINERS, pretrained_network, scratch_network, tracked_weight, *SCORING_CODE,
     )  # fmt: skip
     MAPS_CODE = (TextEstimator,)
+    outputs = 2  # labels of a sentence; ends of an answer
 
-    @property
-    @abstractmethod
-    def data(self) -> StudyTexts: ...
+    @cached_property
+    def data(self) -> StudyTexts:
+        return self.DATA(self.parameters)
+
+    def inputs(self, samples: EncodedTexts) -> Tensor:
+        return samples.pieces.ids
+
+    # Networks
 
     @property
     def network_name(self) -> str:
@@ -313,22 +332,31 @@ class TextStudy(Study):
     def scale(self) -> str:
         return "full" if self.parameters.network in HUB else "narrow"
 
-    def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
-        p = self.parameters
-        if role == "T":
-            return recipe("text", "T", p.teacher_epochs, seed)
-        return recipe("text", role, p.epochs, seed, self.checkpoints)
-
-    def head_schedule(self, seed: int) -> TrainingSettings:
-        return recipe("text", "head", self.parameters.head_epochs, seed)
-
     def build(self, role: str, seed: int) -> TextNetwork:
         p = self.parameters
         make = pretrained_network if role == "T" else scratch_network
         return make(p.network, self.HEAD, self.data.encoder, p.depth, seed=seed)
 
+    def network_key(self, role: str) -> dict:
+        p = self.parameters
+        key = {"network": model_hash(p.network), "depth": p.depth, "task": self.HEAD}
+        # Scores are stored with a network, so what it is tested on counts too.
+        key |= {"tested": self.data.test_samples.source}
+        # What the texts became counts, not the code that chose and encoded them.
+        samples = self.data.teacher_samples if role == "T" else self.data.training_samples
+        return key | {"texts": samples.digest, "pieces": len(self.data.encoder)}
+
+    @cached_property
+    def named_layers(self) -> dict[str, str]:
+        net = self.build("B", 0)
+        blocks = next(m for m in net.encoder.modules() if isinstance(m, nn.ModuleList))
+        name = next(known for known, module in net.named_modules() if module is blocks)
+        return {f"layer {number + 1}": f"{name}.{number}" for number in range(len(blocks))}
+
     def dotted(self, role: str, layer: str) -> str:
         return {"Last": "encoder"}.get(layer, layer)  # as TextNetwork says, without building one
+
+    # What they cost
 
     def example(self) -> tuple[int, ...]:
         p = self.parameters
@@ -348,20 +376,7 @@ class TextStudy(Study):
     def state(self, role: str) -> dict[str, Tensor]:
         return {"all": torch.empty(self.anatomy(role).parameters, device="meta")}
 
-    def network_key(self, role: str) -> dict:
-        p = self.parameters
-        key = {"network": model_hash(p.network), "depth": p.depth, "task": self.HEAD}
-        # Scores are stored with a network, so what it is tested on counts too.
-        key |= {"tested": self.data.test_samples.source}
-        # What the texts became counts, not the code that chose and encoded them.
-        samples = self.data.teacher_samples if role == "T" else self.data.training_samples
-        return key | {"texts": samples.digest, "pieces": len(self.data.encoder)}
-
-    def tracked(self, net: TextNetwork, layers: Sequence[str]) -> dict[str, Tensor]:
-        return {layer: tracked_weight(net, layer) for layer in layers}
-
-    def inputs(self, samples: EncodedTexts) -> Tensor:
-        return samples.pieces.ids
+    # Entropy maps
 
     def explainer(self, layer: str, **changes: object) -> TextEstimator:
         scale = changes.pop("scale", self.parameters.noise)
@@ -373,47 +388,23 @@ class TextStudy(Study):
     ) -> EntropyMaps:
         return explainer.explain(net, samples.pieces)
 
-    @cached_property
-    def named_layers(self) -> dict[str, str]:
-        net = self.build("B", 0)
-        blocks = next(m for m in net.encoder.modules() if isinstance(m, nn.ModuleList))
-        name = next(known for known, module in net.named_modules() if module is blocks)
-        return {f"layer {number + 1}": f"{name}.{number}" for number in range(len(blocks))}
-
 
 @dataclass(frozen=True)
 class SentimentStudy(TextStudy):
     """Sentences by the sign of their sentiment."""
 
     parameters: SentimentParameters
-    HEAD = "sentence"
 
-    @cached_property
-    def data(self) -> StudyTexts:
-        return sentence_data(self.parameters)
-
-    @property
-    def data_hashes(self) -> dict[str, str]:
-        return {"sentences": packed_hash(TEXT_SHA256)}
-
-    @property
-    def dataset(self) -> str:
-        p = self.parameters
-        name = "embedded sentences" if p.data == EMBEDDED else "SST-2"
-        return name + (" (held out)" if p.measured_on == "test" else "")
-
-    def scores(self, net: nn.Module, samples: EncodedTexts) -> dict[str, float]:
-        return {"accuracy": accuracy(net, samples.pieces.ids, samples.labels)}
+    DATA, HEAD = StudySentences, "sentence"
 
     @cached_property
     def reference_lines(self) -> dict[str, float]:
         """Held-out accuracy of the larger class and of TF-IDF with logistic regression, the latter
         trained on the teacher's sentences and on those of student and baseline."""
-        test = self.data.test_samples
+        data, test = self.data, self.data.test_samples
         texts = [text for (text,) in test.parts]
-        found = {"majority": majority(self.data.teacher_samples.labels, test.labels)}
-        for name in ("teacher", "training"):
-            samples = getattr(self.data, f"{name}_samples")
+        found = {"majority": majority(data.teacher_samples.labels, test.labels)}
+        for samples in (data.teacher_samples, data.training_samples):
             seen = [text for (text,) in samples.parts]
             score = tfidf_logistic(seen, samples.labels, texts, test.labels)
             found[f"TF-IDF, {len(samples)} sentences"] = score
@@ -429,30 +420,10 @@ class QuestionStudy(TextStudy):
     """Questions whose answer is a span of their context."""
 
     parameters: QuestionParameters
-    HEAD = "span"
-    SCORE = "f1"
 
-    @cached_property
-    def data(self) -> StudyTexts:
-        return question_data(self.parameters)
-
-    @property
-    def data_hashes(self) -> dict[str, str]:
-        return {"questions": packed_hash(QUESTIONS_SHA256)}
-
-    @property
-    def dataset(self) -> str:
-        p = self.parameters
-        name = "embedded questions" if p.data == EMBEDDED else "SQuAD"
-        return name + (" (held out)" if p.measured_on == "test" else "")
+    DATA, HEAD, SCORE = StudyQuestions, "span", "f1"
+    least_teacher = 0.5  # one that finds fewer than half of the answers has learned next to nothing
+    reference_lines = {}
 
     def scores(self, net: nn.Module, samples: EncodedTexts) -> dict[str, float]:
         return answer_scores(net, samples)
-
-    @property
-    def reference_lines(self) -> dict[str, float]:
-        return {}
-
-    @property
-    def least_teacher(self) -> float:
-        return LEAST_F1

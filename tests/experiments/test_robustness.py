@@ -32,7 +32,7 @@ from kpnb.metrics.evidence import Choices
 from kpnb.metrics.results import freshness
 from kpnb.metrics.stats import Estimate
 from kpnb.study.findings import Findings, compare
-from kpnb.study.readings import NAMES
+from kpnb.study.verdicts import NAMES
 
 CHANGE = "mean |change of H| [nats]"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cloud_smoke import NETWORKS, cloud_study
+from cloud_smoke import cloud_study
 from conftest import single_thread, smoke_study
 from text_smoke import STUDIES, text_study
 
@@ -13,11 +13,10 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import TENSORS
 from kpnb.metrics.evidence import Evidence
 from kpnb.store import Record, Store
+from kpnb.study.findings import Findings
 from kpnb.study.study import Study, flat
 
-KINDS = ("image", *STUDIES, *NETWORKS)
 MODALITIES = ("image", *STUDIES, "PointNet")
-LAST = "Last"
 
 
 @dataclass
@@ -31,17 +30,9 @@ class Studied:
     layer: str
 
 
-def modality_of(kind: str) -> str:
-    """The name of the module in kpnb/study."""
-    return {"image": "image"}.get(kind, "text" if kind in STUDIES else "cloud")
-
-
-def layer_of(kind: str) -> str:
-    return LAST if kind in STUDIES else "FC1"
-
-
 def study_of(kind: str, root: Path, model: str, **changed) -> Study:
-    """A fresh study; model: the folder of the tiny text model."""
+    """A fresh study of images, texts or, by a network's name, clouds; model: the folder of the tiny
+    text model."""
     if kind == "image":
         return smoke_study(root, **changed)
     if kind in STUDIES:
@@ -50,11 +41,21 @@ def study_of(kind: str, root: Path, model: str, **changed) -> Study:
 
 
 def studied(kind: str, root: Path, model: str) -> Studied:
-    study, layer = study_of(kind, root, model), layer_of(kind)
+    study = study_of(kind, root, model)
+    (layer,) = study.parameters.layers
     with single_thread():
         evidence = study.evidence(layer)
         study.accuracies("T")
     return Studied(kind, root, study, evidence, layer)
+
+
+def findings_of(*evidence: Evidence, hypothesis: int | None = 1, **changed) -> Findings:
+    """Findings of made evidence; `changed` are parameters."""
+    study = smoke_study(Path("unused"), **changed)
+    findings = Findings(study, f"image_h{hypothesis}", hypothesis)
+    for found in evidence:
+        findings.add(found)
+    return findings
 
 
 def same_states(first: dict, second: dict) -> bool:
@@ -63,10 +64,6 @@ def same_states(first: dict, second: dict) -> bool:
 
 def same_map(sigma, maps) -> bool:
     return sigma is not None and torch.equal(sigma.nan_to_num(), maps.sigma.nan_to_num())
-
-
-def entries(root: Path, kind: str) -> list[Path]:
-    return sorted(folder for folder in (root / kind).iterdir() if "." not in folder.name)
 
 
 def refused(make, told: str) -> None:
@@ -79,24 +76,20 @@ def refused(make, told: str) -> None:
 class KeyStore(Store):
     """Gives each entry its fingerprint and made-up content; nothing is computed."""
 
-    study: Study
-
     def compute(self, kind, settings, compute, code, data=None, cost=None):
-        name, tensors = self._entry(kind, settings, code, data)[0].name, {}
+        name = self._entry(kind, settings, code, data).folder.name
+        empty = dict.fromkeys(TENSORS, torch.zeros(1))
         if kind == "maps":
-            empty = {n: torch.zeros(1) for n in TENSORS}
             self.maps = name
-            tensors = flat({epoch: empty for epoch in settings["epochs"]})
-        elif settings["role"] == "B":  # the one whose maps are asked for
-            tensors = flat({0: self.study.build("B", settings["seed"]).state_dict()})
+        tensors = flat(dict.fromkeys(settings.get("epochs", [0]), empty))
         info = {"record": {}, "accuracy": {}, "seconds": 1.0}
         return Record(tensors, info, self.root, name, False)
 
 
-def fingerprints(kind: str, root: Path, model: str, **changed) -> dict[str, str]:
+def fingerprints(kind: str, root: Path, model: str = "", **changed) -> dict[str, str]:
     """The names of the entries of teacher, student, baseline, and of the baseline's maps."""
     given, store = study_of(kind, root, model, **changed), KeyStore(root)
-    store.study = study = type(given)(given.parameters, store)
+    study = type(given)(given.parameters, store)
     seed, layer = given.parameters.seeds[0], given.parameters.layers[0]
     found = {role: study.of(role, seed, layer) for role in "TSB"}
     study.maps(found["B"], layer)

@@ -1,6 +1,5 @@
 """Findings: each verdict is that of its interval, variants are complete, the file is valid."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -8,59 +7,28 @@ import numpy as np
 import pytest
 import torch
 from conftest import made_evidence, smoke_study
+from studied import findings_of
 
-from kpnb.metrics.evidence import METRIC_RULES, Choices, difference, final_entropies, metric_values
+from kpnb.metrics.evidence import METRIC_RULES, Choices, final_entropies, metric_values
 from kpnb.metrics.results import Results, read_results, write_results
 from kpnb.metrics.stats import Estimate, interval_verdict, verdict
-from kpnb.study.findings import Findings, compare, hypothesis_metrics, thresholds_around
-from kpnb.study.readings import reading
+from kpnb.study.findings import Findings, hypothesis_metrics, thresholds_around
+from kpnb.study.verdicts import reading
 
 HYPOTHESIS_METRICS = {1: ("n_fg", "n_bg", "lambda"), 2: ("d_mean", "d_var"), 3: ("rho",)}
 
 
-@pytest.fixture
-def findings_of(tmp_path):
-    """Findings of made evidence; `changed` are parameters."""
-
-    def make(evidence, hypothesis=1, **changed) -> Findings:
-        study = smoke_study(tmp_path, **changed)
-        findings = Findings(study, f"image_h{hypothesis}", hypothesis)
-        findings.add(evidence)
-        return findings
-
-    return make
-
-
-@pytest.fixture(scope="module", params=[1, 2, 3])
-def real(request, smoke) -> Findings:
-    """Findings of the smoke study, accuracies included."""
-    findings = Findings(smoke.study, f"image_h{request.param}", request.param)
+@pytest.fixture(scope="module")
+def real(smoke) -> Findings:
+    """Findings of the smoke study, all hypotheses, accuracies included."""
+    findings = Findings(smoke.study, "image_measure")
     findings.add_accuracies(["FC1"])
     findings.add(smoke.evidence)
     return findings
 
 
-def floats(value):
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return [number for item in value for number in floats(item)]
-    return [value] if isinstance(value, float) else []
-
-
-@pytest.mark.parametrize("hypothesis, metrics", HYPOTHESIS_METRICS.items())
-def test_metrics_of_a_hypothesis(hypothesis, metrics):
-    assert hypothesis_metrics(hypothesis) == metrics
-
-
-def test_thresholds_of_table_iii_and_the_one_in_use():
-    assert thresholds_around(0.2) == (0.15, 0.2, 0.25)
-    assert thresholds_around(0.3) == (0.15, 0.2, 0.25, 0.3)
-    assert thresholds_around(0.1) == (0.1, 0.15, 0.2, 0.25)
-
-
 def test_made_evidence_has_the_values_it_says():
-    """The oracle of the tests below, worked out by hand in conftest."""
+    """The oracle of the tests below, by hand in conftest."""
     good, bad, choices = made_evidence(True, True), made_evidence(False, False), Choices()
     expected = {
         "n_fg": ([6] * 8, [3] * 8),
@@ -79,25 +47,34 @@ def test_made_evidence_has_the_values_it_says():
     "student, baseline, told",
     [(1, 0, "reproduced"), (0, 1, "contradicted"), (1, 1, "inconclusive"), (0, 0, "inconclusive")],
 )
-@pytest.mark.parametrize("hypothesis", [1, 2, 3])
-def test_verdicts_follow_what_was_built_in(findings_of, hypothesis, student, baseline, told):
-    findings = findings_of(made_evidence(bool(student), bool(baseline)), hypothesis)
+def test_verdicts_follow_what_was_built_in(student, baseline, told):
+    findings = findings_of(made_evidence(bool(student), bool(baseline)), hypothesis=None)
     headline = [c for c in findings.comparisons if c.selection == "all"]
     assert headline and {c.verdict for c in headline} == {told}
-    assert {c.metric for c in findings.comparisons} == set(HYPOTHESIS_METRICS[hypothesis])
+    assert {c.metric for c in findings.comparisons} == set(METRIC_RULES)
 
 
-def test_differences_are_student_minus_baseline(findings_of):
-    findings = findings_of(made_evidence(True, False))
+def test_a_hypothesis_s_metrics_alone_at_table_iii_s_thresholds_and_the_one_in_use():
+    for hypothesis, metrics in HYPOTHESIS_METRICS.items():
+        findings = findings_of(made_evidence(), hypothesis=hypothesis)
+        assert {c.metric for c in findings.comparisons} == set(metrics)
+        assert hypothesis_metrics(hypothesis) == metrics
+    assert thresholds_around(0.2) == (0.15, 0.2, 0.25)
+    assert thresholds_around(0.3) == (0.15, 0.2, 0.25, 0.3)
+    assert thresholds_around(0.1) == (0.1, 0.15, 0.2, 0.25)
+
+
+def test_differences_are_student_minus_baseline():
+    findings = findings_of(made_evidence(seeds=3), hypothesis=None)
     found = {c.metric: c for c in findings.comparisons if c.threshold == 0.2}
     assert found["n_fg"].difference == 3 and found["n_bg"].difference == -1
     assert math.isclose(found["lambda"].difference, 6 / 7 - 3 / 5)
     assert [found[m].prediction for m in ("n_fg", "n_bg", "lambda")] == ["up", "down", "up"]
-    assert (found["n_fg"].n_samples, found["n_fg"].n_seeds) == (4, 1)  # the filtered ones last
-    speed = findings_of(made_evidence(True, False), hypothesis=2)
-    found = {c.distance: c for c in speed.comparisons if c.metric == "d_mean"}
+    assert (found["n_fg"].n_samples, found["n_fg"].n_seeds) == (4, 3)  # the filtered ones last
+    assert {item.n_seeds for item in findings.measures + findings.comparisons} == {3}
+    found = {c.distance: c for c in findings.comparisons if c.metric == "d_mean"}
     assert math.isclose(found["epoch"].difference, -0.025)
-    all_images = [c for c in speed.comparisons if (c.metric, c.selection) == ("d_var", "all")]
+    all_images = [c for c in findings.comparisons if (c.metric, c.selection) == ("d_var", "all")]
     assert [round(c.difference, 6) for c in all_images if c.distance == "step"] == [-0.0025] * 3
 
 
@@ -105,49 +82,35 @@ def variants(items) -> list[tuple]:
     return [(i.threshold, i.selection, i.distance) for i in items]
 
 
-@pytest.mark.parametrize("hypothesis, distance", [(1, None), (2, "step"), (3, None)])
-def test_variants_are_complete(findings_of, hypothesis, distance):
-    findings = findings_of(made_evidence(), hypothesis, threshold=0.3)
-    expected = [(b, "all", distance) for b in (0.15, 0.2, 0.25, 0.3)]
-    expected += [(0.3, "all", "epoch")] * (hypothesis == 2) + [(0.3, "published_filter", distance)]
-    for metric in findings.metrics:
-        own = [c for c in findings.comparisons if c.metric == metric]
-        assert variants(own) == expected
-        for role in "TSB":
-            measures = [m for m in findings.measures if (m.metric, m.role) == (metric, role)]
-            teacher_untracked = role == "T" and hypothesis > 1
-            assert variants(measures) == ([] if teacher_untracked else expected)
+def test_variants_are_complete():
+    findings = findings_of(made_evidence(), hypothesis=None, threshold=0.3)
+    for hypothesis, metrics in HYPOTHESIS_METRICS.items():
+        distance = "step" if hypothesis == 2 else None
+        expected = [(b, "all", distance) for b in (0.15, 0.2, 0.25, 0.3)]
+        expected += [(0.3, "all", "epoch")] * (hypothesis == 2)
+        expected += [(0.3, "published_filter", distance)]
+        for metric in metrics:
+            assert variants(c for c in findings.comparisons if c.metric == metric) == expected
+            for role in "TSB":
+                own = [m for m in findings.measures if (m.metric, m.role) == (metric, role)]
+                teacher_untracked = role == "T" and hypothesis > 1
+                assert variants(own) == ([] if teacher_untracked else expected)
     filtered = {m.n_samples for m in findings.measures if m.selection != "all"}
     assert filtered == {4} and findings.notes == []
 
 
-def test_too_few_images_pass_the_filter(findings_of):
-    findings = findings_of(made_evidence(samples=3, baseline=False))  # two even samples
-    assert findings.notes == []
-    findings = findings_of(made_evidence(samples=2, baseline=False, layer="Conv"))
+def test_too_few_images_pass_the_filter():
+    assert findings_of(made_evidence(samples=3)).notes == []  # two even samples
+    findings = findings_of(made_evidence(samples=2, layer="Conv"))
     note = findings.notes[0]
     assert note == "Conv: the published filter keeps 1 of 2 images, too few to measure."
     assert {c.selection for c in findings.comparisons} == {"all"}
     assert findings.results().notes == [note]
 
 
-def test_seeds_are_counted(findings_of):
-    findings = findings_of(made_evidence(seeds=3))
-    assert {c.n_seeds for c in findings.comparisons} == {3}
-    assert {m.n_seeds for m in findings.measures} == {3}
-
-
-def test_compare_gives_the_paired_difference():
-    evidence, choices = made_evidence(), Choices(0.25)
-    found = compare(evidence, ["n_fg", "rho"], choices)
-    assert list(found) == ["n_fg", "rho"]
-    for metric, (gap, judged) in found.items():
-        assert gap == difference(evidence, metric, choices)
-        assert judged == verdict(gap, METRIC_RULES[metric].prediction)
-
-
-def test_every_verdict_is_that_of_its_interval(real):
-    assert len(real.comparisons) >= 3
+def test_every_verdict_is_that_of_its_interval_and_fits_the_measures(real):
+    measures = {(m.role, m.metric, *variants([m])[0]): m for m in real.measures}
+    assert {c.metric for c in real.comparisons} == set(METRIC_RULES)
     for c in real.comparisons:
         gap = Estimate(c.difference, c.low, c.high, c.n_samples, c.n_seeds)
         assert c.verdict == verdict(gap, METRIC_RULES[c.metric].prediction)
@@ -155,11 +118,6 @@ def test_every_verdict_is_that_of_its_interval(real):
         assert c.low <= c.difference <= c.high
         assert (c.layer, c.network, c.scale) == ("FC1", "VGG-11", "narrow")
         assert (c.dataset, c.sample) == ("embedded images", "image")
-
-
-def test_measures_and_comparisons_fit(real):
-    measures = {(m.role, m.metric, *variants([m])[0]): m for m in real.measures}
-    for c in real.comparisons:
         pair = [measures[role, c.metric, *variants([c])[0]] for role in "SB"]
         assert math.isclose(pair[0].mean - pair[1].mean, c.difference, abs_tol=1e-9)
 
@@ -175,10 +133,10 @@ def test_accuracies(smoke, real):
             assert (measure.n_samples, measure.n_seeds) == (count, 1)
 
 
-def test_accuracy_of_several_seeds_shows_their_range(findings_of, smoke, monkeypatch):
+def test_accuracy_of_several_seeds_shows_their_range(smoke, monkeypatch):
     values = {"train": [0.5, 0.25, 0.75], "test": [0.1, 0.2, 0.6]}
     monkeypatch.setattr(type(smoke.study), "accuracies", lambda *_: values)
-    findings = findings_of(made_evidence(seeds=3))
+    findings = Findings(smoke.study, "image_h1", 1)
     findings.add_accuracies([])
     test = [m for m in findings.measures if m.metric == "accuracy_test"]
     assert [m.role for m in test] == ["T", "B"]
@@ -186,41 +144,35 @@ def test_accuracy_of_several_seeds_shows_their_range(findings_of, smoke, monkeyp
     assert test[0].n_seeds == 3
 
 
-def test_results_are_written_and_read_back(real, tmp_path, monkeypatch):
+def test_results_are_written_and_read_back(real, smoke, tmp_path, monkeypatch):
     monkeypatch.setenv("KPNB_RESULTS", str(tmp_path))
     results = real.results()
     path = write_results(results)
-    assert path == tmp_path / "smoke" / f"{real.notebook}.json"
-    again = read_results(real.notebook, "smoke")
+    assert path == tmp_path / "smoke" / "image_measure.json"
+    again = read_results("image_measure", "smoke")
     assert again == results == Results.model_validate_json(path.read_text())
     assert again.measures == real.measures and again.comparisons == real.comparisons
     assert again.settings["epochs"] == 2 and again.threshold == 0.2
-    assert all(math.isfinite(number) for number in floats(json.loads(path.read_text())))
     assert again.provenance["code"] == ["ImageStudy", "Findings"]
-
-
-def test_seconds_count_what_the_store_took(smoke, tmp_path):
-    """A study that only reads the store reports the seconds its entries once took."""
+    # A study that only reads the store reports the seconds its entries once took.
     study = smoke_study(smoke.root)
     study.evidence("FC1")
-    findings = Findings(study, "image_h1", 1)
     spent = sum(record.info["seconds"] for _, record in study.store.asked)
-    assert 0 < spent <= findings.results().seconds < spent + 60
+    assert 0 < spent <= Findings(study, "image_h1").results().seconds < spent + 60
 
 
 def test_entropies_of_foreground_and_background_come_with_hypothesis_1(smoke, real):
     """What is discarded: in the teacher, student and baseline, with intervals, in nats."""
-    names = {f"{key}_{r}_FC1" for key in ("background_entropy", "entropy_gap") for r in "TSB"}
-    counted = "n_fg" in {c.metric for c in real.comparisons}
-    assert (names & set(real.numbers)) == (names if counted else set())
-    for role in "TSB" if counted else "":
+    keys = ("background_entropy", "entropy_gap")
+    assert set(real.numbers) == {f"{key}_{role}_FC1" for key in keys for role in "TSB"}
+    assert findings_of(made_evidence(), hypothesis=2).numbers == {}
+    for role in "TSB":
         inside, outside = final_entropies(smoke.evidence, role)
-        level, gap = (
-            real.numbers[f"{key}_{role}_FC1"] for key in ("background_entropy", "entropy_gap")
-        )
+        level, gap = (real.numbers[f"{key}_{role}_FC1"] for key in keys)
         assert level.value == pytest.approx(outside.mean()) and level.unit == gap.unit == "nats"
         assert gap.value == pytest.approx((outside - inside).mean())
         assert gap.low <= gap.value <= gap.high and gap.n == len(smoke.evidence.foreground)
+        assert "minus that of foreground" in gap.what and "minus" not in level.what
 
 
 def without_maps(evidence, role: str):
@@ -236,7 +188,7 @@ def without_maps(evidence, role: str):
     return evidence
 
 
-def test_what_no_sample_has_is_noted_and_the_rest_is_measured(findings_of):
+def test_what_no_sample_has_is_noted_and_the_rest_is_measured():
     """D and rho need every checkpoint; the counts of the final networks do not."""
     evidence = made_evidence()
     findings = findings_of(without_maps(evidence, "B"), hypothesis=None)
@@ -246,5 +198,3 @@ def test_what_no_sample_has_is_noted_and_the_rest_is_measured(findings_of):
     assert "d_mean, d_var, rho not measured" in note and "every checkpoint" in note
     assert "was not measured" in reading(findings, 3) and note in reading(findings, 3)
     assert "Hypothesis 1" in reading(findings, 1)
-    whole = findings_of(made_evidence(), hypothesis=None)
-    assert whole.notes == [] and whole.defined(made_evidence()) == tuple(METRIC_RULES)

@@ -2,12 +2,15 @@
 
 import pytest
 from pydantic import ValidationError
+from studied import refused
 
 from kpnb.errors import KpnbError, in_words
 from kpnb.study.parameters import (
     BY_NETWORK,
     MODELS,
+    CellParameters,
     CloudParameters,
+    FineTuningParameters,
     ImageParameters,
     QuestionParameters,
     SentimentParameters,
@@ -20,22 +23,14 @@ EVERY = pytest.mark.parametrize("model", MODELS.values())
 PUBLISHED = (0, 2, 5, 10, 15, 20, 25, 30, 40, 50, 70, 90, 110, 130, 150)
 
 
-def test_checkpoints_at_the_published_length_are_the_published_ones():
+def test_checkpoints_are_the_published_ones_scaled():
     assert checkpoint_epochs(150) == tuple(sorted((*PUBLISHED, 1)))
-
-
-@pytest.mark.parametrize("epochs", [1, 2, 3, 7, 30, 149, 400])
-def test_checkpoints_hold_zero_one_and_the_last(epochs):
-    kept = checkpoint_epochs(epochs)
-    assert kept[0] == 0 and 1 in kept and kept[-1] == epochs
-    assert list(kept) == sorted(set(kept))
-    assert all(type(epoch) is int for epoch in kept)
-
-
-def test_checkpoints_scale():
     assert checkpoint_epochs(30) == (0, 1, 2, 3, 4, 5, 6, 8, 10, 14, 18, 22, 26, 30)
-    with pytest.raises(KpnbError, match="at least 1"):
-        checkpoint_epochs(0)
+    for epochs in (1, 2, 3, 7, 149, 400):
+        kept = checkpoint_epochs(epochs)
+        assert kept[0] == 0 and 1 in kept and kept[-1] == epochs
+        assert list(kept) == sorted(set(kept)) and all(type(epoch) is int for epoch in kept)
+    refused(lambda: checkpoint_epochs(0), "at least 1")
 
 
 @EVERY
@@ -58,8 +53,7 @@ def test_presets_are_complete_and_valid(model, preset):
 @pytest.mark.parametrize("network", BY_NETWORK["threshold"])
 def test_the_network_decides_what_is_not_given(network):
     resolved = resolve(CloudParameters, {"preset": "demo", "network": network})
-    for name, known in BY_NETWORK.items():
-        assert getattr(resolved, name) == known[network]
+    assert all(getattr(resolved, name) == known[network] for name, known in BY_NETWORK.items())
     assert resolved.checkpoints == checkpoint_epochs(resolved.epochs)
     own = {"threshold": 0.1, "teacher_epochs": 3, "epochs": 4}
     given = resolve(CloudParameters, {"preset": "demo", "network": network} | own)
@@ -78,124 +72,112 @@ def test_given_wins_and_none_means_the_preset():
 
 
 @EVERY
-def test_parameters_cannot_be_changed(model):
+def test_parameters_cannot_be_changed_and_are_described(model):
     resolved = resolve(model, {"preset": "demo"})
     with pytest.raises(ValidationError, match="frozen"):
         resolved.epochs = 4
-
-
-@EVERY
-def test_every_field_is_described(model):
     for name, field in model.model_fields.items():
         assert len(field.description) > 20, name
         assert in_words(model.model_json_schema()["properties"][name])
 
 
-@pytest.mark.parametrize(
-    "given, told",
-    [
-        ({"epochs": "abc"}, r"epochs is 'abc': it must be a whole number >= 1\."),
-        ({"epochs": "3"}, "epochs is '3'"),
-        ({"epochs": 3.0}, "epochs is 3.0"),
-        ({"epochs": True}, "epochs is True"),
-        ({"epochs": 0}, ">= 1"),
-        ({"image_size": 31}, ">= 32 and <= 512"),
-        ({"image_size": 513}, ">= 32 and <= 512"),
-        ({"teacher_samples": 99}, ">= 100"),
-        ({"fraction": 0}, "> 0 and <= 1"),
-        ({"fraction": 1.01}, "> 0 and <= 1"),
-        ({"fraction": float("nan")}, "fraction is nan"),
-        ({"threshold": 0.0}, "threshold is 0.0: it must be a number > 0"),
-        ({"threshold": float("inf")}, "threshold is inf"),
-        ({"samples": 1}, ">= 2"),
-        ({"probes": 4}, ">= 8"),
-        ({"grid": 1}, ">= 2 and <= 64"),
-        ({"grid": 64, "image_size": 32}, "grid is 64 but images have 32"),
-        ({"classes": 9}, "one of 8, 12"),
-        ({"network": "VGG11"}, "one of AlexNet, VGG-11"),
-        ({"scale": "wide"}, "narrow, full"),
-        ({"teacher": "x"}, "EfficientNet-lite0"),
-        ({"measured_on": "val"}, "train, test"),
-        ({"method": "exact"}, "path, published, optimum, descent"),
-        ({"device": "mps"}, "auto, cpu, cuda"),
-        ({"layers": []}, "non-empty list"),
-        ({"layers": "FC1"}, "list without repeats, each item one of Conv, FC1, FC2, FC3"),
-        ({"layers": ["FC4"]}, "Conv, FC1, FC2, FC3"),
-        ({"layers": ["FC1", "FC1"]}, "name each item once"),
-        ({"seeds": []}, "non-empty list"),
-        ({"seeds": [0, 0]}, "name each item once"),
-        ({"seeds": [-1]}, ">= 0"),
-        ({"seeds": [True]}, "whole number"),
-        ({"seeds": 0}, "list"),
-        ({"checkpoints": [0, 3]}, "from 0 to epochs"),
-        ({"checkpoints": [1, 30]}, "from 0 to epochs"),
-        ({"checkpoints": [0, 9, 3, 30]}, "ascend"),
-        ({"preset": "papers"}, "smoke, demo, study, paper"),
-        ({"compiled": 1}, "must be True or False"),
-        ({"teacher_samples": "most"}, "whole number >= 100, or all"),
-        ({"batch": 0}, ">= 1, or None"),
-        ({"preset": None}, "preset is missing"),
-        ({"epoch": 3}, "did you mean epochs"),
-        ({"zzz": 3}, "known: .*network"),
-    ],
-)
-def test_mistakes_are_one_sentence(given, told, model=ImageParameters):
-    with pytest.raises(KpnbError, match=told) as mistake:
-        resolve(model, {"preset": "demo"} | given)
-    assert "\n" not in str(mistake.value)
+# By model: what is told -> parameters that are refused with it, each alone.
+MISTAKES = {
+    ImageParameters: {
+        r"epochs is 'abc': it must be a whole number >= 1\.": [{"epochs": "abc"}],
+        "epochs is '3'": [{"epochs": "3"}],
+        "epochs is 3.0": [{"epochs": 3.0}],
+        "epochs is True": [{"epochs": True}],
+        ">= 1": [{"epochs": 0}],
+        ">= 32 and <= 512": [{"image_size": 31}, {"image_size": 513}],
+        ">= 100": [{"teacher_samples": 99}],
+        "> 0 and <= 1": [{"fraction": 0}, {"fraction": 1.01}],
+        "fraction is nan": [{"fraction": float("nan")}],
+        "threshold is 0.0: it must be a number > 0": [{"threshold": 0.0}],
+        "threshold is inf": [{"threshold": float("inf")}],
+        ">= 2": [{"samples": 1}],
+        ">= 8": [{"probes": 4}],
+        ">= 2 and <= 64": [{"grid": 1}],
+        "grid is 64 but images have 32": [{"grid": 64, "image_size": 32}],
+        "one of 8, 12": [{"classes": 9}],
+        "one of AlexNet, VGG-11": [{"network": "VGG11"}],
+        "narrow, full": [{"scale": "wide"}],
+        "EfficientNet-lite0": [{"teacher": "x"}],
+        "train, test": [{"measured_on": "val"}],
+        "path, published, optimum, descent": [{"method": "exact"}],
+        "auto, cpu, cuda": [{"device": "mps"}],
+        "list without repeats, each item one of Conv, FC1, FC2, FC3": [{"layers": "FC1"}],
+        "Conv, FC1, FC2, FC3": [{"layers": ["FC4"]}],
+        "non-empty list": [{"layers": []}, {"seeds": []}, {"seeds": 0}],
+        "name each item once": [{"layers": ["FC1", "FC1"]}, {"seeds": [0, 0]}],
+        ">= 0": [{"seeds": [-1]}],
+        "whole number": [{"seeds": [True]}],
+        "from 0 to epochs": [{"checkpoints": [0, 3]}, {"checkpoints": [1, 30]}],
+        "ascend": [{"checkpoints": [0, 9, 3, 30]}],
+        "smoke, demo, study, paper": [{"preset": "papers"}],
+        "must be True or False": [{"compiled": 1}],
+        "whole number >= 100, or all": [{"teacher_samples": "most"}],
+        ">= 1, or None": [{"batch": 0}],
+        "precision is 'float16'": [{"precision": "float16"}],
+        "chunk is 0": [{"chunk": 0}],
+        "torchvision has weights": [{"pretrained": "ImageNet"}],
+        "composed without end": [{"teacher_samples": "all"}],
+        "preset is missing": [{"preset": None}],
+        "did you mean epochs": [{"epoch": 3}],
+        "known: .*network": [{"zzz": 3}],
+    },
+    CellParameters: {
+        "measured_on": [{"outputs": 4, "measured_on": "test"}],
+        "outputs is": [{"outputs": 1}, {"outputs": 201}],
+        "leave it out for a data set": [{"outputs": 4, "data": "cub200"}],
+        "run is 'No Name'": [{"run": "No Name"}],
+        "teacher is 'VGG-12'": [{"teacher": "VGG-12"}],
+    },
+    FineTuningParameters: {
+        "full networks only": [{"source": "ImageNet"}],
+        "leave at least 2": [{"source_classes": 7, "classes": 8}],
+    },
+    SentimentParameters: {
+        ">= 0.5 and <= 3": [{"least_rating": 0.4}, {"least_rating": 3.1}],
+        "no parameter 'grid'": [{"grid": 16}],
+        "noise is 0.0: it must be a number > 0": [{"noise": 0.0}],
+        "list without repeats, each item Last": [{"layers": ["FC1"]}],
+        "did you mean network": [{"networks": "MiniLM-L6"}],
+    },
+    QuestionParameters: {
+        "no parameter 'least_rating'": [{"least_rating": 1.0}],
+        "depth is 0: it must be a whole number >= 1": [{"depth": 0}],
+        ">= 16 and <= 512": [{"longest": 15}, {"longest": 513}],
+        ">= 20": [{"test_samples": 19}],
+        "network is 3: it must be a text": [{"network": 3}],
+    },
+}
 
 
-TEXT_MISTAKES = [
-    (SentimentParameters, {"least_rating": 0.4}, ">= 0.5 and <= 3"),
-    (SentimentParameters, {"least_rating": 3.1}, ">= 0.5 and <= 3"),
-    (SentimentParameters, {"grid": 16}, "no parameter 'grid'"),
-    (QuestionParameters, {"least_rating": 1.0}, "no parameter 'least_rating'"),
-    (QuestionParameters, {"depth": 0}, "depth is 0: it must be a whole number >= 1"),
-    (QuestionParameters, {"longest": 15}, ">= 16 and <= 512"),
-    (QuestionParameters, {"longest": 513}, ">= 16 and <= 512"),
-    (QuestionParameters, {"test_samples": 19}, ">= 20"),
-    (SentimentParameters, {"noise": 0.0}, "noise is 0.0: it must be a number > 0"),
-    (SentimentParameters, {"noise": float("inf")}, "noise is inf"),
-    (SentimentParameters, {"layers": ["FC1"]}, "list without repeats, each item Last"),
-    (QuestionParameters, {"layers": ["Last", "Last"]}, "name each item once"),
-    (QuestionParameters, {"network": 3}, "network is 3: it must be a text"),
-    (QuestionParameters, {"checkpoints": [0, 3]}, "from 0 to epochs"),
-    (SentimentParameters, {"networks": "MiniLM-L6"}, "did you mean network"),
-]
+@pytest.mark.parametrize("model", MISTAKES)
+def test_mistakes_are_one_sentence(model):
+    for told, mistakes in MISTAKES[model].items():
+        for given in mistakes:
+            with pytest.raises(KpnbError, match=told) as mistake:
+                resolve(model, {"preset": "demo"} | given)
+            assert "\n" not in str(mistake.value), given
 
 
-@pytest.mark.parametrize("model, given, told", TEXT_MISTAKES)
-def test_mistakes_of_the_text_notebooks_are_one_sentence(model, given, told):
-    test_mistakes_are_one_sentence(given, told, model)
+EDGES = {"image_size": (32, 512), "fraction": (1, 0.001), "grid": (2, 64), "samples": (2,)}
+EDGES |= {"seeds": ([0], [5, 3]), "least_rating": (0.5, 3), "longest": (16, 512)}
+EDGES |= {"test_samples": (20,), "depth": (1,)}
 
 
-@pytest.mark.parametrize("name, edges", [("least_rating", (0.5, 3)), ("longest", (16, 512)),
-                                         ("test_samples", (20,)), ("depth", (1,))])  # fmt: skip
-def test_edges_of_the_text_ranges_are_allowed(name, edges):
-    for value in edges:
-        found = resolve(SentimentParameters, {"preset": "demo", name: value})
-        assert getattr(found, name) == value
-
-
-@pytest.mark.parametrize(
-    "name, edges",
-    [
-        ("image_size", (32, 512)),
-        ("fraction", (1, 0.001)),
-        ("grid", (2, 64)),
-        ("samples", (2,)),
-        ("seeds", ([0], [5, 3])),
-    ],
-)
-def test_edges_of_the_ranges_are_allowed(name, edges):
-    for value in edges:
-        resolved = getattr(resolve(ImageParameters, {"preset": "demo", name: value}), name)
+@pytest.mark.parametrize("name", EDGES)
+def test_edges_of_the_ranges_are_allowed(name):
+    model = ImageParameters if name in ImageParameters.model_fields else SentimentParameters
+    for value in EDGES[name]:
+        resolved = getattr(resolve(model, {"preset": "demo", name: value}), name)
         assert resolved == (tuple(value) if isinstance(value, list) else value)
 
 
 def test_models_by_name():
     found = {"image_h1": ImageParameters, "sentiment_h2": SentimentParameters}
-    for notebook, model in (found | {"qa_h3": QuestionParameters}).items():
-        assert models_for(notebook) is model
-    with pytest.raises(KpnbError, match="image_.*sentiment_.*qa_"):
-        models_for("imge_h1")
+    found |= {"qa_h3": QuestionParameters, "image_cell": CellParameters}
+    assert {notebook: models_for(notebook) for notebook in found} == found
+    refused(lambda: models_for("imge_h1"), "image_.*sentiment_.*qa_")

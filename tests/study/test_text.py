@@ -3,18 +3,16 @@
 import pytest
 import torch
 from data_trees import release, squad_tree
-from studied import differing, fingerprints, refused
-from text_smoke import LONGEST, SIZES, STUDIES, text_study
+from studied import differing, fingerprints
+from text_smoke import SIZES, STUDIES, text_study
 from text_tiny import tiny_folder
 
 from kpnb.datasets.texts.encoded import EncodedTexts
 from kpnb.datasets.texts.words import word_spans
 from kpnb.networks.text import load_encoder, load_tokenizer
-from kpnb.study.findings import Findings
 from kpnb.study.text import TextStudy
-from kpnb.training.train import accuracy
 
-ROLES = "TSB"
+ALL = ["T", "S", "B", "maps"]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -28,22 +26,10 @@ def study(all_studies, task) -> TextStudy:
     return all_studies(task).study
 
 
-@pytest.fixture
-def sentiment(all_studies):
-    return all_studies("sentiment")
-
-
 @pytest.fixture(scope="module")
 def unchanged(tiny_model, tmp_path_factory):
     root = tmp_path_factory.mktemp("keys")
     return {task: fingerprints(task, root, tiny_model) for task in STUDIES}
-
-
-def test_another_seed_gives_other_weights(study):
-    for role in ROLES:
-        one, other = (study.build(role, seed).state_dict() for seed in (0, 1))
-        drawn = [n for n, v in one.items() if v.dim() > 1 and (role != "T" or "head" in n)]
-        assert drawn and not any(torch.equal(one[name], other[name]) for name in drawn)
 
 
 def test_the_teacher_starts_from_the_pre_trained_encoder(tiny_model, study):
@@ -58,23 +44,20 @@ def test_the_teacher_starts_from_the_pre_trained_encoder(tiny_model, study):
     assert 0 < max(moved) < 0.5  # fine-tuned, not trained from anything else
 
 
-def test_what_student_and_baseline_see_is_the_first_part_of_the_teacher_s(study):
+def test_what_student_and_baseline_see_is_the_first_part_of_the_teacher_s(tiny_model, study):
+    """The vocabulary holds every piece of the texts."""
     data, p = study.data, study.parameters
     assert (len(data.teacher_samples), len(data.test_samples)) == (100, 20)
     assert data.training_samples.parts == data.teacher_samples.parts[:50]
     assert set(data.measured.parts) <= set(data.training_samples.parts)
     assert not set(data.test_samples.parts) & set(data.teacher_samples.parts)
     assert data.teacher_samples.pieces.ids.shape[1] <= p.longest
-
-
-def test_the_vocabulary_holds_every_piece_of_the_texts(tiny_model, study):
-    tokenizer, encoder = load_tokenizer(tiny_model), study.data.encoder
-    texts = [*study.data.teacher_samples.parts, *study.data.test_samples.parts]
+    tokenizer, encoder = load_tokenizer(tiny_model), data.encoder
+    texts = [*data.teacher_samples.parts, *data.test_samples.parts]
     found = {piece for parts in texts for piece in tokenizer(*parts)["input_ids"]}
     assert found <= set(encoder.kept) == found | set(tokenizer.all_special_ids)
-    assert len(encoder) < len(tokenizer)
     table = study.network(study.of("B", 0)).encoder.model.get_input_embeddings()
-    assert table.num_embeddings == len(encoder)
+    assert table.num_embeddings == len(encoder) < len(tokenizer)
 
 
 # --- what is measured
@@ -92,7 +75,7 @@ def test_measured_texts_have_foreground_and_background(study):
     assert sum(any(m) and not all(m) for m in before) == 3  # the first usable ones
 
 
-def test_texts_of_one_kind_of_words_are_passed_over(sentiment, tiny_model, tmp_path):
+def test_texts_of_one_kind_of_words_are_passed_over(tiny_model, tmp_path):
     data = text_study("sentiment", tiny_model, tmp_path).data
     training = data.training_samples
     marked = [(False,) * len(marks) for marks in training.marked]
@@ -105,135 +88,38 @@ def test_texts_of_one_kind_of_words_are_passed_over(sentiment, tiny_model, tmp_p
 
 
 def test_maps_are_nan_exactly_beyond_the_words(all_studies, task):
-    evidence, measured = all_studies(task).evidence, all_studies(task).study.data.measured
+    shared = all_studies(task)
+    evidence, measured = shared.evidence, shared.study.data.measured
     units = torch.tensor(measured.pieces.units)
     beyond = torch.arange(max(units)) >= units.unsqueeze(1)
     assert beyond.any() and not evidence.foreground[beyond].any()
-    for role in ROLES:
-        (by_epoch,) = evidence.maps[role]
-        for maps in by_epoch.values():
-            assert torch.equal(maps.sigma.isnan(), beyond) and maps.defined.all()
-            assert (maps.sigma[~beyond] > 0).all()
+    for maps in (maps for role in "TSB" for maps in evidence.maps[role][0].values()):
+        assert torch.equal(maps.sigma.isnan(), beyond) and maps.defined.all()
+        assert (maps.sigma[~beyond] > 0).all()
 
 
-def test_layer_maps_name_every_layer(sentiment, tiny_model, tmp_path):
-    deep = text_study("sentiment", tiny_model, tmp_path, depth=2, teacher_epochs=1)
+def test_layers_have_names(tiny_model, tmp_path):
+    deep = text_study("sentiment", tiny_model, tmp_path, depth=2)
     assert list(deep.named_layers) == ["layer 1", "layer 2"]
-    student = sentiment.study.of("S", 0, "Last")
-    few = sentiment.study.data.measured.subset([0, 2])
-    maps = sentiment.study.layer_maps(student, few)
-    stored = sentiment.evidence.maps["S"][0][2].sigma[[0, 2], : max(few.pieces.units)]
-    torch.testing.assert_close(maps["layer 1"].sigma, stored, rtol=1e-4, atol=0, equal_nan=True)
-
-
-def test_scores_of_the_samples_at_hand(study, task):
-    net, data = study.network(study.of("T", 0)), study.data
-    found = study.accuracies("T")
-    if task == "sentiment":
-        for split, samples in (("train", data.training_samples), ("test", data.test_samples)):
-            assert found[split] == [accuracy(net, samples.pieces.ids, samples.labels)]
-        assert list(found) == ["train", "test"]
-    else:
-        assert list(found) == ["train", "train exact_match", "test", "test exact_match"]
-        assert all(0 <= found[f"{s} exact_match"][0] <= found[s][0] <= 1 for s in ("train", "test"))
-
-
-def test_findings_name_scores_samples_and_network(study, task):
-    findings = Findings(study, f"{task}_h1", 1)
-    findings.add_accuracies(["Last"])
-    scores = {"sentiment": ["accuracy"], "qa": ["F1", "exact match"]}[task]
-    networks = ["teacher", "baseline", "student (Last)"]
-    splits = ("training", "unseen")
-    expected = [(net, split, score) for net in networks for split in splits for score in scores]
-    table = findings.accuracy_table()
-    assert list(table.index) == expected
-    assert list(table["n samples"]) == [n for _ in networks for n in (50, 20) for _ in scores]
-    measure = findings.measures[0]
-    assert measure.sample == {"sentiment": "sentence", "qa": "question"}[task]
-    assert (measure.network, measure.scale) == ("BERT-like encoder, 1 layer", "narrow")
-    assert findings.results().provenance["code"] == [type(study).__name__, "Findings"]
 
 
 def test_another_model_changes_all_and_its_copy_nothing(tiny_model, tmp_path, unchanged):
     other = tiny_folder(tmp_path, "other", seed=1, **SIZES)
     same = tiny_folder(tmp_path, "same", **SIZES)
     found = [fingerprints("sentiment", tmp_path, model) for model in (other, same)]
-    assert differing(unchanged["sentiment"], found[0]) == ["T", "S", "B", "maps"]
+    assert differing(unchanged["sentiment"], found[0]) == ALL
     assert found[1] == unchanged["sentiment"]
 
 
-# --- folders with the paper's data
-
-
-FILES = {"sentiment": release, "qa": squad_tree}
-NAMES = {"sentiment": "SST-2", "qa": "SQuAD"}
-
-
-@pytest.mark.parametrize("task", STUDIES)
-def test_a_folder_of_the_public_data_works_from_end_to_end(task, tiny_model, tmp_path, unchanged):
-    data = str(FILES[task](tmp_path))
-    study = text_study(task, tiny_model, tmp_path / "store", data=data, epochs=1, samples=2)
-    evidence = study.evidence("Last")
-    assert study.dataset == NAMES[task]
-    for role in "TSB":
-        maps = evidence.maps[role][0][1]
-        assert len(maps.sigma) == 2 and maps.defined.all()
-    assert all(0 <= score <= 1 for score in study.accuracies("T")["test"])
-    texts = [part for parts in study.data.teacher_samples.parts for part in parts]
-    assert all("film" in t or "Moon" in t or "?" in t for t in texts)
-    own = fingerprints(task, tmp_path, tiny_model, data=data)
-    assert differing(unchanged[task], own) == ["T", "S", "B", "maps"]
-
-
-@pytest.mark.parametrize("task", STUDIES)
-def test_the_folder_s_place_does_not_count_but_its_texts_do(task, tiny_model, tmp_path):
-    trees = [
-        FILES[task](tmp_path / name) for name in ("one", "two") if not (tmp_path / name).mkdir()
-    ]
-    one, two = (fingerprints(task, tmp_path, tiny_model, data=str(tree)) for tree in trees)
-    assert one == two
-
-
-def test_other_questions_to_test_on_change_the_networks_entries(tiny_model, tmp_path):
-    """The training file is the same; the scores stored with a network are not."""
+def test_the_texts_of_a_folder_are_what_is_learned_and_tested_on(tiny_model, tmp_path):
+    """Where the training file is the same, the scores stored with a network are not."""
     trees = [squad_tree(tmp_path / str(dev), dev) for dev in (30, 31)]
     one, two = (fingerprints("qa", tmp_path, tiny_model, data=str(tree)) for tree in trees)
-    assert differing(one, two) == ["T", "S", "B", "maps"]
-
-
-def test_measured_on_held_out_texts(tiny_model, tmp_path):
-    study = text_study("sentiment", tiny_model, tmp_path, measured_on="test", samples=2)
-    assert study.dataset == "embedded sentences (held out)"
-    assert set(study.data.measured.parts) <= set(study.data.test_samples.parts)
-
-
-@pytest.mark.parametrize("task", STUDIES)
-def test_more_texts_than_fit(task, tiny_model, tmp_path):
-    study = text_study(task, tiny_model, tmp_path, longest=16)
-    told = "100 train samples are wanted, but only [0-9]+ fit 16 pieces: raise longest"
-    refused(lambda: study.of("B", 0), told)
-    study = text_study(task, tiny_model, tmp_path, test_samples=10**5)
-    refused(lambda: study.of("B", 0), f"100000 test samples .* fit {LONGEST[task]} pieces")
-    assert not (tmp_path / "networks").exists()
-
-
-def test_a_wrong_model_folder(tiny_model, tmp_path):
-    study = text_study("qa", str(tmp_path / "absent"), tmp_path)
-    refused(lambda: study.evidence("Last"), "no text model .*absent.* MiniLM-L6, BERT-base")
-    (tmp_path / "empty").mkdir()
-    study = text_study("qa", str(tmp_path / "empty"), tmp_path)
-    refused(lambda: study.evidence("Last"), "empty lacks config.json")
-    study = text_study("qa", tiny_model, tmp_path, depth=3)
-    refused(lambda: study.evidence("Last"), "layers=3 does not fit .* it has 2 layers")
-
-
-@pytest.mark.parametrize("task, file", [("sentiment", "SST|dictionary|sentence"), ("qa", "train")])
-def test_a_wrong_data_folder(task, file, tiny_model, tmp_path):
-    study = text_study(task, tiny_model, tmp_path, data=str(tmp_path / "absent"))
-    refused(lambda: study.evidence("Last"), "is no folder and no known name")
-    (tmp_path / "empty").mkdir()
-    study = text_study(task, tiny_model, tmp_path, data=str(tmp_path / "empty"))
-    refused(lambda: study.evidence("Last"), file)
+    assert differing(one, two) == ALL
+    study = text_study("qa", tiny_model, tmp_path, data=str(trees[0]))
+    assert all("Moon" in t or "?" in t for parts in study.data.teacher_samples.parts for t in parts)
+    study = text_study("sentiment", tiny_model, tmp_path, data=str(release(tmp_path)))
+    assert all("film" in text for (text,) in study.data.teacher_samples.parts)
 
 
 def test_what_the_sentiment_teacher_must_beat(tiny_model, tmp_path):

@@ -5,12 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import made_evidence, smoke_study
+from conftest import made_evidence
+from studied import findings_of, refused
 
-from kpnb.errors import KpnbError
 from kpnb.metrics.evidence import Choices, metric_values
-from kpnb.study.findings import Findings
-from kpnb.study.readings import (
+from kpnb.study.verdicts import (
     imitation,
     never_learned,
     of_single_pieces,
@@ -19,62 +18,34 @@ from kpnb.study.readings import (
     reading,
 )
 
-LABELS = {1: ["N_fg", "N_bg", "lambda"], 3: ["rho"]}
-LABELS[2] = ["D_mean per step", "D_var per step", "D_mean per epoch", "D_var per epoch"]
 
-
-@pytest.fixture
-def findings_of(tmp_path):
-    def make(*evidence, hypothesis=1, **changed) -> Findings:
-        findings = Findings(smoke_study(tmp_path, **changed), f"image_h{hypothesis}", hypothesis)
-        for found in evidence:
-            findings.add(found)
-        return findings
-
-    return make
+def last_line(*layers: tuple[int, int]) -> str:
+    """Of the reading of layers where student and baseline are good (1) or bad (0)."""
+    evidence = [
+        made_evidence(bool(student), bool(baseline), layer=f"layer {number}")
+        for number, (student, baseline) in enumerate(layers)
+    ]
+    return reading(findings_of(*evidence), 1).split("\n")[-1]
 
 
 @pytest.mark.parametrize(
-    "student, baseline, answer",
+    "layers, answer, told",
     [
-        (True, False, "**Yes, it is reproduced here.** Of 3 comparisons: 3 reproduced."),
-        (
-            False,
-            True,
-            "**No: nothing is reproduced here, and the opposite is found.** "
-            "Of 3 comparisons: 3 contradicted.",
-        ),
-        (
-            True,
-            True,
-            "**Inconclusive: the data here say neither yes nor no.** "
-            "Of 3 comparisons: 3 inconclusive.",
-        ),
+        ([(1, 0)], "Yes, it is reproduced here", "3 comparisons: 3 reproduced"),
+        ([(0, 1)], "No: nothing is reproduced here, and", "3 comparisons: 3 contradicted"),
+        ([(1, 1)], "Inconclusive: the data here say", "3 comparisons: 3 inconclusive"),
+        ([(1, 0), (0, 1)], "No clear answer", "6 comparisons: 3 reproduced, 3 contradicted"),
+        ([(1, 0), (1, 1)], "In part", "6 comparisons: 3 reproduced, 3 inconclusive"),
+        ([(0, 1), (1, 1)], "No: nothing", "6 comparisons: 3 contradicted, 3 inconclusive"),
     ],
 )
-def test_the_reading_answers(findings_of, student, baseline, answer):
-    text = reading(findings_of(made_evidence(student, baseline)), 1)
-    assert text.split("\n")[-1] == answer
-    assert sum(word in text for word in ("**Yes", "**No:", "**Inconclusive:")) == 1
-
-
-@pytest.mark.parametrize(
-    "student, baseline, answer, told",
-    [
-        ((1, 0), (0, 1), "No clear answer", "3 reproduced, 3 contradicted"),
-        ((1, 1), (0, 1), "In part", "3 reproduced, 3 inconclusive"),
-        ((0, 1), (1, 1), "No: nothing", "3 contradicted, 3 inconclusive"),
-    ],
-)
-def test_mixed_readings(findings_of, student, baseline, answer, told):
-    layers = zip(student, baseline, ("FC1", "FC2"), strict=True)
-    evidence = [made_evidence(bool(s), bool(b), layer=layer) for s, b, layer in layers]
-    last = reading(findings_of(*evidence), 1).split("\n")[-1]
-    assert last.startswith(f"**{answer}") and last.endswith(f"Of 6 comparisons: {told}.")
+def test_the_reading_answers(layers, answer, told):
+    last = last_line(*layers)
+    assert last.startswith(f"**{answer}") and last.endswith(f" Of {told}.")
 
 
 @pytest.mark.parametrize("seeds, told", [(1, "1 seed"), (3, "3 seeds")])
-def test_what_the_reading_is_over(findings_of, seeds, told):
+def test_what_the_reading_is_over(seeds, told):
     text = reading(findings_of(made_evidence(seeds=seeds), hypothesis=3), 3)
     head = "VGG-11 (narrow) on embedded images, 8 images, "
     assert text.startswith("**Hypothesis 3** (distillation is optimized with fewer detours), ")
@@ -82,36 +53,33 @@ def test_what_the_reading_is_over(findings_of, seeds, told):
     assert "(s)" not in text and "Of 1 comparison: 1 reproduced." in text
 
 
-def test_a_sentence_for_each_metric(findings_of):
-    lines = reading(findings_of(made_evidence()), 1).split("\n")
-    sentences = [line for line in lines if line.startswith("- ")]
-    assert [line.split(":")[0] for line in sentences] == [f"- FC1, {m}" for m in LABELS[1]]
-    assert sentences[0] == (
+def sentences(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line.startswith("- ")]
+
+
+def test_a_sentence_for_each_metric():
+    found = sentences(reading(findings_of(made_evidence()), 1))
+    names = ("N_fg", "N_bg", "lambda")
+    assert [line.split(":")[0] for line in found] == [f"- FC1, {name}" for name in names]
+    assert found[0] == (
         "- FC1, N_fg: **reproduced** (student minus baseline 3 [3, 3], predicted up; "
         "the same in all 3 variants: other b, published filter)."
     )
 
 
-def test_distances_per_epoch_are_a_variant_not_a_verdict_of_their_own(findings_of):
-    lines = reading(findings_of(made_evidence(), hypothesis=2), 2).split("\n")
-    sentences = [line for line in lines if line.startswith("- ")]
-    assert len(sentences) == 2 and "Of 2 comparisons" in lines[-1]
+def test_distances_per_epoch_are_a_variant_not_a_verdict_of_their_own():
+    text = reading(findings_of(made_evidence(), hypothesis=2), 2)
+    assert len(sentences(text)) == 2 and "Of 2 comparisons" in text.split("\n")[-1]
     # The filter keeps the even samples alone, in which nobody is faster: another verdict.
-    assert (
-        "another in 1 of 4 variants: other b, published filter, distance per epoch"
-        in (sentences[0])
-    )
+    told = "another in 1 of 4 variants: other b, published filter, distance per epoch"
+    assert told in sentences(text)[0]
 
 
-def test_a_filter_that_was_not_measured_is_no_variant(findings_of):
+def test_a_filter_that_was_not_measured_is_no_variant():
     text = reading(findings_of(made_evidence(samples=2)), 1)
     assert "the same in all 2 variants: other b)." in text
     assert text.endswith("\nFC1: the published filter keeps 1 of 2 images, too few to measure.")
-
-
-def test_nothing_to_read(findings_of):
-    with pytest.raises(KpnbError, match="add evidence"):
-        reading(findings_of(), 1)
+    refused(lambda: reading(findings_of(), 1), "add evidence")
 
 
 def test_never_learned_counts_samples_without_a_point_at_any_checkpoint():
@@ -144,18 +112,15 @@ def counts(evidence, role: str, metric: str) -> list[float]:
     return metric_values(evidence, role, metric, CHOICES)[0].tolist()
 
 
-def test_nothing_changes_where_all_are_single_pieces():
+def test_words_of_several_pieces_take_no_part():
+    """Student: points at 0-5 and 8; baseline in the end: 4-6, 8 and 9."""
     evidence = made_evidence()
     same = of_single_pieces(evidence, without())
     assert torch.equal(same.foreground, evidence.foreground)
     for role in "TSB":
         for epoch, maps in evidence.maps[role][0].items():
             assert torch.equal(same.maps[role][0][epoch].sigma, maps.sigma)
-
-
-def test_words_of_several_pieces_take_no_part():
-    """Student: points at 0-5 and 8; baseline in the end: 4-6, 8 and 9."""
-    found = of_single_pieces(made_evidence(), without(0, 4, 9))
+    found = of_single_pieces(evidence, without(0, 4, 9))
     assert counts(found, "S", "n_fg") == [4] * 8 and counts(found, "B", "n_fg") == [2] * 8
     assert counts(found, "S", "n_bg") == [1] * 8 and counts(found, "B", "n_bg") == [1] * 8
     assert counts(found, "S", "lambda") == pytest.approx([4 / 5] * 8)
@@ -163,6 +128,9 @@ def test_words_of_several_pieces_take_no_part():
     for maps in found.maps["B"][0].values():
         assert maps.entropy[:, [0, 4, 9]].isnan().all()
         assert maps.entropy.isnan().sum() == 3 * 8
+    assert not evidence.maps["S"][0][2].sigma.isnan().any()  # the evidence given is as before
+    found = of_single_pieces(made_evidence(seeds=2), without(0))  # every seed is cut
+    assert metric_values(found, "S", "n_fg", CHOICES).tolist() == [[5] * 8] * 2
 
 
 def test_the_background_s_mean_is_that_of_the_single_pieces_left():
@@ -182,22 +150,14 @@ def test_words_and_texts_go_by_text():
     assert len(found.foreground) == 6
     assert counts(found, "S", "n_fg") == [6, 6, 6, 5, 6, 6]
     assert all(len(maps.sigma) == 6 for role in "TSB" for maps in found.maps[role][0].values())
-    assert torch.equal(evidence.foreground, made_evidence().foreground)
-    assert not evidence.maps["S"][0][2].sigma.isnan().any()  # the evidence given is as before
-
-
-def test_every_seed_is_cut():
-    found = of_single_pieces(made_evidence(seeds=2), without(0))
-    assert metric_values(found, "S", "n_fg", CHOICES).tolist() == [[5] * 8] * 2
 
 
 @pytest.mark.parametrize("left", [0, 1])
 def test_too_few_texts_left(left):
     single = without()
     single[left:, 8:] = False
-    with pytest.raises(KpnbError, match="Fewer than two texts .*: measure more") as error:
-        of_single_pieces(made_evidence(), single)
-    assert "\n" not in str(error.value)
+    told = "Fewer than two texts .*: measure more"
+    refused(lambda: of_single_pieces(made_evidence(), single), told)
     single[1, 8:] = single[0, 8:] = True
     assert len(of_single_pieces(made_evidence(), single).foreground) == 2
 
@@ -213,15 +173,12 @@ def test_table_sets_both_side_by_side():
     assert alone["N_bg"].endswith(", reproduced") and list(table["n samples"]) == [8, 8]
 
 
-def test_table_counts_the_texts_that_are_left():
+def test_table_counts_the_texts_that_are_left_and_takes_the_threshold():
+    """Points lie 1 nat below: with b above that nothing is left to differ in."""
     single = without()
     single[:3, 8:] = False
-    assert list(pieces_table(made_evidence(), single, 0.2)["n samples"]) == [8, 5]
-
-
-def test_table_takes_the_threshold():
-    """Points lie 1 nat below: with b above that nothing is left to differ in."""
-    table = pieces_table(made_evidence(), without(), 1.5)
+    table = pieces_table(made_evidence(), single, 1.5)
+    assert list(table["n samples"]) == [8, 5]
     assert all("inconclusive" in cell for cell in table["N_fg"])
 
 
@@ -233,15 +190,10 @@ def test_reading_counts_points_and_turned_verdicts():
     baseline = "Of the baseline's 40 knowledge points 0 are words of several pieces, which are 25%"
     assert told.startswith(f"{student} of all words. {baseline} of all words. ")
     assert told.endswith(" Another verdict without them: N_fg.")
-    told = pieces_reading(made_evidence(), without(15), 0.2)
-    assert "56 knowledge points 0 are" in told and "which are 6% of" in told
-    assert told.endswith(" No verdict turns.")
-
-
-def test_reading_counts_all_seeds():
-    told = pieces_reading(made_evidence(seeds=3), without(8), 0.2)
-    assert "student's 168 knowledge points 24 are" in told
-    assert "baseline's 120 knowledge points 24 are" in told
+    # All seeds count.
+    told = pieces_reading(made_evidence(seeds=3), without(15), 0.2)
+    assert "student's 168 knowledge points 0 are" in told and "which are 6% of" in told
+    assert "baseline's 120 knowledge points 0 are" in told and told.endswith(" No verdict turns.")
 
 
 def test_padding_is_no_word():

@@ -1,0 +1,173 @@
+"""The sentence of a verdict, which may say no, and what else notebooks say of their findings: what
+words of several pieces do to the counts of knowledge points, as a table and in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from kpnb.errors import KpnbError
+from kpnb.metrics.evidence import Choices, Evidence, compare, hypothesis_metrics
+from kpnb.metrics.formatting import PLAIN, count, verdict_sentence
+from kpnb.metrics.results import Comparison, Measure
+from kpnb.metrics.stats import Estimate
+from kpnb.paper import ROLES
+
+if TYPE_CHECKING:
+    from kpnb.study.findings import Findings
+    from kpnb.study.study import Study
+
+NAMES = PLAIN | {"lambda": "lambda", "rho": "rho"}  # as one types them
+SELECTIONS = {"all": "all samples", "published_filter": "published filter"}
+CLAIMED = {
+    1: "distillation encodes more knowledge points, and a larger share of them in the foreground",
+    2: "distillation learns knowledge points faster and more simultaneously",
+    3: "distillation is optimized with fewer detours",
+}
+#: What a variant of a comparison differs in, and what that is called.
+VARIED = {"threshold": "other b", "selection": "published filter", "distance": "distance per epoch"}
+
+
+def label(item: Measure | Comparison) -> str:
+    """A metric as one types it, with what its distance is summed per."""
+    return NAMES[item.metric] + (f" per {item.distance}" if item.distance else "")
+
+
+def with_interval(value: float, item: Measure | Comparison) -> str:
+    """A value with its 95% interval: 0.6 [0.55, 0.65]."""
+    return f"{value:.3g} [{item.low:.3g}, {item.high:.3g}]"
+
+
+def reading(findings: Findings, hypothesis: int) -> str:
+    """The verdict on a hypothesis in words, as Markdown, built from the comparisons alone.
+
+    Raises KpnbError where nothing was compared and no note says why.
+    """
+    metrics, notes = hypothesis_metrics(hypothesis), findings.notes
+    headline = [c for c in findings.comparisons if c.metric in metrics and _headline(findings, c)]
+    if not headline and not notes:
+        raise KpnbError("there is no comparison to read: add evidence to the findings first.")
+    if not headline:
+        return "\n\n".join([f"**Hypothesis {hypothesis}** was not measured.", *notes])
+    lines = [f"**Hypothesis {hypothesis}** ({CLAIMED[hypothesis]}), {_over(headline[0])}:", ""]
+    lines += [f"- {_sentence(findings, item)}" for item in headline]
+    lines += ["", verdict_sentence([c.verdict for c in headline], "comparison")]
+    return "\n".join([*lines, *(f"\n{note}" for note in notes)])
+
+
+def _headline(findings: Findings, item: Comparison) -> bool:
+    in_use = item.threshold == findings.threshold
+    return in_use and item.selection == "all" and item.distance != "epoch"
+
+
+def _over(item: Comparison) -> str:
+    scale = f"{item.network} ({item.scale}) on {item.dataset}"
+    samples, seeds = count(item.n_samples, item.sample), count(item.n_seeds, "seed")
+    return f"{scale}, {samples}, {seeds}, b = {item.threshold:g}"
+
+
+def _sentence(findings: Findings, item: Comparison) -> str:
+    same = (c for c in findings.comparisons if (c.layer, c.metric) == (item.layer, item.metric))
+    others = [c for c in same if c is not item]
+    changed = sum(other.verdict != item.verdict for other in others)
+    steady = f"another in {changed} of" if changed else "the same in all"
+    varied = (
+        called
+        for name, called in VARIED.items()
+        if any(getattr(other, name) != getattr(item, name) for other in others)
+    )
+    return (
+        f"{item.layer}, {NAMES[item.metric]}: **{item.verdict}** (student minus baseline "
+        f"{with_interval(item.difference, item)}, predicted {item.prediction}; {steady} "
+        f"{count(len(others), 'variant')}: {', '.join(varied)})."
+    )
+
+
+def never_learned(evidence: Evidence, threshold: float, sample: str) -> str:
+    """How many samples have no foreground knowledge point at any checkpoint after the first epoch:
+    for those D and rho say nothing."""
+    told = []
+    for role in "SB":
+        trails = [evidence.trajectory(role, seed, threshold) for seed in evidence.seeds]
+        never = sum(int((sum(p.n_fg for p in trail) == 0).sum()) for trail in trails)
+        of = count(len(evidence.foreground) * len(trails), sample)
+        told.append(f"{ROLES[role]}: {never} of {of}")
+    seeds = " (all seeds together)" if len(evidence.seeds) > 1 else ""
+    return f"Without a foreground knowledge point at any checkpoint{seeds}: {'; '.join(told)}."
+
+
+def imitation(study: Study, layer: str) -> str:
+    """How much of the teacher's feature the students explain at the end of distillation."""
+    shares = [study.of("S", seed, layer).record.metric[-1] for seed in study.parameters.seeds]
+    told = " / ".join(f"{share:.0%}" for share in shares)
+    return (
+        f"At the end of its training the student explains {told} of the variance of the teacher's "
+        f"feature at {layer} on the training samples (padding counted, as in the loss)."
+    )
+
+
+# Words of several pieces
+
+Judged = dict[str, tuple[Estimate, str]]
+
+
+def of_single_pieces(evidence: Evidence, single: Tensor) -> Evidence:
+    """The evidence of words of one piece: all others take no part (entropy NaN).
+
+    single: (samples, units) bool. Texts without foreground or background left are dropped.
+    Raises KpnbError where fewer than two texts are left.
+    """
+    inside, outside = evidence.foreground & single, ~evidence.foreground & single
+    kept = inside.any(1) & outside.any(1)
+    if int(kept.sum()) < 2:
+        raise KpnbError("Fewer than two texts have single-piece words of both kinds: measure more.")
+    maps = {
+        role: [
+            {e: replace(m, sigma=m.sigma.where(single, torch.nan)) for e, m in by_epoch.items()}
+            for by_epoch in seeds
+        ]
+        for role, seeds in evidence.maps.items()
+    }
+    return replace(evidence, maps=maps).keep(kept)
+
+
+def pieces_table(evidence: Evidence, single: Tensor, threshold: float) -> pd.DataFrame:
+    """Student minus baseline in the metrics of Hypothesis 1, with all words and with those of one
+    piece."""
+    rows = {}
+    for name, judged in _judged(evidence, single, threshold).items():
+        rows[name] = {NAMES[m]: f"{gap}, {verdict}" for m, (gap, verdict) in judged.items()}
+        rows[name]["n samples"] = judged["n_fg"][0].n_samples
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("words")
+
+
+def pieces_reading(evidence: Evidence, single: Tensor, threshold: float) -> str:
+    """How many of the student's and the baseline's points are words of several pieces, and whether
+    a verdict turns without them."""
+    told = [_share(evidence, single, role, threshold) for role in "SB"]
+    whole, alone = _judged(evidence, single, threshold).values()
+    turned = [NAMES[metric] for metric in whole if whole[metric][1] != alone[metric][1]]
+    change = f"Another verdict without them: {', '.join(turned)}." if turned else ""
+    return f"{' '.join(told)} {change or 'No verdict turns.'}"
+
+
+def _judged(evidence: Evidence, single: Tensor, threshold: float) -> dict[str, Judged]:
+    parts = {"all": evidence, "of one piece": of_single_pieces(evidence, single)}
+    metrics, chosen = hypothesis_metrics(1), Choices(threshold)
+    return {name: compare(part, metrics, chosen) for name, part in parts.items()}
+
+
+def _share(evidence: Evidence, single: Tensor, role: str, threshold: float) -> str:
+    found = [evidence.points(role, seed, None, threshold) for seed in evidence.seeds]
+    held = torch.stack([p.foreground_points | p.background_points for p in found])
+    points, several = int(held.sum()), int((held & ~single).sum())
+    live = found[0].entropy.isfinite()
+    usual = float((live & ~single).sum() / live.sum())
+    return (
+        f"Of the {ROLES[role]}'s {points} knowledge points {several} are words of several pieces, "
+        f"which are {usual:.0%} of all words."
+    )
