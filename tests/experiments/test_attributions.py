@@ -13,6 +13,8 @@ from kpnb.experiments.rescaling import convolutions, feature_name, rescaled
 from kpnb.study.parameters import AttributionName
 
 LAYERS = ["1", "4"]  # the two ReLUs of `chain`, the first one in place
+#: Of c, by which a map is multiplied where the feature is divided; for all others it cancels.
+POWERS = {"gradient": 1, "activation": -1, "feature_gradient": -1, "feature_occlusion": -1}
 
 
 @pytest.fixture(scope="module")
@@ -30,30 +32,26 @@ def test_names_are_those_of_the_parameters():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_map_is_multiplied_by_the_factor_to_its_known_power(explained, name):
-    before, after, _ = explained[name]
+    """With a factor per channel, maps stay only where each channel cancels."""
+    before, after, by_channel = explained[name]
     for layer, maps in before.items():
-        power = METHODS[name].power if layer == "1" else 0  # only the first feature is divided
+        power = POWERS.get(name, 0) if layer == "1" else 0  # only the first feature is divided
         assert maps.abs().sum() > 0
         torch.testing.assert_close(after[layer], maps * 4.0**power, rtol=1e-5, atol=1e-7)
+    layer = next(iter(before))
+    same = torch.allclose(by_channel[layer], before[layer], rtol=1e-4, atol=1e-6)
+    assert same == (name not in POWERS)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_with_a_factor_per_channel_maps_stay_only_where_each_channel_cancels(explained, name):
-    before, _, after = explained[name]
-    layer = next(iter(before))
-    same = torch.allclose(after[layer], before[layer], rtol=1e-4, atol=1e-6)
-    assert same == METHODS[name].channel_coherent
-
-
-def test_maps_have_a_place_for_each_pixel_or_place_of_the_feature(explained):
-    for name, method in METHODS.items():
-        maps = explained[name][0]
-        assert list(maps) == ([INPUT] if method.about == "input" else LAYERS)
-        sides = {"1": 14, "4": 5} if method.about == "layer" else dict.fromkeys(maps, 16)
-        assert {k: tuple(v.shape) for k, v in maps.items()} == {
-            k: (3, side, side) for k, side in sides.items()
-        }
-        assert all(v.dtype == torch.float32 and v.isfinite().all() for v in maps.values())
+def test_maps_have_a_place_for_each_pixel_or_place_of_the_feature(explained, name):
+    maps, about = explained[name][0], METHODS[name].about
+    assert list(maps) == ([INPUT] if about == "input" else LAYERS)
+    sides = {"1": 14, "4": 5} if about == "layer" else dict.fromkeys(maps, 16)
+    assert {k: tuple(v.shape) for k, v in maps.items()} == {
+        k: (3, side, side) for k, side in sides.items()
+    }
+    assert all(v.dtype == torch.float32 and v.isfinite().all() for v in maps.values())
 
 
 def linear():
@@ -66,32 +64,27 @@ def linear():
 
 
 def test_layer_maps_are_those_of_a_network_with_known_gradients():
+    """A convolution is read before the ReLU in place that follows."""
     net, x, targets = linear(), images(2, 6), torch.tensor([1, 2])
     names = ["gradient", "activation", "grad_cam", "gradient_x_activation", "feature_gradient"]
-    found = {k: v["1"] for k, v in attributions(net, x, targets, names, ["1"]).items()}
+    found = attributions(net, x, targets, names, ["0", "1"])
     with torch.no_grad():
-        feature = net[1](net[0](x).clone())
-        gradient = net[4].weight[targets] / 36  # (2, 4), the same at all 36 places
-    contribution = (gradient[:, :, None, None] * feature).sum(1)
-    torch.testing.assert_close(
-        found["gradient"], gradient.abs().mean(1)[:, None, None].expand(2, 6, 6)
-    )
-    torch.testing.assert_close(found["activation"], feature.mean(1))
-    torch.testing.assert_close(found["gradient_x_activation"], contribution)
-    torch.testing.assert_close(found["grad_cam"], contribution.relu())
+        before, feature = net[0](x), net[1](net[0](x))
+        gradient = net[4].weight[targets][:, :, None, None] / 36  # the same at all 36 places
+    contribution = (gradient * feature).sum(1)
     norm = feature.flatten(1).norm(dim=1)[:, None, None, None]
     back = torch.einsum("nchw,ck->nkhw", feature / norm, net[0].weight.detach()[:, :, 0, 0])
-    torch.testing.assert_close(found["feature_gradient"], back.abs().mean(1))
-
-
-def test_a_convolution_is_read_before_the_relu_in_place_that_follows():
-    net, x = linear(), images(2, 6)
-    found = attributions(net, x, torch.tensor([1, 2]), ["activation", "gradient"], ["0"])
-    with torch.no_grad():
-        before, after = net[0](x), net[1](net[0](x))
+    wanted = {
+        "gradient": gradient.abs().mean(1).expand(2, 6, 6),
+        "activation": feature.mean(1),
+        "gradient_x_activation": contribution,
+        "grad_cam": contribution.relu(),
+        "feature_gradient": back.abs().mean(1),
+    }
+    for name, maps in wanted.items():
+        torch.testing.assert_close(found[name]["1"], maps)
     torch.testing.assert_close(found["activation"]["0"], before.mean(1))
-    gradient = net[4].weight.detach()[[1, 2]][:, :, None, None] / 36 * (after > 0)
-    torch.testing.assert_close(found["gradient"]["0"], gradient.abs().mean(1))
+    torch.testing.assert_close(found["gradient"]["0"], (gradient * (feature > 0)).abs().mean(1))
 
 
 def test_contributions_add_up_to_what_the_score_gains_over_the_baseline():
@@ -128,7 +121,8 @@ def test_how_images_are_batched_changes_nothing(monkeypatch):
             torch.testing.assert_close(parts[name][layer], values, rtol=1e-4, atol=1e-6)
 
 
-def test_the_model_comes_back_untouched():
+def test_the_model_comes_back_untouched(recwarn):
+    """And nothing is warned, whatever captum says."""
     net, x = network().train(), images(2)
     net.features[0].weight.requires_grad_(False)
     before = {key: value.clone() for key, value in net.state_dict().items()}
@@ -141,12 +135,7 @@ def test_the_model_comes_back_untouched():
     assert not x.requires_grad and not net.features[0].weight.requires_grad
     assert net.features[3].weight.requires_grad and net.features[3].weight.grad is None
     hooks = [(m._forward_hooks, m._forward_pre_hooks, m._backward_hooks) for m in net.modules()]
-    assert not any(part for parts in hooks for part in parts)
-
-
-def test_nothing_is_warned(recwarn):
-    attributions(linear(), images(1, 8), torch.tensor([0]), list(METHODS), ["1"])
-    assert len(recwarn) == 0
+    assert not any(part for parts in hooks for part in parts) and len(recwarn) == 0
 
 
 @pytest.mark.parametrize(
