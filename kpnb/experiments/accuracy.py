@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +30,10 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_name
 from kpnb.estimator.units import GridUnits
+from kpnb.metrics import results
 from kpnb.metrics.points import knowledge_points
-from kpnb.metrics.provenance import Stopwatch, provenance, track
-from kpnb.metrics.results import PAPER_THRESHOLD, Number, Results, run_fingerprint, write_results
+from kpnb.metrics.provenance import track
+from kpnb.metrics.results import Number, Results
 from kpnb.metrics.stats import bootstrap, correlation
 from kpnb.networks.text import TextNetwork, scratch_network
 from kpnb.store import Scratch, Store
@@ -41,7 +43,6 @@ from kpnb.study.text import SentimentStudy, TextEstimator
 from kpnb.training.recipes import entropy_weight
 
 ACCURACY_NAME = "estimator_accuracy"
-_CODE = ("measure_estimator_accuracy",)
 _MAPS_CODE = {
     EntropyEstimator: (EntropyEstimator, GridUnits),
     TextEstimator: (TextEstimator,),
@@ -53,21 +54,17 @@ REFERENCE_DRAWS = {"Conv": 4096}
 OTHER_REFERENCE_DRAWS = 8192
 
 FAMILIES = ("VGG-11", "ResNet-50", "BERT")
-MEASURED_IMAGES, MEASURED_SENTENCES = 2, 6  # measured a case
+MEASURED_IMAGES, MEASURED_SENTENCES = 2, 6  # results.measured a case
 # A ResNet takes four times as long: its first and its last epoch.
 CASE_EPOCHS = {"VGG-11": (1, 10, 30), "ResNet-50": (1, 30), "BERT": (1, 3, 10)}
 CASE_LAYERS = ("Conv", "FC1")
 SMOOTHING = 16  # pixels over which the hardest case's images are averaged
-SENTENCE_WORDS = 16  # of a measured sentence
+SENTENCE_WORDS = 16  # of a results.measured sentence
 # The study's baseline, but of a size at which thousands of draws take a minute.
 ENCODER_SIZES = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 256}
-SENTENCE_STUDY = {
-    "preset": "study",
-    "depth": 2,
-    "fraction": 1.0,
+SENTENCE_STUDY = {"preset": "study", "depth": 2, "fraction": 1.0, "seeds": [0]} | {
     "epochs": CASE_EPOCHS["BERT"][-1],
     "checkpoints": [0, *CASE_EPOCHS["BERT"]],
-    "seeds": [0],
 }
 
 
@@ -113,27 +110,19 @@ def cases(families: tuple[str, ...] = FAMILIES, store: Store | None = None) -> I
 def _image_cases(network: str, store: Store) -> Iterator[Case]:
     given = {"preset": "study", "network": network, "seeds": [0]}
     study = ImageStudy(resolve(ImageParameters, given), store)
-    trained = study.of("B", 0)
-    sharp = study.data.measured.images[:MEASURED_IMAGES]
+    trained, data = study.of("B", 0), study.data
+    sharp, foreground = data.measured.images[:MEASURED_IMAGES], data.foreground[:MEASURED_IMAGES]
     chosen = [(epoch, False) for epoch in CASE_EPOCHS[network]]
     for epoch, smooth in [(0, True), *chosen] if network == "VGG-11" else chosen:
         for layer in CASE_LAYERS:
-            estimator = EntropyEstimator(
-                layer_name(study.network(trained), layer),
-                study.data.units,
-                entropy_weight=entropy_weight(network),
-            )
-            yield Case(
-                network,
-                layer,
-                epoch,
-                smooth,
-                lambda epoch=epoch: study.network(trained, epoch),
+            dotted, weight = layer_name(study.network(trained), layer), entropy_weight(network)
+            estimator = EntropyEstimator(dotted, data.units, entropy_weight=weight)
+            net, inputs = (
+                partial(study.network, trained, epoch),
                 smoothed(sharp) if smooth else sharp,
-                study.data.foreground[:MEASURED_IMAGES],
-                estimator,
-                trained.fingerprint,
             )
+            given = (net, inputs, foreground, estimator, trained.fingerprint)
+            yield Case(network, layer, epoch, smooth, *given)
 
 
 def smoothed(images: Tensor) -> Tensor:
@@ -162,18 +151,9 @@ def _text_cases(store: Store) -> Iterator[Case]:
     # The entropy pulls at each unit with 1 / units: so small a published step makes ways as fine
     # as an image's. A ReLU would halve a feature that BERT does not rectify.
     estimator = TextEstimator(EntropyEstimator("Last", relu=False, lr=1e-4 * SENTENCE_WORDS / 256))
+    given = (samples.pieces, samples.foreground, estimator, trained.fingerprint)
     for epoch in CASE_EPOCHS["BERT"]:
-        yield Case(
-            "BERT",
-            "Last",
-            epoch,
-            False,
-            lambda epoch=epoch: study.network(trained, epoch),
-            samples.pieces,
-            samples.foreground,
-            estimator,
-            trained.fingerprint,
-        )
+        yield Case("BERT", "Last", epoch, False, partial(study.network, trained, epoch), *given)
 
 
 def measured_sentences(samples: EncodedTexts) -> EncodedTexts:
@@ -192,13 +172,12 @@ class Explained:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 0, or 2 with one sentence on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="python -m kpnb.experiments.accuracy", description=__doc__
-    )
+    program = "python -m kpnb.experiments.accuracy"
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
     parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
     options = parser.parse_args(arguments)
     try:
-        print(write_results(measure_estimator_accuracy(tuple(options.families))))
+        print(results.write_results(measure_estimator_accuracy(tuple(options.families))))
     except KpnbError as mistake:
         print(mistake, file=sys.stderr)
         return 2
@@ -207,25 +186,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure_estimator_accuracy(families: tuple[str, ...], store: Store | None = None) -> Results:
     """The comparison over all cases of some families; what is stored already is not run again."""
-    store, numbers = store or Store(), {}
-    with Stopwatch() as watch:
+    store = store or Store()
+
+    def compute() -> dict[str, Number]:
+        numbers = {}
         for case in track(list(cases(families, store)), "cases"):
             found = compare_methods(case, lambda e, case=case: stored(case, e, store))
             numbers |= {f"{case.name} | {name}": value for name, value in found.items()}
+        return numbers
+
     # The networks of the image families are those of the study; the sentences' settings are code.
     settings = resolve(ImageParameters, {"preset": "study"}).model_dump(mode="json")
     settings |= {"families": list(families)}
-    used = watch.as_dict()
-    return Results(
-        notebook=ACCURACY_NAME,
-        preset="study",
-        settings=settings,
-        provenance=provenance() | {"code": list(_CODE)},
-        seconds=used["seconds"],
-        peak_memory_mb=used["peak_memory_mib"],
-        fingerprint=run_fingerprint(settings, _CODE),
-        numbers=numbers,
-    )
+    return results.measured(ACCURACY_NAME, settings, ["measure_estimator_accuracy"], compute)
 
 
 def stored(case: Case, estimator: EntropyEstimator | TextEstimator, store: Store) -> Explained:
@@ -293,7 +266,7 @@ def _against(method: str, found: Explained, truth: Tensor, case: Case) -> dict[s
 def _points(entropy: Tensor, maps: EntropyMaps, case: Case) -> tuple[Tensor, Tensor]:
     """(N_fg, N_bg) by sample of a map with these entropies."""
     sigma = maps.sigma * (entropy - maps.entropy).exp()
-    points = knowledge_points(replace(maps, sigma=sigma), case.foreground, PAPER_THRESHOLD)
+    points = knowledge_points(replace(maps, sigma=sigma), case.foreground, results.PAPER_THRESHOLD)
     return points.n_fg.double(), points.n_bg.double()
 
 
@@ -301,10 +274,7 @@ def _number(values: Tensor | list[float], what: str, unit: str = "") -> Number:
     values = torch.as_tensor(values, dtype=torch.float64)
     if len(values) == 1:
         return Number(value=float(values[0]), what=what, unit=unit, n=1)
-    found = bootstrap(values.numpy())
-    return Number(
-        value=found.value, low=found.low, high=found.high, what=what, unit=unit, n=len(values)
-    )
+    return results.estimated(bootstrap(values.numpy()), what, unit, len(values))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,8 @@ What a method explains, `about`:
     "feature"  the feature of a layer as a whole, by the input, as the entropy does: one per layer.
 
 When the feature of a layer is divided by c and the next layer's weights are multiplied by it
-(`kpnb.experiments.rescaling`), a method's map is multiplied by c to a power, `power`, known in
-advance: a
-gradient by c, a feature by 1/c, and gradient times feature by 1. With a factor per channel this
-holds channel by channel, and `channel_coherent` says whether the map stays as it is then.
+(`kpnb.experiments.rescaling`), a method's map is multiplied by a known power of c: a gradient by c,
+a feature by 1/c, and gradient times feature by 1, with a factor per channel channel by channel.
 """
 
 from __future__ import annotations
@@ -20,17 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from captum.attr import (
-    FeatureAblation,
-    GuidedBackprop,
-    InputXGradient,
-    IntegratedGradients,
-    LayerActivation,
-    LayerConductance,
-    LayerGradCam,
-    LayerGradientXActivation,
-    Saliency,
-)
+from captum import attr
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
@@ -50,14 +38,12 @@ class Method:
     """One explanation: what it is called, its family in Table I, and how it is computed.
 
     compute: (net, images (n, 3, h, w), targets (n,), layer) -> map (n, rows, columns); signed where
-    the method is. about, power and channel_coherent: see the module.
+    the method is. about: see the module.
     """
 
     title: str
     family: str
     about: str
-    power: int
-    channel_coherent: bool
     compute: Compute
 
 
@@ -70,7 +56,9 @@ def attributions(
     targets: (n,) classes, whose score before softmax is explained.
     Raises KpnbError for an unknown method or layer, no images, or targets of another number.
     """
-    chosen = {name: method_named(name) for name in methods}
+    for name in methods:
+        if name not in METHODS:
+            raise KpnbError(f"method {name!r} is unknown; use one of {', '.join(METHODS)}.")
     for layer in layers:
         layer_module(net, layer)
     if len(images) == 0 or targets.shape != images.shape[:1]:
@@ -83,18 +71,11 @@ def attributions(
         own = _own_copy(net)
         return {
             name: {
-                layer: _in_chunks(method.compute, own, images, targets, layer)
-                for layer in ([INPUT] if method.about == "input" else layers)
+                layer: _in_chunks(METHODS[name].compute, own, images, targets, layer)
+                for layer in ([INPUT] if METHODS[name].about == "input" else layers)
             }
-            for name, method in chosen.items()
+            for name in methods
         }
-
-
-def method_named(name: str) -> Method:
-    """The method of a name; KpnbError lists the known ones."""
-    if name not in METHODS:
-        raise KpnbError(f"method {name!r} is unknown; use one of {', '.join(METHODS)}.")
-    return METHODS[name]
 
 
 def _own_copy(net: nn.Module) -> nn.Module:
@@ -133,15 +114,13 @@ def _gradient(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -> Tensor:
 
 def _activation(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -> Tensor:
     """Mean over channels of the feature: what a class activation map weights and sums."""
-    return LayerActivation(net, layer_module(net, layer)).attribute(x).mean(1)
+    return attr.LayerActivation(net, layer_module(net, layer)).attribute(x).mean(1)
 
 
 def _grad_cam(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -> Tensor:
     """Grad-CAM with its final ReLU."""
-    found = LayerGradCam(net, layer_module(net, layer)).attribute(
-        x, target=targets, relu_attributions=True
-    )
-    return found.squeeze(1)
+    explained = attr.LayerGradCam(net, layer_module(net, layer))
+    return explained.attribute(x, target=targets, relu_attributions=True).squeeze(1)
 
 
 def _summed(attribution: type, **options: object) -> Compute:
@@ -173,7 +152,7 @@ def _bounded(options: Mapping[str, object], x: Tensor) -> dict[str, object]:
 
 def _occlusion(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -> Tensor:
     """Change of the score when a patch takes the data's mean color, at each of its pixels."""
-    return FeatureAblation(net).attribute(x, target=targets, feature_mask=_patches(x))[:, 0]
+    return attr.FeatureAblation(net).attribute(x, target=targets, feature_mask=_patches(x))[:, 0]
 
 
 # About a layer's feature as a whole
@@ -185,7 +164,7 @@ def _feature_gradient(net: nn.Module, x: Tensor, targets: Tensor, layer: str) ->
     def norm(inputs: Tensor) -> Tensor:
         return output_at(net, layer, lambda: net(inputs)).flatten(1).norm(dim=1)
 
-    return Saliency(norm).attribute(x).mean(1)
+    return attr.Saliency(norm).attribute(x).mean(1)
 
 
 def _feature_occlusion(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -> Tensor:
@@ -198,7 +177,7 @@ def _feature_occlusion(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -
         return (after - before).norm(dim=1)
 
     # Ablation gives the value at x, which is zero, minus that at x'.
-    return -FeatureAblation(change).attribute(x, feature_mask=_patches(x))[:, 0]
+    return -attr.FeatureAblation(change).attribute(x, feature_mask=_patches(x))[:, 0]
 
 
 def _patches(x: Tensor) -> Tensor:
@@ -208,32 +187,29 @@ def _patches(x: Tensor) -> Tensor:
 
 
 GRADIENT, CAM, PERTURBATION = "gradient-based", "class activation", "perturbation-based"
+_TIMES = _summed(attr.LayerGradientXActivation)
 METHODS: dict[str, Method] = {
-    "gradient": Method("gradient", GRADIENT, "layer", 1, False, _gradient),
-    "activation": Method("activation", CAM, "layer", -1, False, _activation),
-    "grad_cam": Method("Grad-CAM", CAM, "layer", 0, True, _grad_cam),
-    "gradient_x_activation": Method(
-        "gradient x activation", GRADIENT, "layer", 0, True, _summed(LayerGradientXActivation)
-    ),
+    "gradient": Method("gradient", GRADIENT, "layer", _gradient),
+    "activation": Method("activation", CAM, "layer", _activation),
+    "grad_cam": Method("Grad-CAM", CAM, "layer", _grad_cam),
+    "gradient_x_activation": Method("gradient x activation", GRADIENT, "layer", _TIMES),
     "conductance": Method(
-        "conductance", GRADIENT, "layer", 0, True, _summed(LayerConductance, n_steps=STEPS)
+        "conductance", GRADIENT, "layer", _summed(attr.LayerConductance, n_steps=STEPS)
     ),
-    "feature_gradient": Method(
-        "gradient of the feature", GRADIENT, "feature", -1, False, _feature_gradient
-    ),
+    "feature_gradient": Method("gradient of the feature", GRADIENT, "feature", _feature_gradient),
     "feature_occlusion": Method(
-        "occlusion of the feature", PERTURBATION, "feature", -1, False, _feature_occlusion
+        "occlusion of the feature", PERTURBATION, "feature", _feature_occlusion
     ),
-    "saliency": Method("saliency", GRADIENT, "input", 0, True, _of_input(Saliency, True)),
+    "saliency": Method("saliency", GRADIENT, "input", _of_input(attr.Saliency, True)),
     "input_x_gradient": Method(
-        "input x gradient", GRADIENT, "input", 0, True, _of_input(InputXGradient, False)
+        "input x gradient", GRADIENT, "input", _of_input(attr.InputXGradient, False)
     ),
     "integrated_gradients": Method(
-        "integrated gradients", GRADIENT, "input", 0, True,
-        _of_input(IntegratedGradients, False, n_steps=STEPS),
+        "integrated gradients", GRADIENT, "input",
+        _of_input(attr.IntegratedGradients, False, n_steps=STEPS),
     ),
     "guided_backprop": Method(
-        "guided backpropagation", GRADIENT, "input", 0, True, _of_input(GuidedBackprop, True)
+        "guided backpropagation", GRADIENT, "input", _of_input(attr.GuidedBackprop, True)
     ),
-    "occlusion": Method("occlusion", PERTURBATION, "input", 0, True, _occlusion),
+    "occlusion": Method("occlusion", PERTURBATION, "input", _occlusion),
 }  # fmt: skip

@@ -1,14 +1,15 @@
-"""The network that fine-tuning starts from: what it learns, and what is taken over from it.
+"""The networks of fine-tuning against training from scratch (Section 4.5).
 
-The classes are split: a source network learns the source classes, or torchvision's ImageNet
-weights take its place. Handed on is everything below the FC layers.
+The classes are split. A source network T learns the source classes, or torchvision's ImageNet
+weights take its place; then two networks learn the target classes from the same few images in the
+same order: the fine-tuned F, which starts from the source network below its FC layers, and B from
+random weights. Their FC layers start equal.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -21,6 +22,8 @@ from kpnb.errors import KpnbError
 from kpnb.networks.image import image_network
 from kpnb.study.image import ImageStudy, StudyImages, study_images
 from kpnb.study.parameters import FineTuningParameters
+from kpnb.study.study import Trained
+from kpnb.training.settings import TrainingSettings
 
 # How every image network of kpnb calls its fully connected part.
 FC_PART = "classifier."
@@ -60,6 +63,9 @@ def _below(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if not name.startswith(FC_PART)}
 
 
+# The study
+
+
 @dataclass(frozen=True)
 class ClassImages(StudyImages):
     """A study's images of some of the classes, labels numbered anew."""
@@ -88,12 +94,18 @@ class ClassImages(StudyImages):
 
 
 @dataclass(frozen=True)
-class ClassStudy(ImageStudy):
-    """A study of some of the classes; the same images serve all studies that share `whole`."""
+class FineTuningStudy(ImageStudy):
+    """Fine-tuned network F and network from scratch B on the target classes.
+
+    `of("F", seed)` and `of("B", seed)` give them, `source.of("T", seed)` the source network.
+    Evidence has F in the student's place (role S) and no teacher. The same images, `whole`, serve
+    the study of the source classes too.
+    """
 
     parameters: FineTuningParameters
     whole: StudyImages = field(default=None, repr=False)
 
+    PLACES = {"S": "F", "B": "B"}
     TRAINING_CODE = (
         *ImageStudy.TRAINING_CODE, of_classes, split_classes, imagenet_state, take_convolutions,
     )  # fmt: skip
@@ -108,9 +120,11 @@ class ClassStudy(ImageStudy):
         return split_classes(self.whole.test_samples.class_names, p.source_classes, p.split)
 
     @property
-    @abstractmethod
     def names(self) -> Names:
         """The classes of this study."""
+        if self._from_imagenet and self.prepared:
+            return self.whole.test_samples.class_names  # nothing is kept back to learn from
+        return self.class_parts[1]
 
     @cached_property
     def data(self) -> ClassImages:
@@ -120,6 +134,15 @@ class ClassStudy(ImageStudy):
     def outputs(self) -> int:
         return len(self.names)
 
+    @cached_property
+    def source(self) -> SourceStudy:
+        """The source network's study, on the same store and clock."""
+        return SourceStudy(self.parameters, self.store, self._seconds, whole=self.whole)
+
+    @property
+    def _from_imagenet(self) -> bool:
+        return self.parameters.source == "ImageNet"
+
     def network_key(self, role: str) -> dict:
         # What a network sees and is scored on, class split included.
         data = self.data
@@ -127,40 +150,48 @@ class ClassStudy(ImageStudy):
         key = super().network_key(role) | {"seen": seen.source}
         return key | {"scored": [data.training_samples.source, data.test_samples.source]}
 
+    def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
+        """F is trained like B, its learning rate times `fine_tuning_rate`."""
+        if role != "F":
+            return super().schedule(role, seed)
+        settings, factor = super().schedule("B", seed), self.parameters.fine_tuning_rate
+        last = None if settings.lr_end is None else settings.lr_end * factor
+        return replace(settings, lr=settings.lr * factor, lr_end=last)
+
+    def container(self, role: str, seed: int) -> nn.Module:
+        return super().container("B" if role == "F" else role, seed)
+
+    def build(self, role: str, seed: int) -> nn.Module:
+        # F is the untrained B with other convolutions: the FC layers of both start equal.
+        net = super().build(role, seed)
+        if role == "F":
+            take_convolutions(net, self._handed_on(seed))
+        return net
+
+    def _handed_on(self, seed: int) -> dict[str, Tensor]:
+        """The weights that the fine-tuned network of a seed starts from."""
+        if self._from_imagenet:
+            return imagenet_state(self.parameters.network, 2 * seed)
+        trained = self.source.of("T", seed)
+        return trained.states[trained.final_epoch]
+
+    def student(self, seed: int, layer: str | None = None) -> Trained:
+        """The fine-tuned network F; one serves all layers."""
+        settings, layers = self.schedule("F", seed), self.tracked_layers
+        origin = IMAGENET if self._from_imagenet else self.source.of("T", seed).fingerprint
+        key = {"fraction": self.parameters.fraction, "training": settings.to_info()}
+        key |= {"tracked": list(layers), "fine_tuned_from": origin}
+        return self._classifier("F", seed, key, settings, self.data.training_samples, layers)
+
     def right_answers(self, role: str, samples: ImageSamples) -> np.ndarray:
         """(seeds, samples) 1 where the final network of a role names the class, else 0."""
-        nets = [self.network(self.of(role, seed)) for seed in self.parameters.seeds]
-        return np.stack([self._right(net, samples) for net in nets]).astype(float)
-
-    @torch.inference_mode()
-    def _right(self, net: nn.Module, samples: ImageSamples) -> np.ndarray:
-        net.eval()
-        batches = samples.images.split(_BATCH)
-        found = torch.cat([net(x.to(self.device)).argmax(1).cpu() for x in batches])
-        return (found == samples.labels).numpy()
-
-
-@dataclass(frozen=True)
-class SourceStudy(ClassStudy):
-    """The source network: teacher T of a study of the source classes."""
-
-    @property
-    def names(self) -> Names:
-        return self.class_parts[0]
-
-    def origin(self, seed: int) -> str:
-        """What is handed on, for the store's key."""
-        if self.parameters.source == "ImageNet":
-            return IMAGENET
-        return self.of("T", seed).fingerprint
-
-    def handed_on(self, seed: int) -> dict[str, Tensor]:
-        """The weights that a fine-tuned network of a seed starts from."""
-        p = self.parameters
-        if p.source == "ImageNet":
-            return imagenet_state(p.network, 2 * seed)
-        trained = self.of("T", seed)
-        return trained.states[trained.final_epoch]
+        rows = []
+        for seed in self.parameters.seeds:
+            net = self.network(self.of(role, seed)).eval()
+            with torch.inference_mode():
+                parts = [net(x.to(self.device)).argmax(1) for x in samples.images.split(_BATCH)]
+            rows.append(torch.cat(parts).cpu() == samples.labels)
+        return torch.stack(rows).double().numpy()
 
     def check_teacher(self) -> str:
         """One sentence on how good the source network is on unseen objects of its own classes.
@@ -168,17 +199,25 @@ class SourceStudy(ClassStudy):
         KpnbError if it is not above `least_teacher`, for a network that learned nothing has
         nothing to hand on; the smoke preset says that it trains too little to tell.
         """
-        p = self.parameters
-        if p.source == "ImageNet":
+        if self._from_imagenet:
             return f"The source network has the weights {IMAGENET}; how good they are is known."
-        if p.preset == "smoke":
+        if self.parameters.preset == "smoke":
             return "This is the smoke preset: it shows that everything runs, and nothing else."
-        shares = self.accuracies("T")["test"]
-        told = f"accuracy on unseen objects of its {self.outputs} classes "
-        told += f"{' / '.join(f'{share:.1%}' for share in shares)}, chance {1 / self.outputs:.1%}"
-        if min(shares) <= self.least_teacher:
+        shares, classes = self.source.accuracies("T")["test"], self.source.outputs
+        told = f"accuracy on unseen objects of its {classes} classes "
+        told += f"{' / '.join(f'{share:.1%}' for share in shares)}, chance {1 / classes:.1%}"
+        if min(shares) <= self.source.least_teacher:
             raise KpnbError(
                 f"the study is void, because its source network has learned too little ({told}); "
                 "raise teacher_epochs or teacher_samples."
             )
         return f"The source network has something to hand on: {told}."
+
+
+@dataclass(frozen=True)
+class SourceStudy(FineTuningStudy):
+    """The source network: teacher T of a study of the source classes."""
+
+    @property
+    def names(self) -> Names:
+        return self.class_parts[0]

@@ -4,19 +4,22 @@ Over the training of a student: a checkpoint's lambda, and the accuracy that its
 once the layers above the target have been trained on labels. And across networks: teacher,
 student and baseline after training.
 
-In the figures epochs are told by a color scale of even lightness (cividis) and by the line that
-joins the checkpoints in order; the untrained and the last one are named.
+Checkpoints are a time series, not independent draws. What an interval here covers is the choice of
+the measured samples and, with several, of the training seeds, with the checkpoints held fixed; the
+error of an accuracy from finitely many test samples is not in it. A resampled lambda is noisier
+than the measured one, and noise pulls a correlation towards zero: an interval may lie nearer to
+zero than its value.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 from math import isfinite
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -26,23 +29,12 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
-from kpnb.experiments.correlations import (
-    RESAMPLES,
-    Relation,
-    across_networks,
-    correlation_interval,
-    given_epoch,
-    of_steps,
-    of_trained,
-    over_checkpoints,
-    with_epoch,
-)
 from kpnb.figures import style
 from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.formatting import count, interval, signed, verdict_sentence
 from kpnb.metrics.provenance import track
 from kpnb.metrics.results import estimated
-from kpnb.metrics.stats import Estimate, bootstrap, mean, share_interval, verdict
+from kpnb.metrics.stats import Estimate, bootstrap, correlation, mean, share_interval, verdict
 from kpnb.networks.layers import parameters_above
 from kpnb.store import Scratch
 from kpnb.study.findings import Findings
@@ -51,6 +43,11 @@ from kpnb.training.costs import Cost
 from kpnb.training.distillation import train_above
 from kpnb.training.train import to_device
 
+RESAMPLES = 2000
+# Two points always lie on a line; with a third variable taken out, so do three.
+LEAST_POINTS, LEAST_PARTIAL = 3, 4
+# Below this share of variance left, a rank is a function of the epoch up to rounding.
+NOTHING_LEFT = 1e-9
 SPLIT_WORDS = {"test": "unseen samples", "train": "training samples"}
 LIKELY_LAYER = "FC1"  # the layer of Figure 2; its symbol is lost in our copy of the paper
 
@@ -132,59 +129,41 @@ class RatioAccuracy:
         if not np.isfinite(self.ratio).any(-1).all():
             raise KpnbError("A network has no defined entropy map, so no lambda: check the layer.")
 
-    @property
-    def mean_ratio(self) -> np.ndarray:
-        """lambda, (seeds, places)."""
-        return mean(self.ratio)
-
     def ratio_estimates(self, row: int) -> list[Estimate]:
         """lambda of the networks of the row-th seed, with 95% intervals over samples."""
         return [bootstrap(terms) for terms in self.ratio[row]]
-
-    def correlation(
-        self, split: str, relation: Relation, resamples: int = RESAMPLES, seed: int = 0
-    ) -> Estimate:
-        """`correlation_interval` of lambda and the accuracy on a split; KpnbError for another."""
-        if split not in self.accuracy:
-            known = ", ".join(self.accuracy)
-            raise KpnbError(f"There is no split {split!r}: choose one of {known}.")
-        return correlation_interval(self.ratio, self.accuracy[split], relation, resamples, seed)
 
 
 def student_curve(study: Study, evidence: Evidence) -> RatioAccuracy:
     """lambda and accuracy of the student of `evidence` at each checkpoint, by seed."""
     found = [checkpoint_accuracies(study, evidence.layer, s) for s in study.parameters.seeds]
-    scores = [[by_epoch[epoch] for epoch in evidence.epochs] for by_epoch in found]
-    networks = [("S", epoch) for epoch in evidence.epochs]
-    return _collected(study, evidence, evidence.epochs, networks, scores)
+    scores = {split: [[by_epoch[epoch][split] for epoch in evidence.epochs] for by_epoch in found]
+              for split in SPLIT_WORDS}  # fmt: skip
+    return _collected(study, evidence, {epoch: ("S", epoch) for epoch in evidence.epochs}, scores)
 
 
 def final_networks(study: Study, evidence: Evidence) -> RatioAccuracy:
     """lambda and accuracy of teacher, student and baseline after training, by seed."""
     found = [study.accuracies(role, evidence.layer) for role in "TSB"]
-    scores = [
-        [{split: by_seed[split][seed] for split in SPLIT_WORDS} for by_seed in found]
-        for seed in evidence.seeds
-    ]
-    return _collected(study, evidence, tuple("TSB"), [(role, None) for role in "TSB"], scores)
+    scores = {split: np.transpose([by_seed[split] for by_seed in found]) for split in SPLIT_WORDS}
+    return _collected(study, evidence, {role: (role, None) for role in "TSB"}, scores)
 
 
 def _collected(
     study: Study,
     evidence: Evidence,
-    places: tuple,
-    networks: Sequence[tuple[str, int | None]],
-    scores: Sequence[Sequence[Mapping[str, float]]],
+    networks: Mapping[int | str, tuple[str, int | None]],
+    scores: Mapping[str, Sequence],
 ) -> RatioAccuracy:
-    """networks: role and epoch by place; scores: accuracies by seed and place."""
+    """networks: place -> role and epoch; scores: split -> (seeds, places)."""
     b = study.parameters.threshold
     ratio = [
-        [evidence.points(role, seed, epoch, b).ratio.numpy() for role, epoch in networks]
+        [evidence.points(role, seed, epoch, b).ratio.numpy() for role, epoch in networks.values()]
         for seed in evidence.seeds
     ]
-    accuracy = {s: np.array([[place[s] for place in row] for row in scores]) for s in SPLIT_WORDS}
+    accuracy = {split: np.array(table) for split, table in scores.items()}
     seeds, tested = study.parameters.seeds, len(study.data.test_samples)
-    return RatioAccuracy(evidence.layer, seeds, places, np.array(ratio), accuracy, tested)
+    return RatioAccuracy(evidence.layer, seeds, tuple(networks), np.array(ratio), accuracy, tested)
 
 
 def repeat_gap(study: Study, curve: RatioAccuracy) -> float:
@@ -193,6 +172,78 @@ def repeat_gap(study: Study, curve: RatioAccuracy) -> float:
     own = study.accuracies("S", curve.layer)
     gaps = [np.abs(curve.accuracy[split][:, -1] - own[split]).max() for split in SPLIT_WORDS]
     return float(max(gaps))
+
+
+# Correlations of lambda with accuracy, (seeds, places) each; NaN where undefined
+
+Relation = Callable[[np.ndarray, np.ndarray], float]
+
+
+def over_checkpoints(ratio: np.ndarray, accuracy: np.ndarray) -> float:
+    """Spearman's correlation over checkpoints, averaged over the seeds where it is defined.
+
+    Undefined (NaN): with fewer than three checkpoints, or one of the two constant.
+    """
+    return float(mean(np.array([_spearman(*row) for row in zip(ratio, accuracy, strict=True)])))
+
+
+def given_epoch(ratio: np.ndarray, accuracy: np.ndarray) -> float:
+    """Spearman's partial correlation given the epoch, averaged over seeds: what the two have in
+    common beyond each rising or falling with training.
+
+    Undefined (NaN): with fewer than four checkpoints, or where one of the two rises or falls
+    without exception, for then its ranks are the epoch's and nothing is left.
+    """
+    return float(mean(np.array([_partial(*row) for row in zip(ratio, accuracy, strict=True)])))
+
+
+def across_networks(ratio: np.ndarray, accuracy: np.ndarray) -> float:
+    """Spearman's correlation over all networks of all seeds together."""
+    return _spearman(ratio.ravel(), accuracy.ravel())
+
+
+def _spearman(ratio: np.ndarray, accuracy: np.ndarray) -> float:
+    # A resample of few samples may leave a lambda undefined.
+    if len(ratio) < LEAST_POINTS or not np.isfinite(ratio).all():
+        return float("nan")
+    return correlation(ratio, accuracy)
+
+
+def _partial(ratio: np.ndarray, accuracy: np.ndarray) -> float:
+    if len(ratio) < LEAST_PARTIAL:
+        return float("nan")
+    epoch = np.arange(len(ratio))
+    both, first, second = (
+        _spearman(*pair) for pair in ((ratio, accuracy), (ratio, epoch), (accuracy, epoch))
+    )
+    left = (1 - first**2) * (1 - second**2)
+    return (both - first * second) / left**0.5 if left > NOTHING_LEFT else float("nan")
+
+
+def correlation_interval(
+    terms: np.ndarray,
+    accuracy: np.ndarray,
+    relation: Relation,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """A correlation with its 95% percentile interval over samples and seeds.
+
+    terms: (seeds, places, samples) of lambda, NaN where undefined; accuracy: (seeds, places).
+    Seeds and measured samples are drawn with replacement, the same samples for all networks; the
+    networks, their accuracies and the background's mean entropy stay. Draws in which the
+    correlation is undefined are left out; value and ends are NaN where nothing is defined.
+    """
+    rng = np.random.default_rng(seed)
+    seeds, _, samples = terms.shape
+    draws = np.empty(resamples)
+    for draw in range(resamples):
+        rows, columns = rng.integers(seeds, size=seeds), rng.integers(samples, size=samples)
+        draws[draw] = relation(mean(terms[rows][:, :, columns]), accuracy[rows])
+    defined = draws[np.isfinite(draws)]
+    ends = np.percentile(defined, [2.5, 97.5]) if len(defined) else (np.nan, np.nan)
+    value = relation(mean(terms), accuracy)
+    return Estimate(value, float(ends[0]), float(ends[1]), samples, seeds)
 
 
 # What was found
@@ -212,15 +263,20 @@ _UNSEEN = "lambda and accuracy on unseen samples"
 CORRELATIONS = {
     "test": Question(_UNSEEN),
     "train": Question("lambda and accuracy on training samples", split="train"),
-    "test_trained": Question(f"{_UNSEEN}, without the untrained network", of_trained, fewer=1),
-    "test_detrended": Question(f"{_UNSEEN}, partial: given the epoch", given_epoch),
-    "test_steps": Question(
-        "changes of lambda and of accuracy on unseen samples, checkpoint to checkpoint",
-        of_steps,
-        fewer=1,
+    "test_trained": Question(
+        f"{_UNSEEN}, without the untrained network",
+        lambda ratio, accuracy: over_checkpoints(ratio[:, 1:], accuracy[:, 1:]), fewer=1,
     ),
-    "lambda_trend": Question("lambda and the epoch", with_epoch),
-}
+    "test_detrended": Question(f"{_UNSEEN}, partial: given the epoch", given_epoch),
+    "test_steps": Question(  # whether accuracy rises most where lambda does
+        "changes of lambda and of accuracy on unseen samples, checkpoint to checkpoint",
+        lambda ratio, accuracy: over_checkpoints(np.diff(ratio), np.diff(accuracy)), fewer=1,
+    ),
+    "lambda_trend": Question(
+        "lambda and the epoch",
+        lambda ratio, _: over_checkpoints(ratio, np.indices(ratio.shape)[1]),
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -256,14 +312,14 @@ def answers(
     curve: RatioAccuracy, networks: RatioAccuracy, resamples: int = RESAMPLES
 ) -> dict[str, Answer]:
     """name -> correlation over a student's checkpoints, and across the final networks."""
+    asked = {name: (curve, question) for name, question in CORRELATIONS.items()}
+    across = f"{_UNSEEN}, across teacher, student and baseline"
+    asked |= {"networks": (networks, Question(across, across_networks))}
     found = {}
-    for name, asked in CORRELATIONS.items():
-        points = (len(curve.places) - asked.fewer) * len(curve.seeds)
-        value = curve.correlation(asked.split, asked.relation, resamples)
-        found[name] = Answer(value, points, asked.text)
-    across = networks.correlation("test", across_networks, resamples)
-    what = f"{_UNSEEN}, across teacher, student and baseline"
-    return found | {"networks": Answer(across, networks.mean_ratio.size, what)}
+    for name, (part, (text, relation, split, fewer)) in asked.items():
+        value = correlation_interval(part.ratio, part.accuracy[split], relation, resamples)
+        found[name] = Answer(value, (len(part.places) - fewer) * len(part.seeds), text)
+    return found
 
 
 def record(findings: Findings, by_layer: Mapping[str, Mapping[str, Answer]]) -> None:
@@ -275,8 +331,8 @@ def record(findings: Findings, by_layer: Mapping[str, Mapping[str, Answer]]) -> 
             if not answer.defined:
                 findings.notes.append(f"{layer}, {answer.what}: {_UNDEFINED}.")
                 continue
-            over = f"{count(answer.found.n_samples, 'sample')} and "
-            over += count(answer.found.n_seeds, "seed")
+            over = answer.found
+            over = f"{count(over.n_samples, 'sample')} and {count(over.n_seeds, 'seed')}"
             what = f"Spearman's correlation, {layer}: {answer.what}; interval over {over}"
             key = name if name == "lambda_trend" else f"correlation_{name}"
             key += f"_{layer}" if place else ""
@@ -288,102 +344,69 @@ _UNDEFINED = "undefined here (too few points, or one of the two does not vary)"
 
 def correlation_table(by_layer: Mapping[str, Mapping[str, Answer]]) -> pd.DataFrame:
     """Layer and correlation: value with interval, points, and what it says of the statement."""
-    names = ["layer", "Spearman's correlation of"]
-    rows = [
-        {
-            **dict(zip(names, (layer, answer.what), strict=True)),
+    rows = {
+        (layer, answer.what): {
             "value": str(answer),
             "points": answer.n,
             "larger lambda, better": "" if name == "lambda_trend" else answer.verdict,
         }
         for layer, found in by_layer.items()
         for name, answer in found.items()
-    ]
-    return pd.DataFrame(rows).set_index(names)
+    }
+    names = ["layer", "Spearman's correlation of"]
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(names)
 
 
 def ratio_reading(study: Study, by_layer: Mapping[str, Mapping[str, Answer]]) -> str:
     """What the correlations say of Section 4.2, as Markdown, built from the numbers alone."""
     first = next(iter(by_layer.values()))["test"].found
-    p = study.parameters
+    p, network = study.parameters, f"{study.network_name} ({study.scale}) on {study.dataset}"
     lines = [
-        f"**A larger lambda goes with better performance** (Section 4.2), {study.network_name} "
-        f"({study.scale}) on {study.dataset}, {count(len(p.checkpoints), 'checkpoint')}, "
-        f"{count(first.n_samples, p.SAMPLE)}, {count(first.n_seeds, 'seed')}, b = {p.threshold:g}:",
+        f"**A larger lambda goes with better performance** (Section 4.2), {network}, "
+        f"{count(len(p.checkpoints), 'checkpoint')}, {count(first.n_samples, p.SAMPLE)}, "
+        f"{count(first.n_seeds, 'seed')}, b = {p.threshold:g}:",
         "",
-        *(f"- {_of_layer(layer, found)}" for layer, found in by_layer.items()),
-        "",
-        "Over training, on unseen samples: "
-        + verdict_sentence([found["test"].verdict for found in by_layer.values()], "layer"),
     ]
-    return "\n".join(lines)
-
-
-def _of_layer(layer: str, found: Mapping[str, Answer]) -> str:
-    told = {name: f"{answer.verdict} ({answer})" for name, answer in found.items()}
-    return (
-        f"{layer}: over training **{found['test'].verdict}** on unseen samples ({found['test']}) "
-        f"and {told['train']} on training samples; without the untrained network "
-        f"{told['test_trained']}. {_detrended(found)} Across networks {told['networks']}, of "
-        f"{count(found['networks'].n, 'point')} that fall into three groups."
-    )
-
-
-def _detrended(found: Mapping[str, Answer]) -> str:
-    """What taking the trend over epochs out does to the verdict on unseen samples."""
-    plain, left = found["test"], found["test_detrended"]
-    if not left.defined:
-        return "With the trend over epochs taken out nothing is left to correlate."
-    effect = f"which turns the verdict to {left.verdict}"
-    if left.verdict == plain.verdict:
-        effect = "which changes no verdict"
-    trend = f"lambda correlates with the epoch itself by {found['lambda_trend']}"
-    return f"With the trend over epochs taken out it is {left}, {effect} ({trend})."
+    for layer, found in by_layer.items():
+        judged = [answer for name, answer in found.items() if name != "lambda_trend"]
+        lines += [f"- {layer}, {part.what}: **{part.verdict}** ({part})." for part in judged]
+    answer = verdict_sentence([found["test"].verdict for found in by_layer.values()], "layer")
+    return "\n".join([*lines, "", f"Over training, on unseen samples: {answer}"])
 
 
 # Figures
 
 RATIO_LABEL = r"$\lambda$ [1]"
-EPOCH_COLORS = "cividis"
-SPLIT_LINES = {"test": "-", "train": "--"}
+EPOCH_COLORS = "cividis"  # of even lightness; the line that joins checkpoints tells epochs too
 SEED_MARKERS = "os^Dv"
 
 
 def training_figure(curve: RatioAccuracy) -> Figure:
-    """Figure 2: lambda against accuracy at a student's checkpoints, a panel for each split and
-    seed; bars are 95% intervals, of lambda over measured samples, of accuracy over test samples."""
-    seeds = curve.seeds
-    rows, columns = (2, len(seeds)) if len(seeds) > 1 else (1, 2)
-    size = (0.9 + 2.9 * columns, 0.4 + 2.8 * rows)
-    shared = "row" if rows > 1 else False  # rows are splits, and seeds of a split compare
-    figure, axes = style.new_figure(rows, columns, size, sharex=True, sharey=shared)
+    """Figure 2: lambda against accuracy at a student's checkpoints, a panel for each split, a mark
+    for each seed; bars are 95% intervals, of lambda over measured samples, of accuracy over test
+    samples."""
     norm = PowerNorm(0.5, vmin=curve.places[0], vmax=curve.places[-1])
-    panels = [(split, row) for split in SPLIT_WORDS for row in range(len(seeds))]
-    for ax, (split, row) in zip(axes.flat, panels, strict=True):
-        _checkpoints(ax, curve, split, row, norm)
-        where = f", seed {seeds[row]}" if len(seeds) > 1 else ""
-        ax.set_title(f"{curve.layer}, {SPLIT_WORDS[split]}{where}", fontsize=style.TITLE_SIZE)
-        style.label_axes(ax, RATIO_LABEL, "accuracy [%]")
-    bar = figure.colorbar(ScalarMappable(norm, EPOCH_COLORS), ax=list(axes.flat), pad=0.02)
+    look = {"cmap": EPOCH_COLORS, "norm": norm, "s": 32, "edgecolors": "black", "linewidths": 0.6}
+
+    def draw(ax: Axes, split: str) -> None:
+        for row, (seed, marker) in enumerate(zip(curve.seeds, cycle(SEED_MARKERS))):
+            ratios, y = curve.ratio_estimates(row), 100 * curve.accuracy[split][row]
+            x = [ratio.value for ratio in ratios]
+            ax.plot(x, y, color="0.6", linewidth=0.9, zorder=1)  # joined in order of epoch
+            for ratio, share in zip(ratios, y / 100, strict=True):
+                tested = curve.tested if split == "test" else None
+                _bars(ax, ratio, share, tested, "0.75", linewidth=0.8)
+            ax.scatter(x, y, c=curve.places, marker=marker, zorder=3, label=f"seed {seed}", **look)
+            for place in (0, -1):
+                ax.annotate(f"{curve.places[place]}", (x[place], y[place]), (5, 5), fontsize=8.5,
+                            textcoords="offset points", zorder=4)  # fmt: skip
+        ax.margins(y=0.12)  # room for the last checkpoint's name
+
+    parts = {f"{curve.layer}, {words}": split for split, words in SPLIT_WORDS.items()}
+    figure = style.row_of_panels(parts, draw, RATIO_LABEL, "accuracy [%]", (4.2, 3.6))
+    bar = figure.colorbar(ScalarMappable(norm, EPOCH_COLORS), ax=figure.axes, pad=0.02)
     bar.set_label("epoch of distillation", fontsize=style.LABEL_SIZE)
     return figure
-
-
-def _checkpoints(ax: Axes, curve: RatioAccuracy, split: str, row: int, norm: PowerNorm) -> None:
-    """One seed's checkpoints, joined in order of epoch."""
-    share, ratios = curve.accuracy[split][row], curve.ratio_estimates(row)
-    x, y = [ratio.value for ratio in ratios], 100 * share
-    ax.plot(x, y, color="0.6", linewidth=0.9, zorder=1)
-    for ratio, part in zip(ratios, share, strict=True):
-        tested = curve.tested if split == "test" else None
-        _bars(ax, ratio, part, tested, "0.75", linewidth=0.8)
-    ax.scatter(x, y, c=curve.places, cmap=EPOCH_COLORS, norm=norm, s=32, edgecolors="black",
-               linewidths=0.6, zorder=3)  # fmt: skip
-    for place in (0, -1):
-        ax.annotate(f"{curve.places[place]}", (x[place], y[place]), (5, 5), fontsize=8.5,
-                    textcoords="offset points", zorder=4)  # fmt: skip
-    ax.margins(y=0.12)  # room for the last checkpoint's name
-    ax.grid(alpha=0.3)
 
 
 def _bars(
@@ -398,42 +421,33 @@ def _bars(
 
 
 def epochs_figure(curve: RatioAccuracy) -> Figure:
-    """lambda (left, with 95% intervals over samples) and accuracy (right) against the epoch of
-    distillation, a curve for each seed: what both have in common by growing with training."""
-    figure, axes = style.new_figure(1, 2, (8.4, 3.4))
-    left, right = axes[0]
-    colors = plt.colormaps["viridis"](np.linspace(0.1, 0.75, len(curve.seeds)))
-    for row, (seed, color) in enumerate(zip(curve.seeds, colors, strict=True)):
-        mark = {"color": color, "marker": SEED_MARKERS[row % len(SEED_MARKERS)], "markersize": 4}
-        ratios = curve.ratio_estimates(row)
-        left.vlines(curve.places, [r.low for r in ratios], [r.high for r in ratios],
-                    color=color, linewidth=0.9, alpha=0.6)  # fmt: skip
-        left.plot(curve.places, [r.value for r in ratios], label=f"seed {seed}", **mark)
-        for split in SPLIT_WORDS:
-            shown = 100 * curve.accuracy[split][row]
-            right.plot(curve.places, shown, linestyle=SPLIT_LINES[split], **mark)
-    for split in SPLIT_WORDS:
-        right.plot([], [], color="black", linestyle=SPLIT_LINES[split], label=SPLIT_WORDS[split])
-    style.label_axes(left, f"epoch of distillation at {curve.layer}", RATIO_LABEL)
-    style.label_axes(right, f"epoch of distillation at {curve.layer}", "accuracy [%]")
-    for ax in (left, right):
-        ax.grid(alpha=0.3)
-    style.legend_below(figure, [left, right], columns=5)
-    return figure
+    """lambda and accuracy against the epoch of distillation, a curve for each seed: what both have
+    in common by growing with training."""
+
+    def draw(ax: Axes, tables: Mapping[str, np.ndarray]) -> None:
+        for (words, table), line in zip(tables.items(), ("-", "--"), strict=False):
+            for values, seed, marker in zip(table, curve.seeds, cycle(SEED_MARKERS), strict=False):
+                look = {"linestyle": line, "marker": marker, "markersize": 4}
+                ax.plot(curve.places, values, label=f"{words}, seed {seed}", **look)
+
+    shares = {words: 100 * curve.accuracy[split] for split, words in SPLIT_WORDS.items()}
+    parts = {RATIO_LABEL: {"lambda": mean(curve.ratio)}, "accuracy [%]": shares}
+    return style.row_of_panels(parts, draw, f"epoch, student of {curve.layer}", "", (4, 3.4))
 
 
 def networks_figure(by_layer: Mapping[str, RatioAccuracy]) -> Figure:
     """lambda against accuracy on unseen samples after training, a mark for each seed of teacher,
     student and baseline, a panel for each layer; bars are 95% intervals as in Figure 2."""
+
+    def draw(ax: Axes, networks: RatioAccuracy) -> None:
+        for row, shares in enumerate(networks.accuracy["test"]):
+            found = zip(networks.places, networks.ratio_estimates(row), shares, strict=True)
+            for role, ratio, share in found:
+                look = style.ROLES[role]
+                _bars(ax, ratio, share, networks.tested, look.color, linewidth=1.1)
+                ax.scatter(ratio.value, 100 * share, s=45, color=look.color, marker=look.marker,
+                           edgecolors="black", linewidths=0.6, zorder=3,
+                           label=look.name)  # fmt: skip
+
     y, shared = "accuracy on unseen samples [%]", {"columns": 3, "sharey": True}
-    return style.row_of_panels(by_layer, _networks, RATIO_LABEL, y, (3.1, 3.3), **shared)
-
-
-def _networks(ax: Axes, networks: RatioAccuracy) -> None:
-    for row, shares in enumerate(networks.accuracy["test"]):
-        found = zip(networks.places, networks.ratio_estimates(row), shares, strict=True)
-        for role, ratio, share in found:
-            look = style.ROLES[role]
-            _bars(ax, ratio, share, networks.tested, look.color, linewidth=1.1)
-            ax.scatter(ratio.value, 100 * share, s=45, color=look.color, marker=look.marker,
-                       edgecolors="black", linewidths=0.6, zorder=3, label=look.name)  # fmt: skip
+    return style.row_of_panels(by_layer, draw, RATIO_LABEL, y, (3.1, 3.3), **shared)

@@ -27,12 +27,12 @@ from kpnb.estimator.features import FeatureReader
 from kpnb.estimator.perturbation import normal, sample_keys
 from kpnb.estimator.units import GridUnits, PointUnits
 from kpnb.figures.style import as_array, row_of_panels
-from kpnb.metrics.evidence import Choices, Evidence
+from kpnb.metrics.evidence import Choices, Evidence, compare, hypothesis_metrics
 from kpnb.metrics.formatting import number, table
 from kpnb.metrics.results import Number, Results, estimated, measured, write_results
 from kpnb.metrics.stats import Estimate
 from kpnb.study.cloud import CloudStudy
-from kpnb.study.findings import Findings, compare, hypothesis_metrics
+from kpnb.study.findings import Findings
 from kpnb.study.parameters import CloudParameters, resolve
 from kpnb.study.study import Study
 from kpnb.study.verdicts import NAMES
@@ -58,24 +58,20 @@ class Variant:
     layer: str | None = None
 
 
+UNCHANGED = "as in the other notebooks"
 # On images and on texts alike. The optimum lies on a wider scale than the path's end, which is on
 # its way there: so two b.
 _OPTIMUM = {
     "optimum of Eq. 3": Variant({"method": "optimum"}),
     "optimum of Eq. 3, b = 0.5": Variant({"method": "optimum"}, threshold=0.5),
 }
-_TARGETS = {
-    "target entropy -3.0": Variant({"target_entropy": -3.0}),
-    "target entropy -2.7": Variant({"target_entropy": -2.7}),
-}
+_TARGETS = {f"target entropy {h}": Variant({"target_entropy": h}) for h in (-3.0, -2.7)}
 IMAGE_VARIANTS = {
-    "as in the other notebooks": Variant(),
+    UNCHANGED: Variant(),
     **_OPTIMUM,
     **_TARGETS,
-    "entropy weight 5": Variant({"entropy_weight": 5.0}),
-    "entropy weight 10": Variant({"entropy_weight": 10.0}),
-    "grid of 8 cells a side": Variant({"units": GridUnits(8)}),
-    "grid of 32 cells a side": Variant({"units": GridUnits(32)}),
+    **{f"entropy weight {w:g}": Variant({"entropy_weight": w}) for w in (5.0, 10.0)},
+    **{f"grid of {n} cells a side": Variant({"units": GridUnits(n)}) for n in (8, 32)},
 }
 # Ten seconds an image and network: left to the larger presets.
 _PUBLISHED = {
@@ -83,7 +79,7 @@ _PUBLISHED = {
     "closed form, on the same images": Variant(images=6),
 }
 TEXT_VARIANTS = {
-    "as in the other notebooks": Variant(),
+    UNCHANGED: Variant(),
     "noise measured in half the scale": Variant({"scale": 0.5}),
     "noise measured in twice the scale": Variant({"scale": 2.0}),
     **_TARGETS,
@@ -92,7 +88,6 @@ TEXT_VARIANTS = {
     "pooled state": Variant(layer="head.pooler"),
     "16 draws at each of three places": Variant({"probes": 16, "evaluations": 3}),
 }
-UNCHANGED = "as in this study"
 
 
 def variants(preset: str) -> dict[str, Variant]:
@@ -105,7 +100,7 @@ def cloud_variants(parameters: CloudParameters) -> dict[str, Variant]:
     frozen = parameters.choices == "frozen"
     other = "centroids and neighbors " + ("recomputed" if frozen else "frozen")
     return {
-        UNCHANGED: Variant(),
+        "as in this study": Variant(),
         other: Variant({"units": PointUnits(frozen=not frozen)}),
         **_TARGETS,
         "four times as many draws": Variant({"probes": 4 * parameters.probes}),
@@ -147,14 +142,52 @@ def add(findings: Findings, name: str, judged: Judgement) -> None:
 
 
 def judge_variants(
-    findings: Findings, layer: str, chosen: Mapping[str, Variant]
+    findings: Findings, layer: str, chosen: Mapping[str, Variant], prefix: str = ""
 ) -> dict[str, Judgement]:
-    """Variant -> its judgement; put among the results' numbers, which depend on it from now on."""
+    """Variant -> its judgement; put among the results' numbers, which depend on it from now on.
+
+    prefix: of the numbers' names.
+    """
     findings.depend_on("judge", "variants", "TEXT_VARIANTS", "add")
     judged = {name: judge(findings.study, layer, variant) for name, variant in chosen.items()}
     for name, found in judged.items():
-        add(findings, name, found)
+        add(findings, prefix + name, found)
     return judged
+
+
+def judged_table(found: Mapping[str, Judgement]) -> pd.DataFrame:
+    """Variant against metric: student minus baseline with interval, and the verdict."""
+    rows = {
+        name: {NAMES[metric]: f"{gap}, {verdict}" for metric, (gap, verdict) in judged.items()}
+        for name, judged in found.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
+
+
+def variants_table(study: Study, layer: str, findings: Findings) -> pd.DataFrame:
+    """On point clouds: `judged_table`, and the mean absolute change of H in nats (first seed), by
+    variant; the differences are put among the results' numbers too."""
+    findings.depend_on("variants_table")
+    chosen = cloud_variants(study.parameters)
+    changes = entropy_changes(variant_entropies(study, layer, chosen))
+    judged = judge_variants(findings, layer, chosen, f"{layer}, ")
+    return judged_table(judged).rename_axis("how H is measured").join(changes)
+
+
+def turned_verdicts(judged: pd.DataFrame) -> str:
+    """Which verdicts differ from the first variant's under which other, as one sentence.
+
+    judged: of `judged_table` or `variants_table`; a column of numbers holds no verdicts.
+    """
+    verdicts = judged.select_dtypes(exclude="number").map(lambda cell: cell.rsplit(", ", 1)[1])
+    told = []
+    for name, row in verdicts.iterrows():
+        changed = row[row != verdicts.iloc[0]]
+        told += [f"{metric} {verdict} ({name})" for metric, verdict in changed.items()]
+    return f"Another verdict: {'; '.join(told)}." if told else "No verdict turns."
+
+
+# What the entropy is made of
 
 
 def variant_entropies(study: Study, layer: str, chosen: Mapping[str, Variant]) -> dict[str, Tensor]:
@@ -178,20 +211,20 @@ def changes_figure(found: Mapping[str, Tensor], names: Sequence[str]) -> Figure:
     """H of every unit under some variants against the first variant's; the line is equality."""
     first = next(iter(found.values()))
     live = first.isfinite()
-    ends = [float(first[live].min()), float(first[live].max())]
+    ends = torch.stack([first[live].min(), first[live].max()])
 
     def draw(ax: Axes, entropies: Tensor) -> None:
-        _cloud(ax, first[live], entropies[live])
-        ax.plot(ends, ends, color="black", linewidth=1.2, label="no change")
+        _cloud(ax, first[live], entropies[live], ends, ends, "no change")
 
     parts, size = {name: found[name] for name in names}, (3.0, 3.2)
     x, y = "H as in the other notebooks [nats]", "H under the variant [nats]"
     return row_of_panels(parts, draw, x, y, size, sharex=True, sharey=True)
 
 
-def _cloud(ax: Axes, x: Tensor, y: Tensor) -> None:
-    color = {"color": "#0072B2", "alpha": 0.4, "linewidths": 0}
-    ax.scatter(as_array(x), as_array(y), s=4, **color)
+def _cloud(ax: Axes, x: Tensor, y: Tensor, line: Tensor, height: Tensor, label: str) -> None:
+    """Every unit, and a line to hold them against."""
+    ax.scatter(as_array(x), as_array(y), s=4, color="#0072B2", alpha=0.4, linewidths=0)
+    ax.plot(as_array(line), as_array(height), color="black", linewidth=1.2, label=label)
 
 
 def sensitivity_shares(net: nn.Module, layer: str, images: Tensor, units: GridUnits) -> Tensor:
@@ -208,71 +241,21 @@ def sensitivity_shares(net: nn.Module, layer: str, images: Tensor, units: GridUn
     return totals / totals.sum(1, keepdim=True)
 
 
-def judged_table(found: Mapping[str, Judgement]) -> pd.DataFrame:
-    """Variant against metric: student minus baseline with interval, and the verdict."""
-    rows = {
-        name: {NAMES[metric]: f"{gap}, {verdict}" for metric, (gap, verdict) in judged.items()}
-        for name, judged in found.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
-
-
-def variants_reading(found: Mapping[str, Judgement]) -> str:
-    """Which variants change a verdict of the first, in one sentence a metric."""
-    first, *others = found
-    told = []
-    for metric in JUDGED:
-        verdict = found[first][metric][1]
-        changed = [f"{name} ({found[name][metric][1]})" for name in others
-                   if found[name][metric][1] != verdict]  # fmt: skip
-        same = len(others) - len(changed)
-        beyond = f"; not by: {', '.join(changed)}" if changed else ""
-        told.append(
-            f"- {NAMES[metric]}: {verdict} as in the other notebooks, and the same by {same} of "
-            f"{len(others)} variants{beyond}."
-        )
-    return "\n".join(told)
-
-
 def shares_figure(shares: Tensor, maps: Mapping[str, EntropyMaps]) -> Figure:
     """Entropy of every unit against 0.5 log(1 / p_i), a panel for each kind of maps; the line has
     slope 1, where the minimum of Eq. 3 would lie for a feature without kinks."""
     x = 0.5 * (1 / shares.clamp(min=1e-12)).log()
+    line = x.flatten().quantile(torch.tensor([0.01, 0.99]))
 
     def draw(ax: Axes, found: EntropyMaps) -> None:
         entropy = found.entropy.cpu()
-        _cloud(ax, x, entropy)
-        line = x.flatten().quantile(torch.tensor([0.01, 0.99]))
-        middle = entropy.median() - x.median()
-        ax.plot(line, line + middle, color="black", linewidth=1.2, label="slope 1")
+        _cloud(ax, x, entropy, line, line + entropy.median() - x.median(), "slope 1")
 
     labels = ("½ log(1/p) [nats]", "entropy H [nats]")
     return row_of_panels(maps, draw, *labels, (4.2, 3.6), sharex=True)
 
 
-# Point clouds
-
-
-def variants_table(study: Study, layer: str, findings: Findings) -> pd.DataFrame:
-    """Student minus baseline in the metrics of Hypothesis 1 with its verdict, and the mean absolute
-    change of H in nats (first seed), by variant; put among the results' numbers too."""
-    findings.depend_on("variants_table")
-    chosen = cloud_variants(study.parameters)
-    changes = entropy_changes(variant_entropies(study, layer, chosen))
-    judged = {name: judge(study, layer, variant) for name, variant in chosen.items()}
-    for name, found in judged.items():
-        add(findings, f"{layer}, {name}", found)
-    return judged_table(judged).rename_axis("how H is measured").join(changes)
-
-
-def turned_verdicts(table: pd.DataFrame) -> str:
-    """Which verdicts differ from the study's own under which variant, as one sentence."""
-    verdicts = table.drop(columns=table.columns[-1]).map(lambda cell: cell.rsplit(", ", 1)[1])
-    told = []
-    for name, row in verdicts.iterrows():
-        changed = row[row != verdicts.loc[UNCHANGED]]
-        told += [f"{metric} {verdict} ({name})" for metric, verdict in changed.items()]
-    return f"Another verdict: {'; '.join(told)}." if told else "No verdict turns."
+# How hard the point-cloud task is
 
 
 CONSTRUCTION = "pointcloud_construction"  # the results' name
@@ -316,17 +299,16 @@ def construction_table(results: Sequence[Results]) -> str:
     """The teacher's accuracy by construction, from the results file."""
     for run in results:
         if run.notebook == CONSTRUCTION:
-            numbers = [(name, run.numbers[name]) for name in CONSTRUCTIONS]
-            rows = [[name, number(found.value), str(found.n)] for name, found in numbers]
+            numbers = {name: run.numbers[name] for name in CONSTRUCTIONS}
+            rows = [[name, number(found.value), str(found.n)] for name, found in numbers.items()]
             return table(["construction", f"teacher, {NETWORK}: accuracy", "unseen clouds"], rows)
     return "Not run here yet."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: measures the constructions and writes their results file."""
-    parser = argparse.ArgumentParser(
-        prog="python -m kpnb.experiments.robustness", description=__doc__
-    )
+    program = "python -m kpnb.experiments.robustness"
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
     parser.add_argument("--preset", default="study", choices=list(CloudParameters.PRESETS))
     print(write_results(measure_cloud_constructions(parser.parse_args(arguments).preset)))
     return 0

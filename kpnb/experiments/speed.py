@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -121,9 +122,8 @@ def against_published(scale: str, side: int, device: torch.device, steps: int) -
         fast = _seconds(lambda e=estimator, into=maps: into.append(e.explain(net, images)), runs)
         numbers[f"{title}: published / {name}"] = _ratio(slow / fast)
         error = float(maps[0].standard_error.median())
-        numbers[f"{title}: median standard error, {name}"] = Number(
-            value=error, what="over units", unit="nats"
-        )
+        told = f"{title}: median standard error, {name}"
+        numbers[told] = Number(value=error, what="over units", unit="nats")
     return numbers
 
 
@@ -145,15 +145,10 @@ def floor(device: torch.device, count: int) -> _Numbers:
     plain = parts * with_graph + without * 2 * RESPONSE_DRAWS * len(images) / rows
     return {
         "path / its plain passes": _ratio(taken / plain),
-        "matrix product peak": Number(
-            value=_matmul_rate(device), what="2,048 x 2,048, float32", unit="GFLOP/s"
-        ),
-        "plain forward pass": Number(
-            value=_flops(net, batch, estimator.layer) / without / 1e9,
-            what="narrow VGG-11 up to FC1",
-            unit="GFLOP/s",
-        ),
-    }
+        "matrix product peak": _rate(_matmul_rate(device), "2,048 x 2,048, float32"),
+        "plain forward pass": _rate(_flops(net, batch, estimator.layer) / without,
+                                    "narrow VGG-11 up to FC1"),
+    }  # fmt: skip
 
 
 def _plain(reader: FeatureReader, net: nn.Module, batch: Tensor, passes: int) -> None:
@@ -166,7 +161,7 @@ def _plain(reader: FeatureReader, net: nn.Module, batch: Tensor, passes: int) ->
 
 def _matmul_rate(device: torch.device) -> float:
     a = torch.ones(2048, 2048, device=device)
-    return 2 * 2048**3 / _seconds(lambda: a @ a) / 1e9
+    return 2 * 2048**3 / _seconds(lambda: a @ a)
 
 
 def _flops(net: nn.Module, batch: Tensor, layer: str) -> int:
@@ -185,25 +180,23 @@ def scaling(device: torch.device, quick: bool) -> _Numbers:
     """Exponents of the cost in images and checkpoints; cost by image size and number of units."""
     net = _network("narrow", device)
     small = _estimator(net, probes=8, evaluations=1)
-    counts = _IMAGES[:2] if quick else _IMAGES
+    counts, loops = (_IMAGES[:2], CHECKPOINTS[:2]) if quick else (_IMAGES, CHECKPOINTS)
     pool = _images(max(counts), 64, device)
-    images = [_seconds(lambda n=n: small.explain(net, pool[:n]), 1) for n in counts]
     few = pool[:8]
-    loops = CHECKPOINTS[:2] if quick else CHECKPOINTS
+    images = [_seconds(lambda n=n: small.explain(net, pool[:n]), 1) for n in counts]
     checkpoints = [_seconds(lambda n=n: [small.explain(net, few) for _ in range(n)]) for n in loops]
+    side = {s: _seconds(lambda s=s: small.explain(net, _images(8, s, device))) for s in _SIDES}
+    grids = {g: replace(small, units=GridUnits(g)) for g in GRIDS}
+    cells = {g: _seconds(lambda made=made: made.explain(net, few)) for g, made in grids.items()}
     numbers = {
         f"exponent in images, {counts[0]} to {counts[-1]}": _exponent(counts, images),
         f"exponent in checkpoints, {loops[0]} to {loops[-1]}": _exponent(loops, checkpoints),
         "several checkpoints at once (vmap) / one by one": _ratio(_vmap_over_loop(net, few)),
     }
-    by_side = {s: _seconds(lambda s=s: small.explain(net, _images(8, s, device))) for s in _SIDES}
-    for side in _SIDES[1:]:
-        numbers[f"{side} / {_SIDES[0]} pixels a side"] = _ratio(by_side[side] / by_side[_SIDES[0]])
-    by_grid = {
-        g: _seconds(lambda g=g: replace(small, units=GridUnits(g)).explain(net, few)) for g in GRIDS
-    }
-    for cells in GRIDS[1:]:
-        numbers[f"{cells} / {GRIDS[0]} cells a side"] = _ratio(by_grid[cells] / by_grid[GRIDS[0]])
+    for taken, sizes, what in ((side, _SIDES, "pixels"), (cells, GRIDS, "cells")):
+        first, *others = sizes
+        for size in others:
+            numbers[f"{size} / {first} {what} a side"] = _ratio(taken[size] / taken[first])
     return numbers
 
 
@@ -233,11 +226,10 @@ def precision(device: torch.device, count: int) -> _Numbers:
     half = replace(base, autocast="bfloat16")
     mixed = _seconds(lambda: found.append(half.explain(net, images)))
     apart = (found[-1].entropy - found[0].entropy).abs().mean()
+    told = {"what": "mean absolute difference", "unit": "nats", "n": count}
     return {
         "bfloat16 / float32, time": _ratio(mixed / plain),
-        "bfloat16 against float32, H": Number(
-            value=float(apart), what="mean absolute difference", unit="nats", n=count
-        ),
+        "bfloat16 against float32, H": Number(value=float(apart), **told),
     }
 
 
@@ -275,25 +267,40 @@ def cloud_costs_of(name: str, scale: str) -> dict[str, float]:
         net.zero_grad(set_to_none=True)
         cross_entropy(net(clouds.points), clouds.labels).backward()
 
+    def seconds(work: Callable[[], object]) -> float:
+        return _seconds(work, REPEATS[scale], warm=True)
+
     return {
         "parameters": sum(p.numel() for p in net.parameters()),
-        "step": _seconds(step, REPEATS[scale], warm=True),
-        "map": _seconds(lambda: frozen.explain(net, one), REPEATS[scale], warm=True),
-        "map, recomputed": _seconds(lambda: anew.explain(net, one), REPEATS[scale], warm=True),
+        "step": seconds(step),
+        "map": seconds(lambda: frozen.explain(net, one)),
+        "map, recomputed": seconds(lambda: anew.explain(net, one)),
         "memory": peak_memory_mib(),
     }
+
+
+#: Of one network at one scale -> what it is, and its unit.
+COSTS = {
+    "parameters": ("parameters", ""),
+    "step": ("training step [s]", "s"),
+    "map": (f"map, {_PROBES} draws [s]", "s"),
+    "map, recomputed": ("the same, choices recomputed [s]", "s"),
+    "memory": ("peak memory [MB]", "MB"),
+}
 
 
 def measure_cloud_costs() -> Results:
     """All networks at both scales, one process each, as a results file."""
 
     def compute() -> _Numbers:
-        return {
-            f"{scale} | {name} | {what}": _cost(scale, what, value)
-            for scale in SCALES
-            for name in BUILDERS
-            for what, value in _in_own_process("cloud", name, scale).items()
-        }
+        numbers = {}
+        for scale, name in product(SCALES, BUILDERS):
+            for cost, value in _in_own_process("cloud", name, scale).items():
+                what, unit = COSTS[cost]
+                runs = REPEATS[scale] if unit == "s" else 1
+                found = Number(value=value, what=what, unit=unit, n=runs)
+                numbers[f"{scale} | {name} | {cost}"] = found
+        return numbers
 
     settings = {"threads": torch.get_num_threads(), "probes": _PROBES, "repeats": REPEATS}
     code = ["measure_cloud_costs", "cloud_costs_of"]
@@ -302,43 +309,29 @@ def measure_cloud_costs() -> Results:
     return found.model_copy(update={"peak_memory_mb": largest})
 
 
-COSTS = {
-    "parameters": "parameters",
-    "step": "training step [s]",
-    "map": f"map, {_PROBES} draws [s]",
-    "map, recomputed": "the same, choices recomputed [s]",
-    "memory": "peak memory [MB]",
-}
-
-
 def costs_table(results: Sequence[Results]) -> str:
     """Parameters, seconds and memory by network and scale, from the results file."""
     for run in results:
         if run.notebook == CLOUD_COSTS:
-            header = ["network", "scale", "points", "clouds a step", *COSTS.values()]
-            rows = [_row(run, name, scale) for scale in SCALES for name in BUILDERS]
+            header = ["network", "scale", "points", "clouds a step"]
+            header += [what for what, _ in COSTS.values()]
+            rows = [_row(run, name, scale) for scale, name in product(SCALES, BUILDERS)]
             return f"{table(header, rows)}\n\n{_machine(run)}"
     return "Not run here yet."
 
 
-def _machine(run: Results) -> str:
-    where, narrow, full = run.provenance, REPEATS["narrow"], REPEATS["full"]
-    return (
-        f"{where['cpu']}, {count(where['threads'], 'thread')}, torch {where['versions']['torch']}; "
-        f"the best of {count(narrow, 'run')} (narrow) or {count(full, 'run')} (full)."
-    )
-
-
 def _row(run: Results, name: str, scale: str) -> list[str]:
     points, background, batch = _SIZES[scale]
-    found = [run.numbers[f"{scale} | {name} | {what}"].value for what in COSTS]
+    found = [run.numbers[f"{scale} | {name} | {cost}"].value for cost in COSTS]
     return [name, scale, f"{points} + {background}", str(batch), *map(number, found)]
 
 
-def _cost(scale: str, what: str, value: float) -> Number:
-    unit = {"parameters": "", "memory": "MB"}.get(what, "s")
-    runs = REPEATS[scale] if unit == "s" else 1
-    return Number(value=value, what=COSTS[what], unit=unit, n=runs)
+def _machine(run: Results) -> str:
+    where, runs = run.provenance, {scale: count(n, "run") for scale, n in REPEATS.items()}
+    return (
+        f"{where['cpu']}, {count(where['threads'], 'thread')}, torch {where['versions']['torch']}; "
+        f"the best of {runs['narrow']} (narrow) or {runs['full']} (full)."
+    )
 
 
 #: What is measured in a process of its own, by its name on the command line.
@@ -390,6 +383,10 @@ def _wait() -> None:
 
 def _ratio(value: float) -> Number:
     return Number(value=value, what="wall-clock ratio in one run", unit="times")
+
+
+def _rate(value: float, what: str) -> Number:
+    return Number(value=value / 1e9, what=what, unit="GFLOP/s")
 
 
 def _exponent(sizes: Sequence[int], seconds: Sequence[float]) -> Number:

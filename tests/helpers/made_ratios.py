@@ -14,12 +14,10 @@ def random_pair(seed: int, seeds: int = 3, places: int = 9) -> tuple[np.ndarray,
     return rng.normal(size=(seeds, places)), rng.normal(size=(seeds, places))
 
 
-def made(ratio, shares=None, places=None, seeds=None, tested=100) -> RatioAccuracy:
+def made(ratio, shares=None, places=None) -> RatioAccuracy:
     """Networks with given terms of lambda; accuracies rise evenly unless given."""
     ratio = np.asarray(ratio, float)
-    if shares is None:
-        shares = np.linspace(0.2, 0.6, ratio.shape[1])
+    shares = np.linspace(0.2, 0.6, ratio.shape[1]) if shares is None else shares
     table = np.broadcast_to(shares, ratio.shape[:2])
-    places = tuple(range(ratio.shape[1])) if places is None else places
-    seeds = tuple(range(len(ratio))) if seeds is None else seeds
-    return RatioAccuracy("FC1", seeds, places, ratio, {"train": table, "test": table}, tested)
+    places, seeds = places or tuple(range(ratio.shape[1])), tuple(range(len(ratio)))
+    return RatioAccuracy("FC1", seeds, places, ratio, {"train": table, "test": table}, 100)
