@@ -227,10 +227,10 @@ def why_stale(then: Mapping, now: Mapping) -> str:
     then, now: "parameters", and the "fingerprint" of these with code, data and versions; then may
     say its "versions".
     """
-    if then["fingerprint"] == now["fingerprint"]:
-        return ""
     old, new = then["parameters"], now["parameters"]
     names = [name for name in sorted({**old, **new}) if old.get(name) != new.get(name)]
+    if then["fingerprint"] == now["fingerprint"] and not names:
+        return ""
     changed = [f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in names]
     versions = then.get("versions", {})
     changed += [

@@ -23,7 +23,7 @@ from typing import Annotated, Literal, get_args
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, answered
 from kpnb.metrics.formatting import count
 from kpnb.metrics.provenance import cpu_name, provenance
 from kpnb.metrics.results import write_whole
@@ -43,12 +43,10 @@ PROBES = (8, 24)  # two budgets of draws: their difference is what a row costs
 MAPS = 8  # samples of the probe of maps
 REPEATS = 3  # of what takes a moment; the least counts
 #: Network that can be measured -> the beginning of the names of its notebooks.
-NETWORKS: dict[str, str] = {
-    **dict.fromkeys(get_args(MODELS["image_"].model_fields["network"].annotation), "image_"),
-    **dict.fromkeys(
-        get_args(MODELS["pointcloud_"].model_fields["network"].annotation), "pointcloud_"
-    ),
-    **dict.fromkeys(("MiniLM-L6", "BERT-base"), "sentiment_"),
+NETWORKS: dict[str, str] = dict.fromkeys(("MiniLM-L6", "BERT-base"), "sentiment_") | {
+    name: kind
+    for kind in ("image_", "pointcloud_")
+    for name in get_args(MODELS[kind].model_fields["network"].annotation)
 }
 STUDIES = {
     "ImageParameters": "kpnb.study.image.ImageStudy",
@@ -299,19 +297,19 @@ def this_machine(device: str | None = None, folder: Path = FOLDER) -> Machine:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 0, or 2 with one sentence on stderr."""
     options = _parser().parse_args(arguments)
+    return answered(lambda: _measure(options))
+
+
+def _measure(options: argparse.Namespace) -> int:
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise KpnbError("No GPU is usable here: pass --device cpu.")
     given = {name: getattr(options, name) for name in ("scale", "device", "precision", "batch")}
     given["image_size"] = {"narrow": 64, "full": 224}[options.scale]
-    try:
-        if options.device == "cuda" and not torch.cuda.is_available():
-            raise KpnbError("No GPU is usable here: pass --device cpu.")
-        found = measure_machine([probe_study(name, **given) for name in options.networks])
-        for speed in found.speeds:
-            rates = (f"{name} {1000 * getattr(speed, name):.3g} ms" for name in RATES)
-            print(speed.network, *rates, sep="  ")
-        print(write_machine(found, options.output or FOLDER / found.file))
-    except KpnbError as mistake:
-        print(mistake, file=sys.stderr)
-        return 2
+    found = measure_machine([probe_study(name, **given) for name in options.networks])
+    for speed in found.speeds:
+        rates = (f"{name} {1000 * getattr(speed, name):.3g} ms" for name in RATES)
+        print(speed.network, *rates, sep="  ")
+    print(write_machine(found, options.output or FOLDER / found.file))
     return 0
 
 

@@ -24,7 +24,7 @@ from types import SimpleNamespace
 
 from kpnb.datasets.places import EMBEDDED, PREFIX, find_data
 from kpnb.datasets.prepared import manifest
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, answered
 from kpnb.estimator.rates import BLOCK
 from kpnb.estimator.units import GridUnits
 from kpnb.fingerprint import fingerprint
@@ -334,19 +334,19 @@ def plan_name(
 
     sweeps = Sweeps()
     targets, sweep = sweeps.targets(preset), sweeps.sweep_of.get(name) or sweeps.by_name.get(name)
-    if name not in targets and sweep is not None:
+    if name in targets and given:
+        raise KpnbError(f"{name} has its parameters in its sweep: leave out -p.")
+    if name in targets:
+        asked = [sweeps.sweep_of[run].resolved(run, preset) for run in targets[name]]
+    elif sweep is not None:
         presets = ", ".join(sweep.presets)
         raise KpnbError(f"{name} is not run at {preset!r}: its presets are {presets}.")
-    if name not in targets:
+    else:
         find_notebook(name, sweeps.notebooks)
-        parameters = resolve(models_for(name), {"preset": preset} | given)
-        return Planned(f"{name} at {parameters.preset}", machine).add(study_of(parameters), left)
-    if given:
-        raise KpnbError(f"{name} has its parameters in its sweep: leave out -p.")
+        asked = [resolve(models_for(name), {"preset": preset} | given)]
     planned = Planned(f"{name} at {preset}", machine)
-    for run in targets[name]:
-        parameters = sweeps.sweep_of[run].resolved(run, preset)
-        if parameters.teacher_samples == "all" and sample_counts(parameters) is None:
+    for parameters in asked:
+        if len(asked) > 1 and sample_counts(parameters) is None:
             planned.unknown[parameters.data] += 1
         else:
             planned.add(study_of(parameters), left)
@@ -371,18 +371,17 @@ def size(number: float) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Mistakes go to stderr, one sentence each."""
+    options = _parser().parse_args(arguments)
+    return answered(lambda: _answer(options))
+
+
+def _answer(options: argparse.Namespace) -> int:
     from kpnb.run.notebook import parse_assignments
 
-    options = _parser().parse_args(arguments)
-    try:
-        machine = read_machine(options.speeds) if options.speeds else this_machine(options.device)
-        given = parse_assignments(options.parameters)
-        asked = options.name, given.pop("preset", options.preset), given
-        planned = plan_name(*asked, machine, options.left)
-    except KpnbError as mistake:
-        print(mistake, file=sys.stderr)
-        return 2
-    print("\n".join(planned.lines()))
+    machine = read_machine(options.speeds) if options.speeds else this_machine(options.device)
+    given = parse_assignments(options.parameters)
+    asked = options.name, given.pop("preset", options.preset), given
+    print("\n".join(plan_name(*asked, machine, options.left).lines()))
     return 0
 
 
