@@ -18,7 +18,13 @@ import nbformat
 from kpnb.datasets.places import EMBEDDED, NAMES, PREFIX, find_data
 from kpnb.errors import KpnbError, answered
 from kpnb.fingerprint import checkout, file_hash
-from kpnb.metrics.results import available_cells, available_results, freshness, why_stale
+from kpnb.metrics.results import (
+    available_cells,
+    available_results,
+    freshness,
+    why_stale,
+    write_whole,
+)
 from kpnb.run import notebook
 from kpnb.run.notebook import NOTE, Request, parse_assignments, read_notebook
 from kpnb.store import damaged
@@ -80,7 +86,7 @@ def refresh(wanted: Request, out: Path, writes: Sequence[Path] = ()) -> str:
     refreshed = notebook.with_prose_of(executed, wanted.notebook)
     if notebook.prose(refreshed) == before:
         return "up to date"
-    _write(refreshed, out)
+    write_whole(out, nbformat.writes(refreshed) + "\n")
     return "up to date, text refreshed"
 
 
@@ -110,7 +116,7 @@ def _run(wanted: Request, out: Path, options: argparse.Namespace) -> int:
             os.replace(working, failed)
             print(f"The failed copy is {failed}", file=sys.stderr)
         return 1
-    _write(executed, out)
+    write_whole(out, nbformat.writes(executed) + "\n")
     working.unlink(missing_ok=True)
     print(f"{wanted.name}: {used['seconds']} s, {used['peak_memory_mib']} MiB: {out}")
     return 0
@@ -143,12 +149,6 @@ def _finish(
 def _hashes(files: Sequence[Path]) -> dict[str, str | None]:
     """Hash by file name, None for a file that is not there."""
     return {file.name: file_hash(file) if file.is_file() else None for file in files}
-
-
-def _write(notebook: nbformat.NotebookNode, out: Path) -> None:
-    temporary = out.with_suffix(".writing.ipynb")
-    nbformat.write(notebook, temporary)
-    os.replace(temporary, out)
 
 
 def _passed(options: argparse.Namespace) -> dict[str, object]:

@@ -146,9 +146,11 @@ def title_of(study: Study, role: str) -> str:
     return f"{name} ({scale}), {'x'.join(map(str, study.example()))}"
 
 
-def kind_of(parameters: StudyParameters) -> str:
-    """The beginning of the names of the notebooks that take such parameters."""
-    return next(kind for kind, model in MODELS.items() if isinstance(parameters, model))
+def named(study: Study, role: str) -> dict[str, str]:
+    """What tells the `Speed` of a network of the study: its "kind", "network" and "precision"."""
+    p = study.parameters
+    kind = next(kind for kind, model in MODELS.items() if isinstance(p, model))
+    return {"kind": kind, "network": title_of(study, role), "precision": p.precision}
 
 
 # Measuring
@@ -178,7 +180,7 @@ def probe(study: Study, seconds: float = 3.0) -> Speed:
 
     seconds: that the repeats of a training step may take, about.
     """
-    p, layer = study.parameters, study.parameters.layers[0]
+    layer = study.parameters.layers[0]
     anatomy, net = study.anatomy("B"), study.build("B", 0).to(study.device)
     with device_use(study.device, False, "lower --batch"):
         train = _training_step(study, net, seconds)
@@ -187,8 +189,7 @@ def probe(study: Study, seconds: float = 3.0) -> Speed:
         passes = _taken(lambda: teacher_features(net, last, inputs), study.device)
         rates = (train, passes / len(inputs), *_map(study, net.eval(), layer))
     counts = dict(operations=anatomy.up_to(""), below=anatomy.up_to(layer))
-    named = dict(kind=kind_of(p), network=title_of(study, "B"), precision=p.precision)
-    return Speed(**named, **counts, **dict(zip(RATES, rates, strict=True)))
+    return Speed(**named(study, "B"), **counts, **dict(zip(RATES, rates, strict=True)))
 
 
 def _training_step(study: Study, net: torch.nn.Module, seconds: float) -> float:
@@ -240,7 +241,7 @@ def measure_machine(studies: Sequence[Study], seconds: float = 3.0) -> Machine:
         found.append(probe(study, seconds))
     return Machine(
         device=device,
-        hardware=about["gpu"] if device == "cuda" else about["cpu"],
+        hardware=about["gpu" if device == "cuda" else "cpu"],
         threads=about["threads"],
         date=datetime.now(UTC).date().isoformat(),
         speeds=found,

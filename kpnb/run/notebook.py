@@ -44,10 +44,7 @@ NOTE = "kpnb"
 START_TIMEOUT = 120
 # glibc gives large blocks back to the system at every free and takes them anew; kept instead, a
 # training step on two CPU cores is about a third faster. Other allocators ignore the names.
-ALLOCATOR = {
-    "MALLOC_TRIM_THRESHOLD_": str(4 * 1024**3),
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
-}
+ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": f"{4 * 1024**3}", "MALLOC_MMAP_THRESHOLD_": f"{2**25}"}
 
 
 @dataclass(frozen=True)
@@ -72,10 +69,8 @@ class Request:
     @property
     def made_from(self) -> dict[str, object]:
         """What the executed copy notes, to be compared by `kpnb.metrics.results.why_stale`."""
-        return {
-            "parameters": self.resolved.model_dump(mode="json"),
-            "fingerprint": self.fingerprint,
-        }
+        values = self.resolved.model_dump(mode="json")
+        return {"parameters": values, "fingerprint": self.fingerprint}
 
     def lines(self) -> list[str]:
         """The parameters, one a line, those of the notebook's cell first, with their origin."""
@@ -109,28 +104,19 @@ def request(name: str, folder: Path, passed: Mapping[str, object]) -> Request:
     if passed.get("preset"):
         wanted = explicit(model, own | dict(passed))
     else:
-        resolve(model, named | dict(passed), "demo")
-        wanted = demo | {n: v for n, v in (named | dict(passed)).items() if v is not None}
+        given = named | dict(passed)
+        resolve(model, given, "demo")
+        wanted = demo | {n: v for n, v in given.items() if v is not None}
     values = _for_the_cell(wanted, declared, demo, name)
     resolved = resolve(model, with_more(values), "demo")
     seeds = notebook_seeds("\n".join(cells))
-    depends = {
-        "cells": [cell.source for cell in _code_cells(notebook)],
-        "code": code_fingerprint(*seeds, showing=True),
-        "data": data_fingerprint(*seeds),
-        "parameters": resolved.model_dump(mode="json"),
-        "versions": library_versions(),
-    }
-    key = fingerprint(depends)
+    depends = {"code": code_fingerprint(*seeds, showing=True), "data": data_fingerprint(*seeds)}
+    depends |= {"parameters": resolved.model_dump(mode="json"), "versions": library_versions()}
+    key = fingerprint(depends | {"cells": [cell.source for cell in _code_cells(notebook)]})
     return Request(name, source, notebook, dict(passed), own, values, resolved, key)
 
 
-def _for_the_cell(
-    wanted: Mapping[str, object],
-    declared: Mapping[str, object],
-    demo: Mapping[str, object],
-    notebook: str,
-) -> dict[str, object]:
+def _for_the_cell(wanted: dict, declared: dict, demo: dict, notebook: str) -> dict[str, object]:
     """What the names of a parameters cell become: values, and in `more` those of other names."""
     cell = {name: wanted[name] for name in declared if name != "more"}
     more = {n: v for n, v in wanted.items() if n not in cell and v != demo[n]}
@@ -148,10 +134,9 @@ def find_notebook(name: str, folder: Path) -> Path:
     if source.is_file():
         return source
     there = sorted(file.stem for file in folder.glob("*.ipynb"))
-    every = f"did you mean {' or '.join(there)}?" if there else "there are none: set --notebooks."
-    raise KpnbError(
-        f"There is no notebook {name!r} in {folder}: {did_you_mean(name, there) or every}"
-    )
+    every = f"there are {', '.join(there)}." if there else "there are none: set --notebooks."
+    hint = did_you_mean(name, there) or every
+    raise KpnbError(f"There is no notebook {name!r} in {folder}: {hint}")
 
 
 def read_notebook(source: Path) -> Notebook:
@@ -251,18 +236,10 @@ def execute(source: Path, working_copy: Path, parameters: dict) -> dict:
     """
     import papermill  # here: it takes a second, and a check needs none of it
 
+    where = dict(kernel_name=KERNEL, language="python", cwd=source.parent)
+    how = dict(progress_bar=False, autosave_cell_every=1, start_timeout=START_TIMEOUT)
     with Stopwatch() as watch, kernel_environment() as journal:
-        papermill.execute_notebook(
-            source,
-            working_copy,
-            parameters=parameters,
-            kernel_name=KERNEL,
-            language="python",
-            progress_bar=False,
-            autosave_cell_every=1,
-            start_timeout=START_TIMEOUT,
-            cwd=source.parent,
-        )
+        papermill.execute_notebook(source, working_copy, parameters, **where, **how)
         store = read_journal(journal)
     peak = peak_memory_mib(resource.RUSAGE_CHILDREN)
     return {"seconds": round(watch.seconds, 1), "peak_memory_mib": round(peak), "store": store}

@@ -29,7 +29,7 @@ from kpnb.estimator.rates import BLOCK
 from kpnb.estimator.units import GridUnits
 from kpnb.fingerprint import fingerprint
 from kpnb.metrics.formatting import count
-from kpnb.run.machine import Machine, kind_of, read_machine, study_of, this_machine, title_of
+from kpnb.run.machine import Machine, named, read_machine, study_of, this_machine
 from kpnb.store import Record, Store
 from kpnb.study.parameters import CoherencyParameters, StudyParameters, models_for, resolve
 from kpnb.study.study import Study
@@ -114,7 +114,7 @@ class Counted:
 
     number: int
     source: dict
-    class_names: tuple[str, ...] = ()
+    class_names: Sequence[str] = ()
 
     def __len__(self) -> int:
         return self.number
@@ -193,9 +193,9 @@ def seconds_of(
 
     anatomy: role -> counts of its network in the study.
     """
-    own, named, p = anatomy(work.role), title_of(study, work.role), study.parameters
-    speed = machine.nearest(kind_of(p), named, p.precision, own)
-    instead = "" if speed.network == named else f"{named} from {speed.network}"
+    own, wanted = anatomy(work.role), named(study, work.role)
+    speed, network = machine.nearest(**wanted, anatomy=own), wanted["network"]
+    instead = "" if speed.network == network else f"{network} from {speed.network}"
     if work.task == "maps":
         one = estimator_rows(work.estimator) * speed.row + speed.fixed
         return instead, work.units * one * own.up_to(work.layer) / speed.below

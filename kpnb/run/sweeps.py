@@ -33,9 +33,9 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -205,7 +205,6 @@ class Sweeps:
     folder: Path = SHIPPED
     notebooks: Path = HERE / "notebooks"
     executed: Path = HERE / "executed" / "sweeps"
-    _states: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
 
     @cached_property
     def by_name(self) -> dict[str, Sweep]:
@@ -235,13 +234,11 @@ class Sweeps:
     def executed_copy(self, run: str, preset: str) -> Path:
         return self.executed / preset / f"{run}.ipynb"
 
-    def state(self, run: str, preset: str) -> str:
-        """Whether a run's results are there and would come out the same: one of `STATES`, with why
-        if it is not fresh. Looked up once: while runs are under way the answer does not change."""
-        key = run, preset
-        if key not in self._states:
-            self._states[key] = self._look(run, preset)
-        return self._states[key]
+    @cached_property
+    def state(self) -> Callable[[str, str], str]:
+        """Of a run at a preset, whether its results are there and would come out the same: one of
+        `STATES`, with why. Looked up once: while runs are under way it does not change."""
+        return cache(self._look)
 
     def _look(self, run: str, preset: str) -> str:
         planned = self.plan(run, preset)
@@ -273,8 +270,7 @@ class Sweeps:
         path, planned = self.executed / preset / f"{run}.request.json", self.plan(run, preset)
         fresh = self.state(run, preset) == FRESH
         asked = {"notebook": planned.name} | planned.made_from
-        outputs = [self.results_file(run, preset), self.executed_copy(run, preset)]
-        newest = max(_time(file) for file in outputs)
+        newest = max(_time(self.results_file(run, preset)), _time(self.executed_copy(run, preset)))
         if not _asks(path, asked) or (not fresh and _time(path) <= newest):
             # With the time inside, for Snakemake takes a newer file with the old content as
             # unchanged; in one step, because nodes of a cluster read while another writes.

@@ -21,7 +21,6 @@ MODULES, LINES, ROOM_LINES, FUNCTION = 10, 450, 3250, 60
 LONG = {
     "kpnb.definitions": 456,
     "kpnb.experiments.coherency": 451,
-    "kpnb.run.sweeps": 489,
     "kpnb.study.text": 463,
 }
 SPLINTER = 80  # lines; a module below has more than one user in its room, or is none of its own

@@ -13,8 +13,9 @@ from kpnb.estimator.features import FeatureReader, layer_name
 from kpnb.experiments.ratio_accuracy import checkpoint_accuracies
 from kpnb.networks.image import image_network
 from kpnb.run import plan
-from kpnb.run.machine import title_of, write_machine
+from kpnb.run.machine import study_of, title_of, write_machine
 from kpnb.run.plan import RELEASES, CountingStore, Planned, ask, counting, estimator_rows
+from kpnb.run.sweeps import read_sweeps
 from kpnb.store import Store
 from kpnb.study import image as study_images
 from kpnb.study.image import ImageStudy
@@ -276,9 +277,13 @@ def test_a_sweep_is_planned_without_the_data_that_nobody_can_count(nothing_prepa
 
 
 def test_a_sweep_counts_what_its_runs_share_once():
-    found = plan.plan_name("table_ii", "study", {}, unit_machine())
-    # Networks: teachers AlexNet, VGG-11, VGG-16, VGG-19, then a baseline and a student a run.
-    assert found.runs == 6 and len(found.keys) == 4 + 4 + 6 * 3 + 3 + 4
+    found, runs = plan.plan_name("table_ii", "study", {}, unit_machine()), {}
+    sweep = read_sweeps()["table_ii"]
+    for run in sweep.runs:
+        runs |= costs(study_of(sweep.resolved(run, "study")))
+    assert found.runs == len(sweep.runs) == 6 and found.keys == runs.keys()
+    trained = [cost.work[-1].role for kind, cost in runs.values() if kind == "networks"]
+    assert trained.count("T") == 4  # AlexNet, VGG-11, VGG-16, VGG-19
 
 
 MISTAKES = {
