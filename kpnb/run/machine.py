@@ -239,14 +239,9 @@ def measure_machine(studies: Sequence[Study], seconds: float = 3.0) -> Machine:
     for study in studies:
         print(f"measuring {title_of(study, 'B')}", file=sys.stderr, flush=True)
         found.append(probe(study, seconds))
-    return Machine(
-        device=device,
-        hardware=about["gpu" if device == "cuda" else "cpu"],
-        threads=about["threads"],
-        date=datetime.now(UTC).date().isoformat(),
-        speeds=found,
-        about=about,
-    )
+    hardware = about["gpu" if device == "cuda" else "cpu"]
+    made = dict(device=device, hardware=hardware, threads=about["threads"], about=about)
+    return Machine(**made, date=datetime.now(UTC).date().isoformat(), speeds=found)
 
 
 # Files

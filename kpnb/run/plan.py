@@ -115,13 +115,10 @@ class Counted:
     number: int
     source: dict
     class_names: Sequence[str] = ()
+    digest: str = ""
 
     def __len__(self) -> int:
         return self.number
-
-    @property
-    def digest(self) -> str:
-        return f"{self.source}"
 
     def subset(self, index: Sequence[int]) -> Counted:
         return replace(self, number=len(index), source=self.source | {"subset": len(index)})
@@ -136,25 +133,22 @@ def _stand_in(study: Study) -> None:
             "or give teacher_samples as a number."
         )
     train, test, classes = known
-    names = tuple(f"class {number}" for number in range(classes))
-    if not hasattr(p, "source"):
-        study.__dict__["data"] = _counted_data(p, train, test, names)
-        return
-    whole = SimpleNamespace(test_samples=Counted(test, {}, names))
-    object.__setattr__(study, "whole", whole)
-    for one in (study, study.source):  # target and source classes
-        share = len(one.names) / classes
-        parts = round(train * share), round(test * share)
-        one.__dict__["data"] = _counted_data(p, *parts, one.names)
+    every = [f"class {number}" for number in range(classes)]
+    parts = [(study, every)]
+    if hasattr(p, "source"):  # target and source classes
+        object.__setattr__(study, "whole", SimpleNamespace(test_samples=Counted(test, {}, every)))
+        parts = [(one, one.names) for one in (study, study.source)]
+    for one, names in parts:
+        share = len(names) / classes
+        one.__dict__["data"] = _counted_data(p, round(train * share), round(test * share), names)
 
 
-def _counted_data(
-    p: StudyParameters, train: int, test: int, names: Sequence[str]
-) -> SimpleNamespace:
+def _counted_data(p: StudyParameters, train: int, test: int, names: Sequence[str]) -> object:
     told = {name: getattr(p, name, None) for name in TELLING}
 
     def samples(number: int, split: str) -> Counted:
-        return Counted(number, told | {"split": split, "count": number}, tuple(names))
+        source = told | {"split": split, "count": number}
+        return Counted(number, source, names, f"{source}")
 
     teacher, tested = samples(train, "train"), samples(test, "test")
     seen = samples(max(1, round(train * p.fraction)), "part")
@@ -302,9 +296,9 @@ class Planned:
                 told += [f"        {duration(seconds)} scaled: {instead}"] if instead else []
             told += [f"disk    {size(self.disk)} in the store", f"memory  {self.memory}, about"]
             told.append(f"note    {BEYOND}")
+        later = "whose size is known once it is prepared"
         for data, runs in self.unknown.items():
-            told.append(f"note    not in it: {count(runs, 'run')} on {data}, whose size is known "
-                        "once it is prepared")  # fmt: skip
+            told.append(f"note    not in it: {count(runs, 'run')} on {data}, {later}")
         return told
 
 

@@ -351,11 +351,11 @@ def summary(sweeps: Sweeps, name: str, runs: list[str], preset: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Mistakes go to stderr, one sentence each."""
     options = _parser().parse_args(arguments)
+    return answered(lambda: _answer(options))
+
+
+def _answer(options: argparse.Namespace) -> int:
     sweeps = Sweeps(options.sweeps, options.notebooks, options.executed)
-    return answered(lambda: _answer(sweeps, options))
-
-
-def _answer(sweeps: Sweeps, options: argparse.Namespace) -> int:
     if options.name is None:
         for name, sweep in sweeps.by_name.items():
             at = ", ".join(sweep.presets)
