@@ -294,14 +294,12 @@ def _asks(file: Path, asked: dict) -> bool:
     return {name: value for name, value in there.items() if name != "asked"} == asked
 
 
-def command(run: str, preset: str, sweeps: Sweeps | None = None) -> list[str]:
+def command(run: str, preset: str, sweeps: Sweeps) -> list[str]:
     """Arguments of the Python interpreter that execute one run: `-m kpnb.run NOTEBOOK ...`.
 
     Paths are relative where they lie below the current folder, so that the same command serves
-    on another machine. Raises KpnbError for an unknown run.
+    on another machine.
     """
-    sweeps = sweeps or Sweeps()
-    _require_known(run, sweeps.sweep_of, "run")
     sweep = sweeps.sweep_of[run]
     arguments = ["-m", "kpnb.run", sweep.notebook, "--preset", preset]
     for name, value in sweep.given(run, preset).items():
@@ -363,7 +361,9 @@ def _answer(options: argparse.Namespace) -> int:
             print("\n".join(f"  {run}" for run in sweep.runs))
         return 0
     targets = sweeps.targets(options.preset)
-    _require_known(options.name, targets, f"sweep or run at {options.preset}")
+    if options.name not in targets:
+        near = did_you_mean(options.name, targets) or f"known: {', '.join(sweeps.by_name)}."
+        raise KpnbError(f"There is no sweep or run at {options.preset} {options.name!r}: {near}")
     runs = targets[options.name]
     states = {run: sweeps.state(run, options.preset) for run in runs}
     print(summary(sweeps, options.name, runs, options.preset))
@@ -371,12 +371,6 @@ def _answer(options: argparse.Namespace) -> int:
     if options.name in sweeps.sweep_of:
         print("python", shlex.join(command(options.name, options.preset, sweeps)))
     return int(options.check and set(states.values()) != {FRESH})
-
-
-def _require_known(name: str, known: Sequence[str], kind: str) -> None:
-    if name not in known:
-        near = did_you_mean(name, known) or f"one is {next(iter(known))}."
-        raise KpnbError(f"There is no {kind} {name!r}: {near}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -281,12 +281,14 @@ def test_it_runs_shows_its_figures_and_writes_nothing_to_stderr(executed):
 
 
 def test_it_takes_networks_and_maps_from_the_store(executed):
-    """Those of the shared study and of a page of the same kind before it are there."""
+    """Those of the shared study are there; a page of texts or clouds may run before the one that
+    computes what it takes."""
     case, used = CASES[executed.name], executed.notebook.metadata["kpnb"]["store"]
     kinds = [Path(folder).parent.name for folder in used]
     added = [entry.split("/")[0] for entry in executed.added]
     count = lambda names: (names.count("networks"), names.count("maps"))  # noqa: E731
-    assert damaged(used) == [] and count(added) == (case.added or case.taken)
+    expected = {case.added or case.taken, *[case.taken] * (case.kind not in ("images", "copy"))}
+    assert damaged(used) == [] and count(added) in expected
     assert count(kinds) == case.taken or executed.name == "image_coherency"
 
 

@@ -202,7 +202,7 @@ def test_a_preset_has_its_own_targets(capsys):
 def test_a_command_says_all_that_the_run_was_given(monkeypatch):
     monkeypatch.delenv("KPNB_RESULTS", raising=False)
     monkeypatch.chdir(ROOT)
-    arguments = sweeps.command("v_vgg11_fc3", "study")
+    arguments = sweeps.command("v_vgg11_fc3", "study", Sweeps())
     assert arguments[:2] == ["-m", "kpnb.run"]
     read, given = _parser().parse_args(arguments[2:]), SHIPPED["table_v"].given
     assert parse_assignments(read.parameters) == given("v_vgg11_fc3", "study") | {"seeds": [0]}
@@ -212,8 +212,6 @@ def test_a_command_says_all_that_the_run_was_given(monkeypatch):
 
 
 def test_an_unknown_name_gives_the_near_ones(capsys):
-    with pytest.raises(KpnbError, match="no run 'v_vgg11_fc4': did you mean v_vgg11_fc"):
-        sweeps.command("v_vgg11_fc4", "study")
     for name, near in (("table_vi", "table_v"), ("v_vgg11_fc4", "v_vgg11_fc3")):
         assert sweeps.main([name]) == 2
         assert near in capsys.readouterr().err.partition("did you mean")[2]
