@@ -38,6 +38,7 @@ from kpnb.errors import KpnbError
 from kpnb.metrics.results import CELLS, results_root
 from kpnb.run import sweeps
 from kpnb.run.sweeps import Sweeps
+from kpnb.study.parameters import PRESET_NAMES
 
 PYTHON = sys.executable  # the one that reads this file, which on a cluster the node's does too
 PRESET = config.get("preset", "demo")
@@ -52,14 +53,14 @@ try:
     TARGETS = SWEEPS.targets(PRESET)
 except KpnbError as mistake:
     raise WorkflowError(str(mistake))
-if PRESET not in sweeps.PRESETS:
-    raise WorkflowError(f"preset is {PRESET!r}: it must be one of {', '.join(sweeps.PRESETS)}.")
+if PRESET not in PRESET_NAMES:
+    raise WorkflowError(f"preset is {PRESET!r}: it must be one of {', '.join(PRESET_NAMES)}.")
 
 
 def to_run(target, runs):
     """Results files of a target's runs that are not fresh."""
     print(sweeps.summary(SWEEPS, target, runs, PRESET), file=sys.stderr)
-    unfinished = [run for run in runs if not SWEEPS.state(run, PRESET).fresh]
+    unfinished = [run for run in runs if SWEEPS.state(run, PRESET) != sweeps.FRESH]
     return [sweeps.relative(SWEEPS.results_file(run, PRESET)) for run in unfinished]
 
 
@@ -105,7 +106,7 @@ rule cell:
     log:
         f"{EXECUTED}/{{preset}}/{{run}}.log",
     wildcard_constraints:
-        preset="|".join(sweeps.PRESETS),
+        preset="|".join(PRESET_NAMES),
         run="[a-z][a-z0-9_]*",
     threads: 1
     resources:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
 class KpnbError(ValueError):
     """Bad input, data or state; the message is one sentence: what is wrong and what to do."""
+
+
+def answered(program: Callable[[], int]) -> int:
+    """A program's exit code; 2 after a mistake, which goes to stderr as its one sentence."""
+    try:
+        return program()
+    except KpnbError as mistake:
+        print(mistake, file=sys.stderr)
+        return 2
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -95,7 +95,7 @@ def fragments(
         metrics = [m for m, number in HYPOTHESES.items() if number == hypothesis]
         made[f"verdicts_h{hypothesis}"] = tables.verdict_table(rows, metrics)
     made |= tables.ClaimPage(rows, address, pages).fragments() | published.published_tables(rows)
-    return made | chapters.chapter_tables(rows) | plan_pages.plan_tables(results)
+    return made | chapters.chapter_tables(rows) | plan_pages.plan_tables()
 
 
 def _colab(address: str) -> str:

@@ -1,14 +1,13 @@
-"""Tables of the page on planning: measured speeds, some plans, and how far a plan is from a run."""
+"""Tables of the page on planning: measured speeds, and some plans."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from kpnb.errors import KpnbError
 from kpnb.metrics.formatting import number, table
-from kpnb.metrics.results import Results
 from kpnb.run.machine import RATES, Machine, machines
-from kpnb.run.plan import CHECK, duration, plan_name, size
+from kpnb.run.plan import duration, plan_name, size
 
 NOTHING = "Not measured here yet."
 # What the page plans: a notebook of each task, at the presets that cost something.
@@ -18,17 +17,14 @@ EXAMPLES = (
     ("sentiment_h1", "paper"),
     ("pointcloud_h1", "paper"),
 )
-SPEEDS = dict(
-    zip(RATES, ("training step", "forward pass", "map: a row", "map: the rest"), strict=True)
-)
+SPEEDS = ("training step", "forward pass", "map: a row", "map: the rest")  # RATES in words
 
 
-def plan_tables(results: list[Results]) -> dict[str, str]:
+def plan_tables() -> dict[str, str]:
     """What book/plan.md includes: {name: markdown}."""
     known = machines()
     return {
         "plan_speeds": "\n\n".join(speeds_table(machine) for machine in known) or NOTHING,
-        "plan_check": check_table(results),
         "plan_examples": examples_table(known),
     }
 
@@ -39,22 +35,23 @@ def speeds_table(machine: Machine) -> str:
     for speed in machine.speeds:
         cells = [number(1000 * getattr(speed, rate)) for rate in RATES]
         rows.append([speed.network, speed.precision, *cells])
-    clock = "processor time" if (machine.device, machine.threads) == ("cpu", 1) else "wall clock"
-    header = ["network", "precision", *SPEEDS.values()]
+    clock = "processor time" if machine.device == "cpu" else "wall clock"
+    header = ["network", "precision", *SPEEDS]
     return f"**{machine}**; milliseconds a sample, {clock}:\n\n{table(header, rows)}"
 
 
 def examples_table(known: Sequence[Machine]) -> str:
     """Plans of some notebooks on each machine that was measured."""
-    rows = []
-    for name, preset in EXAMPLES:
-        for machine in known:
-            rows.append([name, preset, machine.hardware, *_example(name, preset, machine)])
+    rows = [
+        [*example, machine.hardware, *_example(*example, machine)]
+        for example in EXAMPLES
+        for machine in known
+    ]
     header = ["notebook", "preset", "machine", "time", "how known", "disk", "memory"]
     return table(header, rows) if rows else NOTHING
 
 
-def _example(name: str, preset: str, machine: Machine) -> Iterable[str]:
+def _example(name: str, preset: str, machine: Machine) -> tuple[str, ...]:
     try:
         planned = plan_name(name, preset, {}, machine)
     except KpnbError as unknown:
@@ -62,18 +59,3 @@ def _example(name: str, preset: str, machine: Machine) -> Iterable[str]:
     shares = {"measured": planned.measured, "scaled": 1 - planned.measured}
     known = ", ".join(f"{share:.0%} {how}" for how, share in shares.items() if share >= 0.005)
     return duration(planned.seconds), known, size(planned.disk), planned.memory
-
-
-def check_table(results: list[Results]) -> str:
-    """Planned and real processor seconds and their ratio, from the results file."""
-    run = next((run for run in results if run.notebook == CHECK), None)
-    rows = []
-    for name, ratio in run.numbers.items() if run else ():
-        kind, _, what = name.partition(" | ")
-        if what == "ratio":
-            seconds = (run.numbers.get(f"{kind} | {part}") for part in ("planned", "real"))
-            cells = ["" if part is None else f"{part.value:.1f}" for part in seconds]
-            spread = f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
-            rows.append([kind, *cells, spread, f"{ratio.n}"])
-    header = ["what", "planned [s]", "real [s]", "planned / real", "n"]
-    return table(header, rows) if rows else NOTHING

@@ -177,7 +177,7 @@ def sweep_table(
     lines = []
     for _, names in groupby(sweep.runs, key=lambda run: str(sweep.runs[run].published)):
         group = list(names)
-        lines += _published_lines(_beside(sweep, group[0], printed), _cell, metrics, "TSB")
+        lines += _published_lines(sweep.beside(group[0], printed), _cell, metrics, "TSB")
         for name in group:
             ours = sweep_rows(rows, [name])
             if ours.empty:
@@ -185,16 +185,6 @@ def sweep_table(
                 lines.append([*what, *[NONE] * len(metrics)])
             lines += _run_lines(ours, tell, roles, metrics, every_threshold)
     return table(["cell", "data", "network", *(SYMBOLS[m] for m in metrics)], lines)
-
-
-def _beside(sweep: Sweep, run: str, printed: pd.DataFrame) -> pd.DataFrame:
-    """The paper's rows that a run stands beside; none where it says why not."""
-    selector = sweep.runs[run].published
-    if selector is None:
-        return printed.iloc[:0]
-    for column, allowed in selector.model_dump(exclude_none=True).items():
-        printed = printed[printed[column].isin(allowed)]
-    return printed
 
 
 def _cell(row: dict) -> str:

@@ -10,7 +10,7 @@ interval. The results of the preset "study" are committed, those of the demo are
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -185,24 +185,43 @@ def run_fingerprint(settings: dict, code: Sequence[str]) -> str:
     return f"{SCHEME}:{fingerprint(parts)}"
 
 
-def freshness(results: Results) -> str:
-    """Whether the code here would compute these results again: "fresh", or "stale" and why."""
+def freshness(results: Results, asked: dict | None = None) -> str:
+    """Whether the code here would compute these results again: "fresh", or "stale" and why.
+
+    asked: the parameters that they are to be of; None: their own.
+    """
     code = results.provenance.get("code")
     if not code:
         return "unknown: the results do not name their code"
+    asked = results.settings if asked is None else asked
     try:
-        if run_fingerprint(results.settings, code) == results.fingerprint:
-            return "fresh"
+        now = {"parameters": asked, "fingerprint": run_fingerprint(asked, code)}
     except KpnbError as error:
         return f"stale: {error}"
-    here, then = library_versions(), results.provenance.get("versions", {})
-    changed = [
-        f"{name} {then[name]}, here {version}"
-        for name, version in here.items()
+    then = {"parameters": results.settings, "fingerprint": results.fingerprint}
+    why = why_stale(then | {"versions": results.provenance.get("versions", {})}, now)
+    return f"stale: {why}" if why else "fresh"
+
+
+def why_stale(then: Mapping, now: Mapping) -> str:
+    """Why what was made `then` would not come out the same now; "" if it would.
+
+    then, now: "parameters", and the "fingerprint" of these with code, data and versions; then may
+    say its "versions".
+    """
+    old, new = then["parameters"], now["parameters"]
+    names = [name for name in sorted({**old, **new}) if old.get(name) != new.get(name)]
+    if then["fingerprint"] == now["fingerprint"] and not names:
+        return ""
+    changed = [f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in names]
+    versions = then.get("versions", {})
+    changed += [
+        f"{name} {versions[name]}, here {here}"
+        for name, here in library_versions().items()
         # Python counts by major.minor, and may be recorded with its patch level.
-        if name in then and not f"{then[name]}.".startswith(f"{version}.")
+        if name in versions and not f"{versions[name]}.".startswith(f"{here}.")
     ]
-    return f"stale: {', '.join(changed) or 'code or data of kpnb have changed since'}"
+    return ", ".join(changed) or "code or data of kpnb have changed since"
 
 
 def results_root() -> Path:
@@ -223,22 +242,29 @@ def results_path(notebook: str, preset: str, run: str = "") -> Path:
 
 
 def write_results(results: Results) -> Path:
-    """Write a results file in one step: a reader sees the old file or the new, never a part.
-
-    Returns: its path. Raises: KpnbError where a value is NaN or infinite, or the disk is full.
-    """
+    """Write a results file; returns its path. Raises KpnbError where a value is NaN or infinite,
+    and as `write_whole`."""
     path = results_path(results.notebook, results.preset, results.run)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         text = json.dumps(results.model_dump(), indent=1, sort_keys=True, allow_nan=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, path)
     except (TypeError, ValueError) as error:
         raise KpnbError(f"these results cannot be stored as JSON ({error}): see {path}") from error
+    return write_whole(path, text + "\n")
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a file in one step: a reader sees the old file or the new, never a part.
+
+    Returns: its path. Raises: KpnbError where it cannot be written, as on a full disk.
+    """
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise KpnbError(f"results cannot be written to {path}: {error.strerror}") from error
+        raise KpnbError(f"{path} cannot be written: {error.strerror}") from error
     return path
 
 

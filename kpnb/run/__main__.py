@@ -2,7 +2,7 @@
 
 Exit codes: 0 done or up to date, 1 the notebook failed, 2 a mistake found before running.
 `python -m kpnb.run --status PRESET` says of each results file whether the code here would compute
-it again; exit code 1 if one is stale that --may-be-stale does not name.
+it again; exit code 1 if one is stale.
 """
 
 from __future__ import annotations
@@ -16,11 +16,17 @@ from pathlib import Path
 import nbformat
 
 from kpnb.datasets.places import EMBEDDED, NAMES, PREFIX, find_data
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, answered
 from kpnb.fingerprint import checkout, file_hash
-from kpnb.metrics.results import available_cells, available_results, freshness
+from kpnb.metrics.results import (
+    available_cells,
+    available_results,
+    freshness,
+    why_stale,
+    write_whole,
+)
 from kpnb.run import notebook
-from kpnb.run.notebook import Request, parse_assignments, read_notebook
+from kpnb.run.notebook import NOTE, Request, parse_assignments, read_notebook
 from kpnb.store import damaged
 
 HERE = checkout() or Path.cwd()
@@ -32,67 +38,67 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if (options.notebook is None) == (options.status is None):
         parser.error("name a notebook, or give --status PRESET")
-    try:
-        if options.status:
-            return status(options.status, options.may_be_stale)
-        wanted = notebook.request(options.notebook, options.notebooks, _absolute(_passed(options)))
-        _require_data(wanted)
-    except KpnbError as mistake:
-        print(mistake, file=sys.stderr)
-        return 2
+    return answered(lambda: status(options.status) if options.status else _answer(options))
+
+
+def status(preset: str) -> int:
+    """Print each results file of a preset, fresh, stale and why, or unknown; 1 if one is stale."""
+    states = {
+        found.run or found.notebook: freshness(found)
+        for found in [*available_results(preset), *available_cells(preset)]
+    }
+    print("\n".join(f"{name}: {state}" for name, state in states.items()))
+    return int(any(state.startswith("stale") for state in states.values()))
+
+
+def _answer(options: argparse.Namespace) -> int:
+    wanted = notebook.request(options.notebook, options.notebooks, _passed(options))
+    _require_data(wanted)
     print(f"{wanted.name}:", *wanted.lines(), sep="\n", flush=True)
     if options.check:
         return 0
-    out = options.output or HERE / "executed" / f"{wanted.name}.ipynb"
-    out = out.resolve()
-    if not options.force:
-        state = refresh(wanted, out, options.writes)
-        if state:
-            print(f"{wanted.name}: {state}: {out}")
-            return 0
+    out = (options.output or HERE / "executed" / f"{wanted.name}.ipynb").resolve()
+    state = refresh(wanted, out, options.writes)
+    if state:
+        print(f"{wanted.name}: {state}: {out}")
+        return 0
     return _run(wanted, out, options)
-
-
-def status(preset: str, may_be_stale: Sequence[str] = ()) -> int:
-    """Print each results file of a preset, fresh, stale and why, or unknown; 1 if one is stale that
-    must not be, else 0."""
-    failed = False
-    for found in [*available_results(preset), *available_cells(preset)]:
-        name, state = found.run or found.notebook, freshness(found)
-        print(f"{name}: {state}")
-        failed = failed or (state.startswith("stale") and name not in may_be_stale)
-    return int(failed)
 
 
 def refresh(wanted: Request, out: Path, writes: Sequence[Path] = ()) -> str:
     """Say that an executed copy still holds, after giving it the source's present prose.
 
-    Returns "up to date" or "up to date, text refreshed"; "" if the copy or a file it wrote is
-    missing or damaged, if an entry of the store that it used is damaged, or if it was made from
-    other code, data, parameters or versions.
+    Returns "up to date" or "up to date, text refreshed"; "" if there is none or it does not hold,
+    and then why on stderr: the copy, a file that it wrote or an entry of the store that it used is
+    damaged or missing, or it was made from other code, data, parameters or versions.
     """
     if not out.is_file():
         return ""
     try:
         executed = read_notebook(out)
-        note = executed.metadata[notebook.NOTE]
-        if note["fingerprint"] != wanted.fingerprint:
-            return ""
-        if note["outputs"] != notebook.outputs_fingerprint(executed):
-            return ""
-        if note["writes"] != _hashes(writes):
-            return ""
-        for folder in damaged(note["store"]):
-            print(f"{wanted.name}: {folder} is damaged; running again", file=sys.stderr)
-            return ""
-        prose = notebook.prose_fingerprint(wanted.notebook)
-        if note["prose"] == prose:
-            return "up to date"
-        note["prose"] = prose
+        why = _why_again(wanted, executed, writes)
     except (KpnbError, KeyError, TypeError):
+        why = "the executed copy is damaged"
+    if why:
+        print(f"{wanted.name}: {why}; running again", file=sys.stderr)
         return ""
-    _write(notebook.with_prose_of(executed, wanted.notebook), out)
+    before = notebook.prose(executed)
+    refreshed = notebook.with_prose_of(executed, wanted.notebook)
+    if notebook.prose(refreshed) == before:
+        return "up to date"
+    write_whole(out, nbformat.writes(refreshed) + "\n")
     return "up to date, text refreshed"
+
+
+def _why_again(wanted: Request, executed: nbformat.NotebookNode, writes: Sequence[Path]) -> str:
+    note = executed.metadata[NOTE]
+    if why := why_stale(note, wanted.made_from):
+        return why
+    if note["outputs"] != notebook.outputs_fingerprint(executed):
+        return "the executed copy is damaged"
+    if note["writes"] != _hashes(writes):
+        return "a file that it writes is not as it was"
+    return next((f"{folder} is damaged" for folder in damaged(note["store"])), "")
 
 
 def _run(wanted: Request, out: Path, options: argparse.Namespace) -> int:
@@ -101,13 +107,16 @@ def _run(wanted: Request, out: Path, options: argparse.Namespace) -> int:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         failed.unlink(missing_ok=True)
-        used = notebook.execute(
-            wanted.source, working, dict(wanted.values), options.timeout, options.log
-        )
+        used = notebook.execute(wanted.source, working, dict(wanted.values))
         executed = _finish(wanted, working, used, options.writes)
     except Exception as error:  # papermill, nbclient and the kernel each have their own
-        return _report_failure(wanted, error, working, failed)
-    _write(executed, out)
+        last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        print(f"{wanted.name} failed: {last[0]}", file=sys.stderr)
+        if working.is_file():
+            os.replace(working, failed)
+            print(f"The failed copy is {failed}", file=sys.stderr)
+        return 1
+    write_whole(out, nbformat.writes(executed) + "\n")
     working.unlink(missing_ok=True)
     print(f"{wanted.name}: {used['seconds']} s, {used['peak_memory_mib']} MiB: {out}")
     return 0
@@ -126,11 +135,9 @@ def _finish(
     missing = [str(file) for file in writes if not file.is_file()]
     if missing:
         raise KpnbError(f"The notebook ran to its end but did not write {', '.join(missing)}.")
-    executed.metadata[notebook.NOTE] = {
-        "parameters": wanted.resolved.model_dump(mode="json"),
+    executed.metadata[NOTE] = {
+        **wanted.made_from,
         "given": wanted.given,
-        "fingerprint": wanted.fingerprint,
-        "prose": notebook.prose_fingerprint(wanted.notebook),
         "outputs": notebook.outputs_fingerprint(executed),
         "figures": notebook.figure_count(executed),
         "writes": _hashes(writes),
@@ -144,36 +151,18 @@ def _hashes(files: Sequence[Path]) -> dict[str, str | None]:
     return {file.name: file_hash(file) if file.is_file() else None for file in files}
 
 
-def _report_failure(wanted: Request, error: Exception, working: Path, failed: Path) -> int:
-    last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-    print(f"{wanted.name} failed: {last[0]}", file=sys.stderr)
-    if working.is_file():
-        os.replace(working, failed)
-        print(f"The failed copy is {failed}", file=sys.stderr)
-    return 1
-
-
-def _write(notebook: nbformat.NotebookNode, out: Path) -> None:
-    temporary = out.with_suffix(".writing.ipynb")
-    nbformat.write(notebook, temporary)
-    os.replace(temporary, out)
-
-
 def _passed(options: argparse.Namespace) -> dict[str, object]:
+    """What the command line gives, with the folder of `data`, where it is one, by its full path:
+    notebooks run elsewhere."""
     passed = parse_assignments(options.parameters)
     if options.preset is not None:
         if passed.get("preset", options.preset) != options.preset:
             raise KpnbError("--preset and -p preset differ: give one of them.")
         passed["preset"] = options.preset
-    return passed
-
-
-def _absolute(passed: dict[str, object]) -> dict[str, object]:
-    """With the folder of `data`, where it is one, by its full path: notebooks run elsewhere."""
     data = passed.get("data")
-    if not isinstance(data, str) or data == EMBEDDED or not Path(data).expanduser().is_dir():
-        return passed
-    return passed | {"data": str(Path(data).expanduser().resolve())}
+    if isinstance(data, str) and data != EMBEDDED and Path(data).expanduser().is_dir():
+        passed["data"] = str(Path(data).expanduser().resolve())
+    return passed
 
 
 def _require_data(wanted: Request) -> None:
@@ -193,20 +182,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--preset", help="the same as -p preset=...")
     add("-o", "--output", type=Path, metavar="OUT.ipynb", help="default: executed/NOTEBOOK.ipynb")
     add("--notebooks", type=Path, default=HERE / "notebooks", metavar="DIR")
-    add(
-        "--writes",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a file the notebook writes: without it the run has failed, and is run again",
-    )
-    add("--timeout", type=int, metavar="SECONDS", help="the most one cell may take")
+    told = "a file the notebook writes: without it the run has failed, and is run again"
+    add("--writes", type=Path, action="append", default=[], metavar="FILE", help=told)
     add("--check", action="store_true", help="check and print the parameters only")
-    add("--force", action="store_true", help="run even if the executed copy is up to date")
     add("--status", metavar="PRESET", help="of the preset's results, instead of running")
-    add("--may-be-stale", nargs="+", default=[], metavar="NAME", help="with --status")
-    add("--log", action="store_true", help="show the notebook's output while it runs")
     return parser
 
 

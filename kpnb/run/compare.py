@@ -13,15 +13,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, answered
 from kpnb.metrics.formatting import count
 from kpnb.metrics.results import Results
 
 #: What says where and when numbers were computed, not which: left out of the comparison.
 #: The fingerprint is over code and versions, of which the numbers may well be independent.
-LEFT_OUT = ("provenance", "seconds", "peak_memory_mb", "fingerprint")
+LEFT_OUT = {"provenance", "seconds", "peak_memory_mb", "fingerprint"}
 #: Numbers in these units are times, memory and speeds of the machine.
 MACHINE_UNITS = ("s", "MB", "GFLOP/s")
+MISSING = "(missing)"
 
 
 def differences(first: Path, second: Path) -> list[str]:
@@ -36,8 +37,11 @@ def differences(first: Path, second: Path) -> list[str]:
     lines = [f"{name}: only in {first}" for name in sorted(ours.keys() - theirs.keys())]
     lines += [f"{name}: only in {second}" for name in sorted(theirs.keys() - ours.keys())]
     for name in sorted(ours.keys() & theirs.keys()):
-        found = _unlike(_content(ours[name]), _content(theirs[name]), "")
-        lines += [f"{name}{line}" for line in found]
+        one, other = (dict(_leaves(_content(files[name]))) for files in (ours, theirs))
+        for place in dict.fromkeys([*one, *other]):
+            values = one.get(place, MISSING), other.get(place, MISSING)
+            if values[0] != values[1]:
+                lines.append(f"{name}{place}: {values[0]!r}, {values[1]!r}")
     return lines
 
 
@@ -53,30 +57,23 @@ def _files(folder: Path) -> dict[str, Path]:
 def _content(file: Path) -> dict:
     """All of a results file that does not depend on the machine's speed."""
     try:
-        content = Results.model_validate_json(file.read_text(encoding="utf-8")).model_dump()
+        results = Results.model_validate_json(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValidationError) as error:
         raise KpnbError(f"{file} is no results file or is damaged: make it again.") from error
-    numbers = content["numbers"].items()
-    content["numbers"] = {k: v for k, v in numbers if v["unit"] not in MACHINE_UNITS}
-    return {name: value for name, value in content.items() if name not in LEFT_OUT}
+    numbers = {n: v for n, v in results.numbers.items() if v.unit not in MACHINE_UNITS}
+    return results.model_copy(update={"numbers": numbers}).model_dump(exclude=LEFT_OUT)
 
 
-def _unlike(ours: object, theirs: object, place: str) -> Iterator[str]:
-    """One line for every leaf that is not equal, such as `.measures[3].mean: 1.5, 1.25`."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for name in sorted(ours.keys() | theirs.keys()):
-            missing = "(missing)"
-            yield from _unlike(
-                ours.get(name, missing), theirs.get(name, missing), f"{place}.{name}"
-            )
-    elif isinstance(ours, list | tuple) and isinstance(theirs, list | tuple):
-        if len(ours) != len(theirs):
-            yield f"{place}: {len(ours)} entries, {len(theirs)} entries"
-        else:
-            for position, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-                yield from _unlike(one, other, f"{place}[{position}]")
-    elif ours != theirs:
-        yield f"{place}: {ours!r}, {theirs!r}"
+def _leaves(value: object, place: str = "") -> Iterator[tuple[str, object]]:
+    """Every value that holds no others, by its place, such as `.measures[3].mean`."""
+    if isinstance(value, dict) and value:
+        for name in sorted(value):
+            yield from _leaves(value[name], f"{place}.{name}")
+    elif isinstance(value, list | tuple) and value:
+        for position, item in enumerate(value):
+            yield from _leaves(item, f"{place}[{position}]")
+    else:
+        yield place, value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,14 +84,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)
     given = parser.parse_args(arguments)
-    try:
+
+    def compare() -> int:
         found = differences(given.first, given.second)
-        files = len(_files(given.first))
-    except KpnbError as mistake:
-        print(mistake, file=sys.stderr)
-        return 2
-    print("\n".join(found) or f"{count(files, 'results file')}: every number is equal")
-    return int(bool(found))
+        files = count(len(_files(given.first)), "results file")
+        print("\n".join(found) or f"{files}: every number is equal")
+        return int(bool(found))
+
+    return answered(compare)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,8 @@ import re
 import resource
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from kpnb.fingerprint import (
     library_versions,
     notebook_seeds,
 )
-from kpnb.metrics.provenance import EXECUTED, peak_memory_mib
+from kpnb.metrics.provenance import EXECUTED, Stopwatch, peak_memory_mib
 from kpnb.store import JOURNAL, read_journal
 from kpnb.study.parameters import StudyParameters, explicit, models_for, resolve, with_more
 
@@ -45,10 +44,7 @@ NOTE = "kpnb"
 START_TIMEOUT = 120
 # glibc gives large blocks back to the system at every free and takes them anew; kept instead, a
 # training step on two CPU cores is about a third faster. Other allocators ignore the names.
-ALLOCATOR = {
-    "MALLOC_TRIM_THRESHOLD_": str(4 * 1024**3),
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
-}
+ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": f"{4 * 1024**3}", "MALLOC_MMAP_THRESHOLD_": f"{2**25}"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,8 @@ class Request:
 
     name: the notebook's name. source: its file. notebook: its content. given: what the command
     line passed. own: what its cell says otherwise than the demo. values: what its cell's names and
-    `more` become. resolved: all parameters. fingerprint: what the executed copy depends on.
+    `more` become. resolved: all parameters. fingerprint: over everything that the executed copy
+    depends on, its figures too, but its prose.
     """
 
     name: str
@@ -69,11 +66,17 @@ class Request:
     resolved: StudyParameters
     fingerprint: str
 
+    @property
+    def made_from(self) -> dict[str, object]:
+        """What the executed copy notes, to be compared by `kpnb.metrics.results.why_stale`."""
+        values = self.resolved.model_dump(mode="json")
+        return {"parameters": values, "fingerprint": self.fingerprint}
+
     def lines(self) -> list[str]:
         """The parameters, one a line, those of the notebook's cell first, with their origin."""
         values = self.resolved.model_dump(mode="json")
-        names = [*(name for name in self.values if name != "more"), *values]
-        told = dict.fromkeys(names)
+        names = dict.fromkeys([*self.values, *values])
+        told = [name for name in names if name != "more"]
         return [f"  {name} = {values[name]!r}  ({self._origin(name)})" for name in told]
 
     def _origin(self, name: str) -> str:
@@ -101,20 +104,19 @@ def request(name: str, folder: Path, passed: Mapping[str, object]) -> Request:
     if passed.get("preset"):
         wanted = explicit(model, own | dict(passed))
     else:
-        resolve(model, named | dict(passed), "demo")
-        wanted = demo | {n: v for n, v in (named | dict(passed)).items() if v is not None}
+        given = named | dict(passed)
+        resolve(model, given, "demo")
+        wanted = demo | {n: v for n, v in given.items() if v is not None}
     values = _for_the_cell(wanted, declared, demo, name)
     resolved = resolve(model, with_more(values), "demo")
-    key = _fingerprint([c.source for c in _code_cells(notebook)], cells, resolved)
+    seeds = notebook_seeds("\n".join(cells))
+    depends = {"code": code_fingerprint(*seeds, showing=True), "data": data_fingerprint(*seeds)}
+    depends |= {"parameters": resolved.model_dump(mode="json"), "versions": library_versions()}
+    key = fingerprint(depends | {"cells": [cell.source for cell in _code_cells(notebook)]})
     return Request(name, source, notebook, dict(passed), own, values, resolved, key)
 
 
-def _for_the_cell(
-    wanted: Mapping[str, object],
-    declared: Mapping[str, object],
-    demo: Mapping[str, object],
-    notebook: str,
-) -> dict[str, object]:
+def _for_the_cell(wanted: dict, declared: dict, demo: dict, notebook: str) -> dict[str, object]:
     """What the names of a parameters cell become: values, and in `more` those of other names."""
     cell = {name: wanted[name] for name in declared if name != "more"}
     more = {n: v for n, v in wanted.items() if n not in cell and v != demo[n]}
@@ -132,10 +134,9 @@ def find_notebook(name: str, folder: Path) -> Path:
     if source.is_file():
         return source
     there = sorted(file.stem for file in folder.glob("*.ipynb"))
-    every = f"did you mean {' or '.join(there)}?" if there else "there are none: set --notebooks."
-    raise KpnbError(
-        f"There is no notebook {name!r} in {folder}: {did_you_mean(name, there) or every}"
-    )
+    every = f"there are {', '.join(there)}." if there else "there are none: set --notebooks."
+    hint = did_you_mean(name, there) or every
+    raise KpnbError(f"There is no notebook {name!r} in {folder}: {hint}")
 
 
 def read_notebook(source: Path) -> Notebook:
@@ -149,11 +150,8 @@ def read_notebook(source: Path) -> Notebook:
 
 def parameters_cell(notebook: Notebook, name: str) -> int:
     """The position of the one code cell tagged `parameters`."""
-    tagged = [
-        position
-        for position, cell in enumerate(notebook.cells)
-        if cell.cell_type == "code" and TAG in cell.metadata.get("tags", [])
-    ]
+    cells = enumerate(notebook.cells)
+    tagged = [n for n, cell in cells if cell.cell_type == "code" and TAG in _tags(cell)]
     if len(tagged) != 1:
         raise KpnbError(
             f"The notebook {name} has {len(tagged)} code cells tagged {TAG!r}: "
@@ -166,16 +164,17 @@ def declared_values(source: str, name: str) -> dict[str, object]:
     """The names and values a parameters cell assigns; only `name = literal` is allowed there."""
     values: dict[str, object] = {}
     for statement in _parse(source, name).body:
-        target = _single_target(statement)
         try:
-            value = ast.literal_eval(statement.value) if target else None
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=target)]):
+                    value = ast.literal_eval(statement.value)
+                case _:
+                    raise ValueError
         except ValueError:
-            target = None
-        if target is None:
             raise KpnbError(
                 f"The parameters cell of {name} has the line {ast.unparse(statement)!r}: "
                 "write only `name = value` with a plain number, string, list or None there."
-            )
+            ) from None
         if target in values:
             raise KpnbError(f"The parameters cell of {name} sets {target} twice: set it once.")
         values[target] = value
@@ -198,19 +197,10 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, object]:
 def _literal(text: str, name: str) -> object:
     # JSON before YAML, which takes 1e-1 for a string; Python's for None and (1, 2).
     for reader in (json.loads, ast.literal_eval, yaml.safe_load):
-        try:
+        with suppress(ValueError, SyntaxError, TypeError, yaml.YAMLError):
             value = reader(text)
-        except (ValueError, SyntaxError, TypeError, yaml.YAMLError):
-            continue
-        return list(value) if isinstance(value, tuple) else value
+            return list(value) if isinstance(value, tuple) else value
     raise KpnbError(f"The value {text!r} of {name} cannot be read: write it as JSON.")
-
-
-def _single_target(statement: ast.stmt) -> str | None:
-    if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
-        return None
-    target = statement.targets[0]
-    return target.id if isinstance(target, ast.Name) else None
 
 
 def _require_taken(later: list[str], name: str) -> None:
@@ -238,23 +228,7 @@ def _parse(source: str, name: str) -> ast.Module:
         raise KpnbError(f"A cell of {name} is not Python: {error.msg} in {line!r}.") from error
 
 
-def _fingerprint(code_cells: list[str], parsed: list[str], resolved: StudyParameters) -> str:
-    """Everything the executed copy depends on, its figures too, but its prose."""
-    seeds = notebook_seeds("\n".join(parsed))
-    return fingerprint(
-        {
-            "cells": code_cells,
-            "code": code_fingerprint(*seeds, showing=True),
-            "data": data_fingerprint(*seeds),
-            "parameters": resolved.model_dump(mode="json"),
-            "versions": library_versions(),
-        }
-    )
-
-
-def execute(
-    source: Path, working_copy: Path, parameters: dict, timeout: int | None, log: bool
-) -> dict:
+def execute(source: Path, working_copy: Path, parameters: dict) -> dict:
     """Run a notebook into `working_copy`, saved after each cell; returns seconds, memory
     and the entries of the store that it used.
 
@@ -262,25 +236,13 @@ def execute(
     """
     import papermill  # here: it takes a second, and a check needs none of it
 
-    started = time.perf_counter()
-    with kernel_environment() as journal:
-        papermill.execute_notebook(
-            str(source),
-            str(working_copy),
-            parameters=parameters,
-            kernel_name=KERNEL,
-            language="python",
-            progress_bar=False,
-            autosave_cell_every=1,
-            log_output=log,
-            start_timeout=START_TIMEOUT,
-            execution_timeout=timeout,
-            cwd=str(source.parent),
-        )
+    where = dict(kernel_name=KERNEL, language="python", cwd=source.parent)
+    how = dict(progress_bar=False, autosave_cell_every=1, start_timeout=START_TIMEOUT)
+    with Stopwatch() as watch, kernel_environment() as journal:
+        papermill.execute_notebook(source, working_copy, parameters, **where, **how)
         store = read_journal(journal)
     peak = peak_memory_mib(resource.RUSAGE_CHILDREN)
-    seconds = round(time.perf_counter() - started, 1)
-    return {"seconds": seconds, "peak_memory_mib": round(peak), "store": store}
+    return {"seconds": round(watch.seconds, 1), "peak_memory_mib": round(peak), "store": store}
 
 
 @contextmanager
@@ -294,7 +256,7 @@ def kernel_environment() -> Iterator[Path]:
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="kpnb_kernel_") as folder:
         _write_kernelspec(Path(folder) / "kernels" / KERNEL)
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(_first(folder, before.get("JUPYTER_PATH")))
+        _put_first("JUPYTER_PATH", folder)
         os.environ["IPYTHONDIR"] = str(Path(folder) / "ipython")
         os.environ.pop("MPLBACKEND", None)
         os.environ[EXECUTED] = "1"
@@ -305,8 +267,7 @@ def kernel_environment() -> Iterator[Path]:
         data = os.environ.get(data_places.FOLDER) or data_places.DEFAULT
         os.environ[data_places.FOLDER] = os.path.abspath(os.path.expanduser(data))
         if clone := checkout():
-            paths = _first(str(clone), before.get("PYTHONPATH"))
-            os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+            _put_first("PYTHONPATH", str(clone))
         try:
             _require_own_interpreter()
             yield Path(os.environ[JOURNAL])
@@ -323,21 +284,16 @@ def clean(notebook: Notebook) -> list[str]:
     absolute path.
     """
     removed: list[str] = []
+    for output in (o for o in _outputs(notebook) if o.output_type == "stream"):
+        output.text = _last_states(output.text)
+        removed += output.text.splitlines() if output.name == "stderr" else []
     for cell in _code_cells(notebook):
-        kept = []
-        for output in cell.outputs:
-            if output.output_type == "stream" and output.name == "stderr":
-                removed += _last_states(output.text).splitlines()
-                continue
-            if output.output_type == "stream":
-                output.text = _last_states(output.text)
-            kept.append(output)
-        cell.outputs = kept
+        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
         _tell_figures(cell)
+    noted = notebook.metadata.get("papermill", {})
     for name in ("input_path", "output_path"):
-        path = notebook.metadata.get("papermill", {}).get(name)
-        if path:
-            notebook.metadata["papermill"][name] = Path(path).name
+        if noted.get(name):
+            noted[name] = Path(noted[name]).name
     return [line for line in removed if line.strip() and not _is_progress(line)]
 
 
@@ -352,14 +308,14 @@ def _tell_figures(cell: Notebook) -> None:
 
 def error_outputs(notebook: Notebook) -> list[str]:
     """The errors among a notebook's outputs, "name: value" each."""
-    outputs = [output for cell in _code_cells(notebook) for output in cell.outputs]
-    return [f"{o.ename}: {o.evalue}" for o in outputs if o.output_type == "error"]
+    found = (output for output in _outputs(notebook) if output.output_type == "error")
+    return [f"{error.ename}: {error.evalue}" for error in found]
 
 
 def figure_count(notebook: Notebook) -> int:
     """How many outputs are pictures."""
-    outputs = [output for cell in _code_cells(notebook) for output in cell.outputs]
-    return sum(any(kind.startswith("image/") for kind in o.get("data", {})) for o in outputs)
+    kinds = [output.get("data", {}) for output in _outputs(notebook)]
+    return sum(any(kind.startswith("image/") for kind in data) for data in kinds)
 
 
 def outputs_fingerprint(notebook: Notebook) -> str:
@@ -370,15 +326,15 @@ def outputs_fingerprint(notebook: Notebook) -> str:
     return fingerprint(json.dumps(shown, sort_keys=True))
 
 
-def prose_fingerprint(notebook: Notebook) -> str:
-    """One hash over a source notebook's cells, their order and tags, outputs left aside."""
-    return fingerprint([[c.cell_type, c.source, _tags(c)] for c in notebook.cells])
+def prose(notebook: Notebook) -> list[tuple]:
+    """A notebook's cells, their order and tags, outputs left aside."""
+    return [(cell.cell_type, cell.source, _tags(cell)) for cell in notebook.cells]
 
 
 def with_prose_of(executed: Notebook, source: Notebook) -> Notebook:
     """The executed cells between the source's present prose; both have the same code cells."""
-    run = iter(_code_cells(executed))
-    cells = []
+    run, cells = iter(_code_cells(executed)), []
+    injected = any("injected-parameters" in _tags(cell) for cell in executed.cells)
     for cell in source.cells:
         if cell.cell_type != "code":
             cells.append(cell)
@@ -388,14 +344,10 @@ def with_prose_of(executed: Notebook, source: Notebook) -> Notebook:
         done.metadata["tags"] = _tags(cell)
         if "id" in cell:
             done["id"] = cell["id"]
-        if "parameters" in _tags(cell):
-            cells += [next(run)] if _injected_follows(executed) else []
+        if TAG in _tags(cell) and injected:
+            cells.append(next(run))
     executed.cells = cells
     return executed
-
-
-def _injected_follows(executed: Notebook) -> bool:
-    return any("injected-parameters" in _tags(cell) for cell in executed.cells)
 
 
 def _tags(cell: Notebook) -> list[str]:
@@ -404,6 +356,10 @@ def _tags(cell: Notebook) -> list[str]:
 
 def _code_cells(notebook: Notebook) -> list[Notebook]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _outputs(notebook: Notebook) -> list[Notebook]:
+    return [output for cell in _code_cells(notebook) for output in cell.outputs]
 
 
 def _last_states(text: str) -> str:
@@ -415,8 +371,9 @@ def _is_progress(line: str) -> bool:
     return bool(re.search(r"\d+%\|.*\||\[\d+:\d+<|\d+(\.\d+)?\s*(it/s|s/it)", line))
 
 
-def _first(path: str, others: str | None) -> list[str]:
-    return [path, others] if others else [path]
+def _put_first(variable: str, folder: str) -> None:
+    """Before the folders that a variable of the environment lists already."""
+    os.environ[variable] = os.pathsep.join(filter(None, [folder, os.environ.get(variable)]))
 
 
 def _write_kernelspec(folder: Path) -> None:

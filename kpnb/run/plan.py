@@ -2,75 +2,194 @@
 
 The study itself is asked: it runs on a store that counts instead of computing, with samples of
 which only the number is known, and says of each network and each set of maps what it costs
-(`kpnb.training.costs`). These counts times the speeds of a machine (`kpnb.run.machine`) are the
-plan.
-What several runs share has one key and is counted once. A network that was not measured takes the
-speed of the nearest one, scaled by operations, and is marked.
+(`kpnb.training.costs`); what it gets back has shapes but no numbers (torch's meta device). These
+counts times the speeds of a machine (`kpnb.run.machine`) are the plan. What several runs share has
+one key and is counted once. A network that was not measured takes the speed of the nearest one,
+scaled by operations, and is marked.
 
-Exit codes: 0 done, 1 a check that failed, 2 a mistake in a name, a parameter or a file.
+Exit codes: 0 done, 2 a mistake in a name, a parameter or a file.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from math import prod
 from pathlib import Path
+from types import SimpleNamespace
 
-import torch
-
-from kpnb.datasets.places import EMBEDDED
-from kpnb.errors import KpnbError
+from kpnb.datasets.places import EMBEDDED, PREFIX, find_data
+from kpnb.datasets.prepared import manifest
+from kpnb.errors import KpnbError, answered
 from kpnb.estimator.rates import BLOCK
-from kpnb.metrics.formatting import count, table
-from kpnb.metrics.provenance import Stopwatch, provenance
-from kpnb.metrics.results import Number, Results, run_fingerprint, write_results
-from kpnb.run.counting import ask, counting, sample_counts
-from kpnb.run.machine import (
-    Machine,
-    kind_of,
-    measure_machine,
-    probe_study,
-    read_machine,
-    study_of,
-    this_machine,
-    title_of,
-)
+from kpnb.estimator.units import GridUnits
+from kpnb.fingerprint import fingerprint
+from kpnb.metrics.formatting import count
+from kpnb.run.machine import Machine, named, read_machine, study_of, this_machine
 from kpnb.store import Record, Store
-from kpnb.study.parameters import StudyParameters, models_for, resolve
+from kpnb.study.parameters import CoherencyParameters, StudyParameters, models_for, resolve
 from kpnb.study.study import Study
 from kpnb.training.costs import FLOAT, Anatomy, Cost, Work
 
+TEST_IMAGES = 2000  # of the embedded images (kpnb.study.image)
+# Samples to train and to test on, and classes, of complete releases (`COUNTS` in data_prep). How
+# many objects of ILSVRC, VOC and MSCOCO are kept depends on what they are prepared with.
+RELEASES = {
+    "cub200": (5994, 5794, 200),
+    "modelnet40": (9843, 2468, 40),
+    "tiny_imagenet": (100_000, 10_000, 200),
+    "sst2": (67_349, 872, 2),
+    "squad": (87_599, 10_570, 2),
+}
+# The parameters that tell samples apart: runs that differ in others share networks.
+TELLING = (
+    *("data", "classes", "image_size", "outputs", "source_classes", "split"),
+    *("shapes", "points", "background", "distance", "turn", "longest", "least_rating"),
+)
 PROCESS = 450 * 1024**2  # bytes of a process with torch and this package, about
-STORED_PASSES = 3  # over the bytes of an entry: its parts, the entry, and reading it back
 # Of the published procedure: 96 draws for 60 steps, up to 80, each a forward and a backward pass,
 # in rows, which have four backward passes to their forward one; descent stops when it converges.
 SLOW_ROWS = {"published": 96 * 80 * 2 / 5, "descent": 96 * 3200 * 2 / 5}
 BEYOND = "what a notebook computes beyond networks and maps is not counted"
 
 
+# A study that counts
+
+
+class CountingStore(Store):
+    """A store that notes what it is asked for, and gives back what has shapes but no numbers.
+
+    costs: key -> (kind, cost), each once. held: a store whose entries cost nothing; None counts
+    from nothing.
+    """
+
+    def __init__(self, held: Store | None = None) -> None:
+        super().__init__(None if held is None else held.root)
+        self.held, self.costs = held, {}
+
+    def compute(self, kind, settings, compute, code, data=None, cost=None) -> Record:
+        """As `Store.compute`, without computing or reading; `cost` says what it would take."""
+        found, folder = cost(), Path(fingerprint({"kind": kind, "settings": settings}))
+        if self.held is not None:  # then the code's own key, which takes a second to find
+            folder, _ = self._entry(kind, settings, code, data)
+        if self.held is None or not folder.is_dir():
+            self.costs.setdefault(folder.name, (kind, found))
+        return Record(found.tensors, found.info | {"seconds": 0.0}, folder, folder.name, False)
+
+
+def counting(study: Study, left: bool = False) -> Study:
+    """The same study on a `CountingStore`, with samples of which only the number is known.
+
+    left: count only what the study's store does not hold. Keys of maps have the samples in them,
+    so the data are loaded for it. Raises KpnbError where the number of samples is not known.
+    """
+    store = CountingStore(study.store if left else None)
+    found = replace(study, store=store, _seconds={}, _networks={})
+    if not left:
+        _stand_in(found)
+    return found
+
+
+def ask(study: Study) -> None:
+    """Have a study compute, or count, all networks and maps that its notebooks ask for; where one
+    explains teachers only, students and their maps are left out."""
+    p = study.parameters
+    if getattr(p, "source", "") != "ImageNet":
+        getattr(study, "source", study).accuracies("T")  # of fine-tuning, its own source network
+    if isinstance(p, CoherencyParameters):
+        for seed in p.seeds:
+            study.of("B", seed)  # the teacher's check compares with it
+        return
+    for layer in p.layers:
+        study.networks_and_maps(layer)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Samples of which only the number is known. source: what tells them apart, for keys."""
+
+    number: int
+    source: dict
+    class_names: Sequence[str] = ()
+    digest: str = ""
+
+    def __len__(self) -> int:
+        return self.number
+
+    def subset(self, index: Sequence[int]) -> Counted:
+        return replace(self, number=len(index), source=self.source | {"subset": len(index)})
+
+
+def _stand_in(study: Study) -> None:
+    """Put numbers in the place of a study's data, which are then never loaded."""
+    p, known = study.parameters, sample_counts(study.parameters)
+    if known is None:
+        raise KpnbError(
+            f"How many samples {p.data!r} has is known once it is prepared: run data_prep/ first, "
+            "or give teacher_samples as a number."
+        )
+    train, test, classes = known
+    every = [f"class {number}" for number in range(classes)]
+    parts = [(study, every)]
+    if hasattr(p, "source"):  # target and source classes
+        object.__setattr__(study, "whole", SimpleNamespace(test_samples=Counted(test, {}, every)))
+        parts = [(one, one.names) for one in (study, study.source)]
+    for one, names in parts:
+        share = len(names) / classes
+        one.__dict__["data"] = _counted_data(p, round(train * share), round(test * share), names)
+
+
+def _counted_data(p: StudyParameters, train: int, test: int, names: Sequence[str]) -> object:
+    told = {name: getattr(p, name, None) for name in TELLING}
+
+    def samples(number: int, split: str) -> Counted:
+        source = told | {"split": split, "count": number}
+        return Counted(number, source, names, f"{source}")
+
+    teacher, tested = samples(train, "train"), samples(test, "test")
+    seen = samples(max(1, round(train * p.fraction)), "part")
+    measured = (seen if p.measured_on == "train" else tested).subset(range(p.samples))
+    found = dict(teacher_samples=teacher, training_samples=seen, test_samples=tested)
+    units = GridUnits(p.grid) if hasattr(p, "grid") else None
+    return SimpleNamespace(**found, measured=measured, units=units, hashes={}, encoder=range(2))
+
+
+def sample_counts(p: StudyParameters) -> tuple[int, int, int] | None:
+    """Samples to train a teacher and to test on, and classes, without reading the data; None
+    where nobody can tell yet."""
+    train, test = p.teacher_samples, getattr(p, "test_samples", TEST_IMAGES)
+    if p.data == EMBEDDED:
+        return train, test, getattr(p, "outputs", None) or getattr(p, "classes", 10)
+    name = p.data.removeprefix(PREFIX)
+    try:
+        known = manifest(find_data(name))
+        there = *(known["splits"][s]["count"] for s in ("train", "test")), len(known["classes"])
+    except (KpnbError, OSError, KeyError, TypeError):
+        there = RELEASES.get(name)
+    if there is None:
+        classes = getattr(p, "classes", 2)
+        return None if "all" in (train, test) else (train, test, classes)
+    test = test if isinstance(getattr(p, "test_samples", ""), int) else there[1]
+    return there[0] if train == "all" else train, test, there[2]
+
+
 # Seconds and bytes
 
 
 def seconds_of(
-    work: Work, study: Study, machine: Machine, anatomies: dict[str, Anatomy]
+    work: Work, study: Study, machine: Machine, anatomy: Callable[[str], Anatomy]
 ) -> tuple[str, float]:
     """Seconds of some work, and what was measured in the place of its network ("": itself).
 
-    anatomies: counts of the study's networks by role, filled on demand.
+    anatomy: role -> counts of its network in the study.
     """
-    if work.role not in anatomies:
-        anatomies[work.role] = study.anatomy(work.role)
-    own, named, p = anatomies[work.role], title_of(study, work.role), study.parameters
-    if work.task == "epochs kept":  # weights and momentum
-        return "", work.units * (machine.folder + 2 * FLOAT * own.parameters * machine.byte)
-    speed = machine.nearest(kind_of(p), named, p.precision, own)
-    instead = "" if speed.network == named else f"{named} from {speed.network}"
+    own, wanted = anatomy(work.role), named(study, work.role)
+    speed, network = machine.nearest(**wanted, anatomy=own), wanted["network"]
+    instead = "" if speed.network == network else f"{network} from {speed.network}"
     if work.task == "maps":
         one = estimator_rows(work.estimator) * speed.row + speed.fixed
         return instead, work.units * one * own.up_to(work.layer) / speed.below
@@ -114,21 +233,13 @@ def memory_of(study: Study, costs: Sequence[Cost]) -> tuple[float, float]:
     return PROCESS + held + sum(sizes) + 2 * max(sizes, default=0), computing + held
 
 
-def _composing(study: Study, machine: Machine) -> float:
-    """Seconds of the embedded images, which each process composes anew."""
-    p, data = study.parameters, study.data
-    if not hasattr(p, "image_size") or p.data != EMBEDDED:
-        return 0.0
-    return (len(data.teacher_samples) + len(data.test_samples)) * p.image_size**2 * machine.pixel
-
-
 @dataclass
 class Planned:
     """Seconds, bytes and pieces of some runs on a machine.
 
     kinds: kind of piece -> seconds. scaled: seconds by what was measured instead of a network; ""
-    is the network itself. process, computing: see `memory_of`. rows: (what, seconds, bytes, known)
-    of each piece. unknown: data set -> runs whose size is not known yet.
+    is the network itself. process, computing: see `memory_of`. keys: of each piece. unknown: data
+    set -> runs whose size is not known yet.
     """
 
     title: str
@@ -139,9 +250,8 @@ class Planned:
     disk: int = 0
     process: float = 0.0
     computing: float = 0.0
-    rows: list[tuple[str, float, int, str]] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
     unknown: Counter = field(default_factory=Counter)
-    _seen: set[str] = field(default_factory=set, repr=False)
 
     @property
     def seconds(self) -> float:
@@ -154,34 +264,21 @@ class Planned:
 
     def add(self, study: Study, left: bool = False) -> Planned:
         """One more run; what an earlier one has is not counted again."""
-        asked, anatomies = counting(study, left), {}
+        asked = counting(study, left)
         ask(asked)
-        new = {k: found for k, found in asked.store.costs.items() if k not in self._seen}
-        self._seen |= new.keys()
-        for kind, cost in new.values():
-            self._add(kind, cost, asked, anatomies)
-        composing = _composing(asked, self.machine)
+        costs, anatomy = asked.store.costs, cache(asked.anatomy)
+        for kind, cost in (found for key, found in costs.items() if key not in self.keys):
+            self.disk += stored_bytes(cost)
+            for work in cost.work:
+                instead, seconds = seconds_of(work, asked, self.machine, anatomy)
+                self.kinds[kind] += seconds
+                self.scaled[instead] += seconds
         self.runs += 1
-        self.kinds["data"] += composing
-        self.scaled[""] += composing
-        process, computing = memory_of(asked, [cost for _, cost in asked.store.costs.values()])
+        self.keys |= costs.keys()
+        process, computing = memory_of(asked, [cost for _, cost in costs.values()])
         self.process = max(self.process, process)
         self.computing = max(self.computing, computing)
         return self
-
-    def _add(self, kind: str, cost: Cost, study: Study, anatomies: dict[str, Anatomy]) -> None:
-        machine, written = self.machine, stored_bytes(cost)
-        parts = Counter({"": machine.folder + STORED_PASSES * written * machine.byte})
-        for work in cost.work:
-            instead, seconds = seconds_of(work, study, machine, anatomies)
-            parts[instead] += seconds
-        self.kinds[kind] += sum(parts.values())
-        self.scaled += parts
-        self.disk += written
-        known = "scaled" if len(parts) > 1 else "measured"
-        last = cost.work[-1]
-        what = f"{kind} {last.role} {next((w.layer for w in cost.work[1:] if w.layer), last.layer)}"
-        self.rows.append((what, sum(parts.values()), written, known))
 
     @property
     def memory(self) -> str:
@@ -191,7 +288,7 @@ class Planned:
 
     def lines(self) -> list[str]:
         """The plan in words, one statement a line."""
-        told = [f"{self.title}: {count(self.runs, 'run')}, {len(self.rows)} networks, maps, scores"]
+        told = [f"{self.title}: {count(self.runs, 'run')}, {len(self.keys)} networks, maps, scores"]
         if self.runs:
             known = f"{self.measured:.0%} of it from speeds of these networks on {self.machine}"
             told.append(f"time    {duration(self.seconds)}, about; {known}")
@@ -199,24 +296,16 @@ class Planned:
                 told += [f"        {duration(seconds)} scaled: {instead}"] if instead else []
             told += [f"disk    {size(self.disk)} in the store", f"memory  {self.memory}, about"]
             told.append(f"note    {BEYOND}")
+        later = "whose size is known once it is prepared"
         for data, runs in self.unknown.items():
-            told.append(f"note    not in it: {count(runs, 'run')} on {data}, whose size is known "
-                        "once it is prepared")  # fmt: skip
+            told.append(f"note    not in it: {count(runs, 'run')} on {data}, {later}")
         return told
-
-    def detail(self) -> str:
-        """Every piece as a markdown table."""
-        rows = [[what, duration(s), size(disk), known] for what, s, disk, known in self.rows]
-        return table(["what", "time", "disk", "speed"], rows)
 
 
 def plan_lines(study: Study) -> str:
     """Markdown for a notebook, one line: time, memory and disk on this machine's device, counted
-    from nothing. Never raises for what it does not know: it says so instead."""
-    try:
-        planned = Planned("", this_machine(study.device.type)).add(study)
-    except KpnbError as unknown:
-        return f"What this run takes is not known: {unknown}"
+    from nothing. Raises KpnbError for what it does not know."""
+    planned = Planned("", this_machine(study.device.type)).add(study)
     scaled = 1 - planned.measured
     known = f", {scaled:.0%} of it scaled from other networks" if scaled > 0.05 else ""
     return (
@@ -239,31 +328,23 @@ def plan_name(
 
     sweeps = Sweeps()
     targets, sweep = sweeps.targets(preset), sweeps.sweep_of.get(name) or sweeps.by_name.get(name)
-    if name not in targets and sweep is not None:
+    if name in targets and given:
+        raise KpnbError(f"{name} has its parameters in its sweep: leave out -p.")
+    if name in targets:
+        asked = [sweeps.sweep_of[run].resolved(run, preset) for run in targets[name]]
+    elif sweep is not None:
         presets = ", ".join(sweep.presets)
         raise KpnbError(f"{name} is not run at {preset!r}: its presets are {presets}.")
-    if name not in targets:
+    else:
         find_notebook(name, sweeps.notebooks)
-        parameters = resolve(models_for(name), {"preset": preset} | given)
-        return Planned(f"{name} at {parameters.preset}", machine).add(study_of(parameters), left)
-    if given:
-        raise KpnbError(f"{name} has its parameters in its sweep: leave out -p.")
+        asked = [resolve(models_for(name), {"preset": preset} | given)]
     planned = Planned(f"{name} at {preset}", machine)
-    for run in targets[name]:
-        parameters = sweeps.sweep_of[run].resolved(run, preset)
-        if parameters.teacher_samples == "all" and not _known(parameters):
+    for parameters in asked:
+        if len(asked) > 1 and sample_counts(parameters) is None:
             planned.unknown[parameters.data] += 1
         else:
             planned.add(study_of(parameters), left)
     return planned
-
-
-def _known(parameters: StudyParameters) -> bool:
-    try:
-        sample_counts(parameters)
-    except KpnbError:
-        return False
-    return True
 
 
 def duration(seconds: float) -> str:
@@ -282,127 +363,31 @@ def size(number: float) -> str:
     return f"{number / 1e9:.1f} GB" if number < 9.95e9 else f"{number / 1e9:.0f} GB"
 
 
-# How far a plan is from a run
-
-CHECK = "plan_check"
-CODE = ("check_plan",)
-WITHIN = 0.3  # of the real seconds
-SMALL = {"samples": 32, "teacher_epochs": 6, "epochs": 8, "head_epochs": 4}
-SMALL |= {"teacher_samples": 600, "fraction": 0.5, "checkpoints": [0, 2, 8]}
-
-
-class TimedStore(Store):
-    """A store that adds up processor seconds by kind."""
-
-    def __init__(self, root: str) -> None:
-        super().__init__(root)
-        self.seconds: Counter = Counter()
-
-    def compute(self, kind: str, *arguments: object) -> Record:
-        started = time.process_time()
-        try:
-            return super().compute(kind, *arguments)
-        finally:
-            self.seconds[kind] += time.process_time() - started
-
-
-def check_plan(repeats: int, small: dict[str, object] = SMALL, seconds: float = 3.0) -> Results:
-    """Measures this machine, plans a small study, runs it on a store of its own, and compares,
-    several times: planned over real processor seconds on one thread, by kind and in all.
-
-    small: parameters of the study; seconds: effort of measuring.
-    """
-    torch.set_num_threads(1)
-    found: dict[str, list[tuple[float, float]]] = {"networks": [], "maps": [], "total": []}
-    study = probe_study("AlexNet", **small)
-    with Stopwatch() as watch:
-        for _ in range(repeats):
-            machine = measure_machine([probe_study("AlexNet")], "cpu", seconds)
-            planned = Planned("", machine).add(study)
-            real, total = _run(study)
-            for kind in ("networks", "maps"):
-                found[kind].append((planned.kinds[kind], real[kind]))
-            found["total"].append((planned.seconds, total))
-    settings = {"repeats": repeats} | study.parameters.model_dump(mode="json")
-    return Results(
-        notebook=CHECK,
-        preset="study",
-        settings=settings,
-        provenance=provenance() | {"code": list(CODE)},
-        seconds=watch.as_dict()["seconds"],
-        peak_memory_mb=watch.as_dict()["peak_memory_mib"],
-        fingerprint=run_fingerprint(settings, CODE),
-        numbers=dict(_numbers(found)),
-    )
-
-
-def _run(study: Study) -> tuple[Counter, float]:
-    with tempfile.TemporaryDirectory() as folder:
-        timed = replace(study, store=TimedStore(folder), _seconds={}, _networks={})
-        started = time.process_time()
-        ask(timed)
-        return timed.store.seconds, time.process_time() - started
-
-
-def _numbers(found: dict[str, list[tuple[float, float]]]) -> Iterator[tuple[str, Number]]:
-    """Medians over the repeats; an interval is from the lowest to the highest."""
-    for kind, pairs in found.items():
-        parts = {"planned": [p for p, _ in pairs], "real": [r for _, r in pairs]}
-        parts["ratio"] = [planned / real for planned, real in pairs]
-        for what, values in parts.items():
-            middle, unit = sorted(values)[len(values) // 2], "times" if what == "ratio" else "s"
-            told = {"what": "planned over real" if what == "ratio" else what, "unit": unit}
-            ends = {"low": min(values), "high": max(values), "n": len(values)}
-            yield f"{kind} | {what}", Number(value=middle, **told, **ends)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Mistakes go to stderr, one sentence each."""
+    options = _parser().parse_args(arguments)
+    return answered(lambda: _answer(options))
+
+
+def _answer(options: argparse.Namespace) -> int:
     from kpnb.run.notebook import parse_assignments
 
-    options = _parser().parse_args(arguments)
-    try:
-        if options.check:
-            return _check(options.repeats)
-        if options.name is None:
-            raise KpnbError("Name a notebook, a sweep or a run, or pass --check.")
-        machine = read_machine(options.speeds) if options.speeds else this_machine(options.device)
-        given = parse_assignments(options.parameters)
-        asked = options.name, given.pop("preset", options.preset), given
-        planned = plan_name(*asked, machine, options.left)
-    except KpnbError as mistake:
-        print(mistake, file=sys.stderr)
-        return 2
-    print("\n".join(planned.lines()))
-    if options.detail:
-        print("", planned.detail(), sep="\n")
+    machine = read_machine(options.speeds) if options.speeds else this_machine(options.device)
+    given = parse_assignments(options.parameters)
+    asked = options.name, given.pop("preset", options.preset), given
+    print("\n".join(plan_name(*asked, machine, options.left).lines()))
     return 0
-
-
-def _check(repeats: int) -> int:
-    if repeats < 1:
-        raise KpnbError(f"repeats is {repeats}: compare at least once.")
-    results = check_plan(repeats)
-    for name, number in results.numbers.items():
-        print(f"{name:20} {number.value:8.3g} [{number.low:.3g}, {number.high:.3g}] {number.unit}")
-    print(write_results(results))
-    off = abs(results.numbers["total | ratio"].value - 1)
-    print("within" if off <= WITHIN else "NOT within", f"{WITHIN:.0%} of the real seconds")
-    return int(off > WITHIN)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m kpnb.run.plan", description=__doc__)
     add = parser.add_argument
-    add("name", nargs="?", help="a notebook such as image_h1, a sweep, or one of its runs")
+    add("name", help="a notebook such as image_h1, a sweep, or one of its runs")
     add("--preset", default="demo")
     add("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE")
     add("--device", choices=("cpu", "cuda"), help="default: what this machine computes on")
     add("--speeds", type=Path, metavar="FILE", help="of another machine")
     add("--left", action="store_true", help="only what the store has not; loads the data")
-    add("--detail", action="store_true", help="every network and set of maps")
-    add("--check", action="store_true", help="plan a small study, run it, and compare")
-    add("--repeats", type=int, default=3, help="of the check")
     return parser
 
 

@@ -1,4 +1,6 @@
-"""Sweeps as files: many runs of one notebook, described in `data/sweeps/<name>.yaml`.
+"""Sweeps: many runs of one notebook, described in files; `python -m kpnb.run.sweeps` lists them.
+
+A sweep is `sweeps/<name>.yaml`:
 
     title: ...                    what the runs show together
     table: II                     the paper's table that they stand beside
@@ -15,16 +17,9 @@
 What a run says of its own goes before what is shared; what neither says is the preset's. A run
 without rows of the paper beside it says why: `unpublished: ...` in place of `published`.
 
-Which runs of the sweeps are there and fresh, which are stale, which are missing.
-
-Whether a run is done is decided from what its results file says it was made from, not from
-times of files: a clone of the repository gives every file a new time and brings no records of
-Snakemake, yet what was committed need not be computed again.
-
-`python -m kpnb.run.sweeps`: the sweeps, their runs, and which of them are done.
-
-Sweeps are run by Snakemake (see the Snakefile); this lists them, gives the command of each run,
-and checks that a run's results are what it was asked for.
+Whether a run is done is decided from what its results file says it was made from, not from times
+of files: a clone of the repository gives every file a new time and brings no records of Snakemake,
+which runs the sweeps (see the Snakefile); yet what was committed need not be computed again.
 
 Exit codes: 0 done, 1 a run that was to be checked is not fresh, 2 a mistake in a name or a file.
 """
@@ -32,39 +27,37 @@ Exit codes: 0 done, 1 a run that was to be checked is not fresh, 2 a mistake in 
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import os
 import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, answered, did_you_mean
 from kpnb.metrics.formatting import count, table
-from kpnb.metrics.results import freshness, read_results, results_path
+from kpnb.metrics.results import freshness, read_results, results_path, why_stale, write_whole
 from kpnb.run.__main__ import HERE
 from kpnb.run.notebook import NOTE, Request, request
-from kpnb.study.parameters import StudyParameters, models_for, resolve
+from kpnb.study.parameters import PRESET_NAMES, StudyParameters, models_for, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SHIPPED = Path(__file__).with_name("sweeps")
-#: What a run's name and the preset asked for decide.
-NOT_PARAMETERS = ("run", "preset")
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Parameters = dict[str, object]
-Preset = Literal["smoke", "demo", "study", "paper"]
+Preset = Literal[PRESET_NAMES]
+Column = Literal["dataset", "network", "layer", "learning", "grid_size", "threshold_b"]
 
 
 def _listed(value: object) -> object:
@@ -74,23 +67,9 @@ def _listed(value: object) -> object:
 Choice = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
 
 
-class _Entry(BaseModel):
+class _Effort(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-
-class Selector(_Entry):
-    """Which rows of the published table: one value or a list for each column named, any for
-    the others; values as in `kpnb.paper.published_table`."""
-
-    dataset: Choice | None = None
-    network: Choice | None = None
-    layer: Choice | None = None
-    learning: Choice | None = None
-    grid_size: Choice | None = None
-    threshold_b: Choice | None = None
-
-
-class _Effort(_Entry):
     parameters: Parameters = {}
     at: dict[Preset, Parameters] = {}
 
@@ -99,9 +78,13 @@ class _Effort(_Entry):
 
 
 class Run(_Effort):
-    """One run of a sweep, as its file has it."""
+    """One run of a sweep, as its file has it.
 
-    published: Selector | None = None
+    published: which rows of the paper's table, one value or a list for each column named, any for
+    the others; values as in `kpnb.paper.published_table`.
+    """
+
+    published: dict[Column, Choice] = {}
     unpublished: str = ""
 
     @model_validator(mode="after")
@@ -122,29 +105,19 @@ class Sweep(_Effort):
 
     def given(self, run: str, preset: str) -> Parameters:
         """The parameters that a run passes to its notebook at a preset, the preset left out."""
-        own = self.runs[run].at_preset(preset)
-        return self.at_preset(preset) | own | {"run": run}
-
-    @cached_property
-    def model(self) -> type[StudyParameters]:
-        return models_for(self.notebook)
+        return self.at_preset(preset) | self.runs[run].at_preset(preset) | {"run": run}
 
     def resolved(self, run: str, preset: str) -> StudyParameters:
         """All parameters of a run, checked; raises KpnbError as `kpnb.study.parameters.resolve`
         does."""
-        return resolve(self.model, self.given(run, preset) | {"preset": preset})
+        return resolve(models_for(self.notebook), self.given(run, preset) | {"preset": preset})
 
-    def published_rows(self, run: str) -> pd.DataFrame:
-        """The paper's rows that a run stands beside, each once; none where it says why not."""
-        from kpnb.paper import published_table  # here: pandas takes a second, and few need it
-
-        rows = published_table(self.table)
+    def beside(self, run: str, printed: pd.DataFrame) -> pd.DataFrame:
+        """Of the rows of its table those that a run stands beside; none where it says why not."""
         selector = self.runs[run].published
-        if selector is None:
-            return rows.iloc[:0]
-        for column, allowed in selector.model_dump(exclude_none=True).items():
-            rows = rows[rows[column].isin(allowed)]
-        return rows.drop_duplicates(ignore_index=True)
+        for column, allowed in selector.items():
+            printed = printed[printed[column].isin(allowed)]
+        return printed if selector else printed.iloc[:0]
 
 
 def read_sweeps(folder: Path = SHIPPED) -> dict[str, Sweep]:
@@ -157,10 +130,17 @@ def read_sweeps(folder: Path = SHIPPED) -> dict[str, Sweep]:
     if not files:
         raise KpnbError(f"There are no sweeps (*.yaml) in {folder}: name another folder.")
     sweeps = {file.stem: _read(file) for file in files}
-    _require_names_once(sweeps, files)
-    for file, sweep in zip(files, sweeps.values(), strict=True):
+    # Runs and sweeps are both targets, and a run's name is also that of its results.
+    owner = {name: f"a sweep ({name}.yaml)" for name in sweeps} | {"all": "every sweep together"}
+    for name, sweep in sweeps.items():
         for run in sweep.runs:
-            _require_resolves(sweep, run, file.name)
+            try:
+                if run in owner:
+                    raise KpnbError(f"this is already the name of {owner[run]}.")
+                owner[run] = f"a run of {name}.yaml"
+                _require_resolves(sweep, run)
+            except KpnbError as mistake:
+                raise KpnbError(f"The sweep {name}.yaml, run {run}: {mistake}") from None
     return sweeps
 
 
@@ -201,46 +181,18 @@ def _sentence(error: ValidationError) -> str:
     return f"has a mistake at {', '.join(place) or 'its beginning'}: {reason}"
 
 
-def _require_names_once(sweeps: dict[str, Sweep], files: list[Path]) -> None:
-    """Runs and sweeps are both targets, and a run's name is also that of its results."""
-    owner: dict[str, str] = {name: f"a sweep ({name}.yaml)" for name in sweeps}
-    owner["all"] = "every sweep together"
-    for file, sweep in zip(files, sweeps.values(), strict=True):
-        for run in sweep.runs:
-            if run in owner:
-                taken = f"the name of {owner[run]}"
-                raise KpnbError(f"The sweep {file.name}, run {run}: this is already {taken}.")
-            owner[run] = f"a run of {file.name}"
+def _require_resolves(sweep: Sweep, run: str) -> None:
+    if "run" not in models_for(sweep.notebook).model_fields:
+        raise KpnbError(f"The notebook {sweep.notebook} has no parameter 'run' to file under.")
+    for preset in sweep.presets:
+        given = sweep.at_preset(preset) | sweep.runs[run].at_preset(preset)
+        for name in ("run", "preset"):  # which the run's name and the preset asked for decide
+            if name in given:
+                raise KpnbError(f"{name} is not set in a sweep: leave it out.")
+        sweep.resolved(run, preset)
 
 
-def _require_resolves(sweep: Sweep, run: str, file: str) -> None:
-    where = f"The sweep {file}, run {run}"
-    try:
-        if "run" not in sweep.model.model_fields:
-            raise KpnbError(f"The notebook {sweep.notebook} has no parameter 'run' to file under.")
-        for preset in sweep.presets:
-            given = sweep.at_preset(preset) | sweep.runs[run].at_preset(preset)
-            for name in NOT_PARAMETERS:
-                if name in given:
-                    raise KpnbError(f"{name} is not set in a sweep: leave it out.")
-            sweep.resolved(run, preset)
-    except KpnbError as mistake:
-        raise KpnbError(f"{where}: {mistake}") from None
-
-
-@dataclass(frozen=True)
-class State:
-    """kind: whether a run's results are there and would come out the same. why: if stale."""
-
-    kind: Literal["fresh", "stale", "missing"]
-    why: str = ""
-
-    @property
-    def fresh(self) -> bool:
-        return self.kind == "fresh"
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.why}" if self.why else self.kind
+FRESH, STATES = "fresh", ("fresh", "stale", "unknown", "missing")
 
 
 @dataclass(frozen=True)
@@ -253,7 +205,6 @@ class Sweeps:
     folder: Path = SHIPPED
     notebooks: Path = HERE / "notebooks"
     executed: Path = HERE / "executed" / "sweeps"
-    _states: dict[tuple[str, str], State] = field(default_factory=dict, repr=False)
 
     @cached_property
     def by_name(self) -> dict[str, Sweep]:
@@ -283,32 +234,32 @@ class Sweeps:
     def executed_copy(self, run: str, preset: str) -> Path:
         return self.executed / preset / f"{run}.ipynb"
 
-    def state(self, run: str, preset: str) -> State:
-        """Looked up once: while runs are under way the answer does not change."""
-        key = run, preset
-        if key not in self._states:
-            self._states[key] = self._look(run, preset)
-        return self._states[key]
+    @cached_property
+    def state(self) -> Callable[[str, str], str]:
+        """Of a run at a preset, whether its results are there and would come out the same: one of
+        `STATES`, with why. Looked up once: while runs are under way it does not change."""
+        return cache(self._look)
 
-    def _look(self, run: str, preset: str) -> State:
+    def _look(self, run: str, preset: str) -> str:
         planned = self.plan(run, preset)
         if not self.results_file(run, preset).is_file():
-            return State("missing")
+            return "missing"
         try:
             results = read_results(planned.name, preset, run)
         except KpnbError as error:
-            return State("stale", str(error))
-        changed = _changes(results.settings, planned.resolved.model_dump(mode="json"))
-        if changed:
-            return State("stale", changed)
-        found = freshness(results)
-        if found != "fresh":
-            return State("stale", found.removeprefix("stale: "))
+            return f"stale: {error}"
+        found = freshness(results, planned.made_from["parameters"])
+        if found != FRESH:
+            return found
         # The results name what computed them but not the notebook's cells; the executed copy, where
         # there is one, knows those too.
-        if _noted_fingerprint(self.executed_copy(run, preset)) in (None, planned.fingerprint):
-            return State("fresh")
-        return State("stale", "cells of the notebook or code behind them have changed since")
+        try:
+            copy = json.loads(self.executed_copy(run, preset).read_text(encoding="utf-8"))
+            why = why_stale(copy["metadata"][NOTE], planned.made_from)
+        except (OSError, ValueError, KeyError, TypeError):
+            return FRESH
+        told = "stale: cells of the notebook or code behind them have changed since"
+        return told if why else FRESH
 
     def request(self, run: str, preset: str) -> Path:
         """A small file saying what a run is asked for; newer than its outputs unless it is fresh.
@@ -316,32 +267,18 @@ class Sweeps:
         This is how Snakemake, which knows times and its own records alone, learns of a stale run:
         results that came with git have no record there, and damaged ones have the right one.
         """
-        path = self.executed / preset / f"{run}.request.json"
-        planned, state = self.plan(run, preset), self.state(run, preset)
-        asked = {"notebook": planned.name, "fingerprint": planned.fingerprint}
-        asked |= {"parameters": planned.resolved.model_dump(mode="json")}
-        outputs = [self.results_file(run, preset), self.executed_copy(run, preset)]
-        newest = max(_time(file) for file in outputs)
-        if not _asks(path, asked) or (not state.fresh and _time(path) <= newest):
-            _write(path, asked)
-        if state.fresh:
+        path, planned = self.executed / preset / f"{run}.request.json", self.plan(run, preset)
+        fresh = self.state(run, preset) == FRESH
+        asked = {"notebook": planned.name} | planned.made_from
+        newest = max(_time(self.results_file(run, preset)), _time(self.executed_copy(run, preset)))
+        if not _asks(path, asked) or (not fresh and _time(path) <= newest):
+            # With the time inside, for Snakemake takes a newer file with the old content as
+            # unchanged; in one step, because nodes of a cluster read while another writes.
+            text = json.dumps(asked | {"asked": time.time_ns()}, indent=1, sort_keys=True)
+            write_whole(path, text + "\n")
+        if fresh:
             os.utime(path, (0, 0))
         return path
-
-
-def _changes(then: dict, now: dict) -> str:
-    """The parameters that differ, in words; "" for none."""
-    names = sorted(then.keys() | now.keys())
-    changed = [name for name in names if then.get(name) != now.get(name)]
-    return ", ".join(f"{name} was {then.get(name)!r}, is {now.get(name)!r}" for name in changed)
-
-
-def _noted_fingerprint(copy: Path) -> str | None:
-    """What an executed copy was made from; None where there is no copy that says so."""
-    try:
-        return json.loads(copy.read_text(encoding="utf-8"))["metadata"][NOTE]["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _time(file: Path) -> int:
@@ -357,33 +294,16 @@ def _asks(file: Path, asked: dict) -> bool:
     return {name: value for name, value in there.items() if name != "asked"} == asked
 
 
-def _write(path: Path, asked: dict) -> None:
-    """In one step, because nodes of a cluster may read while another process writes.
-
-    With the time inside, for Snakemake takes a newer file with the old content as unchanged.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    text = json.dumps(asked | {"asked": time.time_ns()}, indent=1, sort_keys=True)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
-PRESETS = get_args(Preset)
-
-
-def command(run: str, preset: str, sweeps: Sweeps | None = None) -> list[str]:
+def command(run: str, preset: str, sweeps: Sweeps) -> list[str]:
     """Arguments of the Python interpreter that execute one run: `-m kpnb.run NOTEBOOK ...`.
 
     Paths are relative where they lie below the current folder, so that the same command serves
-    on another machine. Raises KpnbError for an unknown run.
+    on another machine.
     """
-    sweeps = sweeps or Sweeps()
-    _require_known(run, list(sweeps.sweep_of), "run")
     sweep = sweeps.sweep_of[run]
-    given = [f"{name}={json.dumps(value)}" for name, value in sweep.given(run, preset).items()]
     arguments = ["-m", "kpnb.run", sweep.notebook, "--preset", preset]
-    arguments += [part for text in given for part in ("-p", text)]
+    for name, value in sweep.given(run, preset).items():
+        arguments += ["-p", f"{name}={json.dumps(value)}"]
     arguments += ["-o", relative(sweeps.executed_copy(run, preset))]
     arguments += ["--writes", relative(sweeps.results_file(run, preset))]
     if sweeps.notebooks != Sweeps.notebooks:
@@ -404,25 +324,21 @@ def relative(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def sweeps_table(preset: str | None = None, sweeps: Sweeps | None = None) -> str:
-    """The sweeps as a markdown table; with a preset, also how many of their runs are done."""
+def sweeps_table(preset: str, sweeps: Sweeps | None = None) -> str:
+    """The sweeps of a preset as a markdown table, and how many of their runs are done."""
     sweeps = sweeps or Sweeps()
-    rows = []
-    for name, sweep in sweeps.by_name.items():
-        if preset is not None and preset not in sweep.presets:
-            continue
-        row = [f"`{name}`", f"Table {sweep.table}", sweep.title, len(sweep.runs)]
-        rows.append([*row, _done(sweeps, list(sweep.runs), preset)] if preset else row)
-    header = ["sweep", "beside", "what it shows", "runs"]
-    return table([*header, f"at `{preset}`"] if preset else header, rows)
+    rows = [
+        [f"`{name}`", f"Table {s.table}", s.title, len(s.runs), _done(sweeps, s.runs, preset)]
+        for name, s in sweeps.by_name.items()
+        if preset in s.presets
+    ]
+    return table(["sweep", "beside", "what it shows", "runs", f"at `{preset}`"], rows)
 
 
-def _done(sweeps: Sweeps, runs: list[str], preset: str) -> str:
+def _done(sweeps: Sweeps, runs: Sequence[str], preset: str) -> str:
     """As in: 4 fresh, 2 missing."""
-    kinds = Counter(sweeps.state(run, preset).kind for run in runs)
-    return ", ".join(
-        f"{kinds[kind]} {kind}" for kind in ("fresh", "stale", "missing") if kinds[kind]
-    )
+    kinds = Counter(sweeps.state(run, preset).partition(":")[0] for run in runs)
+    return ", ".join(f"{kinds[kind]} {kind}" for kind in STATES if kinds[kind])
 
 
 def summary(sweeps: Sweeps, name: str, runs: list[str], preset: str) -> str:
@@ -433,42 +349,28 @@ def summary(sweeps: Sweeps, name: str, runs: list[str], preset: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Mistakes go to stderr, one sentence each."""
     options = _parser().parse_args(arguments)
+    return answered(lambda: _answer(options))
+
+
+def _answer(options: argparse.Namespace) -> int:
     sweeps = Sweeps(options.sweeps, options.notebooks, options.executed)
-    try:
-        return _answer(sweeps, options)
-    except KpnbError as mistake:
-        print(mistake, file=sys.stderr)
-        return 2
-
-
-def _answer(sweeps: Sweeps, options: argparse.Namespace) -> int:
     if options.name is None:
-        print("\n".join(_listing(sweeps)))
+        for name, sweep in sweeps.by_name.items():
+            at = ", ".join(sweep.presets)
+            print(f"{name}: {sweep.title} ({count(len(sweep.runs), 'run')}; at {at})")
+            print("\n".join(f"  {run}" for run in sweep.runs))
         return 0
     targets = sweeps.targets(options.preset)
-    _require_known(options.name, list(targets), f"sweep or run at {options.preset}")
+    if options.name not in targets:
+        near = did_you_mean(options.name, targets) or f"known: {', '.join(sweeps.by_name)}."
+        raise KpnbError(f"There is no sweep or run at {options.preset} {options.name!r}: {near}")
     runs = targets[options.name]
     states = {run: sweeps.state(run, options.preset) for run in runs}
     print(summary(sweeps, options.name, runs, options.preset))
     print("\n".join(f"  {run}  {state}" for run, state in states.items()))
     if options.name in sweeps.sweep_of:
         print("python", shlex.join(command(options.name, options.preset, sweeps)))
-    return int(options.check and not all(state.fresh for state in states.values()))
-
-
-def _listing(sweeps: Sweeps) -> list[str]:
-    lines = []
-    for name, sweep in sweeps.by_name.items():
-        at = ", ".join(sweep.presets)
-        lines.append(f"{name}: {sweep.title} ({count(len(sweep.runs), 'run')}; at {at})")
-        lines += [f"  {run}" for run in sweep.runs]
-    return lines
-
-
-def _require_known(name: str, known: list[str], kind: str) -> None:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:3]
-        raise KpnbError(f"There is no {kind} {name!r}: did you mean {' or '.join(near)}?")
+    return int(options.check and set(states.values()) != {FRESH})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -477,7 +379,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("name", nargs="?", help="a sweep or a run; without it, all of them are listed")
-    add("--preset", choices=PRESETS, default="demo")
+    add("--preset", choices=PRESET_NAMES, default="demo")
     add("--check", action="store_true", help="exit code 1 unless all of its runs are fresh")
     add("--sweeps", type=Path, default=Sweeps.folder, metavar="DIR")
     add("--notebooks", type=Path, default=Sweeps.notebooks, metavar="DIR")

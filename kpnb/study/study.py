@@ -234,11 +234,10 @@ class Study(NotebookStudy, Modality):
 
     def _cost(self, role: str, settings: TrainingSettings, work: list[Work]) -> Cost:
         """Of a network: its training, the scores that it ends in, and its checkpoints."""
-        kept = Work("epochs kept", settings.epochs, role)
         state = self.state(role)
         states = {epoch: state for epoch in settings.checkpoints}
         info = {"record": TrainingRecord().to_info(), "accuracy": dict.fromkeys(SPLITS, 0.0)}
-        return Cost((*work, self.scoring_work(role), kept), flat(states), info)
+        return Cost((*work, self.scoring_work(role)), flat(states), info)
 
     def scoring_work(self, role: str) -> Work:
         """What `scores_by_split` takes."""

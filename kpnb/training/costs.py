@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 WHOLE = ""  # the layer of a pass through the whole network
 FLOAT = 4  # bytes
-Task = Literal["train", "above", "forward", "maps", "epochs kept"]
+Task = Literal["train", "above", "forward", "maps"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class Work:
     """How much of one task a computation does.
 
     task: "train", samples through a training step, up to `layer`; "above", through one of the
-        layers above it; "forward", through a forward pass up to it; "maps", entropy maps at it;
-        "epochs kept", weights and momentum written so that a killed training can go on.
+        layers above it; "forward", through a forward pass up to it; "maps", entropy maps at it.
     role: whose network. estimator: the settings that maps are made by.
     """
 

@@ -184,7 +184,8 @@ def ours_of(lines):
 @pytest.mark.parametrize("name", SHOWN)
 def test_every_printed_number_of_the_runs_rows_is_there(name):
     table = sweep_table(SWEEPS[name], frame([]), **SHOWN[name])
-    rows = [SWEEPS[name].published_rows(run) for run in SWEEPS[name].runs]
+    printed = published_table(SWEEPS[name].table)
+    rows = [SWEEPS[name].beside(run, printed) for run in SWEEPS[name].runs]
     printed = {f"{value:.2f}" for part in rows for value in part["n_fg"]}
     assert printed and all(number in table for number in printed)
     assert table.count("ours: not run here") == len(SWEEPS[name].runs)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from fake_kubernetes import FakeKubernetes, image
-from profile_files import EXECUTORS, PROFILES, profile, require, require_plugin
+from profile_files import EXECUTORS, PROFILES, profile, require_plugin
 from sweep_project import EVERY, ROOT, Project, change, sweep, write_sweep
 
 from kpnb.metrics.results import Results
@@ -114,8 +114,7 @@ def checkout(volume: Path) -> Path:
 @pytest.fixture(scope="module")
 def pod(tmp_path_factory) -> SimpleNamespace:
     """One run with a GPU by the profile for Kubernetes, on a cluster that is not one."""
-    require_plugin("kubernetes")
-    require(programs=("git", "rsync"))
+    require_plugin("kubernetes", "git", "rsync")
     volume = tmp_path_factory.mktemp("volume")
     folder = checkout(volume)
     variables = image(volume / "image", Path(sys.executable).parent)
@@ -140,9 +139,9 @@ def test_a_run_in_a_pod_brings_its_results_home(pod):
     results = pod.folder / "book/results/smoke/cells/a_one.json"
     assert Results.model_validate_json(results.read_text()).run == "a_one"
     executed = pod.folder / "executed/sweeps/smoke"
-    assert (executed / "a_one.ipynb").is_file() and "1 fresh" in (
-        executed / "a_one.log"
-    ).read_text()
+    assert (executed / "a_one.ipynb").is_file()
+    assert "1 fresh" in (executed / "a_one.log").read_text()
+    assert set(pod.cluster.deleted) == set(pod.cluster.jobs) | set(pod.cluster.secrets)
 
 
 def test_a_pod_gets_image_volume_store_and_gpu(pod):
@@ -153,12 +152,6 @@ def test_a_pod_gets_image_volume_store_and_gpu(pod):
     assert asked["nvidia.com/gpu"] == most["nvidia.com/gpu"] == "1"
     assert most["cpu"] == "1000m" and most["memory"] == "4000M"
     assert [variable["name"] for variable in container["env"]] == ["KPNB_STORE"]
-    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {
-        "/workdir",
-        str(pod.volume),
-    }
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts == {"/workdir", str(pod.volume)}
     assert "cell:preset=smoke,run=a_one" in container["args"][1]
-
-
-def test_jobs_and_secrets_are_cleaned_up(pod):
-    assert set(pod.cluster.deleted) == set(pod.cluster.jobs) | set(pod.cluster.secrets)

@@ -20,7 +20,6 @@ MODULES, LINES, ROOM_LINES, FUNCTION = 10, 450, 3250, 60
 #: Above the limit still, with the lines that they have: they may shrink, not grow.
 LONG = {
     "kpnb.experiments.coherency": 451,
-    "kpnb.run.sweeps": 489,
     "kpnb.study.text": 463,
 }
 SPLINTER = 80  # lines; a module below has more than one user in its room, or is none of its own

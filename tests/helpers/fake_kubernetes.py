@@ -57,13 +57,8 @@ class FakeKubernetes:
         place.mkdir()
         environment = self.variables | {e["name"]: self._secret(e) for e in container["env"]}
         with (place / "pod.log").open("w") as log:
-            ran = subprocess.run(
-                [*container["command"], *container["args"]],
-                cwd=place,
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            how = dict(cwd=place, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            ran = subprocess.run([*container["command"], *container["args"]], **how)
         self.exit_codes[name] = ran.returncode
 
     def _secret(self, variable: dict) -> str:
@@ -79,11 +74,11 @@ class FakeKubernetes:
         """The content of the response; None for what is not there."""
         parts = path.partition("?")[0].strip("/").split("/")
         name = parts[-1] if parts[-1] != "status" else parts[-2]
-        if method == "POST" and name == "secrets":
-            self.secrets[body["metadata"]["name"]] = body.get("data") or {}
-            return body
-        if method == "POST" and name == "jobs":
-            self.start(body)
+        if method == "POST" and name in ("secrets", "jobs"):
+            if name == "jobs":
+                self.start(body)
+            else:
+                self.secrets[body["metadata"]["name"]] = body.get("data") or {}
             return body
         if method == "GET" and "jobs" in parts and name in self.jobs:
             return self.status(name)

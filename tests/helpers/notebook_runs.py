@@ -32,10 +32,9 @@ def declared(name: str) -> dict[str, object]:
 
 
 def stored(root: Path) -> set[str]:
-    kinds = [root / kind for kind in ("networks", "maps")]
-    return {
-        f"{kind.name}/{folder.name}" for kind in kinds if kind.is_dir() for folder in kind.iterdir()
-    }
+    """Networks and maps in a store: "networks/<fingerprint>"."""
+    entries = [*root.glob("networks/*"), *root.glob("maps/*")]
+    return {f"{entry.parent.name}/{entry.name}" for entry in entries}
 
 
 class Executed:
@@ -44,11 +43,11 @@ class Executed:
     def __init__(
         self, notebook: str, given: dict, root: Path, folder: Path, page: str = ""
     ) -> None:
-        self.notebook_name, self.name, self.given = notebook, page or notebook, given
+        self.notebook_name, self.name = notebook, page or notebook
+        self.given = {"preset": "smoke"} | given
         self.file = folder / f"{self.name}.ipynb"
-        self.results_root = folder / "results"
         run = f"cells/{given['run']}" if given.get("run") else self.name
-        self.results = self.results_root / given.get("preset", "smoke") / f"{run}.json"
+        self.results = folder / "results" / self.given["preset"] / f"{run}.json"
         before = stored(root)
         with contextlib.redirect_stderr(io.StringIO()) as told:
             self.code = kpnb.run.__main__.main(self.arguments())
@@ -56,19 +55,19 @@ class Executed:
         self.notebook = nbformat.read(self.file, as_version=4) if self.file.is_file() else None
 
     def arguments(self) -> list[str]:
-        given = {"preset": "smoke"} | self.given
-        values = [part for n, v in given.items() for part in ("-p", f"{n}={json.dumps(v)}")]
+        values = [part for n, v in self.given.items() for part in ("-p", f"{n}={json.dumps(v)}")]
         places = ["--notebooks", str(FOLDER), "-o", str(self.file), "--writes", str(self.results)]
         return [self.notebook_name, *places, *values]
 
+    def _found(self) -> list:
+        return [output for cell in code_cells(self.notebook) for output in cell.outputs]
+
     def outputs(self, kind: str) -> list[str]:
-        found = [output for cell in code_cells(self.notebook) for output in cell.outputs]
-        return [o["data"][kind] for o in found if kind in o.get("data", {})]
+        return [o["data"][kind] for o in self._found() if kind in o.get("data", {})]
 
     def text(self) -> str:
         """All that the copy shows, as text."""
-        found = [output for cell in code_cells(self.notebook) for output in cell.outputs]
-        return "\n".join(str(output.get("text") or output.get("data")) for output in found)
+        return "\n".join(str(output.get("text") or output.get("data")) for output in self._found())
 
     def sliders(self) -> list[str]:
         """The HTML of the outputs that step through frames."""

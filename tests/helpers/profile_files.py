@@ -21,13 +21,10 @@ def profile(name: str, commented: bool = False) -> dict:
     return yaml.safe_load(COMMENTED.sub(r"\1\2", text) if commented else text)
 
 
-def require(*modules: str, programs: tuple[str, ...] = ()) -> None:
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    missing += [name for name in programs if shutil.which(name) is None]
+def require_plugin(name: str, *programs: str) -> None:
+    modules = ["snakemake", f"snakemake_executor_plugin_{name}"]
+    modules += ["snakemake_storage_plugin_fs"] if name == "kubernetes" else []
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    missing += [program for program in programs if shutil.which(program) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed: see book/cluster.md")
-
-
-def require_plugin(name: str) -> None:
-    storage = ["snakemake_storage_plugin_fs"] if name == "kubernetes" else []
-    require("snakemake", f"snakemake_executor_plugin_{name}", *storage)

@@ -43,10 +43,8 @@ if p.run != os.environ.get("SILENT"):
 
 def sweep(runs: dict, **changed) -> dict:
     """A sweep's content as its file holds it."""
-    described = {
-        name: {"parameters": parameters, "published": {"network": "VGG-11"}}
-        for name, parameters in runs.items()
-    }
+    beside = {"published": {"network": "VGG-11"}}
+    described = {name: beside | {"parameters": given} for name, given in runs.items()}
     made = {"title": "made up", "table": "V", "notebook": "image_cell"}
     return made | {"parameters": {"layers": ["FC1"]}, "runs": described} | changed
 
@@ -79,18 +77,14 @@ class Project:
         places = self.root / "sweeps", self.root / "notebooks", self.root / "executed" / "sweeps"
         return Sweeps(*places)
 
-    @property
-    def results(self) -> Path:
-        return self.root / "results"
-
-    def fill(self, sweeps: dict = SWEEPS) -> "Project":
-        for name, runs in sweeps.items():
+    def fill(self) -> "Project":
+        for name, runs in SWEEPS.items():
             write_sweep(self.root / "sweeps", name, sweep(runs))
         write_notebook(self.root / "notebooks")
         return self
 
     def file(self, run: str) -> Path:
-        return self.results / "smoke" / "cells" / f"{run}.json"
+        return self.root / "results" / "smoke" / "cells" / f"{run}.json"
 
     def executed(self) -> list[str]:
         """Runs executed since the last time this was asked, sorted."""
@@ -100,15 +94,10 @@ class Project:
         return found
 
     def process(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
-        own = {"KPNB_RESULTS": str(self.results), "RUNS": str(self.root / "runs.txt")}
-        path = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        return subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self.root,
-            env=os.environ | own | path | variables,
-            capture_output=True,
-            text=True,
-        )
+        own = {"KPNB_RESULTS": str(self.root / "results"), "RUNS": str(self.root / "runs.txt")}
+        own |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        how = dict(cwd=self.root, env=os.environ | own | variables, capture_output=True, text=True)
+        return subprocess.run([sys.executable, *arguments], **how)
 
     def snakemake(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
         """One call of Snakemake on the stub's folders at the preset smoke."""
@@ -122,5 +111,4 @@ class Project:
 
 def change(project: Project, run: str, **parameters) -> None:
     """Other parameters of one run of the first sweep."""
-    runs = {"a_one": {"epochs": 1}, "a_two": {"epochs": 2}}
-    write_sweep(project.root / "sweeps", "first", sweep(runs | {run: parameters}))
+    write_sweep(project.root / "sweeps", "first", sweep(SWEEPS["first"] | {run: parameters}))

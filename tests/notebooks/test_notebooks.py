@@ -41,15 +41,15 @@ MOST_NOTEBOOKS, MOST_LINES, LONGEST_CELL, MEDIAN_CELL = 20, 1000, 7, 1
 
 
 @TESTED
-def test_source_is_stripped(name):
+def test_source_is_stripped_and_opens_on_colab(name):
     notebook = source(name)
     nbformat.validate(notebook)
-    for cell in code_cells(notebook):
-        assert cell.outputs == [] and cell.execution_count is None
-    assert "widgets" not in notebook.metadata
-    assert notebook.metadata["kpnb"]["figures"] > 0
-    ids = [cell["id"] for cell in notebook.cells]
-    assert len(set(ids)) == len(ids)
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code_cells(notebook))
+    assert "widgets" not in notebook.metadata and notebook.metadata["kpnb"]["figures"] > 0
+    assert len({cell["id"] for cell in notebook.cells}) == len(notebook.cells)
+    top = notebook.cells[0].source.splitlines()
+    link = f"https://colab.research.google.com/github/kpnb/kpnb/blob/main/notebooks/{name}.ipynb"
+    assert top[0].startswith("# ") and top[2] == f"[Open in Colab]({link})"
 
 
 def written(cell) -> int:
@@ -64,14 +64,6 @@ def test_they_are_few_and_short():
     assert max(sizes) <= LONGEST_CELL and statistics.median(sizes) <= MEDIAN_CELL
 
 
-@TESTED
-def test_the_values_of_its_parameters_cell_are_the_demo_s(name):
-    values, model = declared(name), models_for(name)
-    assert values.pop("more") == {} and len(values) <= 17
-    demo = model.PRESETS["demo"] | OWN.get(name, {})
-    assert values == {n: demo[n] for n in values}
-
-
 def bounds(schema: dict) -> set[str]:
     """What a parameter's comment must name: its words, and the numbers that bound it."""
     if "items" in schema:
@@ -84,9 +76,13 @@ def bounds(schema: dict) -> set[str]:
 
 
 @TESTED
-def test_its_comments_name_the_allowed_values(name):
+def test_its_parameters_are_the_demo_s_and_comments_name_the_allowed_values(name):
+    values, model = declared(name), models_for(name)
+    assert values.pop("more") == {} and len(values) <= 17
+    demo = model.PRESETS["demo"] | OWN.get(name, {})
+    assert values == {n: demo[n] for n in values}
     lines = {line.split(" = ")[0]: line for line in cell_source(name).splitlines() if " = " in line}
-    properties = models_for(name).model_json_schema()["properties"]
+    properties = model.model_json_schema()["properties"]
     for parameter, line in lines.items():
         wanted = bounds(properties.get(parameter, {})) - {"None"}
         if parameter == "teacher":  # the networks are those of the line above
@@ -108,10 +104,8 @@ def test_a_preset_that_is_passed_is_the_run(name, preset):
 
 
 def assigned(cell) -> set[str]:
-    tree = ast.parse(TransformerManager().transform_cell(cell.source))
-    return {
-        n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-    }
+    names = ast.walk(ast.parse(TransformerManager().transform_cell(cell.source)))
+    return {n.id for n in names if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 
 @TESTED
@@ -123,6 +117,7 @@ def test_no_later_cell_gives_a_parameter_another_value(name):
 
 
 def test_tasks_on_texts_differ_in_their_study_alone():
+    """So one task of two is executed below for each hypothesis."""
     for number in HYPOTHESES:
         pair = [code_cells(source(f"{task}_h{number}")) for task in text_smoke.LONGEST]
         first, other = ([cell.source for cell in cells[3:]] for cells in pair)
@@ -130,13 +125,6 @@ def test_tasks_on_texts_differ_in_their_study_alone():
 
 
 # --- on Colab, in a clone, by papermill
-
-
-@TESTED
-def test_its_link_opens_it_on_colab(name):
-    top = source(name).cells[0].source.splitlines()
-    link = f"https://colab.research.google.com/github/kpnb/kpnb/blob/main/notebooks/{name}.ipynb"
-    assert top[0].startswith("# ") and top[2] == f"[Open in Colab]({link})"
 
 
 @TESTED
@@ -169,14 +157,11 @@ def by_papermill(folder: Path, monkeypatch, **parameters) -> nbformat.NotebookNo
         return papermill.execute_notebook(*given, parameters, progress_bar=False)
 
 
-def test_plain_papermill_sets_values_and_what_is_in_more(tmp_path, monkeypatch):
+def test_plain_papermill_sets_values_and_what_is_in_more_and_refuses_others(tmp_path, monkeypatch):
     executed = by_papermill(tmp_path, monkeypatch, epochs=3, more={"chunk": 64})
     assert executed.cells[-1].outputs[0].text == "3 64 (0, 1, 2, 3)\n"
     table = str(executed.cells[-2].outputs)
     assert "instead of the demo preset" in table and "checkpoints" in table
-
-
-def test_plain_papermill_refuses_a_mistyped_name(tmp_path, monkeypatch):
     told = "There is no parameter 'epoch': did you mean epochs"
     with pytest.raises(papermill.PapermillExecutionError, match=told):
         by_papermill(tmp_path, monkeypatch, epoch=3)
@@ -190,6 +175,7 @@ class Case:
     """A page: its notebook, what is passed, which store, what it takes from there, its metrics.
 
     kind: "images" on the shared study's store; others on one that the first of a kind fills.
+    added: networks and maps that it computes; None: all that it takes, or none of them.
     """
 
     notebook: str
@@ -197,42 +183,45 @@ class Case:
     given: dict = field(default_factory=dict)
     metrics: frozenset = frozenset()
     taken: tuple[int, int] = (3, 3)  # networks and maps
+    added: tuple[int, int] | None = None
+    sliders: int = 0
 
 
 ALL = frozenset(METRICS)
-CPU = {"device": "cpu"}
+H1, H2, H3 = (frozenset(some) for some in HYPOTHESES.values())
 RUN = "ii_vgg11_from_alexnet"
+CELL = {"network": "VGG-11", "teacher": "AlexNet", "run": RUN, "samples": 3}
 # A few are enough for the run: test_attributions has them all.
 METHODS = ["gradient", "grad_cam", "saliency"]
 VARIED = 2 * 4  # maps of student and baseline under four variants of the estimator
-NETWORKS = {"DGCNN": "dgcnn", "PointConv": "pointconv", "PointNet++": "pointnet2"}
 CASES = {
-    f"{kind}_h{n}": Case(f"{kind}_h{n}", kind if kind != "image" else "images", {}, frozenset(some))
-    for kind in ("image", "sentiment", "qa", "pointcloud")
-    for n, some in HYPOTHESES.items()
-}
-CASES["pointcloud_h1"] = Case(
-    "pointcloud_h1", "pointcloud", {}, CASES["pointcloud_h1"].metrics, (3, 3 + VARIED)
-)
-CASES |= {
-    f"pointcloud_{page}": Case(
-        "pointcloud_network", "pointcloud", {"network": network}, ALL, (3, 3 + VARIED)
-    )
-    for network, page in NETWORKS.items()
-}
-CASES |= {
-    "image_unseen": Case("image_unseen", "copy", {}, ALL),
+    "image_h1": Case("image_h1", "images", metrics=H1, added=(0, 0)),
+    "image_h2": Case("image_h2", "images", metrics=H2, added=(0, 0)),
+    "image_h3": Case("image_h3", "images", metrics=H3, added=(0, 0), sliders=1),
+    "image_unseen": Case("image_unseen", "copy", metrics=ALL, added=(0, 3)),
     "image_coherency": Case(
-        "image_coherency", "copy", {"samples": 3, "methods": METHODS}, (), (1, 0)
+        "image_coherency", "copy", {"samples": 3, "methods": METHODS}, taken=(1, 0), added=(0, 0)
     ),
-    "image_cell": Case(
-        "image_cell",
-        "copy",
-        {"network": "VGG-11", "teacher": "AlexNet", "run": RUN, "samples": 3},
-        ALL,
+    # The cell's student, baseline and teacher of another architecture are new.
+    "image_cell": Case("image_cell", "copy", CELL, ALL, added=(3, 3)),
+    "sentiment_h2": Case("sentiment_h2", "sentiment", metrics=H2, added=(3, 3)),
+    "sentiment_h3": Case("sentiment_h3", "sentiment", metrics=H3, added=(0, 0)),
+    "qa_h1": Case("qa_h1", "qa", metrics=H1, added=(3, 3)),
+    "pointcloud_h1": Case("pointcloud_h1", "pointcloud", {}, H1, (3, 3 + VARIED), sliders=1),
+    "pointcloud_h2": Case("pointcloud_h2", "pointcloud", metrics=H2, added=(0, 0)),
+    "pointcloud_h3": Case("pointcloud_h3", "pointcloud", metrics=H3, added=(0, 0), sliders=1),
+    "pointcloud_pointnet2": Case(
+        "pointcloud_network", "pointcloud", {"network": "PointNet++"}, ALL, (3, 3 + VARIED)
     ),
 }
 NO_SCORES = re.compile(r"_h[23]$|image_unseen|coherency")
+#: By the beginning of a page's name: what one sample is, the data set, further scores.
+SEEN = {
+    "image": ("image", "embedded images", {"accuracy"}),
+    "sentiment": ("sentence", "embedded sentences", {"accuracy"}),
+    "qa": ("question", "embedded questions", {"f1", "exact_match"}),
+    "pointcloud": ("cloud", "embedded clouds of furniture", {"accuracy"}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +231,7 @@ def model(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def places(smoke, tmp_path_factory) -> dict[str, Path]:
-    """The stores: the shared study's, copies of it for those that add to it, and empty ones."""
+    """The stores: the shared study's, a copy of it for those that add to it, and empty ones."""
     copied = tmp_path_factory.mktemp("copy") / "store"
     shutil.copytree(smoke.root, copied)
     empty = {kind: tmp_path_factory.mktemp(kind) for kind in ("sentiment", "qa", "pointcloud")}
@@ -256,7 +245,7 @@ def small(case: Case, model: str) -> dict:
     if case.kind in text_smoke.LONGEST:
         longest = text_smoke.LONGEST[case.kind]
         return text_smoke.SMALL | {"longest": longest, "network": model} | case.given
-    return CPU | case.given
+    return {"device": "cpu"} | case.given
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -278,38 +267,29 @@ def results_of(executed):
     return read_results(executed.name, "smoke")
 
 
-def test_it_runs_and_shows_its_figures(executed):
-    assert executed.code == 0, executed.told
+def test_it_runs_shows_its_figures_and_writes_nothing_to_stderr(executed):
+    """kpnb.run takes what the kernel writes there out of the copy, and shows it on its own. A
+    turning cloud and the epochs of Figure 5 lie in the page: sliders of the browser."""
+    assert executed.code == 0 and executed.told == "", executed.told
     promised = source(executed.notebook_name).metadata["kpnb"]["figures"]
     assert runner.figure_count(executed.notebook) == promised
     assert runner.error_outputs(executed.notebook) == []
-
-
-def test_nothing_is_written_to_stderr(executed):
-    """kpnb.run takes what the kernel writes there out of the copy, and shows it on its own."""
-    assert executed.told == ""
     assert str(Path.home()) not in executed.text() and "Warning" not in executed.text()
+    sliders = executed.sliders()
+    assert len(sliders) == CASES[executed.name].sliders
+    assert all(html.count("<img ") > 1 for html in sliders)
 
 
 def test_it_takes_networks_and_maps_from_the_store(executed):
-    """Whichever page of a kind runs first computes them; those of the shared study are there."""
+    """Those of the shared study are there; a page of texts or clouds may run before the one that
+    computes what it takes."""
     case, used = CASES[executed.name], executed.notebook.metadata["kpnb"]["store"]
     kinds = [Path(folder).parent.name for folder in used]
-    taken = kinds.count("networks"), kinds.count("maps")
-    added = sorted(entry.split("/")[0] for entry in executed.added)
-    assert damaged(used) == []
-    if executed.name == "image_coherency":
-        assert taken[0] >= 1 and added == []
-        return
-    assert taken == case.taken
-    new = {"images": [], "image_unseen": ["maps"] * 3}
-    # The cell's student, baseline and teacher of another architecture are new.
-    new |= {"image_cell": ["maps"] * 3 + ["networks"] * 3}
-    if (expected := new.get(executed.name, new.get(case.kind))) is not None:
-        assert added == expected
-    else:
-        networks, maps = case.taken
-        assert added in ([], ["maps"] * maps + ["networks"] * networks, ["maps"] * VARIED)
+    added = [entry.split("/")[0] for entry in executed.added]
+    count = lambda names: (names.count("networks"), names.count("maps"))  # noqa: E731
+    expected = {case.added or case.taken, *[case.taken] * (case.kind not in ("images", "copy"))}
+    assert damaged(used) == [] and count(added) in expected
+    assert count(kinds) == case.taken or executed.name == "image_coherency"
 
 
 def test_its_results_are_those_of_its_hypothesis(executed):
@@ -318,32 +298,19 @@ def test_its_results_are_those_of_its_hypothesis(executed):
     given = {"preset": "smoke"} | OWN.get(case.notebook, {}) | executed.given
     wanted = resolve(models_for(case.notebook), given).model_dump(mode="json")
     assert json.loads(json.dumps(results.settings)) == wanted
-    scores = {m.metric for m in results.measures} - set(case.metrics)
-    assert bool(scores) == (not NO_SCORES.search(executed.name))
     verdicts = [c.verdict for c in results.comparisons if results.is_headline(c)]
     told = "\n".join(executed.outputs("text/markdown"))
     assert all(f"**{verdict}**" in told for verdict in verdicts)
     assert len(verdicts) == len(case.metrics)
-
-
-SEEN = {
-    "image": ("image", "embedded images"),
-    "sentiment": ("sentence", "embedded sentences"),
-    "qa": ("question", "embedded questions"),
-    "pointcloud": ("cloud", "embedded clouds of furniture"),
-}
-SCORES = {"qa": {"f1", "exact_match"}}
-
-
-def test_its_cells_say_what_was_measured(executed):
-    results, kind = results_of(executed), executed.name.split("_")[0]
-    cells = [*results.measures, *results.comparisons]
-    sample, dataset = SEEN[kind]
+    names = {name.split(" | ")[0] for name in results.numbers}
+    assert ("FC1, centroids and neighbors recomputed" in names) == (case.taken[1] > 3)
+    sample, dataset, scores = SEEN[executed.name.split("_")[0]]
     dataset += " (unseen objects)" if executed.name == "image_unseen" else ""
-    if cells:
-        assert {(c.sample, c.scale, c.dataset) for c in cells} == {(sample, "narrow", dataset)}
-    scores = {f"{s}_{split}" for s in SCORES.get(kind, {"accuracy"}) for split in ("train", "test")}
-    assert {m.metric for m in results.measures} - set(METRICS) in (set(), scores)
+    cells = {(c.sample, c.scale, c.dataset) for c in [*results.measures, *results.comparisons]}
+    assert cells == ({(sample, "narrow", dataset)} if case.metrics else set())
+    scores = {f"{score}_{split}" for score in scores for split in ("train", "test")}
+    found = {m.metric for m in results.measures} - set(METRICS)
+    assert found == (set() if NO_SCORES.search(executed.name) else scores)
 
 
 def test_a_second_run_is_up_to_date(executed, monkeypatch, capsys):
@@ -355,21 +322,10 @@ def test_a_second_run_is_up_to_date(executed, monkeypatch, capsys):
     assert "up to date" in capsys.readouterr().out
 
 
-def test_controls_work_without_a_kernel(executed):
-    """A turning cloud and the epochs of Figure 5 lie in the page: sliders of the browser."""
-    with_one = ("image_h3", "pointcloud_h1", "pointcloud_h3")
-    sliders = executed.sliders()
-    assert len(sliders) == (executed.name in with_one)
-    assert all(html.count("<img ") > 1 for html in sliders)
-
-
-def test_texts_are_shown_with_their_words(executed, model, tmp_path):
+def texts_are_shown_with_their_words(executed, model, folder):
     """H1 shows six texts, layers, the definition and points; H3 both networks' points by epoch."""
-    task = executed.name.split("_")[0]
-    if task not in text_smoke.LONGEST:
-        return
     shown = [page for page in executed.outputs("text/html") if "dataframe" not in page]
-    measured = text_smoke.text_study(task, model, tmp_path).data.measured
+    measured = text_smoke.text_study(executed.name.split("_")[0], model, folder).data.measured
     longest = [max(measured.words(row), key=len) for row in range(len(measured))]
     held = [sum(word in page for word in longest) for page in shown]
     # All texts, the example, the example, all texts; the example twice.
@@ -378,15 +334,7 @@ def test_texts_are_shown_with_their_words(executed, model, tmp_path):
     assert all(count >= wanted for count, wanted in zip(held, least, strict=True))
 
 
-def test_variants_are_among_the_numbers(executed):
-    names = {name.split(" | ")[0] for name in results_of(executed).numbers}
-    varied = CASES[executed.name].taken[1] > 3
-    assert ("FC1, centroids and neighbors recomputed" in names) == varied
-
-
-def test_numbers_of_coherency_that_theory_fixes(executed):
-    if executed.name != "image_coherency":
-        return
+def numbers_of_coherency_that_theory_fixes(executed, *_):
     results, numbers = results_of(executed), results_of(executed).numbers
     for prefix in ("", "channel_"):
         names = {f"{prefix}coherency_{m}" for m in [*METHODS, "entropy", "feature_variance"]}
@@ -407,14 +355,22 @@ def test_numbers_of_coherency_that_theory_fixes(executed):
     assert "the entropy is **unchanged**" in text and "unchanged: Grad-CAM" in text
 
 
-def test_a_cell_s_page_shows_the_printed_rows(executed):
-    if executed.name != "image_cell":
-        return
+def a_cell_s_page_shows_the_printed_rows(executed, *_):
     text, found = executed.text(), results_of(executed)
     assert "distilled from VGG-19" in text  # a row of Table II
     assert all(f"Hypothesis {number}" in text for number in HYPOTHESES)
     assert {m.threshold for m in found.measures if m.metric == "rho"} == {0.15, 0.2, 0.25}
     assert found.provenance["code"] == ["CellStudy", "Findings"]
+
+
+CHECKS = dict.fromkeys(("sentiment_h2", "sentiment_h3", "qa_h1"), texts_are_shown_with_their_words)
+CHECKS |= {"image_coherency": numbers_of_coherency_that_theory_fixes}
+CHECKS |= {"image_cell": a_cell_s_page_shows_the_printed_rows}
+
+
+def test_it_says_what_is_its_own(executed, model, tmp_path):
+    if executed.name in CHECKS:
+        CHECKS[executed.name](executed, model, tmp_path)
 
 
 def test_the_notebooks_ask_for_what_the_shared_study_has(smoke):

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from kpnb.errors import KpnbError
 from kpnb.metrics.results import Measure, Number, Results
 from kpnb.run import compare
+
+NAME = "smoke/cells/a_run.json"
 
 
 def results(**changed) -> Results:
@@ -15,58 +16,54 @@ def results(**changed) -> Results:
     measure = Measure(**place, role="S", metric="n_fg", mean=1.5, n_samples=3, n_seeds=1)
     made = {"notebook": "image_cell", "preset": "smoke", "run": "a_run", "settings": {"epochs": 2}}
     made |= {"provenance": {"cpu": "one"}, "fingerprint": "0", "measures": [measure]}
-    made |= {"seconds": 1.0, "peak_memory_mb": 1.0}
-    return Results(**made | changed)
+    return Results(**made | {"seconds": 1.0, "peak_memory_mb": 1.0} | changed)
 
 
-def file(folder: Path, content: Results, name: str = "smoke/cells/a_run.json") -> Path:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content.model_dump()), encoding="utf-8")
-    return folder
+def folder(path: Path, content: Results, name: str = NAME) -> Path:
+    (path / name).parent.mkdir(parents=True, exist_ok=True)
+    (path / name).write_text(json.dumps(content.model_dump()), encoding="utf-8")
+    return path
 
 
-def test_time_place_and_version_do_not_count(tmp_path, capsys):
-    cost = {"train_s": Number(value=3.0, what="training", unit="s")}
-    other = results(seconds=9.0, provenance={"cpu": "two"}, fingerprint="1", numbers=cost)
-    slower = cost | {"train_s": Number(value=4.0, what="training", unit="s")}
-    places = file(tmp_path / "a", other), file(tmp_path / "b", results(numbers=slower))
-    assert compare.main([str(place) for place in places]) == 0
-    assert capsys.readouterr().out == "1 results file: every number is equal\n"
+def number(value: float, unit: str) -> dict:
+    return {"n": Number(value=value, what="x", unit=unit)}
 
 
 @pytest.mark.parametrize(
     "changed, told",
     [
+        ({"seconds": 9.0, "provenance": {"cpu": "two"}, "fingerprint": "1"}, ""),
+        ({"numbers": number(3.0, "s")}, ""),
         ({"settings": {"epochs": 3}}, ".settings.epochs: 2, 3"),
         ({"settings": {}}, ".settings.epochs: 2, '(missing)'"),
-        ({"measures": []}, ".measures: 1 entries, 0 entries"),
         ({"measures": [results().measures[0].model_copy(update={"mean": 1.5 + 2**-52})]}, ".mean:"),
-        ({"notes": ["word"]}, ".notes: 0 entries, 1 entries"),
-        ({"numbers": {"n": Number(value=1.0, what="x", unit="nats")}}, ".numbers.n: '(missing)'"),
+        ({"measures": [results().measures[0]] * 2}, ".measures[1].mean: '(missing)', 1.5"),
+        ({"notes": ["word"]}, ".notes[0]: '(missing)', 'word'"),
+        ({"numbers": number(1.0, "nats")}, ".numbers.n.value: '(missing)', 1.0"),
     ],
 )
 def test_a_difference_is_told_with_its_place(tmp_path, capsys, changed, told):
-    first, second = file(tmp_path / "a", results()), file(tmp_path / "b", results(**changed))
-    assert compare.main([str(first), str(second)]) == 1
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("smoke/cells/a_run.json.") and told in line
+    slow = results(numbers=number(4.0, "s") if not told else {})
+    places = folder(tmp_path / "a", slow), folder(tmp_path / "b", results(**changed))
+    assert compare.main([str(place) for place in places]) == int(bool(told))
+    lines = capsys.readouterr().out.splitlines()
+    if told:
+        assert all(line.startswith(f"{NAME}.") for line in lines) and told in "\n".join(lines)
+    else:
+        assert lines == ["1 results file: every number is equal"]
 
 
 def test_a_file_in_one_folder_alone_is_a_difference(tmp_path):
-    first, second = file(tmp_path / "a", results()), file(tmp_path / "b", results())
-    file(second, results(run=""), "smoke/image_cell.json")
+    first, second = (folder(tmp_path / name, results()) for name in "ab")
+    folder(second, results(run=""), "smoke/image_cell.json")
     assert compare.differences(first, second) == [f"smoke/image_cell.json: only in {second}"]
     assert compare.differences(second, first) == [f"smoke/image_cell.json: only in {second}"]
 
 
 def test_an_empty_or_missing_folder_and_a_damaged_file_are_mistakes(tmp_path, capsys):
-    good, empty = file(tmp_path / "a", results()), tmp_path / "empty"
-    empty.mkdir()
-    for wrong in (empty, tmp_path / "none", good / "smoke/cells/a_run.json"):
-        with pytest.raises(KpnbError, match="name"):
-            compare.differences(good, wrong)
-    cut = file(tmp_path / "cut", results()) / "smoke/cells/a_run.json"
-    cut.write_text(cut.read_text()[:-9])
-    assert compare.main([str(good), str(tmp_path / "cut")]) == 2
-    assert "damaged" in capsys.readouterr().err
+    good, cut = folder(tmp_path / "a", results()), folder(tmp_path / "cut", results())
+    (cut / NAME).write_text((cut / NAME).read_text()[:-9])
+    (tmp_path / "empty").mkdir()
+    wrong = {tmp_path / "empty": "name", tmp_path / "none": "name", good / NAME: "name"}
+    for path, told in (wrong | {cut: "damaged"}).items():
+        assert compare.main([str(good), str(path)]) == 2 and told in capsys.readouterr().err

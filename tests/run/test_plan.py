@@ -1,10 +1,10 @@
 """Counts of work by hand, the study asked on a store that counts, and what a plan does not know."""
 
 import importlib
-from dataclasses import replace
 
 import pytest
 import torch
+from plans import OWN, made_machine, planned_study, unit_machine
 
 from book.make import plan_pages
 from kpnb.errors import KpnbError
@@ -13,19 +13,14 @@ from kpnb.estimator.features import FeatureReader, layer_name
 from kpnb.experiments.ratio_accuracy import checkpoint_accuracies
 from kpnb.networks.image import image_network
 from kpnb.run import plan
-from kpnb.run.counting import RELEASES, CountingStore, ask, counting
-from kpnb.run.machine import Machine, Speed, title_of, write_machine
-from kpnb.run.plan import Planned, estimator_rows, study_of
+from kpnb.run.machine import study_of, title_of, write_machine
+from kpnb.run.plan import RELEASES, CountingStore, Planned, ask, counting, estimator_rows
+from kpnb.run.sweeps import read_sweeps
 from kpnb.store import Store
 from kpnb.study import image as study_images
-from kpnb.study.parameters import MODELS, models_for, resolve
+from kpnb.study.image import ImageStudy
 
-OWN = "VGG-11 (narrow), 3x64x64"
-
-
-def study(notebook="image_h1", preset="demo", store=None, **given):
-    parameters = resolve(models_for(notebook), {"preset": preset, "device": "cpu"} | given)
-    return study_of(parameters, store)
+study = planned_study
 
 
 def costs(asked, left=False) -> dict:
@@ -43,15 +38,11 @@ def kinds(found: dict) -> list[str]:
     return [kind for kind, _ in found.values()]
 
 
-def machine(second=1.0, **changed) -> Machine:
-    """Every unit of VGG-11's work takes a second, what stores it next to nothing."""
-    anatomy = study().anatomy("B")
-    counts = anatomy.up_to(""), anatomy.up_to("FC1")
-    rates = dict(train=second, forward=second, row=second, fixed=second)
-    speeds = [Speed(kind, OWN, "float32", *counts, **rates) for kind in MODELS if kind != "qa_"]
-    given = dict(device="cpu", hardware="a CPU", threads=1, date="2026-01-02", about={})
-    given |= dict(byte=1e-12, folder=1e-9, pixel=1e-9, speeds=tuple(speeds))
-    return Machine(**given | changed)
+def planned(*studies, machine=None) -> Planned:
+    found = Planned("", machine or unit_machine())
+    for one in studies:
+        found.add(one)
+    return found
 
 
 # The study on a store that counts
@@ -66,12 +57,7 @@ def test_the_demo_by_hand():
     assert units(found, "maps") == 40 * (1 + 2 * kept)
     targets_features_scores = 900 + 900 + 4 * (900 + 2000)
     assert units(found, "forward") == targets_features_scores
-    assert units(found, "epochs kept") == 16 + 30 + 30
-
-
-def test_disk_is_what_checkpoints_and_maps_weigh():
-    found, kept = costs(study()), len(study().checkpoints)
-    weigh = {kind: 0 for kind in kinds(found)}
+    weigh = dict.fromkeys(kinds(found), 0)
     for kind, cost in found.values():
         weigh[kind] += plan.stored_bytes(cost)
     state = 4 * sum(t.numel() for t in image_network("VGG-11", 12, "narrow").state_dict().values())
@@ -102,21 +88,25 @@ def test_seeds_and_layers():
     assert units(two, "train") == units(one, "train") + 900 * 30  # teacher and baseline are shared
 
 
-def test_nothing_lies_above_the_last_layer():
-    planned = Planned("", machine())
-    top, found = study(layers=["FC3"]), costs(study(layers=["FC3"]))
-    (above,) = [w for _, cost in found.values() for w in cost.work if w.task == "above"]
-    assert plan.seconds_of(above, top, planned.machine, {}) == ("", 0.0)
+def test_operations_by_hand_and_counts_of_the_network_itself():
+    small, own = study(network="AlexNet").anatomy("B"), study().anatomy("B")
+    assert small.above("FC2") == 2 * 256 * 12 and small.above("FC3") == 0
+    layers = [small.up_to(layer) for layer in ("Conv", "FC1", "FC2", "FC3", "")]
+    assert layers == sorted(layers) and layers[-1] == layers[-2]
+    net = ImageStudy(study().parameters).build("B", 0)
+    assert own.parameters == sum(p.numel() for p in net.parameters())
+    shapes = {name: t.shape for name, t in net.state_dict().items()}
+    assert {name: t.shape for name, t in study().state("B").items()} == shapes
+    clouds = [study("pointcloud_h1", points=n, background=10).anatomy("B") for n in (100, 200)]
+    assert 1.5 < clouds[1].up_to("") / clouds[0].up_to("") < 2.5
 
 
 def test_runs_share_what_has_one_key():
     cell = dict(notebook="image_cell", network="VGG-11", teacher="same")
     first, other = study(**cell), study(**cell, layers=["FC2"])
-    both = Planned("", machine()).add(first).add(other)
-    alone = Planned("", machine()).add(first)
-    again = Planned("", machine()).add(first).add(study(**cell))
-    assert len(again.rows) == len(alone.rows) and again.runs == 2
-    assert len(both.rows) == len(alone.rows) + 1 + 3  # a student, and maps of T, S and B
+    alone, again, both = planned(first), planned(first, study(**cell)), planned(first, other)
+    assert again.keys == alone.keys and again.runs == 2 and again.seconds == alone.seconds
+    assert len(both.keys) == len(alone.keys) + 1 + 3  # a student, and maps of T, S and B
 
 
 @pytest.mark.parametrize(
@@ -144,27 +134,20 @@ def test_images_changed_at_random_need_the_teacher_at_every_step():
     assert units(changed, "forward") == units(plain, "forward") + 900 * (30 + 19)
 
 
-def test_fine_tuning_has_no_student_and_needs_no_source_from_imagenet():
-    own = costs(study("image_fine_tuning"))
+def test_studies_that_distil_nothing_are_counted_as_they_are():
+    own, tuned = costs(study("image_fine_tuning")), study("image_fine_tuning")
     roles = {cost.work[0].role for kind, cost in own.values() if kind == "networks"}
     assert roles == {"T", "B", "F"} and units(own, "above") == 0
-    target = round(0.15 * 3000)  # of half of the classes
-    assert (
-        units(own, "train")
-        == 3000 * 12 + 2 * target * study("image_fine_tuning").schedule("B", 0).epochs
-    )
+    target = 2 * round(0.15 * 3000) * tuned.schedule("B", 0).epochs  # of half of the classes
+    assert units(own, "train") == 3000 * 12 + target
     ready = costs(study("image_fine_tuning", source="ImageNet", scale="full"))
     assert {c.work[0].role for k, c in ready.values() if k == "networks"} == {"B", "F"}
-
-
-def test_coherency_explains_teachers_only():
     assert kinds(costs(study("image_coherency"))) == ["networks", "accuracies", "networks"]
 
 
 def test_what_an_experiment_stores_is_counted_where_it_is_computed():
     counted = counting(study())
-    found = checkpoint_accuracies(counted, "FC1", 0)
-    assert list(found) == list(counted.checkpoints)
+    assert list(checkpoint_accuracies(counted, "FC1", 0)) == list(counted.checkpoints)
     (curve,) = [cost for kind, cost in counted.store.costs.values() if kind == "accuracies"]
     heads = sum(work.units for work in curve.work if work.task == "above")
     assert heads == len(counted.checkpoints) * 900 * 20
@@ -176,11 +159,11 @@ def test_what_the_store_holds_is_left_out(tmp_path, monkeypatch):
     asked = study(store=Store(tmp_path), **small)
     everything = costs(asked, left=True)
     assert kinds(everything) == kinds(costs(asked))
-    asked.of("B", 0)
-    left = costs(asked, left=True)
-    assert everything.keys() - left.keys() == {asked.of("B", 0).fingerprint}
     asked.maps(asked.of("B", 0), "FC1")
-    assert kinds(costs(asked, left=True)).count("maps") == 2
+    left = costs(asked, left=True)
+    gone = [everything[key] for key in everything.keys() - left.keys()]
+    assert sorted(kind for kind, _ in gone) == ["maps", "networks"]
+    assert {cost.work[0].role for _, cost in gone} == {"B"}
 
 
 def test_what_a_counting_store_gives_back_has_shapes_and_no_numbers():
@@ -219,12 +202,11 @@ def test_a_data_set_that_nobody_can_count_needs_a_number(nothing_prepared):
         costs(study(data="coco", teacher_samples="all"))
     found = costs(study(data="coco", teacher_samples=500))
     assert units(found, "train") == 500 * 16 + 2 * 50 * 30
-    assert plan.plan_lines(study(data="coco", teacher_samples="all")).startswith(
-        "What this run takes is not known: "
-    )
+    told = str(study(data="coco", teacher_samples="all").plan())
+    assert told.startswith("What this run takes is not known: ")
 
 
-# Rows, seconds
+# Rows, seconds, memory
 
 
 @pytest.mark.parametrize("probes,evaluations", [(8, 1), (8, 3), (24, 3), (16, 1), (24, 2)])
@@ -252,106 +234,89 @@ def test_slow_methods_cost_their_own_rows():
 
 
 def test_a_plan_adds_up_seconds_and_bytes():
-    found, planned = costs(study()), Planned("", machine()).add(study())
+    found, whole = costs(study()), planned(study())
     rows = 24 * 40 * (1 + 2 * len(study().checkpoints))
     own = study().anatomy("B")
     below, head = (part / own.up_to("") for part in (own.up_to("FC1"), own.above("FC1")))
-    assert planned.kinds["maps"] == pytest.approx(rows * 25 / 24, rel=1e-6)
+    assert whole.kinds["maps"] == pytest.approx(rows * 25 / 24)
     trained = 9000 * 16 + 900 * 30 + 900 * 30 * below + 900 * 20 * head
-    passes = 3 * 2900 + 2 * 900 * below
-    assert planned.kinds["networks"] == pytest.approx(trained + passes, rel=1e-6)
-    assert planned.kinds["data"] == pytest.approx(11_000 * 64**2 * 1e-9)
-    assert planned.measured == pytest.approx(1) and planned.disk == sum(
+    assert whole.kinds["networks"] == pytest.approx(trained + 3 * 2900 + 2 * 900 * below)
+    assert whole.kinds["accuracies"] == pytest.approx(2900)
+    assert whole.measured == 1 and whole.disk == sum(
         plan.stored_bytes(cost) for _, cost in found.values()
     )
+    top = costs(study(layers=["FC3"]))  # nothing lies above the last layer
+    (above,) = [w for _, cost in top.values() for w in cost.work if w.task == "above"]
+    given = study(layers=["FC3"]), unit_machine(), study().anatomy
+    assert plan.seconds_of(above, *given) == ("", 0.0)
 
 
 def test_another_network_is_scaled_by_operations_and_marked():
-    planned, own = Planned("", machine()).add(study(network="VGG-16")), study().anatomy("B")
+    found, own = planned(study(network="VGG-16")), study().anatomy("B")
     ratio = study(network="VGG-16").anatomy("B").up_to("") / own.up_to("")
     maps = 40 * 25 * (1 + 2 * len(study().checkpoints))
-    assert planned.kinds["maps"] == pytest.approx(ratio * maps, rel=0.01)
-    assert planned.measured < 0.01 and "| scaled |" in planned.detail()
-    assert any(f"VGG-16 (narrow), 3x64x64 from {OWN}" in line for line in planned.lines())
+    assert found.kinds["maps"] == pytest.approx(ratio * maps, rel=0.01)
+    assert found.measured < 0.01
+    assert any(f"VGG-16 (narrow), 3x64x64 from {OWN}" in line for line in found.lines())
 
 
 def test_a_gpu_has_memory_of_its_own():
-    told = Planned("", machine(device="cuda")).add(study()).memory
-    assert "of the GPU and" in told and "GPU" not in Planned("", machine()).add(study()).memory
+    gpu, cpu = planned(study(), machine=unit_machine(device="cuda")), planned(study())
+    assert "of the GPU and" in gpu.memory and "GPU" not in cpu.memory
+    assert cpu.process > plan.PROCESS + cpu.disk and cpu.computing > 4 * 11_900 * 3 * 64**2
 
 
 # By name
 
 
 def test_a_sweep_is_planned_without_the_data_that_nobody_can_count(nothing_prepared):
-    found = plan.plan_name("paper_iv", "paper", {}, machine())
+    found = plan.plan_name("paper_iv", "paper", {}, unit_machine())
     assert found.runs == 3 and found.unknown == {"ilsvrc_det": 2}
     assert any("not in it: 2 runs on ilsvrc_det" in line for line in found.lines())
-    assert plan.plan_name("paper_viii", "paper", {}, machine()).runs == 0
+    assert plan.plan_name("paper_viii", "paper", {}, unit_machine()).runs == 0
 
 
 def test_a_sweep_counts_what_its_runs_share_once():
-    found = plan.plan_name("table_ii", "study", {}, machine())
-    teachers = [row for row in found.rows if row[0].startswith("networks T")]
-    assert found.runs == 6 and len(teachers) == 4  # AlexNet, VGG-11, VGG-16, VGG-19
+    found, runs = plan.plan_name("table_ii", "study", {}, unit_machine()), {}
+    sweep = read_sweeps()["table_ii"]
+    for run in sweep.runs:
+        runs |= costs(study_of(sweep.resolved(run, "study")))
+    assert found.runs == len(sweep.runs) == 6 and found.keys == runs.keys()
+    trained = [cost.work[-1].role for kind, cost in runs.values() if kind == "networks"]
+    assert trained.count("T") == 4  # AlexNet, VGG-11, VGG-16, VGG-19
 
 
-@pytest.mark.parametrize(
-    "name,preset,given,told",
-    [
-        ("image_h7x", "demo", {}, "There is no notebook 'image_h7x'"),
-        ("table_ii", "nothing", {}, "is not run at 'nothing'"),
-        ("table_ii", "study", {"epochs": 3}, "leave out -p"),
-        ("image_h1", "demo", {"epoch": 3}, "There is no parameter 'epoch'"),
-        ("image_h1", "weekend", {}, "preset is 'weekend'"),
-    ],
-)
-def test_mistakes_are_one_sentence(name, preset, given, told):
-    with pytest.raises(KpnbError, match=told):
-        plan.plan_name(name, preset, given, machine())
+MISTAKES = {
+    ("image_h7x",): "There is no notebook 'image_h7x'",
+    ("table_ii", "--preset", "nothing"): "is not run at 'nothing'",
+    ("table_ii", "--preset", "study", "-p", "epochs=3"): "leave out -p",
+    ("image_h1", "-p", "epoch=3"): "There is no parameter 'epoch'",
+    ("image_h1", "-p", "preset=weekend"): "preset is 'weekend'",
+    ("image_h1", "--speeds", "no.json"): "no.json holds no speeds",
+}
 
 
-def test_the_command(tmp_path, capsys):
-    path = write_machine(machine(), tmp_path / "mine.json")
-    command = ["image_h1", "-p", "epochs=12", "--speeds", str(path), "--detail"]
-    assert plan.main(command) == 0
+@pytest.mark.parametrize("given", MISTAKES)
+def test_mistakes_are_one_sentence(given, capsys):
+    assert plan.main(given) == 2
+    told = capsys.readouterr().err
+    assert MISTAKES[given] in told and told.count("\n") == 1
+
+
+def test_the_command_and_its_words(tmp_path, capsys):
+    path = write_machine(unit_machine(), tmp_path / "mine.json")
+    assert plan.main(["image_h1", "-p", "epochs=12", "--speeds", str(path)]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("image_h1 at demo: 1 run, 7 networks") and "| maps T FC1 |" in told
-    assert plan.main([]) == 2 and "Name a notebook" in capsys.readouterr().err
-    assert plan.main(["image_h1", "--speeds", str(tmp_path / "no.json")]) == 2
-    assert plan.main(["--check", "--repeats", "0"]) == 2
-
-
-@pytest.mark.parametrize(
-    "seconds,told",
-    [(0.4, "0.4 s"), (59.6, "60 s"), (90, "1.5 minutes"), (7200, "2.0 hours"), (9e5, "10 days")],
-)
-def test_durations_in_words(seconds, told):
-    assert plan.duration(seconds) == told
-
-
-def test_sizes_in_words():
+    assert told.startswith("image_h1 at demo: 1 run, 7 networks") and "100% of it" in told
+    seconds = {0.4: "0.4 s", 59.6: "60 s", 90: "1.5 minutes", 7200: "2.0 hours", 9e5: "10 days"}
+    assert {value: plan.duration(value) for value in seconds} == seconds
     assert [plan.size(n) for n in (2e6, 1.23e9, 62e9)] == ["2 MB", "1.2 GB", "62 GB"]
 
 
-# The check and the page
-
-
-def test_the_check_compares_a_plan_with_a_study_that_was_run(monkeypatch):
-    monkeypatch.setattr(study_images, "TEST_SAMPLES", 40)
-    monkeypatch.setattr(plan, "measure_machine", lambda *_: replace(machine(1e-3)))
-    small = {"samples": 2, "teacher_samples": 120, "checkpoints": [0, 2], "epochs": 2}
-    small |= {"fraction": 0.5, "image_size": 32, "teacher_epochs": 1, "head_epochs": 1}
-    found = plan.check_plan(1, small)
-    number = found.numbers
-    for subject in ("networks", "maps", "total"):
-        real, ratio = (number[f"{subject} | {what}"].value for what in ("real", "ratio"))
-        assert real > 0 and ratio == number[f"{subject} | planned"].value / real
-    assert number["total | real"].value >= number["maps | real"].value
-    assert plan_pages.check_table([found]).count("\n") == 4
-
-
 def test_the_page_says_where_nothing_is_measured_and_shows_what_is():
-    assert plan_pages.check_table([]) == plan_pages.examples_table([]) == plan_pages.NOTHING
-    assert f"| {OWN} | float32 | 1000 |" in plan_pages.speeds_table(machine())
-    assert "| image_h1 | paper | a CPU |" in plan_pages.examples_table([machine()])
+    assert plan_pages.examples_table([]) == plan_pages.NOTHING
+    assert f"| {OWN} | float32 | 500 |" in plan_pages.speeds_table(made_machine())
+    assert "| image_h1 | paper | a CPU |" in plan_pages.examples_table([unit_machine()])
+    assert "not known: No image network" in plan_pages.examples_table([
+        made_machine(unit_machine().speeds[1])
+    ])  # fmt: skip

@@ -8,56 +8,58 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-import kpnb.run.__main__
+import kpnb.run.__main__ as run
 from kpnb.errors import KpnbError
 from kpnb.metrics.results import Results, run_fingerprint, write_results
 from kpnb.run import notebook as runner
 from kpnb.run.notebook import declared_values, parse_assignments, request
+from kpnb.store import JOURNAL
 
 NO_MORE = 'preset = "smoke"  # which\nepochs = 30\nlayers = ["FC1"]'
 DECLARED = f"{NO_MORE}\nmore = {{}}"
 USED = "given = dict(globals())\nprint(preset, epochs, layers, more)"
 
 
-def write(folder, *cells, name="image_x", declared=DECLARED, used=USED, tagged=1):
+def write(folder, *cells, name="image_x", declared=DECLARED, used=USED, tagged=1, first=()):
     """A notebook with a parameters cell and code cells; `tagged` cells carry the tag."""
-    tags = {"tags": ["parameters"]}
-    parameters = [new_code_cell(declared, metadata=tags) for _ in range(tagged)]
+    parameters = [new_code_cell(declared, metadata={"tags": ["parameters"]})] * tagged
     code = [cell if not isinstance(cell, str) else new_code_cell(cell) for cell in cells]
-    notebook = new_notebook(cells=[*parameters, new_code_cell(used), *code])
-    for position, cell in enumerate(notebook.cells):
-        notebook.cells[position] = nbformat.from_dict({**cell, "id": f"cell-{position}"})
-    nbformat.write(notebook, folder / f"{name}.ipynb")
+    every = [*first, *parameters, new_code_cell(used), *code]
+    every = [nbformat.from_dict({**cell, "id": f"cell-{n}"}) for n, cell in enumerate(every)]
+    nbformat.write(new_notebook(cells=every), folder / f"{name}.ipynb")
 
 
-def run(folder, *arguments):
+def main(folder, *arguments) -> int:
     common = ["image_x", "--notebooks", str(folder), "-o", str(folder / "out" / "image_x.ipynb")]
-    return kpnb.run.__main__.main([*common, *arguments])
+    return run.main([*common, *map(str, arguments)])
 
 
 def executed(folder, name="image_x.ipynb"):
     return nbformat.read(folder / "out" / name, as_version=4)
 
 
-def stdout(notebook):
+def stdout(notebook) -> str:
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return "".join(output.text for output in outputs if output.output_type == "stream")
+
+
+def refuse(*_):
+    raise AssertionError("papermill was started")
 
 
 @pytest.fixture(autouse=True)
 def no_execution(request, monkeypatch):
     """A started kernel is a failure, but in the tests that ask for `kernel`."""
     if "kernel" not in request.fixturenames:
-
-        def started(*_):
-            raise AssertionError("papermill was started")
-
-        monkeypatch.setattr(runner, "execute", started)
+        monkeypatch.setattr(runner, "execute", refuse)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def kernel():
-    """Asked for by the tests that run a real kernel."""
+    """Asked for by what runs a real kernel."""
+
+
+# Before anything runs
 
 
 @pytest.mark.parametrize(
@@ -86,13 +88,20 @@ def kernel():
         ({"declared": DECLARED + "\ngrid = 1"}, [], "grid is 1"),
         ({"declared": DECLARED + "\ngrid ="}, [], "not Python"),
         ({"used": "print(preset, epochs, layers)"}, [], "no later cell takes them"),
+        ({"used": "1", "first": [new_code_cell(USED)]}, [], "no later cell takes them"),
         ({"declared": "epochs = 3"}, [], "preset is missing"),
         ({"name": "image_y"}, [], "no notebook 'image_x' .*did you mean image_y"),
+        ({}, ["-p", "data=nowhere"], "nowhere"),
+        ({}, ["-p", "data=download:nothing"], "give download:NAME"),
+        ({}, ["-p", "data=cub200"], "cub200"),
     ],
 )
-def test_mistakes_stop_before_anything_runs(tmp_path, capsys, notebook, arguments, told):
+def test_mistakes_stop_before_anything_runs(
+    tmp_path, monkeypatch, capsys, notebook, arguments, told
+):
+    monkeypatch.setenv("KPNB_DATA", str(tmp_path / "none"))
     write(tmp_path, **notebook)
-    assert run(tmp_path, *arguments) == 2
+    assert main(tmp_path, *arguments) == 2
     sentence = capsys.readouterr().err
     assert len(sentence.strip().splitlines()) == 1
     with pytest.raises(KpnbError, match=told):
@@ -100,57 +109,27 @@ def test_mistakes_stop_before_anything_runs(tmp_path, capsys, notebook, argument
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("data", ["nowhere", "download:nothing", "cub200"])
-def test_data_that_lead_nowhere_stop_before_anything_runs(tmp_path, monkeypatch, capsys, data):
-    monkeypatch.setenv("KPNB_DATA", str(tmp_path / "none"))
-    write(tmp_path)
-    assert run(tmp_path, "-p", f"data={data}") == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_of_data_is_passed_on_by_its_full_path(tmp_path, monkeypatch, capsys):
-    (tmp_path / "mine").mkdir()
-    monkeypatch.chdir(tmp_path)
-    write(tmp_path)
-    assert run(tmp_path, "-p", "data=mine", "--check") == 0
-    assert f"data = {str(tmp_path / 'mine')!r}  (given)" in capsys.readouterr().out
-
-
-def test_kernels_look_for_data_where_the_shell_does(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for given, expected in ((None, "kpnb_data"), ("here", "here")):
-        monkeypatch.delenv("KPNB_DATA", raising=False)
-        if given:
-            monkeypatch.setenv("KPNB_DATA", given)
-        with runner.kernel_environment():
-            assert os.environ["KPNB_DATA"] == str(tmp_path / expected)
-        assert os.environ.get("KPNB_DATA") == given
-
-
 def test_a_file_that_is_no_notebook(tmp_path, capsys):
     (tmp_path / "image_x.ipynb").write_text("{")
-    assert run(tmp_path) == 2
-    assert "not a notebook" in capsys.readouterr().err
+    assert main(tmp_path) == 2 and "not a notebook" in capsys.readouterr().err
 
 
-def test_a_use_before_the_parameters_cell_does_not_count(tmp_path):
-    write(tmp_path, used="print(preset, layers)")
-    notebook = nbformat.read(tmp_path / "image_x.ipynb", as_version=4)
-    notebook.cells.insert(0, new_code_cell(USED))
-    nbformat.write(notebook, tmp_path / "image_x.ipynb")
-    assert run(tmp_path, "--check") == 2
+def test_a_notebook_or_a_status_is_asked_for(capsys):
+    for wrong in ([], ["image_h1", "--status", "study"]):
+        with pytest.raises(SystemExit):
+            run.main(wrong)
+        assert "give --status" in capsys.readouterr().err
 
 
-def test_ipython_lines_are_no_obstacle(tmp_path):
-    write(tmp_path, "if True:\n    %pip install kpnb\n!ls", "%%html\n<b>")
-    assert run(tmp_path, "--check") == 0
-
-
-def test_check_prints_parameters_and_runs_nothing(tmp_path, capsys):
-    """Those of the cell first, then all others, each with where it comes from."""
-    write(tmp_path, declared=DECLARED.replace("FC1", "Conv"))
-    assert run(tmp_path, "--check", "--preset", "study", "-p", "epochs=7", "-p", "chunk=64") == 0
+def test_check_prints_parameters_and_runs_nothing(tmp_path, monkeypatch, capsys):
+    """Those of the cell first, then all others, each with where it comes from; lines for IPython
+    alone are no obstacle, and a folder of data is named by its full path."""
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    ipython = "if True:\n    %pip install kpnb\n!ls", "%%html\n<b>"
+    write(tmp_path, *ipython, declared=DECLARED.replace("FC1", "Conv"))
+    given = ["--preset", "study", "-p", "epochs=7", "-p", "chunk=64"]
+    assert main(tmp_path, "--check", *given) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:4] == [
         "  preset = 'study'  (given)",
@@ -159,77 +138,83 @@ def test_check_prints_parameters_and_runs_nothing(tmp_path, capsys):
     ]
     assert "  chunk = 64  (given)" in lines and "  samples = 60  (preset study)" in lines
     assert "  checkpoints = [0, 1, 2, 3, 4, 5, 6, 7]  (preset study)" in lines
-    assert run(tmp_path, "--check") == 0
+    assert not any(line.startswith("  more") for line in lines)
+    assert main(tmp_path, "--check", "-p", "data=mine") == 0
     lines = capsys.readouterr().out.splitlines()
     assert "  epochs = 30  (preset demo)" in lines and "  preset = 'smoke'  (notebook)" in lines
+    assert f"  data = {str(tmp_path / 'mine')!r}  (given)" in lines
 
 
 def test_what_the_cell_becomes(tmp_path):
     """Its names take the preset's values, its own and those passed, in this order; others that
     are not the demo's stand in `more`, and nothing does that the demo leaves to the model."""
     write(tmp_path, declared=DECLARED.replace("FC1", "Conv"))
-    assert request("image_x", tmp_path, {}).values == {
-        "preset": "smoke", "epochs": 30, "layers": ["Conv"], "more": {},
-    }  # fmt: skip
+    plain = {"preset": "smoke", "epochs": 30, "layers": ["Conv"], "more": {}}
+    assert request("image_x", tmp_path, {}).values == plain
     found = request("image_x", tmp_path, {"preset": "study", "epochs": 3, "chunk": 64}).values
-    assert found == {
-        "preset": "study",
-        "epochs": 3,
-        "layers": ["Conv"],
-        "more": {"samples": 60, "seeds": [0, 1, 2], "chunk": 64},
-    }
+    more = {"samples": 60, "seeds": [0, 1, 2], "chunk": 64}
+    assert found == plain | {"preset": "study", "epochs": 3, "more": more}
     paper = request("image_x", tmp_path, {"preset": "paper", "network": "AlexNet"})
     assert paper.values["more"]["threshold"] == 0.25  # the network's, where the demo has a number
     assert paper.resolved.threshold == 0.25 and paper.resolved.preset == "paper"
 
 
-@pytest.mark.parametrize(
-    "text, value",
-    [
-        ("3", 3),
-        ("0.5", 0.5),
-        ("1e-1", 0.1),
-        ('["FC1"]', ["FC1"]),
-        ("[FC1, Conv]", ["FC1", "Conv"]),
-        ("('FC1',)", ["FC1"]),
-        ("VGG-11", "VGG-11"),
-        ("null", None),
-        ("None", None),
-        ("a=b", "a=b"),
-    ],
-)
-def test_literals_of_the_command_line(text, value):
-    parsed = parse_assignments([f"x={text}"])["x"]
-    assert parsed == value and type(parsed) is type(value)
+LITERALS = {"3": 3, "0.5": 0.5, "1e-1": 0.1, '["FC1"]': ["FC1"], "[FC1, Conv]": ["FC1", "Conv"]}
+LITERALS |= {"('FC1',)": ["FC1"], "VGG-11": "VGG-11", "null": None, "None": None, "a=b": "a=b"}
 
 
-def test_declared_values_are_plain_literals():
-    assert declared_values('a = 1  # one\nb = ["x", -2.5]\nc = None', "n") == {
-        "a": 1,
-        "b": ["x", -2.5],
-        "c": None,
-    }
-
-
-def fingerprint_of(folder, **passed):
-    return request("image_x", folder, passed).fingerprint
+def test_literals_of_the_command_line_and_of_the_cell():
+    for text, value in LITERALS.items():
+        parsed = parse_assignments([f"x={text}"])["x"]
+        assert parsed == value and type(parsed) is type(value)
+    found = declared_values('a = 1  # one\nb = ["x", -2.5]\nc = None', "n")
+    assert found == {"a": 1, "b": ["x", -2.5], "c": None}
 
 
 def test_fingerprint_follows_code_and_parameters_not_prose(tmp_path, monkeypatch):
-    write(tmp_path)
-    first = fingerprint_of(tmp_path)
-    assert fingerprint_of(tmp_path, epochs=30) == first  # the cell's own value
-    assert fingerprint_of(tmp_path, epochs=3) != first
-    write(tmp_path, new_markdown_cell("prose"))
-    assert fingerprint_of(tmp_path) == first
-    write(tmp_path, "1 + 1")
-    assert fingerprint_of(tmp_path) != first
-    write(tmp_path, used="from kpnb.metrics.stats import mean\nmean\n" + USED)
-    with_import = fingerprint_of(tmp_path)
-    monkeypatch.setattr("kpnb.run.notebook.code_fingerprint", lambda *seeds, showing: f"{seeds}")
-    monkeypatch.setattr("kpnb.run.notebook.data_fingerprint", lambda *seeds: "other")
-    assert len({first, with_import, fingerprint_of(tmp_path)}) == 3
+    def key(**passed):
+        return request("image_x", tmp_path, passed).fingerprint
 
+    write(tmp_path)
+    first = key()
+    assert key(epochs=30) == first  # the cell's own value
+    assert key(epochs=3) != first
+    write(tmp_path, new_markdown_cell("prose"))
+    assert key() == first
+    write(tmp_path, "1 + 1")
+    assert key() != first
+    write(tmp_path, used="from kpnb.metrics.stats import mean\nmean\n" + USED)
+    with_import = key()
+    monkeypatch.setattr(runner, "code_fingerprint", lambda *seeds, showing: f"{seeds}")
+    other_code = key()
+    monkeypatch.setattr(runner, "data_fingerprint", lambda *seeds: "other")
+    assert len({first, with_import, other_code, key()}) == 4
+
+
+# The environment of the kernel
+
+
+def test_kernels_look_for_data_where_the_shell_does_and_the_environment_is_put_back(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JUPYTER_PATH", "/somewhere")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    for given, expected in ((None, "kpnb_data"), ("here", "here")):
+        monkeypatch.delenv("KPNB_DATA", raising=False)
+        if given:
+            monkeypatch.setenv("KPNB_DATA", given)
+        before = dict(os.environ)
+        with pytest.raises(RuntimeError), runner.kernel_environment():
+            assert os.environ["KPNB_DATA"] == str(tmp_path / expected)
+            assert os.environ["JUPYTER_PATH"].endswith(f"{os.pathsep}/somewhere")
+            assert "MPLBACKEND" not in os.environ and JOURNAL in os.environ
+            assert set(runner.ALLOCATOR) <= set(os.environ)
+            raise RuntimeError
+        assert dict(os.environ) == before
+
+
+# A real run, and what follows on it
 
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
 NOISE = (
@@ -239,70 +224,124 @@ NOISE = (
     "print('one\\rtwo')\n"
     "print(sys.executable, os.getcwd())"
 )
+STORED = """
+import torch
+from pathlib import Path
+from kpnb.store import Store
+compute = lambda scratch: ({"a": torch.arange(8.0)}, {"b": 1})
+Store(Path("store")).compute("net", {}, compute, ("KpnbError",))
+Path("found.json").write_text('{"sum": 28.0}')
+"""
+CELLS = (FIGURE, NOISE, STORED.strip())
 
 
-def test_a_real_run(tmp_path, monkeypatch, capsys, kernel):
-    """Parameters arrive, figures stay, noise goes, and a second call runs nothing."""
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    write(tmp_path, FIGURE, NOISE, new_markdown_cell("old prose"))
-    assert run(tmp_path, "-p", "epochs=3") == 0
-    assert os.environ["MPLBACKEND"] == "Agg"
-    done = executed(tmp_path)
-    assert "smoke 3 ['FC1'] {}\n" in stdout(done)
-    assert f"two\n{sys.executable} {tmp_path}\n" in stdout(done)
-    assert "one" not in stdout(done) and "warning" not in stdout(done)
-    told = capsys.readouterr()
-    assert "a warning" in told.err and "10%" not in told.err
-    assert runner.figure_count(done) == 1
+class Ran:
+    """The folder of a notebook that was run, and what the run told."""
+
+    def __init__(self, folder):
+        self.folder, self.out = folder, folder / "out" / "image_x.ipynb"
+        self.given = ["-p", "epochs=3", "--writes", folder / "found.json"]
+
+    def again(self, *more) -> str:
+        """What a second call says, which must find the copy as it should be."""
+        planned = request("image_x", self.folder, {"epochs": 3} | dict(more))
+        return run.refresh(planned, self.out, [self.folder / "found.json"])
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory, kernel):
+    found = Ran(tmp_path_factory.mktemp("runs"))
+    write(found.folder, *CELLS, new_markdown_cell("old prose"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLBACKEND", "Agg")
+        found.code = main(found.folder, *found.given)
+        assert os.environ["MPLBACKEND"] == "Agg" and JOURNAL not in os.environ
+    return found
+
+
+def test_parameters_arrive_figures_stay_and_noise_goes(ran):
+    done, (entry,) = executed(ran.folder), (ran.folder / "store" / "net").glob("*[0-9a-f]")
     note = done.metadata["kpnb"]
+    assert ran.code == 0 and "smoke 3 ['FC1'] {}\n" in stdout(done)
+    assert f"two\n{sys.executable} {ran.folder}\n" in stdout(done)
+    assert "one" not in stdout(done) and "warning" not in stdout(done)
+    assert runner.figure_count(done) == note["figures"] == 1 and note["given"] == {"epochs": 3}
     assert note["parameters"]["epochs"] == 3 and note["parameters"]["grid"] == 16
-    assert note["given"] == {"epochs": 3} and note["figures"] == 1
     assert note["seconds"] > 0 and note["peak_memory_mib"] > 10
-    assert str(tmp_path) not in json.dumps(done.metadata)
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["image_x.ipynb"]
+    assert note["store"] == [str(entry.resolve())]
+    assert str(ran.folder) not in json.dumps({n: v for n, v in note.items() if n != "store"})
+    assert sorted(file.name for file in ran.out.parent.iterdir()) == ["image_x.ipynb"]
 
-    def started(*_):
-        raise AssertionError("run again")
 
-    monkeypatch.setattr(runner, "execute", started)
-    before = (tmp_path / "out" / "image_x.ipynb").read_bytes()
-    assert run(tmp_path, "-p", "epochs=3") == 0
-    assert "up to date" in capsys.readouterr().out
-    assert (tmp_path / "out" / "image_x.ipynb").read_bytes() == before
+def test_lines_of_stderr_are_told_without_progress_bars():
+    stream = [new_output("stream", name="stderr", text="10%|#   | 1/9\ra warning\n1/9 [0:01<0:09]")]
+    notebook = new_notebook(cells=[new_code_cell("1", outputs=stream)])
+    assert runner.clean(notebook) == ["a warning"] and notebook.cells[0].outputs == []
 
-    write(tmp_path, new_markdown_cell("new prose"), FIGURE, NOISE)
-    assert run(tmp_path, "-p", "epochs=3") == 0
-    assert "text refreshed" in capsys.readouterr().out
-    kinds = [cell.source.split("\n")[0] for cell in executed(tmp_path).cells]
-    assert kinds[3:] == ["new prose", *(text.split("\n")[0] for text in (FIGURE, NOISE))]
-    assert runner.figure_count(executed(tmp_path)) == 1
-    assert run(tmp_path, "-p", "epochs=3") == 0
-    assert "text refreshed" not in capsys.readouterr().out
 
-    out = tmp_path / "out" / "image_x.ipynb"
-    for arguments in (["-p", "epochs=4"], ["-p", "epochs=3", "--force"]):
-        assert run(tmp_path, *arguments) == 1  # the runner that fails was reached
-    assert run(tmp_path, "-p", "epochs=3", "--writes", str(tmp_path / "none.json")) == 1
-    out.write_text(out.read_text().replace("two", "six"))
-    assert run(tmp_path, "-p", "epochs=3") == 1
-    out.write_text("{")
-    assert run(tmp_path, "-p", "epochs=3") == 1
+def test_a_second_call_runs_nothing_and_refreshes_prose(ran, capsys):
+    before = ran.out.read_bytes()
+    assert main(ran.folder, *ran.given) == 0 and "up to date" in capsys.readouterr().out
+    assert ran.out.read_bytes() == before
+    write(ran.folder, new_markdown_cell("new prose"), *CELLS)
+    assert ran.again() == "up to date, text refreshed"
+    kinds = [cell.source.split("\n")[0] for cell in executed(ran.folder).cells]
+    assert kinds[3:] == ["new prose", *(text.split("\n")[0] for text in CELLS)]
+    assert runner.figure_count(executed(ran.folder)) == 1 and ran.again() == "up to date"
+
+
+def flip(file) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_copy_whose_files_have_changed_does_not_hold(ran, tmp_path, capsys):
+    (entry,) = (ran.folder / "store" / "net").glob("*[0-9a-f]")
+    written, copy = ran.folder / "found.json", ran.out.read_text()
+    kept = entry.rename(tmp_path / "aside")
+    assert ran.again() == "up to date"  # an entry that is gone is not missed
+    kept.rename(entry)
+    changes = {
+        f"{entry} is damaged": lambda: flip(entry / "tensors.safetensors"),
+        "a file that it writes is not": lambda: written.write_text('{"sum": 29.0}'),
+        "a file that it writes": written.unlink,
+        "the executed copy is damaged": lambda: ran.out.write_text(copy.replace("two", "six")),
+        "the executed copy is": lambda: ran.out.write_text("{"),
+        "the executed": lambda: ran.out.write_text(json.dumps(json.loads(copy) | {"metadata": {}})),
+        "checkpoints was [0, 1, 2, 3], is": lambda: None,
+    }
+    held = {file: file.read_bytes() for file in (entry / "tensors.safetensors", written, ran.out)}
+    for why, change in changes.items():
+        capsys.readouterr()
+        change()
+        assert ran.again(*[("epochs", 4)] * why.startswith("checkpoints")) == ""
+        assert f"image_x: {why}" in (told := capsys.readouterr().err) and "running again" in told
+        for file, content in held.items():
+            file.write_bytes(content)
+        assert ran.again() == "up to date"
 
 
 def test_a_failing_notebook(tmp_path, capsys, kernel):
     write(tmp_path, "raise ValueError('first\\nthe reason')", "print('never')")
-    assert run(tmp_path) == 1
+    assert main(tmp_path) == 1
     told = capsys.readouterr().err
-    assert "the reason" in told.splitlines()[0]
-    assert "image_x.failed.ipynb" in told
+    assert "the reason" in told.splitlines()[0] and "image_x.failed.ipynb" in told
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["image_x.failed.ipynb"]
     failed = executed(tmp_path, "image_x.failed.ipynb")
     assert "smoke 30" in stdout(failed) and "never" not in stdout(failed)
 
 
-def finished(folder, monkeypatch, *outputs, arguments=()):
-    """A run whose papermill left these outputs in the last cell."""
+QUIET = new_output("error", ename="OSError", evalue="quiet", traceback=[])
 
+
+@pytest.mark.parametrize(
+    "outputs, written, told",
+    [([QUIET], True, "OSError: quiet"), ([], False, "did not write"), ([], True, "")],
+)
+def test_what_ran_to_its_end_may_have_failed(
+    tmp_path, monkeypatch, capsys, outputs, written, told
+):
     def execute(source, working_copy, *_):
         notebook = nbformat.read(source, as_version=4)
         notebook.cells[-1].outputs = list(outputs)
@@ -310,54 +349,29 @@ def finished(folder, monkeypatch, *outputs, arguments=()):
         return {"seconds": 1.0, "peak_memory_mib": 1}
 
     monkeypatch.setattr(runner, "execute", execute)
-    write(folder)
-    return run(folder, *arguments)
-
-
-def test_an_error_in_the_outputs_is_a_failure(tmp_path, monkeypatch, capsys):
-    error = new_output("error", ename="OSError", evalue="quiet", traceback=[])
-    assert finished(tmp_path, monkeypatch, error) == 1
-    assert "OSError: quiet" in capsys.readouterr().err
-    assert not (tmp_path / "out" / "image_x.ipynb").exists()
-
-
-def test_a_file_that_was_not_written_is_a_failure(tmp_path, monkeypatch, capsys):
-    missing = tmp_path / "results.json"
-    arguments = ["--writes", str(missing)]
-    assert finished(tmp_path, monkeypatch, arguments=arguments) == 1
-    assert "did not write" in capsys.readouterr().err
-    missing.write_text("{}")
-    assert finished(tmp_path, monkeypatch, arguments=arguments) == 0
-
-
-def test_an_earlier_failure_is_forgotten_after_success(tmp_path, monkeypatch):
+    write(tmp_path)
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "image_x.failed.ipynb").write_text("old")
-    assert finished(tmp_path, monkeypatch) == 0
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["image_x.ipynb"]
+    (tmp_path / "out" / "image_x.failed.ipynb").write_text("old")  # forgotten after success
+    if written:
+        (tmp_path / "results.json").write_text("{}")
+    assert main(tmp_path, "--writes", tmp_path / "results.json") == int(bool(told))
+    assert told in capsys.readouterr().err
+    kept = "image_x.failed.ipynb" if told else "image_x.ipynb"
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [kept]
 
 
-def test_the_environment_is_put_back(monkeypatch):
-    monkeypatch.setenv("JUPYTER_PATH", "/somewhere")
-    before = dict(os.environ)
-    with pytest.raises(RuntimeError), runner.kernel_environment():
-        assert os.environ["JUPYTER_PATH"].endswith("/somewhere")
-        raise RuntimeError
-    assert dict(os.environ) == before
+# The status of results
 
 
-@pytest.mark.parametrize("named, code", [((), 1), (("image_h1",), 0)])
-def test_the_status_of_results_fails_for_those_that_must_be_fresh(
-    tmp_path, monkeypatch, capsys, named, code
-):
+@pytest.mark.parametrize("key, code", [("2:0", 1), (None, 0)])
+def test_the_status_of_results_fails_where_one_is_stale(tmp_path, monkeypatch, capsys, key, code):
     monkeypatch.setenv("KPNB_RESULTS", str(tmp_path))
     told = dict(preset="study", settings={}, seconds=0.0, peak_memory_mb=0.0)
-    names = {"image_h1": "2:0", "image_h2": run_fingerprint({}, ["published_table"])}
-    for name, key in names.items():
-        where = {"code": ["published_table"]}
-        write_results(Results(notebook=name, fingerprint=key, provenance=where, **told))
+    fresh, where = run_fingerprint({}, ["published_table"]), {"code": ["published_table"]}
+    for name, found in {"image_h1": key or fresh, "image_h2": fresh}.items():
+        write_results(Results(notebook=name, fingerprint=found, provenance=where, **told))
     write_results(Results(notebook="unnamed", fingerprint="2:0", provenance={}, **told))
-    may_be_stale = ["--may-be-stale", *named] if named else []
-    assert kpnb.run.__main__.main(["--status", "study", *may_be_stale]) == code
+    assert run.main(["--status", "study"]) == code
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[1].strip() for line in lines] == ["stale", "fresh", "unknown"]
+    states = ["stale" if code else "fresh", "fresh", "unknown"]
+    assert [line.split(":")[1].strip() for line in lines] == states

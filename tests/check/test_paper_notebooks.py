@@ -5,23 +5,20 @@ with its recipe and augmentation; networks, images and epochs are small.
 """
 
 import importlib
-import json
 import re
 import zlib
 from dataclasses import replace
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 from data_trees import off_tree, release, squad_tree
 from image_trees import cub_tree, tiny_tree
-from notebook_runs import FOLDER, source
+from notebook_runs import Executed, source
 from object_trees import coco_tree, det_tree, voc_tree
 from PIL import Image
 from text_smoke import wordy_folder
 
-import kpnb.run.__main__
 from data_prep import command, squad
 from kpnb.metrics.results import read_results
 from kpnb.run import notebook as runner
@@ -30,7 +27,7 @@ SIZE = 32
 SMALL = dict(
     network="AlexNet", scale="narrow", pretrained="none", layers=["FC1"], image_size=SIZE, grid=8,
     fraction=0.2, teacher_epochs=16, epochs=1, head_epochs=1, checkpoints=[0, 1], samples=4,
-    probes=8, batch=16,
+    probes=8, batch=16, preset="paper",
 )  # fmt: skip
 COLORS = ((200, 30, 30), (30, 30, 200))
 
@@ -78,58 +75,41 @@ def tiny(root: Path) -> None:
         tint(folder / "val" / "images" / name, wnids.index(wnid))
 
 
-def det(root: Path) -> None:
-    det_tree(root, train=16, test=8)
-
-
-def voc(root: Path) -> None:
-    voc_tree(root, train=16, test=8)
-
-
-def coco(root: Path) -> None:
-    coco_tree(root, train=16, test=8)
-
-
 # data set -> tree, notebook, the command's own options, the notebook's own parameters
 IMAGES = {
     "cub200": (cub, "image_cell", [], {"layers": ["FC1", "FC2"]}),
     "tiny_imagenet": (tiny, "image_cell", [], {"layers": ["Conv"], "fraction": 0.5}),
-    "ilsvrc_det": (det, "image_cell", ["--foreground", "block"], {"augment": "teacher"}),
-    "voc2012": (voc, "image_h1", [], {"augment": "all", "layers": ["Conv"]}),
-    "coco": (coco, "image_cell", ["--largest", "3"], {"layers": ["FC3"]}),
+    "ilsvrc_det": (det_tree, "image_cell", ["--foreground", "block"], {"augment": "teacher"}),
+    "voc2012": (voc_tree, "image_h1", [], {"augment": "all", "layers": ["Conv"]}),
+    "coco": (coco_tree, "image_cell", ["--largest", "3"], {"layers": ["FC3"]}),
 }
+
+
+def executed(notebook: str, given: dict, folder: Path, monkeypatch) -> Executed:
+    """A run on a store of its own, which must end well and show its figures."""
+    monkeypatch.setenv("KPNB_STORE", str(folder / "store"))
+    monkeypatch.setenv("KPNB_RESULTS", str(folder / "results"))
+    found = Executed(notebook, given, folder / "store", folder)
+    assert found.code == 0, found.told
+    assert runner.error_outputs(found.notebook) == []
+    assert runner.figure_count(found.notebook) == source(notebook).metadata["kpnb"]["figures"]
+    return found
 
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_data_set_goes_the_whole_way(name, tmp_path, monkeypatch, capsys):
     tree, notebook, options, changes = IMAGES[name]
-    tree(tmp_path / "root")
-    fade(tmp_path / "root")
-    prepared = tmp_path / "prepared"
+    root, prepared = tmp_path / "root", tmp_path / "prepared"
+    tree(root) if tree in (cub, tiny) else tree(root, train=16, test=8)
+    fade(root)
     reader = importlib.import_module(f"data_prep.{name}")
-    arguments = ["--root", str(tmp_path / "root"), "--out", str(prepared), "--size", str(SIZE)]
+    arguments = ["--root", str(root), "--out", str(prepared), "--size", str(SIZE)]
     assert command.main(reader, [*arguments, "--partial", *options]) == 0, capsys.readouterr().err
-    given = SMALL | changes | {"data": str(prepared)}
-    code, executed = run(notebook, "paper", given, tmp_path, monkeypatch)
-    assert code == 0, capsys.readouterr().err
-    assert runner.error_outputs(executed) == []
-    assert runner.figure_count(executed) == source(notebook).metadata["kpnb"]["figures"]
+    executed(notebook, SMALL | changes | {"data": str(prepared)}, tmp_path, monkeypatch)
     found = read_results(notebook, "paper")
     assert found.settings["data"] == str(prepared) and found.settings["batch"] == 16
     if found.measures:
         assert {measure.dataset for measure in found.measures} == {reader.DATASET}
-
-
-def run(notebook, preset, given, folder, monkeypatch):
-    """The exit code and the executed copy of a notebook on a store of its own."""
-    monkeypatch.setenv("KPNB_STORE", str(folder / "store"))
-    monkeypatch.setenv("KPNB_RESULTS", str(folder / "results"))
-    values = [part for n, v in given.items() for part in ("-p", f"{n}={json.dumps(v)}")]
-    file = folder / f"{notebook}.ipynb"
-    options = ["--preset", preset, "--notebooks", str(FOLDER), "-o", str(file)]
-    options += ["--writes", str(folder / "results" / preset / f"{notebook}.json")]
-    code = kpnb.run.__main__.main([notebook, *options, *values])
-    return code, nbformat.read(file, as_version=4)
 
 
 # Sentences, questions and clouds. A tiny encoder is no teacher, so the check that asks for a good
@@ -148,16 +128,15 @@ def clouds(root: Path) -> None:
 
 SHARED = dict(teacher_samples="all", test_samples="all", batch=16, chunk=64, samples=4)
 OTHERS = {
-    "sst2": (sentences, "sentiment_h1", "treebank", {"longest": 64}),
-    "squad": (squad_tree, "qa_h1", squad.LAYOUT, {"longest": 96}),
-    "modelnet40": (clouds, "pointcloud_h1", "off", {"points": 90, "background": 40}),
+    "sst2": (sentences, "sentiment_h1", "treebank", {"longest": 64}, "SST-2"),
+    "squad": (squad_tree, "qa_h1", squad.LAYOUT, {"longest": 96}, "SQuAD"),
+    "modelnet40": (clouds, "pointcloud_h1", "off", {"points": 90, "background": 40}, "ModelNet40"),
 }
-DATASETS = {"sst2": "SST-2", "squad": "SQuAD", "modelnet40": "ModelNet40"}
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_texts_and_clouds_go_the_whole_way(name, tmp_path, monkeypatch, capsys):
-    tree, notebook, layout, changes = OTHERS[name]
+    tree, notebook, layout, changes, dataset = OTHERS[name]
     (tmp_path / "root").mkdir()
     tree(tmp_path / "root")
     reader = importlib.import_module(f"data_prep.{name}")
@@ -171,10 +150,7 @@ def test_texts_and_clouds_go_the_whole_way(name, tmp_path, monkeypatch, capsys):
     assert reader.main(arguments) == 0, capsys.readouterr().err
     data = capsys.readouterr().out.splitlines()[-1].removeprefix("data=")
     given = SHARED | changes | {"data": data}
-    if name != "modelnet40":
-        given["network"] = wordy_folder(tmp_path)
-    code, executed = run(notebook, "smoke", given, tmp_path, monkeypatch)
-    assert code == 0, capsys.readouterr().err
-    assert runner.error_outputs(executed) == []
+    given |= {"network": wordy_folder(tmp_path)} if name != "modelnet40" else {}
+    executed(notebook, given, tmp_path, monkeypatch)
     found = read_results(notebook, "smoke")
-    assert {measure.dataset for measure in found.measures} == {DATASETS[name]}
+    assert {measure.dataset for measure in found.measures} == {dataset}
