@@ -220,7 +220,7 @@ def test_root_that_cannot_be_written(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
 def test_read_only_root(tmp_path):
-    stored = Store(tmp_path).compute("net", {"a": 1}, example, CODE)
+    Store(tmp_path).compute("net", {"a": 1}, example, CODE)
     tmp_path.chmod(0o500)
     try:
         assert not Store(tmp_path).compute("net", {"a": 1}, unexpected, CODE).computed
@@ -228,7 +228,6 @@ def test_read_only_root(tmp_path):
             Store(tmp_path).compute("other", {"a": 1}, example, CODE)
     finally:
         tmp_path.chmod(0o700)
-    assert stored.path.is_dir()
 
 
 @pytest.mark.parametrize("ending", [".tmp", ".old"])
