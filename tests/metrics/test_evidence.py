@@ -133,7 +133,7 @@ def test_values_are_one_tidy_frame():
     """Every value once; a metric's rows tell what it depends on and nothing else."""
     e = evidence()
     frame = evidence_values(e, options=CHOICES)
-    about = "layer role seed sample metric threshold distance untrained".split()
+    about = ["layer", "role", "seed", "sample", "metric", "threshold", "distance", "untrained"]
     assert list(frame) == [*about, "value"] and not frame.duplicated(about).any()
     assert frame["value"].dtype == np.float64 and set(frame["layer"]) == {"FC1"}
     final, along = frame["metric"].isin(["n_fg", "n_bg", "lambda"]), frame["metric"] == "rho"
