@@ -129,8 +129,6 @@ def test_points_spread_and_gather_as_defined(points, units):
 
 
 BAD = [torch.zeros(5, 3), torch.zeros(2, 5, 4), torch.zeros(2, 3, 5, 1), [[[0.0] * 3]], None]
-
-
 LAYOUT = r"\(samples, points, 3\), or \(samples, 3, points\)"
 REFUSED = [
     *((PointUnits(frozen), x, LAYOUT) for frozen in (0, 1) for x in (*BAD, torch.zeros(2, 3, 5))),
@@ -161,16 +159,11 @@ def linear(weight, units=LAYOUTS[0]):
     return net
 
 
-def shares(weight):
-    """J_i: squared norm of what multiplies the three coordinates of point i."""
-    return torch.stack([weight[:, i].square().sum() for i in range(weight.shape[1])])
-
-
 @pytest.mark.parametrize("units", LAYOUTS)
 @pytest.mark.parametrize("method", ["path", "optimum"])
 def test_maps_of_a_linear_feature_are_exact(units, method):
     weight, x = weights(), in_layout(clouds(2, dtype=torch.float64), units)
-    J = shares(weight)
+    J = weight.square().sum((0, 2))  # of what multiplies the coordinates of each point
     known = linear_path(J, 7.0, -2.8) if method == "path" else linear_optimum(J, 7.0)
     maps = explain_clouds(linear(weight, units), x, "1", units=units, method=method)
     assert maps.entropy.shape == (2, POINTS) and maps.reached.all()
