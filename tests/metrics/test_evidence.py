@@ -1,6 +1,7 @@
 """The metrics of Hypotheses 1-3 on made-up maps, each against loops over seeds and samples."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -45,27 +46,22 @@ def random_maps(seed):
 
 
 def evidence():
-    inside = foreground()
     maps = {
         role: [
             {
-                epoch: random_maps(1000 * number + 100 * seed + epoch)
-                for epoch in (EPOCHS[-1:] if role == "T" else EPOCHS)
+                e: random_maps(1000 * number + 100 * seed + e)
+                for e in (EPOCHS[-1:] if role == "T" else EPOCHS)
             }
             for seed in range(SEEDS)
         ]
         for number, role in enumerate("TSB")
     }
+    steps, scales = [k + 0.1 * k * k for k in range(len(EPOCHS))], (3.0, 1.0, 5.0, 2.0)
     distance = {
-        (role, per): [
-            [scale * (seed + 1) * (k + 0.1 * k * k) for k in range(len(EPOCHS))]
-            for seed in range(SEEDS)
-        ]
-        for role, per, scale in (
-            ("S", "step", 3.0), ("S", "epoch", 1.0), ("B", "step", 5.0), ("B", "epoch", 2.0)
-        )
-    }  # fmt: skip
-    return Evidence("FC1", EPOCHS, inside, maps, distance)
+        (role, per): [[scale * (seed + 1) * step for step in steps] for seed in range(SEEDS)]
+        for (role, per), scale in zip(product("SB", ("step", "epoch")), scales, strict=True)
+    }
+    return Evidence("FC1", EPOCHS, foreground(), maps, distance)
 
 
 def naive_metric(e, role, metric, choices):
