@@ -134,7 +134,8 @@ REFUSED = [
     *((PointUnits(frozen), x, LAYOUT) for frozen in (0, 1) for x in (*BAD, torch.zeros(2, 3, 5))),
     *((LAYOUTS[1], x, "channels_first=True") for x in (*BAD, torch.zeros(2, 5, 3))),
     (PointUnits(frozen=True), clouds(2), r"needs a network with choices\(points\).*frozen"),
-    *((GridUnits(4), x, "") for x in (torch.zeros(3, 8, 8), [1, 2], torch.zeros(2, 3, 8, 3))),
+    *((GridUnits(4), x, "GridUnits needs") for x in (torch.zeros(3, 8, 8), [1, 2])),
+    (GridUnits(4), torch.zeros(2, 3, 8, 3), "does not fit"),
 ]
 
 

@@ -239,18 +239,6 @@ def test_temporary_folders_of_killed_runs_are_cleaned(tmp_path, ending):
     assert leftovers(tmp_path) == []
 
 
-def test_kill_between_the_two_renames_loses_nothing(tmp_path):
-    def work(scratch):
-        scratch.save("p", {"w": torch.ones(1)}, {})
-        os.replace(scratch.folder / "p", scratch.folder / "p.old")
-        (scratch.folder / "p.tmp").mkdir()
-        again = kpnb.store.Scratch(scratch.folder)
-        assert again.names() == ["p"] and again.load("p")[0]["w"].item() == 1.0
-        return {}, {}
-
-    Store(tmp_path).compute("net", {}, work, CODE)
-
-
 def test_default_root(monkeypatch, tmp_path):
     monkeypatch.setenv("KPNB_STORE", str(tmp_path / "elsewhere"))
     assert default_root() == tmp_path / "elsewhere" == Store().root
