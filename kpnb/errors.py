@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 
 class KpnbError(ValueError):
@@ -49,16 +49,10 @@ def in_words(schema: dict) -> str:
         return str(schema["const"])
     if schema["type"] == "array":
         return f"a non-empty list without repeats, each item {in_words(schema['items'])}"
-    if schema["type"] == "null":
-        return "None"
     kinds = {"integer": "a whole number", "number": "a number", "string": "a text"}
-    kinds |= {"boolean": "True or False"}
+    kinds |= {"boolean": "True or False", "null": "None"}
     kind = kinds[schema["type"]]
     kind = f"a multiple of {schema['multipleOf']}" if "multipleOf" in schema else kind
-    return " ".join([kind, *_bounds(schema)])
-
-
-def _bounds(schema: dict) -> Sequence[str]:
-    words = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {schema[key]}" for key, sign in words.items() if key in schema]
-    return [" and ".join(bounds)] if bounds else []
+    signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {schema[key]}" for key, sign in signs.items() if key in schema]
+    return f"{kind} {' and '.join(bounds)}".rstrip()

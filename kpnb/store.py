@@ -345,10 +345,11 @@ class Store:
         lock = self._lock(folder)
         try:
             (self.root / LOCKS).mkdir(parents=True, exist_ok=True)
-            return lock.acquire(timeout=0)
-        except filelock.Timeout:
-            logger.warning("Waiting for another process that computes %s", folder)
-            return lock.acquire()
+            try:
+                return lock.acquire(timeout=0)
+            except filelock.Timeout:
+                logger.warning("Waiting for another process that computes %s", folder)
+                return lock.acquire()
         except OSError as error:
             raise storage_error(self.root, error) from error
 

@@ -322,13 +322,7 @@ def measured(
     with Stopwatch() as watch:
         numbers = compute()
     used = watch.as_dict()
-    return Results(
-        notebook=notebook,
-        preset=preset,
-        settings=settings,
-        provenance=provenance() | {"code": list(code)},
-        seconds=used["seconds"],
-        peak_memory_mb=used["peak_memory_mib"],
-        fingerprint=run_fingerprint(settings, code),
-        numbers=numbers,
-    )
+    about = {"notebook": notebook, "preset": preset, "settings": settings, "numbers": numbers}
+    about |= {"seconds": used["seconds"], "peak_memory_mb": used["peak_memory_mib"]}
+    told = provenance() | {"code": list(code)}
+    return Results(**about, provenance=told, fingerprint=run_fingerprint(settings, code))

@@ -92,12 +92,11 @@ def test_every_setting_but_chunk_shows(maps):
 
 
 def test_parts_keep_the_samples_dimension_and_a_loop_over_maps_ends(maps):
-    some = (
-        ([2, 0], [2, 0]),
-        (torch.tensor([1, 1]), [1, 1]),
-        (torch.tensor([True, False, True]), [0, 2]),
-    )
-    for index, expected in ((0, [0]), (-1, [2]), (slice(1, 3), [1, 2]), *some):
+    mask, twice = torch.tensor([True, False, True]), torch.tensor([1, 1])
+    for index, expected in (
+        *((0, [0]), (-1, [2]), (slice(1, 3), [1, 2])),
+        *(([2, 0], [2, 0]), (twice, [1, 1]), (mask, [0, 2])),
+    ):
         parts = {name: getattr(maps, name)[expected] for name in TENSORS}
         assert_equal_maps(maps[index], EntropyMaps(**parts, settings=maps.settings))
     parts = list(maps)
@@ -213,29 +212,26 @@ def test_bad_input_is_refused_in_one_sentence(case):
         explain(model, x, layer, **changes)
 
 
-@pytest.mark.parametrize(
-    "setting, message",
-    [
-        ({"method": "paht"}, "path, published, optimum, descent, reference"),
-        ({"probes": 10}, "divide by 4"),
-        ({"probes": 4}, "8 or more"),
-        ({"chunk": 1}, "2 or more"),
-        ({"draws": 0}, "1 or more"),
-        ({"lr": 0.0}, "positive"),
-        ({"init_sigma": -0.01}, "positive"),
-        ({"entropy_weight": float("nan")}, "positive"),
-        ({"standard_error": 0.0}, "positive"),
-        ({"standard_error": float("nan")}, "positive"),
-        ({"most_probes": 0}, "1 or more"),
-        ({"reference_draws": 0}, "1 or more"),
-        ({"evaluations": 0}, "1 or more"),
-        ({"autocast": "float64"}, "None, 'bfloat16' or 'float16'"),
-        ({"autocast": True}, "autocast=True is unknown"),
+NAN = float("nan")
+BAD_SETTINGS = {
+    "path, published, optimum, descent, reference": [("method", "paht")],
+    "divide by 4": [("probes", 10)],
+    "8 or more": [("probes", 4)],
+    "2 or more": [("chunk", 1)],
+    "1 or more": [(name, 0) for name in ("draws", "most_probes", "reference_draws", "evaluations")],
+    "positive": [
+        *(("lr", 0.0), ("init_sigma", -0.01), ("entropy_weight", NAN)),
+        *(("standard_error", 0.0), ("standard_error", NAN)),
     ],
-)
-def test_bad_settings_are_refused_in_one_sentence(setting, message):
-    with refused(message):
-        EntropyEstimator("fc", **setting)
+    "None, 'bfloat16' or 'float16'": [("autocast", "float64"), ("autocast", True)],
+}
+
+
+@pytest.mark.parametrize("told", BAD_SETTINGS)
+def test_bad_settings_are_refused_in_one_sentence(told):
+    for name, value in BAD_SETTINGS[told]:
+        with refused(told):
+            EntropyEstimator("fc", **{name: value})
 
 
 # --- what moves no map, and what moves it along ---
@@ -295,17 +291,12 @@ def test_flipping_images_and_network_flips_the_map(method, monkeypatch):
 # --- degenerate cases ---
 
 
-def net_that_ignores(cell):
-    net, x = linear_net(D), images(1, dtype=torch.float64)
-    pixels = UNITS.spread(torch.eye(16)[[cell]].double(), x).expand_as(x).flatten().bool()
-    with torch.no_grad():
-        net[1].weight[:, pixels] = 0
-    return net, x
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_an_ignored_unit_goes_to_the_largest_sigma_or_grows_fastest_on_the_path(method):
-    net, x = net_that_ignores(5)
+    net, x = linear_net(D), images(1, dtype=torch.float64)
+    pixels = UNITS.spread(torch.eye(16)[[5]].double(), x).expand_as(x).flatten().bool()
+    with torch.no_grad():
+        net[1].weight[:, pixels] = 0
     given = {"descent_iterations": 400, "iterations": 60}
     maps = explain(net, x, "1", method=method, relu=False, **given)
     assert maps.sigma[0].argmax() == 5

@@ -72,11 +72,6 @@ def kinked(absolute):
     return (net, x, layer, relu), w.square().sum(0)
 
 
-def kink(absolute, blocks=1000):
-    given, squares = kinked(absolute)
-    return *measured(*given, blocks, draws=1000), squares
-
-
 class Absolute(nn.Module):
     def forward(self, x):
         return x.abs()
@@ -97,24 +92,29 @@ KINKS = {
 
 
 @pytest.mark.parametrize("absolute", [False, True])
-def test_rates_at_a_kink_are_known(absolute):
-    found, rates, sigma, squares = kink(absolute)
+def test_rates_at_a_kink_are_known_and_the_squared_jacobian_alone_overcounts(absolute, monkeypatch):
+    given, squares = kinked(absolute)
+    found, rates, sigma = measured(*given, 1000, draws=1000)
     exact, mehler, shifted = KINKS[absolute]
     total = exact + shifted
     assert total == pytest.approx(1.0 if absolute else 0.5)  # E y^2 = s^2, s^2 / 2
     spread = float((squares * sigma.square()).sum())
     fluctuation, shift = mean(rates)
-    v, c = regression(fluctuation, squares), regression(shift / sigma, squares)
-    d = regression(rate(found, rates), squares)
-    assert v == pytest.approx(mehler, abs=0.04)  # 4 standard errors
-    assert c == pytest.approx(shifted, rel=0.05)
-    assert d == pytest.approx(mehler + shifted, rel=0.05)
+    assert regression(fluctuation, squares) == pytest.approx(mehler, abs=0.04)  # 4 standard errors
+    assert regression(shift / sigma, squares) == pytest.approx(shifted, rel=0.05)
+    assert regression(rate(found, rates), squares) == pytest.approx(mehler + shifted, rel=0.05)
     # The midpoint of Mehler's integral is within 3% of the total.
     assert abs(mehler - exact) < 0.031 * total
     # The change and its growth are exact: y is homogeneous.
     assert float(found.change) == pytest.approx(total * spread, rel=0.07)
     for growth in (found.change_growth, found.variance_growth):
         torch.testing.assert_close(growth, torch.ones_like(growth), rtol=0, atol=1e-9)
+    # What the Mehler product is there for: without it V is 1/2 or 1 times w_i^2.
+    no_mehler_product(monkeypatch)
+    fluctuation, shift = mean(measured(*given, 1000, draws=16)[1])
+    assert regression(fluctuation, squares) == pytest.approx(total, rel=0.05)
+    over = (1.6 if absolute else 1.3) * total
+    assert regression(fluctuation + shift / sigma, squares) > over
 
 
 def test_the_shift_of_two_blocks_is_without_bias():
@@ -126,16 +126,6 @@ def test_the_shift_of_two_blocks_is_without_bias():
     shift = sum(mean(pair)[1] for pair in pairs) / len(pairs)
     found, known = regression(shift / sigma, squares), KINKS[True][2]
     assert found == pytest.approx(known, rel=0.06)
-
-
-@pytest.mark.parametrize("absolute, over", [(False, 1.3), (True, 1.6)])
-def test_the_squared_jacobian_alone_overcounts_at_a_kink(absolute, over, monkeypatch):
-    """What the Mehler product is there for: without it V is 1/2 or 1 times w_i^2."""
-    no_mehler_product(monkeypatch)
-    _, rates, sigma, squares = kink(absolute)
-    (fluctuation, shift), whole = mean(rates), 1.0 if absolute else 0.5
-    assert regression(fluctuation, squares) == pytest.approx(whole, rel=0.05)
-    assert regression(fluctuation + shift / sigma, squares) > over * whole
 
 
 class Quadratic(nn.Module):
@@ -186,22 +176,17 @@ def test_rates_of_a_quadratic_feature_are_known():
     assert float(found.change_growth) == pytest.approx(known[1], abs=0.02)
 
 
-def test_the_growth_of_a_pure_square_is_two():
-    """y - y0 is exactly of order two: with every draw, the slopes are exact."""
-    x = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
-    Q = torch.randn(3, 16, 16, generator=generator(5), dtype=torch.float64)
-    found, _, _ = measured(Quadratic(torch.zeros(3, 16).double(), Q + Q.mT), x, "last")
-    for growth in (found.change_growth, found.variance_growth):
-        torch.testing.assert_close(growth, torch.full_like(growth, 2.0), rtol=0, atol=1e-9)
-
-
 @pytest.mark.parametrize("method", ["path", "optimum"])
-def test_the_feature_variance_of_a_square_is_known(method):
-    """Euler's relation with the growth of the change: the sum of the rates is twice too much."""
+def test_a_pure_square_grows_by_two_and_its_feature_variance_is_known(method):
+    """y - y0 is exactly of order two: with every draw, the slopes are exact. Euler's relation with
+    the growth of the change: the sum of the rates is twice too much."""
     x = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
     Q = torch.randn(BLOCK_DIRECTIONS, 16, 16, generator=generator(5), dtype=torch.float64)
     Q = (Q + Q.mT) / 2 + torch.eye(16)
     net = Quadratic(torch.zeros(len(Q), 16).double(), Q)
+    response_there, _, _ = measured(net, x, "last")
+    for growth in (response_there.change_growth, response_there.variance_growth):
+        torch.testing.assert_close(growth, torch.full_like(growth, 2.0), rtol=0, atol=1e-9)
     found = explain(net, x, "last", method=method, relu=False, probes=4000, chunk=10**4)
     mean = Q.diagonal(dim1=1, dim2=2).sum(1) / 2
     known = SIGMA**4 * float(Q.square().sum() / 2 + mean.square().sum())

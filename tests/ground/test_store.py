@@ -220,7 +220,7 @@ def test_root_that_cannot_be_written(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
 def test_read_only_root(tmp_path):
-    stored = Store(tmp_path).compute("net", {"a": 1}, example, CODE)
+    Store(tmp_path).compute("net", {"a": 1}, example, CODE)
     tmp_path.chmod(0o500)
     try:
         assert not Store(tmp_path).compute("net", {"a": 1}, unexpected, CODE).computed
@@ -228,7 +228,6 @@ def test_read_only_root(tmp_path):
             Store(tmp_path).compute("other", {"a": 1}, example, CODE)
     finally:
         tmp_path.chmod(0o700)
-    assert stored.path.is_dir()
 
 
 @pytest.mark.parametrize("ending", [".tmp", ".old"])
@@ -238,18 +237,6 @@ def test_temporary_folders_of_killed_runs_are_cleaned(tmp_path, ending):
     (dead / "tensors.safetensors").write_bytes(b"half")
     Store(tmp_path).compute("net", {"a": 1}, example, CODE)
     assert leftovers(tmp_path) == []
-
-
-def test_kill_between_the_two_renames_loses_nothing(tmp_path):
-    def work(scratch):
-        scratch.save("p", {"w": torch.ones(1)}, {})
-        os.replace(scratch.folder / "p", scratch.folder / "p.old")
-        (scratch.folder / "p.tmp").mkdir()
-        again = kpnb.store.Scratch(scratch.folder)
-        assert again.names() == ["p"] and again.load("p")[0]["w"].item() == 1.0
-        return {}, {}
-
-    Store(tmp_path).compute("net", {}, work, CODE)
 
 
 def test_default_root(monkeypatch, tmp_path):

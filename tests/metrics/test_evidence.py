@@ -1,6 +1,7 @@
 """The metrics of Hypotheses 1-3 on made-up maps, each against loops over seeds and samples."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -45,27 +46,22 @@ def random_maps(seed):
 
 
 def evidence():
-    inside = foreground()
     maps = {
         role: [
             {
-                epoch: random_maps(1000 * number + 100 * seed + epoch)
-                for epoch in (EPOCHS[-1:] if role == "T" else EPOCHS)
+                e: random_maps(1000 * number + 100 * seed + e)
+                for e in (EPOCHS[-1:] if role == "T" else EPOCHS)
             }
             for seed in range(SEEDS)
         ]
         for number, role in enumerate("TSB")
     }
+    steps, scales = [k + 0.1 * k * k for k in range(len(EPOCHS))], (3.0, 1.0, 5.0, 2.0)
     distance = {
-        (role, per): [
-            [scale * (seed + 1) * (k + 0.1 * k * k) for k in range(len(EPOCHS))]
-            for seed in range(SEEDS)
-        ]
-        for role, per, scale in (
-            ("S", "step", 3.0), ("S", "epoch", 1.0), ("B", "step", 5.0), ("B", "epoch", 2.0)
-        )
-    }  # fmt: skip
-    return Evidence("FC1", EPOCHS, inside, maps, distance)
+        (role, per): [[scale * (seed + 1) * step for step in steps] for seed in range(SEEDS)]
+        for (role, per), scale in zip(product("SB", ("step", "epoch")), scales, strict=True)
+    }
+    return Evidence("FC1", EPOCHS, foreground(), maps, distance)
 
 
 def naive_metric(e, role, metric, choices):
@@ -133,24 +129,20 @@ def test_values_are_one_tidy_frame():
     """Every value once; a metric's rows tell what it depends on and nothing else."""
     e = evidence()
     frame = evidence_values(e, options=CHOICES)
-    assert list(frame) == [
-        *("layer", "role", "seed", "sample", "metric"),
-        *("threshold", "distance", "untrained", "value"),
-    ]
+    about = ["layer", "role", "seed", "sample", "metric", "threshold", "distance", "untrained"]
+    assert list(frame) == [*about, "value"] and not frame.duplicated(about).any()
     assert frame["value"].dtype == np.float64 and set(frame["layer"]) == {"FC1"}
-    assert not frame.drop(columns="value").duplicated().any()
     final, along = frame["metric"].isin(["n_fg", "n_bg", "lambda"]), frame["metric"] == "rho"
     assert set(frame[final]["role"]) == set("TSB") and set(frame[~final]["role"]) == set("SB")
     assert frame[final | along]["distance"].isna().all() and frame[final]["untrained"].isna().all()
     for choices in CHOICES:
-        rows = frame[(frame["threshold"] == choices.threshold) & (frame["role"] == "B")]
-        by_choice = {"d_var": (choices.per, choices.untrained), "rho": (None, choices.untrained)}
         for metric in ("n_bg", "d_var", "rho"):
-            per, untrained = by_choice.get(metric, (None, None))
-            own = rows[rows["metric"] == metric]
-            own = own[own["distance"].eq(per) if per else own["distance"].isna()]
-            own = own[own["untrained"].eq(untrained) if untrained is not None else own.index >= 0]
-            table = own.pivot(index="seed", columns="sample", values="value").to_numpy()
+            threshold, per, untrained = choices.concerning(metric)
+            rows = frame[frame["role"].eq("B") & frame["metric"].eq(metric)]
+            rows = rows[rows["threshold"].eq(threshold)]
+            for column, value in (("distance", per), ("untrained", untrained)):
+                rows = rows[rows[column].isna() if value is None else rows[column].eq(value)]
+            table = rows.pivot(index="seed", columns="sample", values="value").to_numpy()
             np.testing.assert_allclose(table, naive_metric(e, "B", metric, choices))
 
 
