@@ -299,9 +299,8 @@ def relabeled(samples: ImageSamples, outputs: int) -> ImageSamples:
     Up to the number of classes c, class k becomes label floor(k outputs / c): classes merge with
     their neighbors. Above it, each class is split into floor(outputs / c) labels, or one more for
     the first (outputs mod c) classes: its objects, by name, in runs of equal length but one.
-    samples: whole `embedded_images` of the training split, no part of them.
-    Raises KpnbError for a part, for other samples, and for fewer than 2 labels or more than the
-    objects can be told apart by.
+    Raises KpnbError for samples that are not whole `embedded_images` of the training split, and for
+    fewer than 2 labels or more than the objects can be told apart by.
     """
     source, classes = samples.source, len(samples.class_names)
     if source.get("dataset") != "embedded-images" or source["parts"] or "outputs" in source:
@@ -354,8 +353,10 @@ def shown_objects(samples: ImageSamples) -> list[tuple[str, str]]:
 
 # Some of the classes
 
+Names = tuple[str, ...]
 
-def split_classes(names: Sequence[str], source: int, seed: int) -> tuple[tuple[str, ...], ...]:
+
+def split_classes(names: Sequence[str], source: int, seed: int) -> tuple[Names, Names]:
     """`source` of the classes by a random order of that seed, and the others.
 
     Both keep the order of `names`. Raises `KpnbError` where one side would be empty.

@@ -179,8 +179,7 @@ def test_squad_from_a_tree_of_the_public_layout(tmp_path, folder):
     one = qa("d0", found=[("1901", 51), ("in 1901", 48)])
     write(tmp_path / folder / "dev-v1.1.json", document(one))
     train = squad(tmp_path)
-    assert sorted(train.ids) == sorted(f"t{n}" for n in range(30))
-    assert train.ids != tuple(one["id"] for one in many)
+    assert sorted(train.ids) == sorted(one["id"] for one in many)
     assert squad(str(tmp_path), count=4).ids == train.ids[:4]
     assert squad(tmp_path, count=4, seed=1).ids != train.ids[:4]
     assert train.source["dataset"] == "squad" and len(train.source["data"]) == 64

@@ -154,7 +154,7 @@ def test_a_long_text_loses_its_last_words_whole_and_warns(encoder):
         warnings.simplefilter("error")
         assert encoder.texts([text], length=9).units == [4]
         assert encoder.texts([" ".join(["film"] * 600)]).units == [600]
-    for answers in (None, [None]):  # a context keeps its beginning
+    for answers in (None, [None], [(0, 7)]):  # a context keeps its beginning; just an answer
         with pytest.warns(UserWarning, match="cut"):
             pieces = encoder.pairs(["who"], ["0 1 2 3 4 5 6"], answers, length=8)
         assert pieces.spans[0][1:] == ((0, 1), (2, 3), (4, 5), (6, 7))
