@@ -106,7 +106,7 @@ def test_outputs_equal_torchvisions_and_the_smallest_image_passes(name, conv, wi
     assert torch.equal(found.flatten(1), expected)
 
 
-QUESTION = ["who was born"], [" ".join(("the film was not good bad she is a long story in it " * 24)
+QUESTION = ["who was born"], [" ".join(("the film was not good bad she is a long story in it " * 30)
                                        .split()[: 384 - 3 - 3])]  # fmt: skip
 
 
