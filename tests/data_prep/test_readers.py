@@ -155,7 +155,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("key, file, old, new, said", FAULTS)
+@pytest.mark.parametrize("key, file, old, new, said", FAULTS, ids=map(str, range(len(FAULTS))))
 def test_damaged_files_are_named_in_one_sentence(key, file, old, new, said, root, capsys):
     path = root / READERS[key][2] / file
     if new is None:
