@@ -132,7 +132,6 @@ FAULTS = [
     ("cub", "image_class_labels.txt", "1 1", "1 7", "unknown value '7'"),
     ("cub", BOXES, "10.0", "ten", "no numbers for 1"),
     ("cub", BOXES, " 34.0", "", "4 of 5 columns in row 1"),
-    ("cub", BOXES, "36.0", "0.0", "an empty box"),
     ("cub", BOXES, "10.0", "90.0", "outside of the picture"),
     ("cub", "classes.txt", None, None, "classes.txt is missing"),
     ("cub", OUTLINE, None, None, "701.png is missing"),
