@@ -304,7 +304,7 @@ def split_report(
     With the images without either kind of cell. shares: `foreground_shares` of each image.
     """
     each = np.bincount(np.array(labels, dtype=np.int64), minlength=classes)
-    pixels, cells = np.array(shares).T
+    pixels, cells = map(np.array, zip(*shares, strict=True))
     return {
         "images": int(each.sum()),
         "classes": int((each > 0).sum()),

@@ -20,7 +20,8 @@ from kpnb.errors import KpnbError
 
 NAME = "squad"
 DATASET = "SQuAD v1.1"
-FILES = {"json": released(NAME, "json")}
+LAYOUT = "json"
+FILES = {LAYOUT: released(NAME, LAYOUT)}
 # Questions of each file (torchtext, datasets/squad1.py; Rajpurkar et al., Table 2, has rounder
 # numbers of an earlier version).
 COUNTS = {"train": 87599, "dev": 10570}

@@ -1,10 +1,16 @@
-"""Trees of the five data sets of images, made once."""
+"""Objects in pictures, and trees of the five data sets of images, which are made once."""
 
 import shutil
 from pathlib import Path
 
 import pytest
+from image_trees import picture_objects
 from readers import READERS
+
+
+@pytest.fixture
+def objects(tmp_path):
+    return picture_objects(tmp_path)
 
 
 @pytest.fixture(scope="session")

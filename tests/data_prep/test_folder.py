@@ -8,18 +8,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-from image_trees import picture_objects
 
 from data_prep import folder as images
 from data_prep.crops import UnusableObjectError, crop_object
 from data_prep.folder import npy_rows, prepare_images, verify_prepared
 from kpnb.datasets.prepared import prepared_images
 from kpnb.errors import KpnbError
-
-
-@pytest.fixture
-def objects(tmp_path):
-    return picture_objects(tmp_path)
 
 
 @pytest.fixture

@@ -4,15 +4,9 @@ import hashlib
 from dataclasses import replace
 
 import pytest
-from image_trees import picture_objects
 
 from data_prep.objects import selected
 from kpnb.errors import KpnbError
-
-
-@pytest.fixture
-def objects(tmp_path):
-    return picture_objects(tmp_path)
 
 
 def test_selection(objects):

@@ -89,12 +89,12 @@ def _plan(classes: Sequence[str], counts: dict[str, int]) -> Iterator[tuple[str,
             yield split, i, i % len(classes)
 
 
-def voc_tree(root: Path, train: int = 10, test: int = 5, boxes_only: int = 3) -> Path:
+def voc_tree(root: Path, train: int = 10, test: int = 5) -> Path:
     """VOCdevkit/VOC2012 below `root`; returns `root`.
 
     Beside the usable objects: in the first picture of each split a difficult object without an
-    outline, in the second a truncated flag on its object; `boxes_only` pictures of each split are
-    in ImageSets/Main only, with one object of the first class, and have no outlines.
+    outline, in the second a truncated flag on its object; three pictures of each split are in
+    ImageSets/Main only, with one object of the first class, and have no outlines.
     """
     folder, rng = Path(root) / "VOCdevkit/VOC2012", np.random.default_rng(0)
     lists = {kind: {"train": [], "val": []} for kind in ("Main", "Segmentation")}
@@ -115,7 +115,7 @@ def voc_tree(root: Path, train: int = 10, test: int = 5, boxes_only: int = 3) ->
         for kind in lists.values():
             kind[split].append(name)
     for split, first in (("train", 0), ("val", 500)):
-        for i in range(boxes_only):
+        for i in range(3):
             lists["Main"][split].append(f"2009_{i + first:06d}")
             put(lists["Main"][split][-1], 0)
     for kind, splits in lists.items():
