@@ -319,6 +319,9 @@ def test_training_values_against_sets(role, seed):
     assert found["ever"][0] == 0 and found["epochs_to_half"].isnan().any()
 
 
+INSIDE = torch.arange(16).expand(3, 16) < 9  # the foreground
+
+
 def counted(*counts: int) -> dict[int, EntropyMaps]:
     """Maps of 3 equal samples with so many foreground points at epochs 0, 1, ..."""
     return {e: maps_of(-(torch.arange(16) < n).float().expand(3, 16)) for e, n in enumerate(counts)}
@@ -387,8 +390,7 @@ def test_the_reading_may_say_no(student, baseline, verdict, answer):
 def test_the_reading_tells_a_head_start_from_learning(start, verdict):
     """The fine-tuned network starts with so many points of 6, the other learns 1 of 1."""
     maps = {"S": [counted(start, 6, 6)], "B": [counted(0, 1, 1)]}
-    foreground = torch.arange(16).expand(3, 16) < 9
-    told = read(Evidence("FC1", (0, 1, 2), foreground, maps, made_evidence().distance))
+    told = read(Evidence("FC1", (0, 1, 2), INSIDE, maps, made_evidence().distance))
     (line,) = [line for line in told.splitlines() if "*new*" in line]
     assert f"**{verdict}**" in line
 
@@ -412,7 +414,7 @@ def test_fates_are_shown_at_three_checkpoints_and_begin_after_the_start(monkeypa
     asked = []
     monkeypatch.setattr(fine_tuning, "fates_figure", lambda *given: asked.append(given))
     maps = {e: counted(1)[0] for e in epochs}
-    evidence = Evidence("FC1", epochs, torch.ones(3, 16) > 0, {"S": [maps], "B": [maps]}, {})
+    evidence = Evidence("FC1", epochs, INSIDE, {"S": [maps], "B": [maps]}, {})
     fine_tuning.fine_tuning_fates(None, evidence, 2, B)
     ((_, trails, index, chosen),) = asked
     assert index == 2 and tuple(chosen) == shown
