@@ -326,20 +326,18 @@ def record(findings: Findings, by_layer: Mapping[str, Mapping[str, Answer]]) -> 
     """Put the correlations among the numbers, those of the first layer without its name; what is
     undefined becomes a note. The results depend on what is computed here, too."""
     findings.depend_on("student_curve", "final_networks", "answers", "record")
+    undefined = "undefined here (too few points, or one of the two does not vary)"
     for place, (layer, found) in enumerate(by_layer.items()):
         for name, answer in found.items():
             if not answer.defined:
-                findings.notes.append(f"{layer}, {answer.what}: {_UNDEFINED}.")
+                findings.notes.append(f"{layer}, {answer.what}: {undefined}.")
                 continue
-            over = answer.found
-            over = f"{count(over.n_samples, 'sample')} and {count(over.n_seeds, 'seed')}"
+            samples, seeds = answer.found.n_samples, answer.found.n_seeds
+            over = f"{count(samples, 'sample')} and {count(seeds, 'seed')}"
             what = f"Spearman's correlation, {layer}: {answer.what}; interval over {over}"
             key = name if name == "lambda_trend" else f"correlation_{name}"
             key += f"_{layer}" if place else ""
             findings.numbers[key] = estimated(answer.found, what, n=answer.n)
-
-
-_UNDEFINED = "undefined here (too few points, or one of the two does not vary)"
 
 
 def correlation_table(by_layer: Mapping[str, Mapping[str, Answer]]) -> pd.DataFrame:
@@ -353,8 +351,8 @@ def correlation_table(by_layer: Mapping[str, Mapping[str, Answer]]) -> pd.DataFr
         for layer, found in by_layer.items()
         for name, answer in found.items()
     }
-    names = ["layer", "Spearman's correlation of"]
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(names)
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.rename_axis(["layer", "Spearman's correlation of"])
 
 
 def ratio_reading(study: Study, by_layer: Mapping[str, Mapping[str, Answer]]) -> str:
@@ -395,7 +393,7 @@ def training_figure(curve: RatioAccuracy) -> Figure:
             ax.plot(x, y, color="0.6", linewidth=0.9, zorder=1)  # joined in order of epoch
             for ratio, share in zip(ratios, y / 100, strict=True):
                 tested = curve.tested if split == "test" else None
-                _bars(ax, ratio, share, tested, "0.75", linewidth=0.8)
+                _bars(ax, ratio, share, tested, color="0.75", linewidth=0.8)
             ax.scatter(x, y, c=curve.places, marker=marker, zorder=3, label=f"seed {seed}", **look)
             for place in (0, -1):
                 ax.annotate(f"{curve.places[place]}", (x[place], y[place]), (5, 5), fontsize=8.5,
@@ -409,15 +407,12 @@ def training_figure(curve: RatioAccuracy) -> Figure:
     return figure
 
 
-def _bars(
-    ax: Axes, ratio: Estimate, share: float, tested: int | None, color: str, linewidth: float
-) -> None:
+def _bars(ax: Axes, ratio: Estimate, share: float, tested: int | None, **look: object) -> None:
     """95% intervals: of lambda, and of an accuracy on `tested` samples (None: none is drawn)."""
-    look = {"color": color, "linewidth": linewidth, "zorder": 0}
-    ax.hlines(100 * share, ratio.low, ratio.high, **look)
+    ax.hlines(100 * share, ratio.low, ratio.high, zorder=0, **look)
     if tested is not None:
         low, high = share_interval(share, tested)
-        ax.vlines(ratio.value, 100 * low, 100 * high, **look)
+        ax.vlines(ratio.value, 100 * low, 100 * high, zorder=0, **look)
 
 
 def epochs_figure(curve: RatioAccuracy) -> Figure:
@@ -444,7 +439,7 @@ def networks_figure(by_layer: Mapping[str, RatioAccuracy]) -> Figure:
             found = zip(networks.places, networks.ratio_estimates(row), shares, strict=True)
             for role, ratio, share in found:
                 look = style.ROLES[role]
-                _bars(ax, ratio, share, networks.tested, look.color, linewidth=1.1)
+                _bars(ax, ratio, share, networks.tested, color=look.color, linewidth=1.1)
                 ax.scatter(ratio.value, 100 * share, s=45, color=look.color, marker=look.marker,
                            edgecolors="black", linewidths=0.6, zorder=3,
                            label=look.name)  # fmt: skip

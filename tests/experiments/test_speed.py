@@ -45,15 +45,21 @@ def test_floor_counts_the_passes_that_path_makes(monkeypatch):
     assert rows["plain"] == 2 * speed.RESPONSE_DRAWS * len(images) + clean
 
 
-def test_precision_and_ratios_are_finite_numbers():
+def once(work, *_, **__):
+    """In place of the clock: runs the work a single time."""
+    work()
+    return 1.0
+
+
+def test_measurements_at_a_tiny_size(monkeypatch):
+    assert speed._in_own_process("memory", "1") > 100  # MiB: torch alone takes more
+    monkeypatch.setattr(speed, "_seconds", once)
     numbers = speed.precision(CPU, 1)
     assert 0 < numbers["bfloat16 against float32, H"].value < 0.5
     assert np.isfinite([n.value for n in numbers.values()]).all()
-
-
-def test_side_by_side_at_a_tiny_size():
     numbers = speed.against_published("narrow", 32, CPU, steps=1)
     assert len(numbers) == 6 and all(n.value > 0 for n in numbers.values())
+    assert numbers["VGG-11 narrow, 32 pixels: published / path, 8 probes"].value == 60
 
 
 def test_the_estimator_of_the_benchmark_is_the_default_but_for_its_fixed_draws():
@@ -68,30 +74,30 @@ def test_an_unknown_subject_is_refused(capsys):
     assert stopped.value.code == 2 and "estimator" in capsys.readouterr().err
 
 
-@pytest.fixture
-def costs(monkeypatch):
-    """A results file whose numbers tell network and scale apart."""
+def test_every_network_and_scale_has_its_row(monkeypatch):
+    """Numbers tell network and scale apart."""
+    names = list(BUILDERS)
 
     def counted(subject, name, scale):
         assert subject == "cloud"
-        place = 10 * list(BUILDERS).index(name) + 100 * SCALES.index(scale)
+        place = 10 * names.index(name) + 100 * SCALES.index(scale)
         return {what: place + k + 1.0 for k, what in enumerate(speed.COSTS)}
 
     monkeypatch.setattr(speed, "_in_own_process", counted)
-    return speed.measure_cloud_costs()
-
-
-def test_every_network_and_scale_has_its_row(costs):
-    lines = speed.costs_table([costs]).splitlines()
+    costs = speed.measure_cloud_costs()
+    assert speed.costs_table([]) == "Not run here yet."
+    *_, last = lines = speed.costs_table([costs]).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:10]]
-    expected = [(name, scale) for scale in SCALES for name in BUILDERS]
-    assert [(row[0], row[1]) for row in rows] == expected
-    full = rows[expected.index(("PointConv", "full"))]
-    assert full[2:4] == ["1024 + 500", "8"]
-    place = 10 * list(BUILDERS).index("PointConv") + 100 * SCALES.index("full")
-    cells = [float(cell) for cell in full[4:]]
-    assert cells == pytest.approx([place + k + 1 for k in range(5)], rel=0.01)
-    assert costs.provenance["cpu"] in lines[-1]
+    assert [(row[0], row[1]) for row in rows] == [(n, scale) for scale in SCALES for n in BUILDERS]
+    (full,) = [row for row in rows if row[:2] == ["PointConv", "full"]]
+    assert full[2:4] == ["1024 + 500", "8"] and costs.provenance["cpu"] in last
+    place = 10 * names.index("PointConv") + 100 * SCALES.index("full")
+    wanted = [place + k + 1 for k in range(5)]
+    assert [float(cell) for cell in full[4:]] == pytest.approx(wanted, rel=0.01)
+    assert {n.unit for n in costs.numbers.values()} == {"", "s", "MB"}
+    assert costs.peak_memory_mb == max(
+        n.value for name, n in costs.numbers.items() if name.endswith("memory")
+    )
 
 
 def test_one_network_is_measured():
@@ -99,11 +105,3 @@ def test_one_network_is_measured():
     weights = point_network("PointNet++", 10, "narrow").parameters()
     assert found["parameters"] == sum(w.numel() for w in weights)
     assert all(value > 0 for value in found.values()) and found.keys() == speed.COSTS.keys()
-
-
-def test_a_process_of_its_own_gives_its_peak_memory():
-    assert speed._in_own_process("memory", "1") > 100  # MiB: torch alone takes more
-
-
-def test_nothing_measured_is_said():
-    assert speed.costs_table([]) == "Not run here yet."
