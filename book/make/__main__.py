@@ -24,7 +24,7 @@ from book.make.texts import block
 from kpnb.errors import KpnbError
 from kpnb.experiments.robustness import construction_table
 from kpnb.experiments.speed import costs_table
-from kpnb.metrics.formatting import PLAIN
+from kpnb.metrics.formatting import PLAIN, SYMBOLS
 from kpnb.metrics.results import Results, available_cells, available_results, read_results
 from kpnb.paper import HYPOTHESES
 from kpnb.run import sweeps
@@ -181,7 +181,9 @@ def readme_block() -> str:
         rows = frame([*available_results(preset), *available_cells(preset)])
         if (rows["kind"] == "comparison").any():
             counted = claims.verdict_counts(claims.judge_all(rows))
-            grid = tables.captioned_grid(rows, preset, PLAIN)
+            grid = tables.captioned_grid(rows, preset)
+            for metric, symbol in SYMBOLS.items():  # README is read as plain text too
+                grid = grid.replace(symbol, PLAIN[metric])
             return f"{grid}\n\nThe paper's single claims, one by one in the book: {counted}"
     return tables.NOTHING
 

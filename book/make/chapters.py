@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from book.make.frame import NOTHING, estimate, joined, records, spread, sweep_rows
+from book.make.frame import NOTHING, joined, records, spread, sweep_rows
 from book.make.published import sweep_table
 from book.make.texts import block, sheet
 from kpnb.experiments import accuracy, speed
 from kpnb.figures.charts import METRIC_LABELS
 from kpnb.figures.style import TITLE_SIZE, WIDTH, label_axes, legend_below, new_figure
-from kpnb.metrics.formatting import PLAIN, count, number, signed
+from kpnb.metrics.formatting import count, number
 from kpnb.paper import origins, paper_preset, paper_settings
 from kpnb.run.sweeps import Sweep, read_sweeps
 
@@ -233,45 +233,22 @@ def _over(gap: pd.DataFrame) -> str:
 
 
 def outputs_reading(rows: pd.DataFrame) -> str:
-    """One line per number of dimensions, with the share of its training images that the student
-    classifies right, and between which two one utility turns into the other, if it does."""
+    """One line per number of dimensions: which of the two utilities the intervals speak for, and
+    the share of its training images that the student classifies right; then between which two
+    numbers one utility turns into the other, if it does."""
     learned = rows[(rows["role"] == "S") & (rows["metric"] == "accuracy_train")]
     learned, parts = learned[learned["outputs"].notna()], []
     for network, part in gaps(rows).items():
-        points, background = (part.loc[metric] for metric in COUNTS)
+        points, background = (part.loc[metric].reset_index() for metric in COUNTS)
+        fewer, more = points["high"] < 0, points["low"] > 0
+        turn = {"fewer": fewer, "more": more, "both": fewer & (background["high"] < 0)}
+        reading = {name: points.loc[found, "outputs"].tolist() for name, found in turn.items()}
+        reading["about"] = f"{network} ({points['scale'].iloc[0]}){_over(points)}"
+        reading["seeds"] = count(points["n_seeds"].max(), "seed")
+        reading["pairs"] = list(zip(records(points), records(background), strict=True))
         own = learned[learned["student"] == network].set_index("outputs")["value"]
-        fewer = points.index[points["high"] < 0].tolist()
-        reading = {
-            "network": network,
-            "about": f" ({points['scale'].iloc[0]}){_over(points)}",
-            "lines": [_line(outputs, part) for outputs in points.index],
-            "shares": own.to_dict(),
-            "fewer": fewer,
-            "more": points.index[points["low"] > 0].tolist(),
-            "both": [outputs for outputs in fewer if background.loc[outputs, "high"] < 0],
-            "seeds": count(points["n_seeds"].max(), "seed"),
-        }
-        parts.append(block("outputs", **reading))
+        parts.append(block("outputs", shares=own.to_dict(), **reading))
     return "\n\n".join(parts) or NOTHING
-
-
-def _line(outputs: int, part: pd.DataFrame) -> dict:
-    items = {metric: part.loc[metric].loc[outputs] for metric in COUNTS}
-    values = [f"{PLAIN[metric]} {estimate(item, signed)}" for metric, item in items.items()]
-    return {"outputs": outputs, "utility": utility(items), "told": ", ".join(values)}
-
-
-def utility(items: dict[str, pd.Series]) -> str:
-    """Which of the two utilities the intervals of N_fg and N_bg speak for, in words."""
-    lower = [kind for metric, kind in zip(COUNTS, ("foreground", "background"), strict=True)
-             if items[metric]["high"] < 0]  # fmt: skip
-    if items["n_fg"]["low"] > 0:
-        return "the first utility: more foreground points"
-    if len(lower) == 2:
-        return "the second utility: fewer points of both kinds"
-    if lower:
-        return f"half of the second utility: fewer {lower[0]} points only"
-    return "neither: no interval excludes zero on a side that either utility predicts"
 
 
 # The paper's scale: settings with their sources, learning rates, sweeps

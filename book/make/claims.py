@@ -29,18 +29,15 @@ from kpnb.metrics.results import MetricName, Role, Score
 from kpnb.metrics.stats import interval_verdict, share_interval
 from kpnb.paper import PREDICTIONS, ROLES, SCORES, TABLES
 
-PRESET = "study"
 NOT_RUN = "not run"
 VERDICTS = ("reproduced", "contradicted", "inconclusive", NOT_RUN)
-#: How a side reads in a claim, and against a bound.
+#: How a side reads in a claim.
 SIDE_WORDS = {"up": "higher", "down": "lower"}
-BOUND_WORDS = {"up": "above", "down": "below"}
 #: Of an item of evidence, beside columns of the frame: what sets it apart, its numbers with their
 #: intervals, whether its point estimate is strictly on the claim's side, what its samples are.
 ITEM = ["what", "shown", "verdict", "on_side", "n_samples", "n_seeds", "noun"]
 ITEM += ["notebook", "run", "file", "state"]
-#: A row names this many files at most; more are in the list of its items.
-FILES_SHOWN = 3
+FILES_SHOWN = 3  # in a row at most; more are in the list of its items
 
 # What a claim is
 
@@ -56,7 +53,6 @@ FIELDS: dict[str, tuple[set[str], set[str]]] = {
     "numbers": ({"notebook", "names"}, {"bound"}),
     "none": ({"reason"}, {"notebook"}),
 }
-Names = tuple[str, ...]
 
 
 class Facts(BaseModel, frozen=True, extra="forbid"):
@@ -69,13 +65,13 @@ class Facts(BaseModel, frozen=True, extra="forbid"):
     first: Role = "S"
     second: Role = "B"
     text: str = ""
-    runs: Names = ()
+    runs: tuple[str, ...] = ()
     of: Literal["headline", "other_b"] = "headline"
-    also: Names = ()
+    also: tuple[str, ...] = ()
     first_layer: str = ""
     second_layer: str = ""
     notebook: str = ""
-    names: Names = ()
+    names: tuple[str, ...] = ()
     bound: float = 0.0
     reason: str = ""
 
@@ -228,6 +224,10 @@ class Judged:
     items: pd.DataFrame
 
     @property
+    def label(self) -> str:
+        return f"claim-{self.claim.id.replace('_', '-')}"
+
+    @property
     def verdict(self) -> str:
         return overall(list(self.items["verdict"]), self.tally["on side"])
 
@@ -261,13 +261,11 @@ def judge_all(rows: pd.DataFrame) -> list[Judged]:
 
 def judge_claim(claim: Claim, rows: pd.DataFrame) -> Judged:
     """A claim's evidence in the results of the study and of its sweeps."""
-    study = rows[(rows["preset"] == PRESET) & (rows["part"] != "single")]
+    study = rows[(rows["preset"] == "study") & (rows["part"] != "single")]
     return Judged(claim, pd.DataFrame(EVIDENCE[claim.evidence.kind](claim, study), columns=ITEM))
 
 
-def _item(
-    side: str, row: Mapping, what: str, gap: Sequence[float] | None = None, **own: object
-) -> dict:
+def _item(side: str, row: Mapping, what: str, gap: Sequence | None = None, **own: object) -> dict:
     """An item of evidence; gap: lower end, estimate and upper end of what is to lie on a side of
     zero, the row's own if none are given."""
     low, value, high = gap or (row["low"], row["value"], row["high"])
@@ -329,21 +327,14 @@ def _means(claim: Claim, rows: pd.DataFrame) -> list[dict]:
 
 def _pair(side: str, first: Mapping, second: Mapping) -> dict:
     """Decided where the two intervals do not overlap: a weaker test than a paired difference."""
-    several = len({first["layer"], second["layer"]} - {""}) > 1
-    named = [
-        ROLES[one["role"]] + (f" at {one['layer']}" if several else "") for one in (first, second)
-    ]
-    one, other = (dict(each, **measure_interval(each)) for each in (first, second))
+    one, other = ({**each, **measure_interval(each)} for each in (first, second))
+    several = len({one["layer"], other["layer"]} - {""}) > 1
+    named = [ROLES[e["role"]] + (f" at {e['layer']}" if several else "") for e in (one, other)]
     cell = _words(first if first["layer"] else second, "network", "layer")
-    value = one["value"] - other["value"]
-    return _item(
-        side,
-        first,
-        f"{cell}: {', '.join(named)}",
-        gap=(one["low"] - other["high"], value, one["high"] - other["low"]),
-        shown=f"{estimate(one)} against {estimate(other)}",
-        n_samples=min(first["n_samples"], second["n_samples"]),
-    )
+    gap = one["low"] - other["high"], one["value"] - other["value"], one["high"] - other["low"]
+    shown = f"{estimate(one)} against {estimate(other)}"
+    n = min(one["n_samples"], other["n_samples"])
+    return _item(side, first, f"{cell}: {', '.join(named)}", gap, shown=shown, n_samples=n)
 
 
 def measure_interval(row: Mapping) -> dict[str, float]:
@@ -413,7 +404,12 @@ class ClaimPage:
         for section, some in groupby(judged, lambda one: one.claim.section):
             told = sheet("claims", [self._row(one) for one in some])
             parts.append(f"```{{rubric}} {section}\n```\n\n{told}")
-        lists = [self._list(one) for one in judged if len(one.items) > 1]
+        lists = [
+            f":::{{dropdown}} {one.claim.claim}\n:name: {one.label}\n\n"
+            f"{sheet('claim_cells', records(one.items), link=self._results)}\n:::"
+            for one in judged
+            if len(one.items) > 1
+        ]
         cells = "\n\n".join(lists) or "No claim rests on several cells yet."
         return {"claims": "\n\n".join(parts), "claim_cells": cells}
 
@@ -425,19 +421,9 @@ class ClaimPage:
             found = list(dict.fromkeys(each))
             links += found if len(found) <= FILES_SHOWN else []
         if len(items) > 1:
-            links.append(f"{{ref}}`all {len(items)} <{_label(one.claim)}>`")
-        said = {"verdict": one.verdict, "here": _here(one), "links": joined(links) or frame.NONE}
-        paper = published_text(one.claim, self.rows)
-        return {"claim": one.claim, "items": items, "paper": paper} | said
-
-    def _list(self, one: Judged) -> str:
-        """The items behind a claim that rests on several."""
-        lines = [
-            item | {"over": span(pd.DataFrame([item])), "link": self._results(item)}
-            for item in records(one.items)
-        ]
-        head = f":::{{dropdown}} {one.claim.claim}\n:name: {_label(one.claim)}"
-        return f"{head}\n\n{sheet('claim_cells', lines)}\n:::"
+            links.append(f"{{ref}}`all {len(items)} <{one.label}>`")
+        said = {"paper": published_text(one.claim, self.rows), "over": span(one.items)}
+        return {"one": one, "items": items, "links": joined(links) or frame.NONE} | said
 
     def _results(self, item: Mapping) -> str:
         """A link to a results file, which says so where the code here no longer fits it."""
@@ -455,28 +441,9 @@ class ClaimPage:
         return f"[{name}]({self.address}/blob/main/{NOTEBOOKS}{source}.ipynb)"
 
 
-def _here(one: Judged) -> str:
-    """The one item's numbers, or how many lie on the claim's side and what their intervals say."""
-    asked, side, total = one.claim.evidence, one.claim.side, len(one.items)
-    if not total:
-        return asked.reason or "no results file yet"
-    shown = one.items["shown"].iloc[0]
-    if total > 1:
-        for_, against, open_, there = one.tally.values()
-        bound = f"{BOUND_WORDS[side]} {asked.bound:g}"
-        words = bound if asked.kind == "numbers" else SIDE_WORDS[side]
-        intervals = f"intervals: {for_} for, {against} against, {open_} open"
-        shown = f"{there} of {total} {words}; {intervals}"
-    return "; ".join(part for part in (shown, span(one.items)) if part)
-
-
 def _planned(claim: Claim) -> list[str]:
     """The notebook that shows something of a claim without results, or would measure it."""
     asked = claim.evidence
     of_cells = asked.table is not None and asked.table not in frame.MAIN_TABLES[1:]
     name = frame.CELL_NOTEBOOK if of_cells else asked.notebook
     return [name] if name and "*" not in name else []
-
-
-def _label(claim: Claim) -> str:
-    return f"claim-{claim.id.replace('_', '-')}"

@@ -152,9 +152,10 @@ def over(row: Mapping) -> str:
     return f"{count(row['n_samples'], row['sample'])}, {count(row['n_seeds'], 'seed')}"
 
 
-def span(rows: pd.DataFrame) -> str:
+def span(rows: pd.DataFrame | list[dict]) -> str:
     """What several values are over, as in "40 to 60 images, 1 to 3 seeds"; `noun`: what samples of
     each are called."""
+    rows = pd.DataFrame(rows)
     parts = [spread(part["n_samples"], noun) for noun, part in rows.groupby("noun", sort=False)]
     return ", ".join(part for part in (*parts, spread(rows["n_seeds"], "seed")) if part)
 

@@ -5,7 +5,7 @@ Functions take the frame of `book.make.frame`, or rows of it, and return markdow
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -61,7 +61,7 @@ def _beside(row: pd.Series, same: pd.DataFrame) -> dict:
     }
 
 
-def verdict_grid(rows: pd.DataFrame, symbols: Mapping[str, str] = SYMBOLS) -> str:
+def verdict_grid(rows: pd.DataFrame) -> str:
     """A row per metric, a column per layer measured: verdict, difference and interval.
 
     A grid for each of the paper's tables. The headline comparisons only: all samples, the run's own
@@ -71,10 +71,10 @@ def verdict_grid(rows: pd.DataFrame, symbols: Mapping[str, str] = SYMBOLS) -> st
     parts = [
         (name, shown[shown["table"] == name]) for name in dict.fromkeys(frame.TABLE_OF.values())
     ]
-    return "\n\n".join(_grid(part, name, symbols) for name, part in parts if len(part)) or NOTHING
+    return "\n\n".join(_grid(part, name) for name, part in parts if len(part)) or NOTHING
 
 
-def _grid(part: pd.DataFrame, published: str, symbols: Mapping[str, str]) -> str:
+def _grid(part: pd.DataFrame, published: str) -> str:
     told = [f"**{row['verdict']}** {estimate(row, signed)}" for row in records(part)]
     wide = frame.pivot(part, told, CELL, "metric", METRICS, NOT_HERE).sort_index().T
     several = part["dataset"].nunique() > 1
@@ -83,12 +83,12 @@ def _grid(part: pd.DataFrame, published: str, symbols: Mapping[str, str]) -> str
         header.append(f"{layer}, {network} ({scale})" + (f", {dataset}" if several else ""))
     lines = []
     for metric, *cells in wide.itertuples(name=None):
-        line = [f"H{HYPOTHESES[metric]}", symbols[metric], SIDES[PREDICTIONS[metric]]]
+        line = [f"H{HYPOTHESES[metric]}", SYMBOLS[metric], SIDES[PREDICTIONS[metric]]]
         lines.append([*line, paper_rate(metric, published), *cells])
     return table(header, lines)
 
 
-def filter_table(rows: pd.DataFrame, symbols: Mapping[str, str] = SYMBOLS) -> str:
+def filter_table(rows: pd.DataFrame) -> str:
     """Verdicts of the grid's cells on the samples that the published filter keeps, counted.
 
     A row per data set, a column per metric: how many intervals exclude zero on the predicted side,
@@ -101,7 +101,7 @@ def filter_table(rows: pd.DataFrame, symbols: Mapping[str, str] = SYMBOLS) -> st
         cells = [kept[kept["metric"] == metric] for metric in METRICS]
         counted = [f"{decided(cell)} of {len(cell)}" if len(cell) else NONE for cell in cells]
         lines.append([dataset, _kept(part[part["headline"]], kept), *counted])
-    header = ["with the published filter", "samples it keeps", *(symbols[m] for m in METRICS)]
+    header = ["with the published filter", "samples it keeps", *SYMBOLS.values()]
     return table(header, lines) if lines else NOTHING
 
 
@@ -120,16 +120,16 @@ def verdict_grids(rows: pd.DataFrame) -> str:
     return "\n\n".join(captioned_grid(rows, preset) for preset in presets) or NOTHING
 
 
-def captioned_grid(rows: pd.DataFrame, preset: str, symbols: Mapping[str, str] = SYMBOLS) -> str:
+def captioned_grid(rows: pd.DataFrame, preset: str) -> str:
     """One preset's grid under its caption, then the verdicts on filtered samples."""
     rows = rows[rows["preset"] == preset]
     items = main_rows(rows, "comparison").query("headline")
     data, counts = sorted(set(items["dataset"])), sorted({over(row) for row in records(items)})
     thresholds = sorted({f"b = {b}" for b in main_rows(rows, "run")["own_b"]})
     caption = block("caption", preset=preset, data=data, counts=counts, thresholds=thresholds)
-    parts = [caption, verdict_grid(rows, symbols)]
+    parts = [caption, verdict_grid(rows)]
     if len(main_rows(rows, "comparison")):
-        parts += [block("filtered"), filter_table(rows, symbols)]
+        parts += [block("filtered"), filter_table(rows)]
     return "\n\n".join(parts)
 
 

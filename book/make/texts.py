@@ -11,14 +11,14 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, StrictUndefined, Template
 
-from book.make.frame import NONE, NOT_HERE, NOTHING, estimate, over, place
+from book.make.frame import NONE, NOT_HERE, NOTHING, estimate, over, place, span
 from kpnb.metrics.formatting import SYMBOLS, count, number, signed, table
 from kpnb.paper import ROLES
 
 KNOWN = {
     **{"NONE": NONE, "NOT_HERE": NOT_HERE, "SYMBOLS": SYMBOLS, "ROLES": ROLES},
     **{"count": count, "estimate": estimate, "number": number, "over": over, "place": place},
-    "signed": signed,
+    **{"signed": signed, "span": span},
 }
 
 
@@ -39,9 +39,12 @@ def block(name: str, **values: object) -> str:
     return _template(_texts()["blocks"][name]).render(values).strip()
 
 
-def sheet(name: str, rows: Iterable[Mapping], nothing: str = NOTHING) -> str:
-    """A table with a line for each row; `nothing` where there is none. Raises as `block` does."""
+def sheet(name: str, rows: Iterable[Mapping], **shared: object) -> str:
+    """A table with a line for each row, or that nothing has run; shared: what every cell may use.
+
+    Raises as `block` does.
+    """
     columns = _texts()["sheets"][name]
     cells = [_template(str(cell)) for cell in columns.values()]
-    lines = [[cell.render({**row, "row": row}) for cell in cells] for row in rows]
-    return table(list(columns), lines) if lines else nothing
+    lines = [[cell.render({**shared, **row, "row": row}) for cell in cells] for row in rows]
+    return table(list(columns), lines) if lines else NOTHING

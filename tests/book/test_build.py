@@ -24,8 +24,9 @@ NOTEBOOKS = [
 ADDRESS = "https://github.com/a/b"
 
 
-def results(notebook, preset="demo", **changes):
-    facts = {"measures": [measure("S", "n_fg", 2.0)], "comparisons": [comparison("n_fg", 1.0, 3.0)]}
+def results(notebook, preset="demo", layer="FC1", **changes):
+    facts = {"measures": [measure("S", "n_fg", 2.0, layer=layer)]}
+    facts["comparisons"] = [comparison("n_fg", 1.0, 3.0, layer=layer)]
     code = {"code": ["published_table"]}
     return run(**{"notebook": notebook, "preset": preset, "provenance": code} | facts | changes)
 
@@ -33,7 +34,7 @@ def results(notebook, preset="demo", **changes):
 @pytest.fixture(scope="module")
 def made():
     """What the book generates of a demo and of two runs of the study, a sweep's among them."""
-    swept = results("image_cell", "study", run="v_vgg11_fc1")
+    swept = results("image_cell", "study", "FC2", run="v_vgg11_fc2")
     runs = [results("image_h1", "study"), *map(results, ("image_h1", "image_cell"))]
     return book.fragments(runs, ADDRESS, [swept])
 
@@ -127,6 +128,8 @@ def test_nothing_is_built_twice(checkout, builds):
         return len(builds)
 
     assert (count(), count()) == (1, 1)
+    # what nobody makes any more goes
+    assert [path.name for path in (folder / "_generated").glob("*.md")] == ["notes.md"]
     (folder / "intro.md").write_text("# other")
     assert count() == 2
     write_results(results("image_h1", notes=["news"]))
@@ -148,18 +151,12 @@ def test_missing_results_notebooks_and_figures_stop_the_build(checkout, builds):
     assert not builds
 
 
-def test_generated_pages_that_nobody_makes_any_more_go(tmp_path):
-    book.generate(tmp_path, {"old": "x"})
-    book.generate(tmp_path, {"new": "y"})
-    assert [p.name for p in (tmp_path / "_generated").iterdir()] == ["new.md"]
-
-
 def test_what_is_generated_has_every_run_in_its_own_place(made):
     """A sweep's run is in its table and on the claims page, the sweeps' notebook in no verdict."""
     grid = made["verdict_grid"]
     assert grid.index("Preset `study`") < grid.index("Preset `demo`")
     assert "3 seeds; b = 0.2" in grid and grid.count("+2.00 [+1.00, +3.00]") == 2
-    assert "not run here" in made["table_ii"] and "v_vgg11_fc1" in made["claims"]
+    assert "not run here" in made["table_ii"] and "v_vgg11_fc2" in made["claims"]
     assert "2.00" in made["table_v"] and made["table_vii"].startswith("## PointNet\n")
     assert "`table_v`" in made["sweeps"]
     assert "`image_cell`" in made["status"] and "image_cell" not in made["notes"]

@@ -23,7 +23,8 @@ from kpnb.run.sweeps import read_sweeps
 ROOT = Path(__file__).resolve().parents[2]
 ADDRESS = "https://example.org/kpnb"
 SHIPPED = claims.shipped_claims()
-PAPER = frame([])
+PAPER, PAGES = frame([]), toc_pages(ROOT / "book")
+RATE, NO_DATA = {"kind": "rate", "table": "V"}, {"kind": "none", "reason": "x"}
 FROM_V = {"kind": "comparisons", "table": "V"}
 IMAGE_GAPS = {"kind": "numbers", "notebook": "image_*", "names": ["gap_*"]}
 
@@ -42,14 +43,8 @@ def items(claim, *results):
 
 def one(**changes):
     """A claim from the text of a YAML file with one entry."""
-    entry = {
-        "id": "a_claim",
-        "claim": "The student's {metric} is {side}.",
-        "where": "Table V",
-        "metric": "n_fg",
-        "paper": [{"kind": "rate", "table": "V"}],
-        "evidence": FROM_V,
-    }
+    entry = {"id": "a_claim", "claim": "The student's {metric} is {side}.", "where": "Table V"}
+    entry |= {"metric": "n_fg", "paper": [RATE], "evidence": FROM_V}
     (claim,) = claims.load_claims(yaml.safe_dump({"a part": [entry | changes]}))
     return claim
 
@@ -64,8 +59,8 @@ def cell(name, *comparisons, **changes):
 
 def means(first, second, metric="n_fg", **changes):
     pair = {"kind": "means", "table": "V", "first": first, "second": second}
-    printed = [{"kind": "quote", "text": "no number"}]
-    return one(metric=metric, side="up", paper=printed, evidence=pair | changes)
+    quote = {"kind": "quote", "text": "no number"}
+    return one(metric=metric, side="up", paper=[quote], evidence=pair | changes)
 
 
 def number(value, low=None, high=None):
@@ -73,9 +68,6 @@ def number(value, low=None, high=None):
 
 
 FOR, OTHER_SIDE = comparison("n_fg", 6.0, 13.0), comparison("n_fg", -3.0, -1.0)
-
-# One verdict over several
-
 
 #: By verdict: items, each by its first letter, and how many point estimates lie on the side.
 OVERALL = {
@@ -105,14 +97,11 @@ def test_the_verdict_is_the_mirror_of_the_mirrored_and_needs_no_order(verdicts, 
     assert overall(sorted(verdicts), points) == found
 
 
-# Comparisons
-
-
 def test_a_single_comparison_keeps_its_verdict_and_its_numbers():
     judged = judge(one(), study(FOR))
     assert judged.verdict == "reproduced" and judged.tally["on side"] == 1
-    assert each(judged)[0].shown == "+9.50 [+6.00, +13.0]"
-    assert span(judged.items) == "60 images, 3 seeds"
+    told = "+9.50 [+6.00, +13.0]", "60 images, 3 seeds"
+    assert (each(judged)[0].shown, span(judged.items)) == told
     assert judge(one(side="down"), study(FOR)).verdict == "contradicted"
     for side in ("up", "down"):  # a point estimate on zero is on no side
         (zero,) = items(one(side=side), study(comparison("n_fg", -1.0, 1.0)))
@@ -131,12 +120,9 @@ def test_only_the_headline_of_the_claims_metric_on_training_samples_of_the_study
     assert items(one(), *aside) == [] and len(items(one(), *aside, study(FOR))) == 1
     per_epoch = comparison("d_mean", -2.0, -1.0, prediction="down", distance="epoch")
     assert items(one(metric="d_mean"), study(per_epoch)) == []
-
-
-def test_other_thresholds_are_counted_on_request():
-    found = [comparison("n_fg", 1.0, 2.0, threshold=b) for b in (0.15, 0.2, 0.25)]
-    aside = comparison("n_fg", 1.0, 2.0, threshold=0.3, selection="published_filter")
-    found = items(one(evidence=FROM_V | {"of": "other_b"}), study(*found, aside))
+    bs = [comparison("n_fg", 1.0, 2.0, threshold=b) for b in (0.15, 0.2, 0.25)]
+    asked = one(evidence=FROM_V | {"of": "other_b"})  # other thresholds count on request
+    found = items(asked, study(*bs, filtered.model_copy(update={"threshold": 0.3})))
     assert [item.what for item in found] == [f"VGG-11, FC1, b = {b}" for b in (0.15, 0.25)]
 
 
@@ -179,31 +165,26 @@ def test_students_of_larger_teachers_networks_layers_and_samples_select():
 
 def test_the_same_difference_among_a_main_notebooks_numbers_is_set_beside():
     evidence = FROM_V | {"table": "III", "runs": ["*_grid8"], "also": ["grid of * | {metric}"]}
-    found = number(-2.0, -3.0, -1.0)
-    keys = {"grid of 8 | n_fg": found, "grid of 8 | n_bg": found, "weight | n_fg": found}
-    main = study(numbers=keys, settings={"threshold": 0.2, "seeds": [0, 1, 2], "network": "X"})
+    names = ("grid of 8 | n_fg", "grid of 8 | n_bg", "weight | n_fg")
+    settings = {"threshold": 0.2, "seeds": [0, 1, 2], "network": "X"}
+    main = study(numbers=dict.fromkeys(names, number(-2.0, -3.0, -1.0)), settings=settings)
     judged = judge(one(evidence=evidence), main, cell("iii_a_grid8", FOR))
     assert [item.verdict for item in each(judged)] == ["reproduced", "contradicted"]
-    assert judged.verdict == "inconclusive"
-    assert each(judged)[1].what == "X, grid of 8"
+    assert judged.verdict == "inconclusive" and each(judged)[1].what == "X, grid of 8"
     assert each(judged)[1].shown == "−2.00 [−3.00, −1.00]" and each(judged)[1].n_seeds == 3
 
 
-# Means
-
-
 @pytest.mark.parametrize(
-    ("side", "first", "second", "expected"),
+    ("side", "first", "expected"),
     [
-        ("up", (3.0, 4.0), (1.0, 2.0), "reproduced"),
-        ("down", (3.0, 4.0), (1.0, 2.0), "contradicted"),
-        ("up", (1.0, 3.0), (2.0, 4.0), "inconclusive"),
-        ("up", (2.0, 3.0), (1.0, 2.0), "inconclusive"),
-        ("up", (None, None), (1.0, 2.0), "inconclusive"),
+        *(("up", (3.0, 4.0), "reproduced"), ("down", (3.0, 4.0), "contradicted")),
+        *(("up", (1.0, 3.0), "inconclusive"), ("up", (2.0, 3.0), "inconclusive")),
+        ("up", (None, None), "inconclusive"),
     ],
 )
-def test_means_decide_where_intervals_do_not_overlap(side, first, second, expected):
-    ends = zip("TS", (3.5, 1.5), (first, second), strict=True)
+def test_means_decide_where_intervals_do_not_overlap(side, first, expected):
+    """From 1 to 2."""
+    ends = zip("TS", (3.5, 1.5), (first, (1.0, 2.0)), strict=True)
     found = [measure(role, "n_fg", mean, low=low, high=high) for role, mean, (low, high) in ends]
     claim = means("T", "S").model_copy(update={"side": side})
     (item,) = items(claim, study(measures=found))
@@ -217,16 +198,15 @@ def test_roles_are_paired_within_a_network_and_layer():
         for role, more in (("T", 4), ("S", 0), ("B", -9))
     ]
     judged = judge(means("T", "S"), study(measures=found))
-    whats = [item.what for item in each(judged)]
-    assert whats == [f"VGG-11, FC{i}: teacher, student" for i in "12"]
+    pairs = [f"VGG-11, FC{i}: teacher, student" for i in "12"]
+    assert [item.what for item in each(judged)] == pairs and judged.verdict == "reproduced"
     assert each(judged)[0].shown == "24.0 [23.0, 25.0] against 20.0 [19.0, 21.0]"
-    assert judged.verdict == "reproduced"
     split = [study(measures=[m for m in found if m.role == role]) for role in "TS"]
     assert items(means("T", "S"), *split) == []  # S here and T there are no pair
     ends = means("T", "T", first_layer="FC2", second_layer="FC1")
     (item,) = items(ends, study(measures=found))
-    assert item.what == "VGG-11, FC2: teacher at FC2, teacher at FC1"
-    assert item.verdict == "contradicted"
+    told = "VGG-11, FC2: teacher at FC2, teacher at FC1"
+    assert (item.what, item.verdict) == (told, "contradicted")
     strangers = [found[0], found[3].model_copy(update={"network": "AlexNet"})]
     assert items(ends, study(measures=strangers)) == []
 
@@ -237,10 +217,8 @@ def score(role, layer, mean, low=None, high=None, n=2000):
 
 
 def test_scores_of_a_student_meet_the_one_of_its_baseline_once():
-    runs = [
-        cell(f"v_{at}", measures=[score("B", "", 0.2), score("S", at, 0.4), score("T", "", 0.6)])
-        for at in ("FC1", "FC2")
-    ]
+    networks = [score("B", "", 0.2), score("T", "", 0.6)]
+    runs = [cell(f"v_{at}", measures=[*networks, score("S", at, 0.4)]) for at in ("FC1", "FC2")]
     found = items(means("S", "B", "accuracy_test"), *runs)
     assert [item.what for item in found] == [f"VGG-11, FC{i}: student, baseline" for i in "12"]
     assert len(items(means("T", "B", "accuracy_test"), *runs)) == 1  # the same two networks in both
@@ -259,32 +237,23 @@ def test_a_score_carries_its_samples_as_well_as_its_seeds():
     assert ends(measure("S", "n_fg", 5.0)) == (4.0, 6.0)
 
 
-# Numbers
-
 ABOVE, BELOW, OPEN, EXACT = (2.0, 1.0, 3.0), (-2.0, -3.0, -1.0), (1.0, -1.0, 3.0), (2.0,)
 
 
 @pytest.mark.parametrize(
     ("bound", "values", "on_side", "expected"),
     [
-        (0.0, [ABOVE], 1, "reproduced"),
-        (0.0, [BELOW], 0, "contradicted"),
-        (0.0, [OPEN], 1, "inconclusive"),
-        (1.5, [ABOVE], 1, "inconclusive"),
-        (2.0, [ABOVE], 0, "inconclusive"),
-        (5.0, [ABOVE], 0, "contradicted"),
-        (0.0, [EXACT], 1, "reproduced"),
-        (3.0, [EXACT], 0, "contradicted"),
-        (2.0, [EXACT], 0, "inconclusive"),
-        (0.0, [ABOVE, BELOW], 1, "inconclusive"),
+        *((0.0, [ABOVE], 1, "reproduced"), (0.0, [BELOW], 0, "contradicted")),
+        *((0.0, [OPEN], 1, "inconclusive"), (1.5, [ABOVE], 1, "inconclusive")),
+        *((2.0, [ABOVE], 0, "inconclusive"), (5.0, [ABOVE], 0, "contradicted")),
+        *((0.0, [EXACT], 1, "reproduced"), (3.0, [EXACT], 0, "contradicted")),
+        *((2.0, [EXACT], 0, "inconclusive"), (0.0, [ABOVE, BELOW], 1, "inconclusive")),
         (0.0, [], 0, NOT_RUN),
     ],
 )
 def test_numbers_against_a_bound(bound, values, on_side, expected):
-    keys = {f"gap_{i}": number(*value) for i, value in enumerate(values)}
-    keys["other"] = number(-9.0, -9.5, -8.5)
-    claim = one(metric=None, side="up", paper=[{"kind": "quote", "text": "none"}],
-                evidence=IMAGE_GAPS | {"bound": bound})  # fmt: skip
+    keys = {f"gap_{i}": number(*value) for i, value in enumerate(values)} | {"other": number(-9)}
+    claim = one(side="up", evidence=IMAGE_GAPS | {"bound": bound})
     judged = judge(claim, study(numbers=keys), study(notebook="qa_h1", numbers=keys))
     assert (judged.verdict, judged.tally["on side"]) == (expected, on_side)
     if values[:1] == [ABOVE]:
@@ -292,26 +261,17 @@ def test_numbers_against_a_bound(bound, values, on_side, expected):
 
 
 def test_numbers_of_all_notebooks_of_a_kind_count_those_of_shared_networks_once():
-    claim = one(side="up", evidence=IMAGE_GAPS)
-    alexnet = {"network": "AlexNet", "threshold": 0.2}
+    def of(make, value, *args, **settings):
+        keys = {"gap_T_FC1": number(value, 1.0, 3.0)}
+        return make(*args, numbers=keys, settings={"threshold": 0.2} | settings)
 
-    def gap(value):
-        return {"gap_T_FC1": number(value, 1.0, 3.0)}
-
-    judged = judge(
-        claim,
-        study(numbers=gap(2.0)),
-        study(notebook="pointcloud_h1", numbers=gap(2.1)),
-        study(notebook="image_unseen", numbers=gap(2.2), settings={"measured_on": "test"}),
-        cell("v_a", numbers=gap(2.5), settings=alexnet),
-        cell("ii_a", numbers=gap(2.5), settings=alexnet),
-        cell("v_b", numbers=gap(2.5)),
-    )
-    assert [item.run for item in each(judged)] == ["", "v_a", "v_b"]
-    assert each(judged)[1].what == "AlexNet, `gap_T_FC1`: a gap"
-
-
-# What the paper prints
+    alexnet = [of(cell, 2.5, name, network="AlexNet") for name in ("v_a", "ii_a")]
+    unseen = of(study, 2.2, measured_on="test")
+    elsewhere = of(study, 2.1).model_copy(update={"notebook": "pointcloud_h1"})
+    runs = [of(study, 2.0), elsewhere, unseen, *alexnet, of(cell, 2.5, "v_b")]
+    found = items(one(side="up", evidence=IMAGE_GAPS), *runs)
+    assert [item.run for item in found] == ["", "v_a", "v_b"]
+    assert found[1].what == "AlexNet, `gap_T_FC1`: a gap"
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -327,22 +287,21 @@ FC1_OF_ALEXNET = "network == 'AlexNet' and layer == 'FC1' and dataset == 'CUB200
 
 
 @pytest.mark.parametrize(
-    ("metric", "side", "kind", "table", "more", "said"),
+    ("metric", "side", "printed", "said"),
     [
-        ("n_fg", "down", "rate", "VIII", {}, "4 of 4"),
-        ("n_fg", "up", "rate", "IV", {"first": "T", "second": "S"}, "4 of 5"),
-        ("rho", "up", "rate", "II", {"where": "larger"}, "4 of 4"),
-        ("n_fg", "up", "rate", "III", {"where": "grid_size == '8x8?'"}, "2 of 2"),
-        ("d_mean", "up", "values", "V", {"where": FC1_OF_ALEXNET}, "5.13 against 2.96"),
-        ("n_bg", "up", "change", "IX", {}, "$N^{bg}_{point}$ +12.0%"),
+        ("n_fg", "down", {"kind": "rate", "table": "VIII"}, "4 of 4"),
+        ("n_fg", "up", {"kind": "rate", "table": "IV", "first": "T", "second": "S"}, "4 of 5"),
+        ("rho", "up", {"kind": "rate", "table": "II", "where": "larger"}, "4 of 4"),
+        ("n_fg", "up", {"kind": "rate", "table": "III", "where": "grid_size == '8x8?'"}, "2 of 2"),
+        ("d_mean", "up", {"kind": "values", "table": "V", "where": FC1_OF_ALEXNET},
+         "5.13 against 2.96"),
+        ("n_bg", "up", {"kind": "change", "table": "IX"}, "$N^{bg}_{point}$ +12.0%"),
     ],
-)
-def test_other_sides_roles_and_rows_of_the_paper(metric, side, kind, table, more, said):
-    printed = {"kind": kind, "table": table} | more
+)  # fmt: skip
+def test_other_sides_roles_and_rows_of_the_paper(metric, side, printed, said):
     assert claims.published_text(one(metric=metric, side=side, paper=[printed]), PAPER) == said
 
 
-RATE = {"kind": "rate", "table": "V"}
 AT_CONV, VGG_12 = {"table": "VII", "where": "layer == 'Conv'"}, {"where": "network == 'VGG-12'"}
 #: What the paper has not.
 UNKNOWN = [
@@ -356,7 +315,6 @@ UNKNOWN = [
     {"paper": [RATE | {"where": "layer == "}]},
     {"paper": [{"kind": "values", "table": "V", "where": "dataset == 'CUB'"}]},
 ]
-NO_DATA = {"kind": "none", "reason": "x"}
 #: What does not fit the schema.
 MISFITS = [
     *({"evidence": FROM_V | {"table": "X"}}, {"evidence": {"kind": "guess"}}, {"evidence": RATE}),
@@ -368,16 +326,11 @@ MISFITS = [
 ]
 
 
-@pytest.mark.parametrize("changes", UNKNOWN)
-def test_a_query_that_the_paper_has_not_is_an_error(changes):
-    with pytest.raises(KpnbError, match="a_claim.*(has not|no query)"):
+@pytest.mark.parametrize("changes", UNKNOWN + MISFITS)
+def test_a_claim_that_asks_for_what_is_not_there_is_an_error(changes):
+    why = "cannot be read" if changes in MISFITS else "(has not|is no query)"
+    with pytest.raises(KpnbError, match=f"[aA].claim.*{why}"):
         claims.published_text(one(**changes), PAPER)
-
-
-@pytest.mark.parametrize("changes", MISFITS)
-def test_a_claim_that_does_not_fit_the_schema_is_an_error(changes):
-    with pytest.raises(KpnbError, match="[aA].claim.*cannot be read"):
-        one(**changes)
 
 
 def test_metrics_stand_for_a_claim_each_and_ids_are_unique():
@@ -390,9 +343,6 @@ def test_metrics_stand_for_a_claim_each_and_ids_are_unique():
         claims.load_claims(yaml.safe_dump({"a": [entry], "b": [entry]}))
 
 
-# The shipped claims, whose page says what the paper prints for each
-
-
 @pytest.fixture(scope="module")
 def committed():
     return frame([*available_results("study"), *available_cells("study")])
@@ -400,9 +350,7 @@ def committed():
 
 @pytest.fixture(scope="module")
 def shown(committed):
-    pages = toc_pages(ROOT / "book")
-    made = ClaimPage(committed, ADDRESS, pages).fragments()
-    return made["claims"], made["claim_cells"], pages
+    return ClaimPage(committed, ADDRESS, PAGES).fragments()
 
 
 @pytest.fixture(scope="module")
@@ -435,41 +383,37 @@ def test_claims_read_every_results_file_that_has_their_numbers(committed, judged
     assert used == set(committed.loc[found, "notebook"]) - {"image_unseen"}
     seeds = {item.notebook: item.n_seeds for item in each(judged_study["grid_n_fg"])}
     assert seeds == {"image_cell": 1, "image_measure": 3}
-    for judged in judged_study.values():  # only determined numbers go without an interval
-        if judged.claim.evidence.kind == "numbers":
-            for item in each(judged):
-                assert "[" in item.shown or "largest_difference" in item.what, item.what
+    by_number = [one for one in judged_study.values() if one.claim.evidence.kind == "numbers"]
+    for item in (item for judged in by_number for item in each(judged)):  # determined, or
+        assert "[" in item.shown or "largest_difference" in item.what, item.what
 
 
-def targets(text, pages):
+def targets(text):
     """Files and pages that a row leads to; each must be there."""
     start = f"{ADDRESS}/blob/main/"
     files = [address.removeprefix(start) for address in re.findall(r"\]\((\S+?)\)", text)]
     named = re.findall(r"\{doc\}`\w+ <(\S+?)>`", text)
     assert all((ROOT / file).is_file() for file in files), files
-    assert set(named) <= set(pages)
+    assert set(named) <= set(PAGES)
     return files + named
 
 
 def test_every_shipped_claim_has_a_row_with_a_verdict_that_leads_to_its_files(shown, judged_study):
-    claimed, lists, pages = shown
-    folded = {part.split("\n")[0]: part for part in lists.split(":name: ")[1:]}
+    claimed, lists = shown["claims"], shown["claim_cells"].split(":name: ")[1:]
+    folded = {part.split("\n")[0]: rows_of(part) for part in lists}
     for row, claim in zip(rows_of_all(claimed), SHIPPED, strict=True):
         judged = judged_study[claim.id]
-        verdict = judged.verdict
+        verdict, found = judged.verdict, targets(row[5])
         assert row[:2] == [claim.claim, claim.where]
         assert row[4].startswith(verdict if verdict == NOT_RUN else f"**{verdict}**")
-        found = targets(row[5], pages)
         for total, label in re.findall(r"\{ref\}`all (\d+) <(\S+?)>`", row[5]):
-            listed = rows_of(folded[label])
-            assert len(listed) == int(total) == len(judged.items)
-            found += [file for item in listed for file in targets(item[4], pages)]
-        results = {item.file for item in each(judged)}
-        assert results == {file for file in found if file.endswith(".json")}
+            assert len(folded[label]) == int(total) == len(judged.items)
+            found += [file for item in folded[label] for file in targets(item[4])]
+        assert set(judged.items["file"]) == {file for file in found if file.endswith(".json")}
         # what is not run leads to the notebook that would measure it, if there is one
         assert found or claim.evidence.kind == "none"
-    counts = re.findall(r"(\d+) (?:reproduced|contradicted|inconclusive|not run)", claimed)
-    assert sum(map(int, counts[:4])) == len(SHIPPED) > int(counts[3])
+    counts = [int(n) for n in re.findall(r"(\d+) (?:repro|contra|inconcl|not run)", claimed)[:4]]
+    assert sum(counts) == len(SHIPPED) > counts[3]
     # a page of another name leads to the notebook that was executed for it
     source = f"{ADDRESS}/blob/main/notebooks/pointcloud_network.ipynb"
     assert f"[pointcloud_pointnet2]({source})" in claimed
@@ -483,7 +427,7 @@ def test_no_number_of_ours_comes_from_the_yaml(committed, shown):
     assert not any(re.search(r"\d", row[3]) for row in rows)
     moved = committed.copy()
     moved.loc[moved["kind"] == "comparison", ["value", "low", "high"]] *= 2
-    before = rows_of_all(shown[0])
+    before = rows_of_all(shown["claims"])
     after = rows_of_all(ClaimPage(moved, ADDRESS, []).fragments()["claims"])
     single = [i for i, row in enumerate(before) if row[3].startswith(("+", "−"))]
     assert single and all(before[i][3] != after[i][3] for i in single)
