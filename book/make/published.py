@@ -61,8 +61,8 @@ def verification_table(name: str, rows: pd.DataFrame) -> str:
     swept = frame.sweep_rows(rows, read_sweeps()["table_v"].runs if name == "V" else ())
     ours = _measured(pd.concat([swept, frame.main_rows(rows)]))
     ours, by = ours[ours["table"] == name], "dataset" if name == "VI" else "network"
-    sections = []
-    for title, part in frame.paper_rows(rows, name).groupby(by, sort=False):
+    sections, printed = [], _printed(frame.paper_rows(rows, name), METRICS)
+    for title, part in printed.groupby(by, sort=False):
         lines = []
         for layer, cells in part.groupby("layer", sort=False):
             here = (ours["network"] == title) & (ours["layer"] == layer)
@@ -76,9 +76,9 @@ def verification_table(name: str, rows: pd.DataFrame) -> str:
 def sweep_table(sweep: Sweep, rows: pd.DataFrame) -> str:
     """Each run's published rows, then ours: mean, 95% interval, and the verdict's mark."""
     tell, roles, every_b = SHOWN.get(sweep.table, ((), "SB", False))
-    printed = frame.paper_rows(rows, sweep.table)
-    metrics = [metric for metric in METRICS if metric in set(printed["metric"])]
-    lines, before = [], None
+    known = frame.paper_rows(rows, sweep.table)
+    metrics = [metric for metric in METRICS if metric in set(known["metric"])]
+    lines, before, printed = [], None, _printed(known, metrics)
     for name, run in sweep.runs.items():
         if run.published and run.published != before:
             wanted = run.published.model_dump(exclude_none=True)
@@ -102,19 +102,23 @@ def _measured(ours: pd.DataFrame, every_b: bool = False) -> pd.DataFrame:
     return ours[shown & (ours["kind"] == "measure") & ours["metric"].isin(METRICS)]
 
 
-def _printed_lines(rows: pd.DataFrame, metrics: Sequence[str], where: Callable) -> Lines:
-    """A line for each printed row, roles in their order within a cell; a student's numbers carry
-    the mark of the side of its baseline that they are on."""
+def _printed(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """A row for each printed one, roles in their order within a cell, with a column a metric; a
+    student's numbers carry the mark of the side of its baseline that they are on."""
     same = ["dataset", "network", "layer", "grid_size", "threshold_b"]
     group, order = rows.groupby(same, sort=False).ngroup(), rows["role"].map("TSB".index)
     keys = ["group", "order", *same, "learning", "pair"]
     text = [f"{r['printed']}{NARROW}{MARKS.get(r['outcome'], '')}" for r in records(rows)]
     wide = pivot(rows.assign(group=group, order=order), text, keys, "metric", metrics, NONE)
     wide = wide.reset_index().drop(columns="pair").drop_duplicates()
+    return wide.sort_values(["group", "order"], kind="stable")
+
+
+def _printed_lines(printed: pd.DataFrame, metrics: Sequence[str], where: Callable) -> Lines:
     return [
         [where(row), row["dataset"], ROLES.get(row["learning"], row["learning"])]
         + [row[metric] for metric in metrics]
-        for row in records(wide.sort_values(["group", "order"], kind="stable"))
+        for row in records(printed)
     ]
 
 

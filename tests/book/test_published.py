@@ -84,10 +84,11 @@ def test_known_marks():
 
 
 def test_table_v_shows_ours_where_measured_and_says_so_where_not():
-    of_v, of_ii = cell("v_vgg16_fc1"), cell("ii_vgg11_from_vgg16")  # only Table V's runs join it
-    pages = page("V", full_run(), of_v, of_ii)
+    # only Table V's runs join it, where there is no main result of the cell
+    swept = map(cell, ("v_vgg16_fc1", "v_vgg11_fc1", "ii_vgg11_from_vgg16"))
+    pages = page("V", full_run(preset="study"), *swept)
     ours = ours_in(pages["VGG-11"], measured=False)
-    about = "ours: embedded images, VGG-11 (narrow), demo, 60 images, 3 seeds, b = 0.2"
+    about = "ours: embedded images, VGG-11 (narrow), study, 60 images, 3 seeds, b = 0.2"
     assert ours[1][:3] == ["**FC1**", f"**{about}**", "**student**"]
     assert ours[1][3].split() == ["**23.9**", "[22.9,", "24.9]", "✓"]
     assert ours[1][4] == "not run here"
