@@ -20,28 +20,17 @@ import yaml
 from book.make import chapters, check, claims, plan_pages, published, tables
 from book.make.frame import frame
 from book.make.pages import NOTEBOOKS, notebook_names, page_line, page_source, toc_pages
+from book.make.texts import block
 from kpnb.errors import KpnbError
 from kpnb.experiments.robustness import construction_table
 from kpnb.experiments.speed import costs_table
-from kpnb.metrics.formatting import PLAIN
+from kpnb.metrics.formatting import PLAIN, SYMBOLS
 from kpnb.metrics.results import Results, available_cells, available_results, read_results
 from kpnb.paper import HYPOTHESES
 from kpnb.run import sweeps
-from kpnb.study.parameters import (
-    CloudParameters,
-    ImageParameters,
-    QuestionParameters,
-    SentimentParameters,
-)
+from kpnb.study.parameters import MODELS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-#: Whose parameters the pages list, by the name of their table.
-PRESETS_OF = {
-    "image": ImageParameters,
-    "sentiment": SentimentParameters,
-    "pointcloud": CloudParameters,
-    "qa": QuestionParameters,
-}
 START, END = "<!-- verdicts:start -->", "<!-- verdicts:end -->"
 BUILDERS = ("jupyter-book", "sphinx-book-theme", "sphinx-mathjax-offline", "Sphinx", "myst-nb")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
@@ -64,10 +53,7 @@ def collect(names: list[str], preset: str) -> list[Results]:
 
 
 def fragments(
-    results: list[Results],
-    address: str,
-    cells: Sequence[Results] = (),
-    pages: Collection[str] = (),
+    results: list[Results], address: str, cells: Sequence = (), pages: Collection[str] = ()
 ) -> dict[str, str]:
     """What the pages include: {name: markdown} of every generated table.
 
@@ -79,30 +65,23 @@ def fragments(
         "claim_rates": published.rates_beside(rows),
         "cloud_construction": construction_table(results),
         "cloud_costs": costs_table(results),
-        "colab": f"```\n!pip install --quiet 'kpnb[notebooks] @ git+{address}'\n```",
-        "colab_address": f"```\n{_colab(address)}/notebooks/image_h1.ipynb\n```",
-        "clone": f"```\ngit clone {address}\ncd {address.rsplit('/', 1)[-1]}\nmake book\n```",
+        "colab": block("colab", address=address),
+        "colab_address": block("colab_address", address=address),
+        "clone": block("clone", address=address),
         "licences": tables.licences_table(),
-        "machines": tables.machines_table(rows),
+        "machines": tables.run_table("machines", rows),
         "notes": tables.notes_list(rows),
         "rates": published.rates_table(),
-        "status": tables.status_table(rows),
+        "status": tables.run_table("status", rows),
         "sweeps": sweeps.sweeps_table("study"),
         "verdict_grid": tables.verdict_grids(rows),
-        **{f"presets_{name}": tables.presets_table(model) for name, model in PRESETS_OF.items()},
+        **{f"presets_{of.strip('_')}": tables.presets_table(MODELS[of]) for of in MODELS},
     }
     for hypothesis in (1, 2, 3):
         metrics = [m for m, number in HYPOTHESES.items() if number == hypothesis]
         made[f"verdicts_h{hypothesis}"] = tables.verdict_table(rows, metrics)
-    made |= tables.ClaimPage(rows, address, pages).fragments() | published.published_tables(rows)
+    made |= claims.ClaimPage(rows, address, pages).fragments() | published.published_tables(rows)
     return made | chapters.chapter_tables(rows) | plan_pages.plan_tables()
-
-
-def _colab(address: str) -> str:
-    """Where Colab opens the repository's files."""
-    return address.replace("https://github.com", "https://colab.research.google.com/github", 1) + (
-        "/blob/main"
-    )
 
 
 def generate(book: Path, tables: dict[str, str]) -> None:
@@ -147,13 +126,9 @@ def build(book: Path) -> None:
     log = book / "_build" / "build.log"
     log.parent.mkdir(exist_ok=True)
     quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", start, *options]
     with log.open("w", encoding="utf-8") as output:
-        done = subprocess.run(
-            [sys.executable, "-c", start, *options],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=quiet,
-        )
+        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=quiet)
     if done.returncode:
         lines = COLOUR.sub("", log.read_text(encoding="utf-8", errors="replace")).splitlines()
         wrong = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-20:]
@@ -164,8 +139,7 @@ def notebook_problems(book: Path, notebooks: Path) -> list[str]:
     """What is wrong with the executed notebooks, against what their sources promise."""
     found = []
     for name in notebook_names(book):
-        source, _ = page_source(book, name)
-        figures = check.expected_figures(notebooks / f"{source}.ipynb")
+        figures = check.expected_figures(notebooks / f"{page_source(book, name)[0]}.ipynb")
         found += check.notebook_problems(book / NOTEBOOKS / f"{name}.ipynb", figures)
     return found
 
@@ -173,11 +147,8 @@ def notebook_problems(book: Path, notebooks: Path) -> list[str]:
 def page_problems(book: Path) -> list[str]:
     """What is wrong with the built pages."""
     html = book / "_build" / "html"
-    return [
-        *check.missing_pages(html, toc_pages(book)),
-        *check.broken_fetches(html),
-        *check.bare_formulas(html),
-    ]
+    missing = check.missing_pages(html, toc_pages(book))
+    return [*missing, *check.broken_fetches(html), *check.bare_formulas(html)]
 
 
 def make(book: Path, notebooks: Path, preset: str) -> Path:
@@ -210,24 +181,23 @@ def readme_block() -> str:
         rows = frame([*available_results(preset), *available_cells(preset)])
         if (rows["kind"] == "comparison").any():
             counted = claims.verdict_counts(claims.judge_all(rows))
-            grid = tables.captioned_grid(rows, preset, PLAIN)
+            grid = tables.captioned_grid(rows, preset)
+            for metric, symbol in SYMBOLS.items():  # README is read as plain text too
+                grid = grid.replace(symbol, PLAIN[metric])
             return f"{grid}\n\nThe paper's single claims, one by one in the book: {counted}"
     return tables.NOTHING
 
 
-def with_verdicts(readme: str) -> str:
-    """README's text with the present verdicts between its two markers."""
-    if readme.count(START) != 1 or readme.count(END) != 1:
-        raise KpnbError(f"README.md needs the lines {START} and {END} once each: add them")
-    before, rest = readme.split(START)
-    after = rest.split(END)[1]
-    return f"{before}{START}\n{readme_block()}\n{END}{after}"
-
-
 def update_readme(path: Path, write: bool) -> None:
-    """Rewrite README's verdicts, or only check them. Raises: KpnbError where they are stale."""
+    """Put the present verdicts between README's two markers, or only check that they are there.
+
+    Raises: KpnbError where the markers are not there once each, or the verdicts are stale.
+    """
     old = path.read_text(encoding="utf-8")
-    new = with_verdicts(old)
+    if old.count(START) != 1 or old.count(END) != 1:
+        raise KpnbError(f"README.md needs the lines {START} and {END} once each: add them")
+    before, after = old.split(START)[0], old.split(END)[1]
+    new = f"{before}{START}\n{readme_block()}\n{END}{after}"
     if write:
         path.write_text(new, encoding="utf-8")
     elif new != old:

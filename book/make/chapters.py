@@ -5,37 +5,28 @@ Functions take the frame of `book.make.frame`; tables and sentences are markdown
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from book.make.frame import NOTHING, estimate, sweep_rows
+from book.make.frame import NOTHING, joined, records, spread, sweep_rows
 from book.make.published import sweep_table
+from book.make.texts import block, sheet
 from kpnb.experiments import accuracy, speed
 from kpnb.figures.charts import METRIC_LABELS
 from kpnb.figures.style import TITLE_SIZE, WIDTH, label_axes, legend_below, new_figure
-from kpnb.metrics.formatting import PLAIN, count, number, signed, table
+from kpnb.metrics.formatting import count, number
 from kpnb.paper import origins, paper_preset, paper_settings
 from kpnb.run.sweeps import Sweep, read_sweeps
 
-FIGURES = {
-    "estimator_figure": """```{figure} _generated/estimator_errors.png
-:name: fig-estimator-errors
-
-Error against cost, both on logarithmic scales. Each line is one checkpoint: `path` with 8, 24, 72
-and 216 noisy passes an evaluation, the published procedure with 6, 24 and 96 draws a step.
-```""",
-    "outputs_figure": """```{figure} _generated/outputs.png
----
-name: fig-outputs
-alt: student minus baseline against the number of output dimensions
----
-Student minus baseline at FC3 against the number of output dimensions. Mean and 95% interval; the images are the same throughout.
-```""",  # noqa: E501
+#: Whose settings of the paper are listed, by the end of the table's name.
+SETTINGS = {
+    "images": ["images"],
+    "sentences": ["texts", "sentiment"],
+    "questions": ["texts", "questions"],
+    "clouds": ["clouds"],
 }
 
 
@@ -45,18 +36,15 @@ def chapter_tables(rows: pd.DataFrame) -> dict[str, str]:
     return {
         "estimator_accuracy": accuracy_of_cases(cases),
         "estimator_budgets": budget_table(cases),
-        "estimator_figure": NOTHING if cases.empty else FIGURES["estimator_figure"],
+        "estimator_figure": NOTHING if cases.empty else block("estimator_figure"),
         "estimator_speed": speed_table(rows),
         "estimator_summary": summary(cases),
         "outputs_reading": outputs_reading(viii),
-        "outputs_figure": "" if viii.empty else FIGURES["outputs_figure"],
-        "paper_settings_images": settings_table("images"),
-        "paper_settings_sentences": settings_table("texts", "sentiment"),
-        "paper_settings_questions": settings_table("texts", "questions"),
-        "paper_settings_clouds": settings_table("clouds"),
+        "outputs_figure": "" if viii.empty else block("outputs_figure"),
         "paper_rates": learning_rates_table(),
         "paper_sweeps": paper_sweeps_table(rows),
         "paper_results": paper_results(rows),
+        **{f"paper_settings_{name}": settings_table(*of) for name, of in SETTINGS.items()},
     }
 
 
@@ -73,9 +61,11 @@ def chapter_figures(rows: pd.DataFrame) -> dict[str, Figure | None]:
 BUDGETS = [f"path, {probes} probes" for probes in accuracy.PROBE_BUDGETS]
 PUBLISHED = [f"published, {draws} draws" for draws in accuracy.PUBLISHED_DRAWS]
 DEFAULT = "path, default"
-# One mark a checkpoint, one colour a method; colours of Okabe and Ito.
-COLORS = {"path": "#D55E00", "published": "#0072B2"}
+#: By method: its runs, colour (of Okabe and Ito) and line. One mark a checkpoint.
+CURVES = {"path": (BUDGETS, "#D55E00", "-"), "published": (PUBLISHED, "#0072B2", "--")}
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
+#: How the name of a number is read.
+_NAME = r"^(?P<case>.+?) \| (?P<method>.+?) \| (?P<quantity>.+)$"
 
 
 def by_case(rows: pd.DataFrame) -> pd.DataFrame:
@@ -84,14 +74,11 @@ def by_case(rows: pd.DataFrame) -> pd.DataFrame:
     By network and layer, then the untrained one, then by epoch.
     """
     found = rows[(rows["kind"] == "number") & (rows["notebook"] == accuracy.ACCURACY_NAME)]
-    parts = found["name"].str.split(" | ", regex=False, expand=True).reindex(columns=range(3))
-    named = dict(zip(("case", "method", "quantity"), (parts[i] for i in range(3)), strict=True))
-    wide = found.assign(**named).pivot_table(
-        index="case", columns=["method", "quantity"], values="value", aggfunc="last"
-    )
-    error = found[found["name"].str.endswith(f" | {DEFAULT} | error")]
+    found = found[["value", "n_samples"]].join(found["name"].str.extract(_NAME))
+    wide = found.pivot_table("value", "case", ["method", "quantity"], aggfunc="last")
     if len(wide):
-        wide["", "n"] = error.assign(**named).groupby("case")["n_samples"].last()
+        error = found[(found["method"] == DEFAULT) & (found["quantity"] == "error")]
+        wide["", "n"] = error.groupby("case")["n_samples"].last()
     return wide.loc[sorted(wide.index, key=_order)]
 
 
@@ -119,27 +106,12 @@ def equal_error(cell: pd.Series) -> tuple[float, str]:
 
 def accuracy_of_cases(cases: pd.DataFrame) -> str:
     """A row a case: errors of the truth, of a published run and of `path` at its default."""
-    header = ["network, layer, checkpoint", "truth's own error", "published: error", "its spread"]
-    header += ["path: error", "its standard error", "Spearman", "off in $N_{fg}$ of"]
-    header += ["within the spread", "published / path, time at equal error"]
-    rows = [_case_line(case, cell) for case, cell in cases.iterrows()]
-    return table(header, rows) if rows else NOTHING
-
-
-def _case_line(case: str, cell: pd.Series) -> list[str]:
-    path, (ratio, how) = cell[DEFAULT], equal_error(cell)
-    return [
-        f"{case} (n = {cell['', 'n']:.0f})",
-        f"{cell['truth', 'own error']:.4f}",
-        f"{cell[PUBLISHED[-1], 'error']:.4f}",
-        f"{cell['published', 'spread']:.4f}",
-        f"{path['error']:.4f}",
-        f"{path['standard error']:.4f}",
-        f"{path['Spearman']:.3f}",
-        f"{path['N_fg error']:.1f} of {path['N_fg of the truth']:.1f}",
-        "yes" if _within(cell) else "no",
-        f"{how} {ratio:.0f}".strip(),
-    ]
+    lines = []
+    for case, cell in cases.iterrows():
+        ratio, how = equal_error(cell)
+        known = {"published": cell[PUBLISHED[-1]], "path": cell[DEFAULT], "within": _within(cell)}
+        lines.append({"case": case, "cell": cell, "ratio": ratio, "how": how} | known)
+    return sheet("cases", lines)
 
 
 def _within(cell: pd.Series) -> bool:
@@ -149,13 +121,9 @@ def _within(cell: pd.Series) -> bool:
 
 def budget_table(cases: pd.DataFrame) -> str:
     """Error of H in nats and time per map, by method and budget: the range over all cases."""
-    quantities = ("error", "Spearman", "N_fg error", "N_bg error", "seconds")
-    rows = [
-        [method, *(_range(cases[method, quantity]) for quantity in quantities)]
-        for method in ([] if cases.empty else [*PUBLISHED, *BUDGETS, DEFAULT])
-    ]
-    header = ["method", "error [nats]", "Spearman", "off in $N_{fg}$", "off in $N_{bg}$"]
-    return table([*header, "processor time a map [s]"], rows) if rows else NOTHING
+    ranges = cases.apply(_range).unstack() if len(cases) else pd.DataFrame()
+    methods = [*PUBLISHED, *BUDGETS, DEFAULT] if len(cases) else []
+    return sheet("budgets", [{"method": method, **ranges.loc[method]} for method in methods])
 
 
 def _range(values: pd.Series) -> str:
@@ -169,22 +137,14 @@ def summary(cases: pd.DataFrame) -> str:
         return NOTHING
     outside = [case for case, cell in cases.iterrows() if not _within(cell)]
     ratios = [equal_error(cell)[0] for _, cell in cases.iterrows()]
-    told = f"{len(cases) - len(outside)} of {len(cases)} cases"
-    beyond = f" Beyond it: {'; '.join(outside)}." if outside else ""
-    return (
-        f"At its default, `path` is no further from the truth than two published runs are from "
-        f"each other in {told}.{beyond} At equal error a published run takes at most "
-        f"{max(ratios):.0f} times as long, in the median over the cases at most "
-        f"{np.median(ratios):.0f}, and at most {min(ratios):.0f} in the worst."
-    )
+    ends = {"most": max(ratios), "median": np.median(ratios), "least": min(ratios)}
+    return block("summary", total=len(cases), outside=outside, **ends)
 
 
 def speed_table(rows: pd.DataFrame) -> str:
     """Every number of the benchmark."""
     found = rows[(rows["kind"] == "number") & (rows["notebook"] == speed.ESTIMATOR_SPEED)]
-    found = found[found["nth"] == found["nth"].min()].to_dict("records")
-    lines = [[n["name"], f"{number(n['value'])} {n['unit']}".strip(), n["what"]] for n in found]
-    return table(["", "measured", "what"], lines) if lines else NOTHING
+    return sheet("speed", records(found[found["nth"] == found["nth"].min()]))
 
 
 def errors_figure(cases: pd.DataFrame) -> Figure | None:
@@ -193,16 +153,14 @@ def errors_figure(cases: pd.DataFrame) -> Figure | None:
         return None
     split = [case.partition(", ") for case in cases.index]
     panels, checkpoints = (list(dict.fromkeys(one[i] for one in split)) for i in (0, 2))
-    columns = 2
-    rows = -(-len(panels) // columns)
-    figure, axes = new_figure(rows, columns, (WIDTH, 3.0 * rows))
+    rows = -(-len(panels) // 2)
+    figure, axes = new_figure(rows, 2, (WIDTH, 3.0 * rows))
     for (panel, _, checkpoint), (_, cell) in zip(split, cases.iterrows(), strict=True):
         # A checkpoint has the same mark in every panel, as they share a legend.
         mark = MARKS[checkpoints.index(checkpoint) % len(MARKS)]
         _curves(axes.flat[panels.index(panel)], cell, mark, checkpoint)
     for ax, title in zip(axes.flat, panels, strict=False):
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+        ax.set(xscale="log", yscale="log")
         ax.set_title(title, fontsize=TITLE_SIZE)
         ax.grid(alpha=0.3, which="both")
         label_axes(ax, "processor time per map [s]", "mean |H − truth| [nats]")
@@ -211,9 +169,9 @@ def errors_figure(cases: pd.DataFrame) -> Figure | None:
 
 
 def _curves(ax: Axes, cell: pd.Series, mark: str, checkpoint: str) -> None:
-    for kind, methods, line in (("path", BUDGETS, "-"), ("published", PUBLISHED, "--")):
+    for kind, (methods, color, line) in CURVES.items():
         seconds, errors = ([cell[m, what] for m in methods] for what in ("seconds", "error"))
-        style = {"linestyle": line, "color": COLORS[kind], "marker": mark, "markersize": 5}
+        style = {"linestyle": line, "color": color, "marker": mark, "markersize": 5}
         ax.plot(seconds, errors, **style, linewidth=1.2, label=f"{kind}, {checkpoint}")
 
 
@@ -230,7 +188,7 @@ NETWORK_MARKS = (("#000000", "o"), ("#CC79A7", "D"), ("#56B4E9", "v"), ("#E69F00
 
 def viii_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Of the sweep for Table VIII."""
-    return sweep_rows(rows, list(read_sweeps()["table_viii"].runs))
+    return sweep_rows(rows, read_sweeps()["table_viii"].runs)
 
 
 def gaps(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -266,141 +224,67 @@ def _draw(ax: Axes, gap: pd.DataFrame, place: int, network: str) -> None:
     color, marker = NETWORK_MARKS[place % len(NETWORK_MARKS)]
     at = [number * 1.08**place for number in gap.index]
     ax.vlines(at, gap["low"], gap["high"], color=color, linewidth=1.6)
-    told = f"{network}, {_images(gap)}, {_seeds(gap['n_seeds'].iloc[0])}"
-    ax.plot(at, gap["value"], marker, color=color, markersize=6, label=told)
+    ax.plot(at, gap["value"], marker, color=color, markersize=6, label=f"{network}{_over(gap)}")
 
 
-def _seeds(n: int) -> str:
-    return count(n, "seed")
-
-
-def _images(gap: pd.DataFrame) -> str:
+def _over(gap: pd.DataFrame) -> str:
     """Behind a ReLU, an output of few dimensions leaves some images without a map."""
-    counts = sorted(set(gap["n_samples"]))
-    least = f"{counts[0]} to " if len(counts) > 1 else ""
-    return least + count(counts[-1], "image")
+    return f", {spread(gap['n_samples'], 'image')}, {count(gap['n_seeds'].iloc[0], 'seed')}"
 
 
 def outputs_reading(rows: pd.DataFrame) -> str:
-    """One line per number of dimensions, and where one utility turns into the other, if it does."""
+    """One line per number of dimensions: which of the two utilities the intervals speak for, and
+    the share of its training images that the student classifies right; then between which two
+    numbers one utility turns into the other, if it does."""
     learned = rows[(rows["role"] == "S") & (rows["metric"] == "accuracy_train")]
-    told = [
-        _network_reading(network, part, dict(_learned(learned, network)))
-        for network, part in gaps(rows).items()
-    ]
-    return "\n\n".join(told) or NOTHING
-
-
-def _learned(rows: pd.DataFrame, network: str) -> zip:
-    """By dimensions, the share of its training images that the student classifies right."""
-    own = rows[(rows["student"] == network) & rows["outputs"].notna()]
-    return zip(own["outputs"], own["value"], strict=True)
-
-
-def _network_reading(network: str, part: pd.DataFrame, shares: dict[int, float]) -> str:
-    more = part.loc["n_fg"]
-    lines = []
-    for outputs in more.index:
-        items = {metric: part.loc[metric].loc[outputs] for metric in COUNTS}
-        values = [f"{PLAIN[metric]} {estimate(items[metric], signed)}" for metric in COUNTS]
-        line = f"- {outputs} dimensions: {utility(items)} ({', '.join(values)})."
-        if outputs in shares:
-            right = f"{shares[outputs]:.1%} of its training images correctly."
-            line += f" The student classifies {right}"
-        lines.append(line)
-    over = f"{network} ({more['scale'].iloc[0]}), {_images(more)}"
-    head = f"{over}, {_seeds(more['n_seeds'].iloc[0])}:"
-    return "\n".join([head, "", *lines, "", _turn(part, shares)])
-
-
-def utility(items: dict[str, pd.Series]) -> str:
-    """Which of the two utilities the intervals of N_fg and N_bg speak for, in words."""
-    lower = {metric: items[metric]["high"] < 0 for metric in COUNTS}
-    if items["n_fg"]["low"] > 0:
-        return "the first utility: more foreground points"
-    if all(lower.values()):
-        return "the second utility: fewer points of both kinds"
-    if any(lower.values()):
-        kind = "foreground" if lower["n_fg"] else "background"
-        return f"half of the second utility: fewer {kind} points only"
-    return "neither: no interval excludes zero on a side that either utility predicts"
-
-
-def _turn(part: pd.DataFrame, shares: dict[int, float]) -> str:
-    """The two numbers between which fewer foreground points turn into more, on how many seeds, and
-    what the students with more of them have learned."""
-    points, background = (part.loc[metric] for metric in COUNTS)
-    fewer = points.index[points["high"] < 0].tolist()
-    more = points.index[points["low"] > 0].tolist()
-    if not fewer and not more:
-        return "**No turn can be seen here: no interval of N_fg excludes zero.**"
-    if not fewer or not more:
-        seen = "fewer" if fewer else "more"
-        return f"**No turn can be seen here: foreground points are only ever {seen}.**"
-    if max(fewer) > min(more):
-        return "**Foreground points are fewer at some numbers and more at others, in no order.**"
-    both = [str(d) for d in fewer if background.loc[d, "high"] < 0]
-    known = [f"{shares[d]:.1%} at {d}" for d in more if d in shares]
-    told = f", where the student gets {' and '.join(known)} of its training images right"
-    return (
-        f"**Foreground points turn from fewer to more between {max(fewer)} and {min(more)} "
-        f"dimensions here, with {_seeds(points['n_seeds'].max())}{told if known else ''}. The "
-        "second utility in full, fewer points of both kinds, shows at "
-        f"{', '.join(both) or 'no number of dimensions'}.**"
-    )
+    learned, parts = learned[learned["outputs"].notna()], []
+    for network, part in gaps(rows).items():
+        points, background = (part.loc[metric].reset_index() for metric in COUNTS)
+        fewer, more = points["high"] < 0, points["low"] > 0
+        turn = {"fewer": fewer, "more": more, "both": fewer & (background["high"] < 0)}
+        reading = {name: points.loc[found, "outputs"].tolist() for name, found in turn.items()}
+        reading["about"] = f"{network} ({points['scale'].iloc[0]}){_over(points)}"
+        reading["seeds"] = count(points["n_seeds"].max(), "seed")
+        reading["pairs"] = list(zip(records(points), records(background), strict=True))
+        own = learned[learned["student"] == network].set_index("outputs")["value"]
+        parts.append(block("outputs", shares=own.to_dict(), **reading))
+    return "\n\n".join(parts) or NOTHING
 
 
 # The paper's scale: settings with their sources, learning rates, sweeps
 
 PAPER = "paper"
-TELL = {
-    "paper_ii": ["teacher"],
-    "paper_iii": ["grid", "threshold"],
-    "paper_iv": ["augment"],
-    "paper_ix": ["teacher"],
-}
 
 
 def settings_table(subject: str, *parts: str) -> str:
     """Each parameter's value at the preset `paper`, and where it comes from."""
-    values, told = paper_preset(subject, *parts), origins(subject, *parts)
-    rows = [[f"`{name}`", _value(values[name]), source] for name, source in told.items()]
-    return table(["parameter", "value", "source"], rows)
-
-
-def _value(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "by network" if value is None else str(value)
+    values, lines = paper_preset(subject, *parts), []
+    for name, source in origins(subject, *parts).items():
+        value = "by network" if values[name] is None else joined(values[name])
+        lines.append({"name": name, "value": value, "source": source})
+    return sheet("settings", lines)
 
 
 def learning_rates_table() -> str:
     """First and last learning rate of each role, network and layer."""
     known, rows = paper_settings("images"), []
+
+    def add(whose: str, network: str, layer: str, rates: list, setting: dict) -> None:
+        source = setting["source"] + (f": {setting['why']}" if "why" in setting else "")
+        line = {"whose": whose, "network": network, "layer": layer, "rates": rates}
+        rows.append(line | {"source": source})
+
     for family, rates in known["classification"].items():
-        for start, who in (
-            ("pretrained", "teacher, pretrained"),
-            ("scratch", "baseline, or teacher"),
-        ):
-            rows.append([who, family, "all", _rate(rates[start]), _source(rates)])
+        add("teacher, pretrained", family, "all", rates["pretrained"], rates)
+        add("baseline, or teacher", family, "all", rates["scratch"], rates)
     for family, rates in known["distillation"].items():
         network = "all (error over the feature's variance)" if family == "scaled" else family
-        for layer in rates:
-            if layer not in ("source", "why"):
-                rows.append(["student", network, layer, _rate(rates[layer]), _source(rates)])
-    head = known["head"]
+        for layer in (name for name in rates if name not in ("source", "why")):
+            add("student", network, layer, rates[layer], rates)
     for family in ("VGG", "AlexNet", "ResNet"):
-        rates = _rate([head[family], head[family] / 10])
-        rows.append(["above the layer", family, "-", rates, _source(head)])
-    return table(["whose", "network", "layer", "learning rate, first to last", "source"], rows)
-
-
-def _rate(rates: Sequence[float]) -> str:
-    return f"{float(rates[0]):g} to {float(rates[1]):g}"
-
-
-def _source(setting: dict) -> str:
-    return setting["source"] + (f": {setting['why']}" if "why" in setting else "")
+        rate = known["head"][family]
+        add("above the layer", family, "-", [rate, rate / 10], known["head"])
+    return sheet("learning_rates", rows)
 
 
 def paper_sweeps() -> dict[str, Sweep]:
@@ -418,20 +302,18 @@ def paper_sweeps_table(rows: pd.DataFrame) -> str:
     """Each sweep with the number of its runs, and how many have results here."""
     lines = []
     for name, sweep in paper_sweeps().items():
-        data = ", ".join(sorted({str(sweep.resolved(run, PAPER).data) for run in sweep.runs}))
-        counts = [len(sweep.runs), len(_done(sweep, rows))]
-        lines.append([f"`{name}`", f"Table {sweep.table}", data, *counts])
-    return table(["sweep", "beside", "data", "runs", "with results here"], lines)
+        data = joined(sorted({str(sweep.resolved(run, PAPER).data) for run in sweep.runs}))
+        counts = {"runs": len(sweep.runs), "done": len(_done(sweep, rows))}
+        lines.append({"name": name, "table": sweep.table, "data": data} | counts)
+    return sheet("paper_sweeps", lines)
 
 
 def paper_results(rows: pd.DataFrame) -> str:
     """The published rows beside ours, for the sweeps of which any run has results."""
     parts = []
-    for name, sweep in paper_sweeps().items():
+    for sweep in paper_sweeps().values():
         done = _done(sweep, rows)
         if done:
             title = f"**Table {sweep.table}**, {count(len(done), 'run')} of {len(sweep.runs)}"
-            roles, every = "TSB" if sweep.table == "IV" else "SB", sweep.table == "III"
-            found = sweep_table(sweep, rows, TELL.get(name, []), roles, every)
-            parts.append(f"{title}\n\n{found}")
+            parts.append(f"{title}\n\n{sweep_table(sweep, rows)}")
     return "\n\n".join(parts) or "No run at the preset `paper` has results in this build."

@@ -13,17 +13,8 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 
 #: Tags that make a browser fetch something, and the attribute that says what.
-FETCHED = {
-    "script": "src",
-    "link": "href",
-    "img": "src",
-    "iframe": "src",
-    "source": "src",
-    "video": "src",
-    "audio": "src",
-    "embed": "src",
-    "object": "data",
-}
+FETCHED = dict.fromkeys(("script", "img", "iframe", "source", "video", "audio", "embed"), "src")
+FETCHED |= {"link": "href", "object": "data"}
 #: Kinds of <link> that only name another page.
 NOT_FETCHED = {"canonical", "next", "prev", "search", "index", "author", "copyright", "license"}
 EXTERNAL = re.compile(r"(?:https?:)?//", re.IGNORECASE)

@@ -7,25 +7,28 @@ Only the committed study counts, measured on training samples as in the paper.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby, product
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from book.make import frame
-from book.make.frame import estimate, fits, paper_rows, records
+from book.make.frame import estimate, fits, joined, paper_rows, records, span
+from book.make.pages import BOOK, NOTEBOOKS, page_source
+from book.make.texts import sheet
 from kpnb.errors import KpnbError
 from kpnb.metrics.formatting import SYMBOLS, count, signed
 from kpnb.metrics.results import MetricName, Role, Score
 from kpnb.metrics.stats import interval_verdict, share_interval
 from kpnb.paper import PREDICTIONS, ROLES, SCORES, TABLES
 
-PRESET = "study"
 NOT_RUN = "not run"
 VERDICTS = ("reproduced", "contradicted", "inconclusive", NOT_RUN)
 #: How a side reads in a claim.
@@ -34,6 +37,7 @@ SIDE_WORDS = {"up": "higher", "down": "lower"}
 #: intervals, whether its point estimate is strictly on the claim's side, what its samples are.
 ITEM = ["what", "shown", "verdict", "on_side", "n_samples", "n_seeds", "noun"]
 ITEM += ["notebook", "run", "file", "state"]
+FILES_SHOWN = 3  # in a row at most; more are in the list of its items
 
 # What a claim is
 
@@ -49,14 +53,9 @@ FIELDS: dict[str, tuple[set[str], set[str]]] = {
     "numbers": ({"notebook", "names"}, {"bound"}),
     "none": ({"reason"}, {"notebook"}),
 }
-Names = tuple[str, ...]
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Facts(_Data):
+class Facts(BaseModel, frozen=True, extra="forbid"):
     """Facts of the frame; claims.yaml describes each kind of them and its fields."""
 
     kind: Literal[tuple(FIELDS)]  # type: ignore[valid-type]
@@ -66,13 +65,13 @@ class Facts(_Data):
     first: Role = "S"
     second: Role = "B"
     text: str = ""
-    runs: Names = ()
+    runs: tuple[str, ...] = ()
     of: Literal["headline", "other_b"] = "headline"
-    also: Names = ()
+    also: tuple[str, ...] = ()
     first_layer: str = ""
     second_layer: str = ""
     notebook: str = ""
-    names: Names = ()
+    names: tuple[str, ...] = ()
     bound: float = 0.0
     reason: str = ""
 
@@ -87,7 +86,7 @@ class Facts(_Data):
         return self
 
 
-class Claim(_Data):
+class Claim(BaseModel, frozen=True, extra="forbid"):
     """One testable statement of the paper.
 
     Attributes: id; section: heading it is listed under; claim: one sentence; where: section,
@@ -111,8 +110,9 @@ class Claim(_Data):
             raise ValueError(f"the evidence is of {', '.join(EVIDENCE)}; the paper's of the others")
         if self.evidence.kind != "none" and self.side is None:
             raise ValueError("evidence needs a side, up or down")
-        if self.evidence.kind in ("comparisons", "means") and not self.metric:
-            raise ValueError("evidence from tables needs a metric or a score")
+        printed = [item for item in self.paper if item.table and not item.metric]
+        if not self.metric and (printed or self.evidence.kind in ("comparisons", "means")):
+            raise ValueError("what is of tables needs a metric or a score")
         return self
 
 
@@ -129,30 +129,25 @@ def load_claims(text: str) -> tuple[Claim, ...]:
     unless it names one; {metric} and {side} are written out in its sentence.
     Raises: KpnbError for a text that does not fit the schema, or two claims of one id.
     """
-    entries = ((section, each) for section, some in yaml.safe_load(text).items() for each in some)
-    claims = tuple(_claim(one) for section, entry in entries for one in _expanded(section, entry))
+    claims = []
+    for section, entries in yaml.safe_load(text).items():
+        for entry in entries:
+            shared = {"section": section} | entry
+            for metric in shared.pop("metrics", None) or [""]:
+                own = {"id": f"{entry['id']}_{metric}", "metric": metric} if metric else {}
+                claims.append(_claim(shared | own))
     ids = [claim.id for claim in claims]
     twice = {name for name in ids if ids.count(name) > 1}
     if twice:
         raise KpnbError(f"two claims have the id {min(twice)!r}: rename one in claims.yaml")
-    return claims
-
-
-def _expanded(section: str, entry: dict) -> Iterator[dict]:
-    """An entry with metrics, once for each."""
-    shared = {"section": section} | entry
-    metrics = shared.pop("metrics", None)
-    if metrics is None:
-        yield shared
-    for metric in metrics or ():
-        yield shared | {"id": f"{entry['id']}_{metric}", "metric": metric}
+    return tuple(claims)
 
 
 def _claim(values: dict) -> Claim:
     metric = values.get("metric")
     side = values.get("side") or PREDICTIONS.get(metric)
-    words = {"{metric}": SYMBOLS.get(metric, ""), "{side}": SIDE_WORDS.get(side, "")}
-    sentence = re.sub(r"\{metric\}|\{side\}", lambda found: words[found[0]], values["claim"])
+    sentence = values["claim"].replace("{metric}", SYMBOLS.get(metric, ""))
+    sentence = sentence.replace("{side}", SIDE_WORDS.get(side, ""))
     try:
         return Claim(**values | {"side": side, "claim": sentence})
     except ValidationError as error:
@@ -167,26 +162,16 @@ def _claim(values: dict) -> Claim:
 def published_text(claim: Claim, rows: pd.DataFrame) -> str:
     """The paper's numbers for a claim, such as "51 of 57".
 
-    Raises: KpnbError where a query matches nothing that the paper has.
+    Raises: KpnbError where a query matches nothing that the paper has, or quotes data sets,
+    networks, layers or kinds of samples that are not in its table; that of the evidence too.
     """
-    return "; ".join(_text(claim, item, rows) for item in claim.paper)
-
-
-def check_queries(claim: Claim, rows: pd.DataFrame) -> None:
-    """Raise KpnbError where what a claim asks of the paper or of results is not in the paper: its
-    queries quote data sets, networks and layers of the table, or kinds of samples."""
-    published_text(claim, rows)
     for asked in (*claim.paper, claim.evidence):
-        printed = paper_rows(rows, asked.table)
-        known = {*frame.TABLE_OF, *printed[frame.PAPER_CELL].to_numpy().ravel()}
-        unknown = set(re.findall(r"'(.*?)'", asked.where)) - known
+        quoted = set(re.findall(r"'(.*?)'", asked.where))
+        printed = paper_rows(rows, asked.table)[frame.PAPER_CELL] if quoted else pd.DataFrame()
+        unknown = quoted - {*frame.TABLE_OF, *printed.to_numpy().ravel()}
         if unknown:
             raise _nothing(claim, f"{min(unknown)!r} in Table {asked.table}")
-
-
-def strictly(side: str, first: float, second: float) -> bool:
-    """Whether first lies strictly on a side of second: the paper's cells are read like this."""
-    return first > second if side == "up" else first < second
+    return "; ".join(_text(claim, item, rows) for item in claim.paper)
 
 
 def _text(claim: Claim, item: Facts, rows: pd.DataFrame) -> str:
@@ -199,15 +184,14 @@ def _text(claim: Claim, item: Facts, rows: pd.DataFrame) -> str:
     if item.kind == "change":
         change = 100 * ((first / second).mean() - 1)
         return f"{SYMBOLS[item.metric or claim.metric]} {change:+.1f}%"
-    agree, ties = strictly(claim.side, first, second).sum(), (first == second).sum()
+    agree = (first > second if claim.side == "up" else first < second).sum()
+    ties = (first == second).sum()
     return f"{agree} of {len(pairs)}" + (f" ({count(ties, 'tie')})" if ties else "")
 
 
 def _pairs(claim: Claim, item: Facts, rows: pd.DataFrame) -> pd.DataFrame:
     """The printed numbers of first and second, the i-th row of one with the i-th of the other."""
     metric = item.metric or claim.metric
-    if metric is None:
-        raise KpnbError(f"claim {claim.id!r} names no metric for Table {item.table}: name one")
     found = paper_rows(rows, item.table)
     found = found[found["metric"] == metric]
     first = _queried(claim, item, found[found["role"] == item.first])
@@ -238,6 +222,10 @@ class Judged:
 
     claim: Claim
     items: pd.DataFrame
+
+    @property
+    def label(self) -> str:
+        return f"claim-{self.claim.id.replace('_', '-')}"
 
     @property
     def verdict(self) -> str:
@@ -273,8 +261,22 @@ def judge_all(rows: pd.DataFrame) -> list[Judged]:
 
 def judge_claim(claim: Claim, rows: pd.DataFrame) -> Judged:
     """A claim's evidence in the results of the study and of its sweeps."""
-    study = rows[(rows["preset"] == PRESET) & (rows["part"] != "single")]
+    study = rows[(rows["preset"] == "study") & (rows["part"] != "single")]
     return Judged(claim, pd.DataFrame(EVIDENCE[claim.evidence.kind](claim, study), columns=ITEM))
+
+
+def _item(side: str, row: Mapping, what: str, gap: Sequence | None = None, **own: object) -> dict:
+    """An item of evidence; gap: lower end, estimate and upper end of what is to lie on a side of
+    zero, the row's own if none are given."""
+    low, value, high = gap or (row["low"], row["value"], row["high"])
+    made = {
+        "what": what,
+        "shown": estimate(row, signed),
+        "verdict": interval_verdict(low, high, side),
+        "on_side": value > 0 if side == "up" else value < 0,
+        "noun": row["sample"],
+    }
+    return {name: row.get(name) for name in ITEM} | made | own
 
 
 def _wanted(claim: Claim, kind: str, rows: pd.DataFrame) -> pd.DataFrame:
@@ -284,34 +286,19 @@ def _wanted(claim: Claim, kind: str, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _comparisons(claim: Claim, rows: pd.DataFrame) -> list[dict]:
-    found, items = _wanted(claim, "comparison", rows), []
-    for row in records(found.drop_duplicates(frame.identity(claim.evidence.table))):
-        b = f", b = {row['threshold']}" if claim.evidence.of == "other_b" else ""
-        items.append(_item(row, claim.side, _words(row, "network", "layer") + b))
-    return items + _repeated(claim, rows)
-
-
-def _repeated(claim: Claim, rows: pd.DataFrame) -> list[dict]:
-    """The same difference where a main notebook holds it as a number, named "setting | metric"."""
-    patterns = [name.replace("{metric}", claim.metric) for name in claim.evidence.also]
+    """Also the same difference where a main notebook holds it as a number, "setting | metric"."""
+    asked, items = claim.evidence, []
+    found = _wanted(claim, "comparison", rows).drop_duplicates(frame.identity(asked.table))
+    for row in records(found):
+        b = f", b = {row['threshold']}" if asked.of == "other_b" else ""
+        items.append(_item(claim.side, row, _words(row, "network", "layer") + b))
+    patterns = [name.replace("{metric}", claim.metric) for name in asked.also]
     found = frame.main_rows(rows, "number")
-    return [
-        _item(row, claim.side, f"{_words(row, 'student')}, {row['name'].split(' | ')[0]}")
-        | {"n_seeds": len(row["settings"]["seeds"]), "noun": "map"}
-        for row in records(found[fits(found["name"], patterns)])
-    ]
-
-
-def _item(row: Mapping, side: str, what: str) -> dict:
-    """A difference as an item of evidence."""
-    made = {
-        "what": what,
-        "shown": estimate(row, signed),
-        "verdict": interval_verdict(row["low"], row["high"], side),
-        "on_side": strictly(side, row["value"], 0.0),
-        "noun": row["sample"],
-    }
-    return {name: row.get(name) for name in ITEM} | made
+    for row in records(found[fits(found["name"], patterns)]):
+        what = f"{_words(row, 'student')}, {row['name'].split(' | ')[0]}"
+        seeds = len(row["settings"]["seeds"])
+        items.append(_item(claim.side, row, what, n_seeds=seeds, noun="map"))
+    return items
 
 
 def _words(row: Mapping, *columns: str) -> str:
@@ -323,52 +310,41 @@ def _words(row: Mapping, *columns: str) -> str:
 def _means(claim: Claim, rows: pd.DataFrame) -> list[dict]:
     """Pairs of roles within a network and layer; of any layers where these are compared, or where
     one of the two, a score of a teacher or baseline, belongs to none."""
-    asked, found = claim.evidence, _wanted(claim, "measure", rows)
-    first, second = found[found["role"] == asked.first], found[found["role"] == asked.second]
-    first = first[first["layer"] == asked.first_layer] if asked.first_layer else first
-    second = second[second["layer"] == asked.second_layer] if asked.second_layer else second
-    first, second = (part.rename_axis("at").reset_index() for part in (first, second))
-    same = ["nth", "dataset", "network", "scale"]
-    pairs = first.merge(second[[*same, "layer", "at"]], on=same, suffixes=("", "_second"))
-    layers = pairs[["layer", "layer_second"]]
-    loose = layers.eq("").any(axis=1) | bool(asked.first_layer)
-    pairs = pairs[loose | (layers["layer"] == layers["layer_second"])]
-    items: dict = {}
-    for pair in zip(pairs["at"], pairs["at_second"], strict=True):
-        one, other = (found.loc[at].to_dict() for at in pair)
-        key = str([each[name] for each in (one, other) for name in frame.identity(asked.table)])
-        items.setdefault(key, _pair(claim.side, one, other))
+    asked, found, items = claim.evidence, _wanted(claim, "measure", rows), {}
+    sought = ((asked.first, asked.first_layer), (asked.second, asked.second_layer))
+    ends = [
+        records(found[(found["role"] == role) & ((found["layer"] == layer) | (layer == ""))])
+        for role, layer in sought
+    ]
+    for pair in product(*ends):
+        layers = {one["layer"] for one in pair}
+        networks = {tuple(one[name] for name in ("nth", *frame.CELL[:3])) for one in pair}
+        if len(networks) == 1 and (len(layers) == 1 or "" in layers or asked.first_layer):
+            key = str([one[name] for one in pair for name in frame.identity(asked.table)])
+            items.setdefault(key, _pair(claim.side, *pair))
     return list(items.values())
 
 
 def _pair(side: str, first: Mapping, second: Mapping) -> dict:
-    ends = [measure_interval(one) for one in (first, second)]
-    several = len({first["layer"], second["layer"]} - {""}) > 1
-    shown, named = [], []
-    for one, (low, high) in zip((first, second), ends, strict=True):
-        shown.append(estimate({**one, "low": low, "high": high}))
-        named.append(ROLES[one["role"]] + (f" at {one['layer']}" if several else ""))
+    """Decided where the two intervals do not overlap: a weaker test than a paired difference."""
+    one, other = ({**each, **measure_interval(each)} for each in (first, second))
+    several = len({one["layer"], other["layer"]} - {""}) > 1
+    named = [ROLES[e["role"]] + (f" at {e['layer']}" if several else "") for e in (one, other)]
     cell = _words(first if first["layer"] else second, "network", "layer")
-    return _item(first, side, f"{cell}: {', '.join(named)}") | {
-        "shown": " against ".join(shown),
-        "verdict": means_verdict(side, *ends),
-        "on_side": strictly(side, first["value"], second["value"]),
-        "n_samples": min(first["n_samples"], second["n_samples"]),
-    }
+    gap = one["low"] - other["high"], one["value"] - other["value"], one["high"] - other["low"]
+    shown = f"{estimate(one)} against {estimate(other)}"
+    n = min(one["n_samples"], other["n_samples"])
+    return _item(side, first, f"{cell}: {', '.join(named)}", gap, shown=shown, n_samples=n)
 
 
-def measure_interval(row: Mapping) -> tuple[float, float]:
-    """A measure's own interval. A score carries its range over seeds only: that range together
-    with Wilson's interval of the mean over samples, as if each were right or wrong."""
-    if row["metric"] not in SCORES:
-        return row["low"], row["high"]
-    low, high = share_interval(row["value"], row["n_samples"])
-    return (low, high) if pd.isna(row["low"]) else (min(low, row["low"]), max(high, row["high"]))
-
-
-def means_verdict(side: str, first: Sequence[float], second: Sequence[float]) -> str:
-    """Decided where the two intervals do not overlap; a weaker test than a paired difference."""
-    return interval_verdict(first[0] - second[1], first[1] - second[0], side)
+def measure_interval(row: Mapping) -> dict[str, float]:
+    """A measure's own interval, low and high. A score carries its range over seeds only: that range
+    together with Wilson's interval of the mean over samples, as if each were right or wrong."""
+    low, high = row["low"], row["high"]
+    if row["metric"] in SCORES:
+        ends = share_interval(row["value"], row["n_samples"])
+        low, high = np.fmin(ends[0], low), np.fmax(ends[1], high)
+    return {"low": low, "high": high}
 
 
 def _numbers(claim: Claim, rows: pd.DataFrame) -> list[dict]:
@@ -379,12 +355,11 @@ def _numbers(claim: Claim, rows: pd.DataFrame) -> list[dict]:
     found = found[fits(found["notebook"], [asked.notebook]) & fits(found["name"], asked.names)]
     for row in records(found.drop_duplicates(["student", "name", "value", "low", "high"])):
         network, value = _words(row, "student"), row["value"]
-        ends = [(value if pd.isna(row[end]) else row[end]) - asked.bound for end in ("low", "high")]
+        low, high = (value if pd.isna(row[end]) else row[end] for end in ("low", "high"))
         what = (f"{network}, " if network else "") + f"`{row['name']}`: {row['what']}"
-        own = {"shown": f"{estimate(row)} {row['unit']}".strip(), "noun": "value"}
-        own |= {"on_side": strictly(claim.side, value, asked.bound)}
-        own |= {"verdict": interval_verdict(*ends, claim.side)}
-        items.append(_item(row, claim.side, what) | own)
+        shown = f"{estimate(row)} {row['unit']}".strip()
+        gap = [one - asked.bound for one in (low, value, high)]
+        items.append(_item(claim.side, row, what, gap, shown=shown, noun="value"))
     return items
 
 
@@ -402,3 +377,73 @@ def verdict_counts(judged: Sequence[Judged]) -> str:
     verdicts = [one.verdict for one in judged]
     told = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS)
     return f"**{count(len(judged), 'claim')}**: {told}."
+
+
+# The page
+
+
+@dataclass(frozen=True)
+class ClaimPage:
+    """The page of claims. Every number of ours comes from a results file that its row names.
+
+    address: of the repository; pages: of the table of contents, which notebooks are linked by.
+    """
+
+    rows: pd.DataFrame
+    address: str
+    pages: Collection[str]
+
+    def fragments(self) -> dict[str, str]:
+        """What the page includes, by name: how many claims have which verdict with a table of
+        claims for each part of the paper, and the cells behind them, folded."""
+        judged = judge_all(self.rows)
+        used = pd.concat([one.items for one in judged]).drop_duplicates("file")
+        files, stale = count(len(used), "results file"), (used["state"] != "fresh").sum()
+        rest = f" They rest on {files}, {stale} of them stale." if len(used) else ""
+        parts = [verdict_counts(judged) + rest]
+        for section, some in groupby(judged, lambda one: one.claim.section):
+            told = sheet("claims", [self._row(one) for one in some])
+            parts.append(f"```{{rubric}} {section}\n```\n\n{told}")
+        lists = [
+            f":::{{dropdown}} {one.claim.claim}\n:name: {one.label}\n\n"
+            f"{sheet('claim_cells', records(one.items), link=self._results)}\n:::"
+            for one in judged
+            if len(one.items) > 1
+        ]
+        cells = "\n\n".join(lists) or "No claim rests on several cells yet."
+        return {"claims": "\n\n".join(parts), "claim_cells": cells}
+
+    def _row(self, one: Judged) -> dict:
+        """Of many notebooks or files not their links, but that to the list that names them."""
+        items, links = records(one.items), []
+        notebooks = [item["notebook"] for item in items] or _planned(one.claim)
+        for each in (map(self._notebook, notebooks), map(self._results, items)):
+            found = list(dict.fromkeys(each))
+            links += found if len(found) <= FILES_SHOWN else []
+        if len(items) > 1:
+            links.append(f"{{ref}}`all {len(items)} <{one.label}>`")
+        said = {"paper": published_text(one.claim, self.rows), "over": span(one.items)}
+        return {"one": one, "items": items, "links": joined(links) or frame.NONE} | said
+
+    def _results(self, item: Mapping) -> str:
+        """A link to a results file, which says so where the code here no longer fits it."""
+        state = item["state"].split(":")[0]
+        stale = "" if state == "fresh" else f" ({state})"
+        name = item["run"] or item["notebook"]
+        return f"[{name}.json]({self.address}/blob/main/{item['file']}){stale}"
+
+    def _notebook(self, name: str) -> str:
+        """A notebook's page; where it has none, the notebook that is executed for it."""
+        page = f"{NOTEBOOKS}{name}"
+        if page in self.pages:
+            return f"{{doc}}`{name} <{page}>`"
+        source, _ = page_source(BOOK, name)
+        return f"[{name}]({self.address}/blob/main/{NOTEBOOKS}{source}.ipynb)"
+
+
+def _planned(claim: Claim) -> list[str]:
+    """The notebook that shows something of a claim without results, or would measure it."""
+    asked = claim.evidence
+    of_cells = asked.table is not None and asked.table not in frame.MAIN_TABLES[1:]
+    name = frame.CELL_NOTEBOOK if of_cells else asked.notebook
+    return [name] if name and "*" not in name else []

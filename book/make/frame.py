@@ -13,7 +13,7 @@ Paper and notebooks share the columns; one that a row has no use for is "" or mi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 
@@ -35,8 +35,6 @@ MAIN_TABLES = ("V", "VI", "VII")
 PAPER_CELL = ["table", "dataset", "network", "layer", "grid_size", "threshold_b"]
 #: What makes a cell of ours one cell; `depth` sorts layers from the input upwards.
 CELL = ["dataset", "network", "scale", "depth", "layer"]
-#: Of one cell: what tells its values apart. A student's measure and its comparison share these.
-CHOICE = ["metric", "threshold", "selection", "distance"]
 
 TEXTS = [
     *("source", "kind", "part", "notebook", "run", "preset", "file", "state", "student", "teacher"),
@@ -49,6 +47,8 @@ COUNTS = ["n_samples", "n_seeds", "nth", "pair", "depth", "outputs"]
 VALUES = ["threshold", "own_b", "value", "low", "high", "seconds", "peak_memory_mb"]
 FLAGS = ["headline", "other_b", "larger"]
 OBJECTS = ["settings", "provenance", "fingerprint"]
+#: What a results file says of itself under the same name.
+OF_A_FILE = ["notebook", "run", "preset", "seconds", "peak_memory_mb", *OBJECTS]
 COLUMNS = [*TEXTS, *COUNTS, *VALUES, *OBJECTS, *FLAGS]
 
 
@@ -83,7 +83,7 @@ def main_rows(rows: pd.DataFrame, kind: str = "") -> pd.DataFrame:
     return rows[wanted & (rows["kind"] == kind) if kind else wanted]
 
 
-def sweep_rows(rows: pd.DataFrame, runs: Sequence[str]) -> pd.DataFrame:
+def sweep_rows(rows: pd.DataFrame, runs: Collection[str]) -> pd.DataFrame:
     """What some runs of a sweep found."""
     return rows[(rows["part"] == "sweep") & rows["run"].isin(runs)]
 
@@ -100,10 +100,11 @@ def standing_for(rows: pd.DataFrame, name: str, runs: Sequence[str] = ()) -> pd.
     patterns of their names, no other facts are taken. Main results stand for the table of their
     kind of samples, so long as these are training samples.
     """
-    trained = rows["measured_on"] == "train"
-    main = rows[(rows["part"] == "main") & (rows["table"] == name) & trained]
     swept = rows[rows["run"].str.startswith(f"{name.lower()}_")]
-    return swept[fits(swept["run"], runs)] if runs else pd.concat([main, swept])
+    if runs:
+        return swept[fits(swept["run"], runs)]
+    main = (rows["part"] == "main") & (rows["table"] == name)
+    return pd.concat([rows[main & (rows["measured_on"] == "train")], swept])
 
 
 def identity(name: str) -> list[str]:
@@ -151,94 +152,93 @@ def over(row: Mapping) -> str:
     return f"{count(row['n_samples'], row['sample'])}, {count(row['n_seeds'], 'seed')}"
 
 
-def span(rows: pd.DataFrame) -> str:
+def span(rows: pd.DataFrame | list[dict]) -> str:
     """What several values are over, as in "40 to 60 images, 1 to 3 seeds"; `noun`: what samples of
     each are called."""
-    parts = [_range(part["n_samples"], noun) for noun, part in rows.groupby("noun", sort=False)]
-    return ", ".join(part for part in (*parts, _range(rows["n_seeds"], "seed")) if part)
+    rows = pd.DataFrame(rows)
+    parts = [spread(part["n_samples"], noun) for noun, part in rows.groupby("noun", sort=False)]
+    return ", ".join(part for part in (*parts, spread(rows["n_seeds"], "seed")) if part)
 
 
-def _range(counts: pd.Series, noun: str) -> str:
+def spread(counts: pd.Series, noun: str = "") -> str:
+    """Lowest and highest of some counts, as in "40 to 60 images"; "" where none is known."""
     known = sorted({int(n) for n in counts.dropna()})
     low = f"{known[0]} to " if len(known) > 1 else ""
-    return low + count(known[-1], noun) if known else ""
+    return low + (count(known[-1], noun) if noun else f"{known[-1]}") if known else ""
 
 
-def estimate(row: Mapping, write=number, value: str | None = None) -> str:
-    """A value with its interval, if it has one; `value`: how it is written if not by `write`."""
+def estimate(row: Mapping, write: Callable = number, shown: str = "{}") -> str:
+    """A value with its interval, if it has one; `shown`: how the value alone is set."""
     low, high = (None if pd.isna(row[end]) else row[end] for end in ("low", "high"))
-    return (write(row["value"]) if value is None else value) + interval(low, high, write)
+    return shown.format(write(row["value"])) + interval(low, high, write)
+
+
+def joined(value: object) -> str:
+    """A parameter's value; of several, one after the other."""
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _facts(run: Results, nth: int) -> Iterator[dict]:
     about = _about(run, nth)
     yield about | {"kind": "run"}
-    verdicts = {_place(item): item.verdict for item in run.comparisons}
-    for item in run.measures:
-        told = {"verdict": verdicts.get(_place(item), "") if item.role == "S" else ""}
-        yield about | _values(run, item) | told | {"kind": "measure", "value": item.mean}
-    for item in run.comparisons:
-        yield about | _values(run, item) | {"kind": "comparison", "value": item.difference}
+    verdicts = {_choice(item): item.verdict for item in run.comparisons}
+    for item in (*run.measures, *run.comparisons):
+        fact = item.model_dump() | {"depth": item.cell[3], "table": TABLE_OF.get(item.sample, "")}
+        fact["headline"] = run.is_headline(item)
+        if isinstance(item, Comparison):
+            yield about | fact | {"kind": "comparison", "value": item.difference}
+        else:
+            verdict = verdicts.get(_choice(item), "") if item.role == "S" else ""
+            yield about | fact | {"kind": "measure", "value": item.mean, "verdict": verdict}
     for name, found in run.numbers.items():
         own = {"kind": "number", "name": name, "n_samples": found.n}
-        yield about | found.model_dump(exclude={"n"}) | own
+        yield about | found.model_dump() | own
     yield from (about | {"kind": "note", "what": note} for note in run.notes)
 
 
 def _about(run: Results, nth: int) -> dict:
     """What all facts of a results file share."""
-    single = run.notebook == CELL_NOTEBOOK
+    single, settings = run.notebook == CELL_NOTEBOOK, run.settings
     name = f"{CELLS}/{run.run}" if run.run else run.notebook
+    teacher = settings.get("teacher", "same")
     return {
         "source": "ours",
         "part": "sweep" if run.run else "single" if single else "main",
-        **run.model_dump(include={"notebook", "run", "preset", "seconds", "peak_memory_mb"}),
-        **{name: getattr(run, name) for name in OBJECTS},
+        **{name: getattr(run, name) for name in OF_A_FILE},
         "nth": nth,
         "file": f"book/results/{run.preset}/{name}.json",
         "state": freshness(run),
         "own_b": run.threshold,
-        "student": run.settings.get("network", ""),
-        "teacher": run.settings.get("teacher", "same"),
-        "measured_on": run.settings.get("measured_on", "train"),
-        "outputs": run.settings.get("outputs") or None,
-        "larger": run.settings.get("teacher", "same") not in ("same", run.settings.get("network")),
+        "student": settings.get("network", ""),
+        "teacher": teacher,
+        "measured_on": settings.get("measured_on", "train"),
+        "outputs": settings.get("outputs") or None,
+        "larger": teacher not in ("same", settings.get("network")),
     }
 
 
-def _values(run: Results, item: Measure | Comparison) -> dict:
-    place = {"depth": item.cell[3], "table": TABLE_OF.get(item.sample, "")}
-    place |= {"headline": run.is_headline(item)}
-    return item.model_dump(exclude={"mean", "difference"}) | place
-
-
-def _place(item: Measure | Comparison) -> tuple:
-    return (item.cell, *(getattr(item, name) for name in CHOICE))
+def _choice(item: Measure | Comparison) -> tuple:
+    """What tells the values of a cell apart; a student's measure and its comparison share it."""
+    return item.cell, item.metric, item.threshold, item.selection, item.distance
 
 
 @cache
 def _printed() -> tuple[dict, ...]:
     """Every number of the paper's tables; a student's with the side of its baseline it is on: the
     i-th student of a cell belongs to its i-th baseline."""
-    rows = pd.concat([published_table(table, as_printed=True) for table in TABLES])
-    rows["role"] = rows["learning"].map(role)
-    rows["pair"] = rows.groupby([*PAPER_CELL, "role"]).cumcount()
-    whole, found = records(rows), []
-    baselines = {_partner(row): row for row in whole if row["role"] == "B"}
-    for row in whole:
-        about = {name: row[name] for name in row if name not in METRICS}
-        about |= {"source": "paper", "kind": "measure"}
-        own = row["learning"] in (row["role"], "scratch", f"distilled from {row['network']}")
-        about |= {"larger": not own}
-        other = baselines.get(_partner(row)) if row["role"] == "S" else None
-        for metric in METRICS:
-            if row[metric]:
-                pair = [float(one[metric]) for one in (row, other) if one]
-                side = outcome(metric, *pair) if other else ""
-                said = {"metric": metric, "printed": row[metric], "value": pair[0]}
-                found.append(about | said | {"outcome": side})
-    return tuple(found)
-
-
-def _partner(row: dict) -> tuple:
-    return tuple(row[name] for name in (*PAPER_CELL, "pair"))
+    lines = pd.concat([published_table(table, as_printed=True) for table in TABLES])
+    lines["role"] = lines["learning"].map(role)
+    lines["pair"] = lines.groupby([*PAPER_CELL, "role"]).cumcount()
+    own = ("distilled from " + lines["network"]) == lines["learning"]
+    lines["larger"] = lines["learning"].str.startswith("distilled") & ~own
+    lines = lines.reset_index(drop=True).assign(source="paper", kind="measure")
+    about = [name for name in lines if name not in METRICS]
+    rows = lines.melt(about, METRICS, "metric", "printed", ignore_index=False)
+    rows = rows[rows["printed"] != ""].sort_index(kind="stable").reset_index(drop=True)
+    rows["value"] = rows["printed"].astype(float)
+    same = [*PAPER_CELL, "pair", "metric"]
+    baselines = rows[rows["role"] == "B"].set_index(same)["value"].rename("baseline")
+    pairs = rows[rows["role"] == "S"].join(baselines, on=same, how="inner")
+    sides = map(outcome, pairs["metric"], pairs["value"], pairs["baseline"])
+    rows["outcome"] = pd.Series(list(sides), index=pairs.index)
+    return tuple(records(rows))

@@ -1,4 +1,4 @@
-"""The book builds without a warning, once; and README has the verdicts of the results."""
+"""The book builds, once, and says what is wrong; and README has the verdicts of the results."""
 
 import shutil
 
@@ -9,7 +9,8 @@ from nbformat.v4 import new_notebook, new_output
 from stub_notebooks import executed, figure
 
 from book.make import __main__ as book
-from book.make import check
+from book.make import check, tables
+from book.make.frame import frame
 from kpnb.errors import KpnbError
 from kpnb.metrics.results import write_results
 
@@ -20,28 +21,52 @@ NOTEBOOKS = [
     *("image_lambda", "image_coherency", "image_fine_tuning", "image_cell"),
     *("image_measure", "sentiment_measure"),
 ]
-MADE = ("table_ii", "table_v", "claims", "verdict_grid", "sweeps", "status", "notes")
+ADDRESS = "https://github.com/a/b"
 
 
-def results(notebook, preset="demo", **changes):
-    facts = {"measures": [measure("S", "n_fg", 2.0)], "comparisons": [comparison("n_fg", 1.0, 3.0)]}
+def results(notebook, preset="demo", layer="FC1", **changes):
+    facts = {"measures": [measure("S", "n_fg", 2.0, layer=layer)]}
+    facts["comparisons"] = [comparison("n_fg", 1.0, 3.0, layer=layer)]
     code = {"code": ["published_table"]}
     return run(**{"notebook": notebook, "preset": preset, "provenance": code} | facts | changes)
 
 
-@pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """The book's pages with stub notebooks and results, away from the checkout."""
-    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "book" / "results"))
-    made = shutil.ignore_patterns("_build", "_generated", "notebooks", "results")
-    shutil.copytree(book.CHECKOUT / "book", tmp_path / "book", ignore=made)
-    for name in book.notebook_names(tmp_path / "book"):
-        executed(tmp_path / "book" / "notebooks" / f"{name}.ipynb", figure(), title=name)
+@pytest.fixture(scope="module")
+def made():
+    """What the book generates of a demo and of two runs of the study, a sweep's among them."""
+    swept = results("image_cell", "study", "FC2", run="v_vgg11_fc2")
+    runs = [results("image_h1", "study"), *map(results, ("image_h1", "image_cell"))]
+    return book.fragments(runs, ADDRESS, [swept])
+
+
+@pytest.fixture(scope="module")
+def pages(made, tmp_path_factory):
+    """The book's pages with stub notebooks, away from the checkout."""
+    root = tmp_path_factory.mktemp("checkout")
+    skipped = shutil.ignore_patterns("_build", "_generated", "notebooks", "results", "make")
+    shutil.copytree(book.CHECKOUT / "book", root / "book", ignore=skipped)
+    (root / "notebooks").mkdir()
+    for name in book.notebook_names(root / "book"):
+        executed(root / "book" / "notebooks" / f"{name}.ipynb", figure(), title=name)
         source = new_notebook(metadata={"kpnb": {"figures": 1}})
-        (tmp_path / "notebooks").mkdir(exist_ok=True)
-        nbformat.write(source, tmp_path / "notebooks" / f"{name}.ipynb")
+        nbformat.write(source, root / "notebooks" / f"{name}.ipynb")
+    table = new_output("display_data", data={"text/markdown": "| $\\rho$ |\n|---|\n| 1 |"})
+    executed(root / "book" / "notebooks" / "image_h1.ipynb", figure(), table)
+    book.generate(root / "book", made)
+    book.draw(root / "book", [])
+    return root
+
+
+@pytest.fixture
+def checkout(pages, tmp_path, monkeypatch):
+    """A copy of the pages with results of the demo; what is generated is their notes alone."""
+    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
+    root = shutil.copytree(pages, tmp_path / "checkout", ignore=shutil.ignore_patterns("_build"))
+    for name in NOTEBOOKS:
         write_results(results(name))
-    return tmp_path
+    notes = lambda runs, *rest: {"notes": tables.notes_list(frame(runs))}  # noqa: E731
+    monkeypatch.setattr(book, "fragments", notes)
+    return root
 
 
 @pytest.fixture
@@ -60,56 +85,57 @@ def builds(monkeypatch):
     return calls
 
 
-def test_contents_name_the_pages_that_exist():
+def test_contents_name_the_pages_that_exist(capsys):
     pages = book.toc_pages(book.CHECKOUT / "book")
     assert pages[0] == "intro" and len(pages) == len(set(pages))
     assert book.notebook_names(book.CHECKOUT / "book") == NOTEBOOKS
     for page in pages:
         if not page.startswith("notebooks/"):
             assert (book.CHECKOUT / "book" / f"{page}.md").exists(), page
+    assert book.main(["--notebooks"]) == 0
+    assert capsys.readouterr().out.split() == NOTEBOOKS
 
 
-def test_the_pages_build_without_a_warning(checkout):
-    table = new_output("display_data", data={"text/markdown": "| $\\rho$ |\n|---|\n| 1 |"})
-    executed(checkout / "book" / "notebooks" / "image_h1.ipynb", figure(), table)
-    index = book.make(checkout / "book", checkout / "notebooks", "demo")
-    assert "intro.html" in index.read_text(encoding="utf-8")
-    text = (index.parent / "intro.html").read_text(encoding="utf-8")
+def test_the_pages_build_and_the_one_broken_link_is_all_that_is_warned_of(pages):
+    """The builder goes on after a warning, so one build shows the failure and the pages."""
+    page = pages / "book" / "related_work.md"
+    page.write_text(page.read_text() + "\nSee {doc}`nowhere`.\n")
+    with pytest.raises(KpnbError, match="nowhere.*\nthe book does not build: see ") as error:
+        book.build(pages / "book")
+    assert len(str(error.value).splitlines()) == 2
+    html = pages / "book" / "_build" / "html"
+    assert book.page_problems(pages / "book") == []
+    text = (html / "intro.html").read_text(encoding="utf-8")
     assert "reproduced" in text and "+2.00 [+1.00, +3.00]" in text
-    algorithm = (index.parent / "algorithm.html").read_text(encoding="utf-8")
-    for number in range(1, 10):
-        assert f'<span class="eqno">({number})' in algorithm
-    h1 = (index.parent / "notebooks" / "image_h1.html").read_text(encoding="utf-8")
+    algorithm = (html / "algorithm.html").read_text(encoding="utf-8")
+    assert all(f'<span class="eqno">({number})' in algorithm for number in range(1, 10))
+    h1 = (html / "notebooks" / "image_h1.html").read_text(encoding="utf-8")
     assert r"\(H_i\)" in h1 and r"\(\rho\)" in h1
     for page in (algorithm, h1):
         assert any("/mathjax/tex-chtml.js" in address for address in check.fetches(page))
-    mathjax = index.parent / "_static" / "mathjax"
+    mathjax = html / "_static" / "mathjax"
     assert (mathjax / "tex-chtml.js").exists()
     assert (mathjax / "output/chtml/fonts/woff-v2/MathJax_Math-Italic.woff").exists()
-    address = book.repository(checkout / "book").removeprefix("https://github.com/")
+    address = book.repository(pages / "book").removeprefix("https://github.com/")
     assert f"colab.research.google.com/github/{address}/blob/main/notebooks/image_h1.ipynb" in h1
-
-
-def test_a_broken_page_fails_the_build(checkout):
-    page = checkout / "book" / "related_work.md"
-    page.write_text(page.read_text() + "\nSee {doc}`nowhere`.\n")
-    with pytest.raises(KpnbError, match="nowhere"):
-        book.make(checkout / "book", checkout / "notebooks", "demo")
 
 
 def test_nothing_is_built_twice(checkout, builds):
     folder = checkout / "book"
-    for _ in range(2):
+
+    def count():
         book.make(folder, checkout / "notebooks", "demo")
-    assert len(builds) == 1
+        return len(builds)
+
+    assert (count(), count()) == (1, 1)
+    # what nobody makes any more goes
+    assert [path.name for path in (folder / "_generated").glob("*.md")] == ["notes.md"]
     (folder / "intro.md").write_text("# other")
-    book.make(folder, checkout / "notebooks", "demo")
+    assert count() == 2
     write_results(results("image_h1", notes=["news"]))
-    book.make(folder, checkout / "notebooks", "demo")
-    assert len(builds) == 3
+    assert count() == 3
     (folder / "_build" / "html" / "status.html").unlink()
-    book.make(folder, checkout / "notebooks", "demo")
-    assert len(builds) == 4
+    assert (count(), count()) == (4, 4)
 
 
 def test_missing_results_notebooks_and_figures_stop_the_build(checkout, builds):
@@ -125,72 +151,38 @@ def test_missing_results_notebooks_and_figures_stop_the_build(checkout, builds):
     assert not builds
 
 
-def test_the_study_stands_beside_the_demo(checkout, builds):
-    write_results(results("image_h1", preset="study"))
-    book.make(checkout / "book", checkout / "notebooks", "demo")
-    grid = (checkout / "book" / "_generated" / "verdict_grid.md").read_text()
+def test_what_is_generated_has_every_run_in_its_own_place(made):
+    """A sweep's run is in its table and on the claims page, the sweeps' notebook in no verdict."""
+    grid = made["verdict_grid"]
     assert grid.index("Preset `study`") < grid.index("Preset `demo`")
-
-
-def test_generated_pages_that_nobody_makes_any_more_go(tmp_path):
-    book.generate(tmp_path, {"old": "x"})
-    book.generate(tmp_path, {"new": "y"})
-    assert [p.name for p in (tmp_path / "_generated").iterdir()] == ["new.md"]
-
-
-def test_command_line_lists_notebooks(capsys):
-    assert book.main(["--notebooks"]) == 0
-    assert capsys.readouterr().out.split() == NOTEBOOKS
-
-
-def test_cells_stand_in_their_tables_and_in_no_verdict(checkout, builds):
-    """A run of a sweep is in its table and on the claims page, and not among the verdicts."""
-    path = write_results(results("image_cell", "study", run="v_vgg11_fc1"))
-    book.make(checkout / "book", checkout / "notebooks", "demo")
-    made = {name: (checkout / "book" / "_generated" / f"{name}.md").read_text() for name in MADE}
-    assert "not run here" in made["table_ii"] and path.stem in made["claims"]
-    assert "2.00" in made["table_v"] and "Preset `study`" not in made["verdict_grid"]
-    assert "`table_v`" in made["sweeps"] and "1 stale" in made["sweeps"]
-
-
-def test_a_single_cell_of_the_demo_is_in_no_verdict(checkout, builds):
-    book.make(checkout / "book", checkout / "notebooks", "demo")
-    made = {name: (checkout / "book" / "_generated" / f"{name}.md").read_text() for name in MADE}
+    assert "3 seeds; b = 0.2" in grid and grid.count("+2.00 [+1.00, +3.00]") == 2
+    assert "not run here" in made["table_ii"] and "v_vgg11_fc2" in made["claims"]
+    assert "2.00" in made["table_v"] and made["table_vii"].startswith("## PointNet\n")
+    assert "`table_v`" in made["sweeps"]
     assert "`image_cell`" in made["status"] and "image_cell" not in made["notes"]
+    assert made["clone"] == f"```\ngit clone {ADDRESS}\ncd b\nmake book\n```"
+    colab = "https://colab.research.google.com/github/a/b/blob/main/notebooks/image_h1.ipynb"
+    assert made["colab_address"] == f"```\n{colab}\n```" and f"@ git+{ADDRESS}'" in made["colab"]
 
 
-@pytest.fixture
-def readme(tmp_path, monkeypatch):
+def test_readmes_verdicts_are_rewritten_and_checked_and_prefer_the_study(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
-    path = tmp_path / "README.md"
-    path.write_text(f"# before\n{book.START}\nold\n{book.END}\nafter\n")
     monkeypatch.setattr(book, "CHECKOUT", tmp_path)
-    return path
-
-
-def test_readme_block_is_rewritten_and_checked(readme, capsys):
-    write_results(full_run())
-    assert book.main(["--check"]) == 1
-    assert "stale" in capsys.readouterr().err
-    assert book.main(["--readme"]) == 0
-    assert book.main(["--check"]) == 0
-    text = readme.read_text()
-    assert text.startswith("# before\n") and text.endswith("after\n") and "old" not in text
-    assert "**contradicted** +2.00" in text and "Preset `demo`" in text
-
-
-def test_readme_prefers_the_study(readme):
-    write_results(full_run())
-    write_results(run(preset="study", comparisons=[comparison("n_fg", -3.0, -1.0)]))
-    assert "**contradicted** −2.00" in book.readme_block()
-    assert "Preset `study`" in book.readme_block()
-
-
-def test_readme_without_markers_is_a_mistake(readme, capsys):
-    readme.write_text("# no markers\n")
-    assert book.main(["--readme"]) == 1
-    assert book.START in capsys.readouterr().err
-    with pytest.raises(KpnbError):
-        book.with_verdicts(book.END)
+    monkeypatch.setattr(book.claims, "judge_all", lambda rows: [])  # is tested on its own
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# before\n{book.START}\nold\n{book.END}\nafter\n")
+    for preset, low, shown in (("demo", 1.0, "+2.00"), ("study", -3.0, "−2.00")):
+        write_results(full_run(preset=preset, comparisons=[comparison("n_fg", low, low + 2)]))
+        assert book.main(["--check"]) == 1
+        assert "stale" in capsys.readouterr().err
+        assert book.main(["--readme"]) == book.main(["--check"]) == 0
+        text = readme.read_text()
+        assert text.startswith("# before\n") and text.endswith("after\n") and "old" not in text
+        assert f"{shown} [" in text and f"Preset `{preset}`" in text and "**0 claims**" in text
+    for broken in ("# no markers\n", book.END, f"{book.START}{book.START}{book.END}"):
+        readme.write_text(broken)
+        assert book.main(["--readme"]) == 1 and book.START in capsys.readouterr().err
     readme.unlink()
     assert book.main(["--check"]) == 1

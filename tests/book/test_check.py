@@ -48,6 +48,9 @@ def test_links_to_click_and_files_that_are_there_are_fine(tmp_path):
     assert list(check.broken_fetches(tmp_path)) == []
     (tmp_path / "x y.png").unlink()
     assert "not there" in next(check.broken_fetches(tmp_path))
+    (tmp_path / "page.html").unlink()
+    (tmp_path / "a.css").write_text("p { background: url('https://example.org/x.png') }")
+    assert "a.css asks" in next(check.broken_fetches(tmp_path))
 
 
 def test_a_formula_without_mathjax_is_found(tmp_path):
@@ -57,8 +60,3 @@ def test_a_formula_without_mathjax_is_found(tmp_path):
     (tmp_path / "none.html").write_text("<p>x</p>")
     (found,) = check.bare_formulas(tmp_path)
     assert found.startswith("bare.html has a formula")
-
-
-def test_style_sheets_are_read_too(tmp_path):
-    (tmp_path / "a.css").write_text("p { background: url('https://example.org/x.png') }")
-    assert "a.css asks" in next(check.broken_fetches(tmp_path))

@@ -7,80 +7,71 @@ the words, or results that no longer bear them out, fail.
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from book.make.claims import judge_all
+from book.make.claims import judge_claim, shipped_claims
 from book.make.frame import frame
-from kpnb.metrics.results import Comparison, Measure, Results, available_cells, available_results
+from kpnb.metrics.results import available_cells, available_results
 from kpnb.study.parameters import ImageParameters
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
-CLOUDS = ("pointcloud_h1", "pointcloud_pointnet2", "pointcloud_pointconv", "pointcloud_dgcnn")
+CLOUDS = ["pointcloud_h1", "pointcloud_pointnet2", "pointcloud_pointconv", "pointcloud_dgcnn"]
 #: Of evenly spread points: 256 of the object among 381.
 EVEN = 256 / 381
 
 
 @cache
-def study() -> dict[str, Results]:
-    """The committed results by notebook or, of sweeps, run."""
-    every = (*available_results("study"), *available_cells("study"))
-    return {run.run or run.notebook: run for run in every}
+def study() -> pd.DataFrame:
+    """The facts of the committed results; `of` is the notebook or, of sweeps, the run."""
+    rows = frame([*available_results("study"), *available_cells("study")])
+    return rows.assign(of=rows["run"].where(rows["run"] != "", rows["notebook"]))
 
 
-@cache
-def judged() -> dict:
-    rows = frame(list(study().values()))
-    return {one.claim.id: one for one in judge_all(rows)}
+def found(query: str, kind: str = "comparison", **names) -> pd.DataFrame:
+    """Facts that a query selects; `names`: what it calls @name."""
+    return study().query(f"source == 'ours' and kind == '{kind}' and ({query})", local_dict=names)
 
 
-def gaps(metric: str, sample: str = "image") -> list[tuple[str, Comparison]]:
-    """Every headline comparison of a metric with the name of its results."""
-    return [
-        (name, item)
-        for name, run in study().items()
-        for item in run.comparisons
-        if item.metric == metric and item.sample == sample and run.is_headline(item)
-    ]
-
-
-def gap(name: str, metric: str, layer: str) -> Comparison:
-    (found,) = (c for run, c in gaps(metric) if (run, c.layer) == (name, layer))
-    return found
+def gap(name: str, metric: str, layer: str) -> pd.Series:
+    """The headline comparison of a metric at a layer in some results."""
+    query = "headline and of == @name and metric == @metric and layer == @layer"
+    return found(query, name=name, metric=metric, layer=layer).squeeze()
 
 
 def mean(name: str, role: str, metric: str, layer: str = "") -> float:
-    (found,) = (m for m in headlines(name) if (m.role, m.metric, m.layer) == (role, metric, layer))
-    return found.mean
+    query = "headline and of == @name and role == @role and metric == @metric and layer == @layer"
+    names = {"name": name, "role": role, "metric": metric, "layer": layer}
+    return found(query, "measure", **names)["value"].item()
 
 
-def headlines(name: str) -> list[Measure]:
-    return [m for m in study()[name].measures if study()[name].is_headline(m)]
+def number(name: str, key: str) -> pd.Series:
+    return found("of == @name and name == @key", "number", name=name, key=key).squeeze()
 
 
-def ends(name: str, number: str) -> tuple[float, float, float]:
-    found = study()[name].numbers[number]
-    return found.low, found.value, found.high
+def evidence(claim: str):
+    (asked,) = (one for one in shipped_claims() if one.id == claim)
+    return judge_claim(asked, study())
 
 
 def rho_of_one_image_cell_is_on_the_side() -> bool:
-    on_side = {(c.network, c.layer) for _, c in gaps("rho") if c.verdict == "reproduced"}
-    against = {(c.network, c.layer) for _, c in gaps("rho") if c.verdict == "contradicted"}
+    cells = found("headline and metric == 'rho' and sample == 'image'")
+    sides = {said: set(zip(part["network"], part["layer"], strict=True))
+             for said, part in cells.groupby("verdict")}  # fmt: skip
     learned = mean("v_vgg19_conv", "B", "accuracy_train")
-    one_seed = gap("v_vgg19_conv", "rho", "Conv").n_seeds == 1
-    return on_side == {("VGG-19", "Conv")} and len(against) > 1 and one_seed and learned < 0.8
+    one_seed = gap("v_vgg19_conv", "rho", "Conv")["n_seeds"] == 1
+    alone = sides["reproduced"] == {("VGG-19", "Conv")}
+    return alone and len(sides["contradicted"]) > 1 and one_seed and learned < 0.8
 
 
 def teachers_and_an_even_spread() -> bool:
     """Lambda of the teachers against points spread evenly, and of all others below it."""
-    shares = {
-        (study()[name].settings["network"], m.role, m.layer): m.mean
-        for name in CLOUDS for m in headlines(name) if m.metric == "lambda"
-    }  # fmt: skip
-    teachers = {key: value for key, value in shares.items() if key[1] == "T"}
-    above = {network for (network, *_), value in teachers.items() if value > EVEN + 0.02}
-    near = {n for (n, *_), value in teachers.items() if abs(value - EVEN) < 0.025}
-    others = [value for (_, role, _), value in shares.items() if role != "T"]
-    return above == {"DGCNN", "PointConv"} and near == {"PointNet++"} and max(others) < EVEN
+    shares = found("headline and metric == 'lambda' and of in @clouds", "measure", clouds=CLOUDS)
+    teachers, others = shares[shares["role"] == "T"], shares[shares["role"] != "T"]
+    above = set(teachers.loc[teachers["value"] > EVEN + 0.02, "network"])
+    near = set(teachers.loc[(teachers["value"] - EVEN).abs() < 0.025, "network"])
+    below = others["value"].max() < EVEN
+    return above == {"DGCNN", "PointConv"} and near == {"PointNet++"} and below
 
 
 def teachers_have_the_largest_share_of_clouds() -> bool:
@@ -91,22 +82,19 @@ def teachers_have_the_largest_share_of_clouds() -> bool:
 
 
 def clouds_discard_the_object_more() -> bool:
-    found = [
-        number for name in CLOUDS for key, number in study()[name].numbers.items()
-        if key.startswith("entropy_gap_")
-    ]  # fmt: skip
-    of_pointnet = [ends("pointcloud_h1", f"entropy_gap_T_{layer}") for layer in ("FC1", "FC2")]
-    below = sum(number.high < 0 for number in found)
-    return 2 * below > len(found) and all(high < 0 for *_, high in of_pointnet)
+    gaps = found("of in @clouds and name.str.startswith('entropy_gap_')", "number", clouds=CLOUDS)
+    of_pointnet = gaps[(gaps["of"] == CLOUDS[0]) & gaps["name"].str.match("entropy_gap_T_FC[12]$")]
+    low = (of_pointnet["high"] < 0).tolist()
+    return 2 * (gaps["high"] < 0).sum() > len(gaps) and low == [True, True]
 
 
 def scores() -> list[tuple[str, str, float, float, float]]:
     """(results, layer, teacher, student, baseline) of the score on unseen samples."""
+    rows = found("role == 'S' and metric in ('accuracy_test', 'f1_test')", "measure")
     return [
-        (name, m.layer, mean(name, "T", m.metric), m.mean, mean(name, "B", m.metric))
-        for name, run in study().items() for m in run.measures
-        if m.role == "S" and m.metric in ("accuracy_test", "f1_test")
-    ]  # fmt: skip
+        (of, layer, mean(of, "T", metric), student, mean(of, "B", metric))
+        for of, layer, metric, student in rows[["of", "layer", "metric", "value"]].to_numpy()
+    ]
 
 
 def students_below_their_baselines() -> bool:
@@ -116,90 +104,78 @@ def students_below_their_baselines() -> bool:
 
 
 def the_image_correlation_is_decided_at_conv_only() -> bool:
-    names = {"FC1": "correlation_test", "FC2": "correlation_test_FC2",
-             "Conv": "correlation_test_Conv"}  # fmt: skip
-    found = {layer: ends("image_lambda", name) for layer, name in names.items()}
-    positive = all(value > 0 for _, value, _ in found.values())
-    return positive and {layer for layer, (low, *_) in found.items() if low > 0} == {"Conv"}
+    names = ("correlation_test", "correlation_test_FC2", "correlation_test_Conv")
+    ends = [number("image_lambda", name) for name in names]
+    positive = all(one["value"] > 0 for one in ends)
+    return positive and [one["low"] > 0 for one in ends] == [False, False, True]
 
 
 def most_cells_have_one_seed() -> bool:
-    seeds = [n for one in judged().values() for n in one.items["n_seeds"].dropna()]
-    return 2 * seeds.count(1) > len(seeds)
+    items = [judge_claim(claim, study()).items for claim in shipped_claims()]
+    return pd.concat(items)["n_seeds"].dropna().eq(1).mean() > 0.5
 
 
 def students_of_many_outputs_learned_little() -> bool:
-    few = {n: mean(f"viii_alexnet_outputs{n}", "S", "accuracy_train", "FC3") for n in (50, 200)}
-    base = {n: mean(f"viii_alexnet_outputs{n}", "B", "accuracy_train") for n in (50, 200)}
-    return max(few.values()) < 0.2 and min(base.values()) > 0.9
+    few = [mean(f"viii_alexnet_outputs{n}", "S", "accuracy_train", "FC3") for n in (50, 200)]
+    base = [mean(f"viii_alexnet_outputs{n}", "B", "accuracy_train") for n in (50, 200)]
+    return max(few) < 0.2 and min(base) > 0.9
 
 
 def unseen_leads_are_twice_as_large() -> bool:
-    ratios = [
-        gap("image_unseen", metric, "FC1").difference / gap("image_h1", metric, "FC1").difference
-        for metric in ("n_fg", "lambda")
-    ]
-    return all(1.7 < ratio < 2.4 for ratio in ratios)
+    leads = [[gap(name, metric, "FC1")["value"] for metric in ("n_fg", "lambda")]
+             for name in ("image_unseen", "image_h1")]  # fmt: skip
+    return all(1.7 < unseen / seen < 2.4 for unseen, seen in zip(*leads, strict=True))
 
 
 def deeper_vggs() -> bool:
     cells = [(f"v_{net}_{layer.lower()}", layer) for net in ("vgg16", "vgg19")
              for layer in ("Conv", "FC1")]  # fmt: skip
-    verdicts = {
-        metric: [gap(name, metric, layer).verdict for name, layer in cells]
-        for metric in ("n_bg", "lambda", "n_fg", "d_var")
-    }
-    r, c, i = "reproduced", "contradicted", "inconclusive"
-    lower = all(gap(name, "n_bg", layer).difference < 0 for name, layer in cells)
-    larger = all(gap(name, "lambda", layer).difference > 0 for name, layer in cells)
-    return lower and larger and verdicts == {
-        "n_bg": [i, r, r, r], "lambda": [i, i, r, r], "n_fg": [i] * 4, "d_var": [c] * 4,
-    }  # fmt: skip
+    items = {metric: [gap(name, metric, layer) for name, layer in cells]
+             for metric in ("n_bg", "lambda", "n_fg", "d_var")}  # fmt: skip
+    said = {metric: "".join(one["verdict"][0] for one in found) for metric, found in items.items()}
+    lower = all(one["value"] < 0 for one in items["n_bg"])
+    larger = all(one["value"] > 0 for one in items["lambda"])
+    known = {"n_bg": "irrr", "lambda": "iirr", "n_fg": "iiii", "d_var": "cccc"}
+    return lower and larger and said == known
 
 
 def larger_teachers() -> bool:
-    more, share = judged()["larger_teacher_n_fg"], judged()["larger_teacher_lambda"]
+    more, share = evidence("larger_teacher_n_fg"), evidence("larger_teacher_lambda")
     none = more.tally["reproduced"] == 0
     return none and share.tally["on side"] == share.tally["inconclusive"] == len(share.items)
 
 
 def rho_of_clouds_is_open() -> bool:
-    return {item.verdict for _, item in gaps("rho", "cloud")} == {"inconclusive"}
+    cells = found("headline and metric == 'rho' and sample == 'cloud'")
+    return set(cells["verdict"]) == {"inconclusive"}
 
 
 def summed_over_epochs_pointnet_stays() -> bool:
     """And by how little: the near end of D_mean's interval, in lengths of the interval."""
-    found = {
-        c.metric: c for c in study()["pointcloud_h2"].comparisons
-        if (c.distance, c.layer, c.network) == ("epoch", "FC1", "PointNet")
-    }  # fmt: skip
-    stays = all(c.verdict == "reproduced" for c in found.values())
-    d_mean = found["d_mean"]
-    margin = -d_mean.high / (d_mean.high - d_mean.low)
-    kept = study()["pointcloud_h2"].numbers  # nothing with epochs counted
-    return stays and set(found) == {"d_mean", "d_var"} and 0 < margin < 0.05 and not kept
+    where = "of == 'pointcloud_h2' and distance == 'epoch' and layer == 'FC1'"
+    cells = found(f"{where} and network == 'PointNet'").groupby("metric").last()
+    d_mean = cells.loc["d_mean"]
+    margin = -d_mean["high"] / (d_mean["high"] - d_mean["low"])
+    stays = set(cells["verdict"]) == {"reproduced"} and set(cells.index) == {"d_mean", "d_var"}
+    kept = found("of == 'pointcloud_h2'", "number")  # nothing with epochs counted
+    return stays and 0 < margin < 0.05 and kept.empty
 
 
 def the_filter_leaves_few_clouds_and_texts() -> bool:
-    def kept(name: str) -> list[int]:
-        return [c.n_samples for c in study()[name].comparisons if c.selection != "all"]
-
-    clouds = [n for name in CLOUDS for n in kept(name)]
-    texts = [n for name in ("qa_h1", "sentiment_h1") for n in kept(name)]
-    return max(clouds) <= 2 and 0 < max(texts) < 10
+    kept = found("selection != 'all'").groupby("of")["n_samples"].max()
+    texts = kept.reindex(["qa_h1", "sentiment_h1"]).max()
+    return kept.reindex(CLOUDS).max() <= 2 and 0 < texts < 10
 
 
 def sweeps_and_dgcnn_have_one_seed() -> bool:
-    runs = [run for run in study().values() if run.run] + [study()["pointcloud_dgcnn"]]
-    return all(item.n_seeds == 1 for run in runs for item in run.comparisons)
+    return set(found("part == 'sweep' or of == 'pointcloud_dgcnn'")["n_seeds"]) == {1}
 
 
 def the_study_measures_more_images_after_as_many_epochs() -> bool:
     demo, full = (ImageParameters.PRESETS[preset] for preset in ("demo", "study"))
-    measured = {run.settings["samples"] for name, run in study().items() if name == "image_h1"}
-    epochs = ("epochs", "teacher_epochs", "head_epochs")
-    same = all(demo[name] == full[name] for name in epochs)
-    return same and measured == {full["samples"]} and full["samples"] > demo["samples"]
+    measured = found("of == 'image_h1'", "run")["settings"].item()["samples"]
+    same = all(demo[name] == full[name] for name in ("epochs", "teacher_epochs", "head_epochs"))
+    return same and measured == full["samples"] > demo["samples"]
 
 
 STATEMENTS = [
@@ -270,4 +246,5 @@ def test_what_was_found_false_is_gone(words):
 
 
 def test_the_even_share_is_the_one_that_the_notebook_noted():
-    assert f"lambda would be {EVEN:.2f}." in " ".join(study()["pointcloud_h1"].notes)
+    notes = found("of == 'pointcloud_h1'", "note")["what"]
+    assert f"lambda would be {EVEN:.2f}." in " ".join(notes)

@@ -60,24 +60,23 @@ def test_every_fact_of_a_results_file_is_a_row():
 
 
 def test_flags_select_the_headline_and_the_other_thresholds():
-    found = main_rows(frame([full_run()]), "comparison").set_index(["metric", "threshold"])
-    headline = found[found["headline"]]
-    assert headline["value"].tolist() == [9.5, 2.0, pytest.approx(-0.3)]
-    assert found[found["other_b"]]["value"].tolist() == [1.0]
-    aside = frame([run(comparisons=[comparison("n_fg", 1, 2, threshold=0.3,
-                                               selection="published_filter")])])  # fmt: skip
-    assert not aside[["headline", "other_b"]].any(axis=None)
+    found = main_rows(frame([full_run()]), "comparison")
+    assert found.loc[found["headline"], "value"].tolist() == [9.5, 2.0, pytest.approx(-0.3)]
+    assert found.loc[found["other_b"], "value"].tolist() == [1.0]
+    filtered = comparison("n_fg", 1, 2, threshold=0.3, selection="published_filter")
+    assert not frame([run(comparisons=[filtered])])[["headline", "other_b"]].any(axis=None)
 
 
-def test_a_students_measure_has_the_verdict_of_its_own_comparison():
+def test_a_students_measure_has_its_place_and_the_verdict_of_its_own_comparison():
     found = main_rows(frame([full_run()]), "measure")
-    verdicts = found[["role", "metric", "verdict"]].to_numpy().tolist()
-    assert verdicts[:4] == [
+    assert found[["role", "metric", "verdict"]].to_numpy().tolist()[:4] == [
         ["S", "n_fg", "reproduced"],
         ["B", "n_fg", ""],
         ["S", "n_fg", "inconclusive"],  # at b = 0.25
         ["S", "n_fg", "contradicted"],  # with the published filter
     ]
+    made = main_rows(frame([run(measures=[measure("S", "rho", 0.5, layer="FC2")])]), "measure")
+    assert made[["layer", "depth", "table"]].to_numpy().tolist() == [["FC2", 2, "V"]]
 
 
 def test_parts_and_settings():
@@ -99,16 +98,11 @@ def test_freshness_follows_settings_code_and_versions():
     code = ["published_table"]
     key = run_fingerprint({"threshold": 0.2}, code)
     here = {"code": code, "versions": library_versions()}
-    older = {"code": code, "versions": {**library_versions(), "torch": "1.0"}}
-    states = frame(
-        [
-            run(fingerprint=key, provenance=here),
-            run(fingerprint=key, provenance=here, settings={"threshold": 0.25}),
-            run(provenance=older),
-            run(provenance={"code": ["vanished"]}),
-            run(),
-        ]
-    ).query("kind == 'run'")["state"].tolist()  # fmt: skip
+    older = {"code": code, "versions": library_versions() | {"torch": "1.0"}}
+    fresh = run(fingerprint=key, provenance=here)
+    moved = fresh.model_copy(update={"settings": {"threshold": 0.25}})
+    runs = [fresh, moved, run(provenance=older), run(provenance={"code": ["vanished"]}), run()]
+    states = frame(runs).query("kind == 'run'")["state"].tolist()
     assert states[:2] == ["fresh", "stale: code or data of kpnb have changed since"]
     assert states[2].startswith("stale: torch 1.0, here ") and "no 'vanished'" in states[3]
     assert states[4].startswith("unknown")
@@ -122,11 +116,6 @@ def test_what_several_values_are_over():
     assert span(pd.DataFrame(items[:1])) == "60 images, 1 seed"
     alone = pd.DataFrame([{"n_samples": None, "n_seeds": None, "noun": "value"}])
     assert span(alone) == "" == span(alone[:0])
-
-
-def test_measures_keep_their_place():
-    made = main_rows(frame([run(measures=[measure("S", "rho", 0.5, layer="FC2")])]), "measure")
-    assert made[["layer", "depth", "table"]].to_numpy().tolist() == [["FC2", 2, "V"]]
 
 
 def test_a_pivot_keeps_the_order_in_which_its_lines_come_up():

@@ -6,20 +6,16 @@ from functools import cache
 import pytest
 from made_results import cells_of, comparison, full_run, measure, rows_of, run
 
-from book.make import __main__ as book
-from book.make import published
-from book.make.frame import frame
-from book.make.published import SHOWN, sweep_table
+from book.make.frame import MAIN_TABLES, frame
+from book.make.published import SHOWN, rates_beside, rates_table, sweep_table, verification_table
 from kpnb.metrics.formatting import MARKS
 from kpnb.paper import METRICS, agreement, agreement_rates, published_table
 from kpnb.run.sweeps import read_sweeps
 
 SWEEPS = read_sweeps()
-PAGES = {"V": published.table_v, "VI": published.table_vi, "VII": published.table_vii}
 ROLE_NAMES = {"S": "student", "B": "baseline"}
 TEXT = {"layer": "Last", "network": "MiniLM-L6, 3 layers", "n_samples": 40, "n_seeds": 1}
 KINDS = {
-    "image": {},
     "sentence": {**TEXT, "dataset": "embedded sentences", "sample": "sentence"},
     "question": {**TEXT, "dataset": "embedded questions", "sample": "question"},
     "cloud": {"layer": "FC2", "network": "PointNet", "dataset": "clouds", "sample": "cloud",
@@ -30,90 +26,79 @@ KINDS = {
 def kind_run(kind):
     """Numbers of one kind of samples, and one at another b."""
     cell = KINDS[kind]
-    measures = [
-        measure("S", "n_fg", 7.5, **cell),
-        measure("B", "n_fg", 3.25, **cell),
-        measure("B", "n_fg", 66.6, **{**cell, "threshold": 0.25}),
-    ]
+    known = (("S", 7.5, 0.2), ("B", 3.25, 0.2), ("B", 66.6, 0.25))
+    measures = [measure(role, "n_fg", mean, **cell, threshold=b) for role, mean, b in known]
     return run(measures=measures, comparisons=[comparison("n_fg", 2.0, 6.0, **cell)])
 
 
-def sections(page):
-    return {part.split("\n")[0]: rows_of(part) for part in page.split("## ")[1:]}
+def page(name, *runs):
+    """The rows of a page by section, without breaks that are none."""
+    made = verification_table(name, frame(runs))
+    return {part.split("\n")[0]: rows_of(part) for part in made.split("## ")[1:]}
 
 
-def ours_in(rows):
-    return [row for row in rows if "ours" in row[1]]
+@cache
+def empty_page(name):
+    return page(name)
+
+
+def ours_in(rows, measured=True):
+    return [row for row in rows if "ours" in row[1] and (row[2] or not measured)]
 
 
 # Tables V to VII
 
 
-@cache
-def empty_page(name):
-    return PAGES[name](frame([]))
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_every_published_number_stands_on_its_page_in_order(name):
+@pytest.mark.parametrize("name", MAIN_TABLES)
+def test_every_published_number_stands_on_its_page_in_order_with_the_mark_of_its_side(name):
+    sides = agreement().query(f"table == '{name}'").to_dict("records")
+    keys = ["network", "layer", "dataset", "metric"]
+    marks = {tuple(row[key] for key in keys): MARKS[row["outcome"]] for row in sides}
     shown = [
         (section if name != "VI" else "BERT", *row[:3], *(cell.split()[0] for cell in row[3:]))
-        for section, rows in sections(empty_page(name)).items()
-        for row in rows
-        if "ours" not in row[1]
-    ]
-    rows = published_table(name, as_printed=True).to_dict("records")
-    expected = [
-        (r["network"], r["layer"], r["dataset"], ROLE_NAMES[r["learning"]],
-         *(r[m] for m in METRICS))
-        for r in rows
+        for section, rows in empty_page(name).items() for row in rows if "ours" not in row[1]
     ]  # fmt: skip
-    assert sorted(shown) == sorted(expected) and len(shown) == len(rows)
+    expected = [
+        (*(r[name] for name in keys[:3]), ROLE_NAMES[r["learning"]], *(r[m] for m in METRICS))
+        for r in published_table(name, as_printed=True).to_dict("records")
+    ]
+    assert sorted(shown) == sorted(expected) and len(shown) == len(expected)
     for student, baseline in zip(shown[::2], shown[1::2], strict=True):
-        assert student[:3] == baseline[:3]
-        assert (student[3], baseline[3]) == ("student", "baseline")
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_marks_are_the_published_sides(name):
-    sides = agreement().query(f"table == '{name}'")
-    keys = ["network", "layer", "dataset", "metric"]
-    expected = {tuple(row[key] for key in keys): row["outcome"] for row in sides.to_dict("records")}
-    for section, rows in sections(empty_page(name)).items():
-        for row in rows:
-            if row[2] == "student":
-                network = "BERT" if name == "VI" else section
-                marks = [cell.split()[1] for cell in row[3:]]
-                assert marks == [MARKS[expected[network, *row[:2], m]] for m in METRICS]
-            elif row[2] == "baseline":
-                assert not set("".join(row[3:])) & set(MARKS.values())
+        assert (*student[:3], "student", "baseline") == (*baseline[:3], student[3], baseline[3])
+    for section, rows in empty_page(name).items():
+        network = "BERT" if name == "VI" else section
+        for row in (row for row in rows if "ours" not in row[1]):
+            found = [cell.split()[1:] for cell in row[3:]]
+            own = [[marks[network, *row[:2], metric]] for metric in METRICS]
+            assert found == (own if row[2] == "student" else [[]] * len(METRICS))
 
 
 def test_known_marks():
-    row = next(r for r in rows_of(empty_page("V")) if r[:2] == ["Conv", "CUB200-2011"])
-    shown = [cell.split() for cell in row[3:]]
+    row = next(r for r in sum(empty_page("V").values(), []) if r[:2] == ["Conv", "CUB200-2011"])
     numbers = ["26.59", "4.41", "0.86", "1.92", "1.18", "0.49"]
-    assert shown == [[n, mark] for n, mark in zip(numbers, "✓✓✓✓✓✗", strict=True)]
+    marked = [[n, mark] for n, mark in zip(numbers, "✓✓✓✓✓✗", strict=True)]
+    assert [cell.split() for cell in row[3:]] == marked
     # PointNet, FC2 by hand: more foreground and background points, smaller ratio, faster, stabler
-    rows = [r for r in sections(empty_page("VII"))["PointNet"] if r[0] == "FC2"]
-    assert [cell.split()[1] for cell in rows[0][3:]] == ["✓", "✗", "✗", "✓", "✓", "✓"]
+    row = next(r for r in empty_page("VII")["PointNet"] if r[0] == "FC2")
+    assert [cell.split()[1] for cell in row[3:]] == ["✓", "✗", "✗", "✓", "✓", "✓"]
 
 
 def test_table_v_shows_ours_where_measured_and_says_so_where_not():
-    page = published.table_v(frame([full_run()]))
-    ours = ours_in(rows_of(page))
-    measured = [row for row in ours if row[2]]
-    assert [row[2] for row in measured] == ["**student**", "**baseline**"]
-    assert measured[0][0] == "**FC1**" and measured[0][1] == (
-        "**ours: embedded images, VGG-11 (narrow), demo, 60 images, 3 seeds, b = 0.2**"
-    )
-    assert measured[0][3].split() == ["**23.9**", "[22.9,", "24.9]", "✓"]
-    assert measured[0][4] == "not run here"
-    assert measured[1][3] == "**14.4** [13.4, 15.4]"
-    layers = published_table("V").groupby(["network", "layer"]).ngroups
-    assert len(ours) == layers - 1 + 2
-    assert all(row[1] == "ours: not run here" for row in ours if not row[2])
-    assert "77.7" not in page and "88.8" not in page
+    # only Table V's runs join it, where there is no main result of the cell
+    swept = map(cell, ("v_vgg16_fc1", "v_vgg11_fc1", "ii_vgg11_from_vgg16"))
+    pages = page("V", full_run(preset="study"), *swept)
+    ours = ours_in(pages["VGG-11"], measured=False)
+    about = "ours: embedded images, VGG-11 (narrow), study, 60 images, 3 seeds, b = 0.2"
+    assert ours[1][:3] == ["**FC1**", f"**{about}**", "**student**"]
+    assert ours[1][3].split() == ["**23.9**", "[22.9,", "24.9]", "✓"]
+    assert ours[1][4] == "not run here"
+    assert ours[2][2:4] == ["**baseline**", "**14.4** [13.4, 15.4]"]
+    assert all(row[1] == "ours: not run here" for row in (ours[0], *ours[3:]))
+    every = ours_in(sum(pages.values(), []), measured=False)
+    measured = [row for row in every if row[2]]
+    assert len(every) - 2 == published_table("V").groupby(["network", "layer"]).ngroups
+    assert len(measured) == 4 and all("VGG-16 (narrow)" in row[1] for row in measured[2:])
+    assert "77.7" not in str(pages) and "88.8" not in str(pages)
 
 
 @pytest.mark.parametrize(
@@ -121,47 +106,33 @@ def test_table_v_shows_ours_where_measured_and_says_so_where_not():
     [("sentence", "VI", "SST-2"), ("question", "VI", "SQuAD"), ("cloud", "VII", "PointNet")],
 )
 def test_each_kind_of_samples_stands_in_its_own_place_only(kind, name, section):
-    page = PAGES[name](frame([full_run(), kind_run(kind)]))
-    for title, rows in sections(page).items():
-        ours = [row for row in ours_in(rows) if row[2]]
-        if title != section:
-            assert ours == []
-            continue
-        assert [row[2] for row in ours] == ["**student**", "**baseline**"]
-        about = KINDS[kind]
-        seeds = "1 seed" if kind != "cloud" else "3 seeds"
-        layer = about["layer"] if kind == "cloud" else rows[0][0]  # texts: the paper's one layer
-        assert ours[0][:2] == [
-            f"**{layer}**",
-            f"**ours: {about['dataset']}, {about['network']} (narrow), demo, 40 {kind}s, {seeds}, "
-            "b = 0.2**",
-        ]
-        assert ours[0][3].split() == ["**7.50**", "[6.50,", "8.50]", "✓"]
-        assert ours[1][3] == "**3.25** [2.25, 4.25]" and ours[1][4] == "not run here"
-    assert "66.6" not in page and "23.9" not in page  # another b, and the images
-    others = [other for other in PAGES if other != name]
-    for other in others:
-        assert PAGES[other](frame([kind_run(kind)])) == empty_page(other)
+    images = {"VI": [full_run()], "VII": [full_run()], "V": []}
+    pages = {other: page(other, *images[other], kind_run(kind)) for other in MAIN_TABLES}
+    ours = ours_in(pages[name].pop(section))
+    empty = {other: dict(empty_page(other)) for other in pages}
+    layer = KINDS[kind]["layer"] if kind == "cloud" else empty[name].pop(section)[0][0]
+    empty[name].pop(section, None)
+    assert pages == empty  # elsewhere nothing is ours, the images neither
+    about = f"ours: {KINDS[kind]['dataset']}, {KINDS[kind]['network']} (narrow), demo, 40 {kind}s"
+    seeds = "1 seed" if kind != "cloud" else "3 seeds"
+    assert ours[0][:3] == [f"**{layer}**", f"**{about}, {seeds}, b = 0.2**", "**student**"]
+    assert ours[0][3].split() == ["**7.50**", "[6.50,", "8.50]", "✓"]
+    assert ours[1][2:5] == ["**baseline**", "**3.25** [2.25, 4.25]", "not run here"]
+    assert len(ours) == 2 and "66.6" not in str(ours)  # another b
 
 
 def test_a_layer_without_ours_says_so_beside_one_with():
-    rows = ours_in(sections(published.table_vii(frame([kind_run("cloud")])))["PointNet"])
+    rows = ours_in(page("VII", kind_run("cloud"))["PointNet"], measured=False)
     assert rows[0][:2] == ["FC1", "ours: not run here"] and rows[1][0] == "**FC2**"
-
-
-def test_the_book_generates_the_pages():
-    made = book.fragments([], "https://example.org/a/b")
-    assert made["table_vii"].startswith("## PointNet\n")
-    assert set(SHOWN) < set(made) and made["outputs_figure"] == ""
 
 
 # Tables with a sweep's runs
 
 
-def cell(run_name, **settings):
+def cell(run_name):
     """A run's results with numbers that no table prints."""
     sweep = next(sweep for sweep in SWEEPS.values() if run_name in sweep.runs)
-    settings = sweep.resolved(run_name, "study").model_dump(mode="json") | settings
+    settings = sweep.resolved(run_name, "study").model_dump(mode="json")
     own = {"layer": settings["layers"][0], "network": settings["network"]}
     measures, comparisons = [], []
     for b in (0.15, 0.2, 0.25):
@@ -173,8 +144,8 @@ def cell(run_name, **settings):
 
 
 def sweep_lines(name, *runs):
-    table = sweep_table(SWEEPS[name], frame(list(runs)), **SHOWN[name])
-    return [cells_of(line) for line in table.split("\n")]
+    sweep = SWEEPS[f"table_{name.lower()}"]
+    return [cells_of(line) for line in sweep_table(sweep, frame(runs)).split("\n")]
 
 
 def ours_of(lines):
@@ -183,16 +154,15 @@ def ours_of(lines):
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_every_printed_number_of_the_runs_rows_is_there(name):
-    table = sweep_table(SWEEPS[name], frame([]), **SHOWN[name])
-    printed = published_table(SWEEPS[name].table)
-    rows = [SWEEPS[name].beside(run, printed) for run in SWEEPS[name].runs]
+    sweep, shown = SWEEPS[f"table_{name.lower()}"], sum(sweep_lines(name), [])
+    rows = [sweep.beside(run, published_table(sweep.table)) for run in sweep.runs]
     printed = {f"{value:.2f}" for part in rows for value in part["n_fg"]}
-    assert printed and all(number in table for number in printed)
-    assert table.count("ours: not run here") == len(SWEEPS[name].runs)
+    assert printed and printed <= {cell.split("\u202f")[0] for cell in shown}
+    assert shown.count("ours: not run here") == len(sweep.runs)
 
 
 def test_a_printed_mark_is_the_side_of_its_own_baseline():
-    table = sweep_lines("table_ii")
+    table = sweep_lines("II")
     row = next(line for line in table if line[2] == "distilled from VGG-16" and "VGG-11" in line[0])
     signs = [re.sub(r"[\d.\s\u202f]", "", value) for value in row[3:]]
     assert signs == ["✓", "=", "✓", "✓", "✓", "✓"]
@@ -202,70 +172,52 @@ def test_a_printed_mark_is_the_side_of_its_own_baseline():
 
 
 def test_our_run_stands_below_its_printed_rows_and_nowhere_else():
-    table = sweep_lines("table_ii", cell("ii_vgg11_from_vgg16"), cell("v_vgg16_fc1"))
-    found = [i for i, line in enumerate(table) if "ours: embedded" in line[1]]
-    assert len(found) == 2 and "taught by VGG-16" in table[found[0]][0]
-    assert table[found[0] - 2][2] == "distilled from VGG-16"
-    assert table[found[0]][3].startswith("**200**") and table[found[0]][3].endswith("✓")
-    assert table[found[1]][3].startswith("**100**")
+    table = sweep_lines("II", cell("ii_vgg11_from_vgg16"), cell("v_vgg16_fc1"))
+    student, baseline = (i for i, line in enumerate(table) if "ours: embedded" in line[1])
+    assert "taught by VGG-16" in table[student][0] and baseline == student + 1
+    assert table[student - 2][2] == "distilled from VGG-16"
+    assert table[student][3].startswith("**200**") and table[student][3].endswith("✓")
+    assert table[baseline][3].startswith("**100**")
 
 
-def test_a_teacher_of_its_own_kind_is_called_by_its_name():
-    (student, _) = ours_of(sweep_lines("table_ii", cell("ii_alexnet_from_alexnet")))
-    assert student[0] == "**AlexNet, FC1, taught by AlexNet**"
-
-
-def test_thresholds_are_read_off_one_run():
-    ours = ours_of(sweep_lines("table_iii", cell("iii_vgg16_grid28")))
-    assert [line[0].split("b = ")[1] for line in ours] == [
-        f"{b}**" for b in (0.15, 0.15, 0.2, 0.2, 0.25, 0.25)
-    ]
-    assert all("28×28" in line[0] for line in ours)
-
-
-def test_the_teacher_is_shown_where_it_is_printed():
-    table = sweep_lines("table_iv", cell("iv_vgg16_fc2"))
-    ours = ours_of(table)
-    assert [line[2] for line in ours] == ["**teacher**", "**student**", "**baseline**"]
-    assert len(table[0]) == 5  # the table prints two metrics
-    assert "augmented teacher" in ours[0][0]
-
-
-def test_metrics_that_are_not_printed_have_no_column():
-    assert published_table("VIII")["lambda"].isna().all()
-    assert len(sweep_lines("table_viii")[0]) == 5
-
-
-def test_only_table_v_s_runs_join_it():
-    page = published.table_v(frame([cell("v_vgg16_fc1"), cell("ii_vgg11_from_vgg16")]))
-    measured = [row for row in ours_in(rows_of(page)) if row[2]]
-    assert len(measured) == 2 and all("VGG-16 (narrow)" in row[1] for row in measured)
+def test_a_run_is_told_by_what_its_table_varies():
+    own = ours_of(sweep_lines("II", cell("ii_alexnet_from_alexnet")))
+    assert own[0][0] == "**AlexNet, FC1, taught by AlexNet**"  # the one of its own kind
+    grid = ours_of(sweep_lines("III", cell("iii_vgg16_grid28")))
+    bs = [float(line[0].strip("*").split("b = ")[1]) for line in grid]
+    assert bs == [0.15, 0.15, 0.2, 0.2, 0.25, 0.25] and all("28×28" in line[0] for line in grid)
+    taught = sweep_lines("IV", cell("iv_vgg16_fc2"))
+    roles = [line[2] for line in ours_of(taught)]
+    assert roles == ["**teacher**", "**student**", "**baseline**"]
+    assert "augmented teacher" in ours_of(taught)[0][0]
+    assert len(taught[0]) == len(sweep_lines("VIII")[0]) == 5  # these tables print two metrics
 
 
 # Rates
 
 
 def test_rates_of_every_table_with_their_ties():
-    rows = {row[0]: row[1:] for row in rows_of(published.rates_table())}
+    rows = {row[0]: row[1:] for row in rows_of(rates_table())}
     assert rows["Table V"][:3] == ["51 of 57", "33 of 57", "43 of 57 (5 ties)"]
     assert rows["Table VIII"][2:] == ["not reported"] * 4
     assert rows["Table II"][1] == "5 of 6 (1 tie)"
 
 
 def test_rates_stand_above_each_other_by_one_rule():
-    def swept(name, *comparisons):
-        return run(preset="study", notebook="image_cell", run=name, comparisons=list(comparisons))
+    def swept(name, low, high, layer="FC3"):
+        found = [comparison("n_fg", low, high, layer=layer)]
+        return run(preset="study", notebook="image_cell", run=name, comparisons=found)
 
     less = comparison("d_mean", -3.0, 1.0, prediction="down", distance="step")
     main = [comparison("n_fg", 6.0, 13.0), comparison("n_fg", -1.0, 1.0, layer="FC2"), less]
     runs = [
         run(preset="study", comparisons=main),
-        swept("v_vgg11_fc1", comparison("n_fg", -3.0, -1.0)),  # main has it
-        swept("v_vgg11_fc3", comparison("n_fg", -3.0, -1.0, layer="FC3")),
-        swept("viii_alexnet_outputs4", comparison("n_fg", -3.0, -1.0, layer="FC3")),
-        swept("viii_alexnet_outputs200", comparison("n_fg", 1.0, 3.0, layer="FC3")),
+        swept("v_vgg11_fc1", -3.0, -1.0, "FC1"),  # main has it
+        swept("v_vgg11_fc3", -3.0, -1.0),
+        swept("viii_alexnet_outputs4", -3.0, -1.0),
+        swept("viii_alexnet_outputs200", 1.0, 3.0),
     ]
-    rows = {row[0]: row[1:] for row in rows_of(published.rates_beside(frame(runs)))}
+    rows = {row[0]: row[1:] for row in rows_of(rates_beside(frame(runs)))}
     assert list(rows)[:2] == ["II, the paper", "II, here"]
     assert rows["V, the paper"][0] == "51 of 57"
     on_side = ["**1 of 3** (1 : 1)", "not run", "not run", "**1 of 1** (0 : 0)", *["not run"] * 2]
@@ -274,5 +226,5 @@ def test_rates_stand_above_each_other_by_one_rule():
     assert rows["IV, here"] == ["not run", "–", "not run", "–", "–", "–"]
     assert rows["V to VII, here"][0] == "**1 of 3** (1 : 1)"
     rates = agreement_rates()
-    rho = rates[rates["table"].isin(["V", "VI", "VII"]) & (rates["metric"] == "rho")]
+    rho = rates[rates["table"].isin(MAIN_TABLES) & (rates["metric"] == "rho")]
     assert rows["V to VII, the paper"][5] == f"{rho.agree.sum()} of {rho.cells.sum()}"

@@ -6,12 +6,14 @@ from made_results import comparison, full_run, measure, rows_of, run
 from book.make import tables
 from book.make.frame import NOTHING, frame
 from book.make.published import paper_rate
+from book.make.texts import block
 from kpnb.paper import agreement
 from kpnb.study.parameters import MODELS
 
 TEXT = {"layer": "Last", "network": "MiniLM-L6, 3 layers", "n_samples": 40, "n_seeds": 1}
 SENTENCES = {**TEXT, "dataset": "embedded sentences", "sample": "sentence"}
 QUESTIONS = {**TEXT, "dataset": "embedded questions", "sample": "question"}
+FILTERED = {"selection": "published_filter"}
 
 
 def text_run(kind):
@@ -21,8 +23,9 @@ def text_run(kind):
 
 
 def test_each_modality_gets_a_grid_with_the_paper_s_own_table():
-    grid = tables.verdict_grid(frame([full_run(), text_run(SENTENCES), text_run(QUESTIONS)]))
-    images, texts = grid.split("\n\n")
+    cloud = comparison("n_fg", 1.0, 2.0, sample="cloud", network="PointNet", dataset="clouds")
+    runs = [full_run(), text_run(SENTENCES), text_run(QUESTIONS), run(comparisons=[cloud])]
+    images, texts, clouds = tables.verdict_grid(frame(runs)).split("\n\n")
     assert "Table V's cells" in images and "Table VI's cells" in texts
     assert rows_of(images)[0][3] == "51 of 57" == paper_rate("n_fg", "V")
     agreed = agreement().query("table == 'VI' and metric == 'n_fg'")["outcome"]
@@ -30,9 +33,11 @@ def test_each_modality_gets_a_grid_with_the_paper_s_own_table():
     assert rows_of(texts)[0][3] == count == paper_rate("n_fg", "VI")
     assert rows_of(texts)[0][4:] == ["**reproduced** +4.00 [+2.00, +6.00]"] * 2
     assert "embedded questions" in texts and "embedded sentences" in texts.split("\n")[0]
-    cloud = comparison("n_fg", 1.0, 2.0, sample="cloud", network="PointNet", dataset="clouds")
-    clouds = tables.verdict_grid(frame([run(comparisons=[cloud])]))
     assert "Table VII's cells" in clouds and rows_of(clouds)[0][3] == "5 of 8"
+    rows = rows_of(images)  # every metric, and what was not run
+    assert [row[0] for row in rows] == ["H1", "H1", "H1", "H2", "H2", "H3"]
+    assert rows[1][4] == "**contradicted** +2.00 [+1.00, +3.00]"
+    assert rows[3][4].startswith("**reproduced**") and rows[5][4] == "not run here"
 
 
 def test_verdicts_and_scores_of_texts_say_what_they_are_over():
@@ -58,53 +63,31 @@ def test_verdict_table_sets_filter_other_thresholds_and_paper_beside():
     assert len(rows_of(tables.verdict_table(frame([full_run()]), ("n_bg",)))) == 1
 
 
-def test_verdict_grid_has_every_metric_and_says_what_was_not_run():
-    rows = rows_of(tables.verdict_grid(frame([full_run()])))
-    assert [row[0] for row in rows] == ["H1", "H1", "H1", "H2", "H2", "H3"]
-    assert rows[1][4] == "**contradicted** +2.00 [+1.00, +3.00]"
-    assert rows[3][4].startswith("**reproduced**")
-    assert rows[5][4] == "not run here"
-
-
 def test_filtered_verdicts_are_counted_beside_how_many_samples_are_left():
-    filtered = {"selection": "published_filter"}
-    items = [
-        comparison("n_fg", 6.0, 13.0),
-        comparison("n_fg", 6.0, 13.0, layer="FC2"),
-        comparison("n_fg", 6.0, 13.0, layer="Conv"),
-        comparison("n_fg", -9.0, -3.0, n_samples=35, **filtered),
-        comparison("n_fg", -1.0, 3.0, n_samples=38, layer="FC2", **filtered),
-        comparison("n_fg", 1.0, 3.0, n_samples=38, threshold=0.25, **filtered),
-        comparison("d_mean", -3.0, -1.0, "down", n_samples=35, distance="step", **filtered),
-        comparison("d_mean", 1.0, 3.0, "down", n_samples=35, distance="epoch", **filtered),
+    items = [comparison("n_fg", 6.0, 13.0, layer=layer) for layer in ("FC1", "FC2", "Conv")]
+    kept = [
+        comparison("n_fg", -9.0, -3.0, n_samples=35, **FILTERED),
+        comparison("n_fg", -1.0, 3.0, n_samples=38, layer="FC2", **FILTERED),
+        comparison("n_fg", 1.0, 3.0, n_samples=38, threshold=0.25, **FILTERED),
+        comparison("d_mean", -3.0, -1.0, "down", n_samples=35, distance="step", **FILTERED),
+        comparison("d_mean", 1.0, 3.0, "down", n_samples=35, distance="epoch", **FILTERED),
     ]
-    rows = frame([run(comparisons=items)])
+    rows = frame([run(comparisons=[*items, *kept])])
     (row,) = rows_of(tables.filter_table(rows))
-    kept = "35 to 38 of 60 images; 2 of 3 cells measured"
-    assert row == ["embedded images", kept, "0 : 1 of 2", "–", "–", "1 : 0 of 1", "–", "–"]
-    (row,) = rows_of(tables.filter_table(frame([run(comparisons=items[:3])])))
+    told = "35 to 38 of 60 images; 2 of 3 cells measured"
+    assert row == ["embedded images", told, "0 : 1 of 2", "–", "–", "1 : 0 of 1", "–", "–"]
+    (row,) = rows_of(tables.filter_table(frame([run(comparisons=items)])))
     assert row[1] == "too few; 0 of 3 cells measured" and set(row[2:]) == {"–"}
-    assert tables.FILTERED in tables.verdict_grids(rows)
-    assert tables.filter_table(frame([])) == NOTHING
+    assert block("filtered") in tables.verdict_grids(rows)
 
 
 def test_nothing_run_is_said():
     nothing = frame([])
-    for table in (
-        *(tables.verdict_table, tables.verdict_grid, tables.verdict_grids),
-        *(tables.accuracy_table, tables.status_table, tables.machines_table),
-    ):
-        assert table(nothing) == NOTHING
+    made = [tables.run_table(name, nothing) for name in ("status", "machines")]
+    for table in (tables.verdict_table, tables.verdict_grids, tables.accuracy_table):
+        made.append(table(nothing))
+    assert {*made, tables.verdict_grid(nothing), tables.filter_table(nothing)} == {NOTHING}
     assert tables.notes_list(nothing) == "No notes."
-
-
-def test_accuracies():
-    rows = rows_of(tables.accuracy_table(frame([full_run()])))
-    assert [row[0].split(",")[0] for row in rows] == ["teacher", "student"]
-    over = "60 images, 3 seeds"
-    unseen = ["accuracy", f"0.56 [0.50, 0.60], {over}", "not measured"]
-    assert rows[0][1:] == ["demo", "–", *unseen]
-    assert rows[1][1:5] == ["demo", "FC1", "accuracy", f"0.38, {over}"]
 
 
 def test_accuracies_are_sorted_whatever_notebooks_they_are_from():
@@ -113,15 +96,19 @@ def test_accuracies_are_sorted_whatever_notebooks_they_are_from():
         return run(measures=[measure(r, "accuracy_test", 0.5, layer=at, **spread)
                              for r, at in places])  # fmt: skip
 
-    one = scored("VGG-11", ("S", "FC2"), ("S", "Conv"), ("B", ""), ("T", ""))
-    rows = rows_of(tables.accuracy_table(frame([one, scored("AlexNet", ("T", ""))])))
+    one = scored("VGG-13", ("S", "FC2"), ("S", "Conv"), ("B", ""), ("T", ""))
+    runs = [one, scored("AlexNet", ("T", "")), full_run()]
+    rows = rows_of(tables.accuracy_table(frame(runs)))
     assert [(*row[0].split(" (")[0].split(", "), row[2]) for row in rows] == [
         ("teacher", "AlexNet", "–"),
-        ("teacher", "VGG-11", "–"),
-        ("baseline", "VGG-11", "–"),
-        ("student", "VGG-11", "Conv"),
-        ("student", "VGG-11", "FC2"),
+        *(("teacher", "VGG-11", "–"), ("student", "VGG-11", "FC1")),
+        *(("teacher", "VGG-13", "–"), ("baseline", "VGG-13", "–")),
+        *(("student", "VGG-13", "Conv"), ("student", "VGG-13", "FC2")),
     ]
+    over = "60 images, 3 seeds"
+    unseen = ["accuracy", f"0.56 [0.50, 0.60], {over}", "not measured"]
+    assert rows[1][1:] == ["demo", "–", *unseen]
+    assert rows[2][1:5] == ["demo", "FC1", "accuracy", f"0.38, {over}"]
 
 
 def test_another_network_gets_a_table_of_its_own():
@@ -136,16 +123,15 @@ def test_another_network_gets_a_table_of_its_own():
 
 def test_status_machines_and_notes():
     where = {"gpu": None, "cpu": "a processor", "threads": 2, "commit": "f" * 40, "dirty": True}
-    one = run(
-        provenance={**where, "code": ["published_table"], "versions": {"b": "1"}}, notes=["told"]
-    )
-    rows = frame([one, run(notebook="image_cell", notes=["aside"])])
-    row, single = rows_of(tables.status_table(rows))
+    where |= {"code": ["published_table"], "versions": {"b": "1", "a": "2"}}
+    one = run(provenance=where, notes=["told"])
+    rows = frame([one, run(notebook="image_cell", notes=["aside"], provenance={})])
+    row, single = rows_of(tables.run_table("status", rows))
     assert row[:5] == ["`image_h1`", "demo", "1.50", "1234", "`0123456789ab`"]
     assert row[5].startswith("stale") and single[0] == "`image_cell`"
-    machine, bare = rows_of(tables.machines_table(rows))
-    assert machine[2:] == ["a processor, 2 threads", "b 1", "ffffffffffff with changes"]
-    assert bare[3:] == ["not recorded", "not recorded"]
+    machine, bare = rows_of(tables.run_table("machines", rows))
+    assert machine[2:] == ["a processor, 2 threads", "a 2, b 1", "ffffffffffff with changes"]
+    assert bare[2:] == ["not recorded"] * 3
     assert tables.notes_list(rows) == "- `image_h1`, demo: told"
 
 
