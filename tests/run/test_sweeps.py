@@ -311,6 +311,9 @@ def test_a_request_is_newer_than_the_outputs_unless_the_run_is_fresh(project):
     assert before > project.file("a_one").stat().st_mtime_ns
     assert asked["parameters"]["epochs"] == 1 and asked["parameters"]["run"] == "a_one"
     assert project.sweeps.request("a_one", "smoke").stat().st_mtime_ns == before
+    file_results(project.sweeps, "a_one", fingerprint="1" * 64)  # another stale one, newer
+    again = project.sweeps.request("a_one", "smoke").stat().st_mtime_ns
+    assert again > project.file("a_one").stat().st_mtime_ns
     change(project, "a_one", epochs=4)
     changed = project.sweeps.request("a_one", "smoke")
     assert json.loads(changed.read_text())["parameters"]["epochs"] == 4
