@@ -141,6 +141,7 @@ def test_a_network_takes_its_own_speed_or_the_nearest_by_operations():
     assert nearest("new") == small and nearest(large.network) == large
     assert nearest(OWN) == large  # of its family
     assert nearest(large.network, "bfloat16").precision == "bfloat16"
+    assert nearest(small.network, "bfloat16") == small  # its own goes before its precision
     with pytest.raises(KpnbError, match="No sentiment network was measured"):
         nearest("new", kind="sentiment_")
 

@@ -123,13 +123,10 @@ def test_runs_with_other_networks_share_what_has_the_same_key(changed, shared):
     assert {first[key][1].work[-1].role for key in first.keys() & other.keys()} == shared
 
 
-def test_a_larger_teacher_is_counted_as_itself():
+def test_larger_teachers_are_counted_as_themselves_and_asked_at_every_step_of_changed_images():
     asked = counting(study("image_cell", network="AlexNet", teacher="VGG-16"))
     assert title_of(asked, "T").startswith("VGG-16") and title_of(asked, "B").startswith("AlexNet")
     assert asked.anatomy("T").up_to("") > 2 * asked.anatomy("B").up_to("")
-
-
-def test_images_changed_at_random_need_the_teacher_at_every_step():
     plain, changed = (costs(study(augment=how)) for how in ("none", "all"))
     assert units(changed, "forward") == units(plain, "forward") + 900 * (30 + 19)
 
@@ -192,18 +189,18 @@ def test_complete_releases_have_the_counts_that_data_prep_checks():
     } == RELEASES
 
 
-@pytest.fixture
-def nothing_prepared(tmp_path, monkeypatch):
+def test_a_data_set_that_nobody_can_count_needs_a_number(tmp_path, monkeypatch):
     monkeypatch.setenv("KPNB_DATA", str(tmp_path))
-
-
-def test_a_data_set_that_nobody_can_count_needs_a_number(nothing_prepared):
     with pytest.raises(KpnbError, match="teacher_samples as a number"):
         costs(study(data="coco", teacher_samples="all"))
     found = costs(study(data="coco", teacher_samples=500))
     assert units(found, "train") == 500 * 16 + 2 * 50 * 30
     told = str(study(data="coco", teacher_samples="all").plan())
     assert told.startswith("What this run takes is not known: ")
+    found = plan.plan_name("paper_iv", "paper", {}, unit_machine())  # the rest of a sweep
+    assert found.runs == 3 and found.unknown == {"ilsvrc_det": 2}
+    assert any("not in it: 2 runs on ilsvrc_det" in line for line in found.lines())
+    assert plan.plan_name("paper_viii", "paper", {}, unit_machine()).runs == 0
 
 
 # Rows, seconds, memory
@@ -225,12 +222,8 @@ def test_rows_of_a_map_are_those_that_the_estimator_runs(monkeypatch, probes, ev
     estimator = EntropyEstimator(layer_name(net, "FC1"), **given)
     estimator.explain(net, torch.randn(2, 3, 32, 32))
     assert sum(seen) == 2 * estimator_rows(estimator.settings)
-
-
-def test_slow_methods_cost_their_own_rows():
-    settings = {"method": "path", "probes": 8, "evaluations": 3}
-    assert estimator_rows(settings) == 24 == estimator_rows(settings | {"method": "optimum"})
-    assert estimator_rows(settings | {"method": "published"}) > 1000
+    settings = {"method": "optimum", "probes": 8, "evaluations": 3}
+    assert estimator_rows(settings) == 24 < estimator_rows(settings | {"method": "published"}) / 40
 
 
 def test_a_plan_adds_up_seconds_and_bytes():
@@ -258,22 +251,13 @@ def test_another_network_is_scaled_by_operations_and_marked():
     assert found.kinds["maps"] == pytest.approx(ratio * maps, rel=0.01)
     assert found.measured < 0.01
     assert any(f"VGG-16 (narrow), 3x64x64 from {OWN}" in line for line in found.lines())
-
-
-def test_a_gpu_has_memory_of_its_own():
-    gpu, cpu = planned(study(), machine=unit_machine(device="cuda")), planned(study())
-    assert "of the GPU and" in gpu.memory and "GPU" not in cpu.memory
-    assert cpu.process > plan.PROCESS + cpu.disk and cpu.computing > 4 * 11_900 * 3 * 64**2
+    assert found.process > plan.PROCESS + found.disk and "GPU" not in found.memory
+    assert found.computing > 4 * 11_900 * 3 * 64**2
+    gpu = planned(study(), machine=unit_machine(device="cuda"))
+    assert "of the GPU and" in gpu.memory
 
 
 # By name
-
-
-def test_a_sweep_is_planned_without_the_data_that_nobody_can_count(nothing_prepared):
-    found = plan.plan_name("paper_iv", "paper", {}, unit_machine())
-    assert found.runs == 3 and found.unknown == {"ilsvrc_det": 2}
-    assert any("not in it: 2 runs on ilsvrc_det" in line for line in found.lines())
-    assert plan.plan_name("paper_viii", "paper", {}, unit_machine()).runs == 0
 
 
 def test_a_sweep_counts_what_its_runs_share_once():

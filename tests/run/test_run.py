@@ -109,12 +109,9 @@ def test_mistakes_stop_before_anything_runs(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_that_is_no_notebook(tmp_path, capsys):
+def test_a_notebook_or_a_status_is_asked_for(tmp_path, capsys):
     (tmp_path / "image_x.ipynb").write_text("{")
     assert main(tmp_path) == 2 and "not a notebook" in capsys.readouterr().err
-
-
-def test_a_notebook_or_a_status_is_asked_for(capsys):
     for wrong in ([], ["image_h1", "--status", "study"]):
         with pytest.raises(SystemExit):
             run.main(wrong)
@@ -299,6 +296,7 @@ def flip(file) -> None:
 def test_a_copy_whose_files_have_changed_does_not_hold(ran, tmp_path, capsys):
     (entry,) = (ran.folder / "store" / "net").glob("*[0-9a-f]")
     written, copy = ran.folder / "found.json", ran.out.read_text()
+    shown_otherwise = copy.replace('"two\\n', '"six\\n')
     kept = entry.rename(tmp_path / "aside")
     assert ran.again() == "up to date"  # an entry that is gone is not missed
     kept.rename(entry)
@@ -306,7 +304,7 @@ def test_a_copy_whose_files_have_changed_does_not_hold(ran, tmp_path, capsys):
         f"{entry} is damaged": lambda: flip(entry / "tensors.safetensors"),
         "a file that it writes is not": lambda: written.write_text('{"sum": 29.0}'),
         "a file that it writes": written.unlink,
-        "the executed copy is damaged": lambda: ran.out.write_text(copy.replace("two", "six")),
+        "the executed copy is damaged": lambda: ran.out.write_text(shown_otherwise),
         "the executed copy is": lambda: ran.out.write_text("{"),
         "the executed": lambda: ran.out.write_text(json.dumps(json.loads(copy) | {"metadata": {}})),
         "checkpoints was [0, 1, 2, 3], is": lambda: None,

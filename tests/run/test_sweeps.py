@@ -22,10 +22,6 @@ from kpnb.study.parameters import CellParameters
 # Those of the embedded images, and those of the preset `paper`.
 SHIPPED = {n: found for n, found in read_sweeps().items() if "study" in found.presets}
 PAPER = paper_sweeps()
-RUNS, PAPER_RUNS = (
-    [(name, run) for name, found in every.items() for run in found.runs]
-    for every in (SHIPPED, PAPER)
-)
 PLACES = {"published": {"network": "VGG-11"}}
 VGGS = ("AlexNet", "VGG-11", "VGG-16", "VGG-19")
 TABLE_V = {f"{net}/Conv" for net in VGGS} | {
@@ -107,12 +103,7 @@ def test_a_runs_own_values_go_before_shared_ones_and_a_preset_before_all_presets
 # The shipped ones
 
 
-def test_tables_and_their_numbers_of_runs():
-    numbers = {"ii": 6, "iii": 8, "iv": 3, "v": 25, "viii": 10, "ix": 6}
-    assert {n: len(s.runs) for n, s in SHIPPED.items()} == {
-        f"table_{table}": number for table, number in numbers.items()
-    }
-    assert {f"table_{found.table.lower()}" for found in SHIPPED.values()} == set(SHIPPED)
+NUMBERS = {"II": 6, "III": 8, "IV": 3, "V": 25, "VIII": 10, "IX": 6}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -140,7 +131,9 @@ def test_a_shipped_run_stands_beside_rows_of_its_own_network_layer_and_teacher(n
     assert planned.name == "image_cell"
 
 
-def test_table_v_is_whole():
+def test_tables_have_their_numbers_of_runs_and_table_v_is_whole():
+    assert {s.table: len(s.runs) for s in SHIPPED.values()} == NUMBERS
+    assert {f"table_{table.lower()}" for table in NUMBERS} == set(SHIPPED)
     found = SHIPPED["table_v"]
     all_of_them = [found.resolved(run, "study") for run in found.runs]
     assert {f"{p.network}/{p.layers[0]}" for p in all_of_them} == TABLE_V
@@ -167,7 +160,7 @@ DATA = {reader.NAME: reader.DATASET for reader in (cub200, ilsvrc_det, voc2012, 
 DATA |= {coco.NAME: "MSCOCO (10 largest categories)"}
 
 
-@pytest.mark.parametrize("table", ["II", "III", "IV", "V", "VIII", "IX"])
+@pytest.mark.parametrize("table", NUMBERS)
 def test_every_published_cell_has_a_run_on_its_data_network_and_layer(table):
     found, printed = PAPER[f"paper_{table.lower()}"], published_table(table)
     keys, reached = ["dataset", "network", "layer"], set()
@@ -191,7 +184,7 @@ def test_a_preset_has_its_own_targets(capsys):
     found = Sweeps()
     assert set(PAPER) <= set(found.targets("paper")) and "table_v" not in found.targets("paper")
     assert not set(PAPER) & set(found.targets("study"))
-    assert len(found.targets("paper")["all"]) == len(PAPER_RUNS)
+    assert len(found.targets("paper")["all"]) == sum(len(s.runs) for s in PAPER.values())
     assert sweeps.main(["paper_v", "--preset", "study"]) == 2
     assert "no sweep or run at study 'paper_v'" in capsys.readouterr().err
 
@@ -211,17 +204,14 @@ def test_a_command_says_all_that_the_run_was_given(monkeypatch):
     assert [str(file) for file in read.writes] == ["book/results/study/cells/v_vgg11_fc3.json"]
 
 
-def test_an_unknown_name_gives_the_near_ones(capsys):
+def test_sweeps_are_listed_and_an_unknown_name_gives_the_near_ones(capsys):
+    assert sweeps.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.strip() for line in lines} >= {run for s in SHIPPED.values() for run in s.runs}
+    assert any(line.startswith("table_v: ") and "25 runs" in line for line in lines)
     for name, near in (("table_vi", "table_v"), ("v_vgg11_fc4", "v_vgg11_fc3")):
         assert sweeps.main([name]) == 2
         assert near in capsys.readouterr().err.partition("did you mean")[2]
-
-
-def test_listing(capsys):
-    assert sweeps.main([]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert {line.strip() for line in lines} >= {run for _, run in RUNS}
-    assert any(line.startswith("table_v: ") and "25 runs" in line for line in lines)
 
 
 # States
@@ -311,6 +301,9 @@ def test_a_request_is_newer_than_the_outputs_unless_the_run_is_fresh(project):
     assert before > project.file("a_one").stat().st_mtime_ns
     assert asked["parameters"]["epochs"] == 1 and asked["parameters"]["run"] == "a_one"
     assert project.sweeps.request("a_one", "smoke").stat().st_mtime_ns == before
+    file_results(project.sweeps, "a_one", fingerprint="1" * 64)  # another stale one, newer
+    again = project.sweeps.request("a_one", "smoke").stat().st_mtime_ns
+    assert again > project.file("a_one").stat().st_mtime_ns
     change(project, "a_one", epochs=4)
     changed = project.sweeps.request("a_one", "smoke")
     assert json.loads(changed.read_text())["parameters"]["epochs"] == 4
