@@ -34,7 +34,7 @@ from PIL import Image
 
 from data_prep.objects import AGAIN, Box, PictureObject
 from kpnb.errors import KpnbError
-from kpnb.metrics.provenance import track
+from kpnb.fingerprint import track
 
 Foreground = Literal["outline", "box", "block"]
 Frame = tuple[int, int, int, int]

@@ -28,7 +28,7 @@ from filelock import FileLock
 
 from data_prep.archives import GIB, extract, safe_name
 from kpnb.errors import KpnbError
-from kpnb.metrics.provenance import track
+from kpnb.fingerprint import track
 
 WAITS = (3.0, 10.0, 30.0)  # seconds before each further try of one address
 LEAST_LIMIT = 16 * GIB  # unpacked bytes that are always allowed

@@ -29,8 +29,8 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_name
 from kpnb.estimator.units import GridUnits
+from kpnb.fingerprint import Stopwatch, provenance, track
 from kpnb.metrics.points import knowledge_points
-from kpnb.metrics.provenance import Stopwatch, provenance, track
 from kpnb.metrics.results import PAPER_THRESHOLD, Number, Results, run_fingerprint, write_results
 from kpnb.metrics.stats import bootstrap, correlation
 from kpnb.networks.text import TextNetwork, scratch_network

@@ -31,8 +31,8 @@ from kpnb.experiments.attributions import METHODS, attributions
 from kpnb.figures.image import draw_entropy, draw_picture
 from kpnb.figures.panel import entropy_bar
 from kpnb.figures.style import LABEL_SIZE, TITLE_SIZE, WIDTH, as_array, legend_below, new_figure
+from kpnb.fingerprint import track
 from kpnb.metrics.formatting import count, number
-from kpnb.metrics.provenance import track
 from kpnb.metrics.results import Number, estimated
 from kpnb.metrics.stats import Estimate, bootstrap
 from kpnb.study.findings import Findings

@@ -27,7 +27,7 @@ from typing import get_args
 import torch
 
 from kpnb.errors import KpnbError
-from kpnb.metrics.provenance import cpu_name, provenance
+from kpnb.fingerprint import cpu_name, provenance
 from kpnb.store import Store, write_folder
 from kpnb.study.parameters import MODELS, StudyParameters, resolve
 from kpnb.study.study import Study

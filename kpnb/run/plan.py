@@ -27,8 +27,8 @@ import torch
 from kpnb.datasets.places import EMBEDDED
 from kpnb.errors import KpnbError
 from kpnb.estimator.rates import BLOCK
+from kpnb.fingerprint import Stopwatch, provenance
 from kpnb.metrics.formatting import count, table
-from kpnb.metrics.provenance import Stopwatch, provenance
 from kpnb.metrics.results import Number, Results, run_fingerprint, write_results
 from kpnb.run.counting import ask, counting, sample_counts
 from kpnb.run.machine import (

@@ -1,6 +1,7 @@
 """Fingerprints change with code, settings and data, and with nothing else."""
 
 import hashlib
+import json
 import os
 import re
 import textwrap
@@ -10,12 +11,14 @@ import pytest
 from kpnb import fingerprint as fingerprints
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import (
+    Stopwatch,
     code_fingerprint,
     data_fingerprint,
     fingerprint,
     library_versions,
     notebook_seeds,
     packed_file,
+    provenance,
     reached,
 )
 
@@ -142,9 +145,8 @@ def code(pack, *seeds, **options):
 
 def test_values_count_as_canonical_json():
     known = hashlib.sha256(b'{"a":null,"b":[1,2.5]}').hexdigest()
-    assert (
-        fingerprint({"b": [1, 2.5], "a": None}) == known == fingerprint({"a": None, "b": (1, 2.5)})
-    )
+    assert fingerprint({"b": [1, 2.5], "a": None}) == fingerprint({"a": None, "b": (1, 2.5)})
+    assert fingerprint({"b": (1, 2.5), "a": None}) == known
     assert len({fingerprint({"a": value}) for value in (1, 2, True, 1.0, "1", None, [1])}) == 7
 
 
@@ -223,14 +225,10 @@ def test_moves_do_not_count(pack):
 
 def test_one_of_two_equal_helpers_is_enough(pack):
     """Two copies of a function say the same as one that both callers use."""
-    f, g, both = (
-        "def f():\n    return 1\n",
-        "def g():\n    return 1\n",
-        "def both():\n    return ",
-    )
-    (pack / "twice.py").write_text(f + g + both + "f(), g()\n")
+    f, both = "def f():\n    return 1\n", "def both():\n    return f(), "
+    (pack / "twice.py").write_text(f + f.replace("f()", "g()") + both + "g()\n")
     before = code(pack, "both")
-    (pack / "twice.py").write_text(f + both + "f(), f()\n")
+    (pack / "twice.py").write_text(f + both + "f()\n")
     assert code(pack, "both") == before
 
 
@@ -416,7 +414,21 @@ def test_files_are_found_by_their_name_alone(pack):
         packed_file("other.csv", pack)
 
 
-def test_versions_of_what_computes():
-    versions = library_versions()
-    assert set(versions) == {"python", "torch", "torchvision", "numpy"}
-    assert versions["python"].count(".") == 1
+# Where a result was computed
+
+
+def test_provenance_is_json_and_complete_and_versions_are_those_that_compute():
+    told, here = json.loads(json.dumps(provenance(), allow_nan=False)), library_versions()
+    names = {"versions", "platform", "cpu", "threads", "gpu", "commit", "dirty"}
+    assert set(told) == names and told["cpu"] and told["threads"] >= 1
+    assert set(here) == {"python", "torch", "torchvision", "numpy"}
+    assert set(told["versions"]) == {*here, "kpnb"} and here["python"].count(".") == 1
+
+
+def test_stopwatch():
+    with Stopwatch() as watch:
+        block = bytearray(64 * 1024**2)
+        block[::4096] = b"x" * len(block[::4096])
+    told = watch.as_dict()
+    assert 0 < told["seconds"] < 60 and watch.as_dict() == told
+    assert 64 < told["peak_memory_mib"] < 1024**2
