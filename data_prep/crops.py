@@ -33,7 +33,7 @@ from PIL import Image
 
 from data_prep.objects import Box, PictureObject, faulty, need_file
 from kpnb.errors import KpnbError
-from kpnb.metrics.provenance import track
+from kpnb.fingerprint import track
 
 Foreground = Literal["outline", "box", "block"]
 Frame = tuple[int, int, int, int]

@@ -29,7 +29,7 @@ from filelock import FileLock
 
 from data_prep.archives import GIB, extract, safe_name
 from kpnb.errors import KpnbError
-from kpnb.metrics.provenance import track
+from kpnb.fingerprint import track
 
 # Seconds before each further try of an address, counted anew after `BLOCK` bytes of progress.
 WAITS = (3.0, 10.0, 30.0)

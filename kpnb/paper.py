@@ -180,12 +180,14 @@ SOURCES = ("text", "code", "recollection", "ours")
 def paper_settings(subject: str) -> dict:
     """The file of "images", "texts" or "clouds"; KpnbError unless every setting has a source."""
     content = yaml.safe_load(packed_file(SETTING_FILES[subject]).read_text(encoding="utf-8"))
-    for name, setting in _named_values(content):
-        if setting.get("source") not in SOURCES:
-            raise KpnbError(
-                f"{SETTING_FILES[subject]}, {name}: its source is {setting.get('source')!r}; "
-                f"give one of {', '.join(SOURCES)}."
-            )
+    for part, found in content.items():
+        for name, setting in found.items() if isinstance(found, dict) else ():
+            stated = isinstance(setting, dict) and "value" in setting
+            if stated and setting.get("source") not in SOURCES:
+                raise KpnbError(
+                    f"{SETTING_FILES[subject]}, {part}.{name}: its source is "
+                    f"{setting.get('source')!r}; give one of {', '.join(SOURCES)}."
+                )
     return content
 
 
@@ -206,17 +208,6 @@ def origins(subject: str, *parts: str) -> dict[str, str]:
 def _settings_of(subject: str, parts: Sequence[str]) -> dict[str, dict]:
     content = paper_settings(subject)
     return {name: found for part in ("preset", *parts) for name, found in content[part].items()}
-
-
-def _named_values(content: dict) -> list[tuple[str, dict]]:
-    """Every setting of the parts that are made of `value` and `source`."""
-    return [
-        (f"{part}.{name}", setting)
-        for part, found in content.items()
-        if isinstance(found, dict)
-        for name, setting in found.items()
-        if isinstance(setting, dict) and "value" in setting
-    ]
 
 
 PUBLISHED_EPOCHS = 150

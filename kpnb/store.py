@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import filelock
 from safetensors import SafetensorError
@@ -58,6 +58,7 @@ DTYPES = ("bool", "uint8", "int32", "int64", "float16", "bfloat16", "float32", "
 JOURNAL = "KPNB_STORE_JOURNAL"
 
 logger = logging.getLogger(__name__)
+Found = TypeVar("Found")
 
 
 class DamagedEntryError(Exception):
@@ -268,14 +269,8 @@ class Scratch:
 
     def load(self, name: str) -> tuple[Tensors, dict] | None:
         """A part's tensors and info; None if there is none or, with a warning, if damaged."""
-        part = self._part(name)
-        try:
-            if part.is_dir():
-                tensors, documents = read_folder(part, (INFO,))
-                return tensors, documents[INFO]
-        except DamagedEntryError as damage:
-            _discard(part, damage)
-        return None
+        found = _found(self._part(name), lambda part: read_folder(part, (INFO,)), discard=True)
+        return found and (found[0], found[1][INFO])
 
     def names(self) -> list[str]:
         """The parts there are, sorted."""
@@ -314,11 +309,11 @@ class Store:
         Raises `KpnbError` if the store cannot be written, and what `compute` raises.
         """
         folder, key = self._entry(kind, settings, code, data)
-        record = _load(folder)
+        record = _found(folder, _record)
         if record is None:
             with self._locked(folder):
                 self._clean_beside(folder)
-                record = _load(folder, discard=True) or _fill(folder, key, compute)
+                record = _found(folder, _record, discard=True) or _fill(folder, key, compute)
         shutil.rmtree(with_ending(folder, PART), ignore_errors=True)
         note_use(folder)
         return record
@@ -361,12 +356,17 @@ class Store:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _load(folder: Path, discard: bool = False) -> Record | None:
-    """The verified record, or None; a damaged one is, on request, told about and removed."""
+def _found(folder: Path, read: Callable[[Path], Found], discard: bool = False) -> Found | None:
+    """What is read there, or None; what is damaged is, on request, told about and removed."""
     try:
-        return _record(folder) if folder.is_dir() else None
+        return read(folder) if folder.is_dir() else None
     except DamagedEntryError as damage:
-        return _discard(folder, damage) if discard else None
+        if discard:
+            warnings.warn(
+                f"The stored result {folder} is damaged ({damage}): it is not used.", stacklevel=3
+            )
+            shutil.rmtree(folder, ignore_errors=True)
+        return None
 
 
 def _fill(folder: Path, key: dict, compute: Callable[[Scratch], tuple[Tensors, dict]]) -> Record:
@@ -392,9 +392,3 @@ def _plain_name(name: str, what: str) -> str:
     if plain and not name.endswith((TEMPORARY, REPLACED, PART)):
         return name
     raise KpnbError(f"{name!r} cannot name a {what}: use letters, digits and . _ = + - only.")
-
-
-def _discard(folder: Path, damage: DamagedEntryError) -> None:
-    message = f"The stored result {folder} is damaged ({damage}): it is not used."
-    warnings.warn(message, stacklevel=3)
-    shutil.rmtree(folder, ignore_errors=True)

@@ -30,9 +30,9 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_name
 from kpnb.estimator.units import GridUnits
+from kpnb.fingerprint import track
 from kpnb.metrics import results
 from kpnb.metrics.points import knowledge_points
-from kpnb.metrics.provenance import track
 from kpnb.metrics.results import Number, Results
 from kpnb.metrics.stats import bootstrap, correlation
 from kpnb.networks.text import TextNetwork, scratch_network

@@ -31,8 +31,8 @@ from kpnb.experiments.attributions import METHODS, attributions
 from kpnb.figures import style
 from kpnb.figures.image import draw_entropy, draw_picture
 from kpnb.figures.panel import entropy_bar
+from kpnb.fingerprint import track
 from kpnb.metrics.formatting import count, interval, number
-from kpnb.metrics.provenance import track
 from kpnb.metrics.results import Number, estimated
 from kpnb.metrics.stats import Estimate, bootstrap
 from kpnb.study.findings import Findings

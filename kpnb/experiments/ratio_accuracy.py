@@ -30,9 +30,9 @@ from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
 from kpnb.figures import style
+from kpnb.fingerprint import track
 from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.formatting import count, interval, signed, verdict_sentence
-from kpnb.metrics.provenance import track
 from kpnb.metrics.results import estimated
 from kpnb.metrics.stats import Estimate, bootstrap, correlation, mean, share_interval, verdict
 from kpnb.networks.layers import parameters_above

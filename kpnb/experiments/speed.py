@@ -30,8 +30,8 @@ from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import FeatureReader, layer_name
 from kpnb.estimator.rates import OWN, SHARED
 from kpnb.estimator.units import GridUnits, PointUnits
+from kpnb.fingerprint import peak_memory_mib
 from kpnb.metrics.formatting import count, number, table
-from kpnb.metrics.provenance import peak_memory_mib
 from kpnb.metrics.results import Number, Results, measured, write_results
 from kpnb.networks.cloud import BUILDERS, point_network
 from kpnb.networks.image import image_network

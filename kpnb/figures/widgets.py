@@ -19,8 +19,8 @@ from kpnb.figures.cloud import CloudPanels, turned
 from kpnb.figures.panel import sheet
 from kpnb.figures.paper import SampleSet, definition_figure, fates_figure, shown_epochs_of
 from kpnb.figures.text import Html
+from kpnb.fingerprint import executed_copy
 from kpnb.metrics.points import KnowledgePoints, knowledge_points
-from kpnb.metrics.provenance import executed_copy
 
 # Frames all lie in the page, so they are coarser than single figures.
 FRAME_DPI = 80

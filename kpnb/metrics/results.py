@@ -18,13 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import (
+    Stopwatch,
     checkout,
     code_fingerprint,
     data_fingerprint,
     fingerprint,
     library_versions,
+    provenance,
 )
-from kpnb.metrics.provenance import Stopwatch, provenance
 from kpnb.metrics.stats import Estimate, interval_verdict
 from kpnb.paper import LAYERS, METRICS, ROLES, SCORES
 
@@ -134,7 +135,7 @@ class Results(_Record):
 
     Attributes:
         settings: the notebook's resolved parameters.
-        provenance: what `kpnb.metrics.provenance.provenance()` gives, with "code" added: the public
+        provenance: what `kpnb.fingerprint.provenance()` gives, with "code" added: the public
             names of what computed the numbers, as `run_fingerprint` takes them.
         seconds, peak_memory_mb: of the run that computed them, nothing taken from the store.
         fingerprint: `run_fingerprint(settings, code)` when the numbers were computed.

@@ -24,8 +24,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from kpnb.errors import KpnbError, answered
+from kpnb.fingerprint import cpu_name, provenance
 from kpnb.metrics.formatting import count
-from kpnb.metrics.provenance import cpu_name, provenance
 from kpnb.metrics.results import write_whole
 from kpnb.store import Store
 from kpnb.study.parameters import MODELS, StudyParameters, resolve

@@ -25,14 +25,16 @@ import yaml
 from kpnb.datasets import places as data_places
 from kpnb.errors import KpnbError, did_you_mean
 from kpnb.fingerprint import (
+    EXECUTED,
+    Stopwatch,
     checkout,
     code_fingerprint,
     data_fingerprint,
     fingerprint,
     library_versions,
     notebook_seeds,
+    peak_memory_mib,
 )
-from kpnb.metrics.provenance import EXECUTED, Stopwatch, peak_memory_mib
 from kpnb.store import JOURNAL, read_journal
 from kpnb.study.parameters import StudyParameters, explicit, models_for, resolve, with_more
 

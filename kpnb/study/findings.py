@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from kpnb.fingerprint import Stopwatch, provenance
 from kpnb.metrics.evidence import (
     Choices,
     Evidence,
@@ -15,7 +16,6 @@ from kpnb.metrics.evidence import (
     thresholds_around,
 )
 from kpnb.metrics.formatting import count
-from kpnb.metrics.provenance import Stopwatch, provenance
 from kpnb.metrics.results import (
     Comparison,
     Measure,

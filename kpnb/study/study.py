@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from kpnb.datasets.samples import Samples
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import TENSORS, EntropyMaps
-from kpnb.fingerprint import Seed
+from kpnb.fingerprint import Seed, track
 from kpnb.metrics.evidence import Evidence
-from kpnb.metrics.provenance import track
 from kpnb.networks.layers import parameters_above
 from kpnb.store import Record, Scratch, Store
 from kpnb.study.display import NotebookStudy

@@ -31,8 +31,8 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import TENSORS, EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_name
 from kpnb.estimator.units import Problem
+from kpnb.fingerprint import track
 from kpnb.metrics.formatting import count
-from kpnb.metrics.provenance import track
 from kpnb.networks.layers import tracked_weight
 from kpnb.networks.text import (
     HUB,

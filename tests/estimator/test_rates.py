@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from mutants import no_mehler_product
-from quick import UNITS, explain, perturbed
+from quick import UNITS, Applied, explain, perturbed
 from reference import change_and_rates, column_norms, conv_net, generator, images, linear_net
 from torch import nn
 
@@ -20,7 +20,6 @@ from kpnb.estimator.rates import (
     measure,
     response,
 )
-from kpnb.estimator.units import GridUnits
 
 SIGMA = 0.01
 
@@ -65,16 +64,11 @@ def kinked(absolute):
     x = images(1, 4, dtype=torch.float64)[:, :1]
     w = torch.randn(16, 10, generator=generator(1), dtype=torch.float64)
     w = torch.linalg.qr(torch.cat([x.view(16, 1), w], 1))[0].T[1:]
-    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 10, bias=False), Absolute()).double()
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 10, bias=False), Applied(torch.abs)).double()
     with torch.no_grad():
         net[1].weight.copy_(w)
     layer, relu = ("2", False) if absolute else ("1", True)
     return (net, x, layer, relu), w.square().sum(0)
-
-
-class Absolute(nn.Module):
-    def forward(self, x):
-        return x.abs()
 
 
 def regression(values, squares):
@@ -128,16 +122,14 @@ def test_the_shift_of_two_blocks_is_without_bias():
     assert found == pytest.approx(known, rel=0.06)
 
 
-class Quadratic(nn.Module):
-    """f_k(x) = a_k . x + x^T Q_k x / 2."""
+def quadratic(a, Q):
+    """f_k(x) = a_k . x + x^T Q_k x / 2; the layer is "0"."""
 
-    def __init__(self, a, Q):
-        super().__init__()
-        self.a, self.Q, self.last = a, Q, nn.Identity()
-
-    def forward(self, x):
+    def feature(x):
         z = x.flatten(1)
-        return self.last(z @ self.a.T + torch.einsum("ni,kij,nj->nk", z, self.Q, z) / 2)
+        return z @ a.T + torch.einsum("ni,kij,nj->nk", z, Q, z) / 2
+
+    return nn.Sequential(Applied(feature))
 
 
 def test_rates_of_a_quadratic_feature_are_known():
@@ -147,7 +139,7 @@ def test_rates_of_a_quadratic_feature_are_known():
     Q = 3 * torch.randn(d, 16, 16, generator=generator(5), dtype=torch.float64)
     Q = (Q + Q.mT) / 2 + 6 * torch.eye(16)
     sigma = 0.5 * (1 + torch.rand(16, generator=generator(6), dtype=torch.float64))
-    found, rates, _ = measured(Quadratic(a, Q), x, "last", False, 1000, sigma, draws=20000)
+    found, rates, _ = measured(quadratic(a, Q), x, "0", False, 1000, sigma, draws=20000)
 
     slope = a + torch.einsum("kij,j->ki", Q, x.flatten())
     s2, diagonal = sigma.square(), Q.diagonal(dim1=1, dim2=2)
@@ -183,11 +175,11 @@ def test_a_pure_square_grows_by_two_and_its_feature_variance_is_known(method):
     x = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
     Q = torch.randn(BLOCK_DIRECTIONS, 16, 16, generator=generator(5), dtype=torch.float64)
     Q = (Q + Q.mT) / 2 + torch.eye(16)
-    net = Quadratic(torch.zeros(len(Q), 16).double(), Q)
-    response_there, _, _ = measured(net, x, "last")
+    net = quadratic(torch.zeros(len(Q), 16).double(), Q)
+    response_there, _, _ = measured(net, x, "0")
     for growth in (response_there.change_growth, response_there.variance_growth):
         torch.testing.assert_close(growth, torch.full_like(growth, 2.0), rtol=0, atol=1e-9)
-    found = explain(net, x, "last", method=method, relu=False, probes=4000, chunk=10**4)
+    found = explain(net, x, "0", method=method, relu=False, probes=4000, chunk=10**4)
     mean = Q.diagonal(dim1=1, dim2=2).sum(1) / 2
     known = SIGMA**4 * float(Q.square().sum() / 2 + mean.square().sum())
     assert float(found.feature_variance) == pytest.approx(known, rel=0.15)
@@ -212,18 +204,6 @@ def test_rates_of_a_network_equal_the_brute_force_gradient(sigma):
     assert float(found.change) == pytest.approx(float(change), rel=0.1)
 
 
-def test_rates_do_not_hang_on_the_chunk():
-    net, x = conv_net().double(), images(2, dtype=torch.float64)
-    one, rates, _ = measured(net, x, "7", True, blocks=6, chunk=4096)
-    for chunk in (2, 9, 24, 1000):
-        other, found, _ = measured(net, x, "7", True, blocks=6, chunk=chunk)
-        for name in ("fluctuation", "shift"):
-            same = getattr(found, name), getattr(rates, name)
-            torch.testing.assert_close(*same, rtol=1e-9, atol=1e-12)
-        for name in ("change", "change_growth", "variance_growth", "moving"):
-            torch.testing.assert_close(getattr(other, name), getattr(one, name))
-
-
 def test_two_measurements_joined_are_their_mean():
     p = perturbed(conv_net().double(), images(2, dtype=torch.float64), "7", True)
     sigma = p.x.new_full((2, 16), 0.03)
@@ -238,24 +218,6 @@ def test_two_measurements_joined_are_their_mean():
     second = torch.tensor([False, True])
     taken = rate(found.take(second), joined.take(second))
     torch.testing.assert_close(taken, rate(found, joined)[1:])
-
-
-def terms(units, size=8):
-    p = perturbed(conv_net(size), images(2, size), "7", True, 64, units)
-    sigma = torch.full((2, units.cells**2), 0.01)
-    found = response(p, sigma, 16)
-    return found.change, measure(p, sigma, range(4), Directions(p, found.moving))
-
-
-def test_a_cell_has_the_rates_of_its_pixels_together():
-    (change, pixels), (same, cells) = terms(GridUnits(8)), terms(GridUnits(4))
-    for name in ("fluctuation", "shift"):
-        summed = UNITS.gather(getattr(pixels, name).view(8, 1, 8, 8)).view(2, 4, 16)
-        torch.testing.assert_close(summed, getattr(cells, name), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(change, same)
-
-
-# --- directions ---
 
 
 def directions(moving, features, first, count):

@@ -13,7 +13,7 @@ from shown_samples import Shown
 from book.make.check import fetches
 from kpnb.errors import KpnbError
 from kpnb.figures.widgets import FRAME_DPI, epoch_slider, fates_slider, picker, rotating_cloud
-from kpnb.metrics.provenance import EXECUTED
+from kpnb.fingerprint import EXECUTED
 
 FRAME = re.compile(r'<img alt="(.*?)" style="display:(\w+);.*?base64,(.*?)">')
 

@@ -1,127 +1,128 @@
 """Fingerprints change with code, settings and data, and with nothing else."""
 
 import hashlib
+import json
 import os
 import re
-import textwrap
 
 import pytest
 
 from kpnb import fingerprint as fingerprints
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import (
+    Stopwatch,
     code_fingerprint,
     data_fingerprint,
     fingerprint,
     library_versions,
     notebook_seeds,
     packed_file,
+    provenance,
     reached,
 )
 
 # A package of the same name, so that the same rooms are closed.
-MODULES = {
-    "__init__.py": '_HOME = {"kpnb.model": "Model", "kpnb.top": "result"}\n',
-    "top.py": """\
-        import torch
-        from kpnb import middle
-        from kpnb.figures import plots
-        from kpnb.model import Model
-        from kpnb.errors import KpnbError
-        def result(x, times=middle.TIMES):
-            if x is None:
-                raise KpnbError("no x")
-            plots.draw(x)
-            return Model(times).run(middle.half(x)) + torch.nn.functional.relu(x)
-        """,
-    "middle.py": """\
-        from .deep.leaf import one as first
-        TIMES = 3
-        TABLE = {"a": 1}
-        TABLE["b"] = 2
-        FILES = ("table.csv",)
-        def half(x):
-            def inner(first):
-                return first * TIMES
-            return inner(x) / (2 * first()) + TABLE["b"] + len(FILES)
-        def aside():
-            return 5
-        """,
-    "model.py": """\
-        from functools import cache
-        from math import cos
-        from pydantic import Field
-        class Base:
-            factor = 2
-        class Other:
-            factor = 2
-            def also(self):
-                return 1
-        def kept(f):
-            return f
-        class Model(Base):
-            width: int = Field(description="how wide")
-            depth: int = Field(3, description="how deep")
-            size: int = Field(3, ge=1, description="how large")
-            def __init__(self, times):
-                self.times = times
-            @kept
-            def run(self, x):
-                return cos(x) * self.factor + even(self.times)
-        def even(n):
-            return True if n == 0 else odd(n - 1)
-        def odd(n):
-            return False if n == 0 else even(n - 1)
-        """,
-    "deep/__init__.py": "",
-    "deep/leaf.py": """\
-        import numpy as np
-        from typing import TYPE_CHECKING
-        if TYPE_CHECKING:
-            from kpnb.figures.image import Figure
-        def one(seed: "Figure" = 0):
-            from .. import model
-            return np.random.default_rng(seed).normal() + model.Base.factor
-        """,
-    "figures/__init__.py": "",
-    "figures/plots.py": """\
-        from kpnb.figures.style import COLOR
-        def draw(x):
-            return COLOR, x
-        """,
-    "figures/style.py": 'COLOR = "red"\n',
-    "errors.py": "class KpnbError(Exception):\n    pass\n",
-    "words.py": """\
-        A, B = 1, 2
-        def uses_a():
+MODULES = """\
+=== __init__.py
+_HOME = {"kpnb.model": "Model", "kpnb.top": "result"}
+=== top.py
+import torch
+from kpnb import middle
+from kpnb.figures import plots
+from kpnb.model import Model
+from kpnb.errors import KpnbError
+def result(x, times=middle.TIMES):
+    if x is None:
+        raise KpnbError("no x")
+    plots.draw(x)
+    return Model(times).run(middle.half(x)) + torch.nn.functional.relu(x)
+=== middle.py
+from .deep.leaf import one as first
+TIMES = 3
+TABLE = {"a": 1}
+TABLE["b"] = 2
+FILES = ("table.csv",)
+def half(x):
+    def inner(first):
+        return first * TIMES
+    return inner(x) / (2 * first()) + TABLE["b"] + len(FILES)
+def aside():
+    return 5
+=== model.py
+from functools import cache
+from math import cos
+from pydantic import Field
+class Base:
+    factor = 2
+class Other:
+    factor = 2
+    def also(self):
+        return 1
+def kept(f):
+    return f
+class Model(Base):
+    width: int = Field(description="how wide")
+    depth: int = Field(3, description="how deep")
+    size: int = Field(3, ge=1, description="how large")
+    def __init__(self, times):
+        self.times = times
+    @kept
+    def run(self, x):
+        return cos(x) * self.factor + even(self.times)
+def even(n):
+    return True if n == 0 else odd(n - 1)
+def odd(n):
+    return False if n == 0 else even(n - 1)
+=== deep/__init__.py
+=== deep/leaf.py
+import numpy as np
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from kpnb.figures.image import Figure
+def one(seed: "Figure" = 0):
+    from .. import model
+    return np.random.default_rng(seed).normal() + model.Base.factor
+=== figures/__init__.py
+=== figures/plots.py
+from kpnb.figures.style import COLOR
+def draw(x):
+    return COLOR, x
+=== figures/style.py
+COLOR = "red"
+=== errors.py
+class KpnbError(Exception):
+    pass
+=== words.py
+A, B = 1, 2
+def uses_a():
+    return A
+def uses_b():
+    return B
+def by_name(name):
+    from kpnb import words
+    return getattr(words, name)
+def missing():
+    from kpnb import words
+    return words.not_there
+def shadows(B):
+    return [A for A in B]
+def walrus(A):
+    return B if any((B := a) for a in A) else None
+def of_rest(B, *A):
+    match B:
+        case [1, *A]:
             return A
-        def uses_b():
-            return B
-        def by_name(name):
-            from kpnb import words
-            return getattr(words, name)
-        def missing():
-            from kpnb import words
-            return words.not_there
-        def shadows(B):
-            return [A for A in B]
-        def walrus(A):
-            return B if any((B := a) for a in A) else None
-        def of_rest(B, *A):
-            match B:
-                case [1, *A]:
-                    return A
-            return B
-        """,
-}
+    return B
+"""
 
 
 @pytest.fixture
 def pack(tmp_path):
-    for name, source in MODULES.items():
+    for part in MODULES.split("=== ")[1:]:
+        name, source = part.split("\n", maxsplit=1)
         file = tmp_path / "kpnb" / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(textwrap.dedent(source))
+        file.write_text(source)
     (tmp_path / "kpnb" / "data").mkdir()
     (tmp_path / "kpnb" / "data" / "table.csv").write_text("a,b\n")
     return tmp_path / "kpnb"
@@ -142,9 +143,8 @@ def code(pack, *seeds, **options):
 
 def test_values_count_as_canonical_json():
     known = hashlib.sha256(b'{"a":null,"b":[1,2.5]}').hexdigest()
-    assert (
-        fingerprint({"b": [1, 2.5], "a": None}) == known == fingerprint({"a": None, "b": (1, 2.5)})
-    )
+    assert fingerprint({"b": [1, 2.5], "a": None}) == fingerprint({"a": None, "b": (1, 2.5)})
+    assert fingerprint({"b": (1, 2.5), "a": None}) == known
     assert len({fingerprint({"a": value}) for value in (1, 2, True, 1.0, "1", None, [1])}) == 7
 
 
@@ -162,8 +162,6 @@ def test_what_json_cannot_hold_is_refused(value, named):
     with pytest.raises(KpnbError, match=named):
         fingerprint(value)
 
-
-# What must not count
 
 ALIKE = {
     "comments": ("middle.py", "def half", "# why\ndef half", "TIMES = 3", "TIMES  =  3  # so"),
@@ -223,14 +221,10 @@ def test_moves_do_not_count(pack):
 
 def test_one_of_two_equal_helpers_is_enough(pack):
     """Two copies of a function say the same as one that both callers use."""
-    f, g, both = (
-        "def f():\n    return 1\n",
-        "def g():\n    return 1\n",
-        "def both():\n    return ",
-    )
-    (pack / "twice.py").write_text(f + g + both + "f(), g()\n")
+    f, both = "def f():\n    return 1\n", "def both():\n    return f(), "
+    (pack / "twice.py").write_text(f + f.replace("f()", "g()") + both + "g()\n")
     before = code(pack, "both")
-    (pack / "twice.py").write_text(f + both + "f(), f()\n")
+    (pack / "twice.py").write_text(f + both + "f()\n")
     assert code(pack, "both") == before
 
 
@@ -244,12 +238,11 @@ def test_a_room_is_followed_on_request_and_where_a_seed_is_in_it(pack):
     assert code(pack, showing=True) == shown
 
 
-# What must count
-
 CHANGED = {
     "a constant": ("middle.py", "TIMES = 3", "TIMES = 4"),
     "its type": ("middle.py", "TIMES = 3", "TIMES = 3.0"),
     "an item set later": ("middle.py", 'TABLE["b"] = 2', 'TABLE["b"] = 3'),
+    "an attribute set later": ("model.py", "def even", "Model.limit = 5\ndef even"),
     "a formula": ("middle.py", "2 * first()", "2 + first()"),
     "a random stream": ("deep/leaf.py", "seed).normal", "seed + 1).normal"),
     "a decorator": ("model.py", "@kept", "@cache"),
@@ -282,13 +275,6 @@ def test_where_the_package_s_own_names_lead_counts(pack):
     before = code(pack)
     edit(pack, "__init__.py", "kpnb.model", "kpnb.other")
     assert code(pack) != before
-
-
-def test_later_statements_count_for_what_they_change(pack):
-    before = code(pack, "Model"), code(pack, "Other")
-    edit(pack, "model.py", "def even", "Model.limit = 5\ndef even")
-    after = code(pack, "Model"), code(pack, "Other")
-    assert before[0] != after[0] and before[1] == after[1]
 
 
 def test_two_names_of_one_assignment_are_told_apart(pack):
@@ -326,20 +312,14 @@ def test_names_are_seen_in_their_scopes(pack, name, times):
 
 
 def test_a_module_that_is_handed_on_counts_whole_and_by_name(pack):
-    before = code(pack, "by_name")
+    """A name that is not there counts as written."""
+    before, missing = code(pack, "by_name"), code(pack, "missing")
     edit(pack, "words.py", "return A\n", "return A + 1\n")
     after = code(pack, "by_name")
     renamed(pack, "uses_a", "uses_first")
     assert len({before, after, code(pack, "by_name")}) == 3
-
-
-def test_a_name_that_is_not_there_counts_as_written(pack):
-    before = code(pack, "missing")
     edit(pack, "words.py", "not_there", "nowhere")
-    assert code(pack, "missing") != before
-
-
-# Seeds
+    assert code(pack, "missing") != missing
 
 
 def test_seeds_are_a_set_of_names_or_objects(pack):
@@ -388,9 +368,6 @@ def test_a_notebook_is_what_it_uses_but_for_how_it_is_run_and_kept(pack):
     assert code(pack, *found) == code(pack, "half", "Model", "draw", "result")
 
 
-# Data
-
-
 def test_data_count_by_content_wherever_they_lie(pack):
     before, none = data_fingerprint("result", package=pack), data_fingerprint("even", package=pack)
     (pack / "data" / "other.csv").write_text("a\n")
@@ -416,7 +393,18 @@ def test_files_are_found_by_their_name_alone(pack):
         packed_file("other.csv", pack)
 
 
-def test_versions_of_what_computes():
-    versions = library_versions()
-    assert set(versions) == {"python", "torch", "torchvision", "numpy"}
-    assert versions["python"].count(".") == 1
+def test_provenance_is_json_and_complete_and_versions_are_those_that_compute():
+    told, here = json.loads(json.dumps(provenance(), allow_nan=False)), library_versions()
+    names = {"versions", "platform", "cpu", "threads", "gpu", "commit", "dirty"}
+    assert set(told) == names and told["cpu"] and told["threads"] >= 1
+    assert set(here) == {"python", "torch", "torchvision", "numpy"}
+    assert set(told["versions"]) == {*here, "kpnb"} and here["python"].count(".") == 1
+
+
+def test_stopwatch():
+    with Stopwatch() as watch:
+        block = bytearray(64 * 1024**2)
+        block[::4096] = b"x" * len(block[::4096])
+    told = watch.as_dict()
+    assert 0 < told["seconds"] < 60 and watch.as_dict() == told
+    assert 64 < told["peak_memory_mib"] < 1024**2

@@ -89,6 +89,9 @@ def test_the_lock_pins_exactly_and_within_what_is_declared():
     for wanted in requirements("notebooks", "book", "test"):
         pin = pins()[canonicalize_name(wanted.name)]
         assert next(iter(pin.specifier)).version in wanted.specifier, wanted
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    pip = next(d["pip"] for d in conda["dependencies"] if isinstance(d, dict))
+    assert pip == ["-r requirements.lock", "-e ."]  # the same
 
 
 def test_ranges_admit_what_hosted_notebooks_have():
@@ -103,12 +106,6 @@ def test_cuda_parts_are_for_linux_only():
         if name.startswith(("nvidia-", "cuda-", "triton")):
             assert pin.marker and not pin.marker.evaluate(mac), pin
     assert Marker(str(pins()["appnope"].marker)).evaluate(mac)
-
-
-def test_conda_installs_the_same():
-    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
-    pip = next(d["pip"] for d in conda["dependencies"] if isinstance(d, dict))
-    assert pip == ["-r requirements.lock", "-e ."]
 
 
 def test_the_wheel_carries_the_data(tmp_path):
@@ -160,7 +157,9 @@ def test_the_environment_is_made_again_when_a_pin_changes(makefile):
     assert stamp() != before
 
 
-def test_book_stops_at_the_first_notebook_that_fails(makefile):
+def test_ci_runs_the_tests_and_the_book_stops_at_the_first_notebook_that_fails(makefile):
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111 and "make test" in script.read_text()
     commands = make(makefile, "-n", "book").stdout
     assert "set -e" in commands and "--preset demo" in commands and "book.make" in commands
 
@@ -173,8 +172,3 @@ def test_one_address_of_the_source():
         text = page.read_text(encoding="utf-8") if page.exists() else ""
         for found in re.findall(r"github\.com/[\w-]+/kpnb", text):
             assert f"https://{found}" == address, page
-
-
-def test_ci_runs_the_tests():
-    script = ROOT / ".ci" / "run"
-    assert script.stat().st_mode & 0o111 and "make test" in script.read_text()

@@ -52,16 +52,8 @@ def defaults(callable_) -> dict[str, object]:
 
 def test_defaults_of_the_estimator():
     names = list(inspect.signature(EntropyEstimator).parameters)
-    promised = {
-        "units": GridUnits(16),
-        "method": "path",
-        "target_entropy": -2.8,
-        "entropy_weight": 7.0,
-        "init_sigma": 0.01,
-        "probes": 24,
-        "relu": True,
-        "seed": 0,
-    }
+    promised = {"units": GridUnits(16), "method": "path", "target_entropy": -2.8}
+    promised |= {"entropy_weight": 7.0, "init_sigma": 0.01, "probes": 24, "relu": True, "seed": 0}
     published = {"draws": 96, "lr": 1e-4, "iterations": 60, "extra_iterations": 20}
     assert names[: len(promised) + 1] == ["layer", *promised]
     promised |= published | {"autocast": None, "standard_error": 0.003}

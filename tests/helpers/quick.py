@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from reference import column_norms, images, linear_net, linear_optimum, linear_path
+from torch import nn
 
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator
@@ -31,6 +32,14 @@ QUICK = {
 
 def explain(net, x, layer="7", **changes):
     return EntropyEstimator(layer, **QUICK | changes).explain(net, x)
+
+
+class Applied(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.forward = function
 
 
 @contextmanager

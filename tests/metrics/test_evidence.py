@@ -46,16 +46,11 @@ def random_maps(seed):
 
 
 def evidence():
-    maps = {
-        role: [
-            {
-                e: random_maps(1000 * number + 100 * seed + e)
-                for e in (EPOCHS[-1:] if role == "T" else EPOCHS)
-            }
-            for seed in range(SEEDS)
-        ]
-        for number, role in enumerate("TSB")
-    }
+    maps = {}
+    for number, role in enumerate("TSB"):
+        epochs = EPOCHS[-1:] if role == "T" else EPOCHS
+        starts = range(1000 * number, 1000 * number + 100 * SEEDS, 100)
+        maps[role] = [{e: random_maps(start + e) for e in epochs} for start in starts]
     steps, scales = [k + 0.1 * k * k for k in range(len(EPOCHS))], (3.0, 1.0, 5.0, 2.0)
     distance = {
         (role, per): [[scale * (seed + 1) * step for step in steps] for seed in range(SEEDS)]
@@ -164,50 +159,33 @@ def test_everything_is_computed_once(monkeypatch):
     assert len(calls) == 3 * SEEDS + 2 * SEEDS * (len(EPOCHS) - 1)
 
 
-# --- parts and checkpoints --------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "index", [torch.tensor([4, 1]), torch.tensor([False, True, False, False, True, True])]
 )
 def test_keep_takes_samples_of_everything(index):
+    """What is kept has values of its own: H_bar is the mean over the samples that are kept."""
     e = evidence()
-    kept = e.keep(index)
+    whole, kept = metric_values(e, "S", "d_mean", Choices()), e.keep(index)
     assert torch.equal(kept.foreground, e.foreground[index])
     for role in "TSB":
         for seed in range(SEEDS):
             for epoch, maps in e.maps[role][seed].items():
                 assert torch.equal(kept.maps[role][seed][epoch].sigma, maps.sigma[index])
     assert kept.distance == e.distance and kept.epochs == e.epochs and kept.layer == e.layer
-    assert len(e.foreground) == SAMPLES  # the original is as it was
-
-
-def test_parts_of_the_evidence_have_values_of_their_own():
-    """H_bar is the mean over the samples that are kept."""
-    e, index = evidence(), torch.tensor([4, 1])
-    whole, part, epochs = metric_values(e, "S", "d_mean", Choices()), e.keep(index), e.in_epochs()
-    assert metric_values(part, "S", "d_mean", Choices()).shape == (SEEDS, 2)
-    assert set(metric_values(epochs, "S", "d_mean", Choices()).flat) <= set(EPOCHS)
+    assert metric_values(kept, "S", "d_mean", Choices()).shape == (SEEDS, len(kept.foreground))
     np.testing.assert_array_equal(metric_values(e, "S", "d_mean", Choices()), whole)
-    found = part.points("S", 0, None, 0.2)
+    found = kept.points("S", 0, None, 0.2)
     inside, _ = naive_points(e.maps["S"][0][15].entropy[index], e.foreground[index], 0.2, "dataset")
     assert [set(row.nonzero().flatten().tolist()) for row in found.foreground_points] == inside
 
 
-def test_trajectories_start_untrained_only_on_request():
+def test_distance_in_epochs_and_points_by_epoch():
     e = evidence()
-    trained, whole = e.trajectory("S", 0, 0.2), e.trajectory("S", 0, 0.2, untrained=True)
-    assert (len(trained), len(whole)) == (4, 5)
-    assert torch.equal(whole[0].entropy, e.maps["S"][0][0].entropy)
-    assert torch.equal(trained[0].entropy, e.maps["S"][0][2].entropy)
+    assert set(metric_values(e.in_epochs(), "S", "d_mean", Choices()).flat) <= set(EPOCHS)
     by_epoch = trajectory_points(e, "S", 0, 0.2)
     assert tuple(by_epoch) == EPOCHS
     for epoch, points in by_epoch.items():
         assert torch.equal(points.entropy, e.maps["S"][0][epoch].entropy)
-    assert torch.equal(e.points("S", 0, None, 0.2).entropy, e.maps["S"][0][15].entropy)
-
-
-# --- the published selection ------------------------------------------------------------------
 
 
 def focused(focus=1.0):
@@ -239,9 +217,6 @@ def test_one_late_checkpoint_that_looks_away_or_is_undefined_drops_a_sample():
         assert selection(role, epoch, 3) == [True] * SAMPLES
 
 
-# --- undefined samples ------------------------------------------------------------------------
-
-
 def undefined_at(epoch):
     e = evidence()
     entropy = e.maps["S"][1][epoch].entropy
@@ -260,13 +235,6 @@ def test_undefined_samples_are_never_zero():
         start = undefined_at(0)
         assert np.isfinite(metric_values(start, "S", metric, Choices())).all()
         assert np.isnan(metric_values(start, "S", metric, Choices(untrained=True))).sum() == along
-
-
-def test_differences_leave_undefined_pairs_out():
-    found = difference(undefined_at(15), "n_fg", Choices())
-    s, b = (metric_values(undefined_at(15), role, "n_fg", Choices()) for role in "SB")
-    expected = np.mean([np.nanmean(row) for row in s - b])
-    assert found.value == pytest.approx(expected)
 
 
 def test_final_entropies_against_a_loop_over_samples():

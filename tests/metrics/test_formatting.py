@@ -4,17 +4,7 @@ import re
 
 import pytest
 
-from kpnb.metrics.formatting import (
-    PLAIN,
-    SYMBOLS,
-    count,
-    interval,
-    number,
-    signed,
-    table,
-    verdict_sentence,
-)
-from kpnb.paper import METRIC_RULES
+from kpnb.metrics.formatting import count, interval, number, signed, table, verdict_sentence
 
 
 def test_numbers_signs_intervals_and_counts():
@@ -33,27 +23,13 @@ def test_a_table_keeps_its_shape():
 
 
 YES, NO, OPEN = "reproduced", "contradicted", "inconclusive"
+ANSWERS = {(YES,): "Yes", (YES, OPEN): "In part", (OPEN,): "Inconclusive"}
+ANSWERS |= dict.fromkeys(((YES, NO), (OPEN, NO, YES)), "No clear answer")
+ANSWERS |= dict.fromkeys(((NO,), (NO, OPEN)), "No:")
 
 
-@pytest.mark.parametrize(
-    "verdicts, answer",
-    [
-        ([YES], "Yes"),
-        ([YES, OPEN], "In part"),
-        ([YES, NO], "No clear answer"),
-        ([OPEN, NO, YES], "No clear answer"),
-        ([NO], "No:"),
-        ([NO, OPEN], "No:"),
-        ([OPEN], "Inconclusive"),
-    ],
-)
+@pytest.mark.parametrize("verdicts, answer", ANSWERS.items())
 def test_an_answer_may_be_no_and_counts_its_verdicts(verdicts, answer):
     told = verdict_sentence([*verdicts, verdicts[0]], "layer")
     assert told.startswith(f"**{answer}") and f"Of {len(verdicts) + 1} layers: " in told
     assert f"2 {verdicts[0]}" in told and all(f"1 {other}" in told for other in verdicts[1:])
-
-
-def test_symbols_are_the_papers():
-    assert {n: (m.symbol, m.plain) for n, m in METRIC_RULES.items()} == {
-        name: (SYMBOLS[name], PLAIN[name]) for name in SYMBOLS
-    }

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quick import refused
-from reference import generator, naive_distance, naive_points, naive_ratio, naive_stability
+from reference import generator, naive_points, naive_ratio, naive_stability
 
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.estimator.loss import GAUSSIAN_ENTROPY
@@ -39,9 +39,6 @@ def indices(points):
     return [row.nonzero().flatten().tolist() for row in points]
 
 
-# --- Eq. 5-7 ----------------------------------------------------------------------------------
-
-
 def test_points_by_hand():
     points = knowledge_points(H, FG, 0.5)
     assert points.baseline.tolist() == [2.0, 2.0]
@@ -60,15 +57,6 @@ def test_the_threshold_is_strict():
     entropy = torch.tensor([[-1.0, -0.75, 0.0, 0.0]], dtype=torch.float64)
     assert indices(knowledge_points(entropy, FG[:1], 0.75).foreground_points) == [[0]]
     assert indices(knowledge_points(entropy, FG[:1], 0.74).foreground_points) == [[0, 1]]
-
-
-def test_the_baseline_is_a_mean_of_means_and_no_point_at_all_gives_ratio_zero():
-    """Samples count equally, however large their backgrounds are."""
-    entropy = torch.tensor([[0.0, 3.0, 3.0, 3.0], [0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
-    foreground = torch.tensor([[True, False, False, False], [True, True, True, False]])
-    assert knowledge_points(entropy, foreground, 0.2).baseline.tolist() == [1.5, 1.5]
-    points = knowledge_points(torch.zeros(1, 4), FG[:1], 0.2)
-    assert points.ratio.tolist() == [0.0] and points.n_fg.tolist() == [0]
 
 
 @st.composite
@@ -91,9 +79,6 @@ def test_points_equal_the_naive_loops(problem, baseline):
     assert [set(row) for row in indices(points.background_points)] == outside
     ratios = [naive_ratio(len(f), len(b)) for f, b in zip(inside, outside, strict=True)]
     assert points.ratio.tolist() == pytest.approx(ratios)
-
-
-# --- undefined samples ------------------------------------------------------------------------
 
 
 def test_undefined_samples_take_no_part():
@@ -123,30 +108,30 @@ ALL, NONE = torch.ones(2, 4, dtype=torch.bool), torch.zeros(2, 4, dtype=torch.bo
 
 
 @pytest.mark.parametrize(
-    "entropy, foreground, threshold, baseline, message",
+    "entropy, foreground, message",
     [
-        (H, NONE, 0.2, "dataset", "empty foreground"),
-        (H, torch.stack([FG[0], NONE[0]]), 0.2, "dataset", r"\[1\]"),
-        (H, ALL, 0.2, "dataset", "all foreground"),
-        (H, FG[:, :3], 0.2, "dataset", r"\(2, 4\)"),
-        (H, FG[:1], 0.2, "dataset", r"\(2, 4\)"),
-        (H[0], FG[0], 0.2, "dataset", "must be bool"),
-        (H, FG.float(), 0.2, "dataset", "float32"),
-        (H, FG, 0.0, "dataset", "positive"),
-        (H, FG, -0.2, "dataset", "positive"),
-        (H, FG, NAN, "dataset", "positive"),
-        (H, FG, 0.2, "image", "'dataset' or 'sample'"),
-        (H * NAN, FG, 0.2, "dataset", "no sample"),
-        (H.where(FG | (H < 2), NAN), FG, 0.2, "dataset", r"\[1\] are all foreground"),
-        (H.where(~FG | (H == 0), NAN), FG, 0.2, "dataset", r"\[1\] have an empty foreground"),
+        (H, NONE, "empty foreground"),
+        (H, torch.stack([FG[0], NONE[0]]), r"\[1\]"),
+        (H, ALL, "all foreground"),
+        *((H, part, r"\(2, 4\)") for part in (FG[:, :3], FG[:1])),
+        (H[0], FG[0], "must be bool"),
+        (H, FG.float(), "float32"),
+        (H * NAN, FG, "no sample"),
+        (H.where(FG | (H < 2), NAN), FG, r"\[1\] are all foreground"),
+        (H.where(~FG | (H == 0), NAN), FG, r"\[1\] have an empty foreground"),
     ],
 )
-def test_bad_input_is_refused_in_one_sentence(entropy, foreground, threshold, baseline, message):
+def test_bad_maps_and_masks_are_refused_in_one_sentence(entropy, foreground, message):
     with refused(message):
-        knowledge_points(entropy, foreground, threshold, baseline)
+        knowledge_points(entropy, foreground, 0.2)
 
 
-# --- Eq. 8 ------------------------------------------------------------------------------------
+def test_bad_choices_are_refused_in_one_sentence():
+    for threshold in (0.0, -0.2, NAN):
+        with refused("positive"):
+            knowledge_points(H, FG, threshold)
+    with refused("'dataset' or 'sample'"):
+        knowledge_points(H, FG, 0.2, "image")
 
 
 def test_learning_speed_by_hand():
@@ -159,15 +144,6 @@ def test_learning_speed_by_hand():
     assert d_var == pytest.approx(np.var([1.0, 0.5, 2.0]))  # population variance
     assert isinstance(d_mean, float) and isinstance(d_var, float)
     assert learning_speed(counts[:, :1], torch.tensor(distance)) == (1.0, 0.0)
-
-
-@settings(max_examples=30, **HYPOTHESIS)
-@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 10**6))
-def test_learning_distance_equals_the_naive_loop(epochs, samples, seed):
-    counts = torch.randint(0, 4, (epochs, samples), generator=generator(seed))
-    distance = np.cumsum(np.arange(1, epochs + 1) / 7).tolist()
-    expected = [naive_distance(counts[:, s].tolist(), distance) for s in range(samples)]
-    assert learning_distance(counts, distance).tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -185,23 +161,6 @@ def test_other_shapes_are_refused(function, given):
         function(*given)
 
 
-# --- Eq. 9 ------------------------------------------------------------------------------------
-
-
-def test_stability_by_hand():
-    by_epoch = torch.tensor(
-        [
-            [[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]],
-            [[0, 1, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0]],
-            [[0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
-        ],
-        dtype=torch.bool,
-    )
-    # Final 1 of 3 ever tried; never a point; lost both.
-    assert stability(by_epoch).tolist() == pytest.approx([1 / 3, 0.0, 0.0])
-    assert stability(by_epoch[:1]).tolist() == [1.0, 0.0, 1.0]
-
-
 @settings(max_examples=30, **HYPOTHESIS)
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6), st.integers(0, 10**6))
 def test_stability_equals_the_naive_sets(epochs, samples, units, seed):
@@ -212,9 +171,6 @@ def test_stability_equals_the_naive_sets(epochs, samples, units, seed):
     ]
     found = stability(by_epoch)
     assert found.tolist() == pytest.approx(expected) and found.dtype == torch.float64
-
-
-# --- the published filter ---------------------------------------------------------------------
 
 
 def test_published_filter_by_hand():

@@ -41,31 +41,19 @@ def comparison(**changes):
 
 
 def results(**changes):
-    values = {
-        "notebook": "image_h1",
-        "preset": "demo",
-        "settings": {"threshold": 0.2, "layers": ["FC1"]},
-        "provenance": {"torch": "2.14.1"},
-        "seconds": 61.5,
-        "peak_memory_mb": 900.0,
-        "fingerprint": "abc",
-        "measures": [measure()],
-        "comparisons": [comparison()],
-        "notes": ["one seed"],
-        "numbers": {"spearman": Number(value=0.9, what="rank correlation", n=10)},
-    }
-    return Results(**{**values, **changes})
+    values = {"notebook": "image_h1", "preset": "demo", "provenance": {"torch": "2.14.1"}}
+    values |= {"settings": {"threshold": 0.2, "layers": ["FC1"]}, "notes": ["one seed"]}
+    values |= {"seconds": 61.5, "peak_memory_mb": 900.0, "fingerprint": "abc"}
+    values |= {"measures": [measure()], "comparisons": [comparison()]}
+    values["numbers"] = {"spearman": Number(value=0.9, what="rank correlation", n=10)}
+    return Results(**values | changes)
 
 
 def test_what_is_written_is_read_back():
     path = write_results(results())
     assert path == results_path("image_h1", "demo")
     assert read_results("image_h1", "demo") == results()
-
-
-def test_writing_again_replaces_and_leaves_nothing_else():
-    write_results(results())
-    path = write_results(results(seconds=1.0))
+    write_results(results(seconds=1.0))
     assert read_results("image_h1", "demo").seconds == 1.0
     assert [p.name for p in path.parent.iterdir()] == ["image_h1.json"]
 
@@ -87,13 +75,8 @@ def test_a_write_that_fails_keeps_the_old_file(monkeypatch):
     "wrong",
     [
         *({name: bad} for name in ("mean", "low", "high") for bad in (math.nan, math.inf)),
-        *(
-            {"metric": "nfg"},
-            {"role": "X"},
-            {"selection": "some"},
-            {"n_samples": 0},
-            {"n_seeds": 0},
-        ),
+        *({"metric": "nfg"}, {"role": "X"}, {"selection": "some"}, {"n_samples": 0}),
+        {"n_seeds": 0},
         *({"low": 3.0, "high": 2.0}, {"low": None}, {"surprise": 1}, {"mean": "20"}),
     ],
 )
@@ -102,20 +85,19 @@ def test_a_measure_that_makes_no_sense_is_refused(wrong):
         measure(**wrong)
 
 
+def test_results_that_json_cannot_hold_are_refused_and_records_are_frozen():
+    with pytest.raises(ValidationError):
+        results(seconds=math.nan)
+    with pytest.raises(KpnbError, match="JSON"):
+        write_results(results(settings={"lr": math.inf}))
+    with pytest.raises(ValidationError):
+        measure().mean = 1.0
+
+
 @pytest.mark.parametrize("wrong", [{"low": -1.0}, {"prediction": "down"}])
 def test_a_verdict_must_fit_its_interval(wrong):
     with pytest.raises(ValidationError, match="does not fit"):
         comparison(**wrong)
-
-
-def test_records_are_frozen_and_finite():
-    with pytest.raises(ValidationError):
-        measure().mean = 1.0
-    for bad in (math.nan, math.inf):
-        with pytest.raises(ValidationError):
-            results(seconds=bad)
-        with pytest.raises(KpnbError, match="JSON"):
-            write_results(results(settings={"lr": bad}))
 
 
 def test_missing_damaged_and_misplaced_results_are_told():
@@ -139,14 +121,10 @@ def test_names_cannot_leave_the_folder(name):
         results_path(name, "demo")
 
 
-def test_available_results_in_order(root):
-    assert available_results("demo") == []
+def test_available_results_in_order_at_the_root_that_the_environment_names(root, monkeypatch):
+    assert available_results("demo") == [] and results_root() == root
     for notebook in ("image_h2", "image_h1"):
         write_results(results(notebook=notebook))
     assert [r.notebook for r in available_results("demo")] == ["image_h1", "image_h2"]
-
-
-def test_root_follows_the_environment(root, monkeypatch):
-    assert results_root() == root
     monkeypatch.delenv("KPNB_RESULTS")
     assert results_root().name == "results"

@@ -34,9 +34,6 @@ def width(estimate):
     return estimate.high - estimate.low
 
 
-# --- bootstrap --------------------------------------------------------------------------------
-
-
 def test_the_interval_has_the_width_of_the_analytic_standard_error():
     """Of a mean; of a normal sample's variance, which is variance times sqrt(2 / n)."""
     values = 3 + 2 * normals(400)
@@ -55,17 +52,6 @@ def test_the_interval_has_the_width_of_the_analytic_standard_error():
     assert str(Estimate(1.0, 0.5, 1.5, 9, 1)) == "1 [0.5, 1.5]"
 
 
-def test_the_interval_covers_the_truth_95_times_in_100():
-    covered = [
-        found.low <= 0 <= found.high
-        for found in (bootstrap(normals(60, seed=k), resamples=200, seed=k) for k in range(200))
-    ]
-    assert 0.88 <= np.mean(covered) <= 0.99
-
-
-# --- seeds ------------------------------------------------------------------------------------
-
-
 def test_samples_are_drawn_once_for_all_seeds_and_seeds_are_drawn_too():
     """Equal rows add nothing; of rows that differ by seed only, the interval is that of a mean of
     three seeds. A statistic is taken by seed and averaged."""
@@ -79,18 +65,6 @@ def test_samples_are_drawn_once_for_all_seeds_and_seeds_are_drawn_too():
     known = np.percentile(draws, [2.5, 97.5])
     assert (found.low, found.high) == pytest.approx(tuple(known), abs=0.34)
     assert bootstrap([[0.0, 2.0], [10.0, 14.0]], variance).value == pytest.approx((1 + 4) / 2)
-
-
-# --- pairs ------------------------------------------------------------------------------------
-
-
-def test_pairing_narrows_the_interval_of_correlated_values():
-    shared = 5 * normals(200)
-    student, baseline = shared + 0.3 + 0.1 * normals(200, seed=1), shared
-    paired = paired_difference(student, baseline)
-    unpaired = math.hypot(width(bootstrap(student)), width(bootstrap(baseline)))
-    assert width(paired) < unpaired / 10
-    assert paired.low < 0.3 < paired.high and verdict(paired, "up") == "reproduced"
 
 
 @pytest.mark.parametrize("shape", [(30,), (3, 30)])
@@ -110,9 +84,6 @@ def test_a_sample_undefined_for_one_takes_part_for_neither():
     baseline = np.array([1.0, 2.0, 3.0, 4.0, NAN, 7.0])
     found = paired_difference(student, baseline)
     assert (found.value, found.low, found.high, found.n_samples) == (0, 0, 0, 4)
-
-
-# --- undefined samples ------------------------------------------------------------------------
 
 
 def test_undefined_samples_are_left_out():
@@ -146,30 +117,16 @@ def test_what_has_no_interval_is_refused_in_one_sentence(call, told):
         call()
 
 
-# --- verdicts ---------------------------------------------------------------------------------
+EITHER = [(-0.1, 0.1), (0.0, 0.1), (-0.1, 0.0), (0.0, 0.0), (NAN, NAN), (None, None)]
+VERDICTS = {pair: ("inconclusive", "inconclusive") for pair in EITHER}
+VERDICTS |= {(0.1, 0.2): ("reproduced", "contradicted"), (-2, -1): ("contradicted", "reproduced")}
 
 
-@pytest.mark.parametrize(
-    "low, high, up, down",
-    [
-        (0.1, 0.2, "reproduced", "contradicted"),
-        (-0.2, -0.1, "contradicted", "reproduced"),
-        (-0.1, 0.1, "inconclusive", "inconclusive"),
-        (0.0, 0.1, "inconclusive", "inconclusive"),
-        (-0.1, 0.0, "inconclusive", "inconclusive"),
-        (0.0, 0.0, "inconclusive", "inconclusive"),
-        (NAN, NAN, "inconclusive", "inconclusive"),
-        (None, None, "inconclusive", "inconclusive"),
-    ],
-)
-def test_verdicts(low, high, up, down):
-    assert interval_verdict(low, high, "up") == up
-    assert interval_verdict(low, high, "down") == down
-    if low is not None:
-        assert verdict(Estimate(0.0, low, high, 9, 1), "down") == down
-
-
-# --- correlation ------------------------------------------------------------------------------
+@pytest.mark.parametrize("low, high", VERDICTS)
+def test_verdicts(low, high):
+    for side, expected in zip(("up", "down"), VERDICTS[low, high], strict=True):
+        assert interval_verdict(low, high, side) == expected
+        assert low is None or verdict(Estimate(0.0, low, high, 9, 1), side) == expected
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
@@ -182,26 +139,10 @@ def test_spearman_equals_two_independent_ways_with_ties(pairs):
     ranks = pd.DataFrame({"a": a, "b": b}).rank()
     assert correlation(a, b) == pytest.approx(ranks["a"].corr(ranks["b"]))
     assert correlation(a, b) == pytest.approx(spearman(a, b))
-
-
-def test_spearman_sees_order_only_and_pearson_distance_too():
-    a = np.arange(1.0, 9)
-    assert correlation(a, np.exp(a)) == pytest.approx(1.0)
-    assert correlation(a, -np.exp(a)) == pytest.approx(-1.0)
-    assert correlation(a, np.exp(a), by_rank=False) == pytest.approx(
-        np.corrcoef(a, np.exp(a))[0, 1]
-    )
+    assert correlation(a, b, by_rank=False) == pytest.approx(np.corrcoef(a, b)[0, 1])
 
 
 def test_wilson_interval_against_published_values():
     assert share_interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
     assert share_interval(0.0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
     assert share_interval(1.0, 10) == pytest.approx((0.7225, 1), abs=1e-4)
-
-
-@given(share=st.floats(0, 1), n=st.integers(1, 10**5))
-@settings(max_examples=30, deadline=None)
-def test_wilson_interval_holds_its_share_and_shrinks(share, n):
-    low, high = share_interval(share, n)
-    assert 0 <= low <= share + 1e-12 and share - 1e-12 <= high <= 1
-    assert np.subtract(*share_interval(share, 4 * n)) > low - high
