@@ -65,6 +65,14 @@ def test_it_is_the_spread_over_seeds(method, features, least, most):
 
 
 @pytest.mark.parametrize("method", ["path", "optimum"])
+def test_it_falls_with_the_root_of_the_probes(method):
+    given = {"method": method, "relu": False, "chunk": 1024}
+    few, many = (explain(wide_net(600), X, probes=probes, **given) for probes in (32, 288))
+    ratio = float(few.standard_error.mean() / many.standard_error.mean())
+    assert ratio == pytest.approx(3, rel=0.2)
+
+
+@pytest.mark.parametrize("method", ["path", "optimum"])
 def test_it_is_zero_on_a_basis(method):
     exact, more = (
         explain(linear_net(D + extra), X, "1", method=method, relu=False).standard_error

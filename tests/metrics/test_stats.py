@@ -52,6 +52,11 @@ def test_the_interval_has_the_width_of_the_analytic_standard_error():
     assert str(Estimate(1.0, 0.5, 1.5, 9, 1)) == "1 [0.5, 1.5]"
 
 
+def test_the_interval_covers_the_truth_95_times_in_100():
+    found = [bootstrap(normals(60, seed=k), resamples=200, seed=k) for k in range(200)]
+    assert 0.88 <= np.mean([part.low <= 0 <= part.high for part in found]) <= 0.99
+
+
 def test_samples_are_drawn_once_for_all_seeds_and_seeds_are_drawn_too():
     """Equal rows add nothing; of rows that differ by seed only, the interval is that of a mean of
     three seeds. A statistic is taken by seed and averaged."""
