@@ -71,7 +71,7 @@ class Trained:
             layer,
             seed,
             by_epoch(record.tensors),
-            TrainingRecord.from_info(record.info["record"]),
+            TrainingRecord(**record.info["record"]),
             record.info["accuracy"],
             record.fingerprint,
         )

@@ -29,7 +29,7 @@ from kpnb.training.train import (
     Handing,
     batches,
     check_labelled,
-    classification_loss,
+    classification,
     fit,
     keep_modes,
     to_device,
@@ -127,10 +127,7 @@ def train_above(
     if chain is not None:
         # Indexing copies the batch, so an in-place ReLU on top does not reach the kept features.
         net, images = chain[1], teacher_features(student, dotted, images)
-    batch = batches(images, augment)
-
-    def batch_loss(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return classification_loss(net(batch(index, generator)), labels[index])
+    batch_loss = classification(net, images, labels, augment)
 
     def set_mode() -> None:
         student.eval()

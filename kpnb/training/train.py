@@ -146,14 +146,12 @@ class _Loop:
     ) -> None:
         """Keep the state after `epoch`, and give it out if it is a checkpoint."""
         due = epoch in self.settings.checkpoints and on_checkpoint is not None
-        if not due and resume is None:
-            return
-        weights = cpu_state(self.state.model)
+        weights = cpu_state(self.state.model) if due or resume else {}
+        if due and resume:
+            resume.save_checkpoint(epoch, weights)
         if due:
-            if resume is not None:
-                resume.save_checkpoint(epoch, weights)
             on_checkpoint(epoch, weights)
-        if resume is not None:
+        if resume:
             resume.save(epoch, self.state, weights)
 
 
@@ -206,11 +204,7 @@ def train_classifier(
     """
     check_labelled(images, labels)
     net, images, labels = to_device(net, handing.get("device"), settings, images, labels)
-    batch = batches(images, augment)
-
-    def batch_loss(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return classification_loss(net(batch(index, generator)), labels[index])
-
+    batch_loss = classification(net, images, labels, augment)
     return fit(net, batch_loss, len(images), settings, track, **handing)
 
 
@@ -220,9 +214,17 @@ def batches(inputs: Tensor, augment: Augment | None) -> Augment:
     return lambda index, generator: changed(inputs[index], generator)
 
 
-def classification_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy in nats and share of right answers of a batch."""
-    return cross_entropy(logits, labels), (logits.argmax(1) == labels).double().mean()
+def classification(
+    net: nn.Module, inputs: Tensor, labels: Tensor, augment: Augment | None
+) -> BatchLoss:
+    """Gives mean cross-entropy in nats and share of right answers of a batch."""
+    batch = batches(inputs, augment)
+
+    def batch_loss(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        logits, known = net(batch(index, generator)), labels[index]
+        return cross_entropy(logits, known), (logits.argmax(1) == known).double().mean()
+
+    return batch_loss
 
 
 def accuracy(net: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256) -> float:
