@@ -73,7 +73,7 @@ def fit(
     identity["trained"] = sum(p.numel() for p in trained)
     state = RunState(model, optimizer, track or {}, identity)
     loop = _Loop(batch_loss, count, settings, trained, state)
-    with keep_modes(model):
+    with restored(model.modules(), "training"):
         done = resume and resume.take_up(state, settings, on_checkpoint)
         if done is None:
             loop.hand_over(0, resume, on_checkpoint)
@@ -137,8 +137,7 @@ class _Loop:
         order = torch.randperm(self.count, generator=_generator(self.settings.seed, epoch, _ORDER))
         batches = list(order.split(self.settings.batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1 < self.settings.batch_size:
-            last = batches.pop()
-            batches[-1] = torch.cat([batches[-1], last])
+            batches[-2:] = [torch.cat(batches[-2:])]
         return batches
 
     def hand_over(
@@ -156,14 +155,14 @@ class _Loop:
 
 
 @contextmanager
-def keep_modes(net: nn.Module) -> Iterator[None]:
-    """Give every module its train or eval mode back at the end."""
-    modes = [(module, module.training) for module in net.modules()]
+def restored(things: Iterable[object], name: str) -> Iterator[None]:
+    """Give each of these modules or parameters its attribute `name` back at the end."""
+    before = [(thing, getattr(thing, name)) for thing in things]
     try:
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for thing, value in before:
+            setattr(thing, name, value)
 
 
 def _seed(*stream: int) -> int:
@@ -231,7 +230,7 @@ def accuracy(net: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 2
     """Share of images whose class `net` predicts, in eval mode; the modes are as before after."""
     check_labelled(images, labels)
     device = next(net.parameters()).device
-    with keep_modes(net), torch.inference_mode():
+    with restored(net.modules(), "training"), torch.inference_mode():
         net.eval()
         right = [
             (net(x.to(device)).argmax(1).cpu() == y.cpu()).sum().item()
@@ -258,10 +257,8 @@ def to_device(
     """The network (in place) and the tensors on the device, in the settings' memory layout."""
     net.to(device or next(net.parameters()).device)
     where = next(net.parameters()).device
-    moved = [tensor.to(where) for tensor in tensors]
+    moved, layout = [tensor.to(where) for tensor in tensors], torch.channels_last
     if settings.channels_last:
-        net.to(memory_format=torch.channels_last)
-        moved = [
-            t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in moved
-        ]
+        net.to(memory_format=layout)
+        moved = [t.contiguous(memory_format=layout) if t.dim() == 4 else t for t in moved]
     return net, *moved
