@@ -15,10 +15,9 @@ from book.make.frame import NOTHING, joined, records, spread, sweep_rows
 from book.make.published import sweep_table
 from book.make.texts import block, sheet
 from kpnb.experiments import accuracy, speed
-from kpnb.figures.charts import METRIC_LABELS
 from kpnb.figures.style import TITLE_SIZE, WIDTH, label_axes, legend_below, new_figure
 from kpnb.metrics.formatting import count, number
-from kpnb.paper import origins, paper_preset, paper_settings
+from kpnb.paper import METRIC_RULES, origins, paper_preset, paper_settings
 from kpnb.run.sweeps import Sweep, read_sweeps
 
 #: Whose settings of the paper are listed, by the end of the table's name.
@@ -214,7 +213,7 @@ def outputs_figure(rows: pd.DataFrame) -> Figure | None:
         ax.set_xticks(numbers, [str(n) for n in numbers])
         ax.xaxis.set_minor_locator(NullLocator())
         ax.grid(axis="y", alpha=0.3)
-        label_axes(ax, "dimensions of the output [1]", f"S − B: {METRIC_LABELS[metric]}")
+        label_axes(ax, "dimensions of the output [1]", f"S − B: {METRIC_RULES[metric].label}")
     legend_below(figure, [axes[0, 0]], columns=4)
     return figure
 

@@ -13,24 +13,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kpnb.errors import KpnbError
-from kpnb.figures.style import LABEL_SIZE, N_BG, N_FG, ROLES, Array, as_array, row_of_panels
+from kpnb.figures.style import LABEL_SIZE, ROLES, Array, as_array, row_of_panels
 from kpnb.metrics.stats import Estimate
+from kpnb.paper import METRIC_RULES, PREDICTIONS
 
 TRAVELLED = r"weight distance $\Sigma_k\, \|w_k - w_{k-1}\|\, /\, \|w_0\|$ [1]"
 #: In a row; more would leave no room for the roles' names.
 MOST_PANELS = 3
-METRIC_LABELS = {
-    "n_fg": f"{N_FG} [points]",
-    "n_bg": f"{N_BG} [points]",
-    "lambda": r"$\lambda$ [1]",
-    "d_mean": r"$D_{\mathrm{mean}}$ [1]",
-    "d_var": r"$D_{\mathrm{var}}$ [1]",
-    "rho": r"$\rho$ [1]",
-}
 
 
 def estimates_figure(estimates: Mapping[str, Mapping[str, Estimate]]) -> Figure:
-    """Metrics (keys of METRIC_LABELS) by role with their 95% intervals, one panel per metric."""
+    """Metrics by role with their 95% intervals, one panel per metric."""
 
     def draw(ax: Axes, metric: str) -> None:
         for place, (role, estimate) in enumerate(estimates[metric].items()):
@@ -40,19 +33,15 @@ def estimates_figure(estimates: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     return _by_metric(estimates, draw, "network", "", (2.3, 2.8), "")
 
 
-def threshold_figure(
-    differences: Mapping[str, Mapping[float, Estimate]], predictions: Mapping[str, str]
-) -> Figure:
-    """Student minus baseline against the threshold b, with 95% intervals, one panel per metric.
-
-    predictions: metric -> "up" or "down", the side the paper predicts, which is shaded.
-    """
+def threshold_figure(differences: Mapping[str, Mapping[float, Estimate]]) -> Figure:
+    """Student minus baseline against the threshold b, with 95% intervals, one panel per metric; the
+    side that the paper predicts is shaded."""
 
     def draw(ax: Axes, metric: str) -> None:
         for threshold, estimate in differences[metric].items():
             _interval(ax, threshold, estimate, "black", "o")
         ax.margins(x=0.15, y=0.15)
-        _shade(ax, predictions[metric])
+        _shade(ax, PREDICTIONS[metric])
         ax.set_xticks(list(differences[metric]))
         ax.grid(visible=False)
 
@@ -146,7 +135,7 @@ def _by_metric(
     def named(ax: Axes, metric: str) -> None:
         draw(ax, metric)
         ax.set_title("")
-        ax.set_ylabel(before + METRIC_LABELS.get(metric, metric), fontsize=LABEL_SIZE)
+        ax.set_ylabel(before + METRIC_RULES[metric].label, fontsize=LABEL_SIZE)
 
     figure = row_of_panels({m: m for m in estimates}, named, x, "", size, most=MOST_PANELS)
     text = _basis([e for panel in estimates.values() for e in panel.values()]) + remark

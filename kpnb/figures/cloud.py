@@ -148,7 +148,6 @@ class CloudPanels(Panels):
     """Clouds at `rows`, seen from the front, those of Fig. 1(a) from three sides.
 
     All panels of one view have one scale, in which every cloud of `rows` has room.
-    Raises KpnbError for points that are no clouds and rows that are not there.
     """
 
     KIND, UNITS, DEFINITION = "cloud", "points", 2

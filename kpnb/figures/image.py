@@ -14,18 +14,8 @@ from torch import Tensor
 from kpnb.datasets.samples import ImageSamples, normalization
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
-from kpnb.figures.panel import (
-    ENTROPY_LIMITS,
-    Marked,
-    Panel,
-    Panels,
-    PointStyle,
-    entropy_colors,
-    in_rows,
-    known_rows,
-    marked_points,
-    sheet,
-)
+from kpnb.figures import panel
+from kpnb.figures.panel import Marked, Panel, Panels, PointStyle, in_rows, sheet
 from kpnb.figures.style import Array, as_array
 from kpnb.metrics.points import KnowledgePoints
 
@@ -69,8 +59,8 @@ def draw_picture(ax: Axes, picture: np.ndarray, side: int, **options: object) ->
 
 def draw_entropy(ax: Axes, entropy: Array) -> None:
     """One entropy map (units,) in nats, on the fixed scale."""
-    grid, (low, high) = grid_of(entropy), ENTROPY_LIMITS
-    draw_picture(ax, grid, len(grid), cmap=entropy_colors(), vmin=low, vmax=high)
+    grid, (low, high) = grid_of(entropy), panel.ENTROPY_LIMITS
+    draw_picture(ax, grid, len(grid), cmap=panel.entropy_colors(), vmin=low, vmax=high)
 
 
 def draw_outline(ax: Axes, foreground: Array) -> None:
@@ -96,17 +86,14 @@ def draw_points(ax: Axes, points: Array, style: PointStyle, inches: float) -> No
 
 
 class ImagePanels(Panels):
-    """Images at `rows`: pictures, maps on their grid, borders of the foreground, marks in cells.
-
-    images: samples, network inputs or pictures; see `as_pictures`.
-    Raises KpnbError for images of another shape and rows that are not there.
-    """
+    """Samples, inputs or pictures (`as_pictures`) at `rows`, maps on their grid, marks in cells."""
 
     KIND, UNITS, DEFINITION = "image", "units", 4
 
     def __init__(self, images: ImageSamples | Array, rows: Iterable[int]) -> None:
         known = isinstance(images, ImageSamples)
-        rows, held = known_rows(rows, len(images), self.KIND), images.images if known else images
+        rows = panel.known_rows(rows, len(images), self.KIND)
+        held = images.images if known else images
         chosen = held[rows] if hasattr(held, "shape") else [held[row] for row in rows]
         self.pictures = dict(zip(rows, as_pictures(chosen), strict=True))
         classes = [images.class_names[int(images.labels[row])] for row in rows] if known else []
@@ -161,13 +148,13 @@ def entropy_maps(maps: EntropyMaps, images: Array | None = None, count: int = 8)
     Gray: a sample without an entropy map. Raises KpnbError for units that make no square grid and
     for fewer images than maps drawn.
     """
-    entropy = maps.entropy[: _count(len(maps), count)]
-    lower = [Panel("", lambda ax, _, row=row: draw_entropy(ax, row), CELLS, True)
-             for row in entropy]  # fmt: skip
+    rows, entropy = _first(count, maps, images), maps.entropy
+    lower = [Panel("", lambda ax, _, row=entropy[row]: draw_entropy(ax, row), CELLS, True)
+             for row in rows]  # fmt: skip
     if images is None:
         return sheet([lower])
-    found = _matching(images, len(entropy))
-    return sheet([[found.picture(row, entropy[row], "") for row in range(len(entropy))], lower])
+    found = ImagePanels(images, rows)
+    return sheet([[found.picture(row, entropy[row], "") for row in rows], lower])
 
 
 def point_maps(points: KnowledgePoints, images: Array, count: int = 8) -> Figure:
@@ -175,18 +162,14 @@ def point_maps(points: KnowledgePoints, images: Array, count: int = 8) -> Figure
 
     images: as in `entropy_maps`. Titles: N_fg(x), N_bg(x). Raises KpnbError as that does.
     """
-    count = _count(len(points.n_fg), count)
-    found = _matching(images, count)
-    return sheet(in_rows([found.marked(n, marked_points(points, n)) for n in range(count)]))
+    rows = _first(count, points.n_fg, images)
+    found = ImagePanels(images, rows)
+    return sheet(in_rows([found.marked(row, panel.marked_points(points, row)) for row in rows]))
 
 
-def _count(found: int, count: int) -> int:
-    if count < 1 or found == 0:
-        raise KpnbError(f"{found} samples, count={count}: nothing to draw; ask for 1 or more.")
-    return min(count, found)
-
-
-def _matching(images: Array, count: int) -> ImagePanels:
-    if len(images) < count:
-        raise KpnbError(f"{len(images)} images for {count} samples; pass one image per sample.")
-    return ImagePanels(images, range(count))
+def _first(count: int, samples: EntropyMaps | Array, images: Array | None) -> list[int]:
+    """The indices of the first `count` samples, all of which have an image, if there are any."""
+    rows = panel.known_rows(range(min(len(samples), count)), len(samples), "sample")
+    if images is not None and len(images) < len(rows):
+        raise KpnbError(f"{len(images)} images for {len(rows)} samples; pass one image per sample.")
+    return rows

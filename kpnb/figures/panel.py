@@ -21,18 +21,8 @@ from matplotlib.figure import Figure
 
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
-from kpnb.figures.style import (
-    LABEL_SIZE,
-    N_BG,
-    N_FG,
-    TITLE_SIZE,
-    WIDTH,
-    Array,
-    as_array,
-    label_axes,
-    legend_below,
-    new_figure,
-)
+from kpnb.figures import style as look
+from kpnb.figures.style import Array, as_array
 from kpnb.metrics.points import KnowledgePoints
 
 ENTROPY_LIMITS = (-4.5, -2.3)  # nats, of the public code's plots
@@ -98,7 +88,7 @@ class Marked:
     @property
     def title(self) -> str:
         """Name and numbers, for matplotlib."""
-        names, counts = {"fg": N_FG, "bg": N_BG}, self.counts
+        names, counts = {"fg": look.N_FG, "bg": look.N_BG}, self.counts
         told = NO_MAP if counts is None else ", ".join(f"{names[k]} = {counts[k]}" for k in counts)
         return f"{self.name}: {told}" if self.name else told
 
@@ -137,11 +127,15 @@ class Panel:
     colored: bool = False
 
 
+Grid = list[list[Panel]]
+
+
 class Panels:
     """Some samples of one modality, ready to be shown; index: a sample's place among all.
 
     Its methods give panels, and `sheet` makes a figure of rows of them: drawn by matplotlib here,
-    lines of words in kpnb.figures.text. A modality has, beside those below:
+    lines of words in kpnb.figures.text. KpnbError for samples that are not there or of another
+    shape, and for values of other units. A modality has, beside those below:
 
     sample(index, foreground): the sample under its class or note, its foreground told apart;
         foreground: (units,) bool, where the samples do not hold it.
@@ -156,9 +150,7 @@ class Panels:
     UNITS: str
     DEFINITION: int
 
-    def definition(
-        self, index: int, maps: EntropyMaps, points: KnowledgePoints
-    ) -> list[list[Panel]]:
+    def definition(self, index: int, maps: EntropyMaps, points: KnowledgePoints) -> Grid:
         """Fig. 3: from entropies to knowledge points."""
         found, entropy = marked_points(points, index), maps.entropy[index]
         whole = self.marked(index, replace(found, kinds=[]), self.KIND)
@@ -186,23 +178,23 @@ def sheet(grid: Sequence[Sequence[Panel]]) -> Figure:
     """A figure of rows of panels, with one legend, and one color bar for those with entropies."""
     columns, colored = max(map(len, grid)), any(panel.colored for row in grid for panel in row)
     room = 0.6 + 0.5 * colored
-    width = min(WIDEST_PANEL, (WIDTH - room) / columns)
+    width = min(WIDEST_PANEL, (look.WIDTH - room) / columns)
     lines = 1 + max(panel.title.count("\n") for row in grid for panel in row)
     size = (max(4.2, columns * width + room), len(grid) * (width + 0.2 + 0.15 * lines) + 0.8)
-    figure, axes = new_figure(len(grid), columns, size, "compressed")
+    figure, axes = look.new_figure(len(grid), columns, size, "compressed")
     bearers = []
     for line, row in zip(axes, grid, strict=True):
         for ax, panel in zip_longest(line, row):
             ax.set_visible(panel is not None)
             if panel:
                 panel.draw(ax, 0.85 * width)
-                ax.set_title(panel.title, fontsize=TITLE_SIZE)
-                label_axes(ax, *panel.labels)
+                ax.set_title(panel.title, fontsize=look.TITLE_SIZE)
+                look.label_axes(ax, *panel.labels)
                 bearers += [ax] * panel.colored
     _name_axes_once(axes, grid)
     if bearers:
         entropy_bar(figure, bearers)
-    legend_rows = legend_below(figure, axes.flat)
+    legend_rows = look.legend_below(figure, axes.flat)
     figure.set_figheight(figure.get_figheight() + 0.2 * max(0, legend_rows - 2))
     return figure
 
@@ -232,7 +224,7 @@ def entropy_bar(figure: Figure, axes: Iterable[Axes]) -> None:
     colored = ScalarMappable(Normalize(*ENTROPY_LIMITS), entropy_colors())
     bar = figure.colorbar(colored, ax=list(axes), extend="both", shrink=0.85, pad=0.015,
                           ticks=np.arange(-4.5, -2.4, 0.5))  # fmt: skip
-    bar.set_label("$H_i$ [nats]", fontsize=LABEL_SIZE)
+    bar.set_label("$H_i$ [nats]", fontsize=look.LABEL_SIZE)
     bar.ax.tick_params(labelsize=8.5)
 
 

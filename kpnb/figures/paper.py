@@ -3,8 +3,9 @@
 Samples are passed as their data set holds them: ImageSamples, PointSamples or EncodedTexts; or as
 network inputs (n, 3, height, width), pictures (n, height, width, 3), or TextSample. A figure of
 words is an `Html` of running text, every other one a matplotlib Figure. Single samples are chosen
-by their index, the same in samples, maps and points; roles are keyed "T", "S", "B". Figures of
-metrics, Figure 4 among them, are in kpnb.figures.charts.
+by their index, the same in samples, maps and points; roles are keyed "T", "S", "B". All raise
+KpnbError where there is nothing to show, for samples or epochs that do not exist, and for maps and
+points of other units. Figures of metrics, Figure 4 among them, are in kpnb.figures.charts.
 """
 
 from __future__ import annotations
@@ -33,8 +34,7 @@ def panels_of(samples: SampleSet, rows: Iterable[int]) -> Panels:
     """The samples at `rows` as panels of their modality; KpnbError where one does not exist."""
     if isinstance(samples, PointSamples):
         return CloudPanels(samples, rows)
-    if isinstance(samples, EncodedTexts):
-        return TextPanels(samples.shown(), rows)
+    samples = samples.shown() if isinstance(samples, EncodedTexts) else samples
     if isinstance(samples, list | tuple) and all(isinstance(s, TextSample) for s in samples):
         return TextPanels(samples, rows)
     return ImagePanels(samples, rows)
@@ -45,8 +45,7 @@ def samples_figure(
 ) -> Figure | Html:
     """The first `count` samples with their foreground, and their class or note.
 
-    foreground: (samples, units) bool; clouds and texts hold their own.
-    Raises KpnbError for a count below 1, no samples, and images without a foreground.
+    foreground: (samples, units) bool, which images need; clouds and texts hold their own.
     """
     rows = range(min(count, len(samples)))
     found = panels_of(samples, rows)
@@ -57,10 +56,7 @@ def samples_figure(
 def layers_figure(
     samples: SampleSet, maps_by_layer: Mapping[str, EntropyMaps], index: int = 0
 ) -> Figure | Html:
-    """Fig. 1(a): one sample and its entropies at layer after layer, on the fixed scale.
-
-    Raises KpnbError without maps, for a sample that does not exist and maps of other units.
-    """
+    """Fig. 1(a): one sample and its entropies at layer after layer, on the fixed scale."""
     if not maps_by_layer:
         raise KpnbError("there are no maps to show; pass those of one layer or more.")
     found = panels_of(samples, [index])
@@ -70,10 +66,7 @@ def layers_figure(
 def definition_figure(
     samples: SampleSet, maps: EntropyMaps, points: KnowledgePoints, index: int = 0
 ) -> Figure | Html:
-    """Fig. 3: one sample, its H_i, the cut of H_bar - H_i at b, the knowledge points.
-
-    maps and points: of the same samples. Raises KpnbError for those of other units.
-    """
+    """Fig. 3: one sample, its H_i, the cut of H_bar - H_i at b, the knowledge points."""
     found = panels_of(samples, [index])
     return found.sheet(found.definition(index, maps, points))
 
@@ -81,11 +74,7 @@ def definition_figure(
 def role_points_figure(
     samples: SampleSet, points_by_role: Mapping[str, KnowledgePoints], rows: Iterable[int]
 ) -> Figure | Html:
-    """Fig. 6: the knowledge points of each role on the same samples, one row per sample.
-
-    rows: the indices of those drawn. Raises KpnbError without roles or rows, for samples that do
-    not exist and points of other units.
-    """
+    """Fig. 6: the knowledge points of each role on the samples at `rows`, one row per sample."""
     if not points_by_role:
         raise KpnbError("there are no points to show; pass those of one role or more.")
     rows = list(rows)
@@ -100,17 +89,13 @@ def role_points_figure(
 
 
 def fates_figure(
-    samples: SampleSet,
-    trails: Mapping[str, Trail],
-    index: int,
-    shown: Sequence[int] | None = None,
+    samples: SampleSet, trails: Mapping[str, Trail], index: int, shown: Sequence[int] | None = None
 ) -> Figure | Html:
     """Fig. 5: one sample's foreground points at the epochs `shown` (all): detours on the way.
 
     Kinds of points: see `marked_fates`; earlier epochs are those of the whole trail.
     trails: role, or any other name to be written, -> epoch -> points; the same epochs for every
     role. One role: its epochs in turn. Several: a row for each, a column per epoch.
-    Raises KpnbError for epochs without points, a sample that does not exist and other units.
     """
     epochs, several = shown_epochs_of(trails, shown), len(trails) > 1
     found, grid = panels_of(samples, [index]), []

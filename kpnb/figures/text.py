@@ -22,17 +22,8 @@ from matplotlib.colors import to_hex, to_rgb
 from kpnb.datasets.texts.words import TextSample
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
-from kpnb.figures.panel import (
-    ENTROPY_LIMITS,
-    NO_MAP,
-    POINTS,
-    Marked,
-    Panels,
-    PointStyle,
-    entropy_rgba,
-    known_rows,
-    marked_points,
-)
+from kpnb.figures import panel
+from kpnb.figures.panel import Marked, Panels, PointStyle
 from kpnb.figures.style import Array, as_array
 from kpnb.metrics.points import KnowledgePoints
 
@@ -46,7 +37,7 @@ FRAMES = {"o": "solid", "^": "dotted", "X": "dashed"}
 NOT_COPIED = "-webkit-user-select:none;user-select:none"
 NUMBER = f"display:block;font-size:.72em;line-height:1.25;white-space:nowrap;{NOT_COPIED}"
 BOX = "display:inline-block;vertical-align:top;text-align:center;line-height:1.25;margin:0 0 3px"
-SMALL = "font-size:.8em"
+SMALL, UNDERLINE = "font-size:.8em", "text-decoration:underline 2px"
 WHOLE = "font-size:.95rem;line-height:1.75;text-align:start;overflow-wrap:anywhere"
 
 H_I = "<i>H<sub>i</sub></i>"
@@ -93,7 +84,7 @@ def word(sample: TextSample, unit: int) -> Html:
     found = plain(sample.units[unit])
     if not sample.foreground[unit]:
         return found
-    return Html(styled("text-decoration:underline 2px", found.html, "b"), f"*{found.text}*")
+    return Html(styled(UNDERLINE, found.html, "b"), f"*{found.text}*")
 
 
 def marked(content: Html, style: PointStyle) -> Html:
@@ -114,7 +105,7 @@ def muted(content: Html) -> Html:
 
 def entropy_color(value: float) -> str:
     """The color of an entropy in nats, "#rrggbb"; values outside the scale take that of its end."""
-    return to_hex(entropy_rgba(value))
+    return to_hex(panel.entropy_rgba(value))
 
 
 def text_color(background: str) -> str:
@@ -182,24 +173,13 @@ def block(*rows: Html) -> Html:
     return Html(html, "\n".join(row.text for row in rows if row.text))
 
 
-def legend(pieces: Sequence[Html]) -> Html:
-    """The line that explains a display."""
-    css = "display:inline-block;margin-right:1.2em"
-    html = "".join(styled(css, piece.html) + " " for piece in pieces)
-    text = "; ".join(piece.text for piece in pieces)
-    return Html(styled(f"{SMALL};margin-top:5px", html, "div"), f"({text})")
-
-
-FOREGROUND = Html(
-    styled("text-decoration:underline 2px", "word", "b") + " foreground", "*foreground*"
-)
-SWATCHES = 5
+FOREGROUND = Html(styled(UNDERLINE, "word", "b") + " foreground", "*foreground*")
 
 
 def entropy_legend(values: Sequence[float]) -> list[Html]:
     """The scale as swatches; which of `values`, in nats, lie outside it or are none."""
-    low, high = ENTROPY_LIMITS
-    box, ticks = "display:inline-block;padding:0 6px;", np.linspace(low, high, SWATCHES).tolist()
+    low, high = panel.ENTROPY_LIMITS
+    box, ticks = "display:inline-block;padding:0 6px;", np.linspace(low, high, 5).tolist()
     swatches = "".join(styled(box + on_color(tick), brief(tick)) for tick in ticks)
     text = f"H_i [nats] colored from {brief(low)} to {brief(high)}"
     pieces = [Html(f"{H_I} [nats] {swatches}", text), FOREGROUND]
@@ -217,7 +197,7 @@ def entropy_legend(values: Sequence[float]) -> list[Html]:
 def counts_line(counts: Mapping[str, int] | None) -> Html:
     """N_fg and N_bg, those of them that `counts` has; see `Marked`."""
     if counts is None:
-        return plain(NO_MAP)
+        return plain(panel.NO_MAP)
     html = ", ".join(f"<i>N</i><sub>{name}</sub> = {n}" for name, n in counts.items())
     return Html(html, ", ".join(f"N_{name} = {n}" for name, n in counts.items()))
 
@@ -252,15 +232,12 @@ class Line:
 
 
 class TextPanels(Panels):
-    """The texts at `rows`, with a line of words for each panel.
-
-    Raises KpnbError for rows that are not there, and values or points of another text.
-    """
+    """The texts at `rows`, with a line of words for each panel."""
 
     KIND = "text"
 
     def __init__(self, samples: Sequence[TextSample], rows: Iterable[int]) -> None:
-        self.texts = {row: samples[row] for row in known_rows(rows, len(samples), self.KIND)}
+        self.texts = {row: samples[row] for row in panel.known_rows(rows, len(samples), self.KIND)}
 
     def sample(self, index: int, foreground: Array | None = None) -> Line:
         return Line(self._running(index), muted(plain(self.note(index))))
@@ -288,7 +265,7 @@ class TextPanels(Panels):
         self, index: int, maps: EntropyMaps, points: KnowledgePoints
     ) -> list[list[Line]]:
         """Under each word its entropy H_i, H_bar - H_i, and whether that exceeds b."""
-        sample, marked = self.texts[index], marked_points(points, index)
+        sample, marked = self.texts[index], panel.marked_points(points, index)
         kinds, values = _of_words(sample, marked), own_entropies(sample, maps.entropy[index])
         level, b = float(points.baseline[index]), f"{points.threshold:g} nats"
         found = [
@@ -304,7 +281,7 @@ class TextPanels(Panels):
         if marked.counts is not None:
             text = f"after each word H_i, H_bar − H_i; H_bar = {brief(level)}, b = {b}"
             said.append(Html(f"{H_BAR} = {brief(level)}, <i>b</i> = {b}", text))
-        line = Line(lines(sample, found), values=values, styles=[*POINTS.values()], said=said)
+        line = Line(lines(sample, found), values=values, styles=[*panel.POINTS.values()], said=said)
         return [[line]]
 
     def note(self, index: int) -> str:
@@ -330,11 +307,18 @@ class TextPanels(Panels):
 
 
 def _legends(shown: Sequence[Line]) -> list[Html]:
+    """The lines that explain a display."""
     values = [value for line in shown for value in line.values]
     marks = [*shown[0].said, *(marked(plain(style.name), style) for style in shown[0].styles)]
-    if not values:
-        return [legend([*marks, FOREGROUND])]
-    return [*([legend(marks)] if marks else []), legend(entropy_legend(values))]
+    legends = [marks, entropy_legend(values)] if values else [[*marks, FOREGROUND]]
+    return [_legend(pieces) for pieces in legends if pieces]
+
+
+def _legend(pieces: Sequence[Html]) -> Html:
+    css = "display:inline-block;margin-right:1.2em"
+    html = "".join(styled(css, piece.html) + " " for piece in pieces)
+    text = "; ".join(piece.text for piece in pieces)
+    return Html(styled(f"{SMALL};margin-top:5px", html, "div"), f"({text})")
 
 
 # Values that belong to one text

@@ -17,10 +17,10 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.figures.cloud import CloudPanels, turned
 from kpnb.figures.panel import sheet
-from kpnb.figures.paper import SampleSet, definition_figure, fates_figure, shown_epochs_of
+from kpnb.figures.paper import SampleSet, Trail, definition_figure, fates_figure, shown_epochs_of
 from kpnb.figures.text import Html
 from kpnb.fingerprint import executed_copy
-from kpnb.metrics.points import KnowledgePoints, knowledge_points
+from kpnb.metrics.points import knowledge_points
 
 # Frames all lie in the page, so they are coarser than single figures.
 FRAME_DPI = 80
@@ -52,8 +52,7 @@ def epoch_slider(frames: Sequence[Figure], labels: Sequence[str], title: str) ->
             f"{len(frames)} frames and {len(labels)} labels; pass a label for each frame."
         )
     texts = [f"{title}: {label}" for label in labels]
-    pairs = enumerate(zip(frames, texts, strict=True))
-    pictures = "".join(_frame(_png(frame), text, place == 0) for place, (frame, text) in pairs)
+    pictures = "".join(_frame(frames[n], text, n == 0) for n, text in enumerate(texts))
     first = escape(texts[0])
     # autocomplete: a page loaded again begins with the first frame, so the slider must too.
     slider = (
@@ -66,30 +65,23 @@ def epoch_slider(frames: Sequence[Figure], labels: Sequence[str], title: str) ->
     return Html(whole, f"{title}: {', '.join(labels)}")
 
 
-def fates_slider(
-    samples: SampleSet,
-    trails: Mapping[str, Mapping[int, KnowledgePoints]],
-    index: int,
-    title: str = "student and baseline by epoch",
-) -> Html:
+def fates_slider(samples: SampleSet, trails: Mapping[str, Trail], index: int) -> Html:
     """Figure 5 to step through: a frame per epoch, in it a panel per role.
 
     Arguments as in `fates_figure`. Raises KpnbError for words: their figure has every epoch's line.
     """
     epochs = shown_epochs_of(trails)
     frames = [fates_figure(samples, trails, index, [epoch]) for epoch in epochs]
-    return epoch_slider(frames, [f"epoch {epoch}" for epoch in epochs], title)
+    labels = [f"epoch {epoch}" for epoch in epochs]
+    return epoch_slider(frames, labels, "student and baseline by epoch")
 
 
 def rotating_cloud(
     samples: PointSamples, maps: EntropyMaps, index: int = 0, label: str = "entropy"
 ) -> Html:
     """A slider that turns a cloud, colored by entropy, about its upward axis, seen from 20 degrees
-    above.
-
-    index: the cloud's place in samples and maps. label: what is shown, the slider's title. For a
-    page that runs no scripts, set `layers_figure` beside it.
-    Raises KpnbError for maps of other points.
+    above; label: its title. Raises KpnbError for maps of other points. For a page that runs no
+    scripts, set `layers_figure` beside it.
     """
     found, values = CloudPanels(samples, [index]), maps.entropy[index]
     turn = np.arange(ANGLES) * 360 / ANGLES  # degrees
@@ -128,7 +120,7 @@ def picker(
         points = knowledge_points(maps, foreground, threshold.value)
         drawn = definition_figure(samples, maps, points, sample.value)
         text = f"layer {layer.value}, sample {sample.value}, b = {threshold.value:g} nats"
-        shown.value = drawn.html if isinstance(drawn, Html) else _frame(_png(drawn), text, True)
+        shown.value = drawn.html if isinstance(drawn, Html) else _frame(drawn, text, True)
 
     for control in controls:
         control.observe(redraw, names="value")
@@ -136,19 +128,13 @@ def picker(
     return widgets.VBox([*controls, shown])
 
 
-def _frame(png: bytes, text: str, shown: bool) -> str:
+def _frame(frame: Figure, text: str, shown: bool) -> str:
     """An <img> with its picture inside; `decoding`: no gap between one frame and the next."""
-    style = f"display:{'block' if shown else 'none'};margin:0;max-width:100%"
-    data = base64.b64encode(png).decode()
-    return (
-        f'<img alt="{escape(text)}" style="{style}" decoding="sync" '
-        f'src="data:image/png;base64,{data}">'
-    )
-
-
-def _png(frame: Figure) -> bytes:
     if not isinstance(frame, Figure):
         raise KpnbError("a frame is no picture; pass figures.")
-    buffer = io.BytesIO()
-    frame.savefig(buffer, format="png", dpi=FRAME_DPI)
-    return buffer.getvalue()
+    png, style = io.BytesIO(), f"display:{'block' if shown else 'none'};margin:0;max-width:100%"
+    frame.savefig(png, format="png", dpi=FRAME_DPI)
+    return (
+        f'<img alt="{escape(text)}" style="{style}" decoding="sync" '
+        f'src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">'
+    )

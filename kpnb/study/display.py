@@ -29,7 +29,7 @@ from kpnb.metrics.evidence import (
 )
 from kpnb.metrics.points import KnowledgePoints
 from kpnb.metrics.results import write_results
-from kpnb.paper import FINAL_METRICS, HYPOTHESES, PREDICTIONS, ROLES, SCORES
+from kpnb.paper import FINAL_METRICS, HYPOTHESES, ROLES, SCORES
 from kpnb.study import verdicts
 from kpnb.study.parameters import StudyParameters, resolve, with_more
 from kpnb.study.verdicts import NAMES, SELECTIONS, label, with_interval
@@ -327,7 +327,7 @@ class NotebookFindings:
         """Student minus baseline at the thresholds of Table III and the one in use."""
         metrics, around = self.defined(self.first), thresholds_around(self.threshold)
         gaps = {m: {b: difference(self.first, m, Choices(b)) for b in around} for m in metrics}
-        return charts.threshold_figure(gaps, {m: PREDICTIONS[m] for m in metrics})
+        return charts.threshold_figure(gaps)
 
     def learning(self: Findings) -> Figure:
         """Figure 4: foreground points of every sample over the distance of the weights."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kpnb.datasets.texts.encoded import EncodedTexts
 from kpnb.datasets.texts.words import NO_WORD, words
 from kpnb.errors import KpnbError
-from kpnb.training.train import keep_modes
+from kpnb.training.train import restored
 
 Labels = Tensor | Sequence[int]
 
@@ -146,7 +146,7 @@ def predicted_answers(net: nn.Module, samples: EncodedTexts, batch_size: int = 6
     """
     pieces, found = samples.pieces, []
     device = next(net.parameters()).device
-    with keep_modes(net), torch.inference_mode():
+    with restored(net.modules(), "training"), torch.inference_mode():
         net.eval()
         for rows in torch.arange(len(samples)).split(batch_size):
             logits = net(pieces.ids[rows].to(device)).cpu()

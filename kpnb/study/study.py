@@ -228,7 +228,7 @@ class Study(NotebookStudy, Modality):
         code, cost = self.training_code(role), lambda: self._cost(role, settings, work)
         found = self.stored("networks", key, compute, code, cost)
         info, states = found.info, by_epoch(found.tensors)
-        record = TrainingRecord.from_info(info["record"])
+        record = TrainingRecord(**info["record"])
         return Trained(role, layer, seed, states, record, info["accuracy"], found.fingerprint)
 
     def _cost(self, role: str, settings: TrainingSettings, work: list[Work]) -> Cost:

@@ -53,8 +53,7 @@ def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """
     images = normalized(images)
     flip, shift = _flips_and_shifts(len(images), generator)
-    none = torch.zeros(len(images))
-    return _moved(images, flip, shift, none, CROP)
+    return _moved(images, flip, shift, torch.zeros(len(images)), CROP)
 
 
 def strong(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -24,8 +24,7 @@ class TrainingRecord:
     loss, metric, learning_rate: one value per epoch 1..E; loss and metric are means over the
     samples while the epoch went on (metric: share of right answers for classification, share of
     explained variance for feature distillation).
-    distance_per_step, distance_per_epoch: label -> E + 1 cumulative relative distances of the
-    tracked weight from epoch 0 on (`WeightDistance`, Eq. 8).
+    distance_per_step, distance_per_epoch: label -> E + 1 distances; see `WeightDistance`.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -39,13 +38,8 @@ class TrainingRecord:
         return {"step": self.distance_per_step, "epoch": self.distance_per_epoch}[per]
 
     def to_info(self) -> dict:
-        """The record for JSON."""
+        """The record for JSON, which `TrainingRecord(**info)` gives back."""
         return asdict(self)
-
-    @classmethod
-    def from_info(cls, info: dict) -> TrainingRecord:
-        """The record that `to_info` wrote."""
-        return cls(**info)
 
 
 class WeightDistance:
@@ -71,12 +65,9 @@ class WeightDistance:
 
     def start_epoch(self) -> None:
         """Measure the next epoch from the present weights."""
-        self._last = {label: weight.clone() for label, weight in self._weights.items()}
-        self._epoch_start = {label: weight.clone() for label, weight in self._weights.items()}
-        self._moved = {
-            label: torch.zeros((), dtype=torch.float64, device=weight.device)
-            for label, weight in self._weights.items()
-        }
+        weights = self._weights.items()
+        self._last, self._epoch_start = ({k: w.clone() for k, w in weights} for _ in range(2))
+        self._moved = {k: w.new_zeros((), dtype=torch.float64) for k, w in weights}
 
     def step(self) -> None:
         """Call after each SGD step."""
@@ -87,11 +78,10 @@ class WeightDistance:
     def end_epoch(self, record: TrainingRecord) -> None:
         """Call after the last step of each epoch: adds what it went to the record."""
         for label, weight in self._weights.items():
-            across = _norm(weight - self._epoch_start[label]).item() / self.initial[label]
-            along = self._moved[label].item() / self.initial[label]
-            for way, part in ((record.distance_per_epoch, across),
-                              (record.distance_per_step, along)):  # fmt: skip
-                way[label].append(way[label][-1] + part)
+            across = _norm(weight - self._epoch_start[label])
+            ways = record.distance_per_epoch[label], record.distance_per_step[label]
+            for way, moved in zip(ways, (across, self._moved[label]), strict=True):
+                way.append(way[-1] + moved.item() / self.initial[label])
         self.start_epoch()
 
 
@@ -142,7 +132,7 @@ class RunState:
             if f"momentum/{name}" in tensors:
                 buffer = torch.empty_like(parameter).copy_(tensors[f"momentum/{name}"])
                 self.optimizer.state[parameter]["momentum_buffer"] = buffer
-        self.record = TrainingRecord.from_info(info["record"])
+        self.record = TrainingRecord(**info["record"])
         self.distance.initial = info["initial"]
         self.distance.start_epoch()
 
@@ -161,7 +151,7 @@ class Resume:
     def save(self, epoch: int, state: RunState, weights: Mapping[str, Tensor]) -> None:
         """Keep the whole state after `epoch`; weights: `cpu_state` of the model."""
         info = {"run": state.identity, "epoch": epoch, "initial": state.distance.initial}
-        info |= {"record": state.record.to_info()}
+        info["record"] = state.record.to_info()
         self.scratch.save(f"{self.name}.latest", state.tensors(weights), info)
 
     def save_checkpoint(self, epoch: int, weights: dict[str, Tensor]) -> None:

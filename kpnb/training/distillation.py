@@ -10,8 +10,7 @@ Where this differs from the published code:
 4. The layers above follow `TrainingSettings`; there the rate fell by 0.3 on each plateau.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Unpack
 
@@ -22,18 +21,10 @@ from torch.nn.functional import mse_loss
 from kpnb.errors import KpnbError
 from kpnb.estimator.features import layer_name, output_at
 from kpnb.networks.layers import modules_above, parameters_above, split_at
+from kpnb.training import train
 from kpnb.training.checkpoints import TrainingRecord
 from kpnb.training.settings import TrainingSettings
-from kpnb.training.train import (
-    Augment,
-    Handing,
-    batches,
-    check_labelled,
-    classification_loss,
-    fit,
-    keep_modes,
-    to_device,
-)
+from kpnb.training.train import Augment, Handing
 
 
 def teacher_features(
@@ -46,7 +37,7 @@ def teacher_features(
     """
     dotted = layer_name(teacher, layer)
     device = next(teacher.parameters()).device
-    with keep_modes(teacher), torch.no_grad():
+    with train.restored(teacher.modules(), "training"), torch.no_grad():
         teacher.eval()
         parts = [
             output_at(teacher, dotted, partial(teacher, batch.to(device))).to(images.device)
@@ -80,7 +71,7 @@ def distill_features(
     if augment is not None and isinstance(targets, Tensor):
         raise KpnbError("Features computed once do not fit augmented images: pass augment=None.")
     variance, shape = _feature_variance(targets, images)
-    student, images = to_device(student, handing.get("device"), settings, images)
+    student, images = train.to_device(student, handing.get("device"), settings, images)
     targets = targets.to(images.device) if isinstance(targets, Tensor) else targets
     own = teacher_features(student, dotted, images[:1]).shape[1:]
     if own != shape:
@@ -88,7 +79,7 @@ def distill_features(
             f"The student's feature at {dotted!r} has shape {tuple(own)}, the teacher's "
             f"{tuple(shape)}: choose a teacher and a student whose layers agree."
         )
-    given = batches(images, augment)
+    given = train.batches(images, augment)
 
     def batch_loss(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         batch = given(index, generator)
@@ -98,7 +89,7 @@ def distill_features(
         return error / (variance if scale_by_variance else 1), 1 - error.detach() / variance
 
     below = _others(student, parameters_above(student, dotted))
-    return fit(student, batch_loss, len(images), settings, track, below, **handing)
+    return train.fit(student, batch_loss, len(images), settings, track, below, **handing)
 
 
 def train_above(
@@ -117,42 +108,30 @@ def train_above(
     runs once over the images, if the network is a chain (as all of kpnb are).
     The rest: see `kpnb.training.train.train_classifier`. Raises KpnbError if nothing lies above.
     """
-    check_labelled(images, labels)
+    train.check_labelled(images, labels)
     dotted = layer_name(student, layer)
     above = parameters_above(student, dotted)
     if not above:
         raise KpnbError(f"Nothing to train above {layer!r}: leave out this phase for that layer.")
-    student, images, labels = to_device(student, handing.get("device"), settings, images, labels)
+    student, images, labels = train.to_device(
+        student, handing.get("device"), settings, images, labels
+    )
     net, chain = student, None if augment else split_at(student, dotted)
     if chain is not None:
         # Indexing copies the batch, so an in-place ReLU on top does not reach the kept features.
         net, images = chain[1], teacher_features(student, dotted, images)
-    batch = batches(images, augment)
-
-    def batch_loss(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return classification_loss(net(batch(index, generator)), labels[index])
+    batch_loss = train.classification(net, images, labels, augment)
 
     def set_mode() -> None:
         student.eval()
         for module in modules_above(student, dotted):
             module.train()
 
-    given = student, batch_loss, len(images), settings, track, above
-    with _frozen(_others(student, above)):
-        return fit(*given, set_mode=set_mode, **handing)
-
-
-@contextmanager
-def _frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """No gradients for these parameters; their flags are as before afterwards."""
-    flags = [(parameter, parameter.requires_grad) for parameter in parameters]
-    try:
-        for parameter, _ in flags:
+    given, below = (student, batch_loss, len(images), settings, track), _others(student, above)
+    with train.restored(below, "requires_grad"):
+        for parameter in below:
             parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+        return train.fit(*given, above, set_mode=set_mode, **handing)
 
 
 def _feature_variance(

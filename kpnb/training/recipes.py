@@ -39,18 +39,15 @@ COMMON_SETTINGS = {
     "text": {"grad_clip": 1.0, "batch_size": 16},
     "cloud": {"grad_clip": 5.0, "batch_size": 32},
 }
+Epochs = tuple[int, ...] | None
 # Epochs of the longest run without warm-up; longer ones begin with one epoch of it.
 WITHOUT_WARMUP = {"image": 4, "text": 2, "cloud": 2}
 
 
 def recipe(
-    modality: str,
-    role: str,
-    epochs: int,
-    seed: int,
-    checkpoints: tuple[int, ...] | None = None,
+    modality: str, role: str, epochs: int, seed: int, checkpoints: Epochs = None,
     network: str | None = None,
-) -> TrainingSettings:
+) -> TrainingSettings:  # fmt: skip
     """Our settings for a role (see above), with the cosine schedule.
 
     checkpoints: None is the last epoch alone. network: an image network's name, such as "VGG-11".
@@ -67,15 +64,9 @@ def recipe(
 
 
 def published_recipe(
-    network: str,
-    role: str,
-    epochs: int,
-    seed: int,
-    checkpoints: tuple[int, ...] | None = None,
-    layer: str | None = None,
-    pretrained: bool = False,
-    augmented: bool = False,
-) -> TrainingSettings:
+    network: str, role: str, epochs: int, seed: int, checkpoints: Epochs = None,
+    layer: str | None = None, pretrained: bool = False, augmented: bool = False,
+) -> TrainingSettings:  # fmt: skip
     """The paper's settings for an image network: the public code's optimizer, batch (the defaults
     of `TrainingSettings`) and schedule.
 
@@ -84,8 +75,7 @@ def published_recipe(
     """
     known, kind = paper_settings("images"), family(network)
     if role == "head":
-        first = known["head"][kind]
-        last = first / 10
+        first, last = known["head"][kind], known["head"][kind] / 10
     elif role == "S":
         first, last = known["distillation"]["scaled" if scaled_by_variance(layer) else kind][layer]
     else:

@@ -73,7 +73,7 @@ def fit(
     identity["trained"] = sum(p.numel() for p in trained)
     state = RunState(model, optimizer, track or {}, identity)
     loop = _Loop(batch_loss, count, settings, trained, state)
-    with keep_modes(model):
+    with restored(model.modules(), "training"):
         done = resume and resume.take_up(state, settings, on_checkpoint)
         if done is None:
             loop.hand_over(0, resume, on_checkpoint)
@@ -137,8 +137,7 @@ class _Loop:
         order = torch.randperm(self.count, generator=_generator(self.settings.seed, epoch, _ORDER))
         batches = list(order.split(self.settings.batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1 < self.settings.batch_size:
-            last = batches.pop()
-            batches[-1] = torch.cat([batches[-1], last])
+            batches[-2:] = [torch.cat(batches[-2:])]
         return batches
 
     def hand_over(
@@ -146,26 +145,24 @@ class _Loop:
     ) -> None:
         """Keep the state after `epoch`, and give it out if it is a checkpoint."""
         due = epoch in self.settings.checkpoints and on_checkpoint is not None
-        if not due and resume is None:
-            return
-        weights = cpu_state(self.state.model)
+        weights = cpu_state(self.state.model) if due or resume else {}
+        if due and resume:
+            resume.save_checkpoint(epoch, weights)
         if due:
-            if resume is not None:
-                resume.save_checkpoint(epoch, weights)
             on_checkpoint(epoch, weights)
-        if resume is not None:
+        if resume:
             resume.save(epoch, self.state, weights)
 
 
 @contextmanager
-def keep_modes(net: nn.Module) -> Iterator[None]:
-    """Give every module its train or eval mode back at the end."""
-    modes = [(module, module.training) for module in net.modules()]
+def restored(things: Iterable[object], name: str) -> Iterator[None]:
+    """Give each of these modules or parameters its attribute `name` back at the end."""
+    before = [(thing, getattr(thing, name)) for thing in things]
     try:
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for thing, value in before:
+            setattr(thing, name, value)
 
 
 def _seed(*stream: int) -> int:
@@ -206,11 +203,7 @@ def train_classifier(
     """
     check_labelled(images, labels)
     net, images, labels = to_device(net, handing.get("device"), settings, images, labels)
-    batch = batches(images, augment)
-
-    def batch_loss(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return classification_loss(net(batch(index, generator)), labels[index])
-
+    batch_loss = classification(net, images, labels, augment)
     return fit(net, batch_loss, len(images), settings, track, **handing)
 
 
@@ -220,16 +213,24 @@ def batches(inputs: Tensor, augment: Augment | None) -> Augment:
     return lambda index, generator: changed(inputs[index], generator)
 
 
-def classification_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy in nats and share of right answers of a batch."""
-    return cross_entropy(logits, labels), (logits.argmax(1) == labels).double().mean()
+def classification(
+    net: nn.Module, inputs: Tensor, labels: Tensor, augment: Augment | None
+) -> BatchLoss:
+    """Gives mean cross-entropy in nats and share of right answers of a batch."""
+    batch = batches(inputs, augment)
+
+    def batch_loss(index: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        logits, known = net(batch(index, generator)), labels[index]
+        return cross_entropy(logits, known), (logits.argmax(1) == known).double().mean()
+
+    return batch_loss
 
 
 def accuracy(net: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256) -> float:
     """Share of images whose class `net` predicts, in eval mode; the modes are as before after."""
     check_labelled(images, labels)
     device = next(net.parameters()).device
-    with keep_modes(net), torch.inference_mode():
+    with restored(net.modules(), "training"), torch.inference_mode():
         net.eval()
         right = [
             (net(x.to(device)).argmax(1).cpu() == y.cpu()).sum().item()
@@ -256,10 +257,8 @@ def to_device(
     """The network (in place) and the tensors on the device, in the settings' memory layout."""
     net.to(device or next(net.parameters()).device)
     where = next(net.parameters()).device
-    moved = [tensor.to(where) for tensor in tensors]
+    moved, layout = [tensor.to(where) for tensor in tensors], torch.channels_last
     if settings.channels_last:
-        net.to(memory_format=torch.channels_last)
-        moved = [
-            t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in moved
-        ]
+        net.to(memory_format=layout)
+        moved = [t.contiguous(memory_format=layout) if t.dim() == 4 else t for t in moved]
     return net, *moved

@@ -6,14 +6,7 @@ import torch
 from shown_samples import check_figure
 
 from kpnb.errors import KpnbError
-from kpnb.figures.charts import (
-    accuracy_figure,
-    estimates_figure,
-    learning_figure,
-    speed_figure,
-    stability_figure,
-    threshold_figure,
-)
+from kpnb.figures import charts
 from kpnb.metrics.stats import Estimate
 
 N_FG = torch.tensor([[1, 5, 2], [4, 5, 3], [3, 1, 3]])
@@ -21,23 +14,22 @@ CURVES = {"S": ([0.1, 0.5, 0.7], N_FG), "B": (torch.tensor([0.2, 0.3, 0.9]), N_F
 ACCURACIES = {"T": {"train": [1.0], "test": [0.6]}, "B": {"train": [0.9], "test": [0.3]}}
 FOUR = Estimate(4, 3, 5, 3, 1)
 SIX = ("n_fg", "n_bg", "lambda", "d_mean", "d_var", "rho")
-FIGURES = {
-    "estimates": lambda: estimates_figure({"n_fg": {"T": FOUR, "S": FOUR}, "lambda": {"S": FOUR}}),
-    "all estimates": lambda: estimates_figure({m: {"S": FOUR, "B": FOUR} for m in SIX}),
-    "learning": lambda: learning_figure(CURVES),
-    "stability": lambda: stability_figure({"S": torch.rand(2, 5), "B": torch.rand(2, 5)}),
-    "threshold": lambda: threshold_figure({"n_bg": {0.15: FOUR, 0.2: FOUR}}, {"n_bg": "down"}),
-    "accuracy": lambda: accuracy_figure(ACCURACIES, {"chance": 1 / 12}),
-}
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_charts_are_labelled_whole_small_and_closed(name):
-    check_figure(FIGURES[name]())
+def test_charts_are_labelled_whole_small_and_closed():
+    for figure in (
+        charts.estimates_figure({"n_fg": {"T": FOUR, "S": FOUR}, "lambda": {"S": FOUR}}),
+        charts.estimates_figure({m: {"S": FOUR, "B": FOUR} for m in SIX}),
+        charts.learning_figure(CURVES),
+        charts.stability_figure({"S": torch.rand(2, 5), "B": torch.rand(2, 5)}),
+        charts.threshold_figure({"n_bg": {0.15: FOUR, 0.2: FOUR}}),
+        charts.accuracy_figure(ACCURACIES, {"chance": 1 / 12}),
+    ):
+        check_figure(figure)
 
 
 def test_learning_marks_first_maxima():
-    panel = learning_figure(CURVES).axes[0]
+    panel = charts.learning_figure(CURVES).axes[0]
     (marks,) = [c.get_offsets() for c in panel.collections]
     assert np.allclose(marks, [[0.5, 4], [0.1, 5], [0.5, 3]])
     bold = [line for line in panel.lines if line.get_label() == "student, mean"][0]
@@ -45,48 +37,46 @@ def test_learning_marks_first_maxima():
     assert len(panel.lines) == 3 + 1 and panel.get_title() == "student"
 
 
-def test_speed_writes_mean_and_population_variance_within_seeds():
+def test_distributions_write_mean_and_population_variance_within_seeds():
     values = {"S": [[1.0, 3.0], [5.0, 7.0]], "B": torch.tensor([0.25, 0.75])}
-    (legend,) = speed_figure(values).legends
+    (legend,) = charts.speed_figure(values).legends
     texts = [text.get_text() for text in legend.get_texts()]
     assert texts[:2] == ["student", "baseline"]
     assert "= 4," in texts[2] and texts[2].endswith("= 1")
     assert "= 0.5," in texts[3] and texts[3].endswith("= 0.0625")
-
-
-def test_stability_steps_reach_one_and_skip_undefined():
-    panel = stability_figure({"S": [0.5, np.nan, 1.0]}).axes[0]
+    # Of stability, steps reach one and skip what is not defined.
+    panel = charts.stability_figure({"S": [0.5, np.nan, 1.0]}).axes[0]
     steps = panel.lines[0]
     assert steps.get_xdata()[-1] == 1 and steps.get_ydata()[-1] == 1
     assert np.allclose(panel.lines[1].get_xdata(), 0.75)
     with pytest.raises(KpnbError, match="baseline has no defined value"):
-        stability_figure({"B": [np.nan]})
+        charts.stability_figure({"B": [np.nan]})
 
 
 def test_estimates_draw_value_and_interval_and_say_what_they_rest_on():
-    figure = estimates_figure({"lambda": {"S": Estimate(0.5, 0.4, 0.7, 9, 2), "B": FOUR}})
+    figure = charts.estimates_figure({"lambda": {"S": Estimate(0.5, 0.4, 0.7, 9, 2), "B": FOUR}})
     panel = figure.axes[0]
     assert np.allclose(panel.collections[0].get_segments()[0], [[0, 0.4], [0, 0.7]])
     assert panel.lines[0].get_ydata() == [0.5] and "lambda" in panel.get_ylabel()
     assert [tick.get_text() for tick in panel.get_xticklabels()] == ["student", "baseline"]
-    assert figure.get_supxlabel().replace("\n", " ") == "95% intervals over 3–9 samples, 1–2 seeds"
-    one = estimates_figure({"rho": {"S": Estimate(1, 1, 1, 1, 1)}}).get_supxlabel()
-    assert one.replace("\n", " ").endswith("1 sample, 1 seed")
+    one = charts.estimates_figure({"rho": {"S": Estimate(1, 1, 1, 1, 1)}})
+    for found, rest in ((figure, "3–9 samples, 1–2 seeds"), (one, "1 sample, 1 seed")):
+        assert found.get_supxlabel().replace("\n", " ") == f"95% intervals over {rest}"
 
 
-@pytest.mark.parametrize("side", ["up", "down"])
-def test_threshold_shades_the_predicted_side(side):
-    figure = threshold_figure({"rho": {0.2: Estimate(5, 4, 6, 3, 1)}}, {"rho": side})
-    (shade,) = figure.axes[0].patches
-    low, high = shade.get_y(), shade.get_y() + shade.get_height()
-    assert (low, high) == ((0, figure.axes[0].get_ylim()[1]) if side == "up" else (low, 0))
-    assert high > low  # seen although every value lies on one side
+@pytest.mark.parametrize(("metric", "place"), [("rho", 1), ("d_var", 0)])
+def test_threshold_shades_the_predicted_side(metric, place):
+    panel = charts.threshold_figure({metric: {0.2: Estimate(5, 4, 6, 3, 1)}}).axes[0]
+    (shade,) = panel.patches
+    ends = [shade.get_y(), shade.get_y() + shade.get_height()]
+    assert ends[1 - place] == 0 and ends[place] == panel.get_ylim()[place]
+    assert ends[1] > ends[0]  # seen although every value lies on one side
     assert shade.get_hatch()
 
 
 def test_accuracy_is_in_percent():
     lines = {"chance": 1 / 12, "TF-IDF": 0.8}
-    panel = accuracy_figure(ACCURACIES, lines, "f1").axes[0]
+    panel = charts.accuracy_figure(ACCURACIES, lines, "f1").axes[0]
     heights = [c.get_offsets()[0][1] for c in panel.collections if len(c.get_offsets())]
     assert np.allclose(heights, [100, 90, 60, 30])
     drawn = {line.get_label(): line for line in panel.lines}
@@ -94,5 +84,5 @@ def test_accuracy_is_in_percent():
     for name, share in lines.items():
         assert np.allclose(drawn[name].get_ydata(), 100 * share)
     assert drawn["chance"].get_linestyle() != drawn["TF-IDF"].get_linestyle()
-    panel = accuracy_figure(ACCURACIES, {}).axes[0]  # nothing to hold it against
+    panel = charts.accuracy_figure(ACCURACIES, {}).axes[0]  # nothing to hold it against
     assert len(panel.lines) == 0 and panel.get_ylabel() == "accuracy [%]"

@@ -16,13 +16,10 @@ from kpnb.metrics.points import knowledge_points
 SHOWN = Shown("cloud")
 
 
-def _cloud(index: int = 0) -> np.ndarray:
-    return as_cloud(SHOWN.samples.points[index])
-
-
-def _where(cloud: np.ndarray, held, view: str = "front") -> set:
-    """Places of points in a view."""
-    return {tuple(np.round(p, 5)) for p in VIEWS[view].project(cloud)[0][np.asarray(held)]}
+def _where(index: int, held, view: str = "front") -> set:
+    """Places in a view of a cloud's points."""
+    at = VIEWS[view].project(as_cloud(SHOWN.samples.points[index]))[0]
+    return {tuple(np.round(place, 5)) for place in at[np.asarray(held)]}
 
 
 def _drawn(ax):
@@ -65,10 +62,8 @@ def test_near_points_cover_far_ones_whatever_their_kind():
 def test_every_point_is_drawn_once_inside_the_panel_on_a_common_scale():
     samples = clouds()
     samples.points[1] *= 2  # one cloud twice as wide
-    for figure in (
-        samples_figure(samples),
-        role_points_figure(samples, {"S": SHOWN.points()}, range(SAMPLES)),
-    ):
+    roles = role_points_figure(samples, {"S": SHOWN.points()}, range(SAMPLES))
+    for figure in (samples_figure(samples), roles):
         assert len({(*ax.get_xlim(), *ax.get_ylim()) for ax in panels(figure)}) == 1
         for ax in panels(figure):
             drawn, (left, right), (low, high) = _drawn(ax), ax.get_xlim(), ax.get_ylim()
@@ -91,19 +86,18 @@ def test_layers_are_rows_and_views_columns():
 def test_marks_are_at_their_points_and_all_else_is_quiet():
     points = SHOWN.points()
     (ax,) = panels(role_points_figure(SHOWN.samples, {"S": points}, [2]))
-    cloud, inside = _cloud(2), SHOWN.foreground[2]
-    held, outside = points.foreground_points[2], points.background_points[2]
-    assert places(ax, POINTS["foreground"].color) == _where(cloud, held)
-    assert places(ax, POINTS["background"].color) == _where(cloud, outside)
-    assert places(ax, QUIET[0].color) == _where(cloud, inside & ~held)
-    assert places(ax, QUIET[1].color) == _where(cloud, ~inside & ~outside)
+    inside, held = SHOWN.foreground[2], points.foreground_points[2]
+    outside, styles = points.background_points[2], (*POINTS.values(), *QUIET)
+    kinds = held, outside, inside & ~held, ~inside & ~outside
+    for style, held in zip(styles, kinds, strict=True):
+        assert places(ax, style.color) == _where(2, held)
     trail = {1: SHOWN.held(1), 2: SHOWN.held(0)}
     early, _ = panels(fates_figure(SHOWN.samples, {"S": trail}, 0))
-    assert places(early, FATES[1].color) == _where(_cloud(), trail[1].foreground_points[0])
+    assert places(early, FATES[1].color) == _where(0, trail[1].foreground_points[0])
     for index, ax in enumerate(panels(samples_figure(SHOWN.samples, count=2))):
         inside = SHOWN.foreground[index]
         for style, held in zip(WHOLE, (inside, ~inside), strict=True):
-            assert places(ax, style.color) == _where(_cloud(index), held, "oblique")
+            assert places(ax, style.color) == _where(index, held, "oblique")
 
 
 def test_a_figure_of_study_clouds_stays_small():
@@ -114,12 +108,6 @@ def test_a_figure_of_study_clouds_stays_small():
     kept = knowledge_points(maps_of(entropy), samples.foreground, 0.9)
     assert 0.1 < float(kept.n_fg.float().mean()) / 280 < 0.3  # the paper's share: up to 0.15
     check_figure(role_points_figure(samples, {role: kept for role in "TSB"}, range(3)))
-
-
-@pytest.mark.parametrize(
-    ("points", "message"),
-    [(SHOWN.samples.points, "no cloud to draw"), (np.full((2, 3), np.nan), "finite coordinates")],
-)
-def test_bad_input_is_told(points, message):
-    with pytest.raises(KpnbError, match=message):
-        as_cloud(points)
+    for points in (samples.points, np.full((2, 3), np.nan), np.zeros((0, 3))):
+        with pytest.raises(KpnbError, match="no cloud to draw; pass finite coordinates"):
+            as_cloud(points)

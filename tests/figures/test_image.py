@@ -57,15 +57,12 @@ def test_kinds_of_points_differ_by_more_than_color_and_in_gray():
     assert abs(grays[0] - grays[1]) > 0.2
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
+def test_bad_input_is_told():
+    for call, message in (
         (lambda: as_pictures(np.zeros((2, 3, 8, 8))), "pass a tensor"),
         (lambda: point_maps(SHOWN.points(), pictures()[:1]), "one image per sample"),
-        (lambda: entropy_maps(SHOWN.maps(), count=0), "nothing to draw"),
+        (lambda: entropy_maps(SHOWN.maps(), count=0), "there is no sample to show"),
         (lambda: entropy_maps(Shown("text").maps()), "5 units make no square grid"),
-    ],
-)
-def test_bad_input_is_told(call, message):
-    with pytest.raises(KpnbError, match=message):
-        call()
+    ):
+        with pytest.raises(KpnbError, match=message):
+            call()

@@ -7,14 +7,12 @@ from hypothesis import strategies as st
 from kpnb.figures.panel import in_rows, marked_fates, marked_points
 from kpnb.metrics.points import knowledge_points
 
-FOREGROUND = torch.tensor([[True, True, True, False, False]])
-
 
 def points(*kept: int):
-    """Of one sample: knowledge points at these units, b = 0.2."""
+    """Of one sample with three foreground units of five: knowledge points at these, b = 0.2."""
     entropy = torch.zeros(1, 5)
     entropy[0, list(kept)] = -1.0
-    return knowledge_points(entropy, FOREGROUND, 0.2)
+    return knowledge_points(entropy, torch.arange(5)[None] < 3, 0.2)
 
 
 def units(marked):

@@ -13,7 +13,9 @@ import math
 from pathlib import Path
 
 import torch
+import torchvision
 from text_tiny import VOCABULARY, tiny_folder
+from torch import nn
 
 from kpnb.datasets.texts.words import PieceEncoder
 from kpnb.estimator import closed_form as closed_forms
@@ -21,9 +23,12 @@ from kpnb.estimator.entropy import EntropyEstimator
 from kpnb.estimator.features import layer_module
 from kpnb.estimator.units import GridUnits
 from kpnb.networks import text as text_models
+from kpnb.networks.image import image_network, torchvision_name
+from kpnb.networks.layers import split_at
 from kpnb.networks.text import load_tokenizer
 from kpnb.training.settings import TrainingSettings
 
+LAYERS = ("Conv", "FC1", "FC2", "FC3")
 TARGET = -2.8  # nats, published
 START = math.log(0.01) + 0.5 * math.log(2 * math.pi * math.e)  # mean entropy at sigma 0.01
 # One epoch of one batch; optimizer, momentum, weight decay and schedule as published.
@@ -81,6 +86,34 @@ def check_step(net, start, record, settings=SETTINGS, still=()):
             least = ROUNDING * first.abs().max()
             assert (now - first).abs().max() > least, name
             assert (now - decayed).abs().max() > least, name
+
+
+def images(count, size):
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def shapes(conv, width, classes):
+    return {"Conv": (1, *conv), "FC1": (1, width), "FC2": (1, width), "FC3": (1, classes)}
+
+
+def check_against_torchvision(name, conv, width, smallest):
+    """A full image network: shapes at the smallest image, published weights of FC layers, and
+    outputs equal to torchvision's, for a ResNet those below the layers that the paper adds."""
+    theirs = torchvision.models.get_model(torchvision_name(name), num_classes=7).eval()
+    ours = image_network(name, 7).eval()
+    assert feature_shapes(ours, LAYERS, images(1, smallest)) == shapes(conv, width, 7)
+    published = ours.get_submodule(ours.layer_names["FC2"])
+    assert abs(published.weight.std().item() / 0.01 - 1) < 0.02 and not published.bias.any()
+    missing, extra = ours.load_state_dict(theirs.state_dict(), strict=False)
+    trunk = ours
+    if name == "ResNet-50":
+        assert extra == ["fc.weight", "fc.bias"]
+        assert {key.split(".")[0] for key in missing} == {"added", "classifier"}
+        theirs.fc, trunk = nn.Identity(), nn.Sequential(split_at(ours, "layer4")[0], ours.avgpool)
+    with torch.no_grad():
+        found, expected = trunk(images(1, 96)), theirs(images(1, 96))
+    assert (not missing and not extra) == (name != "ResNet-50")
+    assert torch.equal(found.flatten(1), expected)
 
 
 def feature_shapes(net, labels, inputs):

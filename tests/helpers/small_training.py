@@ -21,10 +21,8 @@ class MemoryScratch:
         self.kept[name] = ({k: v.clone() for k, v in tensors.items()}, json.dumps(info))
 
     def load(self, name):
-        if name not in self.kept:
-            return None
-        tensors, info = self.kept[name]
-        return tensors, json.loads(info)
+        kept = self.kept.get(name)
+        return kept and (kept[0], json.loads(kept[1]))
 
 
 class KilledError(Exception):
@@ -42,14 +40,8 @@ def two_classes(count=97, seed=0):
 def small_net(seed=0, dropout=0.3):
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return nn.Sequential(
-            nn.Conv2d(3, 4, 3),
-            nn.BatchNorm2d(4),
-            nn.ReLU(inplace=True),
-            nn.Flatten(),
-            nn.Dropout(dropout),
-            nn.Linear(144, 2),
-        )
+        below = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten()
+        return nn.Sequential(*below, nn.Dropout(dropout), nn.Linear(144, 2))
 
 
 def same_state(a, b):

@@ -24,14 +24,10 @@ def built_without_weights(name, scale):
         return BUILDERS[name](40, scale)
 
 
-def network(name, seed=0):
-    return point_network(name, CLASSES, "narrow", seed)
-
-
-def lively(name, seed=0):
+def lively(name):
     """A narrow network in float64 and eval mode without a trivial weight, bias or statistic."""
-    net = network(name, seed=seed).double().eval()
-    generator = torch.Generator().manual_seed(seed + 100)
+    net = point_network(name, CLASSES, "narrow", 0).double().eval()
+    generator = torch.Generator().manual_seed(100)
     for key, value in net.state_dict().items():
         if value.is_floating_point():
             noise = torch.rand(value.shape, generator=generator, dtype=value.dtype)
@@ -39,23 +35,16 @@ def lively(name, seed=0):
     return net
 
 
-def clouds(count=3, points=24, seed=1, dtype=torch.float64):
-    """Random points in the unit ball."""
-    generator = torch.Generator().manual_seed(seed)
-    found = torch.randn(count, points, 3, generator=generator, dtype=dtype)
-    radii = torch.rand(count, points, 1, generator=generator, dtype=dtype) ** (1 / 3)
+def clouds(count=3, points=24, seed=1):
+    """Random points in the unit ball; points: how many, or of which network."""
+    generator, count = torch.Generator().manual_seed(seed), (count, POINTS.get(points, points))
+    found = torch.randn(*count, 3, generator=generator, dtype=torch.float64)
+    radii = torch.rand(*count, 1, generator=generator, dtype=torch.float64) ** (1 / 3)
     return found / found.norm(dim=-1, keepdim=True) * radii
-
-
-def clouds_for(name, count=3, seed=1):
-    return clouds(count, POINTS[name], seed)
 
 
 def close(one, other, atol=1e-9):
     return torch.allclose(one, other, rtol=0, atol=atol)
-
-
-# Published sizes
 
 
 def linear(inside, outside, bias=True):
@@ -85,93 +74,66 @@ COUNTS = {
 }  # fmt: skip
 # Table 6 of the PointNet paper; Table 2 of the PointNeXt paper (NeurIPS 2022); the model zoo of
 # OpenPoints (guochengqian/PointNeXt, docs/modelzoo.md). No total is published for PointConv: its
-# widths are those of the authors' PyTorch code.
+# widths are those of the authors' PyTorch code, which make 19.6 million.
 MILLIONS = {"PointNet": 3.5, "DGCNN": 1.8, "PointNet++": 1.5}
 DROPOUT = {"PointNet": 0.3, "DGCNN": 0.5, "PointNet++": 0.5, "PointConv": 0.4}
 
 
-@every
-def test_published_numbers_of_parameters_and_dropout_at_full_size_only(name):
-    net = built_without_weights(name, "full")
-    count = sum(parameter.numel() for parameter in net.parameters())
-    assert count == COUNTS[name]
-    assert name not in MILLIONS or round(count / 1e6, 1) == MILLIONS[name]
-    for built, rate in ((net, DROPOUT[name]), (built_without_weights(name, "narrow"), 0.0)):
-        assert [m.p for m in built.modules() if isinstance(m, nn.Dropout)] == [rate, rate]
-
-
-def test_full_neighborhoods_are_the_published_ones():
+def test_published_parameters_neighborhoods_and_dropout_at_full_size_only():
     """As in the authors' code: pointnet2_cls_ssg.py, and pointconv.py of the PyTorch version."""
-    features = built_without_weights("PointNet++", "full").features
-    balls = [(part.centroids, part.radius, part.k) for part in (features.first, features.second)]
-    assert balls == [(512, 0.2, 32), (128, 0.4, 64)]
-    layers = built_without_weights("PointConv", "full").features.layers
-    found = [(layer.sample, layer.bandwidth) for layer in layers]
+    for name, expected in COUNTS.items():
+        net = built_without_weights(name, "full")
+        count = sum(parameter.numel() for parameter in net.parameters())
+        assert count == expected and round(count / 1e6, 1) == MILLIONS.get(name, 19.6)
+        for built, rate in ((net, DROPOUT[name]), (built_without_weights(name, "narrow"), 0.0)):
+            assert [m.p for m in built.modules() if isinstance(m, nn.Dropout)] == [rate, rate]
+    balls, layers, edges = (built_without_weights(name, "full").features
+                            for name in ("PointNet++", "PointConv", "DGCNN"))  # fmt: skip
+    found = [(part.centroids, part.radius, part.k) for part in (balls.first, balls.second)]
+    assert found == [(512, 0.2, 32), (128, 0.4, 64)] and edges.neighbors == 20
+    found = [(layer.sample, layer.bandwidth) for layer in layers.layers]
     assert found == [((512, 32), 0.1), ((128, 64), 0.2), (None, 0.4)]
-    assert built_without_weights("DGCNN", "full").features.neighbors == 20
 
 
-LEVELS = [(3, 128), (3, 128, 16), (3, 32), (3, 32, 16)]
-CHOICES = {
-    "PointNet": [], "DGCNN": [(3, 24, 10)] * 4, "PointNet++": LEVELS, "PointConv": LEVELS,
-}  # fmt: skip
-NARROW = {
-    "PointNet": "16x3 32x16 256x32 128x256 64x128 9x64 16x3 16x16 "
-    "16x16 32x16 256x32 128x256 64x128 256x64 16x16 32x16 256x32 128x256 64x128 5x64",
-    "DGCNN": "16x6 16x32 32x32 64x64 256x128 128x512 64x128 5x64",
-}
+LEVELS = [(3, 128), (3, 128, 16), (3, 32), (3, 32, 16)]  # of PointNet++ and PointConv
+CHOICES = {"PointNet": [], "DGCNN": [(3, 24, 10)] * 4}
 
 
 @every
 def test_narrow_shapes_and_named_layers(name):
-    net, points = lively(name), clouds_for(name)
+    net, points = lively(name), clouds(3, name)
     assert net(points).shape == (3, CLASSES)
     assert net.features(points).shape == (3, 512 if name == "DGCNN" else 256)
     made = net.choices(points)
-    assert [tuple(index.shape) for index in made] == CHOICES[name]
+    assert [tuple(index.shape) for index in made] == CHOICES.get(name, LEVELS)
     assert {index.dtype for index in made} <= {torch.int64}
-    kinds = [layer_module(net, layer) for layer in ("FC1", "FC2", "FC3")]
-    assert [type(kind) for kind in kinds] == [nn.BatchNorm1d, nn.BatchNorm1d, nn.Linear]
-    linear = {k: m for k, m in net.named_modules() if isinstance(m, nn.Linear)}
-    widths = " ".join("x".join(map(str, m.weight.shape)) for m in linear.values())
-    assert widths == NARROW.get(name, widths)
-    biased = [k for k, m in linear.items() if m.bias is not None]
-    assert name != "DGCNN" or biased == ["classifier.4", "classifier.8"]
+    kinds = [type(layer_module(net, layer)) for layer in ("FC1", "FC2", "FC3")]
+    assert kinds == [nn.BatchNorm1d, nn.BatchNorm1d, nn.Linear]
 
 
 @every
 def test_every_parameter_takes_part_and_coinciding_points_are_borne(name):
     net = lively(name).float().train()
-    nn.functional.cross_entropy(net(clouds_for(name, 4).float()), torch.arange(4)).backward()
+    nn.functional.cross_entropy(net(clouds(4, name).float()), torch.arange(4)).backward()
     assert [key for key, p in net.named_parameters() if p.grad is None] == []
     points = torch.ones(4, POINTS[name], 3, requires_grad=True)
     net(points).square().sum().backward()
-    assert points.grad.isfinite().all()
-    assert all(p.grad.isfinite().all() for p in net.parameters())
+    assert all(p.grad.isfinite().all() for p in (points, *net.parameters()))
 
 
-@pytest.mark.parametrize(
-    ("name", "scale", "least", "message"),
-    [
-        ("DGCNN", "narrow", 10, "9 points cannot give 10 neighbors"),
-        *((name, "narrow", 128, "128 centroids") for name in ("PointNet++", "PointConv")),
-        ("PointConv", "full", 512, "512 centroids"),
-    ],
-)
-def test_too_small_clouds(name, scale, least, message):
-    net = point_network(name, CLASSES, scale).eval()
-    if scale == "narrow":
-        assert net(clouds(2, least).float()).isfinite().all()
-    with pytest.raises(KpnbError, match=message):
-        net(torch.zeros(1, least - 1, 3))
-
-
-# Symmetries
+def test_too_small_clouds():
+    least_of = {"DGCNN": (10, "neighbors"), "PointNet++": (128, "cent"), "PointConv": (128, "cent")}
+    for name, (least, kind) in least_of.items():
+        net = lively(name)
+        assert net(clouds(2, least)).isfinite().all()
+        with pytest.raises(KpnbError, match=f"{least - 1} points cannot give {least} {kind}"):
+            net(clouds(1, least - 1))
 
 
 @every
-def test_logits_do_not_depend_on_the_order_of_the_points_or_on_the_batch(name):
-    net, points = lively(name), clouds_for(name)
+def test_order_batch_and_translation(name):
+    """Logits depend on neither order nor batch; on translation, but in PointConv, and on scale."""
+    net, points = lively(name), clouds(3, name)
     generator = torch.Generator().manual_seed(2)
     order = torch.stack([torch.randperm(POINTS[name], generator=generator) for _ in range(3)])
     logits, made = net(points), net.choices(points)
@@ -181,28 +143,19 @@ def test_logits_do_not_depend_on_the_order_of_the_points_or_on_the_batch(name):
         assert close(net(points[i : i + 1])[0], logits[i])
         for index, alone in zip(made, net.choices(points[i : i + 1]), strict=True):
             assert torch.equal(alone[0], index[i])
-
-
-@every
-def test_only_pointconv_is_invariant_to_translation(name):
-    net, points = lively(name), clouds_for(name)
-    with torch.no_grad():
-        moved = net(points + torch.tensor([2.0, -1.0, 0.5], dtype=torch.float64))
-        gap = (moved - net(points)).abs().max()
-        assert gap < 1e-9 if name == "PointConv" else gap > 1e-3
-        assert (net(1.1 * points) - net(points)).abs().max() > 1e-3
-
-
-# Kept choices and gradients
+    moved = net(points + torch.tensor([2.0, -1.0, 0.5], dtype=torch.float64))
+    gap = (moved - logits).abs().max()
+    assert gap < 1e-9 if name == "PointConv" else gap > 1e-3
+    assert (net(1.1 * points) - logits).abs().max() > 1e-3
 
 
 @every
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_kept_choices_give_the_same_logits_bit_for_bit(name, dtype):
-    net, points = lively(name).to(dtype), clouds_for(name).to(dtype)
+    net, points = lively(name).to(dtype), clouds(3, name).to(dtype)
     kept = net.choices(points)
     assert torch.equal(net(points, kept), net(points))
-    moved = points + 0.3 * clouds_for(name, seed=5).to(dtype)
+    moved = points + 0.3 * clouds(3, name, 5).to(dtype)
     same = torch.equal(net(moved, kept), net(moved))
     assert same == (name == "PointNet")  # kept choices are taken, not made anew
     if kept:
@@ -212,23 +165,20 @@ def test_kept_choices_give_the_same_logits_bit_for_bit(name, dtype):
 
 @every
 def test_the_gradient_of_the_coordinates_matches_finite_differences(name):
-    net, points = lively(name), clouds_for(name, 2).requires_grad_()
+    net, points = lively(name), clouds(2, name).requires_grad_()
     kept = net.choices(points)
     weights = torch.arange(1, CLASSES + 1)
-    (gradient,) = torch.autograd.grad((net(points) * weights).sum(), points)
-    assert gradient.abs().amax((1, 2)).min() > 1e-3
-    chosen = torch.autograd.grad((net(points, kept) * weights).sum(), points)[0]
-    assert torch.equal(gradient, chosen)
+    both = (net(points) * weights).sum(), (net(points, kept) * weights).sum()
+    gradient, chosen = (torch.autograd.grad(value, points)[0] for value in both)
+    assert gradient.abs().amax((1, 2)).min() > 1e-3 and torch.equal(gradient, chosen)
     assert torch.autograd.gradcheck(
         lambda x: net(x, kept), points, eps=1e-7, atol=1e-5, rtol=1e-4, fast_mode=True
     )
 
 
-# PointNet and DGCNN written out plainly, channels before points as in the original codes
-
-
 def step(x, layers, slope=0.0):
-    """Linear map of the second dimension, normalization by stored statistics, activation."""
+    """Linear map of the channels, here before the points as in the original codes, normalization by
+    stored statistics, activation."""
     mapping, norm = next(layers), next(layers)
     x = torch.einsum("oc,nc...->no...", mapping.weight, x)
     shape = (1, -1, *[1] * (x.dim() - 2))
@@ -306,86 +256,72 @@ def test_the_edge_convolution_in_training_equals_a_layer_on_all_edges():
     for key in ("running_mean", "running_var"):
         assert close(getattr(layer.norm, key), getattr(norm, key), 1e-8)
     way = torch.randn(got.shape, generator=generator, dtype=torch.float64)
-    (got * way).sum().backward()
-    (expected * way).sum().backward()
-    pairs = (ours, theirs), (layer.linear.weight, twin.weight), (layer.norm.weight, norm.weight)
-    assert all(close(one.grad, other.grad, 1e-11) for one, other in pairs)
+    one = torch.autograd.grad((got * way).sum(), [ours, layer.linear.weight, layer.norm.weight])
+    other = torch.autograd.grad((expected * way).sum(), [theirs, twin.weight, norm.weight])
+    assert all(close(*pair, 1e-11) for pair in zip(one, other, strict=True))
 
 
-# Single layers of PointConv and PointNet++ against their formulas
+def layer_on_a_cloud(layer):
+    """The layer in eval mode on random points with features: points, features, centers, output,
+    and the choices that it made."""
+    points, features = clouds(1, 20), clouds(1, 20, seed=2)[..., :2]
+    made = KeptChoices()
+    centers, found = layer.double().eval()(points, features, made)
+    assert torch.equal(centers[0], points[0, made.made[0][0]])
+    return points[0], features[0], centers[0], found[0], made.made
 
 
 def test_kernel_density_is_the_mean_of_gaussians():
     points = clouds(2, 30)
     points[1, :10] = points[1, 10]  # eleven in one place
     found = networks.kernel_density(points, 0.2)
-    for cloud in range(2):
-        for place in range(30):
-            gaps = [math.dist(points[cloud, place], other) for other in points[cloud].tolist()]
-            mean = math.fsum(math.exp(-(gap**2) / (2 * 0.2**2)) for gap in gaps) / 30
-            assert found[cloud, place].item() == pytest.approx(mean, rel=1e-12)
+    for cloud, values in zip(points.tolist(), found.tolist(), strict=True):
+        for place, value in zip(cloud, values, strict=True):
+            gaussians = [math.exp(-(math.dist(place, p) ** 2) / (2 * 0.2**2)) for p in cloud]
+            assert value == pytest.approx(math.fsum(gaussians) / 30, rel=1e-12)
     assert found.min() >= 1 / 30
-    single = clouds(2, 200, dtype=torch.float32) + 10  # far from the origin
+    single = clouds(2, 200).float() + 10  # far from the origin
     exact = networks.kernel_density(single.double(), 0.1)
     assert torch.allclose(networks.kernel_density(single, 0.1).double(), exact, rtol=1e-4, atol=0)
 
 
+@torch.no_grad()
 def test_pointconv_layer_is_the_sum_over_neighbors():
     """One layer against the formula: per channel and weight, a sum of feature, share and weight."""
     torch.manual_seed(0)
-    layer = networks.PointConvolution((5, 4, 6), 0.2, 3, (7, 5)).double().eval()
-    points, features = clouds(1, 20), clouds(1, 20, seed=1)[..., :2]
-    made = KeptChoices()
-    with torch.no_grad():
-        centers, found = layer(points, features, made)
-        picks, index = made.made[0][0], made.made[1][0]
-        assert torch.equal(centers[0], points[0, picks])
-        inverse = 1 / networks.kernel_density(points, 0.2)[0]
-        for place, around in enumerate(index):
-            relative = points[0, around] - centers[0, place]
-            values = layer.layers(torch.cat([relative, features[0, around]], -1)[None])[0]
-            share = layer.density((inverse[around] / inverse[around].max())[None, :, None])[0]
-            weights = layer.weights(relative[None])[0]
-            sums = torch.zeros(6, 3, dtype=torch.float64)
-            for neighbor in range(5):
-                sums += share[neighbor] * torch.outer(values[neighbor], weights[neighbor])
-            expected = layer.output(sums.flatten()[None, None])[0, 0]
-            assert torch.allclose(found[0, place], expected, rtol=1e-12, atol=1e-12)
-        shares = layer.density(torch.linspace(-1e4, 1e4, 50, dtype=torch.float64).view(1, -1, 1))
-        assert shares.min() >= 0 and shares.max() <= 1
+    layer = networks.PointConvolution((5, 4, 6), 0.2, 3, (7, 5))
+    points, features, centers, found, made = layer_on_a_cloud(layer)
+    inverse = 1 / networks.kernel_density(points[None], 0.2)[0]
+    for place, around in enumerate(made[1][0]):
+        relative = points[around] - centers[place]
+        values = layer.layers(torch.cat([relative, features[around]], -1)[None])[0]
+        share = layer.density((inverse[around] / inverse[around].max())[None, :, None])[0]
+        weights = layer.weights(relative[None])[0]
+        sums = sum(share[n] * torch.outer(values[n], weights[n]) for n in range(5))
+        expected = layer.output(sums.flatten()[None, None])[0, 0]
+        assert torch.allclose(found[place], expected, rtol=1e-12, atol=1e-12)
+    shares = layer.density(torch.linspace(-1e4, 1e4, 50, dtype=torch.float64).view(1, -1, 1))
+    assert shares.min() >= 0 and shares.max() <= 1
 
 
+@torch.no_grad()
 def test_pointnet2_layer_is_the_largest_over_the_ball():
     torch.manual_seed(0)
-    layer = networks.SetAbstraction((7, 20), 0.5, (5, 4, 6)).double().eval()
-    points, features = clouds(1, 20), clouds(1, 20, seed=1)[..., :2]
-    made = KeptChoices()
-    with torch.no_grad():
-        centers, found = layer(points, features, made)
-        for place, pick in enumerate(made.made[0][0].tolist()):
-            relative = points[0] - points[0, pick]
-            inside = relative.norm(dim=-1) <= 0.5
-            assert 1 <= inside.sum() < 20
-            values = layer.layers(torch.cat([relative, features[0]], -1)[None, inside])[0]
-            assert torch.allclose(found[0, place], values.amax(0), rtol=1e-12, atol=1e-12)
-            assert torch.equal(centers[0, place], points[0, pick])
-
-
-# Transforms of PointNet and their penalty
+    layer = networks.SetAbstraction((7, 20), 0.5, (5, 4, 6))
+    points, features, centers, found, _ = layer_on_a_cloud(layer)
+    for place, center in enumerate(centers):
+        inside = (points - center).norm(dim=-1) <= 0.5
+        assert 1 <= inside.sum() < 20
+        values = layer.layers(torch.cat([points - center, features], -1)[None, inside])[0]
+        assert torch.allclose(found[place], values.amax(0), rtol=1e-12, atol=1e-12)
 
 
 def test_at_first_the_transforms_are_the_identity():
-    features = network("PointNet").features
+    features = point_network("PointNet", CLASSES, "narrow", 0).features
     for part, channels in ((features.input_transform, 3), (features.feature_transform, 16)):
-        points = torch.randn(4, 9, channels, generator=torch.Generator().manual_seed(0))
         for training in (True, False):
-            matrices = part.train(training)(points)
+            matrices = part.train(training)(torch.rand(4, 9, channels))
             assert torch.equal(matrices, torch.eye(channels).expand(4, -1, -1))
-
-
-def explicit_penalty(matrices, weight):
-    excess = torch.eye(matrices.shape[-1], dtype=matrices.dtype) - matrices @ matrices.mT
-    return weight * excess.square().sum(dim=(1, 2)).mean()
 
 
 def gradients(net, points, penalty):
@@ -394,7 +330,8 @@ def gradients(net, points, penalty):
     hook = net.features.feature_transform.register_forward_hook(lambda *call: seen.append(call[2]))
     loss = net(points).square().mean()
     hook.remove()
-    loss = loss + explicit_penalty(seen[0], 0.001) if penalty else loss
+    excess = torch.eye(16, dtype=torch.float64) - seen[0] @ seen[0].mT
+    loss = loss + 0.001 * penalty * excess.square().sum(dim=(1, 2)).mean()
     return torch.autograd.grad(loss, list(net.parameters()))
 
 
@@ -404,9 +341,8 @@ def test_every_parameter_is_trained_as_if_the_loss_had_the_penalty(training):
     pulled = gradients(net, points, penalty=False)
     net.features.feature_transform.orthogonal = False
     explicit = gradients(net, points, penalty=training)
-    for one, other in zip(pulled, explicit, strict=True):
-        assert torch.allclose(one, other, rtol=1e-9, atol=1e-12)
-    if training:
-        without = gradients(net, points, penalty=False)
-        gaps = [(one - other).abs().max() for one, other in zip(pulled, without, strict=True)]
-        assert max(gaps) > 1e-4
+    without = gradients(net, points, penalty=False)
+    pairs = list(zip(pulled, explicit, strict=True))
+    assert all(torch.allclose(one, other, rtol=1e-9, atol=1e-12) for one, other in pairs)
+    gaps = [(one - other).abs().max() for one, other in zip(pulled, without, strict=True)]
+    assert (max(gaps) > 1e-4) == training

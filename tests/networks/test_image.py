@@ -1,11 +1,13 @@
 """The image networks against torchvision and the pretrained package, and their named layers."""
 
+import sys
 import urllib.error
+from unittest.mock import Mock
 
 import pytest
 import torch
 import torchvision
-from full_size import feature_shapes
+from full_size import LAYERS, check_against_torchvision, feature_shapes, images
 from torch import nn
 
 from kpnb.errors import KpnbError
@@ -20,17 +22,11 @@ from kpnb.networks.image import (
 from kpnb.networks.layers import modules_above, split_at, tracked_weight
 
 CLASSES = 7
-LAYERS = ("Conv", "FC1", "FC2", "FC3")
-VGG = dict.fromkeys(("VGG-11", "VGG-16", "VGG-19"), (128, 8, 8))
 HEAD = ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
 
 
 def parameter_count(net):
     return sum(p.numel() for p in net.parameters())
-
-
-def images(count, size, seed=0):
-    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
 def of_type(net, kind):
@@ -41,43 +37,29 @@ def of_type(net, kind):
 def test_full_networks_are_torchvisions_and_a_resnet_has_the_papers_layers(name):
     classes = CLASSES if name.startswith("ResNet") else 1000
     with torch.device("meta"):
-        ours, theirs = (
-            build_full(name, classes),
-            torchvision.models.get_model(torchvision_name(name)),
-        )
+        theirs = torchvision.models.get_model(torchvision_name(name))
+        ours = build_full(name, classes)
     if classes == 1000:
         shapes = [{k: v.shape for k, v in net.state_dict().items()} for net in (ours, theirs)]
         assert shapes[0] == shapes[1]
         return
-    trunk = parameter_count(theirs) - parameter_count(theirs.fc)
-    conv_bn = 2048 * 2048 * 9 + 2048 + 2 * 2048
-    linear = 2 * (2048 * 2048 + 2048) + 2048 * CLASSES + CLASSES
-    assert parameter_count(ours) == trunk + 2 * conv_bn + linear
+    added = parameter_count(ours) - (parameter_count(theirs) - parameter_count(theirs.fc))
+    conv_bn, linear = 2048 * 2048 * 9 + 2048 + 2 * 2048, 2048 * 2048 + 2048
+    assert added == 2 * conv_bn + 2 * linear + 2048 * CLASSES + CLASSES
     assert [type(m).__name__ for m in ours.classifier] == HEAD
 
 
 def test_the_full_alexnet_is_torchvisions_with_the_published_weights():
     """VGG-11 and ResNet-50: see tests/check."""
-    ours = image_network("AlexNet", CLASSES).eval()
-    assert feature_shapes(ours, LAYERS, images(1, 63)) == {
-        "Conv": (1, 256, 3, 3), "FC1": (1, 4096), "FC2": (1, 4096), "FC3": (1, CLASSES),
-    }  # fmt: skip
-    published = ours.get_submodule(ours.layer_names["FC2"])
-    assert published.weight.std().item() == pytest.approx(0.01, rel=0.02)
-    assert not published.bias.any()
-    theirs = torchvision.models.get_model("alexnet", num_classes=CLASSES).eval()
-    ours.load_state_dict(theirs.state_dict())
-    with torch.no_grad():
-        assert torch.equal(ours(images(1, 96)), theirs(images(1, 96)))
+    check_against_torchvision("AlexNet", (256, 3, 3), 4096, 63)
 
 
 @pytest.mark.parametrize("name", IMAGE_NETWORKS)
 def test_narrow_layers_have_the_stated_shapes(name):
-    net = image_network(name, CLASSES, "narrow")
-    conv = ({"AlexNet": (64, 8, 8)} | VGG).get(name, (256, 4, 4))
-    shapes = feature_shapes(net, LAYERS, images(2, 64))
-    assert list(shapes) == list(LAYERS)  # called in this order
-    assert shapes == {"Conv": (2, *conv), "FC1": (2, 256), "FC2": (2, 256), "FC3": (2, CLASSES)}
+    net, family = image_network(name, CLASSES, "narrow"), name.partition("-")[0]
+    conv = {"AlexNet": (64, 8, 8), "VGG": (128, 8, 8), "ResNet": (256, 4, 4)}[family]
+    shapes = list(feature_shapes(net, LAYERS, images(2, 64)).items())  # as they are called
+    assert shapes == list(zip(LAYERS, [(2, *conv), (2, 256), (2, 256), (2, CLASSES)], strict=True))
     assert parameter_count(net) < 2.5e6
 
 
@@ -98,37 +80,25 @@ def test_conv_is_the_last_convolution_and_nothing_lies_above_fc3(name, build, dr
     assert [m.p for m in of_type(other, nn.Dropout)] == [0.3] * 2
 
 
-def test_narrow_vgg11_has_the_six_convolutions_of_the_pilot_and_takes_other_sizes():
-    net = image_network("VGG-11", CLASSES, "narrow", dropout=0.3)
-    widths = [m.out_channels for m in of_type(net, nn.Conv2d)]
-    assert widths == [16, 32, 64, 64, 128, 128]
+def test_narrow_vgg11_is_the_pilots_takes_other_sizes_and_starts_by_fan_out():
+    net = image_network("VGG-11", CLASSES, "narrow")
+    assert [m.out_channels for m in of_type(net, nn.Conv2d)] == [16, 32, 64, 64, 128, 128]
     poolings = [(m.kernel_size, m.stride, m.padding) for m in of_type(net, nn.MaxPool2d)]
     assert poolings == [(2, 2, 0)] * 4
-    assert [m.p for m in of_type(net, nn.Dropout)] == [0.3] * 2
     assert net(images(2, 16)).shape == net(images(2, 100)).shape == (2, CLASSES)
-    with pytest.raises(KpnbError, match="at least 16"):
-        net(images(1, 15))
-    with pytest.raises(KpnbError, match=r"\(n, 3, h, w\)"):
-        net(torch.zeros(3, 64, 64))
-
-
-def test_convolutions_are_kaiming_by_fan_out():
-    wide = image_network("VGG-11", CLASSES, "narrow").features[11]  # 3x3, 64 to 128
+    for given, message in ((images(1, 15), "at least 16"), (torch.zeros(3, 64, 64), r"\(n, 3, h")):
+        with pytest.raises(KpnbError, match=message):
+            net(given)
     last = image_network("ResNet-50", CLASSES, "narrow").layer4[0].conv3  # 1x1, 64 to 256
-    assert last.weight.std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.03)
-    assert wide.weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.03)
+    for convolution, fan_out in ((net.features[11], 128 * 9), (last, 256)):
+        assert convolution.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.03)
 
 
 @pytest.mark.parametrize("name", ("AlexNet", "ResNet-50"))
 def test_pretrained_keeps_the_convolutions_and_renews_the_rest(name, monkeypatch):
     weights = torchvision.models.get_model(torchvision_name(name)).state_dict()
-    asked = {}
-
-    def download(url, **options):
-        asked.update(options, url=url)
-        return weights
-
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
+    asked, hub = {}, "torch.hub.load_state_dict_from_url"
+    monkeypatch.setattr(hub, lambda url, **how: asked.update(how, url=url) or weights)
     net, scratch = image_network(name, 1000, pretrained=True), image_network(name, 1000)
     assert asked["weights_only"] is True and torchvision_name(name) in asked["url"]
     for key, value in net.state_dict().items():
@@ -137,13 +107,11 @@ def test_pretrained_keeps_the_convolutions_and_renews_the_rest(name, monkeypatch
 
 
 def test_what_cannot_be_had_says_what_to_do(monkeypatch):
-    def download(url, **options):
-        raise urllib.error.URLError("no route")
-
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
+    offline = Mock(side_effect=urllib.error.URLError("no route"))
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", offline)
     with pytest.raises(KpnbError, match="connect to the internet"):
         image_network("AlexNet", CLASSES, pretrained=True)
-    monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite_pytorch", None)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(KpnbError, match=r"kpnb\[pretrained\]"):
         pretrained_teacher(CLASSES)
 
@@ -164,4 +132,4 @@ def test_pretrained_teacher_equals_its_package():
         found = split_at(net, "backbone")[0]((pixels - mean) / std)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     shapes = feature_shapes(net, LAYERS, (pixels - mean) / std)
-    assert shapes["FC1"] == shapes["FC2"] == (1, 32) and shapes["FC3"] == (1, CLASSES)
+    assert [shapes[layer] for layer in LAYERS[1:]] == [(1, 32), (1, 32), (1, CLASSES)]

@@ -4,16 +4,9 @@ import json
 import math
 
 import pytest
+import small_training
 import torch
-from small_training import (
-    SMALL_SETTINGS,
-    KilledError,
-    MemoryScratch,
-    linear_problem,
-    same_state,
-    small_run,
-)
-from torch import nn
+from small_training import SMALL_SETTINGS, KilledError, MemoryScratch, same_state, small_run
 
 from kpnb.errors import KpnbError
 from kpnb.training.augmentation import flip_and_shift
@@ -54,35 +47,28 @@ def test_state_is_taken_up_by_its_own_run_only_and_without_training_again(monkey
     assert same_state(again, state) and list(handed) == [0, 1, 2, 4]
 
 
+def one_by_one(net, x, **given):
+    """The record of a training by the mean output, one sample a step, at a constant rate."""
+    settings = TrainingSettings(schedule="constant", batch_size=1, **given)
+    return fit(net, lambda i, g: (net(x[i]).mean(), i.sum()), len(x), settings, {"w": net.weight})
+
+
 def test_distances_equal_those_computed_by_hand():
-    net, x = linear_problem()
-
-    def batch_loss(index, generator):
-        return net(x[index]).mean(), torch.zeros(())
-
-    settings = TrainingSettings(
-        epochs=3, lr=0.1, schedule="constant", momentum=0.0, weight_decay=0.0, batch_size=1
-    )
-    record = fit(net, batch_loss, 4, settings, {"w": net.weight})
+    net, x = small_training.linear_problem()
+    record = one_by_one(net, x, epochs=3, lr=0.1, momentum=0.0, weight_decay=0.0)
     per_step = 0.1 * (1 + 2 + math.sqrt(5) + 1) / 5  # each sample is one step of lr |x|; |w_0| = 5
     per_epoch = 0.1 * 1 / 5  # the four gradients add up to (0, 1)
     for found, each in ((record.distance("step"), per_step), (record.distance("epoch"), per_epoch)):
         assert found["w"] == pytest.approx([k * each for k in range(4)], abs=1e-6)
     assert record.learning_rate == [0.1, 0.1, 0.1]
-
-
-def test_weight_decay_and_momentum_are_part_of_the_movement():
-    net = nn.Linear(1, 1, bias=False)
-    net.weight.data.fill_(2.0)
-    settings = TrainingSettings(
-        epochs=2, lr=0.5, schedule="constant", momentum=0.5, weight_decay=0.2, batch_size=1
-    )
-    record = fit(
-        net, lambda i, g: (net(torch.zeros(1, 1)).sum(), i.sum()), 1, settings, {"w": net.weight}
-    )
+    # Weight decay and momentum are part of the movement.
+    net.weight.data = torch.tensor([[2.0, 0.0]])
+    record = one_by_one(net, torch.zeros(1, 2), epochs=2, lr=0.5, momentum=0.5, weight_decay=0.2)
     first = 0.5 * 0.2 * 2.0  # step 1: lr * decay * w
     second = 0.5 * (0.5 * 0.2 * 2.0 + 0.2 * (2.0 - first))  # momentum * earlier + decay * w
     assert record.distance_per_step["w"] == pytest.approx([0, first / 2, (first + second) / 2])
+    with pytest.raises(KpnbError, match="all zeros"):
+        WeightDistance({"w": torch.zeros(2, 2)})
 
 
 def test_per_epoch_is_never_longer_than_per_step_and_counts_one_step_epochs_alike():
@@ -91,11 +77,6 @@ def test_per_epoch_is_never_longer_than_per_step_and_counts_one_step_epochs_alik
     assert len(steps) == len(epochs) == 5 and steps[0] == epochs[0] == 0
     assert all(e < s for e, s in zip(epochs[1:], steps[1:], strict=True))
     assert steps == sorted(steps) and epochs == sorted(epochs)
-    assert TrainingRecord.from_info(json.loads(json.dumps(record.to_info()))) == record
+    assert TrainingRecord(**json.loads(json.dumps(record.to_info()))) == record
     _, one_step, _ = small_run(TrainingSettings(epochs=2, lr=0.05, batch_size=200))
     assert one_step.distance_per_step == one_step.distance_per_epoch
-
-
-def test_a_zero_weight_cannot_be_tracked():
-    with pytest.raises(KpnbError, match="all zeros"):
-        WeightDistance({"w": torch.zeros(2, 2)})

@@ -3,53 +3,35 @@
 import pytest
 import yaml
 
-from kpnb import paper as paper_settings
 from kpnb.errors import KpnbError
-from kpnb.study.parameters import MODELS, OWN_MODELS, models_for, resolve
+from kpnb.paper import paper_settings
+from kpnb.study.parameters import KINDS, resolve
 from kpnb.training.recipes import entropy_weight, published_recipe, recipe, scaled_by_variance
 from kpnb.training.settings import learning_rate
 
-NOTEBOOKS = ("image_h1", *OWN_MODELS, "sentiment_h1", "qa_h1", "pointcloud_h1")
 
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS)
-def test_every_model_has_a_complete_paper_preset(notebook):
-    found = resolve(models_for(notebook), {"preset": "paper"})
-    assert found.scale == "full" if hasattr(found, "scale") else found.network == "BERT-base"
-    assert found.data != "embedded" and found.batch == 64
-
-
-def test_every_value_of_the_paper_preset_has_a_source():
-    parts = {"images": (), "clouds": (), "texts": ("sentiment", "questions")}
-    for subject, extra in parts.items():
-        for part in extra or ("preset",):
-            told = paper_settings.origins(subject, part)
-            assert all(text.split(":")[0] in paper_settings.SOURCES for text in told.values())
-    preset = paper_settings.paper_preset("images")
-    assert set(preset) == set(MODELS["image_"].model_fields)
-
-
-def test_a_setting_without_a_source_is_refused(tmp_path, monkeypatch):
+def test_paper_presets_are_at_full_size_and_every_value_needs_a_source(tmp_path, monkeypatch):
+    for found in (resolve(model, {"preset": "paper"}) for model in KINDS.values()):
+        assert found.scale == "full" if hasattr(found, "scale") else found.network == "BERT-base"
+        assert found.data != "embedded" and found.batch == 64
     (tmp_path / "images.yaml").write_text(yaml.safe_dump({"preset": {"grid": {"value": 16}}}))
     monkeypatch.setattr("kpnb.fingerprint.PACKAGE", tmp_path)
     with pytest.raises(KpnbError, match="preset.grid"):
-        paper_settings.paper_settings.__wrapped__("images")
-
-
-@pytest.mark.parametrize(("network", "b"), [("AlexNet", 0.25), ("VGG-16", 0.2), ("ResNet-50", 0.2)])
-def test_the_threshold_follows_the_network(network, b):
-    found = resolve(MODELS["image_"], {"preset": "paper", "network": network})
-    assert found.threshold == b
-    given = {"preset": "paper", "network": network, "threshold": 0.15}
-    assert resolve(MODELS["image_"], given).threshold == 0.15
+        paper_settings.__wrapped__("images")
 
 
 @pytest.mark.parametrize(
-    ("network", "pretrained", "first", "last"),
-    [("VGG-16", True, 1e-3, 1e-4), ("VGG-16", False, 1e-2, 1e-3), ("ResNet-50", False, 0.1, 1e-2)],
+    ("network", "role", "given", "first", "last"),
+    [
+        ("VGG-16", "B", {"pretrained": True}, 1e-3, 1e-4),
+        ("VGG-16", "B", {}, 1e-2, 1e-3),
+        ("ResNet-50", "B", {}, 0.1, 1e-2),
+        ("ResNet-50", "S", {"layer": "FC1"}, 10, 0.1),
+        ("ResNet-50", "head", {}, 0.01, 0.001),
+    ],
 )
-def test_published_rates_run_evenly_in_logarithm(network, pretrained, first, last):
-    found = published_recipe(network, "B", 150, 0, pretrained=pretrained)
+def test_published_rates_run_evenly_in_logarithm(network, role, given, first, last):
+    found = published_recipe(network, role, 150, 0, **given)
     rates = [learning_rate(found, epoch, 3, 10) for epoch in (1, 2, 149, 150)]
     assert rates[0] == pytest.approx(first) and rates[-1] == pytest.approx(last)
     assert rates[1] / rates[0] == pytest.approx(rates[3] / rates[2])
@@ -57,14 +39,11 @@ def test_published_rates_run_evenly_in_logarithm(network, pretrained, first, las
     assert found.checkpoints == (150,)
 
 
-def test_published_rates_of_layers_heads_and_the_augmented_teacher():
-    found = published_recipe("ResNet-50", "S", 150, 0, (0, 150), "FC1")
-    assert (found.lr, found.lr_end) == (10, 0.1) and not scaled_by_variance("FC1")
-    assert scaled_by_variance("Conv") and found.checkpoints == (0, 150)
+def test_conv_is_distilled_by_our_rate_and_the_augmented_teacher_decays():
     conv = published_recipe("VGG-16", "S", 150, 0, (0, 150), "Conv")
     assert conv.lr == recipe("image", "S", 1, 0, network="VGG-16").lr
-    head = published_recipe("ResNet-50", "head", 100, 0)
-    assert (head.lr, head.lr_end) == (0.01, 0.001)
+    assert scaled_by_variance("Conv") and not scaled_by_variance("FC1")
+    assert conv.checkpoints == (0, 150)
     assert published_recipe("VGG-16", "T", 8, 0, augmented=True).weight_decay == 5e-4
 
 
