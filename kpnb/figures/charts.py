@@ -49,26 +49,6 @@ def threshold_figure(differences: Mapping[str, Mapping[float, Estimate]]) -> Fig
     return _by_metric(differences, draw, "threshold b [nats]", "S − B: ", (2.9, 2.9), shaded)
 
 
-def learning_figure(curves: Mapping[str, tuple[Array, Array]]) -> Figure:
-    """Fig. 4: N_fg(x) of single samples against the weight distance, one panel per role.
-
-    curves: role -> (distance (epochs,), n_fg (epochs, samples)). Bold: the mean over samples.
-    Marked: each sample's first maximum, its m-hat of Eq. 8.
-    """
-
-    def draw(ax: Axes, role: str) -> None:
-        (x, y), style = map(as_array, curves[role]), ROLES[role]
-        ax.plot(x, y, color="0.55", linewidth=0.7, alpha=0.7, label="single sample")
-        ax.plot(x, y.mean(1), color=style.color, linewidth=2.6, linestyle=style.line,
-                label=f"{style.name}, mean")  # fmt: skip
-        ax.scatter(x[y.argmax(0)], y.max(0), s=22, marker=style.marker, facecolors="none", zorder=3,
-                   edgecolors=style.color, label=rf"{style.name}, at $\hat m$")  # fmt: skip
-        ax.locator_params(axis="x", nbins=6)  # long decimals would run into each other
-
-    named, y = {ROLES[role].name: role for role in curves}, r"$N_{\mathrm{fg}}(x)$ [points]"
-    return row_of_panels(named, draw, TRAVELLED, y, (4.2, 3.6), columns=5, sharey=True)
-
-
 def speed_figure(values: Mapping[str, Array]) -> Figure:
     """How the weight distance at m-hat is distributed over samples, with D_mean and D_var (Eq. 8).
 

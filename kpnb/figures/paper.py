@@ -1,17 +1,18 @@
-"""The paper's figures of single samples: Figures 1(a), 3, 5 and 6, for images, clouds and words.
+"""The paper's figures of samples: Figures 1(a), 3, 4, 5 and 6, for images, clouds and words.
 
 Samples are passed as their data set holds them: ImageSamples, PointSamples or EncodedTexts; or as
 network inputs (n, 3, height, width), pictures (n, height, width, 3), or TextSample. A figure of
 words is an `Html` of running text, every other one a matplotlib Figure. Single samples are chosen
 by their index, the same in samples, maps and points; roles are keyed "T", "S", "B". All raise
 KpnbError where there is nothing to show, for samples or epochs that do not exist, and for maps and
-points of other units. Figures of metrics, Figure 4 among them, are in kpnb.figures.charts.
+points of other units. Figures of metrics are in kpnb.figures.charts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kpnb.datasets.samples import ImageSamples, PointSamples
@@ -19,10 +20,11 @@ from kpnb.datasets.texts.encoded import EncodedTexts
 from kpnb.datasets.texts.words import TextSample
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
+from kpnb.figures.charts import TRAVELLED
 from kpnb.figures.cloud import CloudPanels
 from kpnb.figures.image import ImagePanels
 from kpnb.figures.panel import Panels, in_rows, marked_fates, marked_points
-from kpnb.figures.style import ROLES, Array
+from kpnb.figures.style import ROLES, Array, as_array, row_of_panels
 from kpnb.figures.text import Html, TextPanels
 from kpnb.metrics.points import KnowledgePoints
 
@@ -86,6 +88,26 @@ def role_points_figure(
         for row in rows
     ]  # fmt: skip
     return found.sheet(grid, [found.note(row) for row in rows])
+
+
+def learning_figure(curves: Mapping[str, tuple[Array, Array]]) -> Figure:
+    """Fig. 4: N_fg(x) of single samples against the weight distance, one panel per role.
+
+    curves: role -> (distance (epochs,), n_fg (epochs, samples)). Bold: the mean over samples.
+    Marked: each sample's first maximum, its m-hat of Eq. 8.
+    """
+
+    def draw(ax: Axes, role: str) -> None:
+        (x, y), style = map(as_array, curves[role]), ROLES[role]
+        ax.plot(x, y, color="0.55", linewidth=0.7, alpha=0.7, label="single sample")
+        ax.plot(x, y.mean(1), color=style.color, linewidth=2.6, linestyle=style.line,
+                label=f"{style.name}, mean")  # fmt: skip
+        ax.scatter(x[y.argmax(0)], y.max(0), s=22, marker=style.marker, facecolors="none", zorder=3,
+                   edgecolors=style.color, label=rf"{style.name}, at $\hat m$")  # fmt: skip
+        ax.locator_params(axis="x", nbins=6)  # long decimals would run into each other
+
+    named, y = {ROLES[role].name: role for role in curves}, r"$N_{\mathrm{fg}}(x)$ [points]"
+    return row_of_panels(named, draw, TRAVELLED, y, (4.2, 3.6), columns=5, sharey=True)
 
 
 def fates_figure(

@@ -333,7 +333,7 @@ class NotebookFindings:
         """Figure 4: foreground points of every sample over the distance of the weights."""
         counts = {r: trajectory_counts(self.first, r, 0, self.threshold) for r in "SB"}
         ways = {role: self.first.distance[role, "step"][0][1:] for role in "SB"}
-        return charts.learning_figure({role: (ways[role], counts[role]) for role in "SB"})
+        return paper.learning_figure({role: (ways[role], counts[role]) for role in "SB"})
 
     def speeds(self: Findings) -> Figure:
         """How far the weights had come when a sample had most points, of all samples."""

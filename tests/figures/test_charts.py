@@ -7,6 +7,7 @@ from shown_samples import check_figure
 
 from kpnb.errors import KpnbError
 from kpnb.figures import charts
+from kpnb.figures.paper import learning_figure
 from kpnb.metrics.stats import Estimate
 
 N_FG = torch.tensor([[1, 5, 2], [4, 5, 3], [3, 1, 3]])
@@ -20,7 +21,7 @@ def test_charts_are_labelled_whole_small_and_closed():
     for figure in (
         charts.estimates_figure({"n_fg": {"T": FOUR, "S": FOUR}, "lambda": {"S": FOUR}}),
         charts.estimates_figure({m: {"S": FOUR, "B": FOUR} for m in SIX}),
-        charts.learning_figure(CURVES),
+        learning_figure(CURVES),
         charts.stability_figure({"S": torch.rand(2, 5), "B": torch.rand(2, 5)}),
         charts.threshold_figure({"n_bg": {0.15: FOUR, 0.2: FOUR}}),
         charts.accuracy_figure(ACCURACIES, {"chance": 1 / 12}),
@@ -29,7 +30,7 @@ def test_charts_are_labelled_whole_small_and_closed():
 
 
 def test_learning_marks_first_maxima():
-    panel = charts.learning_figure(CURVES).axes[0]
+    panel = learning_figure(CURVES).axes[0]
     (marks,) = [c.get_offsets() for c in panel.collections]
     assert np.allclose(marks, [[0.5, 4], [0.1, 5], [0.5, 3]])
     bold = [line for line in panel.lines if line.get_label() == "student, mean"][0]
