@@ -36,20 +36,13 @@ def test_the_values_of_the_cell_are_the_run_and_what_it_does_not_name_is_the_dem
     parameters = ImageStudy.from_notebook(names).parameters
     assert (parameters.preset, parameters.batch, parameters.chunk) == ("paper", None, 64)
     assert parameters.image_size == 64
-
-
-@pytest.mark.parametrize(
-    "cells, epochs, chunk",
-    [
-        # `more` goes over the cell, and papermill's cell too.
-        ((CELL.format(epochs=3), "# Parameters\nepochs = 4\nmore = {'chunk': 64}"), 4, 64),
-        # A mistyped name that is mended is forgotten, and what else a session sets does not count.
-        ((CELL.format(epochs=3) + "\nepoch = 3", "note = 1", CELL.format(epochs=5)), 5, 256),
-    ],
-)
-def test_which_cells_count(cells, epochs, chunk):
-    parameters = ImageStudy.from_notebook(after(*cells)).parameters
-    assert (parameters.epochs, parameters.chunk) == (epochs, chunk)
+    # `more` goes over the cell, and papermill's cell too. A mistyped name that is mended is
+    # forgotten, and what else a session sets does not count.
+    injected = CELL.format(epochs=3), "# Parameters\nepochs = 4\nmore = {'chunk': 64}"
+    mended = CELL.format(epochs=3) + "\nepoch = 3", "note = 1", CELL.format(epochs=5)
+    for cells, expected in ((injected, (4, 64)), (mended, (5, 256))):
+        parameters = ImageStudy.from_notebook(after(*cells)).parameters
+        assert (parameters.epochs, parameters.chunk) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,7 +101,7 @@ LABELS += ["D_mean per epoch", "D_var per epoch"]
 PLACES = [(layer, label) for layer in ("FC2", "Conv") for label in LABELS]
 
 
-def test_comparisons_keep_the_order_of_layers_and_metrics_and_show_what_was_found(made):
+def test_tables_keep_the_order_of_layers_and_metrics_and_show_what_was_found(made):
     table = made.comparison_table()
     expected = [
         (layer, label, samples)
@@ -125,9 +118,6 @@ def test_comparisons_keep_the_order_of_layers_and_metrics_and_show_what_was_foun
         "n seeds": 1,
         "verdict": "reproduced",
     }
-
-
-def test_measures_by_layer_and_metric_with_mean_and_interval(made):
     table = made.measure_table()
     assert list(table.index) == PLACES
     assert list(table.columns) == ["teacher", "student", "baseline"]
@@ -194,15 +184,12 @@ def real(smoke) -> Findings:
 CALLS = ("samples", "layers", "definition", "role_points", "figure", "thresholds", "learning")
 
 
-def test_a_figure_is_a_call(real):
+def test_a_figure_and_a_sentence_are_a_call_and_notes_are_kept_once(real):
     for call in (*CALLS, "speeds", "stability"):
         assert isinstance(getattr(real, call)(), Figure), call
     whole, few = real.fates("S"), real.fates("B", panels=2)
     assert len(whole.axes) > len(few.axes)
     assert real.example == int(real.points("S").n_fg.argmax())
-
-
-def test_sentences_are_prose_and_notes_are_kept_once(real):
     before = list(real.notes)
     told = real.never_learned()
     assert real.never_learned() == told and real.notes == [*before, told]

@@ -25,24 +25,13 @@ from kpnb.store import Scratch
 
 TENSORS = "tensors.safetensors"
 TEXTS = ("sentiment", "qa")
-pytestmark = pytest.mark.usefixtures("one_thread")
-only_without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+pytestmark = pytest.mark.usefixtures("one_thread", "few_test_images")
 every_modality = pytest.mark.parametrize("kind", MODALITIES)
-
-
-@pytest.fixture
-def few_test_images(monkeypatch):
-    monkeypatch.setattr(kpnb.study.image, "TEST_SAMPLES", 60)
 
 
 @pytest.fixture(params=MODALITIES)
 def shared(request, all_studies) -> Studied:
     return all_studies(request.param)
-
-
-def moves(kind: str, parameter: torch.Tensor) -> bool:
-    """Whether training must move it; behind batch norm, as in clouds, no bias need move."""
-    return parameter.dim() > 1 or kind != "PointNet"
 
 
 # --- what is trained from what
@@ -59,12 +48,10 @@ def test_student_and_baseline_start_from_identical_weights_the_teacher_from_othe
     assert drawn and not any(torch.equal(initial[name], teacher[name]) for name in drawn)
     assert set(student.states) == {0, 1, 2}
     assert set(study.of("T", 0).states) == {study.parameters.teacher_epochs}
-
-
-def test_no_seed_of_a_teacher_is_that_of_a_student(shared):
-    nets = [shared.study.build(role, seed) for role in "TS" for seed in range(4)]
-    drawn = [[p for p in net.parameters() if p.dim() > 1][-1].sum().item() for net in nets]
-    assert len(set(drawn)) == len(drawn)
+    # No seed of a teacher is that of a student.
+    nets = [study.build(role, seed) for role in "TS" for seed in range(4)]
+    sums = [[p for p in net.parameters() if p.dim() > 1][-1].sum().item() for net in nets]
+    assert len(set(sums)) == len(sums)
 
 
 def test_the_student_s_states_are_those_of_the_first_phase(shared):
@@ -74,13 +61,14 @@ def test_the_student_s_states_are_those_of_the_first_phase(shared):
     assert above
     for name, parameter in net.named_parameters():
         moved = not torch.equal(student.states[0][name], student.states[2][name])
-        if id(parameter) in above or moves(shared.kind, parameter):
+        # Behind batch norm, as in clouds, no bias need move.
+        if id(parameter) in above or parameter.dim() > 1 or shared.kind != "PointNet":
             assert moved == (id(parameter) not in above), name
 
 
 @pytest.mark.parametrize("kind, module", [("image", "modality"), ("qa", "text")])
 def test_the_head_phase_leaves_the_layers_below_and_is_what_scores_are_taken_of(
-    kind, module, tmp_path, monkeypatch, all_studies, tiny_model, few_test_images
+    kind, module, tmp_path, monkeypatch, all_studies, tiny_model
 ):
     """The states kept are those of the first phase; the head changes only what lies above."""
     shared = all_studies(kind)
@@ -179,51 +167,32 @@ TABLES = {
     "qa": [OF_ALL, OF_TEXTS],
     "PointNet": [OF_ALL, OF_CLOUDS],
 }
-CHANGES = [
-    (kind, name, value, changed)
-    for kind, tables in TABLES.items()
-    for table in tables
-    for changed, values in table.items()
-    for name, value in values.items()
-]
 # `data`, `compiled` and the pretrained networks have tests of their own, by modality.
 ELSEWHERE = {"preset", "data", "compiled"}
 OWN_TESTS = {"image": {"teacher", "pretrained"}, "PointNet": set()}
 
 
-@pytest.fixture(scope="module")
-def unchanged(tmp_path_factory, tiny_model):
-    """The entries' names with no change. Samples are drawn once for all of them."""
-    root = tmp_path_factory.mktemp("keys")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kpnb.study.image, "TEST_SAMPLES", 60)
-        drawn = functools.cache(kpnb.study.image.embedded_images)
-        patch.setattr(kpnb.study.image, "embedded_images", drawn)
-        yield {kind: fingerprints(kind, root, tiny_model) for kind in MODALITIES}
-
-
-@pytest.mark.parametrize("kind, name, value, changed", CHANGES)
-def test_what_a_parameter_changes(
-    kind, name, value, changed, tmp_path, unchanged, tiny_model, all_studies
-):
-    if name == "device" and torch.cuda.is_available():
-        pytest.skip("auto is the GPU here")
-    assert getattr(all_studies(kind).study.parameters, name) != value
-    found = fingerprints(kind, tmp_path, tiny_model, **{name: value})
-    assert differing(unchanged[kind], found) == changed.split()
-
-
 @every_modality
-def test_every_parameter_is_held_to_it_and_no_other_changes_an_entry(
-    kind, tmp_path, unchanged, tiny_model, all_studies
-):
+def test_what_each_parameter_changes(kind, tmp_path, tiny_model, all_studies, monkeypatch):
+    """And no other parameter changes an entry's name. Images are drawn once for all of them."""
+    drawn = functools.cache(kpnb.study.image.embedded_images)
+    monkeypatch.setattr(kpnb.study.image, "embedded_images", drawn)
     parameters = all_studies(kind).study.parameters
-    left = set(type(parameters).model_fields) - {name for k, name, *_ in CHANGES if k == kind}
+    unchanged, seen = fingerprints(kind, tmp_path, tiny_model), set()
+    for changed, values in (row for table in TABLES[kind] for row in table.items()):
+        for name, value in values.items():
+            seen.add(name)
+            if name == "device" and torch.cuda.is_available():
+                continue  # auto is the GPU here
+            assert getattr(parameters, name) != value
+            found = fingerprints(kind, tmp_path, tiny_model, **{name: value})
+            assert differing(unchanged, found) == changed.split(), name
+    left = set(type(parameters).model_fields) - seen
     assert left == ELSEWHERE | OWN_TESTS.get(kind, {"layers", "network"})
     demo = parameters.model_dump() | {"preset": "demo", "seeds": [0, 2, 1]}
     assert demo.pop("network") == tiny_model or kind not in TEXTS
     demo |= {} if kind in TEXTS else {"network": parameters.network}
-    assert fingerprints(kind, tmp_path, tiny_model, **demo) == unchanged[kind]
+    assert fingerprints(kind, tmp_path, tiny_model, **demo) == unchanged
 
 
 # --- what stops
@@ -234,21 +203,24 @@ def test_every_parameter_is_held_to_it_and_no_other_changes_an_entry(
     [
         ("image", {"samples": 121}, "samples=121 images .* only 1[0-2][0-9] .* teacher_samples or"),
         ("qa", {"samples": 51}, "samples=51 questions .* only [1-5]?[0-9] .* raise teacher_sa"),
+        ("image", {"samples": 61, "measured_on": "test"}, "are there to measure; ask for fewer"),
         # The test clouds are as many as test_samples asks for: another remedy than for training.
         ("PointNet", {"samples": 21, "measured_on": "test"}, "only 20 .* or raise test_samples"),
+        pytest.param(
+            "PointNet", {"device": "cuda"}, "no GPU .* pass device='cpu'",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
     ],
-)
-def test_more_samples_than_there_are(kind, given, told, tmp_path, tiny_model):
+)  # fmt: skip
+def test_what_stops_before_anything_is_trained(kind, given, told, tmp_path, tiny_model):
     study = study_of(kind, tmp_path, tiny_model, **given)
-    refused(lambda: study.data.measured, told)
-
-
-@only_without_gpu
-def test_cuda_without_a_gpu(tmp_path, tiny_model):
-    study = study_of("PointNet", tmp_path, tiny_model, device="cuda")
-    refused(lambda: study.evidence("FC1"), "no GPU .* pass device='cpu'")
+    refused(lambda: (study.data.measured, study.of("B", 0)), told)
     assert not (tmp_path / "networks").exists()
-    assert study_of("PointNet", tmp_path, tiny_model, device="auto").device.type == "cpu"
+
+
+def test_auto_is_the_gpu_where_there_is_one():
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert study_of("image", Path("unused"), "", device="auto").device.type == expected
 
 
 # By modality: a line that is told; teachers and baselines by seed with which a study is void, and
@@ -295,10 +267,10 @@ class StopError(Exception):
     """In place of a kill."""
 
 
-@pytest.mark.parametrize("kind", ["image", "qa", "PointNet"])
 def test_training_that_stopped_goes_on_and_changes_no_bit(
-    kind, tmp_path, monkeypatch, all_studies, tiny_model, few_test_images
+    tmp_path, monkeypatch, all_studies, tiny_model
 ):
+    kind = "PointNet"
     shared = all_studies(kind)
     before = shared.study.of("B", 0).fingerprint
     part = tmp_path / "networks" / f"{before}.part"
@@ -321,20 +293,6 @@ def test_training_that_stopped_goes_on_and_changes_no_bit(
     assert again.read_bytes() == kept.read_bytes() and not part.exists()
 
 
-def test_estimation_goes_on_from_what_is_there(tmp_path, all_studies, tiny_model):
-    """A doctored checkpoint in the scratch folder shows up: it was not estimated again."""
-    shared = all_studies("PointNet")
-    shutil.copytree(shared.root / "networks", tmp_path / "networks")
-    study, known = study_of("PointNet", tmp_path, tiny_model), shared.evidence.maps["B"][0]
-    doctored = {n: t.clone() for n, t in known[1].tensors().items()}
-    doctored["sigma"] += 0.5
-    own = baseline_entry(shared, "maps")
-    Scratch(tmp_path / "maps" / f"{own}.part").save("1", doctored, {})
-    maps = study.maps(study.of("B", 0), shared.layer)
-    assert same_map(doctored["sigma"], maps[1])
-    assert all(same_map(maps[epoch].sigma, known[epoch]) for epoch in (0, 2))
-
-
 def baseline_entry(shared: Studied, kind: str) -> str:
     """The name of the baseline's entry in the shared store, read from what the store was asked."""
     if kind == "networks":
@@ -343,6 +301,19 @@ def baseline_entry(shared: Studied, kind: str) -> str:
     last = shared.evidence.maps["B"][0][2]
     (own,) = {r.fingerprint for r in maps if same_map(r.tensors.get("0002/sigma"), last)}
     return own
+
+
+def test_estimation_goes_on_from_what_is_there(tmp_path, all_studies, tiny_model):
+    """A doctored checkpoint in the scratch folder shows up: it was not estimated again."""
+    shared = all_studies("PointNet")
+    shutil.copytree(shared.root / "networks", tmp_path / "networks")
+    study, known = study_of("PointNet", tmp_path, tiny_model), shared.evidence.maps["B"][0]
+    doctored = {n: t.clone() for n, t in known[1].tensors().items()}
+    doctored["sigma"] += 0.5
+    Scratch(tmp_path / "maps" / f"{baseline_entry(shared, 'maps')}.part").save("1", doctored, {})
+    maps = study.maps(study.of("B", 0), shared.layer)
+    assert same_map(doctored["sigma"], maps[1])
+    assert all(same_map(maps[epoch].sigma, known[epoch]) for epoch in (0, 2))
 
 
 @pytest.mark.parametrize("kind", ["networks", "maps"])
