@@ -9,7 +9,7 @@ from conftest import UNSEEN, made_evidence, smoke_study
 from studied import findings_of
 
 from kpnb.metrics.evidence import final_entropies
-from kpnb.metrics.results import Results, read_results, write_results
+from kpnb.metrics.results import Results
 from kpnb.paper import METRICS
 from kpnb.study.findings import Findings, hypothesis_metrics, thresholds_around
 from kpnb.study.verdicts import reading
@@ -103,16 +103,13 @@ def test_accuracies_by_seed_show_their_range(smoke, real, monkeypatch):
     assert math.isclose(test[0].mean, 0.3) and (test[0].low, test[0].high) == (0.1, 0.6)
 
 
-def test_results_are_written_and_read_back(real, smoke, tmp_path, monkeypatch):
-    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path))
+def test_results_say_what_was_measured_how_and_how_long(real, smoke):
     results = real.results()
-    path = write_results(results)
-    assert path == tmp_path / "smoke" / "image_measure.json"
-    again = read_results("image_measure", "smoke")
-    assert again == results == Results.model_validate_json(path.read_text())
-    assert again.measures == real.measures and again.comparisons == real.comparisons
-    assert again.settings["epochs"] == 2 and again.threshold == 0.2
-    assert again.provenance["code"] == ["ImageStudy", "Findings"]
+    assert results == Results.model_validate_json(results.model_dump_json())
+    assert (results.measures, results.comparisons) == (real.measures, real.comparisons)
+    assert (results.notebook, results.preset) == ("image_measure", "smoke")
+    assert results.settings["epochs"] == 2 and results.threshold == 0.2
+    assert results.provenance["code"] == ["ImageStudy", "Findings"]
     # A study that only reads the store reports the seconds its entries once took.
     study = smoke_study(smoke.root)
     study.evidence("FC1")

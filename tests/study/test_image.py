@@ -116,14 +116,14 @@ def test_a_part_is_of_several_classes_and_the_same_each_time(prepared, tmp_path)
 
 
 def test_the_recipe_and_augmentation_follow_the_parameters(prepared):
-    published = prepared()
-    assert published.schedule("T", 0).schedule == "log" and published.augmentation("T") is None
+    published, table_iv = prepared(), prepared(augment="teacher")
+    ours = prepared(recipe="ours")
+    found = [s.schedule("T", 0).schedule for s in (published, ours)]
+    assert [*found, published.head_schedule(0).schedule] == ["log", "cosine", "log"]
     assert not published.scaled("FC1") and published.scaled("Conv")
-    assert published.head_schedule(0).schedule == "log"
-    assert prepared(recipe="ours").schedule("T", 0).schedule == "cosine"
-    table_iv = prepared(augment="teacher")
-    assert table_iv.augmentation("T") is strong and table_iv.augmentation("S") is None
     assert table_iv.schedule("T", 0).weight_decay == 5e-4 != table_iv.schedule("B", 0).weight_decay
+    assert [s.augmentation("T") for s in (published, table_iv)] == [None, strong]
+    assert table_iv.augmentation("S") is None
     assert prepared(augment="all").augmentation("B") is crop_and_flip
 
 
@@ -143,12 +143,14 @@ def test_pretrained_weights_are_fetched_to_start_with_only(prepared, monkeypatch
 
 
 def test_batch_precision_and_compiling_reach_the_trainer(prepared, monkeypatch):
-    found = prepared(batch=8, precision="bfloat16")
-    settings = with_effort(found.parameters, found.schedule("B", 0))
-    assert (settings.batch_size, settings.autocast) == (8, "bfloat16")
-    recipe = prepared(batch=64)
-    assert with_effort(recipe.parameters, recipe.schedule("B", 0)).batch_size == 64
-    assert exactness(found.parameters) == {}
+    for given, batch, precision in (
+        ({"batch": 8, "precision": "bfloat16"}, 8, "bfloat16"),
+        ({"batch": 64}, 64, None),
+    ):
+        found = prepared(**given)
+        settings = with_effort(found.parameters, found.schedule("B", 0))
+        assert (settings.batch_size, settings.autocast) == (batch, precision)
+        assert exactness(found.parameters) == {}
     # Compiling is for networks that run to the end: a student stops at its layer.
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda net: compiled.append(net))
@@ -260,11 +262,11 @@ def test_keys_tell_what_differs_and_only_that():
     base, more, augmented = cell(), cell(outputs=4), cell(augment="teacher")
     larger, own = cell(teacher="VGG-16"), cell(network="VGG-16")
     image = ImageStudy(resolve(ImageParameters, {"preset": "smoke", "network": "AlexNet"}))
-    keys = {study: study.network_key("T") for study in (base, more, augmented, larger, own)}
-    assert keys[larger] == keys[own] and larger.schedule("T", 0) == own.schedule("T", 0)
+    key, *others = (study.network_key("T") for study in (base, more, augmented, larger))
+    assert others[-1] == own.network_key("T") and key not in others
+    assert key == cell(teacher="AlexNet").network_key("T") == image.network_key("T")
+    assert larger.schedule("T", 0) == own.schedule("T", 0)
     assert same_states(larger.build("T", 1).state_dict(), own.build("T", 1).state_dict())
-    assert keys[base] == cell(teacher="AlexNet").network_key("T") == image.network_key("T")
-    assert all(keys[base] != keys[study] for study in (more, augmented, larger))
     for study, same in ((larger, True), (augmented, True), (more, False)):
         assert all((study.network_key(r) == base.network_key(r)) == same for r in "SB")
     assert base.training_code("T") == image.training_code("T")

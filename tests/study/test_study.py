@@ -66,23 +66,21 @@ def test_the_student_s_states_are_those_of_the_first_phase(shared):
             assert moved == (id(parameter) not in above), name
 
 
-@pytest.mark.parametrize("kind, module", [("image", "modality"), ("qa", "text")])
 def test_the_head_phase_leaves_the_layers_below_and_is_what_scores_are_taken_of(
-    kind, module, tmp_path, monkeypatch, all_studies, tiny_model
+    tmp_path, monkeypatch, all_studies, tiny_model
 ):
     """The states kept are those of the first phase; the head changes only what lies above."""
-    shared = all_studies(kind)
-    known, layer = shared.study.of("S", 0, shared.layer), shared.layer
+    shared = all_studies("image")
+    known, layer, seen = shared.study.of("S", 0, shared.layer), shared.layer, []
     shutil.copytree(shared.root / "networks", tmp_path / "networks")
     shutil.rmtree(tmp_path / "networks" / known.fingerprint)
-    seen, name = [], "answer_scores" if kind == "qa" else "accuracy"
 
     def score(net, *_, **__):
         seen.append({name: value.clone() for name, value in net.state_dict().items()})
-        return {"f1": 0.5, "exact_match": 0.5} if kind == "qa" else 0.5
+        return 0.5
 
-    monkeypatch.setattr(f"kpnb.study.{module}.{name}", score)
-    again = study_of(kind, tmp_path, tiny_model)
+    monkeypatch.setattr("kpnb.study.modality.accuracy", score)
+    again = study_of("image", tmp_path, tiny_model)
     student = again.of("S", 0, layer)
     assert again.store.computed() == ["networks"] and student.accuracy["test"] == 0.5
     assert same_states(student.states[2], known.states[2])  # what came again is equal
@@ -267,11 +265,8 @@ class StopError(Exception):
     """In place of a kill."""
 
 
-def test_training_that_stopped_goes_on_and_changes_no_bit(
-    tmp_path, monkeypatch, all_studies, tiny_model
-):
-    kind = "PointNet"
-    shared = all_studies(kind)
+def test_training_that_stopped_goes_on_and_changes_no_bit(tmp_path, monkeypatch, all_studies):
+    shared = all_studies("PointNet")
     before = shared.study.of("B", 0).fingerprint
     part = tmp_path / "networks" / f"{before}.part"
     run_epoch, epochs = kpnb.training.train._Loop.run_epoch, []
@@ -283,7 +278,7 @@ def test_training_that_stopped_goes_on_and_changes_no_bit(
         run_epoch(loop, epoch)
 
     monkeypatch.setattr(kpnb.training.train._Loop, "run_epoch", counting)
-    study = study_of(kind, tmp_path, tiny_model)
+    study = study_of("PointNet", tmp_path, "")
     with pytest.raises(StopError):
         study.of("B", 0)
     assert (part / "training.epoch0001").is_dir() and not part.with_suffix("").exists()
@@ -303,11 +298,11 @@ def baseline_entry(shared: Studied, kind: str) -> str:
     return own
 
 
-def test_estimation_goes_on_from_what_is_there(tmp_path, all_studies, tiny_model):
+def test_estimation_goes_on_from_what_is_there(tmp_path, all_studies):
     """A doctored checkpoint in the scratch folder shows up: it was not estimated again."""
     shared = all_studies("PointNet")
     shutil.copytree(shared.root / "networks", tmp_path / "networks")
-    study, known = study_of("PointNet", tmp_path, tiny_model), shared.evidence.maps["B"][0]
+    study, known = study_of("PointNet", tmp_path, ""), shared.evidence.maps["B"][0]
     doctored = {n: t.clone() for n, t in known[1].tensors().items()}
     doctored["sigma"] += 0.5
     Scratch(tmp_path / "maps" / f"{baseline_entry(shared, 'maps')}.part").save("1", doctored, {})
@@ -317,7 +312,7 @@ def test_estimation_goes_on_from_what_is_there(tmp_path, all_studies, tiny_model
 
 
 @pytest.mark.parametrize("kind", ["networks", "maps"])
-def test_a_flipped_byte_is_told_and_redone(tmp_path, kind, all_studies, tiny_model):
+def test_a_flipped_byte_is_told_and_redone(tmp_path, kind, all_studies):
     shared = all_studies("PointNet")
     copied = Path(shutil.copytree(shared.root, tmp_path / "store"))
     entry = copied / kind / baseline_entry(shared, kind) / TENSORS
@@ -325,7 +320,7 @@ def test_a_flipped_byte_is_told_and_redone(tmp_path, kind, all_studies, tiny_mod
     content = bytearray(before)
     content[len(content) // 2] ^= 1
     entry.write_bytes(content)
-    study = study_of("PointNet", copied, tiny_model)
+    study = study_of("PointNet", copied, "")
     with pytest.warns(UserWarning, match="damaged") as told:
         study.evidence(shared.layer)
     assert len(told) == 1 and entry.parent.name in str(told[0].message)
