@@ -1,5 +1,4 @@
-"""Point-cloud studies: which clouds are measured, maps and scores, ModelNet40, what is refused."""
-
+"""Point-cloud studies: which clouds are measured, and maps of every network."""
 
 import pytest
 import torch

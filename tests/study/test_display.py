@@ -1,4 +1,4 @@
-"""What notebooks show: the study of their names, tables in their order, and each figure drawn."""
+"""What notebooks show: the study of their names, tables in their order, fates and notes."""
 
 from itertools import product
 

@@ -52,11 +52,8 @@ def test_student_and_baseline_start_from_identical_weights_the_teacher_from_othe
     nets = [study.build(role, seed) for role in "TS" for seed in range(4)]
     sums = [[p for p in net.parameters() if p.dim() > 1][-1].sum().item() for net in nets]
     assert len(set(sums)) == len(sums)
-
-
-def test_the_student_s_states_are_those_of_the_first_phase(shared):
-    student = shared.study.of("S", 0, shared.layer)
-    net = shared.study.network(student)
+    # The student's states are those of the first phase: what is above the layer has not moved.
+    net = study.network(student)
     above = {id(p) for p in parameters_above(net, shared.layer)}
     assert above
     for name, parameter in net.named_parameters():

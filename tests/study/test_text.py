@@ -1,4 +1,4 @@
-"""Text studies: vocabulary, which texts are measured, scores, real data, and what is refused."""
+"""Text studies: vocabulary, which texts are measured, their maps, and what a teacher must beat."""
 
 import pytest
 import torch
