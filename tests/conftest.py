@@ -16,8 +16,6 @@ from kpnb.store import Record, Store
 from kpnb.study.image import ImageStudy
 from kpnb.study.parameters import ImageParameters, resolve
 
-UNSEEN = 60  # images that the studies of the tests are tested on
-
 
 def pytest_configure(config):
     """Workers of pytest-xdist, and the kernels that they start, take one thread each."""
@@ -77,16 +75,15 @@ def one_thread():
 
 @pytest.fixture
 def few_test_images(monkeypatch):
-    """Studies of images are tested on few: drawing thousands takes longer than their training."""
-    monkeypatch.setattr("kpnb.study.image.TEST_SAMPLES", UNSEEN)
+    """Studies of images are tested on few; the shared study of the notebooks is not."""
+    monkeypatch.setattr("kpnb.study.image.TEST_SAMPLES", 60)
 
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> Smoke:
     root = tmp_path_factory.mktemp("smoke_store")
     study = smoke_study(root)
-    with single_thread(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kpnb.study.image.TEST_SAMPLES", UNSEEN)
+    with single_thread():
         evidence = study.evidence("FC1")
         study.accuracies("T")
         return Smoke(root, study, evidence)

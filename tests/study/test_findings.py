@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import UNSEEN, made_evidence, smoke_study
+from conftest import made_evidence, smoke_study
 from studied import findings_of
 
 from kpnb.metrics.evidence import final_entropies
 from kpnb.metrics.results import Results
 from kpnb.paper import METRICS
 from kpnb.study.findings import Findings, hypothesis_metrics, thresholds_around
+from kpnb.study.image import TEST_SAMPLES
 from kpnb.study.verdicts import reading
 
 HYPOTHESIS_METRICS = {1: ("n_fg", "n_bg", "lambda"), 2: ("d_mean", "d_var"), 3: ("rho",)}
@@ -89,7 +90,7 @@ def test_accuracies_by_seed_show_their_range(smoke, real, monkeypatch):
     found = {(m.role, m.layer, m.metric): m for m in real.measures if m.threshold is None}
     assert len(found) == 6
     for role, layer in (("T", ""), ("B", ""), ("S", "FC1")):
-        for split, count in (("train", 120), ("test", UNSEEN)):
+        for split, count in (("train", 120), ("test", TEST_SAMPLES)):
             measure = found[role, layer, f"accuracy_{split}"]
             assert measure.mean == smoke.study.of(role, 0, "FC1").accuracy[split]
             assert (measure.low, measure.high) == (None, None)

@@ -5,12 +5,12 @@ from collections import namedtuple
 
 import pytest
 import torch
-from conftest import UNSEEN
 from data_trees import off_tree, release, squad_tree
 from public_files import box
 from studied import MODALITIES, differing, fingerprints, refused, study_of
 
 from kpnb.study.findings import Findings
+from kpnb.study.image import TEST_SAMPLES
 from kpnb.training.train import accuracy
 
 every_modality = pytest.mark.parametrize("kind", MODALITIES)
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread", "few_test_images")
 Said = namedtuple("Said", "sample counts scores network dataset unseen layers code")
 BERT, FURNITURE = "BERT-like encoder, 1 layer", "embedded clouds of furniture"
 SAID = {
-    "image": Said("image", (120, UNSEEN), ["accuracy"], "VGG-11", "embedded images",
+    "image": Said("image", (120, TEST_SAMPLES), ["accuracy"], "VGG-11", "embedded images",
                   "unseen objects", ["Conv", "FC1", "FC2", "FC3"], "ImageStudy"),
     "sentiment": Said("sentence", (50, 20), ["accuracy"], BERT, "embedded sentences", "held out",
                       ["layer 1"], "SentimentStudy"),
