@@ -73,6 +73,12 @@ def one_thread():
         yield
 
 
+@pytest.fixture
+def few_test_images(monkeypatch):
+    """Studies of images are tested on few; the shared study of the notebooks is not."""
+    monkeypatch.setattr("kpnb.study.image.TEST_SAMPLES", 60)
+
+
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> Smoke:
     root = tmp_path_factory.mktemp("smoke_store")

@@ -22,9 +22,9 @@ def start(root: Path) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment, cwd=CHECKOUT)
 
 
-def kill_when(process: subprocess.Popen, reached) -> None:
+def kill_when(root: Path, reached) -> None:
     """kill -9 as soon as `reached()`, which must be before the process ends."""
-    deadline = time.monotonic() + PATIENCE
+    process, deadline = start(root), time.monotonic() + PATIENCE
     while not reached():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.002)
@@ -43,18 +43,13 @@ def test_kill_in_training_and_in_estimation_changes_no_bit(smoke, tmp_path):
     student = smoke.study.of("S", 0, "FC1").fingerprint
     shutil.rmtree(tmp_path / "networks" / student)
     part = tmp_path / "networks" / f"{student}.part"
-    kill_when(start(tmp_path), (part / "training.epoch0001").is_dir)
-    assert part.is_dir() and not (tmp_path / "networks" / student).exists()
+    kill_when(tmp_path, (part / "training.epoch0001").is_dir)
+    assert part.is_dir() and not part.with_suffix("").exists()
     assert not (tmp_path / "maps").exists()
-
-    def estimating() -> bool:
-        return any((tmp_path / "maps").glob("*.part/0"))
-
-    kill_when(start(tmp_path), estimating)
-    assert estimating() and (tmp_path / "networks" / student).exists()
+    kill_when(tmp_path, lambda: any((tmp_path / "maps").glob("*.part/0")))
     left = next((tmp_path / "maps").glob("*.part"))
-    assert not left.with_suffix("").exists()
-
+    assert (left / "0").exists() and not left.with_suffix("").exists()
+    assert part.with_suffix("").exists()
     assert start(tmp_path).wait(timeout=PATIENCE) == 0
     assert not list(tmp_path.glob("*/*.part"))
     for kind in ("networks", "maps"):

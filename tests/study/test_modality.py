@@ -1,100 +1,28 @@
 """What every modality says of itself: its data, names, scores and layers; data sets of one's own;
 and what is refused."""
 
-from dataclasses import dataclass
-from types import SimpleNamespace
+from collections import namedtuple
 
 import pytest
 import torch
 from data_trees import off_tree, release, squad_tree
+from public_files import box
 from studied import MODALITIES, differing, fingerprints, refused, study_of
 
 from kpnb.study.findings import Findings
-from kpnb.study.modality import StudyData
+from kpnb.study.image import TEST_SAMPLES
 from kpnb.training.train import accuracy
 
 every_modality = pytest.mark.parametrize("kind", MODALITIES)
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "few_test_images")
 
 
-@dataclass(frozen=True)
-class Numbered:
-    """Samples that are their numbers."""
-
-    numbers: tuple
-    source: tuple = ()
-
-    def __len__(self):
-        return len(self.numbers)
-
-    def subset(self, index):
-        return Numbered(tuple(self.numbers[i] for i in index))
-
-    def fraction(self, share, seed):
-        return Numbered(self.numbers[: round(share * len(self))])
-
-    @property
-    def foreground(self):
-        return torch.tensor(self.numbers) > 0
-
-
-class Data(StudyData):
-    hashes, title = {}, "numbers"
-
-    @property
-    def teacher_samples(self):
-        return Numbered(tuple(range(10)))
-
-    @property
-    def test_samples(self):
-        return Numbered((20, 21, 22))
-
-    def usable(self, samples):
-        return [place for place, number in enumerate(samples.numbers) if number % 2 == 0]
-
-
-def data(**changed):
-    about = {"fraction": 0.5, "measured_on": "train", "samples": 2, "SAMPLE": "number"}
-    return Data(SimpleNamespace(**about | changed))
-
-
-def test_the_first_usable_samples_are_measured():
-    assert data().training_samples.numbers == (0, 1, 2, 3, 4)
-    assert data().measured.numbers == (0, 2)
-    assert data(measured_on="test").measured.numbers == (20, 22)
-    assert data(samples=3).foreground.tolist() == [False, True, True]
-
-
-@pytest.mark.parametrize(
-    "changed, told",
-    [
-        ({"samples": 4}, "only 3 are there to measure; .* raise teacher_samples or fraction"),
-        ({"samples": 3, "measured_on": "test"}, "only 2 are there to measure; ask for fewer"),
-        ({"samples": 3, "measured_on": "test", "test_samples": 3}, "or raise test_samples"),
-    ],
-)
-def test_too_few_are_refused_with_what_to_do(changed, told):
-    refused(lambda: data(**changed).measured, told)
-
-
-@dataclass
-class Said:
-    """Of a study at its smoke settings: what one sample is called; samples trained and tested on;
-    scores; names of network, data and unseen data; layers; the study's class."""
-
-    sample: str
-    counts: tuple[int, int]
-    scores: list[str]
-    network: str
-    dataset: str
-    unseen: str
-    layers: list[str]
-    code: str
-
-
+# Of a study at its smoke settings: what a sample is called; samples trained and tested on; scores;
+# names of network, data and unseen data; layers; the study's class.
+Said = namedtuple("Said", "sample counts scores network dataset unseen layers code")
 BERT, FURNITURE = "BERT-like encoder, 1 layer", "embedded clouds of furniture"
 SAID = {
-    "image": Said("image", (120, 2000), ["accuracy"], "VGG-11", "embedded images",
+    "image": Said("image", (120, TEST_SAMPLES), ["accuracy"], "VGG-11", "embedded images",
                   "unseen objects", ["Conv", "FC1", "FC2", "FC3"], "ImageStudy"),
     "sentiment": Said("sentence", (50, 20), ["accuracy"], BERT, "embedded sentences", "held out",
                       ["layer 1"], "SentimentStudy"),
@@ -111,20 +39,15 @@ def test_findings_name_scores_samples_and_network(kind, all_studies):
     findings = Findings(shared.study, f"{kind}_h1", 1)
     findings.add_accuracies([shared.layer])
     networks = ["teacher", "baseline", f"student ({shared.layer})"]
-    splits = ("training", "unseen")
     table, scores = findings.accuracy_table(), said.scores
-    assert list(table.index) == [
-        (n, s, score) for n in networks for s in splits for score in scores
-    ]
+    rows = [(n, s, score) for n in networks for s in ("training", "unseen") for score in scores]
+    assert list(table.index) == rows
     assert list(table["n samples"]) == [n for _ in networks for n in said.counts for _ in scores]
     told = findings.measures[0]
     assert (told.sample, told.network, told.scale) == (said.sample, said.network, "narrow")
     assert told.dataset == said.dataset and findings.code == (said.code, "Findings")
-
-
-@every_modality
-def test_scores_are_of_the_samples_at_hand(kind, all_studies):
-    study = all_studies(kind).study
+    # The scores are of the samples at hand.
+    study = shared.study
     found, data, net = study.accuracies("T"), study.data, study.network(study.of("T", 0))
     if kind == "qa":
         assert list(found) == ["train", "train exact_match", "test", "test exact_match"]
@@ -149,8 +72,7 @@ def test_maps_of_the_named_layers(kind, all_studies):
 
 
 @every_modality
-def test_unseen_samples_are_measured_on_request(kind, tmp_path, tiny_model, monkeypatch):
-    monkeypatch.setattr("kpnb.study.image.TEST_SAMPLES", 60)
+def test_unseen_samples_are_measured_on_request(kind, tmp_path, tiny_model):
     study = study_of(kind, tmp_path, tiny_model, measured_on="test", samples=2)
     assert study.dataset == f"{SAID[kind].dataset} ({SAID[kind].unseen})"
     measured, tested = study.data.measured, study.data.test_samples
@@ -161,30 +83,44 @@ def test_unseen_samples_are_measured_on_request(kind, tmp_path, tiny_model, monk
 # --- the paper's data, in a folder; of images in test_image
 
 
+def more_to_test(root) -> str:
+    tree = off_tree(root)
+    (root / "bed" / "test" / "bed_0005.off").write_text(box(1, 2, 3))
+    return tree
+
+
+# By modality: name, folder, and another in which (but for sentences) only the test part differs.
 FOLDERS = {
-    "sentiment": ("SST-2", release),
-    "qa": ("SQuAD", squad_tree),
-    "PointNet": ("ModelNet40", off_tree),
+    "sentiment": ("SST-2", release, lambda root: release(root, "fine")),
+    "qa": ("SQuAD", squad_tree, lambda root: squad_tree(root, 31)),
+    "PointNet": ("ModelNet40", off_tree, more_to_test),
 }
 ALL = ["T", "S", "B", "maps"]
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
-def test_a_folder_of_the_public_data_works_from_end_to_end(kind, tiny_model, tmp_path):
-    """Its place does not count, its content does."""
-    (name, make), trees = FOLDERS[kind], []
-    for place in ("one", "two"):
+def test_a_folder_of_the_public_data_works_and_its_content_counts(kind, tiny_model, tmp_path):
+    """Its place does not, what is tested on does: scores are stored with a network."""
+    (name, make, changed), trees = FOLDERS[kind], []
+    for place, write in (("one", make), ("two", make), ("three", changed)):
         (tmp_path / place).mkdir()
-        trees.append(str(make(tmp_path / place)))
-    study = study_of(kind, tmp_path, tiny_model, data=trees[0], epochs=1, samples=2)
-    evidence = study.evidence(study.parameters.layers[0])
-    assert study.dataset == name
-    for role in "TSB":
-        maps = evidence.maps[role][0][1]
-        assert len(maps.sigma) == 2 and maps.defined.all()
+        trees.append(str(write(tmp_path / place)))
+    study = study_of(kind, tmp_path, tiny_model, data=trees[0], teacher_epochs=1, samples=2)
+    (layer,), teacher, data = study.parameters.layers, study.of("T", 0), study.data
+    maps = study.maps(teacher, layer)[1]
+    assert study.dataset == name and len(data.teacher_samples) == 100
+    assert len(maps.sigma) == 2 and maps.defined.all()
     assert all(0 <= score <= 1 for score in study.accuracies("T")["test"])
-    one, two = (fingerprints(kind, tmp_path, tiny_model, data=tree) for tree in trees)
-    assert one == two and differing(one, fingerprints(kind, tmp_path, tiny_model)) == ALL
+    if kind == "PointNet":
+        assert data.teacher_samples.class_names == ("bed", "lamp", "table")
+        assert study.reference_lines == {"chance": pytest.approx(1 / 3)}
+        assert study.build("T", 0).classifier[-1].out_features == 3
+    else:
+        texts = [text for parts in data.teacher_samples.parts for text in parts]
+        assert all("film" in text or "Moon" in text or "?" in text for text in texts)
+    one, two, other = (fingerprints(kind, tmp_path, tiny_model, data=tree) for tree in trees)
+    assert one == two and differing(one, other) == ALL
+    assert differing(one, fingerprints(kind, tmp_path, tiny_model)) == ALL
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,20 @@
 """Reference lines by hand and where the answer is known; answers that a network gives; exact match
 and F1 against cases worked by hand after SQuAD v1.1's definition."""
 
+from collections import Counter
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from public_files import ANSWERS, CONTEXTS, toy_questions
+from public_files import ANSWERS, toy_questions
 from studied import refused
 from torch import nn
 
 from kpnb.datasets.texts.embedded import embedded_sentences
 from kpnb.datasets.texts.encoded import EncodedTexts, encoded_questions
 from kpnb.datasets.texts.words import PieceEncoder
-from kpnb.networks.text import load_tokenizer, scratch_network
+from kpnb.networks.text import load_tokenizer
 from kpnb.study.scores import (
     answer_scores,
     majority,
@@ -25,29 +27,24 @@ from kpnb.study.scores import (
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_majority_by_hand():
+def test_lines_by_hand():
     assert majority([0, 1, 1], [1, 1, 0, 1]) == 0.75
     assert majority(torch.tensor([0, 0, 1]), torch.tensor([1, 1, 1, 0])) == 0.25
     assert majority([1, 0], [0, 0, 1]) == pytest.approx(2 / 3)  # a tie goes to 0
     assert majority([5], [4]) == 0.0
-
-
-def test_separable_texts_are_told_apart_by_word_and_by_pair():
     by_word = ["a fine day", "the fine hat", "a poor day", "the poor hat"]
     assert tfidf_logistic(by_word, [1, 1, 0, 0], ["so fine", "FINE", "poor"], [1, 1, 0]) == 1.0
     # Only the pairs differ: every word is once in each class.
-    by_pair = ["not bad ; good", "not good ; bad"]
-    assert tfidf_logistic(by_pair, [1, 0], ["not bad", "not good"], [1, 0]) == 1.0
-    assert tfidf_logistic(by_pair, [1, 0], ["not bad", "not good"], [0, 1]) == 0.0
+    by_pair, asked = ["not bad ; good", "not good ; bad"], ["not bad", "not good"]
+    for labels, expected in (([1, 0], 1.0), ([0, 1], 0.0)):
+        assert tfidf_logistic(by_pair, [1, 0], asked, labels) == expected
 
 
 def test_embedded_sentences_beat_majority_and_repeat():
     train, test = embedded_sentences("train", 1.5, count=600), embedded_sentences("test", 1.5)
-    data = (train.texts, train.labels, test.texts, test.labels)
-    accuracy = tfidf_logistic(*data)
-    assert accuracy > majority(train.labels, test.labels) + 0.1
-    state = torch.get_rng_state()
-    assert tfidf_logistic(*data) == accuracy
+    given, state = (train.texts, train.labels, test.texts, test.labels), torch.get_rng_state()
+    found = tfidf_logistic(*given)
+    assert found == tfidf_logistic(*given) > majority(train.labels, test.labels) + 0.1
     assert torch.equal(torch.get_rng_state(), state)
     shuffled = tfidf_logistic(train.texts, train.labels.flip(0), test.texts, test.labels)
     assert abs(shuffled - 0.5) < 0.08  # nothing to learn where labels are mixed up
@@ -78,53 +75,50 @@ def test_what_does_not_fit_is_refused(call, given, told):
 # --- exact match and F1
 
 
+NORMAL = {
+    "The  U.S.A.\n": "usa",
+    "an apple a day": "apple day",
+    "a-priori, theatre": "apriori theatre",
+    "Theodore's": "theodores",
+    "a": "",
+    "14,804 feet": "14804 feet",
+    "MÜNCHEN – the city": "münchen – city",  # only ASCII punctuation goes
+    "the-cat": "thecat",
+}
+
+
+def test_normalized():
+    assert {text: normalize_answer(text) for text in NORMAL} == NORMAL
+
+
+CASES = [
+    ("the Black Sea", ["Black Sea."], 1, 1),
+    ("Sea, Black", ["Black Sea"], 0, 1),  # the order of words counts for EM alone
+    ("Black", ["Black Sea"], 0, 2 / 3),  # P 1, R 1/2
+    ("large Black Sea coast", ["the Black Sea"], 0, 2 / 3),  # P 1/2, R 1
+    ("red red wine", ["red wine wine glass"], 0, 4 / 7),  # common: red, wine
+    ("Rhone", ["the Rhine", "Rhone River", "the Rhone"], 1, 1),
+    ("Rhone", ["the Rhine", "Rhone River"], 0, 2 / 3),
+    ("Paris", ["London"], 0, 0),
+    ("", ["London"], 0, 0),
+    ("a", ["the"], 1, 0),  # both empty: equal, but no common word
+]
+
+
 def scores_of(prediction: str, *accepted: str) -> tuple[float, float]:
     """Exact match and F1 of one prediction."""
     found = span_scores([prediction], [accepted])
     return found["exact_match"], found["f1"]
 
 
-@pytest.mark.parametrize(
-    ("text", "normal"),
-    [
-        ("The  U.S.A.\n", "usa"),
-        ("an apple a day", "apple day"),
-        ("a-priori, theatre", "apriori theatre"),
-        ("Theodore's", "theodores"),
-        ("a", ""),
-        ("14,804 feet", "14804 feet"),
-        ("MÜNCHEN – the city", "münchen – city"),  # only ASCII punctuation goes
-        ("the-cat", "thecat"),
-    ],
-)
-def test_normalized(text, normal):
-    assert normalize_answer(text) == normal
-
-
-@pytest.mark.parametrize(
-    ("prediction", "accepted", "exact", "overlap"),
-    [
-        ("the Black Sea", ["Black Sea."], 1, 1),
-        ("Sea, Black", ["Black Sea"], 0, 1),  # the order of words counts for EM alone
-        ("Black", ["Black Sea"], 0, 2 / 3),  # P 1, R 1/2
-        ("large Black Sea coast", ["the Black Sea"], 0, 2 / 3),  # P 1/2, R 1
-        ("red red wine", ["red wine wine glass"], 0, 4 / 7),  # common: red, wine
-        ("Rhone", ["the Rhine", "Rhone River", "the Rhone"], 1, 1),
-        ("Rhone", ["the Rhine", "Rhone River"], 0, 2 / 3),
-        ("Paris", ["London"], 0, 0),
-        ("", ["London"], 0, 0),
-        ("a", ["the"], 1, 0),  # both empty: equal, but no common word
-    ],
-)
-def test_scores(prediction, accepted, exact, overlap):
-    assert scores_of(prediction, *accepted) == (exact, pytest.approx(overlap, abs=1e-12))
-
-
-def test_means_over_questions():
-    scores = span_scores(("Black", "The Rhone", "x"), (("Black Sea",), ("Rhine", "Rhone"), ("y",)))
-    assert list(scores) == ["exact_match", "f1"]
-    assert scores["exact_match"] == pytest.approx(1 / 3)
-    assert scores["f1"] == pytest.approx((2 / 3 + 1 + 0) / 3)
+def test_scores_of_each_case_and_their_means():
+    for prediction, accepted, exact, overlap in CASES:
+        found = scores_of(prediction, *accepted)
+        assert found == (exact, pytest.approx(overlap, abs=1e-12)), prediction
+    predictions, accepted, exact, overlap = (list(column) for column in zip(*CASES, strict=True))
+    means = span_scores(tuple(predictions), tuple(map(tuple, accepted)))
+    expected = {"exact_match": sum(exact) / len(CASES), "f1": sum(overlap) / len(CASES)}
+    assert means == pytest.approx(expected) and list(means) == list(expected)
 
 
 words = st.lists(st.sampled_from(["red", "wine", "old", "12", "ö"]), min_size=1, max_size=5)
@@ -133,13 +127,9 @@ words = st.lists(st.sampled_from(["red", "wine", "old", "12", "ö"]), min_size=1
 @given(words, words)
 def test_f1_is_symmetric_and_counts_what_is_left_over(first, second):
     """F1 = 1 - (words left over in either bag) / (words in both bags)."""
-    rest, left = list(second), 0
-    for word in first:
-        if word in rest:
-            rest.remove(word)
-        else:
-            left += 1
-    expected = 1 - (left + len(rest)) / (len(first) + len(second))
+    here, there = Counter(first), Counter(second)
+    left = ((here - there) + (there - here)).total()
+    expected = 1 - left / (len(first) + len(second))
     one, other = " ".join(first), " ".join(second)
     exact, found = scores_of(one, other)
     assert found == pytest.approx(expected, abs=1e-12) == scores_of(other, one)[1]
@@ -188,7 +178,7 @@ def test_the_labels_logits_give_the_answers(asked):
     assert predicted_answers(Told(logits), asked, batch_size=2) == list(ANSWERS)
     assert answer_scores(Told(logits), asked) == {"f1": 1.0, "exact_match": 1.0}
     logits[2] = -5.0
-    logits[2, 6, 0] = logits[2, 6, 1] = 5.0  # "film" in place of "story"
+    logits[2, 6] = 5.0  # "film" in place of "story"
     assert asked.words(2)[int(asked.pieces.words[2, 6])] == "film"
     found = answer_scores(Told(logits), asked)
     assert found == pytest.approx({"f1": 2 / 3, "exact_match": 2 / 3})
@@ -196,13 +186,12 @@ def test_the_labels_logits_give_the_answers(asked):
 
 def test_what_is_no_answer(asked):
     """Question and special pieces, and a last piece before the first."""
-    logits = low(asked)
-    logits[1, :, :] = 9.0  # then all beyond the context's words
-    logits[1, asked.pieces.words[1] >= asked.pieces.firsts[1]] = -5.0
-    place = int((asked.pieces.words[1] == asked.pieces.firsts[1] + 1).nonzero()[0])
-    logits[1, place] = -4.0
+    logits, words, first = low(asked), asked.pieces.words[1], asked.pieces.firsts[1]
+    logits[1] = 9.0  # then all beyond the context's words
+    logits[1, words >= first] = -5.0
+    logits[1, int((words == first + 1).nonzero()[0])] = -4.0
     last, first = asked.labels[0].tolist()  # the wrong way round
-    logits[0, first, 0], logits[0, last, 1] = 5.0, 5.0
+    logits[0, first, 0] = logits[0, last, 1] = 5.0
     logits[0, first, 1] = 1.0
     assert predicted_answers(Told(logits), asked)[:2] == ["cafe", "Moon"]
 
@@ -223,10 +212,3 @@ def test_the_best_allowed_pair_of_a_long_context(encoder):
         spans = texts.pieces.spans[0]
         expected = told[spans[words[a]][0] : spans[words[b]][1]]
         assert predicted_answers(Told(logits), texts) == [expected]
-
-
-def test_a_network_with_a_span_head_answers(tiny_model, encoder, asked):
-    net = scratch_network(tiny_model, "span", encoder)
-    found = predicted_answers(net, asked)
-    assert all(a in context and a for a, context in zip(found, CONTEXTS, strict=True))
-    assert found == predicted_answers(net, asked, batch_size=1)

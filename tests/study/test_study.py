@@ -25,24 +25,13 @@ from kpnb.store import Scratch
 
 TENSORS = "tensors.safetensors"
 TEXTS = ("sentiment", "qa")
-pytestmark = pytest.mark.usefixtures("one_thread")
-only_without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+pytestmark = pytest.mark.usefixtures("one_thread", "few_test_images")
 every_modality = pytest.mark.parametrize("kind", MODALITIES)
-
-
-@pytest.fixture
-def few_test_images(monkeypatch):
-    monkeypatch.setattr(kpnb.study.image, "TEST_SAMPLES", 60)
 
 
 @pytest.fixture(params=MODALITIES)
 def shared(request, all_studies) -> Studied:
     return all_studies(request.param)
-
-
-def moves(kind: str, parameter: torch.Tensor) -> bool:
-    """Whether training must move it; behind batch norm, as in clouds, no bias need move."""
-    return parameter.dim() > 1 or kind != "PointNet"
 
 
 # --- what is trained from what
@@ -59,42 +48,36 @@ def test_student_and_baseline_start_from_identical_weights_the_teacher_from_othe
     assert drawn and not any(torch.equal(initial[name], teacher[name]) for name in drawn)
     assert set(student.states) == {0, 1, 2}
     assert set(study.of("T", 0).states) == {study.parameters.teacher_epochs}
-
-
-def test_no_seed_of_a_teacher_is_that_of_a_student(shared):
-    nets = [shared.study.build(role, seed) for role in "TS" for seed in range(4)]
-    drawn = [[p for p in net.parameters() if p.dim() > 1][-1].sum().item() for net in nets]
-    assert len(set(drawn)) == len(drawn)
-
-
-def test_the_student_s_states_are_those_of_the_first_phase(shared):
-    student = shared.study.of("S", 0, shared.layer)
-    net = shared.study.network(student)
+    # No seed of a teacher is that of a student.
+    nets = [study.build(role, seed) for role in "TS" for seed in range(4)]
+    sums = [[p for p in net.parameters() if p.dim() > 1][-1].sum().item() for net in nets]
+    assert len(set(sums)) == len(sums)
+    # The student's states are those of the first phase: what is above the layer has not moved.
+    net = study.network(student)
     above = {id(p) for p in parameters_above(net, shared.layer)}
     assert above
     for name, parameter in net.named_parameters():
         moved = not torch.equal(student.states[0][name], student.states[2][name])
-        if id(parameter) in above or moves(shared.kind, parameter):
+        # Behind batch norm, as in clouds, no bias need move.
+        if id(parameter) in above or parameter.dim() > 1 or shared.kind != "PointNet":
             assert moved == (id(parameter) not in above), name
 
 
-@pytest.mark.parametrize("kind, module", [("image", "modality"), ("qa", "text")])
 def test_the_head_phase_leaves_the_layers_below_and_is_what_scores_are_taken_of(
-    kind, module, tmp_path, monkeypatch, all_studies, tiny_model, few_test_images
+    tmp_path, monkeypatch, all_studies, tiny_model
 ):
     """The states kept are those of the first phase; the head changes only what lies above."""
-    shared = all_studies(kind)
-    known, layer = shared.study.of("S", 0, shared.layer), shared.layer
+    shared = all_studies("image")
+    known, layer, seen = shared.study.of("S", 0, shared.layer), shared.layer, []
     shutil.copytree(shared.root / "networks", tmp_path / "networks")
     shutil.rmtree(tmp_path / "networks" / known.fingerprint)
-    seen, name = [], "answer_scores" if kind == "qa" else "accuracy"
 
     def score(net, *_, **__):
         seen.append({name: value.clone() for name, value in net.state_dict().items()})
-        return {"f1": 0.5, "exact_match": 0.5} if kind == "qa" else 0.5
+        return 0.5
 
-    monkeypatch.setattr(f"kpnb.study.{module}.{name}", score)
-    again = study_of(kind, tmp_path, tiny_model)
+    monkeypatch.setattr("kpnb.study.modality.accuracy", score)
+    again = study_of("image", tmp_path, tiny_model)
     student = again.of("S", 0, layer)
     assert again.store.computed() == ["networks"] and student.accuracy["test"] == 0.5
     assert same_states(student.states[2], known.states[2])  # what came again is equal
@@ -176,54 +159,36 @@ OF_CLOUDS = {
 TABLES = {
     "image": [OF_ALL, OF_IMAGES],
     "sentiment": [OF_ALL, OF_TEXTS, {ALL: {"least_rating": 1.2}}],
-    "qa": [OF_ALL, OF_TEXTS],
+    "qa": [OF_TEXTS],  # for all others its code is that of sentences
     "PointNet": [OF_ALL, OF_CLOUDS],
 }
-CHANGES = [
-    (kind, name, value, changed)
-    for kind, tables in TABLES.items()
-    for table in tables
-    for changed, values in table.items()
-    for name, value in values.items()
-]
 # `data`, `compiled` and the pretrained networks have tests of their own, by modality.
 ELSEWHERE = {"preset", "data", "compiled"}
 OWN_TESTS = {"image": {"teacher", "pretrained"}, "PointNet": set()}
 
 
-@pytest.fixture(scope="module")
-def unchanged(tmp_path_factory, tiny_model):
-    """The entries' names with no change. Samples are drawn once for all of them."""
-    root = tmp_path_factory.mktemp("keys")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kpnb.study.image, "TEST_SAMPLES", 60)
-        drawn = functools.cache(kpnb.study.image.embedded_images)
-        patch.setattr(kpnb.study.image, "embedded_images", drawn)
-        yield {kind: fingerprints(kind, root, tiny_model) for kind in MODALITIES}
-
-
-@pytest.mark.parametrize("kind, name, value, changed", CHANGES)
-def test_what_a_parameter_changes(
-    kind, name, value, changed, tmp_path, unchanged, tiny_model, all_studies
-):
-    if name == "device" and torch.cuda.is_available():
-        pytest.skip("auto is the GPU here")
-    assert getattr(all_studies(kind).study.parameters, name) != value
-    found = fingerprints(kind, tmp_path, tiny_model, **{name: value})
-    assert differing(unchanged[kind], found) == changed.split()
-
-
 @every_modality
-def test_every_parameter_is_held_to_it_and_no_other_changes_an_entry(
-    kind, tmp_path, unchanged, tiny_model, all_studies
-):
+def test_what_each_parameter_changes(kind, tmp_path, tiny_model, all_studies, monkeypatch):
+    """And no other parameter changes an entry's name. Images are drawn once for all of them."""
+    drawn = functools.cache(kpnb.study.image.embedded_images)
+    monkeypatch.setattr(kpnb.study.image, "embedded_images", drawn)
     parameters = all_studies(kind).study.parameters
-    left = set(type(parameters).model_fields) - {name for k, name, *_ in CHANGES if k == kind}
+    unchanged = fingerprints(kind, tmp_path, tiny_model)
+    seen = {name for values in OF_ALL.values() for name in values}
+    for changed, values in (row for table in TABLES[kind] for row in table.items()):
+        for name, value in values.items():
+            seen.add(name)
+            if name == "device" and torch.cuda.is_available():
+                continue  # auto is the GPU here
+            assert getattr(parameters, name) != value
+            found = fingerprints(kind, tmp_path, tiny_model, **{name: value})
+            assert differing(unchanged, found) == changed.split(), name
+    left = set(type(parameters).model_fields) - seen
     assert left == ELSEWHERE | OWN_TESTS.get(kind, {"layers", "network"})
     demo = parameters.model_dump() | {"preset": "demo", "seeds": [0, 2, 1]}
     assert demo.pop("network") == tiny_model or kind not in TEXTS
     demo |= {} if kind in TEXTS else {"network": parameters.network}
-    assert fingerprints(kind, tmp_path, tiny_model, **demo) == unchanged[kind]
+    assert fingerprints(kind, tmp_path, tiny_model, **demo) == unchanged
 
 
 # --- what stops
@@ -234,21 +199,24 @@ def test_every_parameter_is_held_to_it_and_no_other_changes_an_entry(
     [
         ("image", {"samples": 121}, "samples=121 images .* only 1[0-2][0-9] .* teacher_samples or"),
         ("qa", {"samples": 51}, "samples=51 questions .* only [1-5]?[0-9] .* raise teacher_sa"),
+        ("image", {"samples": 61, "measured_on": "test"}, "are there to measure; ask for fewer"),
         # The test clouds are as many as test_samples asks for: another remedy than for training.
         ("PointNet", {"samples": 21, "measured_on": "test"}, "only 20 .* or raise test_samples"),
+        pytest.param(
+            "PointNet", {"device": "cuda"}, "no GPU .* pass device='cpu'",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
     ],
-)
-def test_more_samples_than_there_are(kind, given, told, tmp_path, tiny_model):
+)  # fmt: skip
+def test_what_stops_before_anything_is_trained(kind, given, told, tmp_path, tiny_model):
     study = study_of(kind, tmp_path, tiny_model, **given)
-    refused(lambda: study.data.measured, told)
-
-
-@only_without_gpu
-def test_cuda_without_a_gpu(tmp_path, tiny_model):
-    study = study_of("PointNet", tmp_path, tiny_model, device="cuda")
-    refused(lambda: study.evidence("FC1"), "no GPU .* pass device='cpu'")
+    refused(lambda: (study.data.measured, study.of("B", 0)), told)
     assert not (tmp_path / "networks").exists()
-    assert study_of("PointNet", tmp_path, tiny_model, device="auto").device.type == "cpu"
+
+
+def test_auto_is_the_gpu_where_there_is_one():
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert study_of("image", Path("unused"), "", device="auto").device.type == expected
 
 
 # By modality: a line that is told; teachers and baselines by seed with which a study is void, and
@@ -295,11 +263,8 @@ class StopError(Exception):
     """In place of a kill."""
 
 
-@pytest.mark.parametrize("kind", ["image", "qa", "PointNet"])
-def test_training_that_stopped_goes_on_and_changes_no_bit(
-    kind, tmp_path, monkeypatch, all_studies, tiny_model, few_test_images
-):
-    shared = all_studies(kind)
+def test_training_that_stopped_goes_on_and_changes_no_bit(tmp_path, monkeypatch, all_studies):
+    shared = all_studies("PointNet")
     before = shared.study.of("B", 0).fingerprint
     part = tmp_path / "networks" / f"{before}.part"
     run_epoch, epochs = kpnb.training.train._Loop.run_epoch, []
@@ -311,7 +276,7 @@ def test_training_that_stopped_goes_on_and_changes_no_bit(
         run_epoch(loop, epoch)
 
     monkeypatch.setattr(kpnb.training.train._Loop, "run_epoch", counting)
-    study = study_of(kind, tmp_path, tiny_model)
+    study = study_of("PointNet", tmp_path, "")
     with pytest.raises(StopError):
         study.of("B", 0)
     assert (part / "training.epoch0001").is_dir() and not part.with_suffix("").exists()
@@ -319,20 +284,6 @@ def test_training_that_stopped_goes_on_and_changes_no_bit(
     assert epochs == [1, 2, 2]  # the first epoch once only
     again, kept = (root / "networks" / before / TENSORS for root in (tmp_path, shared.root))
     assert again.read_bytes() == kept.read_bytes() and not part.exists()
-
-
-def test_estimation_goes_on_from_what_is_there(tmp_path, all_studies, tiny_model):
-    """A doctored checkpoint in the scratch folder shows up: it was not estimated again."""
-    shared = all_studies("PointNet")
-    shutil.copytree(shared.root / "networks", tmp_path / "networks")
-    study, known = study_of("PointNet", tmp_path, tiny_model), shared.evidence.maps["B"][0]
-    doctored = {n: t.clone() for n, t in known[1].tensors().items()}
-    doctored["sigma"] += 0.5
-    own = baseline_entry(shared, "maps")
-    Scratch(tmp_path / "maps" / f"{own}.part").save("1", doctored, {})
-    maps = study.maps(study.of("B", 0), shared.layer)
-    assert same_map(doctored["sigma"], maps[1])
-    assert all(same_map(maps[epoch].sigma, known[epoch]) for epoch in (0, 2))
 
 
 def baseline_entry(shared: Studied, kind: str) -> str:
@@ -345,8 +296,21 @@ def baseline_entry(shared: Studied, kind: str) -> str:
     return own
 
 
+def test_estimation_goes_on_from_what_is_there(tmp_path, all_studies):
+    """A doctored checkpoint in the scratch folder shows up: it was not estimated again."""
+    shared = all_studies("PointNet")
+    shutil.copytree(shared.root / "networks", tmp_path / "networks")
+    study, known = study_of("PointNet", tmp_path, ""), shared.evidence.maps["B"][0]
+    doctored = {n: t.clone() for n, t in known[1].tensors().items()}
+    doctored["sigma"] += 0.5
+    Scratch(tmp_path / "maps" / f"{baseline_entry(shared, 'maps')}.part").save("1", doctored, {})
+    maps = study.maps(study.of("B", 0), shared.layer)
+    assert same_map(doctored["sigma"], maps[1])
+    assert all(same_map(maps[epoch].sigma, known[epoch]) for epoch in (0, 2))
+
+
 @pytest.mark.parametrize("kind", ["networks", "maps"])
-def test_a_flipped_byte_is_told_and_redone(tmp_path, kind, all_studies, tiny_model):
+def test_a_flipped_byte_is_told_and_redone(tmp_path, kind, all_studies):
     shared = all_studies("PointNet")
     copied = Path(shutil.copytree(shared.root, tmp_path / "store"))
     entry = copied / kind / baseline_entry(shared, kind) / TENSORS
@@ -354,7 +318,7 @@ def test_a_flipped_byte_is_told_and_redone(tmp_path, kind, all_studies, tiny_mod
     content = bytearray(before)
     content[len(content) // 2] ^= 1
     entry.write_bytes(content)
-    study = study_of("PointNet", copied, tiny_model)
+    study = study_of("PointNet", copied, "")
     with pytest.warns(UserWarning, match="damaged") as told:
         study.evidence(shared.layer)
     assert len(told) == 1 and entry.parent.name in str(told[0].message)

@@ -1,6 +1,7 @@
 """Entropy maps of texts: a known answer, padding, equal noise in all networks, and the scale."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -36,20 +37,10 @@ def net(tiny_model, encoder):
     return pretrained_network(tiny_model, "sentence", encoder)
 
 
-def wider(pieces, more):
-    ids, words = (
-        pad(tensor, (0, more), value=value)
-        for tensor, value in ((pieces.ids, pieces.pad), (pieces.words, NO_WORD))
-    )
-    return Pieces(ids, words, pieces.spans, pieces.firsts, pieces.pad)
-
-
 def same_bits(one, other):
     for name in TENSORS:
         a, b = getattr(one, name), getattr(other, name)
-        assert a.shape == b.shape
-        assert torch.equal(a.isnan(), b.isnan()) if a.is_floating_point() else True
-        assert torch.equal(a.nan_to_num(), b.nan_to_num()), name
+        assert torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num())
 
 
 # A known answer
@@ -78,19 +69,7 @@ def test_pieces_of_a_word_share_one_sigma(encoder, pieces, scale):
         torch.testing.assert_close(maps.sigma[row, :count], expected, rtol=1e-6, atol=0)
         variance = (0.01 * unit) ** 2 * total
         torch.testing.assert_close(maps.feature_variance[row], variance, rtol=0.4, atol=0)
-        assert maps.sigma[row, count:].isnan().all()
         assert maps.standard_error[row, count:].isnan().all()
-
-
-def test_units_spread_and_gather(pieces):
-    units = WordUnits(pieces.words[1], 1.0)
-    x = torch.randn(2, pieces.ids.shape[1], 3, generator=torch.Generator().manual_seed(0)).double()
-    values = torch.arange(1.0, 1 + units.count(x)).double().repeat(2, 1)
-    spread = units.spread(values, x).expand_as(x)
-    assert units.count(x) == pieces.units[1] and not spread[:, pieces.words[1] == NO_WORD].any()
-    for position, word in enumerate(pieces.words[1].tolist()):
-        assert word == NO_WORD or (spread[:, position] == word + 1).all()
-    torch.testing.assert_close((spread * x).sum(), (values * units.gather(x)).sum())
 
 
 # What must not matter
@@ -101,30 +80,26 @@ def test_padding_and_the_other_texts_change_no_bit(kind, net, encoder, pieces):
     net = net if kind == "bert" else linear_network(encoder)
     explain = TextEstimator(QUICK).explain
     maps = explain(net, pieces)
-    assert maps.defined.all() and maps.sigma[0, :3].isfinite().all()
-    same_bits(explain(net, wider(pieces, 6)), maps)
+    assert maps.defined.all()
+    ids, words = pad(pieces.ids, (0, 6), value=pieces.pad), pad(pieces.words, (0, 6), value=NO_WORD)
+    same_bits(explain(net, Pieces(ids, words, pieces.spans, pieces.firsts, pieces.pad)), maps)
     order = [2, 0, 3, 1]
     same_bits(explain(net, pieces.subset(order)), maps[order])
     for row, count in enumerate(pieces.units):
-        alone = explain(net, pieces.subset([row]))
-        assert alone.sigma.shape == (1, count)
-        assert torch.equal(alone.sigma[0], maps.sigma[row, :count])
+        alone = explain(net, pieces.subset([row])).sigma
+        assert alone.isfinite().all() and torch.equal(alone[0], maps.sigma[row, :count])
         assert maps.sigma[row, count:].isnan().all()
 
 
-def test_special_pieces_take_no_noise(net, encoder, pieces):
-    linear = linear_network(encoder)
-    for method in ("optimum", "path", "published"):
-        few = replace(QUICK, method=method, draws=4, iterations=3, extra_iterations=1)
-        linear.encoder.seen.clear()
-        TextEstimator(few).explain(linear, pieces.subset([1]))
-        ids, words = pieces.subset([1]).ids[0], pieces.subset([1]).words[0]
-        clean = linear.encoder.embed(ids)
-        noisy = torch.cat(linear.encoder.seen)
-        special = words == NO_WORD
-        assert torch.equal(noisy[:, special], clean[special].expand(len(noisy), -1, -1))
-        moved = (noisy != clean).all(-1).any(0)
-        assert torch.equal(moved, ~special)
+@pytest.mark.parametrize("method", ["optimum", "path", "published"])
+def test_special_pieces_take_no_noise(encoder, pieces, method):
+    net, text = linear_network(encoder), pieces.subset([1])
+    few = replace(QUICK, method=method, draws=4, iterations=3, extra_iterations=1)
+    TextEstimator(few).explain(net, text)
+    noisy, clean = torch.cat(net.encoder.seen), net.encoder.embed(text.ids[0])
+    special = text.words[0] == NO_WORD
+    assert torch.equal(noisy[:, special], clean[special].expand(len(noisy), -1, -1))
+    assert torch.equal((noisy != clean).all(-1).any(0), ~special)
 
 
 def first_noise(net, texts, seed=0):
@@ -166,20 +141,16 @@ def test_the_mark_of_a_text_is_lost_in_rounding(net, pieces):
         torch.testing.assert_close(logits, net.head(states))
 
 
-def test_the_unit_of_the_embeddings_does_not_matter(encoder, pieces):
+def test_the_unit_of_the_embeddings_does_not_matter_and_the_scale_is_that_of_sigma(encoder, pieces):
+    """Half the scale and twice the initial sigma are the same noise; sigma doubles."""
     one, other = linear_network(encoder), linear_network(encoder, shrink=1000.0)
     assert torch.equal(1000 * one.encoder.table.weight, other.encoder.table.weight)
+    near = partial(torch.testing.assert_close, rtol=1e-6, atol=0, equal_nan=True)
     for settings in (QUICK, OPTIMUM):
-        maps, scaled = (TextEstimator(settings).explain(n, pieces) for n in (one, other))
-        torch.testing.assert_close(scaled.sigma, maps.sigma, rtol=1e-6, atol=0, equal_nan=True)
-
-
-def test_the_scale_is_what_sigma_is_measured_in(encoder, pieces):
-    """Half the scale and twice the initial sigma are the same noise; sigma doubles."""
-    net = linear_network(encoder)
-    half = TextEstimator(replace(OPTIMUM, init_sigma=0.02), 0.5).explain(net, pieces)
-    whole = TextEstimator(OPTIMUM).explain(net, pieces)
-    torch.testing.assert_close(half.sigma, 2 * whole.sigma, rtol=1e-6, atol=0, equal_nan=True)
+        maps, scaled = (TextEstimator(settings).explain(n, pieces).sigma for n in (one, other))
+        near(scaled, maps)
+    half = TextEstimator(replace(OPTIMUM, init_sigma=0.02), 0.5).explain(one, pieces)
+    near(half.sigma, 2 * maps)
     for scale in (0.0, -1.0, float("nan"), float("inf")):
         refused(lambda scale=scale: TextEstimator(OPTIMUM, scale), "positive")
 
@@ -187,36 +158,28 @@ def test_the_scale_is_what_sigma_is_measured_in(encoder, pieces):
 # Networks and layers
 
 
-def test_layers_by_name(net, pieces):
+def test_layers_by_name(tiny_model, encoder, net, pieces):
     few = pieces.subset([0, 3])
-    by_name = [
+    last, same, *others = (
         TextEstimator(replace(QUICK, layer=layer)).explain(net, few)
         for layer in ("Last", "encoder", "head.pooler", "encoder.model.encoder.layer.0")
-    ]
-    same_bits(by_name[0], by_name[1])
-    for other in by_name[2:]:
-        assert other.defined.all() and not torch.equal(other.sigma[0], by_name[0].sigma[0])
+    )
+    same_bits(last, same)
+    for other in others:
+        assert other.defined.all() and not torch.equal(other.sigma[0], last.sigma[0])
     nowhere = TextEstimator(replace(QUICK, layer="encoder.nowhere"))
     refused(lambda: nowhere.explain(net, few), "layer")
-
-
-def test_pairs_have_one_map_over_question_and_context(tiny_model, net, encoder, pieces):
+    for other in (nn.Linear(2, 2), net.encoder, nn.Sequential(net.encoder, net.head)):
+        refused(lambda n=other: TextEstimator().explain(n, pieces), "TextNetwork")
+    # Pairs have one map over question and context.
     span = scratch_network(tiny_model, "span", encoder)
     pairs = encoder.pairs(["who is it?", "what?"], ["she was very good", "film"])
     maps = TextEstimator(QUICK).explain(span, pairs)
-    assert maps.sigma.isfinite().sum(1).tolist() == pairs.units == [8, 3]
-    assert maps.defined.all()
-    for other in (nn.Linear(2, 2), net.encoder, nn.Sequential(net.encoder, net.head)):
-        refused(lambda n=other: TextEstimator().explain(n, pieces), "TextNetwork")
+    assert maps.sigma.isfinite().sum(1).tolist() == pairs.units == [8, 3] and maps.defined.all()
 
 
-def test_a_measurement_leaves_no_trace_and_says_how_it_was_made(net, pieces):
-    before = {name: weight.clone() for name, weight in net.state_dict().items()}
-    net.train()
-    maps = TextEstimator(QUICK, scale=0.5).explain(net, pieces.subset([0]), title="Maps")
-    assert net.training and all(p.requires_grad for p in net.parameters())
-    net.eval()
-    assert all(torch.equal(before[name], weight) for name, weight in net.state_dict().items())
-    assert maps.settings["units"] == "words" and maps.settings["scale"] == 0.5
-    assert maps.settings == TextEstimator(QUICK, scale=0.5).settings
+def test_settings_say_how_it_was_made(net, pieces):
+    half = TextEstimator(QUICK, scale=0.5)
+    settings = half.explain(net, pieces.subset([0]), title="Maps").settings
+    assert settings == half.settings and settings["units"] == "words" and settings["scale"] == 0.5
     assert not TextEstimator().settings["relu"]

@@ -19,15 +19,6 @@ from kpnb.study.verdicts import (
 )
 
 
-def last_line(*layers: tuple[int, int]) -> str:
-    """Of the reading of layers where student and baseline are good (1) or bad (0)."""
-    evidence = [
-        made_evidence(bool(student), bool(baseline), layer=f"layer {number}")
-        for number, (student, baseline) in enumerate(layers)
-    ]
-    return reading(findings_of(*evidence), 1).split("\n")[-1]
-
-
 @pytest.mark.parametrize(
     "layers, answer, told",
     [
@@ -40,24 +31,22 @@ def last_line(*layers: tuple[int, int]) -> str:
     ],
 )
 def test_the_reading_answers(layers, answer, told):
-    last = last_line(*layers)
+    """Of layers where student and baseline are good (1) or bad (0)."""
+    found = [made_evidence(*map(bool, pair), layer=f"layer {n}") for n, pair in enumerate(layers)]
+    last = reading(findings_of(*found), 1).split("\n")[-1]
     assert last.startswith(f"**{answer}") and last.endswith(f" Of {told}.")
-
-
-@pytest.mark.parametrize("seeds, told", [(1, "1 seed"), (3, "3 seeds")])
-def test_what_the_reading_is_over(seeds, told):
-    text = reading(findings_of(made_evidence(seeds=seeds), hypothesis=3), 3)
-    head = "VGG-11 (narrow) on embedded images, 8 images, "
-    assert text.startswith("**Hypothesis 3** (distillation is optimized with fewer detours), ")
-    assert f"{head}{told}, b = 0.2:" in text
-    assert "(s)" not in text and "Of 1 comparison: 1 reproduced." in text
 
 
 def sentences(text: str) -> list[str]:
     return [line for line in text.split("\n") if line.startswith("- ")]
 
 
-def test_a_sentence_for_each_metric():
+def test_what_the_reading_is_over_and_a_sentence_for_each_metric():
+    for seeds, told in ((1, "1 seed"), (3, "3 seeds")):
+        text = reading(findings_of(made_evidence(seeds=seeds), hypothesis=3), 3)
+        assert text.startswith("**Hypothesis 3** (distillation is optimized with fewer detours), ")
+        assert f"VGG-11 (narrow) on embedded images, 8 images, {told}, b = 0.2:" in text
+        assert "(s)" not in text and "Of 1 comparison: 1 reproduced." in text
     found = sentences(reading(findings_of(made_evidence()), 1))
     names = ("N_fg", "N_bg", "lambda")
     assert [line.split(":")[0] for line in found] == [f"- FC1, {name}" for name in names]
@@ -67,15 +56,13 @@ def test_a_sentence_for_each_metric():
     )
 
 
-def test_distances_per_epoch_are_a_variant_not_a_verdict_of_their_own():
+def test_variants_are_no_verdicts_of_their_own():
     text = reading(findings_of(made_evidence(), hypothesis=2), 2)
     assert len(sentences(text)) == 2 and "Of 2 comparisons" in text.split("\n")[-1]
     # The filter keeps the even samples alone, in which nobody is faster: another verdict.
     told = "another in 1 of 4 variants: other b, published filter, distance per epoch"
     assert told in sentences(text)[0]
-
-
-def test_a_filter_that_was_not_measured_is_no_variant():
+    # A filter that was not measured is no variant.
     text = reading(findings_of(made_evidence(samples=2)), 1)
     assert "the same in all 2 variants: other b)." in text
     assert text.endswith("\nFC1: the published filter keeps 1 of 2 images, too few to measure.")
@@ -121,20 +108,16 @@ def test_words_of_several_pieces_take_no_part():
         for epoch, maps in evidence.maps[role][0].items():
             assert torch.equal(same.maps[role][0][epoch].sigma, maps.sigma)
     found = of_single_pieces(evidence, without(0, 4, 9))
-    assert counts(found, "S", "n_fg") == [4] * 8 and counts(found, "B", "n_fg") == [2] * 8
-    assert counts(found, "S", "n_bg") == [1] * 8 and counts(found, "B", "n_bg") == [1] * 8
-    assert counts(found, "S", "lambda") == pytest.approx([4 / 5] * 8)
-    assert counts(found, "S", "rho") == [1] * 8
+    expected = {"n_fg": (4, 2), "n_bg": (1, 1), "rho": (1, None), "lambda": (4 / 5, None)}
+    for metric, values in expected.items():
+        for role, value in zip("SB", values, strict=True):
+            assert value is None or counts(found, role, metric) == pytest.approx([value] * 8)
     for maps in found.maps["B"][0].values():
-        assert maps.entropy[:, [0, 4, 9]].isnan().all()
-        assert maps.entropy.isnan().sum() == 3 * 8
+        assert maps.entropy[:, [0, 4, 9]].isnan().all() and maps.entropy.isnan().sum() == 3 * 8
     assert not evidence.maps["S"][0][2].sigma.isnan().any()  # the evidence given is as before
     found = of_single_pieces(made_evidence(seeds=2), without(0))  # every seed is cut
     assert metric_values(found, "S", "n_fg", CHOICES).tolist() == [[5] * 8] * 2
-
-
-def test_the_background_s_mean_is_that_of_the_single_pieces_left():
-    """With the one background word left at -1 nat, no word lies below the mean by b."""
+    # With the one background word left at -1 nat, no word lies below the mean by b.
     found = of_single_pieces(made_evidence(), without(*range(9, 16)))
     assert counts(found, "S", "n_fg") == [0] * 8
     other = of_single_pieces(made_evidence(), without(*range(8, 15)))
@@ -147,19 +130,15 @@ def test_words_and_texts_go_by_text():
     single[3, 8:] = False  # no background left
     single[5, 0] = False
     found = of_single_pieces(evidence, single)
-    assert len(found.foreground) == 6
-    assert counts(found, "S", "n_fg") == [6, 6, 6, 5, 6, 6]
+    assert counts(found, "S", "n_fg") == [6, 6, 6, 5, 6, 6] and len(found.foreground) == 6
     assert all(len(maps.sigma) == 6 for role in "TSB" for maps in found.maps[role][0].values())
-
-
-@pytest.mark.parametrize("left", [0, 1])
-def test_too_few_texts_left(left):
-    single = without()
-    single[left:, 8:] = False
-    told = "Fewer than two texts .*: measure more"
-    refused(lambda: of_single_pieces(made_evidence(), single), told)
-    single[1, 8:] = single[0, 8:] = True
-    assert len(of_single_pieces(made_evidence(), single).foreground) == 2
+    for left in (0, 1):
+        single = without()
+        single[left:, 8:] = False
+        told = "Fewer than two texts .*: measure more"
+        refused(lambda few=single: of_single_pieces(evidence, few), told)
+        single[1, 8:] = single[0, 8:] = True
+        assert len(of_single_pieces(evidence, single).foreground) == 2
 
 
 def test_table_sets_both_side_by_side():
@@ -171,10 +150,7 @@ def test_table_sets_both_side_by_side():
     alone = table.loc["of one piece"]
     assert alone["N_fg"].startswith("-1") and alone["N_fg"].endswith(", contradicted")
     assert alone["N_bg"].endswith(", reproduced") and list(table["n samples"]) == [8, 8]
-
-
-def test_table_counts_the_texts_that_are_left_and_takes_the_threshold():
-    """Points lie 1 nat below: with b above that nothing is left to differ in."""
+    # Points lie 1 nat below: with b above that nothing is left to differ in.
     single = without()
     single[:3, 8:] = False
     table = pieces_table(made_evidence(), single, 1.5)
@@ -194,14 +170,10 @@ def test_reading_counts_points_and_turned_verdicts():
     told = pieces_reading(made_evidence(seeds=3), without(15), 0.2)
     assert "student's 168 knowledge points 0 are" in told and "which are 6% of" in told
     assert "baseline's 120 knowledge points 0 are" in told and told.endswith(" No verdict turns.")
-
-
-def test_padding_is_no_word():
-    """Entropy is NaN beyond a text's words: those are left out of the share of words."""
+    # Entropy is NaN beyond a text's words: those are left out of the share of words.
     evidence, single = made_evidence(), without(0, 1)
-    for role in "TSB":
-        for maps in evidence.maps[role][0].values():
-            maps.sigma[:, 12:] = torch.nan
+    for maps in (m for role in "TSB" for m in evidence.maps[role][0].values()):
+        maps.sigma[:, 12:] = torch.nan
     single[:, 12:] = False
     assert "which are 17% of all words" in pieces_reading(evidence, single, 0.2)
     assert counts(of_single_pieces(evidence, single), "S", "n_fg") == [4] * 8
