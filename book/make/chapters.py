@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from book.make.frame import NOTHING, joined, records, spread, sweep_rows
+from book.make.frame import NOTHING, records, spread, sweep_rows
 from book.make.published import sweep_table
 from book.make.texts import block, sheet
 from kpnb.experiments import accuracy, speed
@@ -22,12 +22,8 @@ from kpnb.paper import origins, paper_preset, paper_settings
 from kpnb.run.sweeps import Sweep, read_sweeps
 
 #: Whose settings of the paper are listed, by the end of the table's name.
-SETTINGS = {
-    "images": ["images"],
-    "sentences": ["texts", "sentiment"],
-    "questions": ["texts", "questions"],
-    "clouds": ["clouds"],
-}
+SETTINGS = {"images": ["images"], "clouds": ["clouds"]}
+SETTINGS |= {"sentences": ["texts", "sentiment"], "questions": ["texts", "questions"]}
 
 
 def chapter_tables(rows: pd.DataFrame) -> dict[str, str]:
@@ -50,10 +46,8 @@ def chapter_tables(rows: pd.DataFrame) -> dict[str, str]:
 
 def chapter_figures(rows: pd.DataFrame) -> dict[str, Figure | None]:
     """{name: figure} of the chapters; None where nothing has run."""
-    return {
-        "estimator_errors": errors_figure(by_case(rows)),
-        "outputs": outputs_figure(viii_rows(rows)),
-    }
+    made = errors_figure(by_case(rows)), outputs_figure(viii_rows(rows))
+    return dict(zip(("estimator_errors", "outputs"), made, strict=True))
 
 
 # How good the estimator is: from the results of `accuracy` and `speed`
@@ -258,33 +252,26 @@ PAPER = "paper"
 
 def settings_table(subject: str, *parts: str) -> str:
     """Each parameter's value at the preset `paper`, and where it comes from."""
-    values, lines = paper_preset(subject, *parts), []
-    for name, source in origins(subject, *parts).items():
-        value = "by network" if values[name] is None else joined(values[name])
-        lines.append({"name": name, "value": value, "source": source})
-    return sheet("settings", lines)
+    values, sources = paper_preset(subject, *parts), origins(subject, *parts)
+    rows = [{"name": name, "value": values[name], "source": of} for name, of in sources.items()]
+    return sheet("settings", rows)
 
 
 def learning_rates_table() -> str:
     """First and last learning rate of each role, network and layer."""
     known, rows = paper_settings("images"), []
-
-    def add(whose: str, network: str, layer: str, rates: list, setting: dict) -> None:
-        source = setting["source"] + (f": {setting['why']}" if "why" in setting else "")
-        line = {"whose": whose, "network": network, "layer": layer, "rates": rates}
-        rows.append(line | {"source": source})
-
-    for family, rates in known["classification"].items():
-        add("teacher, pretrained", family, "all", rates["pretrained"], rates)
-        add("baseline, or teacher", family, "all", rates["scratch"], rates)
-    for family, rates in known["distillation"].items():
+    for family, found in known["classification"].items():
+        rows.append(("teacher, pretrained", family, "all", found["pretrained"], found))
+        rows.append(("baseline, or teacher", family, "all", found["scratch"], found))
+    for family, found in known["distillation"].items():
         network = "all (error over the feature's variance)" if family == "scaled" else family
-        for layer in (name for name in rates if name not in ("source", "why")):
-            add("student", network, layer, rates[layer], rates)
+        layers = [name for name in found if name not in ("source", "why")]
+        rows += [("student", network, layer, found[layer], found) for layer in layers]
+    head = known["head"]
     for family in ("VGG", "AlexNet", "ResNet"):
-        rate = known["head"][family]
-        add("above the layer", family, "-", [rate, rate / 10], known["head"])
-    return sheet("learning_rates", rows)
+        rows.append(("above the layer", family, "-", [head[family], head[family] / 10], head))
+    names = ("whose", "network", "layer", "rates", "setting")
+    return sheet("learning_rates", [dict(zip(names, row, strict=True)) for row in rows])
 
 
 def paper_sweeps() -> dict[str, Sweep]:
@@ -302,18 +289,13 @@ def paper_sweeps_table(rows: pd.DataFrame) -> str:
     """Each sweep with the number of its runs, and how many have results here."""
     lines = []
     for name, sweep in paper_sweeps().items():
-        data = joined(sorted({str(sweep.resolved(run, PAPER).data) for run in sweep.runs}))
-        counts = {"runs": len(sweep.runs), "done": len(_done(sweep, rows))}
-        lines.append({"name": name, "table": sweep.table, "data": data} | counts)
+        data = sorted({str(sweep.resolved(run, PAPER).data) for run in sweep.runs})
+        lines.append({"name": name, "sweep": sweep, "data": data, "done": _done(sweep, rows)})
     return sheet("paper_sweeps", lines)
 
 
 def paper_results(rows: pd.DataFrame) -> str:
     """The published rows beside ours, for the sweeps of which any run has results."""
-    parts = []
-    for sweep in paper_sweeps().values():
-        done = _done(sweep, rows)
-        if done:
-            title = f"**Table {sweep.table}**, {count(len(done), 'run')} of {len(sweep.runs)}"
-            parts.append(f"{title}\n\n{sweep_table(sweep, rows)}")
-    return "\n\n".join(parts) or "No run at the preset `paper` has results in this build."
+    found = [(sweep, _done(sweep, rows)) for sweep in paper_sweeps().values()]
+    parts = [(sweep, len(done), sweep_table(sweep, rows)) for sweep, done in found if done]
+    return block("paper_results", parts=parts)

@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from book.make import frame
 from book.make.frame import estimate, fits, joined, paper_rows, records, span
 from book.make.pages import BOOK, NOTEBOOKS, page_source
-from book.make.texts import sheet
+from book.make.texts import block, sheet
 from kpnb.errors import KpnbError
 from kpnb.metrics.formatting import SYMBOLS, count, signed
 from kpnb.metrics.results import MetricName, Role, Score
@@ -182,8 +182,8 @@ def _text(claim: Claim, item: Facts, rows: pd.DataFrame) -> str:
     if item.kind == "values":
         return " and ".join(pairs["printed"] + " against " + pairs["printed_second"])
     if item.kind == "change":
-        change = 100 * ((first / second).mean() - 1)
-        return f"{SYMBOLS[item.metric or claim.metric]} {change:+.1f}%"
+        more = (first / second).mean() - 1
+        return f"{SYMBOLS[item.metric or claim.metric]} {more:+.1%}"
     agree = (first > second if claim.side == "up" else first < second).sum()
     ties = (first == second).sum()
     return f"{agree} of {len(pairs)}" + (f" ({count(ties, 'tie')})" if ties else "")
@@ -374,9 +374,7 @@ EVIDENCE = {
 
 def verdict_counts(judged: Sequence[Judged]) -> str:
     """How many claims have which verdict, as a sentence."""
-    verdicts = [one.verdict for one in judged]
-    told = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS)
-    return f"**{count(len(judged), 'claim')}**: {told}."
+    return block("verdict_counts", verdicts=[one.verdict for one in judged], names=VERDICTS)
 
 
 # The page
@@ -398,20 +396,16 @@ class ClaimPage:
         claims for each part of the paper, and the cells behind them, folded."""
         judged = judge_all(self.rows)
         used = pd.concat([one.items for one in judged]).drop_duplicates("file")
-        files, stale = count(len(used), "results file"), (used["state"] != "fresh").sum()
-        rest = f" They rest on {files}, {stale} of them stale." if len(used) else ""
-        parts = [verdict_counts(judged) + rest]
-        for section, some in groupby(judged, lambda one: one.claim.section):
-            told = sheet("claims", [self._row(one) for one in some])
-            parts.append(f"```{{rubric}} {section}\n```\n\n{told}")
-        lists = [
-            f":::{{dropdown}} {one.claim.claim}\n:name: {one.label}\n\n"
-            f"{sheet('claim_cells', records(one.items), link=self._results)}\n:::"
+        parts = groupby(judged, lambda one: one.claim.section)
+        sections = [(name, sheet("claims", map(self._row, some))) for name, some in parts]
+        cells = [
+            (one, sheet("claim_cells", records(one.items), link=self._results))
             for one in judged
             if len(one.items) > 1
         ]
-        cells = "\n\n".join(lists) or "No claim rests on several cells yet."
-        return {"claims": "\n\n".join(parts), "claim_cells": cells}
+        said = {"counts": verdict_counts(judged), "sections": sections, "files": len(used)}
+        claims = block("claims", stale=(used["state"] != "fresh").sum(), **said)
+        return {"claims": claims, "claim_cells": block("claim_cells", cells=cells)}
 
     def _row(self, one: Judged) -> dict:
         """Of many notebooks or files not their links, but that to the list that names them."""
@@ -427,10 +421,7 @@ class ClaimPage:
 
     def _results(self, item: Mapping) -> str:
         """A link to a results file, which says so where the code here no longer fits it."""
-        state = item["state"].split(":")[0]
-        stale = "" if state == "fresh" else f" ({state})"
-        name = item["run"] or item["notebook"]
-        return f"[{name}.json]({self.address}/blob/main/{item['file']}){stale}"
+        return block("results_link", address=self.address, **item)
 
     def _notebook(self, name: str) -> str:
         """A notebook's page; where it has none, the notebook that is executed for it."""
