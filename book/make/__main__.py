@@ -48,7 +48,7 @@ def collect(names: list[str], preset: str) -> list[Results]:
     """
     here = [read_results(name, preset) for name in names]
     study = available_results("study")  # also of what is no notebook
-    return study if preset == "study" else [*study, *here]
+    return study if preset == "study" else study + here
 
 
 def fragments(

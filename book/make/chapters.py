@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
@@ -152,7 +151,11 @@ def errors_figure(cases: pd.DataFrame) -> Figure | None:
     for (panel, _, checkpoint), (_, cell) in zip(split, cases.iterrows(), strict=True):
         # A checkpoint has the same mark in every panel, as they share a legend.
         mark = MARKS[checkpoints.index(checkpoint) % len(MARKS)]
-        _curves(axes.flat[panels.index(panel)], cell, mark, checkpoint)
+        for kind, (methods, color, line) in CURVES.items():
+            seconds, errors = ([cell[m, what] for m in methods] for what in ("seconds", "error"))
+            style = {"linestyle": line, "color": color, "marker": mark, "markersize": 5}
+            style |= {"linewidth": 1.2, "label": f"{kind}, {checkpoint}"}
+            axes.flat[panels.index(panel)].plot(seconds, errors, **style)
     for ax, title in zip(axes.flat, panels, strict=False):
         ax.set(xscale="log", yscale="log")
         ax.set_title(title, fontsize=TITLE_SIZE)
@@ -162,20 +165,12 @@ def errors_figure(cases: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _curves(ax: Axes, cell: pd.Series, mark: str, checkpoint: str) -> None:
-    for kind, (methods, color, line) in CURVES.items():
-        seconds, errors = ([cell[m, what] for m in methods] for what in ("seconds", "error"))
-        style = {"linestyle": line, "color": color, "marker": mark, "markersize": 5}
-        ax.plot(seconds, errors, **style, linewidth=1.2, label=f"{kind}, {checkpoint}")
-
-
 # Table VIII continued: student minus baseline against the number of output dimensions. The paper
 # expects a student of a many-dimensional output to have more foreground points than its baseline
 # (the first utility: it mimics the teacher's points), and one of a ten-dimensional output fewer
 # points of both kinds (the second: labels that are easier to learn).
 
-#: What Table VIII prints.
-COUNTS = ("n_fg", "n_bg")
+COUNTS = ("n_fg", "n_bg")  #: What Table VIII prints.
 #: By place of the network in the results; told apart by marker too. Okabe and Ito's colors.
 NETWORK_MARKS = (("#000000", "o"), ("#CC79A7", "D"), ("#56B4E9", "v"), ("#E69F00", "P"))
 
@@ -202,7 +197,11 @@ def outputs_figure(rows: pd.DataFrame) -> Figure | None:
     numbers = sorted({n for part in found.values() for n in part.loc[COUNTS[0]].index})
     for ax, metric in zip(axes[0], COUNTS, strict=True):
         for place, (network, part) in enumerate(found.items()):
-            _draw(ax, part.loc[metric], place, network)
+            cells, (color, marker) = part.loc[metric], NETWORK_MARKS[place % len(NETWORK_MARKS)]
+            at = [number * 1.08**place for number in cells.index]  # networks beside each other
+            ax.vlines(at, cells["low"], cells["high"], color=color, linewidth=1.6)
+            style = {"color": color, "markersize": 6, "label": f"{network}{_over(cells)}"}
+            ax.plot(at, cells["value"], marker, **style)
         ax.axhline(0, color="black", linewidth=1)
         ax.set_xscale("log")
         ax.set_xticks(numbers, [str(n) for n in numbers])
@@ -211,14 +210,6 @@ def outputs_figure(rows: pd.DataFrame) -> Figure | None:
         label_axes(ax, "dimensions of the output [1]", f"S − B: {METRIC_LABELS[metric]}")
     legend_below(figure, [axes[0, 0]], columns=4)
     return figure
-
-
-def _draw(ax: Axes, gap: pd.DataFrame, place: int, network: str) -> None:
-    """Networks stand beside each other at one number of dimensions."""
-    color, marker = NETWORK_MARKS[place % len(NETWORK_MARKS)]
-    at = [number * 1.08**place for number in gap.index]
-    ax.vlines(at, gap["low"], gap["high"], color=color, linewidth=1.6)
-    ax.plot(at, gap["value"], marker, color=color, markersize=6, label=f"{network}{_over(gap)}")
 
 
 def _over(gap: pd.DataFrame) -> str:

@@ -100,15 +100,14 @@ def notebook_problems(executed: Path, figures: int) -> list[str]:
         return [f"the executed notebook {name} is missing"]
     cells = nbformat.read(executed, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    problems = [f"{name} shows the error {o.ename}" for o in outputs if o.output_type == "error"]
-    if any(o.output_type == "stream" and o.name == "stderr" for o in outputs):
-        problems.append(f"{name} shows text written to stderr")
-    if any(WIDGET in output.get("data", {}) for output in outputs):
-        problems.append(f"{name} shows a widget, which is dead without a kernel")
-    shown = sum("image/png" in output.get("data", {}) for output in outputs)
-    if shown < figures:
-        problems.append(f"{name} shows {shown} figures, not {figures}")
-    return problems
+    kinds = [set(output.get("data", {})) | {output.get("name")} for output in outputs]
+    shown = sum("image/png" in kind for kind in kinds)
+    problems = {f"the error {o.ename}": True for o in outputs if o.output_type == "error"} | {
+        "text written to stderr": any("stderr" in kind for kind in kinds),
+        "a widget, which is dead without a kernel": any(WIDGET in kind for kind in kinds),
+        f"{shown} figures, not {figures}": shown < figures,
+    }
+    return [f"{name} shows {problem}" for problem, there in problems.items() if there]
 
 
 def expected_figures(source: Path) -> int:

@@ -63,8 +63,8 @@ def frame(results: Sequence[Results]) -> pd.DataFrame:
         headline: on all samples, at `own_b`, with the weight distance of the public code; other_b:
             the same at any other b; larger: the student's teacher is another network than its own.
         value: the mean, the difference or the number. A student's measure has its verdict too.
-        table, pair, printed, outcome: the paper's table, or the one that ours stands beside; the
-            digits in print; on which side of its baseline a student was printed.
+        table, printed, outcome: the paper's table, or the one that ours stands beside; the digits
+            in print; on which side of its baseline a student was printed.
     """
     rows = [row for nth, run in enumerate(results) for row in _facts(run, nth)]
     made = pd.DataFrame([*rows, *_printed()], columns=COLUMNS)
@@ -103,8 +103,8 @@ def standing_for(rows: pd.DataFrame, name: str, runs: Sequence[str] = ()) -> pd.
     swept = rows[rows["run"].str.startswith(f"{name.lower()}_")]
     if runs:
         return swept[fits(swept["run"], runs)]
-    main = (rows["part"] == "main") & (rows["table"] == name)
-    return pd.concat([rows[main & (rows["measured_on"] == "train")], swept])
+    main = main_rows(rows[(rows["table"] == name) & (rows["measured_on"] == "train")])
+    return pd.concat([main, swept])
 
 
 def identity(name: str) -> list[str]:

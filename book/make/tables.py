@@ -62,9 +62,7 @@ def verdict_grid(rows: pd.DataFrame) -> str:
     b, weight distance per step.
     """
     shown = main_rows(rows, "comparison").query("headline")
-    parts = [
-        (name, shown[shown["table"] == name]) for name in dict.fromkeys(frame.TABLE_OF.values())
-    ]
+    parts = [(name, shown[shown["table"] == name]) for name in frame.MAIN_TABLES]
     return "\n\n".join(_grid(part, name) for name, part in parts if len(part)) or NOTHING
 
 
@@ -89,7 +87,8 @@ def filter_table(rows: pd.DataFrame) -> str:
     how many on the other, of how many cells where the filter leaves enough samples to measure.
     """
     every, lines = main_rows(rows, "comparison"), []
-    for dataset, part in every[_at_own_b(every) & (every["distance"] != "epoch")].groupby("dataset"):
+    every = every[_at_own_b(every) & (every["distance"] != "epoch")]
+    for dataset, part in every.groupby("dataset"):
         kept = part[part["selection"] != "all"]
         cells = [kept[kept["metric"] == metric] for metric in METRICS]
         counted = [f"{decided(cell)} of {len(cell)}" if len(cell) else NONE for cell in cells]

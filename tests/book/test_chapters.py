@@ -90,14 +90,12 @@ def outputs_cell(outputs: int, how: tuple, network: str = "AlexNet", share: floa
     sides = zip(("n_fg", "n_bg"), how, ("up", "down"), strict=True)
     items = [comparison(metric, *ends, side, layer="FC3") for metric, ends, side in sides]
     known = {"T": 0.99, "B": 0.98, "S": share} if share else {}
-    scores = [
-        measure(role, "accuracy_train", value, layer="FC3", threshold=None)
-        for role, value in known.items()
-    ]
+    at = {"layer": "FC3", "threshold": None}
+    scores = [measure(role, "accuracy_train", value, **at) for role, value in known.items()]
     settings = {"outputs": outputs, "threshold": 0.2, "layers": ["FC3"], "network": network}
     name = RUNS[outputs % len(RUNS) if network == "AlexNet" else 0]
-    values = {"settings": settings, "comparisons": items, "measures": scores}
-    return run(notebook="image_cell", run=name, **values)
+    own = {"run": name, "settings": settings, "comparisons": items, "measures": scores}
+    return run(notebook="image_cell", **own)
 
 
 def test_what_the_students_have_learned_stands_beside():

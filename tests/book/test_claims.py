@@ -51,7 +51,7 @@ def one(**changes):
 
 
 def study(*comparisons, **changes):
-    return run(**{"preset": "study", "comparisons": list(comparisons)} | changes)
+    return run(preset="study", comparisons=list(comparisons), **changes)
 
 
 def cell(name, *comparisons, **changes):
@@ -68,6 +68,7 @@ def number(value, low=None, high=None):
     return Number(value=value, low=low, high=high, what="a gap", n=7)
 
 
+SIDES = ("up", "down")
 FOR, OTHER_SIDE = comparison("n_fg", 6.0, 13.0), comparison("n_fg", -3.0, -1.0)
 
 #: By verdict: items, each by its first letter, and how many point estimates lie on the side.
@@ -104,7 +105,7 @@ def test_a_single_comparison_keeps_its_verdict_and_its_numbers():
     told = "+9.50 [+6.00, +13.0]", "60 images, 3 seeds"
     assert (each(found)[0].shown, span(found.items)) == told
     assert judge(one(side="down"), study(FOR)).verdict == "contradicted"
-    for side in ("up", "down"):  # a point estimate on zero is on no side
+    for side in SIDES:  # a point estimate on zero is on no side
         (zero,) = items(one(side=side), study(comparison("n_fg", -1.0, 1.0)))
         assert zero.verdict == "inconclusive" and not zero.on_side
     for low, high, expected in ((-1.0, 2.0, "reproduced"), (-2.0, 1.0, "inconclusive")):
@@ -180,40 +181,36 @@ def test_the_same_difference_among_a_main_notebooks_numbers_is_set_beside():
     assert each(found)[1].shown == "−2.00 [−3.00, −1.00]" and each(found)[1].n_seeds == 3
 
 
-@pytest.mark.parametrize(
-    ("side", "first", "expected"),
-    [
-        *(("up", (3.0, 4.0), "reproduced"), ("down", (3.0, 4.0), "contradicted")),
-        *(("up", (1.0, 3.0), "inconclusive"), ("up", (2.0, 3.0), "inconclusive")),
-        ("up", (None, None), "inconclusive"),
-    ],
-)
-def test_means_decide_where_intervals_do_not_overlap(side, first, expected):
-    """From 1 to 2."""
-    ends = zip("TS", (3.5, 1.5), (first, (1.0, 2.0)), strict=True)
-    found = [measure(role, "n_fg", mean, low=low, high=high) for role, mean, (low, high) in ends]
-    claim = means("T", "S").model_copy(update={"side": side})
-    (item,) = items(claim, study(measures=found))
-    assert item.verdict == expected and item.on_side == (side == "up")
+def test_means_decide_where_intervals_do_not_overlap():
+    """The second's is from 1 to 2."""
+    second, claim = measure("S", "n_fg", 1.5, low=1.0, high=2.0), means("T", "S")
+    for low, high, expected in (
+        *((3.0, 4.0, "reproduced"), (1.0, 3.0, "inconclusive"), (2.0, 3.0, "inconclusive")),
+        (None, None, "inconclusive"),
+    ):
+        both = study(measures=[measure("T", "n_fg", 3.5, low=low, high=high), second])
+        (item,), (down,) = (items(claim.model_copy(update={"side": side}), both) for side in SIDES)
+        assert item.verdict == expected and item.on_side and not down.on_side
+        assert down.verdict == {"reproduced": "contradicted"}.get(expected, expected)
 
 
 def test_roles_are_paired_within_a_network_and_layer():
-    found = [
+    measures = [
         measure(role, "n_fg", start + more, layer=layer)
         for layer, start in (("FC1", 20.0), ("FC2", 10.0))
         for role, more in (("T", 4), ("S", 0), ("B", -9))
     ]
-    found = judge(means("T", "S"), study(measures=found))
+    found = judge(means("T", "S"), study(measures=measures))
     pairs = [f"VGG-11, FC{i}: teacher, student" for i in "12"]
     assert [item.what for item in each(found)] == pairs and found.verdict == "reproduced"
     assert each(found)[0].shown == "24.0 [23.0, 25.0] against 20.0 [19.0, 21.0]"
-    split = [study(measures=[m for m in found if m.role == role]) for role in "TS"]
+    split = [study(measures=[m for m in measures if m.role == role]) for role in "TS"]
     assert items(means("T", "S"), *split) == []  # S here and T there are no pair
     ends = means("T", "T", first_layer="FC2", second_layer="FC1")
-    (item,) = items(ends, study(measures=found))
+    (item,) = items(ends, study(measures=measures))
     told = "VGG-11, FC2: teacher at FC2, teacher at FC1"
     assert (item.what, item.verdict) == (told, "contradicted")
-    strangers = [found[0], found[3].model_copy(update={"network": "AlexNet"})]
+    strangers = [measures[0], measures[3].model_copy(update={"network": "AlexNet"})]
     assert items(ends, study(measures=strangers)) == []
 
 
