@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
@@ -26,7 +27,6 @@ from kpnb.experiments.robustness import construction_table
 from kpnb.experiments.speed import costs_table
 from kpnb.metrics.formatting import PLAIN, SYMBOLS
 from kpnb.metrics.results import Results, available_cells, available_results, read_results
-from kpnb.paper import HYPOTHESES
 from kpnb.run import sweeps
 from kpnb.study.parameters import MODELS
 
@@ -38,8 +38,7 @@ COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 def repository(book: Path) -> str:
     """The address of the source repository: _config.yml is the one place that says it."""
-    config = yaml.safe_load((book / "_config.yml").read_text(encoding="utf-8"))
-    return config["repository"]["url"]
+    return yaml.safe_load((book / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
 
 
 def collect(names: list[str], preset: str) -> list[Results]:
@@ -49,7 +48,7 @@ def collect(names: list[str], preset: str) -> list[Results]:
     """
     here = [read_results(name, preset) for name in names]
     study = available_results("study")  # also of what is no notebook
-    return study if preset == "study" else [*study, *here]
+    return study if preset == "study" else study + here
 
 
 def fragments(
@@ -65,47 +64,34 @@ def fragments(
         "claim_rates": published.rates_beside(rows),
         "cloud_construction": construction_table(results),
         "cloud_costs": costs_table(results),
-        "colab": block("colab", address=address),
-        "colab_address": block("colab_address", address=address),
-        "clone": block("clone", address=address),
         "licences": tables.licences_table(),
-        "machines": tables.run_table("machines", rows),
         "notes": tables.notes_list(rows),
         "rates": published.rates_table(),
-        "status": tables.run_table("status", rows),
         "sweeps": sweeps.sweeps_table("study"),
         "verdict_grid": tables.verdict_grids(rows),
+        **{name: block(name, address=address) for name in ("colab", "colab_address", "clone")},
+        **{name: tables.run_table(name, rows) for name in ("machines", "status")},
         **{f"presets_{of.strip('_')}": tables.presets_table(MODELS[of]) for of in MODELS},
+        **{f"verdicts_h{number}": tables.verdict_table(rows, number) for number in (1, 2, 3)},
     }
-    for hypothesis in (1, 2, 3):
-        metrics = [m for m, number in HYPOTHESES.items() if number == hypothesis]
-        made[f"verdicts_h{hypothesis}"] = tables.verdict_table(rows, metrics)
     made |= claims.ClaimPage(rows, address, pages).fragments() | published.published_tables(rows)
     return made | chapters.chapter_tables(rows) | plan_pages.plan_tables()
 
 
 def generate(book: Path, tables: dict[str, str]) -> None:
-    """Write the tables where the pages include them; one that has not changed is left alone."""
+    """Write the tables where the pages include them, and nothing of an earlier build."""
     folder = book / "_generated"
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.md"):
-        if old.stem not in tables:
-            old.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     for name, text in tables.items():
-        path, text = folder / f"{name}.md", text.rstrip() + "\n"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+        (folder / f"{name}.md").write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
 def draw(book: Path, results: list[Results], cells: Sequence[Results] = ()) -> None:
-    """The figures made from results, beside the tables; gone where there are no results."""
-    figures = chapters.chapter_figures(frame([*results, *cells]))
-    for name, figure in figures.items():
-        path = book / "_generated" / f"{name}.png"
-        if figure is None:
-            path.unlink(missing_ok=True)
-        else:  # without the date and version that would make every build another file
-            figure.savefig(path, metadata={"Software": None})
+    """The figures made from results, beside the tables."""
+    for name, figure in chapters.chapter_figures(frame([*results, *cells])).items():
+        if figure is not None:  # without the version that would make every build another file
+            figure.savefig(book / "_generated" / f"{name}.png", metadata={"Software": None})
 
 
 def inputs_hash(book: Path) -> str:
@@ -126,9 +112,9 @@ def build(book: Path) -> None:
     log = book / "_build" / "build.log"
     log.parent.mkdir(exist_ok=True)
     quiet = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-c", start, *options]
     with log.open("w", encoding="utf-8") as output:
-        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=quiet)
+        said = {"stdout": output, "stderr": subprocess.STDOUT, "env": quiet}
+        done = subprocess.run([sys.executable, "-c", start, *options], **said)
     if done.returncode:
         lines = COLOUR.sub("", log.read_text(encoding="utf-8", errors="replace")).splitlines()
         wrong = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-20:]

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from book.make.frame import NOTHING, joined, records, spread, sweep_rows
+from book.make.frame import NOTHING, records, spread, sweep_rows
 from book.make.published import sweep_table
 from book.make.texts import block, sheet
 from kpnb.experiments import accuracy, speed
@@ -21,12 +20,8 @@ from kpnb.paper import METRIC_RULES, origins, paper_preset, paper_settings
 from kpnb.run.sweeps import Sweep, read_sweeps
 
 #: Whose settings of the paper are listed, by the end of the table's name.
-SETTINGS = {
-    "images": ["images"],
-    "sentences": ["texts", "sentiment"],
-    "questions": ["texts", "questions"],
-    "clouds": ["clouds"],
-}
+SETTINGS = {"images": ["images"], "clouds": ["clouds"]}
+SETTINGS |= {"sentences": ["texts", "sentiment"], "questions": ["texts", "questions"]}
 
 
 def chapter_tables(rows: pd.DataFrame) -> dict[str, str]:
@@ -49,10 +44,8 @@ def chapter_tables(rows: pd.DataFrame) -> dict[str, str]:
 
 def chapter_figures(rows: pd.DataFrame) -> dict[str, Figure | None]:
     """{name: figure} of the chapters; None where nothing has run."""
-    return {
-        "estimator_errors": errors_figure(by_case(rows)),
-        "outputs": outputs_figure(viii_rows(rows)),
-    }
+    made = errors_figure(by_case(rows)), outputs_figure(viii_rows(rows))
+    return dict(zip(("estimator_errors", "outputs"), made, strict=True))
 
 
 # How good the estimator is: from the results of `accuracy` and `speed`
@@ -157,7 +150,11 @@ def errors_figure(cases: pd.DataFrame) -> Figure | None:
     for (panel, _, checkpoint), (_, cell) in zip(split, cases.iterrows(), strict=True):
         # A checkpoint has the same mark in every panel, as they share a legend.
         mark = MARKS[checkpoints.index(checkpoint) % len(MARKS)]
-        _curves(axes.flat[panels.index(panel)], cell, mark, checkpoint)
+        for kind, (methods, color, line) in CURVES.items():
+            seconds, errors = ([cell[m, what] for m in methods] for what in ("seconds", "error"))
+            style = {"linestyle": line, "color": color, "marker": mark, "markersize": 5}
+            style |= {"linewidth": 1.2, "label": f"{kind}, {checkpoint}"}
+            axes.flat[panels.index(panel)].plot(seconds, errors, **style)
     for ax, title in zip(axes.flat, panels, strict=False):
         ax.set(xscale="log", yscale="log")
         ax.set_title(title, fontsize=TITLE_SIZE)
@@ -167,20 +164,12 @@ def errors_figure(cases: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _curves(ax: Axes, cell: pd.Series, mark: str, checkpoint: str) -> None:
-    for kind, (methods, color, line) in CURVES.items():
-        seconds, errors = ([cell[m, what] for m in methods] for what in ("seconds", "error"))
-        style = {"linestyle": line, "color": color, "marker": mark, "markersize": 5}
-        ax.plot(seconds, errors, **style, linewidth=1.2, label=f"{kind}, {checkpoint}")
-
-
 # Table VIII continued: student minus baseline against the number of output dimensions. The paper
 # expects a student of a many-dimensional output to have more foreground points than its baseline
 # (the first utility: it mimics the teacher's points), and one of a ten-dimensional output fewer
 # points of both kinds (the second: labels that are easier to learn).
 
-#: What Table VIII prints.
-COUNTS = ("n_fg", "n_bg")
+COUNTS = ("n_fg", "n_bg")  #: What Table VIII prints.
 #: By place of the network in the results; told apart by marker too. Okabe and Ito's colors.
 NETWORK_MARKS = (("#000000", "o"), ("#CC79A7", "D"), ("#56B4E9", "v"), ("#E69F00", "P"))
 
@@ -207,7 +196,11 @@ def outputs_figure(rows: pd.DataFrame) -> Figure | None:
     numbers = sorted({n for part in found.values() for n in part.loc[COUNTS[0]].index})
     for ax, metric in zip(axes[0], COUNTS, strict=True):
         for place, (network, part) in enumerate(found.items()):
-            _draw(ax, part.loc[metric], place, network)
+            cells, (color, marker) = part.loc[metric], NETWORK_MARKS[place % len(NETWORK_MARKS)]
+            at = [number * 1.08**place for number in cells.index]  # networks beside each other
+            ax.vlines(at, cells["low"], cells["high"], color=color, linewidth=1.6)
+            style = {"color": color, "markersize": 6, "label": f"{network}{_over(cells)}"}
+            ax.plot(at, cells["value"], marker, **style)
         ax.axhline(0, color="black", linewidth=1)
         ax.set_xscale("log")
         ax.set_xticks(numbers, [str(n) for n in numbers])
@@ -216,14 +209,6 @@ def outputs_figure(rows: pd.DataFrame) -> Figure | None:
         label_axes(ax, "dimensions of the output [1]", f"S − B: {METRIC_RULES[metric].label}")
     legend_below(figure, [axes[0, 0]], columns=4)
     return figure
-
-
-def _draw(ax: Axes, gap: pd.DataFrame, place: int, network: str) -> None:
-    """Networks stand beside each other at one number of dimensions."""
-    color, marker = NETWORK_MARKS[place % len(NETWORK_MARKS)]
-    at = [number * 1.08**place for number in gap.index]
-    ax.vlines(at, gap["low"], gap["high"], color=color, linewidth=1.6)
-    ax.plot(at, gap["value"], marker, color=color, markersize=6, label=f"{network}{_over(gap)}")
 
 
 def _over(gap: pd.DataFrame) -> str:
@@ -257,33 +242,26 @@ PAPER = "paper"
 
 def settings_table(subject: str, *parts: str) -> str:
     """Each parameter's value at the preset `paper`, and where it comes from."""
-    values, lines = paper_preset(subject, *parts), []
-    for name, source in origins(subject, *parts).items():
-        value = "by network" if values[name] is None else joined(values[name])
-        lines.append({"name": name, "value": value, "source": source})
-    return sheet("settings", lines)
+    values, sources = paper_preset(subject, *parts), origins(subject, *parts)
+    rows = [{"name": name, "value": values[name], "source": of} for name, of in sources.items()]
+    return sheet("settings", rows)
 
 
 def learning_rates_table() -> str:
     """First and last learning rate of each role, network and layer."""
     known, rows = paper_settings("images"), []
-
-    def add(whose: str, network: str, layer: str, rates: list, setting: dict) -> None:
-        source = setting["source"] + (f": {setting['why']}" if "why" in setting else "")
-        line = {"whose": whose, "network": network, "layer": layer, "rates": rates}
-        rows.append(line | {"source": source})
-
-    for family, rates in known["classification"].items():
-        add("teacher, pretrained", family, "all", rates["pretrained"], rates)
-        add("baseline, or teacher", family, "all", rates["scratch"], rates)
-    for family, rates in known["distillation"].items():
+    for family, found in known["classification"].items():
+        rows.append(("teacher, pretrained", family, "all", found["pretrained"], found))
+        rows.append(("baseline, or teacher", family, "all", found["scratch"], found))
+    for family, found in known["distillation"].items():
         network = "all (error over the feature's variance)" if family == "scaled" else family
-        for layer in (name for name in rates if name not in ("source", "why")):
-            add("student", network, layer, rates[layer], rates)
+        layers = [name for name in found if name not in ("source", "why")]
+        rows += [("student", network, layer, found[layer], found) for layer in layers]
+    head = known["head"]
     for family in ("VGG", "AlexNet", "ResNet"):
-        rate = known["head"][family]
-        add("above the layer", family, "-", [rate, rate / 10], known["head"])
-    return sheet("learning_rates", rows)
+        rows.append(("above the layer", family, "-", [head[family], head[family] / 10], head))
+    names = ("whose", "network", "layer", "rates", "setting")
+    return sheet("learning_rates", [dict(zip(names, row, strict=True)) for row in rows])
 
 
 def paper_sweeps() -> dict[str, Sweep]:
@@ -301,18 +279,13 @@ def paper_sweeps_table(rows: pd.DataFrame) -> str:
     """Each sweep with the number of its runs, and how many have results here."""
     lines = []
     for name, sweep in paper_sweeps().items():
-        data = joined(sorted({str(sweep.resolved(run, PAPER).data) for run in sweep.runs}))
-        counts = {"runs": len(sweep.runs), "done": len(_done(sweep, rows))}
-        lines.append({"name": name, "table": sweep.table, "data": data} | counts)
+        data = sorted({str(sweep.resolved(run, PAPER).data) for run in sweep.runs})
+        lines.append({"name": name, "sweep": sweep, "data": data, "done": _done(sweep, rows)})
     return sheet("paper_sweeps", lines)
 
 
 def paper_results(rows: pd.DataFrame) -> str:
     """The published rows beside ours, for the sweeps of which any run has results."""
-    parts = []
-    for sweep in paper_sweeps().values():
-        done = _done(sweep, rows)
-        if done:
-            title = f"**Table {sweep.table}**, {count(len(done), 'run')} of {len(sweep.runs)}"
-            parts.append(f"{title}\n\n{sweep_table(sweep, rows)}")
-    return "\n\n".join(parts) or "No run at the preset `paper` has results in this build."
+    found = [(sweep, _done(sweep, rows)) for sweep in paper_sweeps().values()]
+    parts = [(sweep, len(done), sweep_table(sweep, rows)) for sweep, done in found if done]
+    return block("paper_results", parts=parts)

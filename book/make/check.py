@@ -63,10 +63,8 @@ def missing_pages(html: Path, pages: list[str]) -> list[str]:
 def broken_fetches(html: Path) -> Iterator[str]:
     """Requests to other servers, and local files that a page or style sheet asks for in vain."""
     for page in _pages(html):
-        for address in fetches(page.read_text(encoding="utf-8")):
-            problem = _problem(page.parent, address)
-            if problem:
-                yield f"{page.relative_to(html)} {problem}"
+        found = (_problem(page.parent, one) for one in fetches(page.read_text(encoding="utf-8")))
+        yield from (f"{page.relative_to(html)} {problem}" for problem in found if problem)
     for sheet in sorted(html.rglob("*.css")):
         for address in IN_STYLE.findall(COMMENT.sub("", sheet.read_text(encoding="utf-8"))):
             yield f"{sheet.relative_to(html)} asks another server for {address}"
@@ -96,28 +94,20 @@ def _problem(folder: Path, address: str) -> str:
 
 def notebook_problems(executed: Path, figures: int) -> list[str]:
     """What is wrong with an executed notebook: missing, errors, stderr, widgets (the pages have
-    no scripts that draw them), or too few pictures.
-
-    Arguments: figures: how many PNG pictures it must show at least.
-    """
+    no scripts that draw them), or fewer PNG pictures than `figures`."""
     name = executed.name
     if not executed.exists():
         return [f"the executed notebook {name} is missing"]
-    outputs = [
-        output
-        for cell in nbformat.read(executed, as_version=4).cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-    ]
-    problems = [f"{name} shows the error {o.ename}" for o in outputs if o.output_type == "error"]
-    if any(o.output_type == "stream" and o.name == "stderr" for o in outputs):
-        problems.append(f"{name} shows text written to stderr")
-    if any(WIDGET in output.get("data", {}) for output in outputs):
-        problems.append(f"{name} shows a widget, which is dead without a kernel")
-    shown = sum("image/png" in output.get("data", {}) for output in outputs)
-    if shown < figures:
-        problems.append(f"{name} shows {shown} figures, not {figures}")
-    return problems
+    cells = nbformat.read(executed, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    kinds = [set(output.get("data", {})) | {output.get("name")} for output in outputs]
+    shown = sum("image/png" in kind for kind in kinds)
+    problems = {f"the error {o.ename}": True for o in outputs if o.output_type == "error"} | {
+        "text written to stderr": any("stderr" in kind for kind in kinds),
+        "a widget, which is dead without a kernel": any(WIDGET in kind for kind in kinds),
+        f"{shown} figures, not {figures}": shown < figures,
+    }
+    return [f"{name} shows {problem}" for problem, there in problems.items() if there]
 
 
 def expected_figures(source: Path) -> int:

@@ -20,9 +20,9 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from book.make import frame
-from book.make.frame import estimate, fits, joined, paper_rows, records, span
+from book.make.frame import PAPER_CELL, estimate, fits, joined, paper_rows, records, span
 from book.make.pages import BOOK, NOTEBOOKS, page_source
-from book.make.texts import sheet
+from book.make.texts import block, sheet
 from kpnb.errors import KpnbError
 from kpnb.metrics.formatting import SYMBOLS, count, signed
 from kpnb.metrics.results import MetricName, Role, Score
@@ -87,12 +87,9 @@ class Facts(BaseModel, frozen=True, extra="forbid"):
 
 
 class Claim(BaseModel, frozen=True, extra="forbid"):
-    """One testable statement of the paper.
-
-    Attributes: id; section: heading it is listed under; claim: one sentence; where: section,
-        table, figure or equation; metric, side: what is expected of the first of the pair, or of
-        the number; paper: what the paper prints; evidence: what here speaks to it.
-    """
+    """One testable statement of the paper: a sentence, under the heading `section`; where it makes
+    it; metric and side that are expected of the first of the pair, or of the number; what it prints
+    (paper) and what speaks to it here (evidence)."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
     section: str
@@ -167,7 +164,7 @@ def published_text(claim: Claim, rows: pd.DataFrame) -> str:
     """
     for asked in (*claim.paper, claim.evidence):
         quoted = set(re.findall(r"'(.*?)'", asked.where))
-        printed = paper_rows(rows, asked.table)[frame.PAPER_CELL] if quoted else pd.DataFrame()
+        printed = paper_rows(rows, asked.table)[PAPER_CELL] if quoted else pd.DataFrame()
         unknown = quoted - {*frame.TABLE_OF, *printed.to_numpy().ravel()}
         if unknown:
             raise _nothing(claim, f"{min(unknown)!r} in Table {asked.table}")
@@ -182,8 +179,8 @@ def _text(claim: Claim, item: Facts, rows: pd.DataFrame) -> str:
     if item.kind == "values":
         return " and ".join(pairs["printed"] + " against " + pairs["printed_second"])
     if item.kind == "change":
-        change = 100 * ((first / second).mean() - 1)
-        return f"{SYMBOLS[item.metric or claim.metric]} {change:+.1f}%"
+        more = (first / second).mean() - 1
+        return f"{SYMBOLS[item.metric or claim.metric]} {more:+.1%}"
     agree = (first > second if claim.side == "up" else first < second).sum()
     ties = (first == second).sum()
     return f"{agree} of {len(pairs)}" + (f" ({count(ties, 'tie')})" if ties else "")
@@ -196,7 +193,7 @@ def _pairs(claim: Claim, item: Facts, rows: pd.DataFrame) -> pd.DataFrame:
     found = found[found["metric"] == metric]
     first = _queried(claim, item, found[found["role"] == item.first])
     second = found[found["role"] == item.second]
-    pairs = first.merge(second, on=[*frame.PAPER_CELL, "pair"], suffixes=("", "_second"))
+    pairs = first.merge(second, on=[*PAPER_CELL, "pair"], suffixes=("", "_second"))
     if pairs.empty or len(pairs) < len(first):
         raise _nothing(claim, f"{metric} of {item.first} and {item.second} in Table {item.table}")
     return pairs
@@ -364,19 +361,13 @@ def _numbers(claim: Claim, rows: pd.DataFrame) -> list[dict]:
 
 
 #: How the evidence of each kind is found.
-EVIDENCE = {
-    "comparisons": _comparisons,
-    "means": _means,
-    "numbers": _numbers,
-    "none": lambda claim, rows: [],
-}
+EVIDENCE = {"comparisons": _comparisons, "means": _means, "numbers": _numbers}
+EVIDENCE["none"] = lambda claim, rows: []
 
 
 def verdict_counts(judged: Sequence[Judged]) -> str:
     """How many claims have which verdict, as a sentence."""
-    verdicts = [one.verdict for one in judged]
-    told = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS)
-    return f"**{count(len(judged), 'claim')}**: {told}."
+    return block("verdict_counts", verdicts=[one.verdict for one in judged], names=VERDICTS)
 
 
 # The page
@@ -398,25 +389,21 @@ class ClaimPage:
         claims for each part of the paper, and the cells behind them, folded."""
         judged = judge_all(self.rows)
         used = pd.concat([one.items for one in judged]).drop_duplicates("file")
-        files, stale = count(len(used), "results file"), (used["state"] != "fresh").sum()
-        rest = f" They rest on {files}, {stale} of them stale." if len(used) else ""
-        parts = [verdict_counts(judged) + rest]
-        for section, some in groupby(judged, lambda one: one.claim.section):
-            told = sheet("claims", [self._row(one) for one in some])
-            parts.append(f"```{{rubric}} {section}\n```\n\n{told}")
-        lists = [
-            f":::{{dropdown}} {one.claim.claim}\n:name: {one.label}\n\n"
-            f"{sheet('claim_cells', records(one.items), link=self._results)}\n:::"
+        parts = groupby(judged, lambda one: one.claim.section)
+        sections = [(name, sheet("claims", map(self._row, some))) for name, some in parts]
+        cells = [
+            (one, sheet("claim_cells", records(one.items), link=self._results))
             for one in judged
             if len(one.items) > 1
         ]
-        cells = "\n\n".join(lists) or "No claim rests on several cells yet."
-        return {"claims": "\n\n".join(parts), "claim_cells": cells}
+        said = {"counts": verdict_counts(judged), "sections": sections, "files": len(used)}
+        claims = block("claims", stale=(used["state"] != "fresh").sum(), **said)
+        return {"claims": claims, "claim_cells": block("claim_cells", cells=cells)}
 
     def _row(self, one: Judged) -> dict:
         """Of many notebooks or files not their links, but that to the list that names them."""
         items, links = records(one.items), []
-        notebooks = [item["notebook"] for item in items] or _planned(one.claim)
+        notebooks = [item["notebook"] for item in items] or _planned(one.claim.evidence)
         for each in (map(self._notebook, notebooks), map(self._results, items)):
             found = list(dict.fromkeys(each))
             links += found if len(found) <= FILES_SHOWN else []
@@ -427,23 +414,17 @@ class ClaimPage:
 
     def _results(self, item: Mapping) -> str:
         """A link to a results file, which says so where the code here no longer fits it."""
-        state = item["state"].split(":")[0]
-        stale = "" if state == "fresh" else f" ({state})"
-        name = item["run"] or item["notebook"]
-        return f"[{name}.json]({self.address}/blob/main/{item['file']}){stale}"
+        return block("results_link", address=self.address, **item)
 
     def _notebook(self, name: str) -> str:
         """A notebook's page; where it has none, the notebook that is executed for it."""
-        page = f"{NOTEBOOKS}{name}"
-        if page in self.pages:
-            return f"{{doc}}`{name} <{page}>`"
-        source, _ = page_source(BOOK, name)
-        return f"[{name}]({self.address}/blob/main/{NOTEBOOKS}{source}.ipynb)"
+        if NOTEBOOKS + name in self.pages:
+            return f"{{doc}}`{name} <{NOTEBOOKS}{name}>`"
+        return f"[{name}]({self.address}/blob/main/{NOTEBOOKS}{page_source(BOOK, name)[0]}.ipynb)"
 
 
-def _planned(claim: Claim) -> list[str]:
+def _planned(asked: Facts) -> list[str]:
     """The notebook that shows something of a claim without results, or would measure it."""
-    asked = claim.evidence
-    of_cells = asked.table is not None and asked.table not in frame.MAIN_TABLES[1:]
+    of_cells = asked.table not in (None, *frame.MAIN_TABLES[1:])
     name = frame.CELL_NOTEBOOK if of_cells else asked.notebook
     return [name] if name and "*" not in name else []

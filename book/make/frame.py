@@ -13,7 +13,7 @@ Paper and notebooks share the columns; one that a row has no use for is "" or mi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 
@@ -63,8 +63,8 @@ def frame(results: Sequence[Results]) -> pd.DataFrame:
         headline: on all samples, at `own_b`, with the weight distance of the public code; other_b:
             the same at any other b; larger: the student's teacher is another network than its own.
         value: the mean, the difference or the number. A student's measure has its verdict too.
-        table, pair, printed, outcome: the paper's table, or the one that ours stands beside; the
-            digits in print; on which side of its baseline a student was printed.
+        table, printed, outcome: the paper's table, or the one that ours stands beside; the digits
+            in print; on which side of its baseline a student was printed.
     """
     rows = [row for nth, run in enumerate(results) for row in _facts(run, nth)]
     made = pd.DataFrame([*rows, *_printed()], columns=COLUMNS)
@@ -103,8 +103,8 @@ def standing_for(rows: pd.DataFrame, name: str, runs: Sequence[str] = ()) -> pd.
     swept = rows[rows["run"].str.startswith(f"{name.lower()}_")]
     if runs:
         return swept[fits(swept["run"], runs)]
-    main = (rows["part"] == "main") & (rows["table"] == name)
-    return pd.concat([rows[main & (rows["measured_on"] == "train")], swept])
+    main = main_rows(rows[(rows["table"] == name) & (rows["measured_on"] == "train")])
+    return pd.concat([main, swept])
 
 
 def identity(name: str) -> list[str]:
@@ -130,16 +130,14 @@ def pivot(
     """Texts, one of each row, as a table: a line per value of `index` as they come up, a column for
     each `wanted` value of another; `blank` where there is none, the last where there are several.
     """
-    wide = rows.assign(text=text).pivot_table(
-        index=index, columns=column, values="text", aggfunc="last", sort=False
-    )
+    wide = rows.assign(text=text).pivot_table("text", index, column, aggfunc="last", sort=False)
     lines = rows.set_index(index).index.unique()  # pivot_table orders each level for itself
     return wide.reindex(index=lines, columns=list(wanted)).astype(object).fillna(blank)
 
 
 def records(rows: pd.DataFrame) -> list[dict]:
-    """Each row as {column: value}."""
-    return rows.to_dict("records")
+    """Each row as {column: value}; `to_dict` looks each value up for itself, which is slow."""
+    return [dict(zip(rows, row, strict=True)) for row in rows.astype(object).to_numpy()]
 
 
 def place(row: Mapping) -> str:
@@ -155,14 +153,16 @@ def over(row: Mapping) -> str:
 def span(rows: pd.DataFrame | list[dict]) -> str:
     """What several values are over, as in "40 to 60 images, 1 to 3 seeds"; `noun`: what samples of
     each are called."""
-    rows = pd.DataFrame(rows)
-    parts = [spread(part["n_samples"], noun) for noun, part in rows.groupby("noun", sort=False)]
-    return ", ".join(part for part in (*parts, spread(rows["n_seeds"], "seed")) if part)
+    items = records(rows) if isinstance(rows, pd.DataFrame) else rows
+    nouns = dict.fromkeys(item["noun"] for item in items)
+    parts = [spread((i["n_samples"] for i in items if i["noun"] == noun), noun) for noun in nouns]
+    parts.append(spread((item["n_seeds"] for item in items), "seed"))
+    return ", ".join(part for part in parts if part)
 
 
-def spread(counts: pd.Series, noun: str = "") -> str:
+def spread(counts: Iterable, noun: str = "") -> str:
     """Lowest and highest of some counts, as in "40 to 60 images"; "" where none is known."""
-    known = sorted({int(n) for n in counts.dropna()})
+    known = sorted({int(n) for n in counts if not pd.isna(n)})
     low = f"{known[0]} to " if len(known) > 1 else ""
     return low + (count(known[-1], noun) if noun else f"{known[-1]}") if known else ""
 
@@ -183,13 +183,14 @@ def _facts(run: Results, nth: int) -> Iterator[dict]:
     yield about | {"kind": "run"}
     verdicts = {_choice(item): item.verdict for item in run.comparisons}
     for item in (*run.measures, *run.comparisons):
-        fact = item.model_dump() | {"depth": item.cell[3], "table": TABLE_OF.get(item.sample, "")}
+        fact = {"depth": item.cell[3], "table": TABLE_OF.get(item.sample, "")}
         fact["headline"] = run.is_headline(item)
         if isinstance(item, Comparison):
-            yield about | fact | {"kind": "comparison", "value": item.difference}
+            fact |= {"kind": "comparison", "value": item.difference}
         else:
             verdict = verdicts.get(_choice(item), "") if item.role == "S" else ""
-            yield about | fact | {"kind": "measure", "value": item.mean, "verdict": verdict}
+            fact |= {"kind": "measure", "value": item.mean, "verdict": verdict}
+        yield about | item.model_dump() | fact
     for name, found in run.numbers.items():
         own = {"kind": "number", "name": name, "n_samples": found.n}
         yield about | found.model_dump() | own
@@ -198,12 +199,12 @@ def _facts(run: Results, nth: int) -> Iterator[dict]:
 
 def _about(run: Results, nth: int) -> dict:
     """What all facts of a results file share."""
-    single, settings = run.notebook == CELL_NOTEBOOK, run.settings
+    settings, teacher = run.settings, run.settings.get("teacher", "same")
     name = f"{CELLS}/{run.run}" if run.run else run.notebook
-    teacher = settings.get("teacher", "same")
+    whole = "single" if run.notebook == CELL_NOTEBOOK else "main"
     return {
         "source": "ours",
-        "part": "sweep" if run.run else "single" if single else "main",
+        "part": "sweep" if run.run else whole,
         **{name: getattr(run, name) for name in OF_A_FILE},
         "nth": nth,
         "file": f"book/results/{run.preset}/{name}.json",

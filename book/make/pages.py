@@ -15,11 +15,9 @@ def toc_pages(book: Path) -> list[str]:
     def walk(node: object) -> Iterator[str]:
         if isinstance(node, dict):
             yield from (str(node[key]) for key in ("root", "file") if key in node)
-            for value in node.values():
-                yield from walk(value)
-        elif isinstance(node, list):
-            for item in node:
-                yield from walk(item)
+            node = list(node.values())
+        for inner in node if isinstance(node, list) else ():
+            yield from walk(inner)
 
     contents = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
     return [page.removesuffix(".md").removesuffix(".ipynb") for page in walk(contents)]

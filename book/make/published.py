@@ -6,6 +6,7 @@ Functions take the frame of `book.make.frame` and return markdown.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import pandas as pd
 
@@ -19,22 +20,14 @@ from kpnb.run.sweeps import Sweep, read_sweeps
 NARROW = "\u202f"
 #: The paper's data sets that our stand-ins are not of one table alone, by our kind of samples.
 STAND_INS = {"SQuAD": "question", "SST-2": "sentence"}
-#: What sets a run of a sweep apart, in words: parameter -> how its value is told.
-TOLD = {
-    "teacher": "taught by {}",
-    "grid": "{0}×{0} cells",
-    "augment": "augmented {}",
-    "outputs": "{} outputs",
-    "threshold": "b = {}",
-}
-#: How a sweep's runs are shown beside a table: what sets them apart (keys of `TOLD`), whose numbers
-#: of ours, and whether at each b that was measured, not only at the run's own.
-SHOWN: dict[str, tuple[Sequence[str], str, bool]] = {
-    "II": (["teacher"], "SB", False),
-    "III": (["grid", "threshold"], "SB", True),
-    "IV": (["augment"], "TSB", False),
-    "VIII": (["outputs"], "SB", False),
-    "IX": (["teacher"], "SB", False),
+#: How a sweep's runs are shown beside a table: what sets them apart in words (parameter -> how its
+#: value is told), whose numbers of ours, and whether at each b measured, not only at the run's own.
+SHOWN: dict[str, tuple[dict[str, str], str, bool]] = {
+    "II": ({"teacher": "taught by {}"}, "SB", False),
+    "III": ({"grid": "{0}×{0} cells", "threshold": "b = {}"}, "SB", True),
+    "IV": ({"augment": "augmented {}"}, "TSB", False),
+    "VIII": ({"outputs": "{} outputs"}, "SB", False),
+    "IX": ({"teacher": "taught by {}"}, "SB", False),
 }
 #: Table VIII has networks of 10 outputs; the sweep's runs with many more stand for no cell of it.
 FEW_OUTPUTS = ("*_outputs2", "*_outputs4", "*_outputs12")
@@ -75,7 +68,7 @@ def verification_table(name: str, rows: pd.DataFrame) -> str:
 
 def sweep_table(sweep: Sweep, rows: pd.DataFrame) -> str:
     """Each run's published rows, then ours: mean, 95% interval, and the verdict's mark."""
-    tell, roles, every_b = SHOWN.get(sweep.table, ((), "SB", False))
+    tell, roles, every_b = SHOWN.get(sweep.table, ({}, "SB", False))
     known = frame.paper_rows(rows, sweep.table)
     metrics = [metric for metric in METRICS if metric in set(known["metric"])]
     lines, before, printed = [], None, _printed(known, metrics)
@@ -104,7 +97,7 @@ def _measured(ours: pd.DataFrame, every_b: bool = False) -> pd.DataFrame:
 def _printed(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """A row for each printed one, roles in their order within a cell, with a column a metric; a
     student's numbers carry the mark of the side of its baseline that they are on."""
-    same = ["dataset", "network", "layer", "grid_size", "threshold_b"]
+    same = frame.PAPER_CELL[1:]
     group, order = rows.groupby(same, sort=False).ngroup(), rows["role"].map("TSB".index)
     keys = ["group", "order", *same, "learning", "pair"]
     text = [f"{r['printed']}{NARROW}{MARKS.get(r['outcome'], '')}" for r in records(rows)]
@@ -156,11 +149,12 @@ def _cell(row: dict) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _told(settings: dict, tell: Sequence[str]) -> str:
+def _told(settings: dict, tell: dict[str, str]) -> str:
     """Which run this is; a teacher of the student's own kind is called by its name."""
     own = {"teacher": settings["network"]} if settings.get("teacher") == "same" else {}
-    told = [TOLD[name].format((settings | own)[name]) for name in tell if settings.get(name)]
-    return ", ".join([settings["network"], ", ".join(settings["layers"]), *told])
+    known = settings | own
+    told = [text.format(known[name]) for name, text in tell.items() if known.get(name)]
+    return ", ".join([settings["network"], *settings["layers"], *told])
 
 
 # How often the paper agrees with itself
@@ -168,8 +162,10 @@ def _told(settings: dict, tell: Sequence[str]) -> str:
 
 def paper_rate(metric: str, published: str) -> str:
     """How many of a table's cells are on the predicted side in a metric, as in 51 of 57."""
-    rates = agreement_rates().set_index(["table", "metric"])
-    return _of(rates.loc[(published, metric)])
+    return _of(_rates().set_index(["table", "metric"]).loc[(published, metric)])
+
+
+_rates = cache(agreement_rates)  # of tables that do not change
 
 
 def _of(rate: pd.Series) -> str:
@@ -178,7 +174,7 @@ def _of(rate: pd.Series) -> str:
 
 def rates_table() -> str:
     """How often each published table agrees with the hypotheses, by metric."""
-    rates = agreement_rates()
+    rates = _rates()
     ties = [f" ({count(n, 'tie')})" if n else "" for n in rates["ties"]]
     told = [_of(rate) + tie for rate, tie in zip(records(rates), ties, strict=True)]
     wide = pivot(rates, told, "table", "metric", METRICS, "not reported")
@@ -192,7 +188,7 @@ def rates_beside(rows: pd.DataFrame) -> str:
     The same rule for both, a point estimate strictly on the side; in brackets how many of ours have
     an interval that excludes zero on that side, and how many on the other.
     """
-    rates, lines = agreement_rates(), []
+    rates, lines = _rates(), []
     ours = rows[(rows["preset"] == "study") & (rows["kind"] == "comparison") & rows["headline"]]
     for names in (*((name,) for name in TABLES), MAIN_TABLES):
         title = " to ".join(dict.fromkeys((names[0], names[-1])))

@@ -5,8 +5,6 @@ Functions take the frame of `book.make.frame`, or rows of it, and return markdow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from book.make import frame
@@ -18,8 +16,6 @@ from kpnb.metrics.formatting import SIDES, SYMBOLS, count, signed, table
 from kpnb.paper import HYPOTHESES, METRICS, PREDICTIONS, SCORES
 from kpnb.study.parameters import StudyParameters
 
-PRESETS = ("demo", "study", "paper")
-
 
 def _at_own_b(rows: pd.DataFrame) -> pd.Series:
     return rows["threshold"].isna() | (rows["threshold"] == rows["own_b"])
@@ -28,25 +24,23 @@ def _at_own_b(rows: pd.DataFrame) -> pd.Series:
 # Verdicts
 
 
-def verdict_table(rows: pd.DataFrame, metrics: Sequence[str] = METRICS) -> str:
-    """Every comparison at the run's own b, with the published filter, other b and the paper.
-
-    A table per data set and network; for d_mean and d_var both ways to sum the distance.
+def verdict_table(rows: pd.DataFrame, hypothesis: int) -> str:
+    """Every comparison for a hypothesis at the run's own b, with the published filter, other b and
+    the paper: a table per data set and network, for d_mean and d_var both ways to sum the distance.
     """
     every = main_rows(rows, "comparison")
+    every = every[every["metric"].map(HYPOTHESES) == hypothesis]
     every = every.assign(rank=every["metric"].map(METRICS.index))
     # what differs in nothing but b and the selection of samples
     same = every.groupby(["nth", *CELL, "metric", "distance"], sort=False).ngroup()
     cells = dict(iter(every.groupby(same)))
-    shown = every[_at_own_b(every) & (every["selection"] == "all") & every["metric"].isin(metrics)]
+    shown = every[_at_own_b(every) & (every["selection"] == "all")]
     parts = []
     for _, part in shown.groupby(["preset", "dataset", "network", "scale"], sort=False):
         part = part.sort_values(["rank", *CELL, "distance"], kind="stable")
-        thresholds = ", ".join(sorted({f"b = {b}" for b in part["own_b"]}))
-        what = f"{frame.place(part.iloc[0])} on {part['dataset'].iloc[0]}, {thresholds}"
         lines = [_beside(row, cells[same[at]]) for at, row in part.iterrows()]
-        title = f"**Preset `{part['preset'].iloc[0]}`: {what}**"
-        parts.append(f"{title}\n\n{sheet('verdicts', lines)}")
+        told = {"first": lines[0], "thresholds": sorted({f"b = {b}" for b in part["own_b"]})}
+        parts.append(block("verdicts", rows=sheet("verdicts", lines), **told))
     return "\n\n".join(parts) or NOTHING
 
 
@@ -68,9 +62,7 @@ def verdict_grid(rows: pd.DataFrame) -> str:
     b, weight distance per step.
     """
     shown = main_rows(rows, "comparison").query("headline")
-    parts = [
-        (name, shown[shown["table"] == name]) for name in dict.fromkeys(frame.TABLE_OF.values())
-    ]
+    parts = [(name, shown[shown["table"] == name]) for name in frame.MAIN_TABLES]
     return "\n\n".join(_grid(part, name) for name, part in parts if len(part)) or NOTHING
 
 
@@ -95,8 +87,8 @@ def filter_table(rows: pd.DataFrame) -> str:
     how many on the other, of how many cells where the filter leaves enough samples to measure.
     """
     every, lines = main_rows(rows, "comparison"), []
-    shown = every[_at_own_b(every) & (every["distance"] != "epoch")]
-    for dataset, part in shown.groupby("dataset"):
+    every = every[_at_own_b(every) & (every["distance"] != "epoch")]
+    for dataset, part in every.groupby("dataset"):
         kept = part[part["selection"] != "all"]
         cells = [kept[kept["metric"] == metric] for metric in METRICS]
         counted = [f"{decided(cell)} of {len(cell)}" if len(cell) else NONE for cell in cells]
@@ -162,20 +154,14 @@ def run_table(name: str, rows: pd.DataFrame) -> str:
 
 def notes_list(rows: pd.DataFrame) -> str:
     """What the notebooks noted for the reader, one bullet each."""
-    notes = records(main_rows(rows, "note"))
-    lines = [f"- `{note['notebook']}`, {note['preset']}: {note['what']}" for note in notes]
-    return "\n".join(lines) or "No notes."
+    return block("notes", notes=records(main_rows(rows, "note")))
 
 
 def presets_table(model: type[StudyParameters]) -> str:
     """Every parameter of the notebooks with its value in three presets. A description may have
     several lines, a row of a table has one."""
-    lines = []
-    for name, field in model.model_fields.items():
-        values = {preset: frame.joined(model.PRESETS[preset][name]) for preset in PRESETS}
-        description = " ".join(field.description.split())
-        lines.append({"name": name, "description": description} | values)
-    return sheet("presets", lines)
+    fields = [{"name": name, "field": field} for name, field in model.model_fields.items()]
+    return sheet("presets", fields, presets=model.PRESETS)
 
 
 def licences_table() -> str:

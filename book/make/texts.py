@@ -11,14 +11,14 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment, StrictUndefined, Template
 
-from book.make.frame import NONE, NOT_HERE, NOTHING, estimate, over, place, span
+from book.make.frame import NONE, NOT_HERE, NOTHING, estimate, joined, over, place, span
 from kpnb.metrics.formatting import SYMBOLS, count, number, signed, table
 from kpnb.paper import ROLES
 
 KNOWN = {
     **{"NONE": NONE, "NOT_HERE": NOT_HERE, "SYMBOLS": SYMBOLS, "ROLES": ROLES},
     **{"count": count, "estimate": estimate, "number": number, "over": over, "place": place},
-    **{"signed": signed, "span": span},
+    **{"joined": joined, "signed": signed, "span": span},
 }
 
 

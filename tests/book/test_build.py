@@ -14,21 +14,14 @@ from book.make.frame import frame
 from kpnb.errors import KpnbError
 from kpnb.metrics.results import write_results
 
-NOTEBOOKS = [
-    *("image_h1", "image_h2", "image_h3", "image_unseen"),
-    *("sentiment_h1", "sentiment_h2", "sentiment_h3", "qa_h1", "qa_h2", "qa_h3"),
-    *("pointcloud_h1", "pointcloud_h2", "pointcloud_h3"),
-    *("image_lambda", "image_coherency", "image_fine_tuning", "image_cell"),
-    *("image_measure", "sentiment_measure"),
-]
+NOTEBOOKS = book.notebook_names(book.CHECKOUT / "book")
 ADDRESS = "https://github.com/a/b"
 
 
 def results(notebook, preset="demo", layer="FC1", **changes):
-    facts = {"measures": [measure("S", "n_fg", 2.0, layer=layer)]}
-    facts["comparisons"] = [comparison("n_fg", 1.0, 3.0, layer=layer)]
-    code = {"code": ["published_table"]}
-    return run(**{"notebook": notebook, "preset": preset, "provenance": code} | facts | changes)
+    facts = {"comparisons": [comparison("n_fg", 1.0, 3.0, layer=layer)]}
+    facts |= {"measures": [measure("S", "n_fg", 2.0, layer=layer)], "provenance": {}}
+    return run(**facts | {"notebook": notebook, "preset": preset} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -57,41 +50,12 @@ def pages(made, tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def checkout(pages, tmp_path, monkeypatch):
-    """A copy of the pages with results of the demo; what is generated is their notes alone."""
-    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
-    root = shutil.copytree(pages, tmp_path / "checkout", ignore=shutil.ignore_patterns("_build"))
-    for name in NOTEBOOKS:
-        write_results(results(name))
-    notes = lambda runs, *rest: {"notes": tables.notes_list(frame(runs))}  # noqa: E731
-    monkeypatch.setattr(book, "fragments", notes)
-    return root
-
-
-@pytest.fixture
-def builds(monkeypatch):
-    """Stands in for the builder: one empty page per entry; tells how often it was called."""
-    calls = []
-
-    def build(folder):
-        calls.append(folder)
-        for page in book.toc_pages(folder):
-            path = folder / "_build" / "html" / f"{page}.html"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("<p>page</p>")
-
-    monkeypatch.setattr(book, "build", build)
-    return calls
-
-
 def test_contents_name_the_pages_that_exist(capsys):
     pages = book.toc_pages(book.CHECKOUT / "book")
-    assert pages[0] == "intro" and len(pages) == len(set(pages))
-    assert book.notebook_names(book.CHECKOUT / "book") == NOTEBOOKS
-    for page in pages:
-        if not page.startswith("notebooks/"):
-            assert (book.CHECKOUT / "book" / f"{page}.md").exists(), page
+    assert pages[0] == "intro" and len(pages) == len(set(pages)) and "image_h1" in NOTEBOOKS
+    for page in pages:  # notebooks lie beside the book, not in it
+        path = f"{page}.ipynb" if page.startswith("notebooks/") else f"book/{page}.md"
+        assert (book.CHECKOUT / path).exists(), page
     assert book.main(["--notebooks"]) == 0
     assert capsys.readouterr().out.split() == NOTEBOOKS
 
@@ -113,15 +77,33 @@ def test_the_pages_build_and_the_one_broken_link_is_all_that_is_warned_of(pages)
     assert r"\(H_i\)" in h1 and r"\(\rho\)" in h1
     for page in (algorithm, h1):
         assert any("/mathjax/tex-chtml.js" in address for address in check.fetches(page))
-    mathjax = html / "_static" / "mathjax"
-    assert (mathjax / "tex-chtml.js").exists()
-    assert (mathjax / "output/chtml/fonts/woff-v2/MathJax_Math-Italic.woff").exists()
+    for file in ("tex-chtml.js", "output/chtml/fonts/woff-v2/MathJax_Math-Italic.woff"):
+        assert (html / "_static" / "mathjax" / file).exists()
     address = book.repository(pages / "book").removeprefix("https://github.com/")
     assert f"colab.research.google.com/github/{address}/blob/main/notebooks/image_h1.ipynb" in h1
 
 
-def test_nothing_is_built_twice(checkout, builds):
-    folder = checkout / "book"
+def test_nothing_is_built_twice_or_with_missing_results_notebooks_or_figures(
+    pages, tmp_path, monkeypatch
+):
+    """By a builder of one empty page per entry, from the notes of the demo's results alone."""
+    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
+    checkout = tmp_path / "checkout"
+    shutil.copytree(pages, checkout, ignore=shutil.ignore_patterns("_build"))
+    for name in NOTEBOOKS:
+        write_results(results(name))
+    notes = lambda runs, *rest: {"notes": tables.notes_list(frame(runs))}  # noqa: E731
+    monkeypatch.setattr(book, "fragments", notes)
+    folder, builds = checkout / "book", []
+
+    def build(folder):
+        builds.append(folder)
+        for page in book.toc_pages(folder):
+            path = folder / "_build" / "html" / f"{page}.html"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("<p>page</p>")
+
+    monkeypatch.setattr(book, "build", build)
 
     def count():
         book.make(folder, checkout / "notebooks", "demo")
@@ -137,18 +119,16 @@ def test_nothing_is_built_twice(checkout, builds):
     (folder / "_build" / "html" / "status.html").unlink()
     assert (count(), count()) == (4, 4)
 
+    def refused(preset, why):
+        with pytest.raises(KpnbError, match=why):
+            book.make(folder, checkout / "notebooks", preset)
 
-def test_missing_results_notebooks_and_figures_stop_the_build(checkout, builds):
-    folder, sources = checkout / "book", checkout / "notebooks"
-    with pytest.raises(KpnbError, match="--preset smoke"):
-        book.make(folder, sources, "smoke")
+    refused("smoke", "--preset smoke")
     executed(folder / "notebooks" / "image_h2.ipynb")
-    with pytest.raises(KpnbError, match="image_h2.ipynb shows 0 figures, not 1"):
-        book.make(folder, sources, "demo")
+    refused("demo", "image_h2.ipynb shows 0 figures, not 1")
     (folder / "notebooks" / "image_h2.ipynb").unlink()
-    with pytest.raises(KpnbError, match="image_h2.ipynb is missing"):
-        book.make(folder, sources, "demo")
-    assert not builds
+    refused("demo", "image_h2.ipynb is missing")
+    assert len(builds) == 4
 
 
 def test_what_is_generated_has_every_run_in_its_own_place(made):

@@ -80,12 +80,8 @@ FIRST, SECOND, OPEN = ((1, 3), (-1, 1)), ((-3, -1), (-2, -1)), ((-1, 1), (-1, 1)
 HALF, BACKGROUND = ((-3, -1), (-1, 1)), ((-1, 1), (-3, -1))
 
 
-def rows_of(runs):
-    return chapters.viii_rows(frame(runs))
-
-
 def reading(runs):
-    return chapters.outputs_reading(rows_of(runs))
+    return chapters.outputs_reading(chapters.viii_rows(frame(runs)))
 
 
 def outputs_cell(outputs: int, how: tuple, network: str = "AlexNet", share: float | None = None):
@@ -94,23 +90,12 @@ def outputs_cell(outputs: int, how: tuple, network: str = "AlexNet", share: floa
     sides = zip(("n_fg", "n_bg"), how, ("up", "down"), strict=True)
     items = [comparison(metric, *ends, side, layer="FC3") for metric, ends, side in sides]
     known = {"T": 0.99, "B": 0.98, "S": share} if share else {}
-    scores = [
-        measure(role, "accuracy_train", value, layer="FC3", threshold=None)
-        for role, value in known.items()
-    ]
+    at = {"layer": "FC3", "threshold": None}
+    scores = [measure(role, "accuracy_train", value, **at) for role, value in known.items()]
     settings = {"outputs": outputs, "threshold": 0.2, "layers": ["FC3"], "network": network}
     name = RUNS[outputs % len(RUNS) if network == "AlexNet" else 0]
-    values = {"settings": settings, "comparisons": items, "measures": scores}
-    return run(notebook="image_cell", run=name, **values)
-
-
-def test_the_turn_is_between_the_last_with_fewer_and_the_first_with_more():
-    runs = [outputs_cell(n, how) for n, how in ((200, FIRST), (2, SECOND), (4, HALF), (12, OPEN))]
-    found = chapters.gaps(frame(runs))["AlexNet"]
-    assert list(found.loc["n_fg"].index) == [2, 4, 12, 200]
-    told = reading(runs)
-    assert "between 4 and 200 dimensions here, with 3 seeds. The" in told
-    assert "both kinds, shows at 2.**" in told
+    own = {"run": name, "settings": settings, "comparisons": items, "measures": scores}
+    return run(notebook="image_cell", **own)
 
 
 def test_what_the_students_have_learned_stands_beside():
@@ -122,30 +107,34 @@ def test_what_the_students_have_learned_stands_beside():
     assert "with 3 seeds, where the student gets 2.4% at 200 of its training images right." in told
 
 
-@pytest.mark.parametrize(
-    "kinds, said",
-    [
-        ([(2, OPEN), (200, OPEN)], "no interval of N_fg excludes zero"),
-        ([(2, OPEN), (200, FIRST)], "only ever more"),
-        ([(2, SECOND), (200, OPEN)], "only ever fewer"),
-        ([(2, FIRST), (200, SECOND)], "in no order"),
-        ([(2, HALF), (200, FIRST)], "shows at no number of dimensions"),
-        ([(2, HALF), (200, OPEN)], "fewer foreground points only"),
-        ([(2, BACKGROUND), (200, OPEN)], "fewer background points only"),
-        ([(2, SECOND), (200, OPEN)], "the second utility: fewer points of both kinds"),
-        ([(2, OPEN), (200, FIRST)], "the first utility: more foreground points"),
-        ([(2, OPEN), (200, FIRST)], "neither: no interval excludes zero"),
-    ],
-)
-def test_what_is_said_of_the_dimensions(kinds, said):
-    assert said in reading([outputs_cell(n, how) for n, how in kinds])
+#: By what is said of it: dimensions with their intervals.
+SAID = {
+    "no interval of N_fg excludes zero": [(2, OPEN), (200, OPEN)],
+    "only ever more": [(2, OPEN), (200, FIRST)],
+    "the first utility: more foreground points": [(2, OPEN), (200, FIRST)],
+    "neither: no interval excludes zero": [(2, OPEN), (200, FIRST)],
+    "only ever fewer": [(2, SECOND), (200, OPEN)],
+    "the second utility: fewer points of both kinds": [(2, SECOND), (200, OPEN)],
+    "in no order": [(2, FIRST), (200, SECOND)],
+    "shows at no number of dimensions": [(2, HALF), (200, FIRST)],
+    "fewer foreground points only": [(2, HALF), (200, OPEN)],
+    "fewer background points only": [(2, BACKGROUND), (200, OPEN)],
+    # the turn is between the last with fewer and the first with more
+    "between 4 and 200 dimensions here, with 3 seeds. The second utility in full, fewer points of "
+    "both kinds, shows at 2.**": [(200, FIRST), (2, SECOND), (4, HALF), (12, OPEN)],
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_what_is_said_of_the_dimensions(said):
+    assert said in reading([outputs_cell(n, how) for n, how in SAID[said]])
 
 
 def test_the_figure_has_the_intervals_and_networks_are_read_apart():
     runs = [outputs_cell(2, SECOND), outputs_cell(2, OPEN, "VGG-11"), outputs_cell(9, FIRST)]
     told = reading(runs).split("VGG-11")
     assert "between 2 and 9" in told[0] and "no interval of N_fg" in told[1]
-    axes = chapters.outputs_figure(rows_of(runs)).axes
+    axes = chapters.chapter_figures(frame(runs))["outputs"].axes
     drawn = [ax.collections[0].get_segments()[0][:, 1].tolist() for ax in axes]
     assert drawn == [[-3, -1], [-2, -1]]
     assert [label.get_text() for label in axes[0].get_xticklabels()] == ["2", "9"]

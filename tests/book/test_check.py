@@ -55,8 +55,8 @@ def test_links_to_click_and_files_that_are_there_are_fine(tmp_path):
 
 def test_a_formula_without_mathjax_is_found(tmp_path):
     formula = r'<span class="math notranslate">\(x\)</span>'
-    (tmp_path / "bare.html").write_text(formula)
-    (tmp_path / "set.html").write_text(f'<script src="_static/mathjax/a.js"></script>{formula}')
-    (tmp_path / "none.html").write_text("<p>x</p>")
+    script = '<script src="_static/mathjax/a.js"></script>'
+    for name, text in (("bare", formula), ("set", script + formula), ("none", "<p>x</p>")):
+        (tmp_path / f"{name}.html").write_text(text)
     (found,) = check.bare_formulas(tmp_path)
     assert found.startswith("bare.html has a formula")

@@ -4,16 +4,7 @@ import pandas as pd
 import pytest
 from made_results import comparison, full_run, measure, run
 
-from book.make.frame import (
-    estimate,
-    frame,
-    main_rows,
-    over,
-    paper_rows,
-    pivot,
-    span,
-    standing_for,
-)
+from book.make.frame import estimate, frame, main_rows, over, paper_rows, pivot, span, standing_for
 from kpnb.fingerprint import library_versions
 from kpnb.metrics.results import Number, run_fingerprint
 from kpnb.paper import METRICS, TABLES, agreement, published_table, role
@@ -24,13 +15,11 @@ def test_every_printed_number_is_a_fact_with_its_digits(table):
     found = paper_rows(frame([]), table)
     printed = published_table(table, as_printed=True)
     expected = [
-        (r["dataset"], r["network"], r["layer"], role(r["learning"]), metric, r[metric])
-        for r in printed.to_dict("records")
-        for metric in METRICS
-        if r[metric]
-    ]
+        [r["dataset"], r["network"], r["layer"], role(r["learning"]), metric, r[metric]]
+        for r in printed.to_dict("records") for metric in METRICS if r[metric]
+    ]  # fmt: skip
     columns = ["dataset", "network", "layer", "role", "metric", "printed"]
-    assert list(found[columns].itertuples(index=False, name=None)) == expected
+    assert found[columns].to_numpy().tolist() == expected
     assert (found["value"] == found["printed"].astype(float)).all()
 
 
@@ -57,26 +46,22 @@ def test_every_fact_of_a_results_file_is_a_row():
     assert set(ours["file"]) == {"book/results/demo/image_h1.json"}
     score = ours[(ours["role"] == "S") & (ours["metric"] == "accuracy_test")].iloc[0]
     assert estimate(score) == "0.38" and over(score) == "60 images, 3 seeds"
-
-
-def test_flags_select_the_headline_and_the_other_thresholds():
-    found = main_rows(frame([full_run()]), "comparison")
+    # flags select the headline and the other thresholds
+    found = main_rows(made, "comparison")
     assert found.loc[found["headline"], "value"].tolist() == [9.5, 2.0, pytest.approx(-0.3)]
     assert found.loc[found["other_b"], "value"].tolist() == [1.0]
     filtered = comparison("n_fg", 1, 2, threshold=0.3, selection="published_filter")
     assert not frame([run(comparisons=[filtered])])[["headline", "other_b"]].any(axis=None)
-
-
-def test_a_students_measure_has_its_place_and_the_verdict_of_its_own_comparison():
-    found = main_rows(frame([full_run()]), "measure")
+    # a student's measure has its place and the verdict of its own comparison
+    found = main_rows(made, "measure")
     assert found[["role", "metric", "verdict"]].to_numpy().tolist()[:4] == [
         ["S", "n_fg", "reproduced"],
         ["B", "n_fg", ""],
         ["S", "n_fg", "inconclusive"],  # at b = 0.25
         ["S", "n_fg", "contradicted"],  # with the published filter
     ]
-    made = main_rows(frame([run(measures=[measure("S", "rho", 0.5, layer="FC2")])]), "measure")
-    assert made[["layer", "depth", "table"]].to_numpy().tolist() == [["FC2", 2, "V"]]
+    one = main_rows(frame([run(measures=[measure("S", "rho", 0.5, layer="FC2")])]), "measure")
+    assert one[["layer", "depth", "table"]].to_numpy().tolist() == [["FC2", 2, "V"]]
 
 
 def test_parts_and_settings():

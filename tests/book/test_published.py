@@ -4,7 +4,7 @@ import re
 from functools import cache
 
 import pytest
-from made_results import cells_of, comparison, full_run, measure, rows_of, run
+from made_results import cells_of, comparison, full_run, measure, rows_of, run, text_cell
 
 from book.make.frame import MAIN_TABLES, frame
 from book.make.published import SHOWN, rates_beside, rates_table, sweep_table, verification_table
@@ -14,13 +14,9 @@ from kpnb.run.sweeps import read_sweeps
 
 SWEEPS = read_sweeps()
 ROLE_NAMES = {"S": "student", "B": "baseline"}
-TEXT = {"layer": "Last", "network": "MiniLM-L6, 3 layers", "n_samples": 40, "n_seeds": 1}
-KINDS = {
-    "sentence": {**TEXT, "dataset": "embedded sentences", "sample": "sentence"},
-    "question": {**TEXT, "dataset": "embedded questions", "sample": "question"},
-    "cloud": {"layer": "FC2", "network": "PointNet", "dataset": "clouds", "sample": "cloud",
-              "n_samples": 40},
-}  # fmt: skip
+KINDS = {kind: text_cell(kind) for kind in ("sentence", "question")}
+KINDS["cloud"] = {"layer": "FC2", "network": "PointNet", "dataset": "clouds", "sample": "cloud"}
+KINDS["cloud"]["n_samples"] = 40
 
 
 def kind_run(kind):
@@ -51,36 +47,29 @@ def ours_in(rows, measured=True):
 
 @pytest.mark.parametrize("name", MAIN_TABLES)
 def test_every_published_number_stands_on_its_page_in_order_with_the_mark_of_its_side(name):
-    sides = agreement().query(f"table == '{name}'").to_dict("records")
-    keys = ["network", "layer", "dataset", "metric"]
-    marks = {tuple(row[key] for key in keys): MARKS[row["outcome"]] for row in sides}
+    keys = ["network", "layer", "dataset"]
+    sides = agreement().query(f"table == '{name}'").set_index([*keys, "metric"])["outcome"]
+    marks = sides.map(MARKS).to_dict()
     shown = [
-        (section if name != "VI" else "BERT", *row[:3], *(cell.split()[0] for cell in row[3:]))
+        [section if name != "VI" else "BERT", *row[:3], *map(str.split, row[3:])]
         for section, rows in empty_page(name).items() for row in rows if "ours" not in row[1]
     ]  # fmt: skip
-    expected = [
-        (*(r[name] for name in keys[:3]), ROLE_NAMES[r["learning"]], *(r[m] for m in METRICS))
-        for r in published_table(name, as_printed=True).to_dict("records")
-    ]
-    assert sorted(shown) == sorted(expected) and len(shown) == len(expected)
+    expected = []
+    for row in published_table(name, as_printed=True).to_dict("records"):
+        place, student = [row[key] for key in keys], row["learning"] == "S"
+        cells = [[row[m], *([marks[*place, m]] if student else [])] for m in METRICS]
+        expected.append([*place, ROLE_NAMES[row["learning"]], *cells])
+    assert sorted(shown) == sorted(expected)
     for student, baseline in zip(shown[::2], shown[1::2], strict=True):
-        assert (*student[:3], "student", "baseline") == (*baseline[:3], student[3], baseline[3])
-    for section, rows in empty_page(name).items():
-        network = "BERT" if name == "VI" else section
-        for row in (row for row in rows if "ours" not in row[1]):
-            found = [cell.split()[1:] for cell in row[3:]]
-            own = [[marks[network, *row[:2], metric]] for metric in METRICS]
-            assert found == (own if row[2] == "student" else [[]] * len(METRICS))
+        assert [*student[:3], "student", "baseline"] == [*baseline[:3], student[3], baseline[3]]
 
 
 def test_known_marks():
     row = next(r for r in sum(empty_page("V").values(), []) if r[:2] == ["Conv", "CUB200-2011"])
-    numbers = ["26.59", "4.41", "0.86", "1.92", "1.18", "0.49"]
-    marked = [[n, mark] for n, mark in zip(numbers, "✓✓✓✓✓✗", strict=True)]
-    assert [cell.split() for cell in row[3:]] == marked
+    assert " ".join(" ".join(row[3:]).split()) == "26.59 ✓ 4.41 ✓ 0.86 ✓ 1.92 ✓ 1.18 ✓ 0.49 ✗"
     # PointNet, FC2 by hand: more foreground and background points, smaller ratio, faster, stabler
     row = next(r for r in empty_page("VII")["PointNet"] if r[0] == "FC2")
-    assert [cell.split()[1] for cell in row[3:]] == ["✓", "✗", "✗", "✓", "✓", "✓"]
+    assert [cell.split()[1] for cell in row[3:]] == list("✓✗✗✓✓✓")
 
 
 def test_table_v_shows_ours_where_measured_and_says_so_where_not():
@@ -108,7 +97,10 @@ def test_table_v_shows_ours_where_measured_and_says_so_where_not():
 def test_each_kind_of_samples_stands_in_its_own_place_only(kind, name, section):
     images = {"VI": [full_run()], "VII": [full_run()], "V": []}
     pages = {other: page(other, *images[other], kind_run(kind)) for other in MAIN_TABLES}
-    ours = ours_in(pages[name].pop(section))
+    every = pages[name].pop(section)
+    ours = ours_in(every)
+    if kind == "cloud":  # a layer without ours says so beside one with
+        assert ours_in(every, measured=False)[0][:2] == ["FC1", "ours: not run here"]
     empty = {other: dict(empty_page(other)) for other in pages}
     layer = KINDS[kind]["layer"] if kind == "cloud" else empty[name].pop(section)[0][0]
     empty[name].pop(section, None)
@@ -119,11 +111,6 @@ def test_each_kind_of_samples_stands_in_its_own_place_only(kind, name, section):
     assert ours[0][3].split() == ["**7.50**", "[6.50,", "8.50]", "✓"]
     assert ours[1][2:5] == ["**baseline**", "**3.25** [2.25, 4.25]", "not run here"]
     assert len(ours) == 2 and "66.6" not in str(ours)  # another b
-
-
-def test_a_layer_without_ours_says_so_beside_one_with():
-    rows = ours_in(page("VII", kind_run("cloud"))["PointNet"], measured=False)
-    assert rows[0][:2] == ["FC1", "ours: not run here"] and rows[1][0] == "**FC2**"
 
 
 # Tables with a sweep's runs
@@ -148,10 +135,6 @@ def sweep_lines(name, *runs):
     return [cells_of(line) for line in sweep_table(sweep, frame(runs)).split("\n")]
 
 
-def ours_of(lines):
-    return [line for line in lines if "ours: embedded" in line[1]]
-
-
 @pytest.mark.parametrize("name", SHOWN)
 def test_every_printed_number_of_the_runs_rows_is_there(name):
     sweep, shown = SWEEPS[f"table_{name.lower()}"], sum(sweep_lines(name), [])
@@ -169,9 +152,7 @@ def test_a_printed_mark_is_the_side_of_its_own_baseline():
     alexnet = next(line for line in table if line[2] == "distilled from AlexNet")
     assert alexnet[6].endswith("✗")  # D_mean 4.54 against 2.80
     assert [line[2] for line in table[2:4]] == ["distilled from VGG-11", "scratch"]
-
-
-def test_our_run_stands_below_its_printed_rows_and_nowhere_else():
+    # our run stands below its printed rows and nowhere else
     table = sweep_lines("II", cell("ii_vgg11_from_vgg16"), cell("v_vgg16_fc1"))
     student, baseline = (i for i, line in enumerate(table) if "ours: embedded" in line[1])
     assert "taught by VGG-16" in table[student][0] and baseline == student + 1
@@ -181,15 +162,17 @@ def test_our_run_stands_below_its_printed_rows_and_nowhere_else():
 
 
 def test_a_run_is_told_by_what_its_table_varies():
-    own = ours_of(sweep_lines("II", cell("ii_alexnet_from_alexnet")))
+    def ours(table, run_name):
+        return [line for line in sweep_lines(table, cell(run_name)) if "ours: emb" in line[1]]
+
+    own = ours("II", "ii_alexnet_from_alexnet")
     assert own[0][0] == "**AlexNet, FC1, taught by AlexNet**"  # the one of its own kind
-    grid = ours_of(sweep_lines("III", cell("iii_vgg16_grid28")))
+    grid = ours("III", "iii_vgg16_grid28")
     bs = [float(line[0].strip("*").split("b = ")[1]) for line in grid]
     assert bs == [0.15, 0.15, 0.2, 0.2, 0.25, 0.25] and all("28×28" in line[0] for line in grid)
-    taught = sweep_lines("IV", cell("iv_vgg16_fc2"))
-    roles = [line[2] for line in ours_of(taught)]
-    assert roles == ["**teacher**", "**student**", "**baseline**"]
-    assert "augmented teacher" in ours_of(taught)[0][0]
+    taught = ours("IV", "iv_vgg16_fc2")
+    assert [line[2] for line in taught] == ["**teacher**", "**student**", "**baseline**"]
+    assert "augmented teacher" in taught[0][0]
     assert len(taught[0]) == len(sweep_lines("VIII")[0]) == 5  # these tables print two metrics
 
 
@@ -204,19 +187,17 @@ def test_rates_of_every_table_with_their_ties():
 
 
 def test_rates_stand_above_each_other_by_one_rule():
-    def swept(name, low, high, layer="FC3"):
-        found = [comparison("n_fg", low, high, layer=layer)]
-        return run(preset="study", notebook="image_cell", run=name, comparisons=found)
-
     less = comparison("d_mean", -3.0, 1.0, prediction="down", distance="step")
     main = [comparison("n_fg", 6.0, 13.0), comparison("n_fg", -1.0, 1.0, layer="FC2"), less]
-    runs = [
-        run(preset="study", comparisons=main),
-        swept("v_vgg11_fc1", -3.0, -1.0, "FC1"),  # main has it
-        swept("v_vgg11_fc3", -3.0, -1.0),
-        swept("viii_alexnet_outputs4", -3.0, -1.0),
-        swept("viii_alexnet_outputs200", 1.0, 3.0),
-    ]
+    runs = [run(preset="study", comparisons=main)]
+    for name, low, high, layer in (
+        ("v_vgg11_fc1", -3.0, -1.0, "FC1"),  # main has it
+        ("v_vgg11_fc3", -3.0, -1.0, "FC3"),
+        ("viii_alexnet_outputs4", -3.0, -1.0, "FC3"),
+        ("viii_alexnet_outputs200", 1.0, 3.0, "FC3"),
+    ):
+        found = [comparison("n_fg", low, high, layer=layer)]
+        runs.append(run(preset="study", notebook="image_cell", run=name, comparisons=found))
     rows = {row[0]: row[1:] for row in rows_of(rates_beside(frame(runs)))}
     assert list(rows)[:2] == ["II, the paper", "II, here"]
     assert rows["V, the paper"][0] == "51 of 57"

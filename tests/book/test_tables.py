@@ -1,7 +1,7 @@
 """Tables of the book's own results: verdicts that may say no, scores, runs, what ships."""
 
 import pytest
-from made_results import comparison, full_run, measure, rows_of, run
+from made_results import comparison, full_run, measure, rows_of, run, text_cell
 
 from book.make import tables
 from book.make.frame import NOTHING, frame
@@ -10,21 +10,18 @@ from book.make.texts import block
 from kpnb.paper import agreement
 from kpnb.study.parameters import MODELS
 
-TEXT = {"layer": "Last", "network": "MiniLM-L6, 3 layers", "n_samples": 40, "n_seeds": 1}
-SENTENCES = {**TEXT, "dataset": "embedded sentences", "sample": "sentence"}
-QUESTIONS = {**TEXT, "dataset": "embedded questions", "sample": "question"}
 FILTERED = {"selection": "published_filter"}
 
 
 def text_run(kind):
-    score = "f1_test" if kind["sample"] == "question" else "accuracy_test"
-    teacher = measure("T", score, 0.75, **{**kind, "threshold": None, "layer": ""})
-    return run(measures=[teacher], comparisons=[comparison("n_fg", 2.0, 6.0, **kind)])
+    score = "f1_test" if kind == "question" else "accuracy_test"
+    teacher = measure("T", score, 0.75, **{**text_cell(kind), "threshold": None, "layer": ""})
+    return run(measures=[teacher], comparisons=[comparison("n_fg", 2.0, 6.0, **text_cell(kind))])
 
 
 def test_each_modality_gets_a_grid_with_the_paper_s_own_table():
     cloud = comparison("n_fg", 1.0, 2.0, sample="cloud", network="PointNet", dataset="clouds")
-    runs = [full_run(), text_run(SENTENCES), text_run(QUESTIONS), run(comparisons=[cloud])]
+    runs = [full_run(), text_run("sentence"), text_run("question"), run(comparisons=[cloud])]
     images, texts, clouds = tables.verdict_grid(frame(runs)).split("\n\n")
     assert "Table V's cells" in images and "Table VI's cells" in texts
     assert rows_of(images)[0][3] == "51 of 57" == paper_rate("n_fg", "V")
@@ -41,8 +38,8 @@ def test_each_modality_gets_a_grid_with_the_paper_s_own_table():
 
 
 def test_verdicts_and_scores_of_texts_say_what_they_are_over():
-    rows = frame([text_run(QUESTIONS)])
-    row = rows_of(tables.verdict_table(rows))[0]
+    rows = frame([text_run("question")])
+    row = rows_of(tables.verdict_table(rows, 1))[0]
     assert row[1:3] == ["Last, embedded questions", "+4.00 [+2.00, +6.00], 40 questions, 1 seed"]
     assert row[6] == paper_rate("n_fg", "VI")
     (row,) = rows_of(tables.accuracy_table(rows))
@@ -50,8 +47,9 @@ def test_verdicts_and_scores_of_texts_say_what_they_are_over():
 
 
 def test_verdict_table_sets_filter_other_thresholds_and_paper_beside():
-    rows = rows_of(tables.verdict_table(frame([full_run()])))
-    by_metric = {row[0]: row for row in rows}
+    parts = [rows_of(tables.verdict_table(frame([full_run()]), number)) for number in (1, 2, 3)]
+    assert [len(rows) for rows in parts] == [2, 2, 0]
+    by_metric = {row[0]: row for rows in parts for row in rows}
     n_fg = by_metric["$N^{fg}_{point}$, higher"]
     difference = "+9.50 [+6.00, +13.0], 60 images, 3 seeds"
     assert n_fg[1:4] == ["FC1, embedded images", difference, "**reproduced**"]
@@ -59,8 +57,6 @@ def test_verdict_table_sets_filter_other_thresholds_and_paper_beside():
     assert by_metric["$N^{bg}_{point}$, lower"][3:6] == ["**contradicted**", *["not run here"] * 2]
     assert by_metric["$D_{mean}$ (per step), lower"][3] == "**reproduced**"
     assert by_metric["$D_{mean}$ (per epoch), lower"][3] == "**inconclusive**"
-    assert len(rows) == 4
-    assert len(rows_of(tables.verdict_table(frame([full_run()]), ("n_bg",)))) == 1
 
 
 def test_filtered_verdicts_are_counted_beside_how_many_samples_are_left():
@@ -83,10 +79,10 @@ def test_filtered_verdicts_are_counted_beside_how_many_samples_are_left():
 
 def test_nothing_run_is_said():
     nothing = frame([])
-    made = [tables.run_table(name, nothing) for name in ("status", "machines")]
-    for table in (tables.verdict_table, tables.verdict_grids, tables.accuracy_table):
-        made.append(table(nothing))
-    assert {*made, tables.verdict_grid(nothing), tables.filter_table(nothing)} == {NOTHING}
+    made = {tables.run_table(name, nothing) for name in ("status", "machines")}
+    made |= {tables.verdict_table(nothing, number) for number in (1, 2, 3)}
+    made |= {tables.verdict_grids(nothing), tables.accuracy_table(nothing)}
+    assert made | {tables.verdict_grid(nothing), tables.filter_table(nothing)} == {NOTHING}
     assert tables.notes_list(nothing) == "No notes."
 
 
@@ -114,7 +110,7 @@ def test_accuracies_are_sorted_whatever_notebooks_they_are_from():
 def test_another_network_gets_a_table_of_its_own():
     other = run(preset="study", comparisons=[comparison("n_fg", -2.0, -1.0, network="AlexNet")])
     rows = frame([full_run(), other])
-    page = tables.verdict_table(rows)
+    page = tables.verdict_table(rows, 1)
     assert page.count("| metric") == 2
     assert "**Preset `study`: AlexNet (narrow) on embedded images, b = 0.2**" in page
     grids = tables.verdict_grids(rows)

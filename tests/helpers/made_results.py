@@ -7,6 +7,12 @@ CELL = {"layer": "FC1", "network": "VGG-11", "scale": "narrow", "dataset": "embe
 COUNTS = {"n_samples": 60, "n_seeds": 3, "threshold": 0.2}
 
 
+def text_cell(kind):
+    """What a cell of text networks is: of "sentence" or "question"."""
+    network = {"layer": "Last", "network": "MiniLM-L6, 3 layers", "n_samples": 40, "n_seeds": 1}
+    return network | {"dataset": f"embedded {kind}s", "sample": kind}
+
+
 def measure(role, metric, mean, **changes):
     values = {**CELL, **COUNTS, "low": mean - 1, "high": mean + 1, **changes}
     return Measure(role=role, metric=metric, mean=mean, **values)
