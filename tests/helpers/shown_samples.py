@@ -66,14 +66,14 @@ class Shown:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.samples = {"image": images, "cloud": clouds, "text": texts}[kind]()
-        if kind == "image":
-            block = torch.zeros(SAMPLES, SIDE, SIDE, dtype=torch.bool)
-            block[:, 1:3, 1:4] = True
-            self.foreground = block.flatten(1)
+        if kind == "text":
+            self.foreground = torch.tensor([sample.foreground for sample in self.samples])
         elif kind == "cloud":
             self.foreground = self.samples.foreground
         else:
-            self.foreground = torch.tensor([sample.foreground for sample in self.samples])
+            block = torch.zeros(SAMPLES, SIDE, SIDE, dtype=torch.bool)
+            block[:, 1:3, 1:4] = True
+            self.foreground = block.flatten(1)
 
     def maps(self, seed: int = 0, lost: int | None = None) -> EntropyMaps:
         """Lower on the foreground; lost: a sample without a map."""
@@ -122,9 +122,9 @@ def places(ax, color: str) -> set[tuple[float, float]]:
     found = set()
     for marks in ax.collections:
         at = np.asarray(marks.get_offsets()).reshape(-1, 2)
-        colors = np.broadcast_to(marks.get_facecolor(), (len(at), 4)) if len(at) else []
-        held = zip(at, colors, strict=True)
-        found |= {tuple(np.round(place, 5)) for place, c in held if tuple(c) == to_rgba(color)}
+        if len(at):
+            own = np.broadcast_to((marks.get_facecolor() == to_rgba(color)).all(1), len(at))
+            found |= set(map(tuple, at[own].round(5)))
     return found
 
 
