@@ -76,9 +76,6 @@ def test_drive_is_mounted_once_only_for_its_folders_and_only_on_colab(tmp_path, 
     assert mounts == [str(drive)] * 2  # a failed one and a good one
 
 
-# Names
-
-
 @pytest.fixture
 def treebank(tmp_path, monkeypatch):
     """SST-2 from this machine, small."""
@@ -119,9 +116,6 @@ def test_what_the_script_says_goes_wrong_is_the_error(treebank, home, monkeypatc
     refuses(find_data, "let KPNB_DATA name another", "download:sst2")
 
 
-# Images: their command is data_prep.command.main
-
-
 @pytest.mark.parametrize("name", IMAGES)
 def test_images_are_prepared_by_their_command(home, monkeypatch, name):
     calls = []
@@ -156,13 +150,10 @@ def test_which_prepared_folder_of_several(home):
     + [json.dumps({"format": "kpnb-checked-1", "folder": f}) for f in ("/", "../x", "no", 3)],
 )
 def test_a_marker_that_is_foreign_or_leads_out_is_none(tmp_path, content):
-    (tmp_path / "x").mkdir()
-    (tmp_path / "root").mkdir()
+    for name in ("x", "root"):
+        (tmp_path / name).mkdir()
     (tmp_path / "root" / MARKER).write_text(content)
     assert marked_folder(tmp_path / "root") is None
-
-
-# Where the embedded data are from
 
 
 def test_every_part_of_the_embedded_data_has_a_licence():

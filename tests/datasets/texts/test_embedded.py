@@ -36,16 +36,8 @@ def test_the_seed_orders_and_a_count_takes_the_first(load):
     assert few.source | dict(count=len(one), seed=0) == one.source
 
 
-# Sentences
-
-
-@pytest.fixture(scope="module")
-def both():
-    return embedded_sentences("train", 0.5), embedded_sentences("test", 0.5)
-
-
-def test_all_sentences_in_two_splits_of_80_to_20(both):
-    train, test = both
+def test_all_sentences_in_two_splits_of_80_to_20_without_a_run_of_eight_words_in_both():
+    train, test = both = [embedded_sentences(split, 0.5) for split in ("train", "test")]
     assert len(train) + len(test) == 9883 == len({*train.texts, *test.texts})
     assert 0.18 < len(test) / 9883 < 0.22
     for part in both:
@@ -61,14 +53,11 @@ def test_all_sentences_in_two_splits_of_80_to_20(both):
     strong, kept = embedded_sentences("train", 1.5), train.subset(train.ratings.abs() >= 1.5)
     assert strong.texts == kept.texts and torch.equal(strong.ratings, kept.ratings)
     assert strong.source["least_rating"] == 1.5
-
-
-def test_no_run_of_eight_words_is_in_both_splits(both):
-    def runs(texts):
-        words = [re.findall(r"\w+", text.lower()) for text in texts]
-        return {tuple(w[i : i + 8]) for w in words for i in range(max(1, len(w) - 7))}
-
-    assert not runs(both[0].texts) & runs(both[1].texts)
+    runs = []
+    for part in both:
+        words = [re.findall(r"\w+", text.lower()) for text in part.texts]
+        runs.append({tuple(w[i : i + 8]) for w in words for i in range(max(1, len(w) - 7))})
+    assert not runs[0] & runs[1]
 
 
 def test_groups_join_copies_long_passages_and_their_chains():
@@ -82,9 +71,6 @@ def test_words_carry_the_sign_one_expects():
     words = embedded.sentiment_words()
     assert len(words) == 7217 and words["superb"] > 2 and words["awful"] < -1.5
     assert all(re.fullmatch(r"[a-z][a-z'-]*", word) for word in words)
-
-
-# Questions
 
 
 def test_questions_of_several_kinds_and_no_entity_and_no_sentence_in_both_splits():
@@ -101,9 +87,6 @@ def test_questions_of_several_kinds_and_no_entity_and_no_sentence_in_both_splits
         sentences += {text[a:b].strip() for text in contexts for a, b in sentence_spans(text)}
     for found in (titles, sentences):  # an entity is in one paragraph alone
         assert len({*found}) == len(found)
-
-
-# SQuAD's format
 
 
 def test_offsets_count_characters_and_equal_answers_are_there_once():

@@ -48,7 +48,7 @@ def test_marks_stand_at_the_words_of_a_sentence(encoder):
     assert marked_words(texts) == "good film café"
     first = [False, False, True, True, False, True, False]
     assert texts.foreground.tolist() == [first, [False] * 7, [False] * 7]
-    assert texts.labels.tolist() == [1, 0, 0] and len(texts) == 3
+    assert texts.labels.tolist() == [1, 0, 0]
     assert texts.notes == ("positive, rated +2.5", "negative, rated -1.0", "negative, rated -2.2")
     assert texts.answers == ((), (), ()) and texts.usable == [0]
     assert encoded(encoder, "good film", "a good film", "a").usable == [1]
@@ -106,7 +106,7 @@ def test_labels_are_the_first_and_last_piece_of_the_answer(asked, encoder):
 def test_a_part_is_padded_no_more_than_it_needs(asked, encoder):
     part = asked.subset([2, 0])
     alone = encoded_questions(toy_questions().subset([2, 0]), encoder)
-    assert part.pieces.ids.equal(alone.pieces.ids) and part.labels.equal(alone.labels)
+    assert repr(part.pieces) == repr(alone.pieces) and part.labels.equal(alone.labels)
     assert part.digest == alone.digest != asked.subset([0, 2]).digest
     for name in ("parts", "marked", "answers", "notes"):
         assert getattr(part, name) == getattr(alone, name)

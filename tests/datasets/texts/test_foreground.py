@@ -18,9 +18,6 @@ def cut(text, spans):
     return " ".join(text[start:end] for start, end in spans)
 
 
-# Words that carry sentiment
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("A superb film.", "superb"), ("It is not so very good", "not so very good"),
@@ -40,14 +37,11 @@ def test_known_sentences(text, expected):
     assert cut(text, sentiment_foreground(text)) == expected
 
 
-def test_the_least_rating_leaves_weak_words_out(monkeypatch):
+def test_words_that_carry_have_half_a_unit_or_come_from_elsewhere(monkeypatch):
     lexicon = {"dim": -0.5, "grim": 1.0, "flat": 0.49}
     monkeypatch.setattr(rules, "sentiment_words", lambda: lexicon)
     text = "Too dim, very grim and so flat"
     assert cut(text, sentiment_foreground(text)) == "Too dim very grim"
-
-
-def test_words_that_carry_may_come_from_elsewhere():
     text = "never so grim, no end"
     assert rules.with_modifiers(text, [False] * 6) == ()
     found = rules.with_modifiers(text, [True, True, True, False, True, False])  # by themselves
@@ -86,11 +80,8 @@ def test_what_is_said_of_the_embedded_sentences():
             for key in (min(int(abs(lexicon[word]) * 2) / 2, 2.5), word):
                 agreement.setdefault(key, []).append(same)
     stated = {0.0: 0.52, 0.5: 0.62, 2.5: 0.71, "like": 0.37, "kind": 0.48}
-    shares = {key: sum(agreement[key]) / len(agreement[key]) for key in stated}
-    assert {key: round(share, 2) for key, share in shares.items()} == stated
+    assert {key: round(np.mean(agreement[key]), 2) for key in stated} == stated
 
-
-# Words related to an answer
 
 PAIR = "Ann Lee (1736-1784) led the Shakers. Sophus Lie (1842-1899) studied Lie groups in Oslo."
 
@@ -125,12 +116,11 @@ def test_foreground_examples(question, context, text, nth, asked, related):
 def test_every_packed_question_has_a_foreground_and_a_background(split):
     questions, shares = embedded_questions(split), []
     rows = zip(questions.questions, questions.contexts, questions.answers, strict=True)
-    for question, context, spans in rows:
-        asked, related = answer_foreground(question, context, spans[0])
+    for question, context, [(start, end), *_] in rows:
+        asked, related = answer_foreground(question, context, (start, end))
         for text, part in ((question, asked), (context, related)):
             words = word_spans(text)
             assert 0 < len(part) < len(words) and list(part) == [w for w in words if w in part]
-        start, end = spans[0]
         assert related[0][0] <= start and end <= related[-1][1]
         whole = rf"(?<!\w){re.escape(context[start:end])}(?!\w)"
         assert len(re.findall(whole, context)) == 1  # the answer stands once
