@@ -92,10 +92,9 @@ def slow_layer(drawn: Recipe, side: int) -> np.ndarray:
     """The object's layer (side, side, 4), premultiplied: each channel resized alone, as floats."""
     channels = np.asarray(drawn.cut_out.picture, dtype=np.float32).transpose(2, 0, 1) / 255
     small = np.stack([Image.fromarray(c).resize(drawn.size, 2) for c in channels], -1)
-    (width, height), (left, upper), layer = drawn.size, drawn.corner, np.zeros((side, side, 4))
-    flipped = small[:, :: 1 - 2 * drawn.flip_object]
-    layer[upper : upper + height, left : left + width] = flipped
-    return layer
+    (left, upper), around = drawn.corner, side - np.array(small.shape[:2])
+    rows, columns = (upper, around[0] - upper), (left, around[1] - left)
+    return np.pad(small[:, :: 1 - 2 * drawn.flip_object], (rows, columns, (0, 0)))
 
 
 @pytest.mark.parametrize(("side", "seed"), [(32, 0), (32, 1), (32, 2), (160, 3), (160, 4)])

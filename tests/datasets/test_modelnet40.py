@@ -150,8 +150,7 @@ def test_every_shape_once_as_the_shapes_stand(off_tree):
     assert samples.points.shape == (12, 70, 3) and samples.foreground.sum(1).tolist() == [50] * 12
     assert torch.bincount(samples.labels).tolist() == [4, 4, 4]
     shapes = modelnet40_shapes(off_tree, "train")
-    own = samples.points[0][samples.foreground[0]].double()
-    found = torch.cdist(own, shapes.points.flatten(0, 1).double()).amin(1)
-    assert found.max() < 1e-6  # not turned
+    own = samples.points[0][samples.foreground[0]].double()  # points of a shape, not turned
+    assert torch.cdist(own, shapes.points.flatten(0, 1).double()).amin(1).max() < 1e-6
     assert samples.source["data"] == shapes.source["data"]
     assert modelnet40(off_tree, "train", count=4).points.shape == (4, 1524, 3)

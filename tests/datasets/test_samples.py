@@ -11,11 +11,8 @@ import torch
 from refusals import refuses
 
 from kpnb.datasets import clouds, images
-from kpnb.datasets.clouds import embedded_pointclouds
-from kpnb.datasets.images import embedded_images
 from kpnb.datasets.samples import packed_content, unit_sphere
 from kpnb.datasets.texts import embedded as texts
-from kpnb.datasets.texts.embedded import embedded_questions, embedded_sentences
 from kpnb.datasets.texts.encoded import encoded_questions
 from kpnb.datasets.texts.words import PieceEncoder
 from kpnb.fingerprint import packed_file
@@ -23,10 +20,10 @@ from kpnb.networks.text import load_tokenizer
 
 COUNT = 48
 MADE = {
-    "images": lambda: embedded_images(COUNT, image_size=16),
-    "clouds": lambda: embedded_pointclouds(COUNT, points=20, background=10),
-    "sentences": lambda: embedded_sentences("test", count=COUNT),
-    "questions": lambda: embedded_questions("test", count=COUNT),
+    "images": lambda: images.embedded_images(COUNT, image_size=16),
+    "clouds": lambda: clouds.embedded_pointclouds(COUNT, points=20, background=10),
+    "sentences": lambda: texts.embedded_sentences("test", count=COUNT),
+    "questions": lambda: texts.embedded_questions("test", count=COUNT),
 }
 kinds = pytest.mark.parametrize("kind", [*MADE, "encoded"])
 

@@ -90,13 +90,13 @@ def toy_questions(asked=QUESTIONS, told=CONTEXTS, answers=ANSWERS):
 MODEL_CLASSES = ("bed", "lamp", "night_stand")
 
 
-def box(width, depth, height, header="OFF\n"):
+def box(width, depth, height):
     """An OFF file of a box with its corner at the origin, faces of four corners, z up."""
     corners = [(x, y, z) for x in (0, width) for y in (0, depth) for z in (0, height)]
     faces = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     rows = [" ".join(map(str, corner)) for corner in corners]
     rows += ["4 " + " ".join(map(str, face)) for face in faces]
-    return f"{header}8 6 0\n" + "\n".join(rows) + "\n"
+    return "\n".join(["OFF", "8 6 0", *rows, ""])
 
 
 # Fetching them

@@ -17,20 +17,15 @@ def release(tmp_path):
     return write_release(tmp_path / "stanfordSentimentTreebank")
 
 
-def by_text(samples):
-    return dict(zip(samples.texts, zip(samples.labels, samples.ratings, strict=True), strict=True))
-
-
 def test_sentences_are_mended_labelled_and_without_neutral_ones(release):
     train = sst2(release)
     assert len(train) == 4 + 40 and train.labels.dtype == torch.int64
-    found = by_text(train)
-    for text, label, rating in (
-        ("The plot ( such as it is ) is grim .", 0, -3.0), ("At the lower cut", 0, -0.8),
-        ("Full of clichés and writer/director jokes", 0, -1.6),
-        ("Drawn out à la Léon , and superb !", 1, 3.2),
-    ):  # fmt: skip
-        assert found[text] == (label, pytest.approx(rating))
+    assert torch.equal(train.labels == 1, train.ratings > 0)
+    found = dict(zip(train.texts, train.ratings.tolist(), strict=True))
+    ratings = {"The plot ( such as it is ) is grim .": -3.0, "At the lower cut": -0.8,
+               "Full of clichés and writer/director jokes": -1.6,
+               "Drawn out à la Léon , and superb !": 3.2}  # fmt: skip
+    assert {text: found[text] for text in ratings} == pytest.approx(ratings)
     about = dict(neutral=2, not_found=0, layout="treebank", count=44, foreground="phrase labels")
     assert train.source | about == train.source == json.loads(json.dumps(train.source))
     assert train.subset([1]).source["parts"][0]["subset"] == 1
@@ -43,14 +38,13 @@ def test_sentences_are_mended_labelled_and_without_neutral_ones(release):
 
 
 def test_other_line_ends_another_encoding_and_the_folder_above(release):
-    expected = by_text(sst2(release)).keys()
-    for name in (SENTENCES, SPLIT, PHRASES, VALUES):
-        path = release / name
+    expected = sst2(release).texts
+    for path in release.iterdir():
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    assert by_text(sst2(str(release.parent))).keys() == expected
+    assert sst2(str(release.parent)).texts == expected
     path = release / PHRASES
     path.write_bytes(path.read_bytes().decode("utf-8").encode("latin-1"))
-    assert by_text(sst2(release)).keys() == expected
+    assert sst2(release).texts == expected
 
 
 def test_a_few_sentences_may_be_missing_in_the_dictionary_but_not_many(release):
@@ -63,7 +57,8 @@ def test_a_few_sentences_may_be_missing_in_the_dictionary_but_not_many(release):
     refuses(sst2, "11 of 46 sentences of split 'train' are not in dict", release)
     assert len(sst2(release, "dev")) == 2
     words = {"At the\xa0lower cut": 0.9, "At the lower cut": 0.1}  # mended to the same: the first
-    assert by_text(sst2(write_release(release, words=words)))["At the lower cut"][0] == 1
+    again = sst2(write_release(release, words=words))
+    assert again.labels[again.texts.index("At the lower cut")] == 1
 
 
 @pytest.mark.parametrize(
@@ -143,12 +138,11 @@ def test_a_damaged_or_missing_file_is_refused(release, name, old, new, message):
 
 
 def test_wrong_arguments_a_split_without_sentences_and_other_content(release, tmp_path):
-    for name, wrong in (("split", "validation"), ("count", 0), ("count", 45), ("seed", -1)):
-        refuses(sst2, name, release, **{name: wrong})
+    for wrong in ({"split": "validation"}, {"count": 0}, {"count": 45}, {"seed": -1}):
+        refuses(sst2, *wrong, release, **wrong)
     for load in (sst2, corpora.sst2_foreground):
         refuses(load, "has neither .*: unpack stanfordSentimentTreebank.zip", release / "none")
-    one = write_release(tmp_path / "one", rows=FILLERS)
-    refuses(sst2, "no sentence of split 'dev'", one, "dev")
+    refuses(sst2, "no sentence of split 'dev'", write_release(tmp_path / "x", FILLERS), "dev")
     before, path = sst2(release).source["data"], release / VALUES
     path.write_bytes(path.read_bytes().replace(b"|0.125", b"|0.126"))
     assert sst2(release).source["data"] != before

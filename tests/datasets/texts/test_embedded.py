@@ -47,9 +47,8 @@ def test_all_sentences_in_two_splits_of_80_to_20_without_a_run_of_eight_words_in
         assert part.ratings.abs().min() >= 0.5 and part.ratings.abs().max() <= 4
         assert 0.4 < part.labels.diff().abs().double().mean() < 0.6  # labels come mixed
     rated = dict(zip(train.texts + test.texts, [*train.ratings, *test.ratings], strict=True))
-    found = [rated[text] for text in ("The best film of the year 2002.",
-                                      "Effective but too tepid biopic")]  # fmt: skip
-    assert found == pytest.approx([3.4211, -0.6], abs=1e-4)
+    known = {"The best film of the year 2002.": 3.4211, "Effective but too tepid biopic": -0.6}
+    assert {text: float(rated[text]) for text in known} == pytest.approx(known, abs=1e-4)
     strong, kept = embedded_sentences("train", 1.5), train.subset(train.ratings.abs() >= 1.5)
     assert strong.texts == kept.texts and torch.equal(strong.ratings, kept.ratings)
     assert strong.source["least_rating"] == 1.5
@@ -65,12 +64,6 @@ def test_groups_join_copies_long_passages_and_their_chains():
     texts = ["Well done!", f"{run} nine", "other words", "well, done", f"zero {run}",
              f"two three four five six seven eight, {run.upper()}", "one two three"]  # fmt: skip
     assert embedded.groups(texts) == [0, 1, 2, 0, 1, 1, 6]
-
-
-def test_words_carry_the_sign_one_expects():
-    words = embedded.sentiment_words()
-    assert len(words) == 7217 and words["superb"] > 2 and words["awful"] < -1.5
-    assert all(re.fullmatch(r"[a-z][a-z'-]*", word) for word in words)
 
 
 def test_questions_of_several_kinds_and_no_entity_and_no_sentence_in_both_splits():

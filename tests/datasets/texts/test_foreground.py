@@ -66,14 +66,17 @@ def test_any_text_has_words_as_spans_and_modifiers_only_before_sentiment(chosen)
             assert not carries
 
 
-def test_what_is_said_of_the_embedded_sentences():
+def test_what_is_said_of_the_embedded_sentences_and_words():
     texts = [text for split in ("train", "test") for text in embedded_sentences(split, 0.5).texts]
     counts = np.array([len(sentiment_foreground(text)) for text in texts])
     share = counts.sum() / sum(len(word_spans(text)) for text in texts)
     found = [(counts > 0).mean(), counts.mean() / 10, share]
     assert found == pytest.approx([0.845, 0.215, 0.099], abs=0.001)
+    lexicon = sentiment_words()
+    assert len(lexicon) == 7217 and lexicon["superb"] > 2 and lexicon["awful"] < -1.5
+    assert all(re.fullmatch(r"[a-z][a-z'-]*", word) for word in lexicon)
     # Training sentences whose label has the sign of a word of theirs, by its rating.
-    train, lexicon, agreement = embedded_sentences("train", 1.0), sentiment_words(), {}
+    train, agreement = embedded_sentences("train", 1.0), {}
     for text, label in zip(train.texts, train.labels.tolist(), strict=True):
         for word in {text[a:b].lower().replace("’", "'") for a, b in word_spans(text)} & {*lexicon}:
             same = (lexicon[word] > 0) == bool(label)
