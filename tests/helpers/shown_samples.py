@@ -66,9 +66,9 @@ class Shown:
         self.kind = kind
         self.samples = {"image": images, "cloud": clouds, "text": texts}[kind]()
         block = torch.zeros(SAMPLES, SIDE, SIDE, dtype=torch.bool)
-        block[:, 1:3, 1:4] = True
-        marks = {"image": block.flatten(1), "text": torch.tensor([MARKS] * SAMPLES)}
-        self.foreground = self.samples.foreground if kind == "cloud" else marks[kind]
+        block[:, 1:3, 1:4] = True  # 2 x 3 cells of the grid of an image
+        known = {"image": block.flatten(1), "text": torch.tensor([MARKS] * SAMPLES)}
+        self.foreground = self.samples.foreground if kind == "cloud" else known[kind]
 
     def maps(self, seed: int = 0, lost: int | None = None) -> EntropyMaps:
         """Lower on the foreground; lost: a sample without a map."""
