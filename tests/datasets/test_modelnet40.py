@@ -1,6 +1,7 @@
 """ModelNet40 is read from small trees of both public layouts."""
 
 import math
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from public_files import box
-from refusals import refused
+from refusals import refuses
 
 from kpnb.datasets import modelnet40 as reader
 from kpnb.datasets.modelnet40 import modelnet40, modelnet40_shapes, read_off
+from kpnb.datasets.samples import unit_sphere
 
 CLASSES = ("bed", "lamp", "table")
 
@@ -26,8 +28,7 @@ def off_tree(tmp_path):
 
 def write_h5(file, **arrays):
     with pytest.importorskip("h5py").File(file, "w") as content:
-        for name, array in arrays.items():
-            content[name] = array
+        content.update(arrays)
 
 
 @pytest.fixture
@@ -35,13 +36,14 @@ def hdf5_tree(tmp_path):
     folder, rng = tmp_path / "hdf5", np.random.default_rng(0)
     folder.mkdir()
     (folder / "shape_names.txt").write_text("\n".join(CLASSES) + "\n")
-    for split, files in (("train", ((0, 1, 2, 0), (2, 1, 0))), ("test", ((0, 1, 2, 2, 1, 0),))):
-        for i, labels in enumerate(files):
+    for split, files in (("train", ("0120", "210")), ("test", ("012210",))):
+        names = [f"ply_data_{split}{i}.h5" for i in range(len(files))]
+        for name, labels in zip(names, files, strict=True):
             data = rng.uniform(-1, 1, (len(labels), 2048, 3)) * [0.2, 1.0, 0.5]  # tall along y
-            label = np.array(labels, dtype=np.uint8)[:, None]
-            write_h5(folder / f"ply_data_{split}{i}.h5", data=data.astype(np.float32), label=label)
-        names = [f"data/modelnet40_ply_hdf5_2048/ply_data_{split}{i}.h5" for i in range(len(files))]
-        (folder / f"{split}_files.txt").write_text("\n".join(names) + "\n")
+            label = np.array([*labels])[:, None].astype(np.uint8)
+            write_h5(folder / name, data=data.astype(np.float32), label=label)
+        listed = "".join(f"data/modelnet40_ply_hdf5_2048/{name}\n" for name in names)
+        (folder / f"{split}_files.txt").write_text(listed)
     return folder
 
 
@@ -50,8 +52,7 @@ def test_off_tree(off_tree):
     assert shapes.class_names == CLASSES and shapes.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert shapes.points.shape == (12, 2048, 3) and shapes.points.dtype == torch.float32
     assert shapes.names[6] == "lamp/lamp_0002.off" and shapes.source["layout"] == "off"
-    assert shapes.points.mean(1).abs().max() < 1e-6
-    assert torch.allclose(shapes.points.norm(dim=2).amax(1), torch.ones(12), atol=1e-6)
+    assert np.allclose(unit_sphere(shapes.points.double().numpy()), shapes.points, atol=1e-6)
     size = shapes.points.amax(1) - shapes.points.amin(1)
     expected = torch.tensor([label + 1 + n / 10 for label in range(3) for n in range(4)])
     assert torch.allclose(size[:, 2] / size[:, 0], expected, rtol=0.02)  # z stays up
@@ -66,12 +67,10 @@ def test_points_are_uniform_by_area():
     to_face = np.minimum(points, np.array([1, 2, 4]) - points)
     share = (np.abs(to_face) < 1e-9).mean(0)
     assert np.allclose(share, np.array([8, 4, 2]) / 14, atol=0.01)
-    inside = points[np.isclose(points[:, 0], 0)]
-    # Quarters of a face: y and z are independent and uniform.
-    quarter = (inside[:, 1] > 1).astype(int) * 2 + (inside[:, 2] > 2)
+    y, z = (points[np.isclose(points[:, 0], 0)] / [1, 2, 4]).T[1:]  # of a face: both are uniform
+    quarter = (y > 0.5) * 2 + (z > 0.5)
     assert np.allclose(np.bincount(quarter) / len(quarter), 0.25, atol=0.02)
-    corner = (inside[:, 1] / 2 + inside[:, 2] / 4 < 0.5).mean()
-    assert abs(corner - 1 / 8) < 0.02
+    assert abs((y + z < 0.5).mean() - 1 / 8) < 0.02
 
 
 TRIANGLE = "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
@@ -82,9 +81,8 @@ TRIANGLE = "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
     [("OFF\n", "OFF"), ("OFF\n", "OFF # a\n\n# b\n"), ("1 2\n", "1 2 255 0 0\n"), ("\n", "\r\n")],
 )
 def test_off_header_without_a_line_break_comments_and_colors(old, new):
-    vertices, faces = read_off(TRIANGLE.replace(old, new))
-    assert vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
-    assert faces.tolist() == [[0, 1, 2]]
+    read = [part.tolist() for part in read_off(TRIANGLE.replace(old, new))]
+    assert read == [[[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]]]
 
 
 @pytest.mark.parametrize(
@@ -97,8 +95,7 @@ def test_off_header_without_a_line_break_comments_and_colors(old, new):
 )  # fmt: skip
 def test_a_damaged_off_file_is_named(off_tree, text):
     (off_tree / "lamp" / "train" / "lamp_0003.off").write_text(text)
-    with refused("lamp_0003.off"):
-        modelnet40_shapes(off_tree, "train")
+    refuses(modelnet40_shapes, "lamp_0003.off", off_tree, "train")
 
 
 def test_hdf5_tree(hdf5_tree):
@@ -110,8 +107,7 @@ def test_hdf5_tree(hdf5_tree):
     size = shapes.points.amax(1) - shapes.points.amin(1)
     assert (size.argmax(1) == 2).all() and (size.argmin(1) == 0).all()  # y became z, x stayed
     with h5py.File(hdf5_tree / "ply_data_train1.h5") as file:
-        raw = file["data"][1].astype(float)
-    raw = (raw - raw.mean(0)) / np.linalg.norm(raw - raw.mean(0), axis=1).max()
+        raw = unit_sphere(file["data"][1].astype(float))
     assert np.allclose(shapes.points[5, :, [2, 0]], raw[:, [1, 0]], atol=1e-6)
     assert modelnet40_shapes(hdf5_tree, "test").labels.tolist() == [0, 1, 2, 2, 1, 0]
     axes = reader.y_up_to_z_up(np.eye(3))  # mirrors nothing
@@ -130,34 +126,23 @@ ONE, POINTS = np.zeros((1, 1), int), np.eye(2048)[None, :, :3]
 )  # fmt: skip
 def test_wrong_hdf5_content_is_refused(hdf5_tree, arrays):
     file = hdf5_tree / "ply_data_train1.h5"
-    if arrays is None:
-        file.write_bytes(file.read_bytes()[:500])
-    else:
-        write_h5(file, **arrays)
-    with refused("ply_data_train1.h5"):
-        modelnet40_shapes(hdf5_tree, "train")
+    write_h5(file, **arrays) if arrays else file.write_bytes(file.read_bytes()[:500])
+    refuses(modelnet40_shapes, "ply_data_train1.h5", hdf5_tree, "train")
 
 
 def test_what_is_missing_is_named(off_tree, hdf5_tree, tmp_path, monkeypatch):
-    (tmp_path / "empty").mkdir()
-    for file in (off_tree / "lamp" / "test").iterdir():
-        file.unlink()
-    for folder, split, told in (
-        (tmp_path / "none", "train", "no folder"), (tmp_path / "empty", "train", "neither"),
-        (off_tree, "val", "split"), (off_tree, "test", "class 'lamp'"),
-    ):  # fmt: skip
-        with refused(told):
-            modelnet40_shapes(folder, split)
+    shutil.rmtree(off_tree / "lamp" / "test")
+    refuses(modelnet40_shapes, "no folder", tmp_path / "none", "train")
+    refuses(modelnet40_shapes, "neither", tmp_path, "train")
+    refuses(modelnet40_shapes, "split", off_tree, "val")
+    refuses(modelnet40_shapes, "class 'lamp'", off_tree, "test")
     for name in ("ply_data_train0.h5", "train_files.txt"):
         (hdf5_tree / name).unlink()
-        with refused(f"{name} is missing"):
-            modelnet40_shapes(hdf5_tree, "train")
+        refuses(modelnet40_shapes, f"{name} is missing", hdf5_tree, "train")
     (hdf5_tree / "shape_names.txt").write_text("bed\nlamp\ntable\nsofa\n")
-    with refused("class 'sofa'"):
-        modelnet40_shapes(hdf5_tree, "test")
+    refuses(modelnet40_shapes, "class 'sofa'", hdf5_tree, "test")
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with refused("install h5py"):
-        modelnet40_shapes(hdf5_tree, "test")
+    refuses(modelnet40_shapes, "install h5py", hdf5_tree, "test")
 
 
 def test_every_shape_once_as_the_shapes_stand(off_tree):
@@ -165,7 +150,7 @@ def test_every_shape_once_as_the_shapes_stand(off_tree):
     assert samples.points.shape == (12, 70, 3) and samples.foreground.sum(1).tolist() == [50] * 12
     assert torch.bincount(samples.labels).tolist() == [4, 4, 4]
     shapes = modelnet40_shapes(off_tree, "train")
-    own, points = samples.points[0][samples.foreground[0]], shapes.points.flatten(0, 1)
-    assert {*map(tuple, own.tolist())} <= {*map(tuple, points.tolist())}  # not turned
+    own = samples.points[0][samples.foreground[0]].double()  # points of a shape, not turned
+    assert torch.cdist(own, shapes.points.flatten(0, 1).double()).amin(1).max() < 1e-6
     assert samples.source["data"] == shapes.source["data"]
     assert modelnet40(off_tree, "train", count=4).points.shape == (4, 1524, 3)

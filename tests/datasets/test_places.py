@@ -7,8 +7,9 @@ from types import ModuleType
 
 import pytest
 from file_site import serving
+from prepared_folder import prepared_folder
 from public_files import offered, write_release, zipped
-from refusals import refused
+from refusals import refused, refuses
 
 from data_prep import command, sst2
 from kpnb.datasets import clouds, images, places
@@ -27,17 +28,14 @@ def home(tmp_path, monkeypatch):
 
 
 def test_the_embedded_data_need_no_folder_and_a_folder_is_itself(home, tmp_path, monkeypatch):
-    assert find_data("embedded") is None and not home.exists()
-    assert find_data(str(tmp_path)) == tmp_path and find_data(".") is not None
+    assert find_data("embedded") is None and find_data(".") is not None and not home.exists()
     monkeypatch.setenv("HOME", str(tmp_path))
     assert find_data("~/here") == tmp_path / "here"
     (tmp_path / "here" / "coco").mkdir()  # a folder goes before a name
     assert find_data("coco").resolve() == tmp_path / "here" / "coco"
     (tmp_path / "file.zip").write_bytes(b"")
-    with refused("is a file"):
-        find_data(str(tmp_path / "file.zip"))
-    with refused(f"not prepared in {home / 'squad'}.* give download:squad"):
-        find_data("squad")
+    refuses(find_data, "is a file", str(tmp_path / "file.zip"))
+    refuses(find_data, f"not prepared in {home / 'squad'}.* give download:squad", "squad")
 
 
 @pytest.mark.parametrize(
@@ -50,21 +48,20 @@ def test_anything_else_says_what_may_be_given_and_what_is_near(monkeypatch, tmp_
     with refused() as error:
         find_data(value)
     message = str(error.value)
-    assert (f"(near: {near}" in message) if near else ("near" not in message)
+    assert f"(near: {near}" in message if near else "near" not in message
     assert all(name in message for name in (*NAMES, "'embedded'", "download:"))
 
 
 def test_drive_is_mounted_once_only_for_its_folders_and_only_on_colab(tmp_path, monkeypatch):
     assert str(places.DRIVE) == "/content/drive"  # where Colab has it
-    drive, mounts, fails = tmp_path / "content" / "drive", [], [True]
+    drive, mounts = tmp_path / "content" / "drive", []
     folder, other = drive / "MyDrive" / "squad", str(drive / "MyDrive" / "other")
     monkeypatch.setattr(places, "DRIVE", drive)
-    with refused("on Colab only"):
-        find_data(str(folder))
+    refuses(find_data, "on Colab only", str(folder))
 
     def mount(point):
         mounts.append(point)
-        if fails.pop():
+        if len(mounts) == 1:
             raise ValueError("mount failed")
         folder.mkdir(parents=True)
 
@@ -72,28 +69,20 @@ def test_drive_is_mounted_once_only_for_its_folders_and_only_on_colab(tmp_path, 
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     sys.modules["google.colab.drive"].mount = mount
     assert find_data(str(tmp_path)) == tmp_path and mounts == []
-    with refused(r"cannot be mounted \(mount failed\)"):
-        find_data(str(folder))
-    fails.append(False)
-    for _ in range(2):
-        assert find_data(str(folder)) == folder
-    with refused("not on the mounted Drive"):
-        find_data(other)
+    refuses(find_data, r"cannot be mounted \(mount failed\)", str(folder))
+    assert find_data(str(folder)) == find_data(str(folder)) == folder
+    refuses(find_data, "not on the mounted Drive", other)
     assert mounts == [str(drive)] * 2  # a failed one and a good one
-
-
-# Names
 
 
 @pytest.fixture
 def treebank(tmp_path, monkeypatch):
     """SST-2 from this machine, small."""
     with serving({}) as site:
-        (tmp_path / "made").mkdir()
-        made = write_release(tmp_path / "made" / "stanfordSentimentTreebank")
+        made = write_release(tmp_path / "stanfordSentimentTreebank")
         offered(sst2, "treebank", site, monkeypatch, [zipped(made, tmp_path / "made.zip")])
-        monkeypatch.setitem(sst2.SENTENCES, "treebank", {"train": 46, "dev": 2, "test": 1})
-        monkeypatch.setitem(sst2.COUNTS, "treebank", {"train": 44, "dev": 2, "test": 1})
+        for known, train in ((sst2.SENTENCES, 46), (sst2.COUNTS, 44)):
+            monkeypatch.setitem(known, "treebank", {"train": train, "dev": 2, "test": 1})
         yield site
 
 
@@ -104,8 +93,7 @@ def test_a_name_is_fetched_once_and_found_again(treebank, home, capsys, monkeypa
     assert find_data("download:sst2") == find_data("sst2") == folder
     assert len(treebank.asked) == 1 and capsys.readouterr().out == ""
     folder.rename(folder.with_name("moved"))  # the marker is not believed
-    with refused("not prepared"):
-        find_data("sst2")
+    refuses(find_data, "not prepared", "sst2")
     assert find_data("download:sst2") == folder and len(treebank.asked) == 1  # archive is there
     monkeypatch.delenv("KPNB_DATA")
     folder = find_data("download:sst2")
@@ -114,31 +102,17 @@ def test_a_name_is_fetched_once_and_found_again(treebank, home, capsys, monkeypa
 
 def test_what_the_script_says_goes_wrong_is_the_error(treebank, home, monkeypatch, capsys):
     monkeypatch.setitem(sst2.SENTENCES, "treebank", {"train": 47, "dev": 2, "test": 1})
-    with refused(r"^SST-2 has 46 train sentences here.*--partial\)\.$"):
-        find_data("download:sst2")
+    refuses(find_data, r"^SST-2 has 46 train sentences here.*--partial\)\.$", "download:sst2")
     assert "error: SST-2 has 46" in capsys.readouterr().err  # as the script says it
-    with refused("not prepared"):
-        find_data("sst2")
+    refuses(find_data, "not prepared", "sst2")
     treebank.files.clear()
-    monkeypatch.setenv("KPNB_DATA", str(home.parent / "other"))
-    with refused("404"):
-        find_data("download:sst2")
-    with refused(str(home.parent / "other" / "ilsvrc_det")):  # behind a login: where to put them
-        find_data("download:ilsvrc_det")
-    home.with_name("file").write_text("a file")
-    monkeypatch.setenv("KPNB_DATA", str(home.with_name("file")))
-    with refused("let KPNB_DATA name another"):
-        find_data("download:sst2")
-
-
-# Images: their command is data_prep.command.main
-
-
-def prepared_folder(root, name="cub200-224"):
-    folder = root / "prepared" / name
-    folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(json.dumps({"name": name}))
-    return folder
+    other, file = home.with_name("other"), home.with_name("file")
+    monkeypatch.setenv("KPNB_DATA", str(other))
+    refuses(find_data, "404", "download:sst2")
+    refuses(find_data, str(other / "ilsvrc_det"), "download:ilsvrc_det")  # where to put them
+    file.write_text("a file")
+    monkeypatch.setenv("KPNB_DATA", str(file))
+    refuses(find_data, "let KPNB_DATA name another", "download:sst2")
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -147,33 +121,26 @@ def test_images_are_prepared_by_their_command(home, monkeypatch, name):
 
     def main(reader, arguments):
         calls.append((reader.NAME, arguments))
-        prepared_folder(home / name, f"{name}-{command.SIZE}")
+        prepared_folder(made)
         return 0
 
+    made = home / name / "prepared" / f"{name}-{command.SIZE}"
     for status, told in ((0, f"holds no prepared {name}"), (3, "ended with 3")):
         monkeypatch.setattr(command, "main", lambda *_, status=status: status)
-        with refused(told):
-            find_data(f"download:{name}")
+        refuses(find_data, told, f"download:{name}")
     monkeypatch.setattr(command, "main", main)
-    folder = find_data(f"download:{name}")
-    assert folder == home / name / "prepared" / f"{name}-{command.SIZE}"
+    assert {find_data(given) for given in (f"download:{name}", f"download:{name}", name)} == {made}
     assert calls == [(name, ["--root", str(home / name), "--download"])]
-    assert find_data(f"download:{name}") == find_data(name) == folder and len(calls) == 1
 
 
 def test_which_prepared_folder_of_several(home):
-    root = home / "cub200"
-    (root / "prepared" / "cub200-96").mkdir(parents=True)  # without a manifest: not whole
-    with refused("not prepared"):
-        find_data("cub200")
-    small = prepared_folder(root, "cub200-32")
-    assert find_data("cub200") == small  # the only one
-    prepared_folder(root, "cub200-64")
-    with refused("not prepared"):  # nobody can say which
-        find_data("cub200")
-    assert find_data(str(small)) == small
-    usual = prepared_folder(root)
-    assert find_data("cub200") == usual
+    root = home / "cub200" / "prepared"
+    (root / "cub200-96").mkdir(parents=True)  # without a manifest: not whole
+    refuses(find_data, "not prepared", "cub200")
+    assert prepared_folder(root / "cub200-32") == find_data("cub200")  # the only one
+    prepared_folder(root / "cub200-64")
+    refuses(find_data, "not prepared", "cub200")  # nobody can say which
+    assert prepared_folder(root / "cub200-224") == find_data("cub200")  # the usual one
 
 
 @pytest.mark.parametrize(
@@ -183,28 +150,23 @@ def test_which_prepared_folder_of_several(home):
 )
 def test_a_marker_that_is_foreign_or_leads_out_is_none(tmp_path, content):
     (tmp_path / "x").mkdir()
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root" / MARKER).write_text(content)
-    assert marked_folder(tmp_path / "root") is None
-
-
-# Where the embedded data are from
+    (tmp_path / "here" / MARKER).write_text(content)
+    assert marked_folder(tmp_path / "here") is None
 
 
 def test_every_part_of_the_embedded_data_has_a_licence():
     entries = embedded_licences()
     for entry in entries:
-        assert set(entry) == {"part", "source", "version", "licence", "what"}
+        assert entry.keys() == {"part", "source", "version", "licence", "what"}
         assert all(isinstance(value, str) and value for value in entry.values())
     counts = Counter(entry["part"] for entry in entries)
-    assert counts.pop("objects") == len({item.source for item in images.cut_outs()})
-    assert counts.pop("backgrounds") == len({item.source for item in images.photos()})
+    for part, items in (("objects", images.cut_outs()), ("backgrounds", images.photos())):
+        assert counts.pop(part) == len({item.source for item in items})
     texts = {"ratings and words", "sentences", "people, places and natural objects"}
     assert counts.keys() == {*clouds.FILES, *texts, "chemical elements"}
     notes = (packed_file("sentences.tsv.gz").parent / "README.md").read_text()
     versions = {e["source"].split()[-1]: e["version"] for e in entries}
     known = {"vaderSentiment": "3.3.2", "wordnet-base": "3.0-37", "mendeleev": "1.3.0"}
     assert versions | known == versions and all(version in notes for version in known.values())
-    for licence in ("MIT", "WordNet 3.0 licence", "Copyright 2006 by Princeton University",
-                    "Copyright (c) 2015 Lukasz Mentel"):  # fmt: skip
-        assert licence in notes  # WordNet's wants its text kept
+    holders = ("Copyright 2006 by Princeton University", "Copyright (c) 2015 Lukasz Mentel")
+    assert all(text in notes for text in ("MIT", "WordNet 3.0 licence", *holders))

@@ -40,12 +40,13 @@ def write_release(folder, rows=(*ROWS, *FILLERS), words=WORDS):
     """The four files; phrase numbers are not sentence numbers."""
     folder.mkdir(exist_ok=True)
     phrases = [*words.items(), *((phrase, value) for *_, phrase, value in rows)]
+    numbers = [*enumerate(phrases, 7000)]
+    values = (f"{n}|{value}" for n, (_, value) in reversed(numbers))
     lines = {
         SENTENCES: ["sentence_index\tsentence", *(f"{i}\t{text}" for i, _, text, *_ in rows)],
         SPLIT: ["sentence_index,splitset_label", *(f"{i},{side}" for i, side, *_ in rows)],
-        PHRASES: [f"{phrase}|{7000 + n}" for n, (phrase, _) in enumerate(phrases)],
-        VALUES: ["phrase ids|sentiment values"]
-        + [f"{7000 + n}|{value}" for n, (_, value) in reversed(list(enumerate(phrases)))],
+        PHRASES: [f"{phrase}|{n}" for n, (phrase, _) in numbers],
+        VALUES: ["phrase ids|sentiment values", *values],
     }
     for name, content in lines.items():
         (folder / name).write_bytes(("\n".join(content) + "\n").encode("utf-8"))
@@ -57,17 +58,14 @@ def write_release(folder, rows=(*ROWS, *FILLERS), words=WORDS):
 CONTEXT = "Zürich’s 🏔 peak: peak fever. Søren saw the peak in 1901."
 
 
-def answers(*pairs):
-    return [{"text": text, "answer_start": start} for text, start in pairs]
-
-
 def document(*qas, context=CONTEXT, version="1.1"):
     paragraphs = [{"context": context, "qas": list(qas)}]
     return {"version": version, "data": [{"title": "t", "paragraphs": paragraphs}]}
 
 
 def qa(name="q1", question="Who saw it?", found=(("Søren", 29),)):
-    return {"id": name, "question": question, "answers": answers(*found)}
+    answers = [{"text": text, "answer_start": start} for text, start in found]
+    return {"id": name, "question": question, "answers": answers}
 
 
 QUESTIONS = ("Where was she born?", "What landed?", "Who is it?")
@@ -81,11 +79,9 @@ ANSWERS = ("unbelievable-cafe", "Moon", "story")
 
 def toy_questions(asked=QUESTIONS, told=CONTEXTS, answers=ANSWERS):
     """Questions answered by the first place of each answer in its context."""
-    spans = tuple(
-        ((context.index(answer), context.index(answer) + len(answer)),)
-        for context, answer in zip(told, answers, strict=True)
-    )
-    ids = tuple(str(n) for n in range(len(asked)))
+    starts = map(str.index, told, answers)
+    spans = tuple(((at, at + len(answer)),) for at, answer in zip(starts, answers, strict=True))
+    ids = tuple(map(str, range(len(asked))))
     return Questions(tuple(asked), tuple(told), spans, ids, {"dataset": "toy", "parts": []})
 
 
@@ -94,13 +90,13 @@ def toy_questions(asked=QUESTIONS, told=CONTEXTS, answers=ANSWERS):
 MODEL_CLASSES = ("bed", "lamp", "night_stand")
 
 
-def box(width, depth, height, header="OFF\n"):
+def box(width, depth, height):
     """An OFF file of a box with its corner at the origin, faces of four corners, z up."""
     corners = [(x, y, z) for x in (0, width) for y in (0, depth) for z in (0, height)]
     faces = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     rows = [" ".join(map(str, corner)) for corner in corners]
     rows += ["4 " + " ".join(map(str, face)) for face in faces]
-    return f"{header}8 6 0\n" + "\n".join(rows) + "\n"
+    return "\n".join(["OFF", "8 6 0", *rows, ""])
 
 
 # Fetching them

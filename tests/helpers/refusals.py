@@ -14,3 +14,9 @@ def refused(told: str | None = None):
         yield caught
     message = str(caught.value)
     assert "\n" not in message and message.endswith(".") and not message.endswith("..")
+
+
+def refuses(call, told: str, /, *given, **named) -> None:
+    """`call(*given, **named)` is refused with one sentence that says `told`, a pattern."""
+    with refused(told):
+        call(*given, **named)

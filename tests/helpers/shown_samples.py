@@ -20,11 +20,11 @@ from kpnb.metrics.points import KnowledgePoints, knowledge_points
 SAMPLES, SIDE, OBJECT, AROUND = 3, 4, 40, 20
 POINTS_PER_CLOUD = OBJECT + AROUND
 STYLES = {style.name: style for style in (*POINTS.values(), *FATES)}
-WORDS = ("a", "very", "bad", "film", ".")
+WORDS, MARKS = ("a", "very", "bad", "film", "."), (False, True, True, False, False)
 
 
 def images() -> ImageSamples:
-    """Random pictures of 8 x 8 pixels, a block of 2 x 3 cells of the grid on the object."""
+    """Random pictures of 8 x 8 pixels."""
     center, spread = normalization()
     inputs = (torch.from_numpy(pictures()).permute(0, 3, 1, 2) - center) / spread
     labels = torch.tensor([1, 0, 1])
@@ -49,8 +49,7 @@ def clouds(count: int = SAMPLES, scale: int = 1) -> PointSamples:
 
 
 def texts() -> list[TextSample]:
-    marks = (False, True, True, False, False)
-    return [TextSample(WORDS, marks, note=f"rated −{row}.4") for row in range(SAMPLES)]
+    return [TextSample(WORDS, MARKS, note=f"rated −{row}.4") for row in range(SAMPLES)]
 
 
 def maps_of(entropy: torch.Tensor) -> EntropyMaps:
@@ -66,14 +65,10 @@ class Shown:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.samples = {"image": images, "cloud": clouds, "text": texts}[kind]()
-        if kind == "image":
-            block = torch.zeros(SAMPLES, SIDE, SIDE, dtype=torch.bool)
-            block[:, 1:3, 1:4] = True
-            self.foreground = block.flatten(1)
-        elif kind == "cloud":
-            self.foreground = self.samples.foreground
-        else:
-            self.foreground = torch.tensor([sample.foreground for sample in self.samples])
+        block = torch.zeros(SAMPLES, SIDE, SIDE, dtype=torch.bool)
+        block[:, 1:3, 1:4] = True  # 2 x 3 cells of the grid of an image
+        known = {"image": block.flatten(1), "text": torch.tensor([MARKS] * SAMPLES)}
+        self.foreground = self.samples.foreground if kind == "cloud" else known[kind]
 
     def maps(self, seed: int = 0, lost: int | None = None) -> EntropyMaps:
         """Lower on the foreground; lost: a sample without a map."""
@@ -122,9 +117,9 @@ def places(ax, color: str) -> set[tuple[float, float]]:
     found = set()
     for marks in ax.collections:
         at = np.asarray(marks.get_offsets()).reshape(-1, 2)
-        colors = np.broadcast_to(marks.get_facecolor(), (len(at), 4)) if len(at) else []
-        held = zip(at, colors, strict=True)
-        found |= {tuple(np.round(place, 5)) for place, c in held if tuple(c) == to_rgba(color)}
+        if len(at):
+            own = np.broadcast_to((marks.get_facecolor() == to_rgba(color)).all(1), len(at))
+            found |= {*map(tuple, at[own].round(5))}
     return found
 
 

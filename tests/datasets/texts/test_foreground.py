@@ -2,17 +2,20 @@
 
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from refusals import refused
+from refusals import refuses
 
 from kpnb.datasets.texts import foreground as rules
 from kpnb.datasets.texts.embedded import embedded_questions, embedded_sentences, sentiment_words
 from kpnb.datasets.texts.foreground import answer_foreground, sentence_spans, sentiment_foreground
 from kpnb.datasets.texts.words import word_spans
 
-# Words that carry sentiment
+
+def cut(text, spans):
+    return " ".join(text[start:end] for start, end in spans)
 
 
 @pytest.mark.parametrize(
@@ -31,23 +34,19 @@ from kpnb.datasets.texts.words import word_spans
      ("ça dépasse — 映画 \U0001f3ac", "")],
 )  # fmt: skip
 def test_known_sentences(text, expected):
-    assert " ".join(text[a:b] for a, b in sentiment_foreground(text)) == expected
+    assert cut(text, sentiment_foreground(text)) == expected
 
 
-def test_the_least_rating_leaves_weak_words_out(monkeypatch):
+def test_words_that_carry_have_half_a_unit_or_come_from_elsewhere(monkeypatch):
     lexicon = {"dim": -0.5, "grim": 1.0, "flat": 0.49}
     monkeypatch.setattr(rules, "sentiment_words", lambda: lexicon)
     text = "Too dim, very grim and so flat"
-    assert " ".join(text[a:b] for a, b in sentiment_foreground(text)) == "Too dim very grim"
-
-
-def test_words_that_carry_may_come_from_elsewhere():
+    assert cut(text, sentiment_foreground(text)) == "Too dim very grim"
     text = "never so grim, no end"
     assert rules.with_modifiers(text, [False] * 6) == ()
     found = rules.with_modifiers(text, [True, True, True, False, True, False])  # by themselves
-    assert [text[a:b] for a, b in found] == ["never", "so", "grim"]
-    with refused("give 6, one a word"):
-        rules.with_modifiers(text, [True])
+    assert cut(text, found) == "never so grim"
+    refuses(rules.with_modifiers, "give 6, one a word", text, [True])
 
 
 WORDS = "not never isn't don’t very so good awful film the but , . !"
@@ -58,98 +57,86 @@ def test_any_text_has_words_as_spans_and_modifiers_only_before_sentiment(chosen)
     text = " ".join(chosen)
     found = sentiment_foreground(text)
     assert list(found) == sorted(set(found)) and set(found) <= set(word_spans(text))
-    marked = [span in found for span in word_spans(text)]
-    assert all(flag for word, flag in zip(chosen, marked, strict=True) if word in ("good", "awful"))
-    for place, (word, flag) in enumerate(zip(chosen, marked, strict=True)):
-        if flag and rules.is_modifier(word):
-            near = chosen[place + 1 : place + 4]
-            stop = min((near.index(s) for s in (",", ".", "!", "but") if s in near), default=3)
-            assert {"good", "awful"} & set(near[:stop])
-        elif flag:
-            assert word in ("good", "awful")
+    for place, (word, span) in enumerate(zip(chosen, word_spans(text), strict=True)):
+        near = re.split(r"[,.!]|but", " ".join(chosen[place + 1 : place + 4]))[0]
+        carries = word in ("good", "awful")
+        if span in found:
+            assert carries or rules.is_modifier(word) and re.search("good|awful", near)
+        else:
+            assert not carries
 
 
-def test_what_is_said_of_the_embedded_sentences():
+def test_what_is_said_of_the_embedded_sentences_and_words():
     texts = [text for split in ("train", "test") for text in embedded_sentences(split, 0.5).texts]
-    found = [sentiment_foreground(text) for text in texts]
-    count = sum(map(len, found))
-    assert sum(map(bool, found)) / len(texts) == pytest.approx(0.845, abs=0.001)
-    assert count / len(texts) == pytest.approx(2.15, abs=0.01)
-    assert count / sum(len(word_spans(text)) for text in texts) == pytest.approx(0.099, abs=0.001)
+    counts = np.array([len(sentiment_foreground(text)) for text in texts])
+    share = counts.sum() / sum(len(word_spans(text)) for text in texts)
+    found = [(counts > 0).mean(), counts.mean() / 10, share]
+    assert found == pytest.approx([0.845, 0.215, 0.099], abs=0.001)
+    lexicon = sentiment_words()
+    assert len(lexicon) == 7217 and lexicon["superb"] > 2 and lexicon["awful"] < -1.5
+    assert all(re.fullmatch(r"[a-z][a-z'-]*", word) for word in lexicon)
     # Training sentences whose label has the sign of a word of theirs, by its rating.
-    train, lexicon, agreement = embedded_sentences("train", 1.0), sentiment_words(), {}
+    train, agreement = embedded_sentences("train", 1.0), {}
     for text, label in zip(train.texts, train.labels.tolist(), strict=True):
         for word in {text[a:b].lower().replace("’", "'") for a, b in word_spans(text)} & {*lexicon}:
             same = (lexicon[word] > 0) == bool(label)
             for key in (min(int(abs(lexicon[word]) * 2) / 2, 2.5), word):
                 agreement.setdefault(key, []).append(same)
     stated = {0.0: 0.52, 0.5: 0.62, 2.5: 0.71, "like": 0.37, "kind": 0.48}
-    shares = {key: sum(agreement[key]) / len(agreement[key]) for key in stated}
-    assert {key: round(share, 2) for key, share in shares.items()} == stated
+    assert {key: round(np.mean(agreement[key]), 2) for key in stated} == stated
 
-
-# Words related to an answer
 
 PAIR = "Ann Lee (1736-1784) led the Shakers. Sophus Lie (1842-1899) studied Lie groups in Oslo."
 
 
+BO, RHONE = "Bo rose. Bo fell.", "The Rhône flows into the sea."
+
+
 @pytest.mark.parametrize(
     ("question", "context", "text", "nth", "asked", "related"),
-    [
-        ("When was Ann Lee born?", PAIR, "1736", 0, ["Ann", "Lee"], ["Ann", "Lee", "1736"]),
-        # a word of the question counts in every place of the answer's sentence, whatever its case
-        ("WHERE did LIE study?", PAIR, "Oslo", 0, ["LIE"], ["Lie", "Lie", "Oslo"]),
-        # the name's other sentence has no part in it
-        ("When did Ann Lee die?", PAIR, "1899", 0, [], ["1899"]),
-        ("What does the Rhône flow into?", "The Rhône flows into the sea.", "the sea", 0,
-         ["Rhône", "flow"], ["Rhône", "flows", "the", "sea"]),
-        ("Whose dog?", "Søren’s dogs bark. A dog sleeps.", "Søren’s", 0, ["dog"],
-         ["Søren’s", "dogs"]),
-        # the answer has its punctuation; parts of words count whole
-        ("How high is K2?", "K2 (28,251 feet high) is tall.", "8,251 feet", 0, ["high", "K2"],
-         ["K2", "28", ",", "251", "feet", "high"]),
-        # the same text in another sentence is not the answer
-        ("Who fell?", "Bo rose. Bo fell.", "Bo", 1, ["fell"], ["Bo", "fell"]),
-        ("Who fell?", "Bo rose. Bo fell.", "Bo", 0, [], ["Bo"]),
-        # over two sentences
-        ("Who rose?", "Bo rose. Al sat. Cy rose.", "Bo rose. Al", 0, ["rose"],
-         ["Bo", "rose", ".", "Al"]),
-    ],
+    [("When was Ann Lee born?", PAIR, "1736", 0, "Ann Lee", "Ann Lee 1736"),
+     # a word of the question counts in every place of the answer's sentence, whatever its case
+     ("WHERE did LIE study?", PAIR, "Oslo", 0, "LIE", "Lie Lie Oslo"),
+     ("When did Ann Lee die?", PAIR, "1899", 0, "", "1899"),  # not of the name's other sentence
+     ("What does the Rhône flow into?", RHONE, "the sea", 0, "Rhône flow", "Rhône flows the sea"),
+     ("Whose dog?", "Søren’s dogs bark. A dog sleeps.", "Søren’s", 0, "dog", "Søren’s dogs"),
+     # the answer has its punctuation; parts of words count whole
+     ("How high is K2?", "K2 (28,251 feet high) is tall.", "8,251 feet", 0, "high K2",
+      "K2 28 , 251 feet high"),
+     # the same text in another sentence is not the answer
+     ("Who fell?", BO, "Bo", 1, "fell", "Bo fell"), ("Who fell?", BO, "Bo", 0, "", "Bo"),
+     # over two sentences
+     ("Who rose?", "Bo rose. Al sat. Cy rose.", "Bo rose. Al", 0, "rose", "Bo rose . Al")],
 )  # fmt: skip
 def test_foreground_examples(question, context, text, nth, asked, related):
     start = [match.start() for match in re.finditer(re.escape(text), context)][nth]
     found = answer_foreground(question, context, (start, start + len(text)))
-    assert [question[a:b] for a, b in found[0]] == asked
-    assert [context[a:b] for a, b in found[1]] == related
+    told = [cut(*part) for part in zip((question, context), found, strict=True)]
+    assert told == [asked, related]
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_every_packed_question_has_a_foreground_and_a_background(split):
     questions, shares = embedded_questions(split), []
     rows = zip(questions.questions, questions.contexts, questions.answers, strict=True)
-    for question, context, spans in rows:
-        asked, related = answer_foreground(question, context, spans[0])
+    for question, context, [(start, end), *_] in rows:
+        asked, related = answer_foreground(question, context, (start, end))
         for text, part in ((question, asked), (context, related)):
             words = word_spans(text)
-            assert 0 < len(part) < len(words) and set(part) <= set(words)
-            assert list(part) == sorted(set(part))
-        start, end = spans[0]
+            assert 0 < len(part) < len(words) and list(part) == [w for w in words if w in part]
         assert related[0][0] <= start and end <= related[-1][1]
+        whole = rf"(?<!\w){re.escape(context[start:end])}(?!\w)"
+        assert len(re.findall(whole, context)) == 1  # the answer stands once
         shares.append(len(related) / len(word_spans(context)))
     assert 0.09 < sum(shares) / len(shares) < 0.14 and max(shares) < 0.6
     odd = [text for text in set(questions.contexts) if len(sentence_spans(text)) != 2]
     assert len(odd) <= 1 and all("vitamin C. " in context for context in odd)
 
 
-def test_stop_words_are_lower_case():
-    assert all(word == word.casefold() for word in rules.STOP_WORDS) and "of" in rules.STOP_WORDS
-
-
-@pytest.mark.parametrize("answer", [(0, 0), (-1, 3), (3, 2), (0, 99), (2, 4)])
-def test_an_answer_outside_the_context_or_without_a_word(answer):
-    told = "holds no word" if answer == (2, 4) else "no span of a context of 9 characters"
-    with refused(told):
-        answer_foreground("Who?", "Bo  rose.", answer)
+def test_an_answer_outside_the_context_or_without_a_word():
+    refuses(answer_foreground, "holds no word", "Who?", "Bo  rose.", (2, 4))
+    for answer in ((0, 0), (-1, 3), (3, 2), (0, 99)):
+        refuses(answer_foreground, "no span of .* of 9 characters", "Who?", "Bo  rose.", answer)
 
 
 @pytest.mark.parametrize(
