@@ -54,12 +54,12 @@ REFERENCE_DRAWS = {"Conv": 4096}
 OTHER_REFERENCE_DRAWS = 8192
 
 FAMILIES = ("VGG-11", "ResNet-50", "BERT")
-MEASURED_IMAGES, MEASURED_SENTENCES = 2, 6  # results.measured a case
+MEASURED_IMAGES, MEASURED_SENTENCES = 2, 6  # measured a case
 # A ResNet takes four times as long: its first and its last epoch.
 CASE_EPOCHS = {"VGG-11": (1, 10, 30), "ResNet-50": (1, 30), "BERT": (1, 3, 10)}
 CASE_LAYERS = ("Conv", "FC1")
 SMOOTHING = 16  # pixels over which the hardest case's images are averaged
-SENTENCE_WORDS = 16  # of a results.measured sentence
+SENTENCE_WORDS = 16  # of a measured sentence
 # The study's baseline, but of a size at which thousands of draws take a minute.
 ENCODER_SIZES = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 256}
 SENTENCE_STUDY = {"preset": "study", "depth": 2, "fraction": 1.0, "seeds": [0]} | {
