@@ -26,7 +26,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from kpnb.datasets.texts.encoded import EncodedTexts
 from kpnb.datasets.texts.words import Pieces
-from kpnb.errors import KpnbError
+from kpnb.errors import answered
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_name
 from kpnb.estimator.units import GridUnits
@@ -43,10 +43,7 @@ from kpnb.study.text import SentimentStudy, TextEstimator
 from kpnb.training.recipes import entropy_weight
 
 ACCURACY_NAME = "estimator_accuracy"
-_MAPS_CODE = {
-    EntropyEstimator: (EntropyEstimator, GridUnits),
-    TextEstimator: (TextEstimator,),
-}
+_MAPS_CODE = {EntropyEstimator: (EntropyEstimator, GridUnits), TextEstimator: (TextEstimator,)}
 PUBLISHED_DRAWS = (6, 24, 96)
 PROBE_BUDGETS = (8, 24, 72, 216)
 # Draws of one of the two runs of the truth; a convolution needs fewer for the same error.
@@ -176,12 +173,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=program, description=__doc__)
     parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
     options = parser.parse_args(arguments)
-    try:
+
+    def measure() -> int:
         print(results.write_results(measure_estimator_accuracy(tuple(options.families))))
-    except KpnbError as mistake:
-        print(mistake, file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return answered(measure)
 
 
 def measure_estimator_accuracy(families: tuple[str, ...], store: Store | None = None) -> Results:

@@ -30,7 +30,7 @@ from kpnb.networks.image import image_network
 from kpnb.training.recipes import entropy_weight
 
 ESTIMATOR_SPEED = "estimator_speed"  # the results' name
-_IMAGES = (32, 64, 128, 256, 512)
+IMAGES = (32, 64, 128, 256, 512)
 CHECKPOINTS = (1, 2, 4, 8)
 PUBLISHED_STEPS = 60  # at least; up to 80
 _CLASSES = 12
@@ -42,14 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 0, or 2 with one sentence on stderr."""
     parser = argparse.ArgumentParser(prog="python -m kpnb.experiments.speed", description=__doc__)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     parser.add_argument("--memory-of", type=int, metavar="IMAGES", help="print the peak in MiB")
     options = parser.parse_args(arguments)
     try:
         if options.memory_of:
             print(peak_memory_of(options.memory_of))
         else:
-            _tell(measure_estimator_speed(torch.device(options.device), options.quick))
+            _tell(measure_estimator_speed(torch.device(options.device)))
     except (KpnbError, RuntimeError) as mistake:
         print(mistake, file=sys.stderr)
         return 2
@@ -59,23 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _tell(found: Results) -> None:
     for name, value in found.numbers.items():
         print(f"{name:58} {value.value:10.3g} {value.unit}")
-    if not found.settings["quick"]:
-        print(write_results(found))
+    print(write_results(found))
 
 
-def measure_estimator_speed(device: torch.device, quick: bool = False) -> Results:
-    """All of the benchmark as a results file; quick: sizes that only show that it runs."""
+def measure_estimator_speed(device: torch.device) -> Results:
+    """All of the benchmark as a results file."""
 
     def compute() -> _Numbers:
-        numbers = against_published("narrow", 64, device, steps=1 if quick else PUBLISHED_STEPS)
-        if not quick:
-            numbers |= against_published("full", 224, device, steps=1)
-        numbers |= floor(device, 2 if quick else 20)
-        numbers |= scaling(device, quick)
-        numbers |= precision(device, 2 if quick else 8)
-        return numbers | memory(quick)
+        numbers = against_published("narrow", 64, device, PUBLISHED_STEPS)
+        numbers |= against_published("full", 224, device, steps=1)
+        return numbers | floor(device, 20) | scaling(device) | precision(device, 8) | memory()
 
-    settings = {"device": device.type, "quick": quick, "threads": torch.get_num_threads()}
+    settings = {"device": device.type, "threads": torch.get_num_threads()}
     code = ["measure_estimator_speed", "peak_memory_of"]
     return measured(ESTIMATOR_SPEED, settings, code, compute)
 
@@ -152,18 +146,16 @@ def _flops(net: nn.Module, batch: Tensor, layer: str) -> int:
     return counter.get_total_flops()
 
 
-def scaling(device: torch.device, quick: bool) -> _Numbers:
+def scaling(device: torch.device) -> _Numbers:
     """Exponents of the cost in images and in checkpoints."""
-    net = _network("narrow", device)
-    small = _estimator(net, probes=8, evaluations=1)
-    counts, loops = (_IMAGES[:2], CHECKPOINTS[:2]) if quick else (_IMAGES, CHECKPOINTS)
-    pool = _images(max(counts), 64, device)
-    few = pool[:8]
-    images = [_seconds(lambda n=n: small.explain(net, pool[:n]), 1) for n in counts]
-    checkpoints = [_seconds(lambda n=n: [small.explain(net, few) for _ in range(n)]) for n in loops]
+    net, pool = _network("narrow", device), _images(max(IMAGES), 64, device)
+    small, few = _estimator(net, probes=8, evaluations=1), pool[:8]
+    images = [_seconds(lambda n=n: small.explain(net, pool[:n]), 1) for n in IMAGES]
+    loops = [_seconds(lambda n=n: [small.explain(net, few) for _ in range(n)]) for n in CHECKPOINTS]
+    of = {"images": (IMAGES, images), "checkpoints": (CHECKPOINTS, loops)}
     return {
-        f"exponent in images, {counts[0]} to {counts[-1]}": _exponent(counts, images),
-        f"exponent in checkpoints, {loops[0]} to {loops[-1]}": _exponent(loops, checkpoints),
+        f"exponent in {what}, {sizes[0]} to {sizes[-1]}": _exponent(sizes, seconds)
+        for what, (sizes, seconds) in of.items()
     }
 
 
@@ -183,11 +175,11 @@ def precision(device: torch.device, count: int) -> _Numbers:
     }
 
 
-def memory(quick: bool) -> _Numbers:
+def memory() -> _Numbers:
     """Peak memory of a process with many images over that of one with few."""
-    few, many = (8, 16) if quick else (_IMAGES[0], _IMAGES[-1])
-    peaks = [_in_own_process(n) for n in (few, many)]
-    return {f"peak memory, {many} / {few} images": _ratio(peaks[1] / peaks[0])}
+    few, many = IMAGES[0], IMAGES[-1]
+    ratio = _ratio(_in_own_process(many) / _in_own_process(few))
+    return {f"peak memory, {many} / {few} images": ratio}
 
 
 def peak_memory_of(images: int) -> float:
