@@ -107,13 +107,6 @@ NETS = {name: image_network(name, 4, "narrow") for name in ("VGG-11", "VGG-16", 
             (lambda n=n: take_convolutions(NETS["VGG-11"], NETS[n].state_dict()), "other convolut")
             for n in ("VGG-16", "AlexNet")
         ],
-        (lambda: given(source="ImageNet"), "^[^\n]*set scale='full' or source='classes'[^\n]*$"),
-        (lambda: given(source_classes=7, classes=8), "leave at least 2"),
-        (lambda: given(source_classes=11), "source_classes is 11"),
-        (lambda: given(source="CIFAR"), "one of classes, ImageNet"),
-        (lambda: given(fine_tuning_rate=0.0), "fine_tuning_rate"),
-        (lambda: given(split=-1), "split"),
-        (lambda: given(teacher="EfficientNet-lite0"), "teacher"),
     ],
 )
 def test_mistakes_are_refused(call, told):
@@ -166,13 +159,6 @@ def test_right_answers_are_those_of_accuracy(study):
 
 
 # --- the store
-
-
-def test_the_same_study_again_comes_from_the_store(study):
-    again = FineTuningStudy(given(threshold=0.3), WatchedStore(study.store.root))
-    maps, own = again.evidence("FC1").maps, study.evidence("FC1").maps
-    assert again.store.computed() == [] and again.stored_seconds() > 0
-    assert torch.equal(maps["S"][0][2].sigma, own["S"][0][2].sigma) and set(maps) == {"S", "B"}
 
 
 def fingerprints(root: Path, **changed) -> dict[str, str]:
