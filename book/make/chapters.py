@@ -154,7 +154,7 @@ def speed_table(rows: pd.DataFrame) -> str:
     return sheet("speed", records(found[found["nth"] == found["nth"].min()]))
 
 
-CLASSES = 10  # of the embedded shapes
+_CLASSES = 10  # of the embedded shapes
 
 
 @cache  # PointNet++ and PointConv take some seconds
@@ -163,7 +163,7 @@ def cloud_sizes() -> str:
     lines = []
     for preset, name in product(("study", PAPER), BUILDERS):
         p = resolve(CloudParameters, {"preset": preset, "network": name})
-        net, points = point_network(name, CLASSES, p.scale).to("meta"), p.points + p.background
+        net, points = point_network(name, _CLASSES, p.scale).to("meta"), p.points + p.background
         found = count_anatomy(net, (points, 3), [(layer_name(net, "FC1"), "FC1")])
         lines.append({"name": name, "p": p, "found": found, "whole": found.operations[WHOLE]})
     return sheet("cloud_sizes", lines)

@@ -30,7 +30,7 @@ from kpnb.networks.image import image_network
 from kpnb.training.recipes import entropy_weight
 
 ESTIMATOR_SPEED = "estimator_speed"  # the results' name
-IMAGES = (32, 64, 128, 256, 512)
+_IMAGES = (32, 64, 128, 256, 512)
 CHECKPOINTS = (1, 2, 4, 8)
 PUBLISHED_STEPS = 60  # at least; up to 80
 _CLASSES = 12
@@ -148,11 +148,11 @@ def _flops(net: nn.Module, batch: Tensor, layer: str) -> int:
 
 def scaling(device: torch.device) -> _Numbers:
     """Exponents of the cost in images and in checkpoints."""
-    net, pool = _network("narrow", device), _images(max(IMAGES), 64, device)
+    net, pool = _network("narrow", device), _images(max(_IMAGES), 64, device)
     small, few = _estimator(net, probes=8, evaluations=1), pool[:8]
-    images = [_seconds(lambda n=n: small.explain(net, pool[:n]), 1) for n in IMAGES]
+    images = [_seconds(lambda n=n: small.explain(net, pool[:n]), 1) for n in _IMAGES]
     loops = [_seconds(lambda n=n: [small.explain(net, few) for _ in range(n)]) for n in CHECKPOINTS]
-    of = {"images": (IMAGES, images), "checkpoints": (CHECKPOINTS, loops)}
+    of = {"images": (_IMAGES, images), "checkpoints": (CHECKPOINTS, loops)}
     return {
         f"exponent in {what}, {sizes[0]} to {sizes[-1]}": _exponent(sizes, seconds)
         for what, (sizes, seconds) in of.items()
@@ -177,7 +177,7 @@ def precision(device: torch.device, count: int) -> _Numbers:
 
 def memory() -> _Numbers:
     """Peak memory of a process with many images over that of one with few."""
-    few, many = IMAGES[0], IMAGES[-1]
+    few, many = _IMAGES[0], _IMAGES[-1]
     ratio = _ratio(_in_own_process(many) / _in_own_process(few))
     return {f"peak memory, {many} / {few} images": ratio}
 
