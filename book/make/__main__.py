@@ -24,7 +24,6 @@ from book.make.pages import NOTEBOOKS, notebook_names, page_line, page_source, t
 from book.make.texts import block
 from kpnb.errors import KpnbError
 from kpnb.experiments.robustness import construction_table
-from kpnb.experiments.speed import costs_table
 from kpnb.metrics.formatting import PLAIN, SYMBOLS
 from kpnb.metrics.results import Results, available_cells, available_results, read_results
 from kpnb.run import sweeps
@@ -63,7 +62,7 @@ def fragments(
         "accuracies": tables.accuracy_table(rows),
         "claim_rates": published.rates_beside(rows),
         "cloud_construction": construction_table(results),
-        "cloud_costs": costs_table(results),
+        "cloud_sizes": chapters.cloud_sizes(),
         "licences": tables.licences_table(),
         "notes": tables.notes_list(rows),
         "rates": published.rates_table(),

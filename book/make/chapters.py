@@ -5,6 +5,9 @@ Functions take the frame of `book.make.frame`; tables and sentences are markdown
 
 from __future__ import annotations
 
+from functools import cache
+from itertools import product
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -13,11 +16,15 @@ from matplotlib.ticker import NullLocator
 from book.make.frame import NOTHING, records, spread, sweep_rows
 from book.make.published import sweep_table
 from book.make.texts import block, sheet
+from kpnb.estimator.features import layer_name
 from kpnb.experiments import accuracy, speed
 from kpnb.figures.style import TITLE_SIZE, WIDTH, label_axes, legend_below, new_figure
 from kpnb.metrics.formatting import count, number
+from kpnb.networks.cloud import BUILDERS, point_network
 from kpnb.paper import METRIC_RULES, origins, paper_preset, paper_settings
 from kpnb.run.sweeps import Sweep, read_sweeps
+from kpnb.study.parameters import CloudParameters, resolve
+from kpnb.training.costs import WHOLE, count_anatomy
 
 #: Whose settings of the paper are listed, by the end of the table's name.
 SETTINGS = {"images": ["images"], "clouds": ["clouds"]}
@@ -137,6 +144,21 @@ def speed_table(rows: pd.DataFrame) -> str:
     """Every number of the benchmark."""
     found = rows[(rows["kind"] == "number") & (rows["notebook"] == speed.ESTIMATOR_SPEED)]
     return sheet("speed", records(found[found["nth"] == found["nth"].min()]))
+
+
+_CLASSES = 10  # of the embedded shapes
+
+
+@cache  # PointNet++ and PointConv take some seconds
+def cloud_sizes() -> str:
+    """Parameters and operations of the point-cloud networks, counted now, at two presets' sizes."""
+    lines = []
+    for preset, name in product(("study", PAPER), BUILDERS):
+        p = resolve(CloudParameters, {"preset": preset, "network": name})
+        net, points = point_network(name, _CLASSES, p.scale).to("meta"), p.points + p.background
+        found = count_anatomy(net, (points, 3), [(layer_name(net, "FC1"), "FC1")])
+        lines.append({"name": name, "p": p, "found": found, "whole": found.operations[WHOLE]})
+    return sheet("cloud_sizes", lines)
 
 
 def errors_figure(cases: pd.DataFrame) -> Figure | None:

@@ -26,7 +26,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from kpnb.datasets.texts.encoded import EncodedTexts
 from kpnb.datasets.texts.words import Pieces
-from kpnb.errors import KpnbError
+from kpnb.errors import answered
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_name
 from kpnb.estimator.units import GridUnits
@@ -43,10 +43,7 @@ from kpnb.study.text import SentimentStudy, TextEstimator
 from kpnb.training.recipes import entropy_weight
 
 ACCURACY_NAME = "estimator_accuracy"
-_MAPS_CODE = {
-    EntropyEstimator: (EntropyEstimator, GridUnits),
-    TextEstimator: (TextEstimator,),
-}
+_MAPS_CODE = {EntropyEstimator: (EntropyEstimator, GridUnits), TextEstimator: (TextEstimator,)}
 PUBLISHED_DRAWS = (6, 24, 96)
 PROBE_BUDGETS = (8, 24, 72, 216)
 # Draws of one of the two runs of the truth; a convolution needs fewer for the same error.
@@ -54,12 +51,12 @@ REFERENCE_DRAWS = {"Conv": 4096}
 OTHER_REFERENCE_DRAWS = 8192
 
 FAMILIES = ("VGG-11", "ResNet-50", "BERT")
-MEASURED_IMAGES, MEASURED_SENTENCES = 2, 6  # results.measured a case
+MEASURED_IMAGES, MEASURED_SENTENCES = 2, 6  # measured a case
 # A ResNet takes four times as long: its first and its last epoch.
 CASE_EPOCHS = {"VGG-11": (1, 10, 30), "ResNet-50": (1, 30), "BERT": (1, 3, 10)}
 CASE_LAYERS = ("Conv", "FC1")
 SMOOTHING = 16  # pixels over which the hardest case's images are averaged
-SENTENCE_WORDS = 16  # of a results.measured sentence
+SENTENCE_WORDS = 16  # of a measured sentence
 # The study's baseline, but of a size at which thousands of draws take a minute.
 ENCODER_SIZES = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 256}
 SENTENCE_STUDY = {"preset": "study", "depth": 2, "fraction": 1.0, "seeds": [0]} | {
@@ -176,12 +173,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=program, description=__doc__)
     parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
     options = parser.parse_args(arguments)
-    try:
+
+    def measure() -> int:
         print(results.write_results(measure_estimator_accuracy(tuple(options.families))))
-    except KpnbError as mistake:
-        print(mistake, file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return answered(measure)
 
 
 def measure_estimator_accuracy(families: tuple[str, ...], store: Store | None = None) -> Results:

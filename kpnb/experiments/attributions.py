@@ -188,28 +188,23 @@ def _patches(x: Tensor) -> Tensor:
 
 GRADIENT, CAM, PERTURBATION = "gradient-based", "class activation", "perturbation-based"
 _TIMES = _summed(attr.LayerGradientXActivation)
-METHODS: dict[str, Method] = {
+_CONDUCTANCE = _summed(attr.LayerConductance, n_steps=STEPS)
+_PATH = _of_input(attr.IntegratedGradients, False, n_steps=STEPS)
+_INPUT_TIMES = _of_input(attr.InputXGradient, False)
+_GUIDED = _of_input(attr.GuidedBackprop, True)
+METHODS = {
     "gradient": Method("gradient", GRADIENT, "layer", _gradient),
     "activation": Method("activation", CAM, "layer", _activation),
     "grad_cam": Method("Grad-CAM", CAM, "layer", _grad_cam),
     "gradient_x_activation": Method("gradient x activation", GRADIENT, "layer", _TIMES),
-    "conductance": Method(
-        "conductance", GRADIENT, "layer", _summed(attr.LayerConductance, n_steps=STEPS)
-    ),
+    "conductance": Method("conductance", GRADIENT, "layer", _CONDUCTANCE),
     "feature_gradient": Method("gradient of the feature", GRADIENT, "feature", _feature_gradient),
     "feature_occlusion": Method(
         "occlusion of the feature", PERTURBATION, "feature", _feature_occlusion
     ),
     "saliency": Method("saliency", GRADIENT, "input", _of_input(attr.Saliency, True)),
-    "input_x_gradient": Method(
-        "input x gradient", GRADIENT, "input", _of_input(attr.InputXGradient, False)
-    ),
-    "integrated_gradients": Method(
-        "integrated gradients", GRADIENT, "input",
-        _of_input(attr.IntegratedGradients, False, n_steps=STEPS),
-    ),
-    "guided_backprop": Method(
-        "guided backpropagation", GRADIENT, "input", _of_input(attr.GuidedBackprop, True)
-    ),
+    "input_x_gradient": Method("input x gradient", GRADIENT, "input", _INPUT_TIMES),
+    "integrated_gradients": Method("integrated gradients", GRADIENT, "input", _PATH),
+    "guided_backprop": Method("guided backpropagation", GRADIENT, "input", _GUIDED),
     "occlusion": Method("occlusion", PERTURBATION, "input", _occlusion),
-}  # fmt: skip
+}

@@ -303,28 +303,19 @@ def _cell(score: Estimate) -> str:
 
 
 def magnitudes_figure(found: Coherency) -> Figure:
-    """Figure 1(b): mean |map| by layer with 95% intervals over images, a panel per method.
+    """Figure 1(b): mean |map| by layer with 95% intervals over images, a panel per method; all
+    panels span as many decades."""
 
-    All panels span as many decades.
-    """
-    methods = found.layered
-    columns = min(3, len(methods))
-    rows = -(-len(methods) // columns)
-    figure, axes = style.new_figure(rows, columns, (style.WIDTH, 2.1 * rows + 0.6))
-    for ax in axes.flat[len(methods) :]:
-        ax.set_visible(False)
-    for ax, method in zip(axes.flat, methods, strict=False):
+    def draw(ax: Axes, method: str) -> None:
         ax.set_yscale("log")
         for name, runs in (("original", found.before), ("rescaled", found.after)):
             _magnitude_line(ax, [maps[method] for maps in runs], name)
-        ax.set_title(TITLES[method], fontsize=style.TITLE_SIZE)
-        style.label_axes(ax, "convolution", "")
-        ax.grid(alpha=0.3)
-    _same_span(axes.flat[: len(methods)])
-    figure.supylabel(
-        "m, mean |value| of the map [the method's own unit]", fontsize=style.LABEL_SIZE
-    )
-    style.legend_below(figure, axes.flat)
+
+    parts, size = {TITLES[m]: m for m in found.layered}, (style.WIDTH / 3, 2.3)
+    figure = style.row_of_panels(parts, draw, "convolution", "", size, most=3)
+    _same_span(figure.axes[: len(parts)])
+    label = "m, mean |value| of the map [the method's own unit]"
+    figure.supylabel(label, fontsize=style.LABEL_SIZE)
     return figure
 
 

@@ -48,10 +48,7 @@ _HOMOGENEOUS = (
 
 
 def rescaled(
-    net: nn.Module,
-    factor: float = FACTOR,
-    pairs: str = "disjoint",
-    channel_seed: int | None = None,
+    net: nn.Module, factor: float = FACTOR, pairs: str = "disjoint", channel_seed: int | None = None
 ) -> nn.Module:
     """A copy of `net`, in eval mode, with the same function and other magnitudes inside.
 

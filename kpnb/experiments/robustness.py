@@ -40,7 +40,6 @@ from kpnb.study.verdicts import NAMES
 JUDGED = hypothesis_metrics(1)
 _DIRECTIONS = 64  # random directions for the Jacobian of `sensitivity_shares`
 
-
 Judgement = Mapping[str, tuple[Estimate, str]]  # metric -> (difference with interval, verdict)
 
 
@@ -110,18 +109,11 @@ def cloud_variants(parameters: CloudParameters) -> dict[str, Variant]:
 def judge(study: Study, layer: str, variant: Variant) -> Judgement:
     """metric of Hypothesis 1 -> (student minus baseline with interval, verdict)."""
     seeds = study.parameters.seeds if variant.images is None else study.parameters.seeds[:1]
-    threshold = variant.threshold or study.parameters.threshold
-    foreground = study.foreground(**variant.changes)
-    evidence = Evidence(
-        layer=layer,
-        epochs=(study.checkpoints[-1],),
-        foreground=foreground,
-        maps={role: [_last(study, role, s, layer, variant) for s in seeds] for role in "SB"},
-        distance={},
-    )
-    usable = foreground.any(1) & ~foreground.all(1)
-    rows = usable.nonzero().flatten()[: variant.images]
-    return compare(evidence.keep(rows), JUDGED, Choices(threshold))
+    foreground, last = study.foreground(**variant.changes), (study.checkpoints[-1],)
+    maps = {role: [_last(study, role, s, layer, variant) for s in seeds] for role in "SB"}
+    rows = (foreground.any(1) & ~foreground.all(1)).nonzero().flatten()[: variant.images]
+    chosen = Choices(variant.threshold or study.parameters.threshold)
+    return compare(Evidence(layer, last, foreground, maps, {}).keep(rows), JUDGED, chosen)
 
 
 def _last(
@@ -192,11 +184,12 @@ def turned_verdicts(judged: pd.DataFrame) -> str:
 
 def variant_entropies(study: Study, layer: str, chosen: Mapping[str, Variant]) -> dict[str, Tensor]:
     """Variant -> H of the student's and the baseline's final maps of the first seed, in nats."""
-    seed, found = study.parameters.seeds[0], {}
-    for name, variant in chosen.items():
-        last = [_last(study, role, seed, layer, variant) for role in "SB"]
-        found[name] = torch.cat([maps[max(maps)].entropy for maps in last])
-    return found
+
+    def both(variant: Variant) -> Tensor:
+        last = [_last(study, role, study.parameters.seeds[0], layer, variant) for role in "SB"]
+        return torch.cat([maps[max(maps)].entropy for maps in last])
+
+    return {name: both(variant) for name, variant in chosen.items()}
 
 
 def entropy_changes(found: Mapping[str, Tensor]) -> pd.DataFrame:
@@ -257,7 +250,6 @@ def shares_figure(shares: Tensor, maps: Mapping[str, EntropyMaps]) -> Figure:
 
 # How hard the point-cloud task is
 
-
 CONSTRUCTION = "pointcloud_construction"  # the results' name
 NETWORK = "PointNet++"  # the quickest of the four to train
 CONSTRUCTIONS: dict[str, dict[str, float | str]] = {
@@ -276,19 +268,17 @@ CONSTRUCTIONS: dict[str, dict[str, float | str]] = {
 def measure_cloud_constructions(preset: str = "study") -> Results:
     """The teacher's accuracy on unseen shapes under each construction; first seed."""
     given = {"preset": preset, "network": NETWORK, "seeds": [0]}
+    what = f"accuracy of the teacher {NETWORK} on unseen shapes, one seed"
     stored: list[float] = []  # seconds that the store's entries once took
 
+    def accuracy(changes: Mapping[str, float | str]) -> Number:
+        study = CloudStudy(resolve(CloudParameters, given | changes))
+        found, n = study.accuracies("T")["test"][0], len(study.data.test_samples)
+        stored.append(study.stored_seconds())
+        return Number(value=found, what=what, n=n)
+
     def compute() -> dict[str, Number]:
-        numbers = {}
-        for name, changes in CONSTRUCTIONS.items():
-            study = CloudStudy(resolve(CloudParameters, given | changes))
-            numbers[name] = Number(
-                value=study.accuracies("T")["test"][0],
-                what=f"accuracy of the teacher {NETWORK} on unseen shapes, one seed",
-                n=len(study.data.test_samples),
-            )
-            stored.append(study.stored_seconds())
-        return numbers
+        return {name: accuracy(changes) for name, changes in CONSTRUCTIONS.items()}
 
     settings = {"preset": preset, "constructions": CONSTRUCTIONS}
     found = measured(CONSTRUCTION, settings, ["measure_cloud_constructions"], compute, preset)

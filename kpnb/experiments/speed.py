@@ -1,54 +1,39 @@
-"""What methods and networks cost: `python -m kpnb.experiments.speed estimator` or `clouds`.
+"""What the methods cost: `python -m kpnb.experiments.speed`.
 
-estimator: time as ratios within one run. Times depend on the machine and on what else it does;
-their ratios much less. How far each method is from the truth is measured by
+Time as ratios within one run. Times depend on the machine and on what else it does; their ratios
+much less. How far each method is from the truth is measured by
 `python -m kpnb.experiments.accuracy`; here is what it costs, against the plain passes it is made
-of. clouds: seconds and memory of the point-cloud networks, each in a process of its own, so that
-its peak memory is its own. Weights are random: what a pass costs does not depend on them.
+of. Weights are random: what a pass costs does not depend on them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from kpnb.datasets.clouds import embedded_pointclouds
 from kpnb.errors import KpnbError
 from kpnb.estimator.closed_form import RESPONSE_DRAWS
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import FeatureReader, layer_name
 from kpnb.estimator.rates import OWN, SHARED
-from kpnb.estimator.units import GridUnits, PointUnits
 from kpnb.fingerprint import peak_memory_mib
-from kpnb.metrics.formatting import count, number, table
 from kpnb.metrics.results import Number, Results, measured, write_results
-from kpnb.networks.cloud import BUILDERS, point_network
 from kpnb.networks.image import image_network
-from kpnb.networks.layers import SCALES
 from kpnb.training.recipes import entropy_weight
 
-ESTIMATOR_SPEED, CLOUD_COSTS = "estimator_speed", "pointcloud_costs"  # the results' names
+ESTIMATOR_SPEED = "estimator_speed"  # the results' name
 _IMAGES = (32, 64, 128, 256, 512)
-_SIDES = (32, 64, 128)
-GRIDS = (4, 8, 16, 32)
 CHECKPOINTS = (1, 2, 4, 8)
 PUBLISHED_STEPS = 60  # at least; up to 80
 _CLASSES = 12
-# Points of object and background, and clouds in a batch: of the study, and of the paper.
-_SIZES = {"narrow": (256, 125, 32), "full": (1024, 500, 8)}
-_PROBES = 16  # of point clouds, as in the study
-REPEATS = {"narrow": 3, "full": 1}  # a full-size map takes half a minute
 
 _Numbers = dict[str, Number]
 
@@ -56,18 +41,14 @@ _Numbers = dict[str, Number]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 0, or 2 with one sentence on stderr."""
     parser = argparse.ArgumentParser(prog="python -m kpnb.experiments.speed", description=__doc__)
-    parser.add_argument("subject", choices=("estimator", "clouds", "memory", "cloud"))
-    parser.add_argument("of", nargs="*", help="of memory: images; of cloud: a network and a scale")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
+    parser.add_argument("--memory-of", type=int, metavar="IMAGES", help="print the peak in MiB")
     options = parser.parse_args(arguments)
     try:
-        if options.subject in _ONE:
-            print(json.dumps(_ONE[options.subject](*options.of)))
-        elif options.subject == "clouds":
-            print(write_results(measure_cloud_costs()))
+        if options.memory_of:
+            print(peak_memory_of(options.memory_of))
         else:
-            _tell(measure_estimator_speed(torch.device(options.device), options.quick))
+            _tell(measure_estimator_speed(torch.device(options.device)))
     except (KpnbError, RuntimeError) as mistake:
         print(mistake, file=sys.stderr)
         return 2
@@ -77,28 +58,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _tell(found: Results) -> None:
     for name, value in found.numbers.items():
         print(f"{name:58} {value.value:10.3g} {value.unit}")
-    if not found.settings["quick"]:
-        print(write_results(found))
+    print(write_results(found))
 
 
-def measure_estimator_speed(device: torch.device, quick: bool = False) -> Results:
-    """All of the benchmark as a results file; quick: sizes that only show that it runs."""
+def measure_estimator_speed(device: torch.device) -> Results:
+    """All of the benchmark as a results file."""
 
     def compute() -> _Numbers:
-        numbers = against_published("narrow", 64, device, steps=1 if quick else PUBLISHED_STEPS)
-        if not quick:
-            numbers |= against_published("full", 224, device, steps=1)
-        numbers |= floor(device, 2 if quick else 20)
-        numbers |= scaling(device, quick)
-        numbers |= precision(device, 2 if quick else 8)
-        return numbers | memory(quick)
+        numbers = against_published("narrow", 64, device, PUBLISHED_STEPS)
+        numbers |= against_published("full", 224, device, steps=1)
+        return numbers | floor(device, 20) | scaling(device) | precision(device, 8) | memory()
 
-    settings = {"device": device.type, "quick": quick, "threads": torch.get_num_threads()}
+    settings = {"device": device.type, "threads": torch.get_num_threads()}
     code = ["measure_estimator_speed", "peak_memory_of"]
     return measured(ESTIMATOR_SPEED, settings, code, compute)
-
-
-# --- the methods side by side -----------------------------------------------------------------
 
 
 def against_published(scale: str, side: int, device: torch.device, steps: int) -> _Numbers:
@@ -173,48 +146,17 @@ def _flops(net: nn.Module, batch: Tensor, layer: str) -> int:
     return counter.get_total_flops()
 
 
-# --- scaling ----------------------------------------------------------------------------------
-
-
-def scaling(device: torch.device, quick: bool) -> _Numbers:
-    """Exponents of the cost in images and checkpoints; cost by image size and number of units."""
-    net = _network("narrow", device)
-    small = _estimator(net, probes=8, evaluations=1)
-    counts, loops = (_IMAGES[:2], CHECKPOINTS[:2]) if quick else (_IMAGES, CHECKPOINTS)
-    pool = _images(max(counts), 64, device)
-    few = pool[:8]
-    images = [_seconds(lambda n=n: small.explain(net, pool[:n]), 1) for n in counts]
-    checkpoints = [_seconds(lambda n=n: [small.explain(net, few) for _ in range(n)]) for n in loops]
-    side = {s: _seconds(lambda s=s: small.explain(net, _images(8, s, device))) for s in _SIDES}
-    grids = {g: replace(small, units=GridUnits(g)) for g in GRIDS}
-    cells = {g: _seconds(lambda made=made: made.explain(net, few)) for g, made in grids.items()}
-    numbers = {
-        f"exponent in images, {counts[0]} to {counts[-1]}": _exponent(counts, images),
-        f"exponent in checkpoints, {loops[0]} to {loops[-1]}": _exponent(loops, checkpoints),
-        "several checkpoints at once (vmap) / one by one": _ratio(_vmap_over_loop(net, few)),
+def scaling(device: torch.device) -> _Numbers:
+    """Exponents of the cost in images and in checkpoints."""
+    net, pool = _network("narrow", device), _images(max(_IMAGES), 64, device)
+    small, few = _estimator(net, probes=8, evaluations=1), pool[:8]
+    images = [_seconds(lambda n=n: small.explain(net, pool[:n]), 1) for n in _IMAGES]
+    loops = [_seconds(lambda n=n: [small.explain(net, few) for _ in range(n)]) for n in CHECKPOINTS]
+    of = {"images": (_IMAGES, images), "checkpoints": (CHECKPOINTS, loops)}
+    return {
+        f"exponent in {what}, {sizes[0]} to {sizes[-1]}": _exponent(sizes, seconds)
+        for what, (sizes, seconds) in of.items()
     }
-    for taken, sizes, what in ((side, _SIDES, "pixels"), (cells, GRIDS, "cells")):
-        first, *others = sizes
-        for size in others:
-            numbers[f"{size} / {first} {what} a side"] = _ratio(taken[size] / taken[first])
-    return numbers
-
-
-def _vmap_over_loop(net: nn.Module, images: Tensor, copies: int = 4) -> float:
-    """Time of a forward and backward pass of several sets of weights by vmap, over a loop's."""
-    weights = {name: p.detach() for name, p in net.named_parameters()}
-    stacked = {name: torch.stack([p] * copies) for name, p in weights.items()}
-    buffers = dict(net.named_buffers())
-
-    def gradient(parameters: dict[str, Tensor]) -> Tensor:
-        def total(x: Tensor) -> Tensor:
-            return torch.func.functional_call(net, (parameters, buffers), (x,)).sum()
-
-        return torch.func.grad(total)(images)
-
-    net.eval()
-    together = _seconds(lambda: torch.func.vmap(gradient)(stacked))
-    return together / _seconds(lambda: [gradient(weights) for _ in range(copies)])
 
 
 def precision(device: torch.device, count: int) -> _Numbers:
@@ -233,118 +175,28 @@ def precision(device: torch.device, count: int) -> _Numbers:
     }
 
 
-def memory(quick: bool) -> _Numbers:
+def memory() -> _Numbers:
     """Peak memory of a process with many images over that of one with few."""
-    few, many = (8, 16) if quick else (_IMAGES[0], _IMAGES[-1])
-    peaks = [_in_own_process("memory", str(n)) for n in (few, many)]
-    return {f"peak memory, {many} / {few} images": _ratio(peaks[1] / peaks[0])}
+    few, many = _IMAGES[0], _IMAGES[-1]
+    ratio = _ratio(_in_own_process(many) / _in_own_process(few))
+    return {f"peak memory, {many} / {few} images": ratio}
 
 
-def peak_memory_of(images: str | int) -> float:
+def peak_memory_of(images: int) -> float:
     """MiB of this process after maps of so many images."""
     device = torch.device("cpu")
     net = _network("narrow", device)
-    _estimator(net, probes=8, evaluations=1).explain(net, _images(int(images), 64, device))
+    _estimator(net, probes=8, evaluations=1).explain(net, _images(images, 64, device))
     return peak_memory_mib()
 
 
-# --- point-cloud networks
-
-
-def cloud_costs_of(name: str, scale: str) -> dict[str, float]:
-    """Of one network in this process: parameters, seconds of a training step and of a map with
-    frozen choices, and the process's peak memory in MB at the end."""
-    points, background, batch = _SIZES[scale]
-    net = point_network(name, 10, scale)
-    clouds = embedded_pointclouds(batch, points=points, background=background)
-    units, layer = PointUnits(frozen=True), layer_name(net, "FC1")
-    given = {"probes": _PROBES, "evaluations": 1, "standard_error": None, "chunk": batch}
-    frozen = EntropyEstimator(layer, units=units, **given)
-    anew, one = replace(frozen, units=PointUnits()), clouds.points[:1]
-
-    def step() -> None:
-        net.train()
-        net.zero_grad(set_to_none=True)
-        cross_entropy(net(clouds.points), clouds.labels).backward()
-
-    def seconds(work: Callable[[], object]) -> float:
-        return _seconds(work, REPEATS[scale], warm=True)
-
-    return {
-        "parameters": sum(p.numel() for p in net.parameters()),
-        "step": seconds(step),
-        "map": seconds(lambda: frozen.explain(net, one)),
-        "map, recomputed": seconds(lambda: anew.explain(net, one)),
-        "memory": peak_memory_mib(),
-    }
-
-
-#: Of one network at one scale -> what it is, and its unit.
-COSTS = {
-    "parameters": ("parameters", ""),
-    "step": ("training step [s]", "s"),
-    "map": (f"map, {_PROBES} draws [s]", "s"),
-    "map, recomputed": ("the same, choices recomputed [s]", "s"),
-    "memory": ("peak memory [MB]", "MB"),
-}
-
-
-def measure_cloud_costs() -> Results:
-    """All networks at both scales, one process each, as a results file."""
-
-    def compute() -> _Numbers:
-        numbers = {}
-        for scale, name in product(SCALES, BUILDERS):
-            for cost, value in _in_own_process("cloud", name, scale).items():
-                what, unit = COSTS[cost]
-                runs = REPEATS[scale] if unit == "s" else 1
-                found = Number(value=value, what=what, unit=unit, n=runs)
-                numbers[f"{scale} | {name} | {cost}"] = found
-        return numbers
-
-    settings = {"threads": torch.get_num_threads(), "probes": _PROBES, "repeats": REPEATS}
-    code = ["measure_cloud_costs", "cloud_costs_of"]
-    found = measured(CLOUD_COSTS, settings, code, compute)
-    largest = max(v.value for k, v in found.numbers.items() if k.endswith("memory"))
-    return found.model_copy(update={"peak_memory_mb": largest})
-
-
-def costs_table(results: Sequence[Results]) -> str:
-    """Parameters, seconds and memory by network and scale, from the results file."""
-    for run in results:
-        if run.notebook == CLOUD_COSTS:
-            header = ["network", "scale", "points", "clouds a step"]
-            header += [what for what, _ in COSTS.values()]
-            rows = [_row(run, name, scale) for scale, name in product(SCALES, BUILDERS)]
-            return f"{table(header, rows)}\n\n{_machine(run)}"
-    return "Not run here yet."
-
-
-def _row(run: Results, name: str, scale: str) -> list[str]:
-    points, background, batch = _SIZES[scale]
-    found = [run.numbers[f"{scale} | {name} | {cost}"].value for cost in COSTS]
-    return [name, scale, f"{points} + {background}", str(batch), *map(number, found)]
-
-
-def _machine(run: Results) -> str:
-    where, runs = run.provenance, {scale: count(n, "run") for scale, n in REPEATS.items()}
-    return (
-        f"{where['cpu']}, {count(where['threads'], 'thread')}, torch {where['versions']['torch']}; "
-        f"the best of {runs['narrow']} (narrow) or {runs['full']} (full)."
-    )
-
-
-#: What is measured in a process of its own, by its name on the command line.
-_ONE = {"memory": peak_memory_of, "cloud": cloud_costs_of}
-
-
-def _in_own_process(*arguments: str) -> object:
-    command = [sys.executable, "-m", "kpnb.experiments.speed", *arguments]
+def _in_own_process(images: int) -> float:
+    command = [sys.executable, "-m", "kpnb.experiments.speed", "--memory-of", f"{images}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return float(done.stdout.splitlines()[-1])
 
 
-# --- helpers
+# Networks, images and the clock
 
 
 def _network(scale: str, device: torch.device) -> nn.Module:
@@ -361,11 +213,8 @@ def _estimator(net: nn.Module, **changes: object) -> EntropyEstimator:
     return EntropyEstimator(layer_name(net, "FC1"), **chosen | changes)
 
 
-def _seconds(work: Callable[[], object], runs: int = 2, warm: bool = False) -> float:
-    """Wall-clock of `work`: the best of several runs, of which the first warms up; or with `warm`,
-    of several after one that does not count, unless there is one run only."""
-    if warm and runs > 1:
-        work()
+def _seconds(work: Callable[[], object], runs: int = 2) -> float:
+    """Wall-clock of `work`: the best of several runs, of which the first warms up."""
     taken = []
     for _ in range(runs):
         _wait()

@@ -150,3 +150,16 @@ def test_a_run_at_the_papers_scale_stands_beside_its_rows():
                measures=[measure("S", "n_fg", 200.0, threshold=settings["threshold"])])  # fmt: skip
     told = chapters.paper_results(frame([done]))
     assert told.startswith(f"**Table II**, 1 run of {len(sweep.runs)}") and "**200**" in told
+
+
+def test_sizes_of_point_cloud_networks_have_a_row_for_each_scale():
+    """Parameters as they were once counted on real weights."""
+    rows = [line.strip("| ").split(" | ") for line in chapters.cloud_sizes().splitlines()[2:]]
+    parameters = {(network, scale): int(n.replace(",", "")) for network, scale, _, n, _ in rows}
+    assert parameters == {
+        ("PointNet", "narrow"): 172291, ("PointNet", "full"): 3472339,
+        ("DGCNN", "narrow"): 114090, ("DGCNN", "full"): 1801866,
+        ("PointConv", "narrow"): 379263, ("PointConv", "full"): 19561755,
+        ("PointNet++", "narrow"): 94362, ("PointNet++", "full"): 1467978,
+    }  # fmt: skip
+    assert {row[2] for row in rows} == {"256 + 125", "1024 + 500"}

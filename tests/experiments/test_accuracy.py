@@ -59,9 +59,7 @@ def run_with_known_errors(estimator):
 
 
 def test_errors_are_those_put_in():
-    found = {
-        n: number.value for n, number in compare_methods(case(), run_with_known_errors).items()
-    }
+    found = compare_methods(case(), run_with_known_errors)
     expected = {
         "truth | own error": 0.001,
         "published | spread": 0.01,
@@ -74,23 +72,19 @@ def test_errors_are_those_put_in():
         "path, default | Spearman": 1,
         "path, default | N_fg error": 0,
     }
-    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-6)
-    assert found["published, 6 draws | Spearman"] < 0.9
+    told = {name: found[name].value for name in expected}
+    assert told == pytest.approx(expected, rel=1e-6)
+    assert found["published, 6 draws | Spearman"].value < 0.9
 
 
 def test_points_off_are_counted():
     """The background's mean is -2.35 for the truth; cells at -2.5 +- e cross b = 0.2 or do not."""
     lowered = torch.zeros(UNITS)
     lowered[5] = -0.2  # a foreground cell at -2.5 becomes a point
-
-    def run(estimator):
-        return (
-            known(lowered, 1.0) if estimator.method == "path" else run_with_known_errors(estimator)
-        )
-
-    found = compare_methods(case(), run)
-    assert found["path, 8 probes | N_fg error"].value == 1
-    assert found["path, 8 probes | N_bg error"].value == 0
+    path, others = known(lowered, 1.0), run_with_known_errors
+    found = compare_methods(case(), lambda e: path if e.method == "path" else others(e))
+    errors = [found[f"path, 8 probes | N_{ground} error"].value for ground in ("fg", "bg")]
+    assert errors == [1, 0]
 
 
 def refuse():

@@ -7,7 +7,6 @@ import pytest
 import torch
 from layer_maps import CONVS, layer_maps, times
 
-from kpnb.errors import KpnbError
 from kpnb.experiments.coherency import (
     ENTROPY,
     TITLES,
@@ -21,7 +20,6 @@ from kpnb.experiments.coherency import (
     scores_table,
     spread_table,
 )
-from kpnb.study.parameters import CoherencyParameters, ImageParameters, resolve
 
 
 def coherency(channel: bool) -> Coherency:
@@ -117,23 +115,3 @@ def test_figures_have_named_axes_and_a_panel_per_method(found):
     drawn = maps_figure(found["layer"], np.zeros((16, 16, 3)), 0)
     # Two rows a method, a picture and three layers each, and the entropy's color bar.
     assert len(drawn.axes) == 2 * 3 * 4 + 1
-
-
-# --- parameters
-
-
-@pytest.mark.parametrize("preset", ImageParameters.PRESETS)
-def test_presets_are_those_of_the_images_with_fewer_samples(preset):
-    own = resolve(CoherencyParameters, {"preset": preset}).model_dump()
-    other = resolve(ImageParameters, {"preset": preset}).model_dump()
-    changed = {name for name in other if own[name] != other[name]}
-    assert changed == {"samples"} and set(own) - set(other) == {"factor", "pairs", "methods"}
-
-
-@pytest.mark.parametrize(
-    "given",
-    [{"factor": 1.0}, {"factor": -4}, {"pairs": "all"}, {"methods": ["lime"]}, {"methods": []}],
-)
-def test_parameters_are_checked(given):
-    with pytest.raises(KpnbError, match=f"The parameter {next(iter(given))}"):
-        resolve(CoherencyParameters, {"preset": "demo"} | given)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import WatchedStore, made_evidence, single_thread
 from notebook_runs import Executed
+from studied import KeyStore, same_states
 
 import kpnb.study.image
 from kpnb.datasets.images import embedded_images, of_classes, split_classes
@@ -38,7 +39,7 @@ from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.results import read_results
 from kpnb.networks.image import image_network
 from kpnb.run import notebook as runner
-from kpnb.store import Record, Store
+from kpnb.store import Store
 from kpnb.study.parameters import FineTuningParameters, resolve
 from kpnb.training.train import accuracy
 
@@ -66,10 +67,6 @@ def parts_of(state: dict) -> tuple[dict, dict]:
     return {k: v for k, v in state.items() if k not in head}, head
 
 
-def same(first: dict, second: dict) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
-
-
 # --- classes
 
 
@@ -83,14 +80,13 @@ def test_the_split_takes_every_class_once(source):
 
 
 def test_the_samples_of_some_classes():
-    samples = embedded_images(40, image_size=16)
-    names = ("tool", "bird", "fruit")
+    samples, names = embedded_images(40, image_size=16), ("tool", "bird", "fruit")
     part = of_classes(samples, names)
-    kept = [i for i in range(40) if samples.class_names[samples.labels[i]] in names]
-    assert torch.equal(part.images, samples.images[kept])
-    assert torch.equal(part.masks, samples.masks[kept])
-    told = [part.class_names[label] for label in part.labels]
-    assert told == [samples.class_names[samples.labels[i]] for i in kept]
+    called = [samples.class_names[label] for label in samples.labels]
+    kept = [i for i in range(40) if called[i] in names]
+    for given, found in ((samples.images, part.images), (samples.masks, part.masks)):
+        assert torch.equal(found, given[kept])
+    assert [part.class_names[label] for label in part.labels] == [called[i] for i in kept]
     assert part.class_names == names and part.source["parts"][-1] == {"classes": list(names)}
     assert of_classes(samples, names[::-1]).source != part.source
 
@@ -111,13 +107,6 @@ NETS = {name: image_network(name, 4, "narrow") for name in ("VGG-11", "VGG-16", 
             (lambda n=n: take_convolutions(NETS["VGG-11"], NETS[n].state_dict()), "other convolut")
             for n in ("VGG-16", "AlexNet")
         ],
-        (lambda: given(source="ImageNet"), "^[^\n]*set scale='full' or source='classes'[^\n]*$"),
-        (lambda: given(source_classes=7, classes=8), "leave at least 2"),
-        (lambda: given(source_classes=11), "source_classes is 11"),
-        (lambda: given(source="CIFAR"), "one of classes, ImageNet"),
-        (lambda: given(fine_tuning_rate=0.0), "fine_tuning_rate"),
-        (lambda: given(split=-1), "split"),
-        (lambda: given(teacher="EfficientNet-lite0"), "teacher"),
     ],
 )
 def test_mistakes_are_refused(call, told):
@@ -144,11 +133,12 @@ def test_what_the_two_networks_start_from_and_that_both_move(study):
     source = study.source.of("T", 0)
     handed, head = parts_of(source.states[source.final_epoch])
     tuned, scratch = (parts_of(study.of(role, 0).states[0]) for role in "FB")
-    assert same(tuned[0], handed) and same(tuned[1], scratch[1]) and not same(tuned[1], head)
+    assert same_states(tuned[0], handed) and same_states(tuned[1], scratch[1])
+    assert not same_states(tuned[1], head)
     assert not any(torch.equal(tuned[0][k], scratch[0][k]) for k in handed if "weight" in k)
     for role in "FB":
         states = study.of(role, 0).states
-        assert not same(states[0], states[max(states)])
+        assert not same_states(states[0], states[max(states)])
 
 
 def test_the_recipes_differ_in_their_rate_alone(tmp_path):
@@ -160,14 +150,6 @@ def test_the_recipes_differ_in_their_rate_alone(tmp_path):
     assert equal.schedule("F", 3) == equal.schedule("B", 3) == scratch
 
 
-def test_convolutions_come_from_a_network_with_other_classes():
-    net, other = image_network("VGG-11", 4, "narrow"), image_network("VGG-11", 9, "narrow", seed=5)
-    head = {k: v.clone() for k, v in parts_of(net.state_dict())[1].items()}
-    take_convolutions(net, other.state_dict())
-    below, above = parts_of(net.state_dict())
-    assert same(below, parts_of(other.state_dict())[0]) and same(above, head)
-
-
 def test_right_answers_are_those_of_accuracy(study):
     samples, trained = study.data.test_samples, study.of("F", 0)
     right, net = study.right_answers("F", samples), study.network(trained)
@@ -177,21 +159,6 @@ def test_right_answers_are_those_of_accuracy(study):
 
 
 # --- the store
-
-
-def test_the_same_study_again_comes_from_the_store(study):
-    again = FineTuningStudy(given(threshold=0.3), WatchedStore(study.store.root))
-    maps, own = again.evidence("FC1").maps, study.evidence("FC1").maps
-    assert again.store.computed() == [] and again.stored_seconds() > 0
-    assert torch.equal(maps["S"][0][2].sigma, own["S"][0][2].sigma) and set(maps) == {"S", "B"}
-
-
-class KeyStore(Store):
-    """Gives each entry its fingerprint; nothing is computed."""
-
-    def compute(self, kind, settings, compute, code, data=None, cost=None):
-        name = self._entry(kind, settings, code, data).folder.name
-        return Record({}, {"record": {}, "accuracy": {}, "seconds": 1.0}, self.root, name, False)
 
 
 def fingerprints(root: Path, **changed) -> dict[str, str]:
@@ -209,21 +176,12 @@ CHANGES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def few(tmp_path_factory):
-    """Fingerprints of the unchanged study with few test images."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kpnb.study.image, "TEST_SAMPLES", 60)
-        folder = tmp_path_factory.mktemp("keys")
-        yield folder, fingerprints(folder)
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_what_a_parameter_changes(name, few):
-    folder, unchanged = few
-    value, expected = CHANGES[name]
-    changed = fingerprints(folder, **{name: value})
-    assert "".join(role for role in "TFB" if unchanged[role] != changed[role]) == expected
+def test_what_a_parameter_changes(monkeypatch, tmp_path):
+    monkeypatch.setattr(kpnb.study.image, "TEST_SAMPLES", 60)
+    unchanged = fingerprints(tmp_path)
+    for name, (value, expected) in CHANGES.items():
+        changed = fingerprints(tmp_path, **{name: value})
+        assert "".join(r for r in "TFB" if unchanged[r] != changed[r]) == expected, name
 
 
 def test_imagenet_weights_take_the_place_of_a_source_network(monkeypatch, tmp_path):
@@ -232,8 +190,8 @@ def test_imagenet_weights_take_the_place_of_a_source_network(monkeypatch, tmp_pa
     monkeypatch.setattr(SourceStudy, "of", lambda *_: pytest.fail("no source network is wanted"))
     parameters = given().model_copy(update={"source": "ImageNet"})
     study = FineTuningStudy(parameters, KeyStore(tmp_path))
-    assert same(*(parts_of(n.state_dict())[0] for n in (study.build("F", 0), net)))
-    assert same(*(parts_of(study.build(role, 0).state_dict())[1] for role in "FB"))
+    assert same_states(*(parts_of(n.state_dict())[0] for n in (study.build("F", 0), net)))
+    assert same_states(*(parts_of(study.build(role, 0).state_dict())[1] for role in "FB"))
     tuned = study.of("F", 0).fingerprint
     assert IMAGENET in study.check_teacher()
     monkeypatch.undo()
@@ -244,27 +202,19 @@ def test_imagenet_weights_take_the_place_of_a_source_network(monkeypatch, tmp_pa
 
 def test_the_state_with_imagenet_weights_has_no_fc_layer(monkeypatch):
     asked = []
-
-    def network(*given, **named):
-        asked.append((given, named))
-        return NETS["AlexNet"]
-
+    network = lambda *given, **named: asked.append((given, named)) or NETS["AlexNet"]  # noqa: E731
     monkeypatch.setattr(pretraining, "image_network", network)
-    imagenet_state.cache_clear()
-    state = imagenet_state("VGG-16", 4)
-    imagenet_state.cache_clear()
+    state = imagenet_state.__wrapped__("VGG-16", 4)  # past its cache
     assert state and parts_of(state)[1] == {}
     assert asked == [(("VGG-16", 2, "full"), {"seed": 4, "pretrained": True})]
 
 
-@pytest.mark.parametrize("scores, void", [([0.5, 0.34], False), ([0.5, 0.33], True)])
-def test_a_bad_source_network_voids_the_study(monkeypatch, tmp_path, scores, void):
-    monkeypatch.setattr(SourceStudy, "accuracies", lambda *_: {"test": scores})
+def test_a_bad_source_network_voids_the_study(monkeypatch, tmp_path):
     monkeypatch.setattr(kpnb.study.image, "TEST_SAMPLES", 60)
-    study = FineTuningStudy(given(preset="study"), Store(tmp_path))
-    if not void:
-        assert "50.0% / 34.0%, chance 16.7%" in study.check_teacher()
-        return
+    study, scores = FineTuningStudy(given(preset="study"), Store(tmp_path)), [0.5, 0.34]
+    monkeypatch.setattr(SourceStudy, "accuracies", lambda *_: {"test": scores})
+    assert "50.0% / 34.0%, chance 16.7%" in study.check_teacher()
+    scores[1] = 0.33
     with pytest.raises(KpnbError, match="void.*teacher_epochs or teacher_samples"):
         study.check_teacher()
 
@@ -297,22 +247,15 @@ def random_evidence(seeds: int = 2, samples: int = 5) -> Evidence:
 def test_training_values_against_sets(role, seed):
     evidence = random_evidence()
     found, rho = training_values(evidence, role, seed, B), network_values(evidence, role, "rho", B)
+    trail = [evidence.points(role, seed, e, B).foreground_points for e in evidence.epochs]
     for sample in range(5):
-        held = [
-            {i for i in range(16) if evidence.points(role, seed, e, B).foreground_points[sample, i]}
-            for e in evidence.epochs
-        ]
+        held = [set(points[sample].nonzero().flatten().tolist()) for points in trail]
         counts, ever = [len(part) for part in held], set().union(*held[1:])
         early = sum(counts[1:3]) / 2  # of 5 checkpoints after epoch 0
         half = [e for e, n in zip(evidence.epochs, counts, strict=True) if n >= counts[-1] / 2]
-        wanted = {
-            "start_n_fg": counts[0],
-            "early_n_fg": early,
-            "early_rise": early - counts[0],
-            "epochs_to_half": half[0] if counts[-1] else float("nan"),
-            "ever": len(ever),
-            "discarded": len(ever - held[-1]),
-        }
+        wanted = {"start_n_fg": counts[0], "early_n_fg": early, "early_rise": early - counts[0]}
+        wanted |= {"epochs_to_half": half[0] if counts[-1] else float("nan"), "ever": len(ever)}
+        wanted["discarded"] = len(ever - held[-1])
         told = {name: float(part[sample]) for name, part in found.items()}
         assert told == pytest.approx(wanted, nan_ok=True)
         assert rho[seed, sample] == pytest.approx(counts[-1] / len(ever) if ever else 0)
@@ -370,25 +313,19 @@ def read(evidence: Evidence) -> str:
     return fine_tuning_reading({"FC1": evidence}, findings())
 
 
+VERDICTS = {True: "reproduced", False: "contradicted", None: "inconclusive"}
+
+
 @pytest.mark.parametrize(
-    "student, baseline, verdict, answer",
-    [
-        (True, False, "reproduced", "**Yes"),
-        (False, True, "contradicted", "**No: nothing"),
-        (True, True, "inconclusive", "**Inconclusive"),
-    ],
+    "student, start, found, answer",
+    [(True, 0, True, "**Yes"), (False, 6, False, "**No: nothing"), (True, 5, None, "**Inconcl")],
 )
-def test_the_reading_may_say_no(student, baseline, verdict, answer):
+def test_the_reading_may_say_no_and_tells_a_head_start_from_learning(student, start, found, answer):
+    """Then the fine-tuned network starts with so many points of 6, the other learns 1 of 1."""
+    verdict, baseline = VERDICTS[found], found is not True
     told = read(made_evidence(student, baseline))
     assert told.count(f"**{verdict}**") == 4 and answer in told
     assert f"Of 3 statements: 3 {verdict}" in told
-
-
-@pytest.mark.parametrize(
-    "start, verdict", [(0, "reproduced"), (6, "contradicted"), (5, "inconclusive")]
-)
-def test_the_reading_tells_a_head_start_from_learning(start, verdict):
-    """The fine-tuned network starts with so many points of 6, the other learns 1 of 1."""
     maps = {"S": [counted(start, 6, 6)], "B": [counted(0, 1, 1)]}
     told = read(Evidence("FC1", (0, 1, 2), INSIDE, maps, made_evidence().distance))
     (line,) = [line for line in told.splitlines() if "*new*" in line]
@@ -431,18 +368,17 @@ def test_the_notebook(study, tmp_path, monkeypatch):
     monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
     run = Executed(NOTEBOOK, {"device": "cpu"}, study.store.root, tmp_path)
     assert (run.code, run.told, run.added) == (0, "", set())
+    about, results = run.notebook.metadata["kpnb"], read_results(NOTEBOOK, "smoke")
     assert runner.error_outputs(run.notebook) == []
-    about = run.notebook.metadata["kpnb"]
     assert runner.figure_count(run.notebook) == about["figures"]
     kinds = [Path(folder).parent.name for folder in about["store"]]
     assert kinds.count("networks") == 3 and kinds.count("maps") == 4
-    results = read_results(NOTEBOOK, "smoke")
-    assert results.measures == [] and results.comparisons == []
+    assert results.measures == results.comparisons == []
     assert json.loads(json.dumps(results.settings)) == study.parameters.model_dump(mode="json")
     names = set(QUANTITIES) - {"epochs_to_half"}
     wanted = {f"{name}_difference_{layer}" for name in names for layer in ("conv", "fc1")}
-    for name in wanted | {"accuracy_source", "accuracy_difference", "accuracy_train_from_scratch"}:
+    wanted |= {"accuracy_source", "accuracy_difference", "accuracy_train_from_scratch"}
+    for name in wanted | {"n_fg_fine_tuned_conv"}:
         number = results.numbers[name]
         assert number.low <= number.value <= number.high and number.n and number.unit, name
-    assert "n_fg_fine_tuned_conv" in results.numbers
     assert "Fine-tuning against training" in run.text() and "Of 6 statements" in run.text()

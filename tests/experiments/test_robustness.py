@@ -79,30 +79,22 @@ def estimates(*verdicts):
 
 
 SAME = estimates("reproduced", "inconclusive", "contradicted")
-TURNED = "N_fg contradicted (two); N_bg reproduced (two); N_fg inconclusive (four)."
 
 
-@pytest.mark.parametrize(
-    "others, told",
-    [
+def test_turned_verdicts_are_told_with_their_variant():
+    two = estimates("contradicted", "reproduced", "contradicted")
+    four = estimates("inconclusive", "inconclusive", "contradicted")
+    turned = "N_fg contradicted (two); N_bg reproduced (two); N_fg inconclusive (four)"
+    for others, told in (
         ({}, "No verdict turns."),
         ({"one": SAME}, "No verdict turns."),
-        (
-            {
-                "one": SAME,
-                "two": estimates("contradicted", "reproduced", "contradicted"),
-                "four": estimates("inconclusive", "inconclusive", "contradicted"),
-            },
-            f"Another verdict: {TURNED}",
-        ),
-    ],
-)
-def test_turned_verdicts_are_told_with_their_variant(others, told):
-    table = judged_table({"first": SAME} | others)
-    assert table.shape == (1 + len(others), len(JUDGED))
-    # How far the entropy moves is no verdict.
-    moved = pd.Series(range(len(table)), table.index, float, CHANGE)
-    assert turned_verdicts(table) == turned_verdicts(table.join(moved)) == told
+        ({"one": SAME, "two": two, "four": four}, f"Another verdict: {turned}."),
+    ):
+        table = judged_table({"first": SAME} | others)
+        assert table.shape == (1 + len(others), len(JUDGED))
+        # How far the entropy moves is no verdict.
+        moved = pd.Series(range(len(table)), table.index, float, CHANGE)
+        assert turned_verdicts(table) == turned_verdicts(table.join(moved)) == told
 
 
 def test_differences_reach_the_results_file_and_unchanged_they_are_the_studys(smoke):
@@ -118,7 +110,9 @@ def test_differences_reach_the_results_file_and_unchanged_they_are_the_studys(sm
     assert "reproduced" in number.what
 
 
-def test_shares_are_squared_columns_of_the_jacobian(monkeypatch):
+def test_shares_are_squared_columns_of_the_jacobian_and_drawn_against_each_kind_of_maps(
+    monkeypatch, smoke
+):
     net, x, units = linear_net(6), images(2, dtype=torch.float64), GridUnits(4)
     monkeypatch.setattr(robustness, "_DIRECTIONS", 4000)
     with torch.no_grad():
@@ -126,9 +120,6 @@ def test_shares_are_squared_columns_of_the_jacobian(monkeypatch):
     found = sensitivity_shares(net, "1", x, units)
     J = column_norms(net[1].weight.detach(), x.shape[1:], 4)
     torch.testing.assert_close(found[0].double(), J / J.sum(), rtol=0.05, atol=0)
-
-
-def test_the_figure_has_a_panel_for_each_kind_of_maps(smoke):
     maps = smoke.evidence.maps["B"][0][smoke.study.checkpoints[-1]]
     figure = shares_figure(torch.rand(maps.sigma.shape), {"optimum": maps, "path": maps})
     assert [ax.get_title() for ax in figure.axes] == ["optimum", "path"]
@@ -150,43 +141,32 @@ def test_entropy_changes_are_means_over_live_units():
 @pytest.mark.parametrize("choices, other", [("frozen", "recomputed"), ("recomputed", "frozen")])
 def test_variants_of_clouds(choices, other):
     """Choices the other way, both targets, more draws."""
-    assert cloud_variants(cloud_parameters(choices=choices, probes=12)) == {
-        OWN: Variant(),
-        f"centroids and neighbors {other}": Variant({"units": PointUnits(other == "frozen")}),
-        "target entropy -3.0": Variant({"target_entropy": -3.0}),
-        "target entropy -2.7": Variant({"target_entropy": -2.7}),
-        "four times as many draws": Variant({"probes": 48}),
-    }
+    units = {"units": PointUnits(other == "frozen")}
+    changes = {OWN: {}, f"centroids and neighbors {other}": units}
+    changes |= {f"target entropy {h}": {"target_entropy": h} for h in (-3.0, -2.7)}
+    changes |= {"four times as many draws": {"probes": 48}}
+    found = cloud_variants(cloud_parameters(choices=choices, probes=12))
+    assert found == {name: Variant(changed) for name, changed in changes.items()}
 
 
-@pytest.fixture(scope="module")
-def on_clouds(tmp_path_factory):
-    """PointNet chooses no centroids or neighbors, so their treatment must change nothing."""
-    study = cloud_study(tmp_path_factory.mktemp("store"), epochs=1)
+def test_the_table_of_clouds(tmp_path):
+    """From the study itself to changes of H; only final networks are measured again. PointNet
+    chooses no centroids or neighbors, so their treatment must change nothing."""
+    study = cloud_study(tmp_path, epochs=1)
     findings = Findings(study, "pointcloud_h1", 1)
     with single_thread():
         evidence = study.evidence("FC1")
         before = len(asked_maps(study))
         table = variants_table(study, "FC1", findings)
-    return study, evidence, findings, table, asked_maps(study)[before:]
-
-
-def test_the_table_begins_with_the_study_itself_and_ends_with_changes_of_the_entropy(on_clouds):
-    study, evidence, _, table, _ = on_clouds
     own = compare(evidence, JUDGED, Choices(study.parameters.threshold))
     assert dict(judged_table({OWN: own}).loc[OWN]) == dict(table.loc[OWN].drop(CHANGE))
     assert list(table.index) == list(cloud_variants(study.parameters)) and list(table)[-1] == CHANGE
     assert table.loc[OWN].equals(table.loc["centroids and neighbors recomputed"])
     change = table[CHANGE]
-    assert change[OWN] == 0
-    assert change["target entropy -3.0"] == pytest.approx(0.2, abs=0.05)
-    assert change["target entropy -2.7"] == pytest.approx(0.1, abs=0.05)
-    assert 0 < change["four times as many draws"] < 0.2
-
-
-def test_only_final_networks_are_measured_again_and_every_variant_is_a_result(on_clouds):
-    study, _, findings, table, asked = on_clouds
-    new = {record.fingerprint: record for record in asked if record.computed}
+    assert change[OWN] == 0 and 0 < change["four times as many draws"] < 0.2
+    for target, moved in (("-3.0", 0.2), ("-2.7", 0.1)):
+        assert change[f"target entropy {target}"] == pytest.approx(moved, abs=0.05)
+    new = {r.fingerprint: r for r in asked_maps(study)[before:] if r.computed}
     assert len(new) == 2 * 4  # student and baseline, all variants but the first
     last = f"{study.checkpoints[-1]:04}/"
     assert all(name.startswith(last) for record in new.values() for name in record.tensors)

@@ -10,6 +10,7 @@ from kpnb.study.parameters import (
     MODELS,
     CellParameters,
     CloudParameters,
+    CoherencyParameters,
     FineTuningParameters,
     ImageParameters,
     QuestionParameters,
@@ -50,6 +51,12 @@ def test_presets_are_complete_and_valid_and_parameters_described(model, preset):
     for name, field in model.model_fields.items():
         assert len(field.description) > 20, name
         assert in_words(model.model_json_schema()["properties"][name])
+
+
+def test_coherency_has_the_presets_of_the_images_with_fewer_samples():
+    for preset, own in CoherencyParameters.PRESETS.items():
+        other = ImageParameters.PRESETS[preset]
+        assert {name for name in other if own[name] != other[name]} == {"samples"}
 
 
 @pytest.mark.parametrize("network", BY_NETWORK["threshold"])
@@ -127,6 +134,16 @@ MISTAKES = {
     FineTuningParameters: {
         "full networks only": [{"source": "ImageNet"}],
         "leave at least 2": [{"source_classes": 7, "classes": 8}],
+        "source_classes is 11": [{"source_classes": 11}],
+        "one of classes, ImageNet": [{"source": "CIFAR"}],
+        "fine_tuning_rate is 0.0": [{"fine_tuning_rate": 0.0}],
+        "split is -1": [{"split": -1}],
+        "teacher is 'EfficientNet-lite0'": [{"teacher": "EfficientNet-lite0"}],
+    },
+    CoherencyParameters: {
+        "factor is": [{"factor": 1.0}, {"factor": -4}],
+        "pairs is 'all'": [{"pairs": "all"}],
+        "methods is": [{"methods": ["lime"]}, {"methods": []}],
     },
     SentimentParameters: {
         ">= 0.5 and <= 3": [{"least_rating": 0.4}, {"least_rating": 3.1}],
