@@ -13,7 +13,7 @@ from kpnb.estimator.features import FeatureReader, layer_name
 from kpnb.experiments.ratio_accuracy import checkpoint_accuracies
 from kpnb.networks.image import image_network
 from kpnb.run import plan
-from kpnb.run.machine import study_of, title_of, write_machine
+from kpnb.run.machine import named, study_of, write_machine
 from kpnb.run.plan import RELEASES, CountingStore, Planned, ask, counting, estimator_rows
 from kpnb.run.sweeps import read_sweeps
 from kpnb.store import Store
@@ -45,9 +45,6 @@ def planned(*studies, machine=None) -> Planned:
     return found
 
 
-# The study on a store that counts
-
-
 def test_the_demo_by_hand():
     found = costs(study())  # 9,000 images, 16 epochs; 900 of them, 30 epochs; 40 measured
     assert kinds(found).count("networks") == kinds(found).count("maps") == 3
@@ -63,6 +60,11 @@ def test_the_demo_by_hand():
     state = 4 * sum(t.numel() for t in image_network("VGG-11", 12, "narrow").state_dict().values())
     assert weigh["networks"] == state * (1 + 2 * kept)
     assert weigh["maps"] == 40 * (1 + 2 * kept) * 4 * (2 * 16**2 + 2)
+    three, two = costs(study(seeds=[0, 1, 2])), costs(study(layers=["FC1", "FC2"]))
+    for task in ("train", "above", "forward", "maps"):
+        assert units(three, task) == 3 * units(found, task)
+    assert units(two, "above") == 2 * units(found, "above")
+    assert units(two, "train") == units(found, "train") + 900 * 30  # teacher, baseline are shared
 
 
 @pytest.mark.parametrize("notebook", ["image_h1", "pointcloud_h1", "sentiment_h1", "qa_h1"])
@@ -77,15 +79,6 @@ def test_no_data_are_loaded_and_nothing_is_computed(notebook, preset, monkeypatc
             monkeypatch.setattr(module, name, refuse)
     monkeypatch.setattr(Store, "compute", refuse)
     assert {"networks", "maps", "accuracies"} == set(kinds(costs(study(notebook, preset))))
-
-
-def test_seeds_and_layers():
-    one, three = costs(study()), costs(study(seeds=[0, 1, 2]))
-    two = costs(study(layers=["FC1", "FC2"]))
-    for task in ("train", "above", "forward", "maps"):
-        assert units(three, task) == 3 * units(one, task)
-    assert units(two, "above") == 2 * units(one, "above")
-    assert units(two, "train") == units(one, "train") + 900 * 30  # teacher and baseline are shared
 
 
 def test_operations_by_hand_and_counts_of_the_network_itself():
@@ -107,25 +100,17 @@ def test_runs_share_what_has_one_key():
     alone, again, both = planned(first), planned(first, study(**cell)), planned(first, other)
     assert again.keys == alone.keys and again.runs == 2 and again.seconds == alone.seconds
     assert len(both.keys) == len(alone.keys) + 1 + 3  # a student, and maps of T, S and B
-
-
-@pytest.mark.parametrize(
-    "changed,shared",
-    [
-        ({"teacher_epochs": 17}, {"B"}),  # the baseline does not see the teacher
-        ({"image_size": 96}, set()),
-        ({"teacher_samples": 500}, set()),
-        ({"seeds": [1]}, set()),
-    ],
-)
-def test_runs_with_other_networks_share_what_has_the_same_key(changed, shared):
-    first, other = costs(study()), costs(study(**changed))
-    assert {first[key][1].work[-1].role for key in first.keys() & other.keys()} == shared
+    alone = costs(study())
+    for changed in ({"teacher_epochs": 17}, {"image_size": 96}, {"teacher_samples": 500}):
+        shared = alone.keys() & costs(study(**changed)).keys()
+        roles = {"B"} if "teacher_epochs" in changed else set()  # it does not see the teacher
+        assert {alone[key][1].work[-1].role for key in shared} == roles
 
 
 def test_larger_teachers_are_counted_as_themselves_and_asked_at_every_step_of_changed_images():
     asked = counting(study("image_cell", network="AlexNet", teacher="VGG-16"))
-    assert title_of(asked, "T").startswith("VGG-16") and title_of(asked, "B").startswith("AlexNet")
+    titles = [named(asked, role)["network"].split()[0] for role in "TB"]
+    assert titles == ["VGG-16", "AlexNet"]
     assert asked.anatomy("T").up_to("") > 2 * asked.anatomy("B").up_to("")
     plain, changed = (costs(study(augment=how)) for how in ("none", "all"))
     assert units(changed, "forward") == units(plain, "forward") + 900 * (30 + 19)
@@ -142,8 +127,13 @@ def test_studies_that_distil_nothing_are_counted_as_they_are():
     assert kinds(costs(study("image_coherency"))) == ["networks", "accuracies", "networks"]
 
 
-def test_what_an_experiment_stores_is_counted_where_it_is_computed():
+def test_what_comes_back_has_no_numbers_and_what_an_experiment_stores_is_counted_too():
     counted = counting(study())
+    trained = counted.of("S", 0, "FC1")
+    assert sorted(trained.states) == list(counted.checkpoints)
+    assert all(t.device.type == "meta" for t in trained.states[0].values())
+    maps = counted.maps(trained, "FC1", [0])[0]
+    assert maps.sigma.shape == (40, 16**2) and isinstance(counted.store, CountingStore)
     assert list(checkpoint_accuracies(counted, "FC1", 0)) == list(counted.checkpoints)
     (curve,) = [cost for kind, cost in counted.store.costs.values() if kind == "accuracies"]
     heads = sum(work.units for work in curve.work if work.task == "above")
@@ -161,18 +151,6 @@ def test_what_the_store_holds_is_left_out(tmp_path, monkeypatch):
     gone = [everything[key] for key in everything.keys() - left.keys()]
     assert sorted(kind for kind, _ in gone) == ["maps", "networks"]
     assert {cost.work[0].role for _, cost in gone} == {"B"}
-
-
-def test_what_a_counting_store_gives_back_has_shapes_and_no_numbers():
-    counted = counting(study())
-    trained = counted.of("S", 0, "FC1")
-    assert sorted(trained.states) == list(counted.checkpoints)
-    assert all(t.device.type == "meta" for t in trained.states[0].values())
-    maps = counted.maps(trained, "FC1", [0])[0]
-    assert maps.sigma.shape == (40, 16**2) and isinstance(counted.store, CountingStore)
-
-
-# Samples
 
 
 def test_complete_releases_have_the_counts_that_data_prep_checks():
@@ -201,9 +179,6 @@ def test_a_data_set_that_nobody_can_count_needs_a_number(tmp_path, monkeypatch):
     assert found.runs == 3 and found.unknown == {"ilsvrc_det": 2}
     assert any("not in it: 2 runs on ilsvrc_det" in line for line in found.lines())
     assert plan.plan_name("paper_viii", "paper", {}, unit_machine()).runs == 0
-
-
-# Rows, seconds, memory
 
 
 @pytest.mark.parametrize("probes,evaluations", [(8, 1), (8, 3), (24, 3), (16, 1), (24, 2)])
@@ -235,9 +210,8 @@ def test_a_plan_adds_up_seconds_and_bytes():
     trained = 9000 * 16 + 900 * 30 + 900 * 30 * below + 900 * 20 * head
     assert whole.kinds["networks"] == pytest.approx(trained + 3 * 2900 + 2 * 900 * below)
     assert whole.kinds["accuracies"] == pytest.approx(2900)
-    assert whole.measured == 1 and whole.disk == sum(
-        plan.stored_bytes(cost) for _, cost in found.values()
-    )
+    disk = sum(plan.stored_bytes(cost) for _, cost in found.values())
+    assert whole.measured == 1 and whole.disk == disk
     top = costs(study(layers=["FC3"]))  # nothing lies above the last layer
     (above,) = [w for _, cost in top.values() for w in cost.work if w.task == "above"]
     given = study(layers=["FC3"]), unit_machine(), study().anatomy
@@ -255,9 +229,6 @@ def test_another_network_is_scaled_by_operations_and_marked():
     assert found.computing > 4 * 11_900 * 3 * 64**2
     gpu = planned(study(), machine=unit_machine(device="cuda"))
     assert "of the GPU and" in gpu.memory
-
-
-# By name
 
 
 def test_a_sweep_counts_what_its_runs_share_once():
@@ -301,6 +272,5 @@ def test_the_page_says_where_nothing_is_measured_and_shows_what_is():
     assert plan_pages.examples_table([]) == plan_pages.NOTHING
     assert f"| {OWN} | float32 | 500 |" in plan_pages.speeds_table(made_machine())
     assert "| image_h1 | paper | a CPU |" in plan_pages.examples_table([unit_machine()])
-    assert "not known: No image network" in plan_pages.examples_table([
-        made_machine(unit_machine().speeds[1])
-    ])  # fmt: skip
+    clouds = made_machine(unit_machine().speeds[1])
+    assert "not known: No image network" in plan_pages.examples_table([clouds])
