@@ -7,7 +7,6 @@ from conftest import WatchedStore
 from kpnb.study.cloud import CloudStudy
 from kpnb.study.parameters import CloudParameters, resolve
 
-NETWORKS = ("PointNet", "DGCNN", "PointConv", "PointNet++")
 POINTS, BACKGROUND = 90, 40  # the narrow networks take 128 centroids, so at least 128 in all
 SMALL = {
     "preset": "smoke",

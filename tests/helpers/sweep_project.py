@@ -18,6 +18,7 @@ SWEEPS = {
     "first": {"a_one": {"epochs": 1}, "a_two": {"epochs": 2}},
     "second": {"b_three": {"epochs": 3}},
 }
+PLACES = ("sweeps=sweeps", "notebooks=notebooks", "preset=smoke")
 EVERY = sorted(run for runs in SWEEPS.values() for run in runs)
 # Files its results as a real notebook does, without computing; RUNS lists what was executed.
 WORK = """
@@ -93,17 +94,13 @@ class Project:
         log.unlink(missing_ok=True)
         return found
 
-    def process(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    def snakemake(self, *arguments, places=PLACES, **variables) -> subprocess.CompletedProcess:
+        """One call of Snakemake on the stub's folders at the preset smoke."""
         own = {"KPNB_RESULTS": str(self.root / "results"), "RUNS": str(self.root / "runs.txt")}
         own |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         how = dict(cwd=self.root, env=os.environ | own | variables, capture_output=True, text=True)
-        return subprocess.run([sys.executable, *arguments], **how)
-
-    def snakemake(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
-        """One call of Snakemake on the stub's folders at the preset smoke."""
-        places = ["sweeps=sweeps", "notebooks=notebooks", "preset=smoke"]
-        common = ["-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2"]
-        return self.process(*common, *arguments, "--config", *places, **variables)
+        common = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2"]
+        return subprocess.run([*common, *arguments, "--config", *places], **how)
 
     def settings(self, run: str) -> dict:
         return json.loads(self.file(run).read_text(encoding="utf-8"))["settings"]
