@@ -26,11 +26,9 @@ import os
 from pathlib import Path
 from kpnb.study.parameters import CellParameters, resolve, with_more
 from kpnb.metrics.results import Results, run_fingerprint, write_results
-def taken(names):
-    known = {"more", *CellParameters.model_fields}
-    given = {name: value for name, value in names.items() if name in known}
-    return resolve(CellParameters, with_more(given), "smoke")
-p = taken(globals())
+known, names = {"more", *CellParameters.model_fields}, dict(globals())
+given = with_more({name: value for name, value in names.items() if name in known})
+p = resolve(CellParameters, given, "smoke")
 with open(os.environ["RUNS"], "a") as log:
     log.write(p.run + "\\n")
 assert p.run != os.environ.get("FAIL"), "told to fail"

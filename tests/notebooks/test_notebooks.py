@@ -15,9 +15,8 @@ import nbformat
 import papermill
 import pytest
 import text_smoke
-from conftest import smoke_study
 from IPython.core.inputtransformer2 import TransformerManager
-from notebook_runs import FOLDER, Executed, cell_source, code_cells, declared, source, stored
+from notebook_runs import FOLDER, Executed, cell_source, code_cells, declared, source
 
 import kpnb.run.__main__
 from kpnb.metrics.results import available_cells, available_results, read_results
@@ -25,7 +24,7 @@ from kpnb.paper import METRICS
 from kpnb.run import notebook as runner
 from kpnb.run.notebook import request
 from kpnb.store import damaged
-from kpnb.study.parameters import explicit, models_for, resolve
+from kpnb.study.parameters import models_for, resolve
 
 EVERY = sorted(file.stem for file in FOLDER.glob("*.ipynb"))
 TESTED = pytest.mark.parametrize("name", EVERY)
@@ -149,17 +148,14 @@ def test_plain_papermill_sets_values_and_what_is_in_more(tmp_path, monkeypatch):
 
 @dataclass(frozen=True)
 class Case:
-    """A page: its notebook, what is passed, which store, what it takes from there, its metrics.
-
-    kind: "images" on the shared study's store; others on one that the first of a kind fills.
-    added: networks and maps that it computes; None: all that it takes, or none of them.
-    """
+    """A page. kind: "images" on the shared study's store; others on one that the first of a kind
+    fills. taken, added: networks and maps; None: all that it takes, or none of them."""
 
     notebook: str
     kind: str
     given: dict = field(default_factory=dict)
     metrics: frozenset = frozenset()
-    taken: tuple[int, int] = (3, 3)  # networks and maps
+    taken: tuple[int, int] = (3, 3)
     added: tuple[int, int] | None = None
     sliders: int = 0
 
@@ -170,15 +166,14 @@ RUN = "ii_vgg11_from_alexnet"
 CELL = {"network": "VGG-11", "teacher": "AlexNet", "run": RUN, "samples": 3}
 # A few are enough for the run: test_attributions has them all.
 METHODS = ["gradient", "grad_cam", "saliency"]
+FEW = {"samples": 3, "methods": METHODS}
 VARIED = 2 * 4  # maps of student and baseline under four variants of the estimator
 CASES = {
     "image_h1": Case("image_h1", "images", metrics=H1, added=(0, 0)),
     "image_h2": Case("image_h2", "images", metrics=H2, added=(0, 0)),
     "image_h3": Case("image_h3", "images", metrics=H3, added=(0, 0), sliders=1),
     "image_unseen": Case("image_unseen", "copy", metrics=ALL, added=(0, 3)),
-    "image_coherency": Case(
-        "image_coherency", "copy", {"samples": 3, "methods": METHODS}, taken=(1, 0), added=(0, 0)
-    ),
+    "image_coherency": Case("image_coherency", "copy", FEW, taken=(1, 0), added=(0, 0)),
     # The cell's student, baseline and teacher of another architecture are new.
     "image_cell": Case("image_cell", "copy", CELL, ALL, added=(3, 3)),
     "sentiment_h2": Case("sentiment_h2", "sentiment", metrics=H2, added=(3, 3)),
@@ -216,33 +211,27 @@ def places(smoke, tmp_path_factory) -> dict[str, Path]:
     return {"images": smoke.root, "copy": copied} | empty
 
 
-def small(case: Case, model: str) -> dict:
-    """What is passed: the smoke preset made smaller still, where that is not the shared study."""
-    if case.kind == "pointcloud":
-        return cloud_smoke.SMALL | case.given
-    if case.kind in text_smoke.LONGEST:
-        longest = text_smoke.LONGEST[case.kind]
-        return text_smoke.SMALL | {"longest": longest, "network": model} | case.given
-    return {"device": "cpu"} | case.given
-
-
 @pytest.fixture(scope="module", params=CASES)
 def executed(request, places, model, tmp_path_factory):
     """Run once for all tests of a page; the environment is what `make book` sets."""
     case, folder = CASES[request.param], tmp_path_factory.mktemp("run")
+    # The smoke preset made smaller still, where that is not the shared study.
+    small = {"device": "cpu"} | (cloud_smoke.SMALL if case.kind == "pointcloud" else {})
+    if case.kind in text_smoke.LONGEST:
+        longest = text_smoke.LONGEST[case.kind]
+        small = text_smoke.SMALL | {"longest": longest, "network": model}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KPNB_STORE", str(places[case.kind]))
         patch.setenv("KPNB_RESULTS", str(folder / "results"))
-        given = small(case, model)
-        yield Executed(case.notebook, given, places[case.kind], folder, request.param)
+        given = places[case.kind], folder, request.param
+        yield Executed(case.notebook, small | case.given, *given)
 
 
 def results_of(executed):
     if run := executed.given.get("run"):
         (found,) = available_cells("smoke")
         assert found.run == run and available_results("smoke") == []
-        return found
-    return read_results(executed.name, "smoke")
+    return found if run else read_results(executed.name, "smoke")
 
 
 def test_it_runs_shows_its_figures_and_writes_nothing_to_stderr(executed):
@@ -305,28 +294,23 @@ def texts_are_shown_with_their_words(executed, model, folder):
     held = [sum(word in page for word in longest) for page in shown]
     # All texts, the example, the example, all texts; the example twice.
     least = {"1": [4, 1, 1, 4], "2": [], "3": [1, 1]}[executed.name[-1]]
-    assert len(held) == len(least)
     assert all(count >= wanted for count, wanted in zip(held, least, strict=True))
 
 
 def numbers_of_coherency_that_theory_fixes(executed, *_):
-    results, numbers = results_of(executed), results_of(executed).numbers
+    results, text = results_of(executed), executed.text()
+    found = {name: number.value for name, number in results.numbers.items()}
     for prefix in ("", "channel_"):
-        names = {f"{prefix}coherency_{m}" for m in [*METHODS, "entropy", "feature_variance"]}
-        names |= {f"{prefix}{what}_largest_difference" for what in ("entropy", "output")}
-        assert names <= set(numbers)
-        assert numbers[f"{prefix}output_largest_difference"].value == 0  # c is a power of 2
-        assert numbers[f"{prefix}coherency_grad_cam"].value < 1e-5
+        assert {f"{prefix}coherency_{m}" for m in (*METHODS, "entropy")} <= found.keys()
+        assert found[f"{prefix}output_largest_difference"] == 0  # c is a power of 2
+        assert found[f"{prefix}coherency_grad_cam"] < 1e-5
     # Of six convolutions, three have their feature divided by 4.
     half = 1.3862943611 / 2
-    assert numbers["coherency_gradient"].value == pytest.approx(half, rel=1e-5)
-    assert numbers["coherency_feature_variance"].value == pytest.approx(2 * half, rel=1e-5)
-    assert numbers["entropy_largest_difference"].value < 1e-5
-    assert numbers["channel_coherency_shape_entropy"].value > 0.01
-    assert numbers["channel_coherency_feature_variance"].value > 0.1
-    assert numbers["coherency_gradient"].n == 3
+    fixed = [found[f"coherency_{name}"] for name in ("gradient", "feature_variance")]
+    assert fixed == pytest.approx([half, 2 * half], rel=1e-5)
+    assert found["entropy_largest_difference"] < 1e-5 < found["channel_coherency_shape_entropy"]
+    assert found["channel_coherency_feature_variance"] > 0.1
     assert "measure_coherency" in results.provenance["code"]
-    text = executed.text()
     assert "the entropy is **unchanged**" in text and "unchanged: Grad-CAM" in text
 
 
@@ -345,11 +329,3 @@ CHECKS["image_cell"] = a_cell_s_page_shows_the_printed_rows
 
 def test_it_says_what_is_its_own(executed, model, tmp_path):
     CHECKS.get(executed.name, lambda *_: None)(executed, model, tmp_path)
-
-
-def test_the_notebooks_ask_for_what_the_shared_study_has(smoke):
-    """Otherwise the tests above would train networks of their own and take minutes."""
-    wanted = request("image_h1", FOLDER, {"preset": "smoke", "device": "cpu"})
-    assert wanted.resolved == smoke_study(smoke.root).parameters
-    assert len(stored(smoke.root)) >= 6
-    assert explicit(models_for("image_h1"), {"preset": "smoke"})["epochs"] == 2
