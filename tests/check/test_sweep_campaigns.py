@@ -1,7 +1,6 @@
 """Snakemake itself on a notebook that takes a second: campaigns that fail and go on, clones, and
 the profiles for clusters. Long, and rarely tells anything new."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -11,17 +10,26 @@ from pathlib import Path
 
 import pytest
 from fake_kubernetes import FakeKubernetes, image
-from profile_files import EXECUTORS, PROFILES, profile, require_plugin
-from sweep_project import EVERY, PLACES, ROOT, Project, change, sweep, write_sweep
+from sweep_project import (
+    EVERY,
+    EXECUTORS,
+    PLACES,
+    PROFILES,
+    ROOT,
+    Project,
+    change,
+    profile,
+    require_plugin,
+    sweep,
+    write_sweep,
+)  # fmt: skip
 
 from kpnb.metrics.results import Results
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Project:
-    """All runs asked for, of which one fails, and then all again."""
-    if importlib.util.find_spec("snakemake") is None:
-        pytest.skip("snakemake is not installed: pip install 'kpnb[sweep]'")
+    require_plugin()
     return Project(tmp_path_factory.mktemp("sweeps")).fill()
 
 

@@ -1,19 +1,29 @@
-"""A project of sweeps whose notebook takes a second: two sweeps of small runs, and Snakemake."""
+"""A project of sweeps whose notebook takes a second: two sweeps of small runs, Snakemake, and the
+profiles for Slurm and Kubernetes as settings, with what has to be installed for them."""
 
+import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
 from kpnb.run.sweeps import Sweeps
 
 ROOT = Path(__file__).resolve().parents[2]
+PROFILES = ROOT / "profiles"
+KUBERNETES = PROFILES / "kubernetes"
+EXECUTORS = ("slurm", "kubernetes")
+#: A setting that is commented out, in contrast to a sentence.
+COMMENTED = re.compile(r"^( *)# ( *[a-z_-]+:(?: .*)?)$", re.MULTILINE)
 SWEEPS = {
     "first": {"a_one": {"epochs": 1}, "a_two": {"epochs": 2}},
     "second": {"b_three": {"epochs": 3}},
@@ -107,3 +117,18 @@ class Project:
 def change(project: Project, run: str, **parameters) -> None:
     """Other parameters of one run of the first sweep."""
     write_sweep(project.root / "sweeps", "first", sweep(SWEEPS["first"] | {run: parameters}))
+
+
+def profile(name: str, commented: bool = False) -> dict:
+    """A profile's settings; on request with those that are commented out."""
+    text = (PROFILES / name / "config.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(COMMENTED.sub(r"\1\2", text) if commented else text)
+
+
+def require_plugin(name: str = "", *programs: str) -> None:
+    modules = ["snakemake"] + [f"snakemake_executor_plugin_{name}"] * bool(name)
+    modules += ["snakemake_storage_plugin_fs"] if name == "kubernetes" else []
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    missing += [program for program in programs if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed: see book/cluster.md")

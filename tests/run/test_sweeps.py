@@ -78,14 +78,11 @@ def test_a_mistake_is_one_sentence_naming_file_and_run(tmp_path, content, told):
     assert message.startswith("The sweep made.yaml") and "\n" not in message
 
 
-def test_an_empty_folder_is_told_and_a_run_without_rows_says_why(tmp_path):
+def test_a_runs_own_values_go_before_shared_ones_and_a_preset_before_all_presets(tmp_path):
     with pytest.raises(KpnbError, match="no sweeps"):
         read_sweeps(tmp_path)
     write_sweep(tmp_path, "made", a_run(unpublished="the paper has no such layer"))
     assert read_sweeps(tmp_path)["made"].beside("a_run", published_table("V")).empty
-
-
-def test_a_runs_own_values_go_before_shared_ones_and_a_preset_before_all_presets(tmp_path):
     runs = {"a_run": {"epochs": 4}, "b_run": {}}
     content = made(runs, parameters={"epochs": 2, "samples": 8}, at={"study": {"epochs": 3}})
     content["runs"]["a_run"]["at"] = {"demo": {"epochs": 5}}
@@ -109,20 +106,20 @@ def test_a_shipped_run_stands_beside_rows_of_its_own_network_layer_and_teacher(n
             assert parameters.run == run and len(parameters.layers) == 1
             told = {(row.network, row.layer) for row in rows.itertuples()}
             assert told == {(parameters.network, *parameters.layers)}
+        network = parameters.network
         if name in ("table_ii", "table_ix"):
-            own, teacher = parameters.network, parameters.teacher
-            teacher = own if teacher == "same" else teacher
+            teacher = network if parameters.teacher == "same" else parameters.teacher
             assert set(rows["learning"]) == {f"distilled from {teacher}", "scratch"}
         learned = {roles.get(word, word) for word in (row.split()[0] for row in rows["learning"])}
         assert learned in ({"S", "B"}, {"T", "S", "B"})
-        network = parameters.network.lower().replace("-", "")
-        assert run.startswith(f"{found.table.lower()}_{network}")
+        assert run.startswith(f"{found.table}_{network}".lower().replace("-", ""))
     planned = Sweeps().plan(run, "study")
     assert planned.given == found.given(run, "study") | {"preset": "study"}
     assert planned.name == "image_cell"
 
 
-def test_tables_have_their_numbers_of_runs_and_table_v_is_whole():
+def test_tables_have_their_numbers_of_runs_and_table_v_is_whole(tmp_path):
+    """And the book's example is a run of the sweep that it names."""
     assert {s.table: len(s.runs) for s in SHIPPED.values()} == NUMBERS
     assert {f"table_{table.lower()}" for table in NUMBERS} == set(SHIPPED)
     found = SHIPPED["table_v"]
@@ -130,9 +127,6 @@ def test_tables_have_their_numbers_of_runs_and_table_v_is_whole():
     assert {(p.network, *p.layers) for p in all_of_them} == TABLE_V
     assert {(p.teacher, p.seeds) for p in all_of_them} == {("same", (0,))}
     assert {p.teacher_epochs for p in all_of_them if "ResNet" in p.network} == {10}
-
-
-def test_the_books_example_is_a_run_of_the_sweep_it_names(tmp_path):
     page = (ROOT / "book" / "sweeps.md").read_text(encoding="utf-8")
     example = yaml.safe_load(page.partition("```yaml")[2].partition("```")[0])
     content = yaml.safe_load((FOLDER / "table_viii.yaml").read_text(encoding="utf-8"))
@@ -165,10 +159,9 @@ def test_every_published_cell_has_a_run_on_its_data_network_and_layer(table):
 
 
 def test_a_preset_has_its_own_targets(capsys):
-    found = Sweeps()
-    assert set(PAPER) <= set(found.targets("paper")) and "table_v" not in found.targets("paper")
-    assert not set(PAPER) & set(found.targets("study"))
-    assert len(found.targets("paper")["all"]) == sum(len(s.runs) for s in PAPER.values())
+    paper, study = (Sweeps().targets(preset) for preset in ("paper", "study"))
+    assert set(PAPER) <= set(paper) and "table_v" not in paper and not set(PAPER) & set(study)
+    assert len(paper["all"]) == sum(len(s.runs) for s in PAPER.values())
     assert sweeps.main(["paper_v", "--preset", "study"]) == 2
     assert "no sweep or run at study 'paper_v'" in capsys.readouterr().err
 
@@ -256,12 +249,11 @@ def test_changed_parameters_make_the_runs_that_have_them_stale(project):
 )
 def test_results_that_do_not_fit_are_not_fresh(project, changed, told):
     file_results(project.sweeps, "a_one", **changed if isinstance(changed, dict) else {})
-    file = project.file("a_one")
+    file_results(project.sweeps, "a_two")
     if changed == "cut":
-        file.write_text(file.read_text()[:40])
+        project.file("a_one").write_text(project.file("a_one").read_text()[:40])
     elif changed == "misplaced":
-        file_results(project.sweeps, "a_two")
-        shutil.copy(project.file("a_two"), file)
+        shutil.copy(project.file("a_two"), project.file("a_one"))
     with pytest.raises(KpnbError, match=f"^{told}"):
         raise KpnbError(project.sweeps.state("a_one", "smoke"))
 
