@@ -206,8 +206,7 @@ def test_a_plan_adds_up_seconds_and_bytes():
     assert whole.measured == 1 and whole.disk == disk
     top = costs(study(layers=["FC3"]))  # nothing lies above the last layer
     (above,) = [w for _, cost in top.values() for w in cost.work if w.task == "above"]
-    given = study(layers=["FC3"]), unit_machine(), study().anatomy
-    assert plan.seconds_of(above, *given) == ("", 0.0)
+    assert plan.seconds_of(above, study(), unit_machine(), study().anatomy) == ("", 0.0)
 
 
 def test_another_network_is_scaled_by_operations_and_marked():
