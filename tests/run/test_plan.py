@@ -256,7 +256,8 @@ def test_the_command_and_its_words_and_mistakes_in_one_sentence(tmp_path, capsys
     assert [plan.size(n) for n in (2e6, 1.23e9, 62e9)] == ["2 MB", "1.2 GB", "62 GB"]
 
 
-def test_the_page_says_where_nothing_is_measured_and_shows_what_is():
+def test_the_page_says_where_nothing_is_measured_and_shows_what_is(monkeypatch):
+    monkeypatch.setattr(plan_pages, "EXAMPLES", ("image_h1 paper",))
     assert plan_pages.examples_table([]) == plan_pages.NOTHING
     assert f"| {OWN} | float32 | 500 |" in plan_pages.speeds_table(made_machine())
     assert "| image_h1 | paper | a CPU |" in plan_pages.examples_table([unit_machine()])
