@@ -58,7 +58,7 @@ def _answer(options: argparse.Namespace) -> int:
     if options.check:
         return 0
     out = (options.output or HERE / "executed" / f"{wanted.name}.ipynb").resolve()
-    state = refresh(wanted, out, options.writes)
+    state = "" if options.force else refresh(wanted, out, options.writes)
     if state:
         print(f"{wanted.name}: {state}: {out}")
         return 0
@@ -107,7 +107,7 @@ def _run(wanted: Request, out: Path, options: argparse.Namespace) -> int:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         failed.unlink(missing_ok=True)
-        used = notebook.execute(wanted.source, working, dict(wanted.values))
+        used = notebook.execute(wanted.source, working, dict(wanted.values), options.log)
         executed = _finish(wanted, working, used, options.writes)
     except Exception as error:  # papermill, nbclient and the kernel each have their own
         last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
@@ -184,6 +184,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--notebooks", type=Path, default=HERE / "notebooks", metavar="DIR")
     told = "a file the notebook writes: without it the run has failed, and is run again"
     add("--writes", type=Path, action="append", default=[], metavar="FILE", help=told)
+    add("--force", action="store_true", help="run even if the executed copy is up to date")
+    add("--log", action="store_true", help="show the notebook's output while it runs")
     add("--check", action="store_true", help="check and print the parameters only")
     add("--status", metavar="PRESET", help="of the preset's results, instead of running")
     return parser

@@ -2,8 +2,7 @@
 
 Three probes of each network, by the project's own trainer and estimator on a few samples: a
 training step, a forward pass, and a row of the estimator (one noisy input) with what a map costs
-beside its rows. `kpnb.run.plan` multiplies these with the work that a study counts. Times are of
-the machine, the versions and the settings that the file names, and of no other.
+beside its rows. `kpnb.run.plan` multiplies these with the work that a study counts.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from kpnb.errors import KpnbError, answered
 from kpnb.fingerprint import cpu_name, provenance
@@ -61,16 +60,10 @@ STUDIES = {
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class _Kept(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Speed(_Kept):
+class Speed(BaseModel, frozen=True, extra="forbid"):
     """Seconds that one network takes: a training step and a forward pass by sample, a map by row
-    (`row`) and beside its rows (`fixed`).
-
-    kind: beginning of the notebooks' names ("image_"). network: its name, scale and input.
-    operations, below: of a sample's forward pass, whole and up to the layer of the maps.
+    (`row`) and beside its rows (`fixed`). kind: of notebook ("image_"). operations, below: of a
+    sample's forward pass, whole and up to the layer of the maps.
     """
 
     kind: str
@@ -84,11 +77,8 @@ class Speed(_Kept):
     fixed: float = Field(ge=0)
 
 
-class Machine(_Kept):
-    """Speeds of one device ("cpu" or "cuda"), and where they come from.
-
-    threads: that torch used. date: UTC, to the day. about: provenance.
-    """
+class Machine(BaseModel, frozen=True, extra="forbid"):
+    """Speeds of one device ("cpu" or "cuda"); threads of torch, date in UTC, and provenance."""
 
     format: Literal["kpnb-speeds-2"] = "kpnb-speeds-2"
     device: str
@@ -98,24 +88,19 @@ class Machine(_Kept):
     speeds: tuple[Speed, ...]
     about: dict
 
-    @property
-    def title(self) -> str:
-        threads = f", {count(self.threads, 'thread')}" if self.device == "cpu" else ""
-        return f"{self.hardware}{threads}"
-
     def __str__(self) -> str:
-        return f"{self.title}, measured {self.date}"
+        threads = f", {count(self.threads, 'thread')}" if self.device == "cpu" else ""
+        return f"{self.hardware}{threads}, measured {self.date}"
 
     @property
     def file(self) -> str:
         """As in: cpu_amd_epyc_1_thread.json."""
-        return re.sub(r"[^a-z0-9]+", "_", f"{self.device} {self.title}".lower()) + ".json"
+        title = f"{self.device} {self}".lower().partition(", measured")[0]
+        return re.sub(r"[^a-z0-9]+", "_", title) + ".json"
 
     def nearest(self, kind: str, network: str, precision: str, anatomy: Anatomy) -> Speed:
-        """The speed of a network, or else of one of its family with a similar number of operations.
-
-        Raises KpnbError where no network of the kind was measured.
-        """
+        """The speed of a network, or else of one of its family with a similar number of operations;
+        KpnbError where no network of the kind was measured."""
         known = [speed for speed in self.speeds if speed.kind == kind]
         if not known:
             raise KpnbError(
@@ -138,27 +123,19 @@ def study_of(parameters: StudyParameters, store: Store | None = None) -> Study:
     return getattr(importlib.import_module(module), name)(parameters, store or Store())
 
 
-def title_of(study: Study, role: str) -> str:
-    """A network as speeds name it: "VGG-11 (narrow), 3x64x64"."""
-    p = study.parameters
-    name = p.teacher if role == "T" and getattr(p, "teacher", "same") != "same" else p.network
-    scale = p.scale if hasattr(p, "scale") else f"{p.depth} layers"
-    return f"{name} ({scale}), {'x'.join(map(str, study.example()))}"
-
-
 def named(study: Study, role: str) -> dict[str, str]:
-    """What tells the `Speed` of a network of the study: its "kind", "network" and "precision"."""
+    """What tells the `Speed` of a network of the study: its "kind", its "network", such as
+    "VGG-11 (narrow), 3x64x64", and its "precision"."""
     p = study.parameters
     kind = next(kind for kind, model in MODELS.items() if isinstance(p, model))
-    return {"kind": kind, "network": title_of(study, role), "precision": p.precision}
-
-
-# Measuring
+    name = p.teacher if role == "T" and getattr(p, "teacher", "same") != "same" else p.network
+    scale = p.scale if hasattr(p, "scale") else f"{p.depth} layers"
+    network = f"{name} ({scale}), {'x'.join(map(str, study.example()))}"
+    return {"kind": kind, "network": network, "precision": p.precision}
 
 
 def seconds_now(device: str) -> float:
-    """Of the processor, on one thread, which does not count what else runs; of a GPU on the wall
-    clock, after its work is done."""
+    """Of the processor, which does not count what else runs; of a GPU, done with its work."""
     if device == "cpu":
         return time.process_time()
     torch.cuda.synchronize()
@@ -176,10 +153,8 @@ def _taken(work: Callable[[], object], device: torch.device, repeats: int = REPE
 
 
 def probe(study: Study, seconds: float = 3.0) -> Speed:
-    """The three probes of the baseline's network of a study, its maps at the first layer.
-
-    seconds: that the repeats of a training step may take, about.
-    """
+    """The three probes of the baseline's network of a study, its maps at the first layer; the
+    repeats of a training step may take so many seconds, about."""
     layer = study.parameters.layers[0]
     anatomy, net = study.anatomy("B"), study.build("B", 0).to(study.device)
     with device_use(study.device, False, "lower --batch"):
@@ -220,8 +195,7 @@ def _map(study: Study, net: torch.nn.Module, layer: str) -> tuple[float, float]:
 
 
 def probe_study(network: str, **given: object) -> Study:
-    """A study of a few samples with one of `NETWORKS`; parameters that it does not have are left
-    out."""
+    """A study of a few samples with one of `NETWORKS`, given those parameters that it has."""
     kind = NETWORKS[network]
     asked = {"preset": "demo", "network": network, "samples": MAPS, "fraction": 1.0}
     asked |= {"teacher_samples": max(SAMPLES, 2 * (given.get("batch") or 0)), "device": "cpu"}
@@ -237,14 +211,11 @@ def measure_machine(studies: Sequence[Study], seconds: float = 3.0) -> Machine:
     torch.set_num_threads(1)
     about, device, found = provenance(), studies[0].device.type, []
     for study in studies:
-        print(f"measuring {title_of(study, 'B')}", file=sys.stderr, flush=True)
+        print(f"measuring {named(study, 'B')['network']}", file=sys.stderr, flush=True)
         found.append(probe(study, seconds))
     hardware = about["gpu" if device == "cuda" else "cpu"]
     made = dict(device=device, hardware=hardware, threads=about["threads"], about=about)
     return Machine(**made, date=datetime.now(UTC).date().isoformat(), speeds=found)
-
-
-# Files
 
 
 def write_machine(machine: Machine, path: Path) -> Path:
@@ -261,10 +232,8 @@ def read_machine(path: Path) -> Machine:
     try:
         return Machine.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # pydantic's are ValueErrors
-        cause = " ".join(str(error).split())
-        raise KpnbError(
-            f"{path} holds no speeds that can be read ({cause}): run `python -m kpnb.run.machine`."
-        ) from error
+        cause = f"{path} holds no speeds that can be read ({' '.join(str(error).split())})"
+        raise KpnbError(f"{cause}: run `python -m kpnb.run.machine`.") from error
 
 
 def machines(folder: Path = FOLDER) -> list[Machine]:
@@ -273,10 +242,8 @@ def machines(folder: Path = FOLDER) -> list[Machine]:
 
 
 def this_machine(device: str | None = None, folder: Path = FOLDER) -> Machine:
-    """The speeds to plan with: of this hardware if it was measured, else of another such device.
-
-    device: "cpu" or "cuda"; None is what this machine computes on. Raises KpnbError if there are
-    none.
+    """The speeds of a device ("cpu" or "cuda"; None: what this machine computes on) to plan with:
+    of this hardware if it was measured, else of another. Raises KpnbError if there are none.
     """
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     device = device or ("cuda" if gpu else "cpu")
@@ -292,7 +259,15 @@ def this_machine(device: str | None = None, folder: Path = FOLDER) -> Machine:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 0, or 2 with one sentence on stderr."""
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="python -m kpnb.run.machine", description=__doc__)
+    add = parser.add_argument
+    add("--device", choices=("cpu", "cuda"), default="cpu")
+    add("--networks", nargs="+", choices=NETWORKS, default=USUAL, metavar="NAME")
+    add("--scale", choices=("narrow", "full"), default="narrow", help="64 or 224 pixels a side")
+    add("--batch", type=int, help="samples of a training step; default: the recipes'")
+    add("--precision", choices=("float32", "bfloat16"), default="float32")
+    add("--output", type=Path, metavar="FILE", help="default: the package's, by device")
+    options = parser.parse_args(arguments)
     return answered(lambda: _measure(options))
 
 
@@ -307,18 +282,6 @@ def _measure(options: argparse.Namespace) -> int:
         print(speed.network, *rates, sep="  ")
     print(write_machine(found, options.output or FOLDER / found.file))
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m kpnb.run.machine", description=__doc__)
-    add = parser.add_argument
-    add("--device", choices=("cpu", "cuda"), default="cpu")
-    add("--networks", nargs="+", choices=NETWORKS, default=USUAL, metavar="NAME")
-    add("--scale", choices=("narrow", "full"), default="narrow", help="64 or 224 pixels a side")
-    add("--batch", type=int, help="samples of a training step; default: the recipes'")
-    add("--precision", choices=("float32", "bfloat16"), default="float32")
-    add("--output", type=Path, metavar="FILE", help="default: the package's, by device")
-    return parser
 
 
 if __name__ == "__main__":

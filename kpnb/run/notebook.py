@@ -230,16 +230,18 @@ def _parse(source: str, name: str) -> ast.Module:
         raise KpnbError(f"A cell of {name} is not Python: {error.msg} in {line!r}.") from error
 
 
-def execute(source: Path, working_copy: Path, parameters: dict) -> dict:
+def execute(source: Path, working_copy: Path, parameters: dict, log: bool = False) -> dict:
     """Run a notebook into `working_copy`, saved after each cell; returns seconds, memory
     and the entries of the store that it used.
 
-    The kernel is this interpreter, its folder the notebook's. Raises what papermill raises.
+    The kernel is this interpreter, its folder the notebook's. log: show what it prints meanwhile.
+    Raises what papermill raises.
     """
     import papermill  # here: it takes a second, and a check needs none of it
 
     where = dict(kernel_name=KERNEL, language="python", cwd=source.parent)
     how = dict(progress_bar=False, autosave_cell_every=1, start_timeout=START_TIMEOUT)
+    how |= dict(stdout_file=sys.stdout, stderr_file=sys.stderr) if log else {}
     with Stopwatch() as watch, kernel_environment() as journal:
         papermill.execute_notebook(source, working_copy, parameters, **where, **how)
         store = read_journal(journal)

@@ -2,12 +2,9 @@
 
 The study itself is asked: it runs on a store that counts instead of computing, with samples of
 which only the number is known, and says of each network and each set of maps what it costs
-(`kpnb.training.costs`); what it gets back has shapes but no numbers (torch's meta device). These
-counts times the speeds of a machine (`kpnb.run.machine`) are the plan. What several runs share has
-one key and is counted once. A network that was not measured takes the speed of the nearest one,
-scaled by operations, and is marked.
-
-Exit codes: 0 done, 2 a mistake in a name, a parameter or a file.
+(`kpnb.training.costs`). These counts times the speeds of a machine (`kpnb.run.machine`) are the
+plan. What several runs share has one key and is counted once. A network that was not measured
+takes the speed of the nearest one, scaled by operations, and is marked. Exit codes: 0, 2 a mistake.
 """
 
 from __future__ import annotations
@@ -54,7 +51,6 @@ PROCESS = 450 * 1024**2  # bytes of a process with torch and this package, about
 # Of the published procedure: 96 draws for 60 steps, up to 80, each a forward and a backward pass,
 # in rows, which have four backward passes to their forward one; descent stops when it converges.
 SLOW_ROWS = {"published": 96 * 80 * 2 / 5, "descent": 96 * 3200 * 2 / 5}
-BEYOND = "what a notebook computes beyond networks and maps is not counted"
 
 
 # A study that counts
@@ -63,8 +59,7 @@ BEYOND = "what a notebook computes beyond networks and maps is not counted"
 class CountingStore(Store):
     """A store that notes what it is asked for, and gives back what has shapes but no numbers.
 
-    costs: key -> (kind, cost), each once. held: a store whose entries cost nothing; None counts
-    from nothing.
+    costs: key -> (kind, cost), each once. held: a store whose entries cost nothing, if any.
     """
 
     def __init__(self, held: Store | None = None) -> None:
@@ -84,8 +79,8 @@ class CountingStore(Store):
 def counting(study: Study, left: bool = False) -> Study:
     """The same study on a `CountingStore`, with samples of which only the number is known.
 
-    left: count only what the study's store does not hold. Keys of maps have the samples in them,
-    so the data are loaded for it. Raises KpnbError where the number of samples is not known.
+    left: count what the study's store does not hold, by keys for which the data are loaded. Raises
+    KpnbError where the number of samples is not known.
     """
     store = CountingStore(study.store if left else None)
     found = replace(study, store=store, _seconds={}, _networks={})
@@ -95,17 +90,16 @@ def counting(study: Study, left: bool = False) -> Study:
 
 
 def ask(study: Study) -> None:
-    """Have a study compute, or count, all networks and maps that its notebooks ask for; where one
-    explains teachers only, students and their maps are left out."""
+    """Have a study compute, or count, all networks and maps that its notebooks ask for."""
     p = study.parameters
     if getattr(p, "source", "") != "ImageNet":
         getattr(study, "source", study).accuracies("T")  # of fine-tuning, its own source network
-    if isinstance(p, CoherencyParameters):
+    if isinstance(p, CoherencyParameters):  # explains teachers, whose check needs the baseline
         for seed in p.seeds:
-            study.of("B", seed)  # the teacher's check compares with it
-        return
-    for layer in p.layers:
-        study.networks_and_maps(layer)
+            study.of("B", seed)
+    else:
+        for layer in p.layers:
+            study.networks_and_maps(layer)
 
 
 @dataclass(frozen=True)
@@ -144,10 +138,9 @@ def _stand_in(study: Study) -> None:
 
 
 def _counted_data(p: StudyParameters, train: int, test: int, names: Sequence[str]) -> object:
-    told = {name: getattr(p, name, None) for name in TELLING}
-
     def samples(number: int, split: str) -> Counted:
-        source = told | {"split": split, "count": number}
+        source = {name: getattr(p, name, None) for name in TELLING}
+        source |= {"split": split, "count": number}
         return Counted(number, source, names, f"{source}")
 
     teacher, tested = samples(train, "train"), samples(test, "test")
@@ -159,8 +152,7 @@ def _counted_data(p: StudyParameters, train: int, test: int, names: Sequence[str
 
 
 def sample_counts(p: StudyParameters) -> tuple[int, int, int] | None:
-    """Samples to train a teacher and to test on, and classes, without reading the data; None
-    where nobody can tell yet."""
+    """Samples to train and to test on, and classes, without reading the data; None: not known."""
     train, test = p.teacher_samples, getattr(p, "test_samples", TEST_IMAGES)
     if p.data == EMBEDDED:
         return train, test, getattr(p, "outputs", None) or getattr(p, "classes", 10)
@@ -177,16 +169,11 @@ def sample_counts(p: StudyParameters) -> tuple[int, int, int] | None:
     return there[0] if train == "all" else train, test, there[2]
 
 
-# Seconds and bytes
-
-
 def seconds_of(
     work: Work, study: Study, machine: Machine, anatomy: Callable[[str], Anatomy]
 ) -> tuple[str, float]:
-    """Seconds of some work, and what was measured in the place of its network ("": itself).
-
-    anatomy: role -> counts of its network in the study.
-    """
+    """Seconds of some work, and what was measured in the place of its network ("": itself), given
+    the counts of each role's network."""
     own, wanted = anatomy(work.role), named(study, work.role)
     speed, network = machine.nearest(**wanted, anatomy=own), wanted["network"]
     instead = "" if speed.network == network else f"{network} from {speed.network}"
@@ -199,11 +186,8 @@ def seconds_of(
 
 
 def estimator_rows(settings: dict[str, object]) -> float:
-    """Noisy inputs of one map, by the settings of its estimator.
-
-    The first of several evaluations of `path` has half as many blocks of draws as the others,
-    though not fewer than two (`kpnb.estimator.closed_form.path`).
-    """
+    """Noisy inputs of one map. The first of several evaluations of `path` has half as many blocks
+    of draws as the others, though not fewer than two (`kpnb.estimator.closed_form.path`)."""
     if settings["method"] in SLOW_ROWS:
         return SLOW_ROWS[settings["method"]]
     blocks, evaluations = settings["probes"] // BLOCK, settings["evaluations"]
@@ -217,11 +201,8 @@ def stored_bytes(cost: Cost) -> int:
 
 
 def memory_of(study: Study, costs: Sequence[Cost]) -> tuple[float, float]:
-    """Bytes at the peak, about: of the process without its training, and of the training, or of a
-    pass of the estimator where that needs more, with the samples.
-
-    A process holds what it has used, the samples, and one entry that is being written, which is
-    then there twice more.
+    """Bytes at the peak, about: of the process, which holds what it has used, the samples, and
+    twice more the entry being written; and of training or, if that is more, of the estimator.
     """
     p, own, data = study.parameters, study.anatomy("B"), study.data
     samples = len(data.teacher_samples) + len(data.training_samples) + len(data.test_samples)
@@ -237,9 +218,8 @@ def memory_of(study: Study, costs: Sequence[Cost]) -> tuple[float, float]:
 class Planned:
     """Seconds, bytes and pieces of some runs on a machine.
 
-    kinds: kind of piece -> seconds. scaled: seconds by what was measured instead of a network; ""
-    is the network itself. process, computing: see `memory_of`. keys: of each piece. unknown: data
-    set -> runs whose size is not known yet.
+    kinds, scaled: seconds by kind of piece, and by what was measured instead of a network ("":
+    itself). process, computing: see `memory_of`. unknown: data set -> runs of unknown size.
     """
 
     title: str
@@ -276,8 +256,7 @@ class Planned:
         self.runs += 1
         self.keys |= costs.keys()
         process, computing = memory_of(asked, [cost for _, cost in costs.values()])
-        self.process = max(self.process, process)
-        self.computing = max(self.computing, computing)
+        self.process, self.computing = max(self.process, process), max(self.computing, computing)
         return self
 
     @property
@@ -295,33 +274,25 @@ class Planned:
             for instead, seconds in self.scaled.most_common(6):
                 told += [f"        {duration(seconds)} scaled: {instead}"] if instead else []
             told += [f"disk    {size(self.disk)} in the store", f"memory  {self.memory}, about"]
-            told.append(f"note    {BEYOND}")
-        later = "whose size is known once it is prepared"
+            told.append("note    what a notebook computes beyond networks and maps is not counted")
         for data, runs in self.unknown.items():
-            told.append(f"note    not in it: {count(runs, 'run')} on {data}, {later}")
+            told.append(f"note    not in it: {count(runs, 'run')} on {data}, not prepared here")
         return told
 
 
 def plan_lines(study: Study) -> str:
-    """Markdown for a notebook, one line: time, memory and disk on this machine's device, counted
-    from nothing. Raises KpnbError for what it does not know."""
-    planned = Planned("", this_machine(study.device.type)).add(study)
-    scaled = 1 - planned.measured
-    known = f", {scaled:.0%} of it scaled from other networks" if scaled > 0.05 else ""
-    return (
-        f"**{planned.machine.hardware}**: about {duration(planned.seconds)}{known}, "
-        f"{planned.memory} of memory, {size(planned.disk)} of disk, from speeds of "
-        f"{planned.machine}; {BEYOND}."
-    )
+    """The plan of one study on this machine's device, counted from nothing, as one line of a
+    notebook. Raises KpnbError for what it does not know."""
+    planned = Planned("**This study**", this_machine(study.device.type)).add(study)
+    return "; ".join(" ".join(line.split()) for line in planned.lines())
 
 
 def plan_name(
     name: str, preset: str, given: dict[str, object], machine: Machine, left: bool = False
 ) -> Planned:
-    """The plan of a notebook, a sweep or a run of a sweep, by its name.
+    """The plan of a notebook with the parameters given, a sweep or a run of a sweep, by its name.
 
-    given: parameters of a notebook. Raises KpnbError for an unknown name or parameter, and for
-    parameters given to a sweep, which has its own.
+    Raises KpnbError for an unknown name or parameter, and for parameters given to a sweep.
     """
     from kpnb.run.notebook import find_notebook
     from kpnb.run.sweeps import Sweeps
@@ -349,11 +320,10 @@ def plan_name(
 
 def duration(seconds: float) -> str:
     """As in: 40 s, 12 minutes, 3.4 hours, 12 days."""
-    for unit, length, least in (("days", 86400, 2), ("hours", 3600, 1.5), ("minutes", 60, 1.5)):
-        if seconds >= least * length:
-            value = seconds / length
-            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s"
+    units = {"days": (86400, 2), "hours": (3600, 1.5), "minutes": (60, 1.5), "s": (1, 0)}
+    unit = next(name for name, (length, least) in units.items() if seconds >= least * length)
+    value = seconds / units[unit][0]
+    return f"{value:.{int(value < 9.95)}f} {unit}"
 
 
 def size(number: float) -> str:
@@ -364,8 +334,16 @@ def size(number: float) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code. Mistakes go to stderr, one sentence each."""
-    options = _parser().parse_args(arguments)
+    """Run the command line; exit code 0, or 2 with one sentence on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m kpnb.run.plan", description=__doc__)
+    add = parser.add_argument
+    add("name", help="a notebook such as image_h1, a sweep, or one of its runs")
+    add("--preset", default="demo")
+    add("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE")
+    add("--device", choices=("cpu", "cuda"), help="default: what this machine computes on")
+    add("--speeds", type=Path, metavar="FILE", help="of another machine")
+    add("--left", action="store_true", help="only what the store has not; loads the data")
+    options = parser.parse_args(arguments)
     return answered(lambda: _answer(options))
 
 
@@ -377,18 +355,6 @@ def _answer(options: argparse.Namespace) -> int:
     asked = options.name, given.pop("preset", options.preset), given
     print("\n".join(plan_name(*asked, machine, options.left).lines()))
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m kpnb.run.plan", description=__doc__)
-    add = parser.add_argument
-    add("name", help="a notebook such as image_h1, a sweep, or one of its runs")
-    add("--preset", default="demo")
-    add("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE")
-    add("--device", choices=("cpu", "cuda"), help="default: what this machine computes on")
-    add("--speeds", type=Path, metavar="FILE", help="of another machine")
-    add("--left", action="store_true", help="only what the store has not; loads the data")
-    return parser
 
 
 if __name__ == "__main__":

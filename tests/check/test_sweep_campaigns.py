@@ -1,44 +1,44 @@
 """Snakemake itself on a notebook that takes a second: campaigns that fail and go on, clones, and
 the profiles for clusters. Long, and rarely tells anything new."""
 
-import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from fake_kubernetes import FakeKubernetes, image
-from profile_files import EXECUTORS, PROFILES, profile, require_plugin
-from sweep_project import EVERY, ROOT, Project, change, sweep, write_sweep
+from sweep_project import (
+    EVERY,
+    EXECUTORS,
+    PLACES,
+    PROFILES,
+    ROOT,
+    Project,
+    change,
+    profile,
+    require_plugin,
+    sweep,
+    write_sweep,
+)  # fmt: skip
 
 from kpnb.metrics.results import Results
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory) -> SimpleNamespace:
-    """All runs asked for, of which one fails, and then all again."""
-    if importlib.util.find_spec("snakemake") is None:
-        pytest.skip("snakemake is not installed: pip install 'kpnb[sweep]'")
-    project = Project(tmp_path_factory.mktemp("sweeps")).fill()
+def project(tmp_path_factory) -> Project:
+    require_plugin()
+    return Project(tmp_path_factory.mktemp("sweeps")).fill()
+
+
+def test_a_failed_run_leaves_the_others_and_alone_is_run_again(project):
     failed = project.snakemake("all", FAIL="b_three")
-    found = SimpleNamespace(project=project, failed=failed, first=project.executed())
-    found.left = {run: project.file(run).is_file() for run in EVERY}
-    found.failed_copy = (project.root / "executed/sweeps/smoke/b_three.failed.ipynb").is_file()
-    return found
-
-
-def test_a_failed_run_leaves_the_others_and_its_copy(swept):
-    assert swept.failed.returncode != 0 and swept.first == EVERY
-    assert swept.left == {"a_one": True, "a_two": True, "b_three": False} and swept.failed_copy
-    assert "told to fail" in swept.failed.stdout + swept.failed.stderr
-
-
-def test_only_the_failed_one_is_run_again_and_then_none(swept):
-    project = swept.project
+    assert failed.returncode != 0 and project.executed() == EVERY
+    assert [run for run in EVERY if project.file(run).is_file()] == ["a_one", "a_two"]
+    assert (project.root / "executed/sweeps/smoke/b_three.failed.ipynb").is_file()
+    assert "told to fail" in failed.stdout + failed.stderr
     assert project.snakemake("all").returncode == 0
     assert project.executed() == ["b_three"] and project.settings("b_three")["epochs"] == 3
     again = project.snakemake("all")
@@ -46,9 +46,8 @@ def test_only_the_failed_one_is_run_again_and_then_none(swept):
     assert "3 fresh" in again.stderr and "rule cell" not in again.stderr
 
 
-def test_a_changed_parameter_runs_what_depends_on_it(swept):
+def test_a_changed_parameter_runs_what_depends_on_it(project):
     """Together with a deleted results file, which is another reason for another run."""
-    project = swept.project
     change(project, "a_one", epochs=4)
     assert project.snakemake("all").returncode == 0
     assert project.executed() == ["a_one"] and project.settings("a_one")["epochs"] == 4
@@ -57,9 +56,9 @@ def test_a_changed_parameter_runs_what_depends_on_it(swept):
     assert project.executed() == ["a_two"]
 
 
-def test_a_clone_runs_only_what_is_stale(swept):
+def test_a_clone_runs_only_what_is_stale(project):
     """Without Snakemake's records and executed copies, and with a new time on every file."""
-    project, clone = swept.project, Project(swept.project.root.parent / "clone")
+    clone = Project(project.root.parent / "clone")
     for part in ("sweeps", "notebooks", "results"):
         shutil.copytree(project.root / part, clone.root / part, copy_function=shutil.copyfile)
     kept = clone.file("a_one").stat().st_mtime_ns
@@ -71,16 +70,11 @@ def test_a_clone_runs_only_what_is_stale(swept):
     assert clone.file("a_one").stat().st_mtime_ns == kept
 
 
-def test_names_are_checked_before_anything_runs(swept):
-    places = ["-s", str(ROOT / "Snakefile"), "--cores", "1", "all", "--config"]
-    folder = swept.project.root / "wrong"
-    write_sweep(folder, "made", sweep({"a_run": {}}, parameters={"epoch": 3}))
-    ran = swept.project.process("-m", "snakemake", *places, "sweeps=wrong", "preset=smoke")
-    assert ran.returncode != 0 and swept.project.executed() == []
+def test_names_are_checked_before_anything_runs(project):
+    write_sweep(project.root / "wrong", "made", sweep({"a_run": {}}, parameters={"epoch": 3}))
+    ran = project.snakemake("all", places=["sweeps=wrong", "preset=smoke"])
+    assert ran.returncode != 0 and project.executed() == []
     assert "made.yaml, run a_run: There is no parameter 'epoch'" in ran.stderr
-
-
-# With the profiles
 
 
 @pytest.mark.parametrize("name", EXECUTORS)
@@ -111,11 +105,10 @@ def checkout(volume: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def pod(tmp_path_factory) -> SimpleNamespace:
+def test_a_pod_gets_image_volume_store_and_gpu_and_brings_its_results_home(tmp_path):
     """One run with a GPU by the profile for Kubernetes, on a cluster that is not one."""
     require_plugin("kubernetes", "git", "rsync")
-    volume = tmp_path_factory.mktemp("volume")
+    volume = tmp_path / "volume"
     folder = checkout(volume)
     variables = image(volume / "image", Path(sys.executable).parent)
     variables["RUNS"] = str(volume / "runs.txt")
@@ -123,35 +116,27 @@ def pod(tmp_path_factory) -> SimpleNamespace:
     arguments = ["--profile", "profiles/kubernetes", "--set-resources", *gpu]
     arguments += ["--kubernetes-persistent-volumes", f"kpnb:{volume}"]
     arguments += ["--default-storage-prefix", str(folder), "--seconds-between-status-checks", "1"]
-    arguments += ["--config", "sweeps=sweeps", "notebooks=notebooks", "preset=smoke"]
-    dropped = ("KPNB_RESULTS", "PYTHONPATH")
-    own = {name: value for name, value in os.environ.items() if name not in dropped}
-    own["KPNB_STORE"] = str(volume / "store")
+    arguments += ["--config", *PLACES]
+    own = os.environ | {"KPNB_STORE": str(volume / "store")}
+    own = {n: value for n, value in own.items() if n not in ("KPNB_RESULTS", "PYTHONPATH")}
     with FakeKubernetes(volume / "pods", variables) as cluster:
         command = [sys.executable, "-m", "snakemake", "a_one", *arguments]
         own["KUBECONFIG"] = str(cluster.config)
         ran = subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True)
-    return SimpleNamespace(folder=folder, volume=volume, cluster=cluster, ran=ran)
-
-
-def test_a_run_in_a_pod_brings_its_results_home(pod):
-    assert pod.ran.returncode == 0, pod.ran.stdout + pod.ran.stderr
-    results = pod.folder / "book/results/smoke/cells/a_one.json"
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    results = folder / "book/results/smoke/cells/a_one.json"
     assert Results.model_validate_json(results.read_text()).run == "a_one"
-    executed = pod.folder / "executed/sweeps/smoke"
+    executed = folder / "executed/sweeps/smoke"
     assert (executed / "a_one.ipynb").is_file()
     assert "1 fresh" in (executed / "a_one.log").read_text()
-    assert set(pod.cluster.deleted) == set(pod.cluster.jobs) | set(pod.cluster.secrets)
-
-
-def test_a_pod_gets_image_volume_store_and_gpu(pod):
-    (name,) = pod.cluster.jobs
-    container = pod.cluster.container(name)
+    assert set(cluster.deleted) == set(cluster.jobs) | set(cluster.secrets)
+    (name,) = cluster.jobs
+    container = cluster.container(name)
     assert container["image"] == profile("kubernetes")["container-image"]
     asked, most = container["resources"]["requests"], container["resources"]["limits"]
     assert asked["nvidia.com/gpu"] == most["nvidia.com/gpu"] == "1"
     assert most["cpu"] == "1000m" and most["memory"] == "4000M"
     assert [variable["name"] for variable in container["env"]] == ["KPNB_STORE"]
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert mounts == {"/workdir", str(pod.volume)}
+    assert mounts == {"/workdir", str(volume)}
     assert "cell:preset=smoke,run=a_one" in container["args"][1]

@@ -27,11 +27,8 @@ class FakeKubernetes:
 
     def __init__(self, folder: Path, variables: dict[str, str]) -> None:
         self.folder, self.variables = folder, variables
-        self.jobs: dict[str, dict] = {}
-        self.secrets: dict[str, dict] = {}
-        self.exit_codes: dict[str, int] = {}
-        self.deleted: list[str] = []
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.jobs, self.secrets, self.exit_codes, self.deleted = {}, {}, {}, []
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (_Api,), {"cluster": self}))
 
     def __enter__(self) -> "FakeKubernetes":
         self.folder.mkdir(parents=True)
@@ -47,12 +44,7 @@ class FakeKubernetes:
     def container(self, name: str) -> dict:
         return self.jobs[name]["spec"]["template"]["spec"]["containers"][0]
 
-    def start(self, job: dict) -> None:
-        name = job["metadata"]["name"]
-        self.jobs[name] = job
-        threading.Thread(target=self._run, args=(name,), daemon=True).start()
-
-    def _run(self, name: str) -> None:
+    def run(self, name: str) -> None:
         container, place = self.container(name), self.folder / name
         place.mkdir()
         environment = self.variables | {e["name"]: self._secret(e) for e in container["env"]}
@@ -65,50 +57,50 @@ class FakeKubernetes:
         reference = variable["valueFrom"]["secretKeyRef"]
         return base64.b64decode(self.secrets[reference["name"]][reference["key"]]).decode()
 
-    def status(self, name: str) -> dict:
-        code = self.exit_codes.get(name)
-        state = {} if code is None else {"succeeded": int(code == 0), "failed": int(code != 0)}
-        return self.jobs[name] | {"status": state}
-
-    def answer(self, method: str, path: str, body: dict) -> dict | str | None:
+    def answer(self, method: str, path: str, body: dict) -> dict | None:
         """The content of the response; None for what is not there."""
         parts = path.partition("?")[0].strip("/").split("/")
         name = parts[-1] if parts[-1] != "status" else parts[-2]
-        if method == "POST" and name in ("secrets", "jobs"):
-            if name == "jobs":
-                self.start(body)
-            else:
+        match method, name:
+            case "POST", "secrets":
                 self.secrets[body["metadata"]["name"]] = body.get("data") or {}
-            return body
-        if method == "GET" and "jobs" in parts and name in self.jobs:
-            return self.status(name)
-        if method == "GET" and name == "pods":
-            return {"apiVersion": "v1", "kind": "PodList", "items": []}
-        if method == "DELETE":
-            self.deleted.append(name)
-            return {"apiVersion": "v1", "kind": "Status", "status": "Success"}
+                return body
+            case "POST", "jobs":
+                job = body["metadata"]["name"]
+                self.jobs[job] = body
+                threading.Thread(target=self.run, args=(job,), daemon=True).start()
+                return body
+            case "GET", "pods":
+                return {"apiVersion": "v1", "kind": "PodList", "items": []}
+            case "GET", _ if "jobs" in parts and name in self.jobs:
+                code = self.exit_codes.get(name)
+                done = {"succeeded": int(code == 0), "failed": int(code != 0)}
+                return self.jobs[name] | {"status": {} if code is None else done}
+            case "DELETE", _:
+                self.deleted.append(name)
+                return {"apiVersion": "v1", "kind": "Status", "status": "Success"}
         return None
 
 
-def _handler(cluster: FakeKubernetes) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length) or "{}") if length else {}
-            content = cluster.answer(self.command, self.path, body)
-            text = json.dumps(content if content is not None else {"reason": "NotFound"}).encode()
-            self.send_response(200 if content is not None else 404)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
+class _Api(BaseHTTPRequestHandler):
+    cluster: FakeKubernetes
 
-        do_GET = do_POST = do_DELETE = do  # noqa: N815
+    def do(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        content = self.cluster.answer(
+            self.command, self.path, json.loads(self.rfile.read(length) or "{}")
+        )
+        text = json.dumps(content if content is not None else {"reason": "NotFound"}).encode()
+        self.send_response(200 if content is not None else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
 
-        def log_message(self, *_: object) -> None:
-            pass
+    do_GET = do_POST = do_DELETE = do  # noqa: N815
 
-    return Handler
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def image(folder: Path, bin_folder: Path) -> dict[str, str]:
@@ -117,8 +109,7 @@ def image(folder: Path, bin_folder: Path) -> dict[str, str]:
     Its pip installs nothing: what the plugin asks for in each pod is in the image already.
     """
     folder.mkdir(parents=True)
-    pip = folder / "pip"
-    pip.write_text("#!/bin/sh\nexit 0\n")
-    pip.chmod(0o755)
+    (folder / "pip").write_text("#!/bin/sh\nexit 0\n")
+    (folder / "pip").chmod(0o755)
     path = os.pathsep.join([str(folder), str(bin_folder), os.environ["PATH"]])
     return {"PATH": path, "HOME": str(folder), "OMP_NUM_THREADS": "1"}

@@ -40,9 +40,7 @@ def stored(root: Path) -> set[str]:
 class Executed:
     """A notebook after a run by kpnb.run on the store and results that the environment names."""
 
-    def __init__(
-        self, notebook: str, given: dict, root: Path, folder: Path, page: str = ""
-    ) -> None:
+    def __init__(self, notebook: str, given: dict, root: Path, folder: Path, page="") -> None:
         self.notebook_name, self.name = notebook, page or notebook
         self.given = {"preset": "smoke"} | given
         self.file = folder / f"{self.name}.ipynb"

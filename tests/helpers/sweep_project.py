@@ -1,23 +1,34 @@
-"""A project of sweeps whose notebook takes a second: two sweeps of small runs, and Snakemake."""
+"""A project of sweeps whose notebook takes a second: two sweeps of small runs, Snakemake, and the
+profiles for Slurm and Kubernetes as settings, with what has to be installed for them."""
 
+import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
 from kpnb.run.sweeps import Sweeps
 
 ROOT = Path(__file__).resolve().parents[2]
+PROFILES = ROOT / "profiles"
+KUBERNETES = PROFILES / "kubernetes"
+EXECUTORS = ("slurm", "kubernetes")
+#: A setting that is commented out, in contrast to a sentence.
+COMMENTED = re.compile(r"^( *)# ( *[a-z_-]+:(?: .*)?)$", re.MULTILINE)
 SWEEPS = {
     "first": {"a_one": {"epochs": 1}, "a_two": {"epochs": 2}},
     "second": {"b_three": {"epochs": 3}},
 }
+PLACES = ("sweeps=sweeps", "notebooks=notebooks", "preset=smoke")
 EVERY = sorted(run for runs in SWEEPS.values() for run in runs)
 # Files its results as a real notebook does, without computing; RUNS lists what was executed.
 WORK = """
@@ -25,11 +36,9 @@ import os
 from pathlib import Path
 from kpnb.study.parameters import CellParameters, resolve, with_more
 from kpnb.metrics.results import Results, run_fingerprint, write_results
-def taken(names):
-    known = {"more", *CellParameters.model_fields}
-    given = {name: value for name, value in names.items() if name in known}
-    return resolve(CellParameters, with_more(given), "smoke")
-p = taken(globals())
+known, names = {"more", *CellParameters.model_fields}, dict(globals())
+given = with_more({name: value for name, value in names.items() if name in known})
+p = resolve(CellParameters, given, "smoke")
 with open(os.environ["RUNS"], "a") as log:
     log.write(p.run + "\\n")
 assert p.run != os.environ.get("FAIL"), "told to fail"
@@ -93,17 +102,13 @@ class Project:
         log.unlink(missing_ok=True)
         return found
 
-    def process(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    def snakemake(self, *arguments, places=PLACES, **variables) -> subprocess.CompletedProcess:
+        """One call of Snakemake on the stub's folders at the preset smoke."""
         own = {"KPNB_RESULTS": str(self.root / "results"), "RUNS": str(self.root / "runs.txt")}
         own |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         how = dict(cwd=self.root, env=os.environ | own | variables, capture_output=True, text=True)
-        return subprocess.run([sys.executable, *arguments], **how)
-
-    def snakemake(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
-        """One call of Snakemake on the stub's folders at the preset smoke."""
-        places = ["sweeps=sweeps", "notebooks=notebooks", "preset=smoke"]
-        common = ["-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2"]
-        return self.process(*common, *arguments, "--config", *places, **variables)
+        common = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2"]
+        return subprocess.run([*common, *arguments, "--config", *places], **how)
 
     def settings(self, run: str) -> dict:
         return json.loads(self.file(run).read_text(encoding="utf-8"))["settings"]
@@ -112,3 +117,18 @@ class Project:
 def change(project: Project, run: str, **parameters) -> None:
     """Other parameters of one run of the first sweep."""
     write_sweep(project.root / "sweeps", "first", sweep(SWEEPS["first"] | {run: parameters}))
+
+
+def profile(name: str, commented: bool = False) -> dict:
+    """A profile's settings; on request with those that are commented out."""
+    text = (PROFILES / name / "config.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(COMMENTED.sub(r"\1\2", text) if commented else text)
+
+
+def require_plugin(name: str = "", *programs: str) -> None:
+    modules = ["snakemake"] + [f"snakemake_executor_plugin_{name}"] * bool(name)
+    modules += ["snakemake_storage_plugin_fs"] if name == "kubernetes" else []
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    missing += [program for program in programs if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed: see book/cluster.md")

@@ -15,9 +15,8 @@ import nbformat
 import papermill
 import pytest
 import text_smoke
-from conftest import smoke_study
 from IPython.core.inputtransformer2 import TransformerManager
-from notebook_runs import FOLDER, Executed, cell_source, code_cells, declared, source, stored
+from notebook_runs import FOLDER, Executed, cell_source, code_cells, declared, source
 
 import kpnb.run.__main__
 from kpnb.metrics.results import available_cells, available_results, read_results
@@ -25,7 +24,7 @@ from kpnb.paper import METRICS
 from kpnb.run import notebook as runner
 from kpnb.run.notebook import request
 from kpnb.store import damaged
-from kpnb.study.parameters import PRESET_NAMES, explicit, models_for, resolve
+from kpnb.study.parameters import models_for, resolve
 
 EVERY = sorted(file.stem for file in FOLDER.glob("*.ipynb"))
 TESTED = pytest.mark.parametrize("name", EVERY)
@@ -37,11 +36,10 @@ HYPOTHESES = {1: {"n_fg", "n_bg", "lambda"}, 2: {"d_mean", "d_var"}, 3: {"rho"}}
 MOST_NOTEBOOKS, MOST_LINES, LONGEST_CELL, MEDIAN_CELL = 20, 1000, 7, 1
 
 
-# --- sources
-
-
 @TESTED
 def test_source_is_stripped_and_opens_on_colab(name):
+    """And no later cell gives a parameter another value: running the cell that makes the study
+    once more would take it for one."""
     notebook = source(name)
     nbformat.validate(notebook)
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code_cells(notebook))
@@ -50,18 +48,22 @@ def test_source_is_stripped_and_opens_on_colab(name):
     top = notebook.cells[0].source.splitlines()
     link = f"https://colab.research.google.com/github/kpnb/kpnb/blob/main/notebooks/{name}.ipynb"
     assert top[0].startswith("# ") and top[2] == f"[Open in Colab]({link})"
+    later = [cell for cell in code_cells(notebook) if cell.source != cell_source(name)]
+    assert set().union(*map(assigned, later)).isdisjoint(models_for(name).model_fields)
 
 
-def written(cell) -> int:
-    return len([line for line in cell.source.splitlines() if line.strip()])
+def assigned(cell) -> set[str]:
+    names = ast.walk(ast.parse(TransformerManager().transform_cell(cell.source)))
+    return {n.id for n in names if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 
 def test_they_are_few_and_short():
     """Beside the parameters, a line for each, a cell is a sentence."""
-    cells = [(name, cell) for name in EVERY for cell in code_cells(source(name))]
-    assert len(EVERY) <= MOST_NOTEBOOKS and sum(written(c) for _, c in cells) <= MOST_LINES
-    sizes = [written(cell) for name, cell in cells if cell.source != cell_source(name)]
-    assert max(sizes) <= LONGEST_CELL and statistics.median(sizes) <= MEDIAN_CELL
+    texts = [(name, cell.source) for name in EVERY for cell in code_cells(source(name))]
+    sizes = {known: len([line for line in known[1].splitlines() if line]) for known in texts}
+    assert len(EVERY) <= MOST_NOTEBOOKS and sum(sizes[known] for known in texts) <= MOST_LINES
+    later = [sizes[name, text] for name, text in texts if text != cell_source(name)]
+    assert max(later) <= LONGEST_CELL and statistics.median(later) <= MEDIAN_CELL
 
 
 def bounds(schema: dict) -> set[str]:
@@ -92,28 +94,13 @@ def test_its_parameters_are_the_demo_s_and_comments_name_the_allowed_values(name
 
 
 @TESTED
-@pytest.mark.parametrize("preset", PRESET_NAMES)
-def test_a_preset_that_is_passed_is_the_run(name, preset):
-    wanted, model = request(name, FOLDER, {"preset": preset, "samples": 3}), models_for(name)
-    own = OWN.get(name, {}) | {"preset": preset, "samples": 3}
-    assert wanted.resolved == resolve(model, own)
+def test_a_preset_that_is_passed_is_the_run(name):
+    given, model = {"preset": "study", "samples": 3}, models_for(name)
+    wanted = request(name, FOLDER, given)
+    assert wanted.resolved == resolve(model, OWN.get(name, {}) | given)
     assert wanted.values["more"].keys().isdisjoint(wanted.values)
-    if preset == "study":
-        several = tuple(model.PRESETS["study"]["seeds"])
-        assert wanted.resolved.seeds == several and (several == (0,)) == (name in ONE_SEED)
-
-
-def assigned(cell) -> set[str]:
-    names = ast.walk(ast.parse(TransformerManager().transform_cell(cell.source)))
-    return {n.id for n in names if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-
-
-@TESTED
-def test_no_later_cell_gives_a_parameter_another_value(name):
-    """Or running the cell that makes the study once more would take it for one."""
-    cells = code_cells(source(name))
-    later = [cell for cell in cells if cell.source != cell_source(name)]
-    assert set().union(*map(assigned, later)).isdisjoint(models_for(name).model_fields)
+    several = tuple(model.PRESETS["study"]["seeds"])
+    assert wanted.resolved.seeds == several and (several == (0,)) == (name in ONE_SEED)
 
 
 def test_tasks_on_texts_differ_in_their_study_alone():
@@ -124,18 +111,13 @@ def test_tasks_on_texts_differ_in_their_study_alone():
         assert first == [cell.replace("qa_", "sentiment_") for cell in other]
 
 
-# --- on Colab, in a clone, by papermill
-
-
-@TESTED
 @pytest.mark.parametrize("colab", [True, False])
-def test_the_first_cell_finds_the_clone_s_kpnb_or_installs_it(name, colab, monkeypatch):
-    asked = []
+def test_the_first_cell_finds_the_clone_s_kpnb_or_installs_it(colab, monkeypatch):
+    (cell,), asked = {code_cells(source(name))[0].source for name in EVERY}, []
     shell = types.SimpleNamespace(run_line_magic=lambda *call: asked.append(call))
     monkeypatch.setattr(sys, "path", [*sys.path])
     if colab:
         monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
-    cell = code_cells(source(name))[0].source
     assert len([line for line in cell.splitlines() if line]) <= 4
     exec(TransformerManager().transform_cell(cell), {"get_ipython": lambda: shell})
     assert sys.path[0] == ".." and len(asked) == colab
@@ -144,45 +126,33 @@ def test_the_first_cell_finds_the_clone_s_kpnb_or_installs_it(name, colab, monke
         assert not re.search(r" (-U|--upgrade|--force-reinstall|torch)\b", line)
 
 
-def by_papermill(folder: Path, monkeypatch, **parameters) -> nbformat.NotebookNode:
-    """image_h1 up to its study, run by papermill as from a shell."""
+def test_plain_papermill_sets_values_and_what_is_in_more(tmp_path, monkeypatch):
+    """image_h1 up to its study, run as from a shell; names of nothing: tests/study/test_display."""
     notebook = source("image_h1")
     study = next(i for i, c in enumerate(notebook.cells) if "from_notebook" in c.source)
     told = "print(study.parameters.epochs, study.parameters.chunk, study.parameters.checkpoints)"
     notebook.cells = [*notebook.cells[: study + 1], nbformat.v4.new_code_cell(told)]
-    nbformat.write(notebook, folder / "image_h1.ipynb")
-    given = str(folder / "image_h1.ipynb"), str(folder / "out.ipynb")
+    nbformat.write(notebook, tmp_path / "image_h1.ipynb")
+    given = str(tmp_path / "image_h1.ipynb"), str(tmp_path / "out.ipynb")
+    parameters = {"epochs": 3, "more": {"chunk": 64}}
     monkeypatch.chdir(FOLDER)
     with runner.kernel_environment():
-        return papermill.execute_notebook(*given, parameters, progress_bar=False)
-
-
-def test_plain_papermill_sets_values_and_what_is_in_more_and_refuses_others(tmp_path, monkeypatch):
-    executed = by_papermill(tmp_path, monkeypatch, epochs=3, more={"chunk": 64})
+        executed = papermill.execute_notebook(*given, parameters, progress_bar=False)
     assert executed.cells[-1].outputs[0].text == "3 64 (0, 1, 2, 3)\n"
     table = str(executed.cells[-2].outputs)
     assert "instead of the demo preset" in table and "checkpoints" in table
-    told = "There is no parameter 'epoch': did you mean epochs"
-    with pytest.raises(papermill.PapermillExecutionError, match=told):
-        by_papermill(tmp_path, monkeypatch, epoch=3)
-
-
-# --- runs
 
 
 @dataclass(frozen=True)
 class Case:
-    """A page: its notebook, what is passed, which store, what it takes from there, its metrics.
-
-    kind: "images" on the shared study's store; others on one that the first of a kind fills.
-    added: networks and maps that it computes; None: all that it takes, or none of them.
-    """
+    """A page. kind: "images" on the shared study's store; others on one that the first of a kind
+    fills. taken, added: networks and maps; None: all that it takes, or none of them."""
 
     notebook: str
     kind: str
     given: dict = field(default_factory=dict)
     metrics: frozenset = frozenset()
-    taken: tuple[int, int] = (3, 3)  # networks and maps
+    taken: tuple[int, int] = (3, 3)
     added: tuple[int, int] | None = None
     sliders: int = 0
 
@@ -193,15 +163,14 @@ RUN = "ii_vgg11_from_alexnet"
 CELL = {"network": "VGG-11", "teacher": "AlexNet", "run": RUN, "samples": 3}
 # A few are enough for the run: test_attributions has them all.
 METHODS = ["gradient", "grad_cam", "saliency"]
+FEW = {"samples": 3, "methods": METHODS}
 VARIED = 2 * 4  # maps of student and baseline under four variants of the estimator
 CASES = {
     "image_h1": Case("image_h1", "images", metrics=H1, added=(0, 0)),
     "image_h2": Case("image_h2", "images", metrics=H2, added=(0, 0)),
     "image_h3": Case("image_h3", "images", metrics=H3, added=(0, 0), sliders=1),
     "image_unseen": Case("image_unseen", "copy", metrics=ALL, added=(0, 3)),
-    "image_coherency": Case(
-        "image_coherency", "copy", {"samples": 3, "methods": METHODS}, taken=(1, 0), added=(0, 0)
-    ),
+    "image_coherency": Case("image_coherency", "copy", FEW, taken=(1, 0), added=(0, 0)),
     # The cell's student, baseline and teacher of another architecture are new.
     "image_cell": Case("image_cell", "copy", CELL, ALL, added=(3, 3)),
     "sentiment_h2": Case("sentiment_h2", "sentiment", metrics=H2, added=(3, 3)),
@@ -210,8 +179,9 @@ CASES = {
     "pointcloud_h1": Case("pointcloud_h1", "pointcloud", {}, H1, (3, 3 + VARIED), sliders=1),
     "pointcloud_h2": Case("pointcloud_h2", "pointcloud", metrics=H2, added=(0, 0)),
     "pointcloud_h3": Case("pointcloud_h3", "pointcloud", metrics=H3, added=(0, 0), sliders=1),
-    "pointcloud_pointnet2": Case(
-        "pointcloud_network", "pointcloud", {"network": "PointNet++"}, ALL, (3, 3 + VARIED)
+    # Networks and maps of pointcloud_h1; tests/check runs the page with the other networks.
+    "pointcloud_pointnet": Case(
+        "pointcloud_network", "pointcloud", {"network": "PointNet"}, ALL, (3, 3 + VARIED), (0, 0)
     ),
 }
 NO_SCORES = re.compile(r"_h[23]$|image_unseen|coherency")
@@ -238,33 +208,27 @@ def places(smoke, tmp_path_factory) -> dict[str, Path]:
     return {"images": smoke.root, "copy": copied} | empty
 
 
-def small(case: Case, model: str) -> dict:
-    """What is passed: the smoke preset made smaller still, where that is not the shared study."""
-    if case.kind == "pointcloud":
-        return cloud_smoke.SMALL | case.given
-    if case.kind in text_smoke.LONGEST:
-        longest = text_smoke.LONGEST[case.kind]
-        return text_smoke.SMALL | {"longest": longest, "network": model} | case.given
-    return {"device": "cpu"} | case.given
-
-
 @pytest.fixture(scope="module", params=CASES)
 def executed(request, places, model, tmp_path_factory):
     """Run once for all tests of a page; the environment is what `make book` sets."""
     case, folder = CASES[request.param], tmp_path_factory.mktemp("run")
+    # The smoke preset made smaller still, where that is not the shared study.
+    small = {"device": "cpu"} | (cloud_smoke.SMALL if case.kind == "pointcloud" else {})
+    if case.kind in text_smoke.LONGEST:
+        longest = text_smoke.LONGEST[case.kind]
+        small = text_smoke.SMALL | {"longest": longest, "network": model}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KPNB_STORE", str(places[case.kind]))
         patch.setenv("KPNB_RESULTS", str(folder / "results"))
-        given = small(case, model)
-        yield Executed(case.notebook, given, places[case.kind], folder, request.param)
+        given = places[case.kind], folder, request.param
+        yield Executed(case.notebook, small | case.given, *given)
 
 
 def results_of(executed):
     if run := executed.given.get("run"):
         (found,) = available_cells("smoke")
         assert found.run == run and available_results("smoke") == []
-        return found
-    return read_results(executed.name, "smoke")
+    return found if run else read_results(executed.name, "smoke")
 
 
 def test_it_runs_shows_its_figures_and_writes_nothing_to_stderr(executed):
@@ -314,10 +278,7 @@ def test_its_results_are_those_of_its_hypothesis(executed):
 
 
 def test_a_second_run_is_up_to_date(executed, monkeypatch, capsys):
-    def started(*_):
-        raise AssertionError("run again")
-
-    monkeypatch.setattr(runner, "execute", started)
+    monkeypatch.setattr(runner, "execute", None)  # is not called
     assert kpnb.run.__main__.main(executed.arguments()) == 0
     assert "up to date" in capsys.readouterr().out
 
@@ -330,28 +291,23 @@ def texts_are_shown_with_their_words(executed, model, folder):
     held = [sum(word in page for word in longest) for page in shown]
     # All texts, the example, the example, all texts; the example twice.
     least = {"1": [4, 1, 1, 4], "2": [], "3": [1, 1]}[executed.name[-1]]
-    assert len(held) == len(least)
     assert all(count >= wanted for count, wanted in zip(held, least, strict=True))
 
 
 def numbers_of_coherency_that_theory_fixes(executed, *_):
-    results, numbers = results_of(executed), results_of(executed).numbers
+    results, text = results_of(executed), executed.text()
+    found = {name: number.value for name, number in results.numbers.items()}
     for prefix in ("", "channel_"):
-        names = {f"{prefix}coherency_{m}" for m in [*METHODS, "entropy", "feature_variance"]}
-        names |= {f"{prefix}{what}_largest_difference" for what in ("entropy", "output")}
-        assert names <= set(numbers)
-        assert numbers[f"{prefix}output_largest_difference"].value == 0  # c is a power of 2
-        assert numbers[f"{prefix}coherency_grad_cam"].value < 1e-5
+        assert {f"{prefix}coherency_{m}" for m in (*METHODS, "entropy")} <= found.keys()
+        assert found[f"{prefix}output_largest_difference"] == 0  # c is a power of 2
+        assert found[f"{prefix}coherency_grad_cam"] < 1e-5
     # Of six convolutions, three have their feature divided by 4.
     half = 1.3862943611 / 2
-    assert numbers["coherency_gradient"].value == pytest.approx(half, rel=1e-5)
-    assert numbers["coherency_feature_variance"].value == pytest.approx(2 * half, rel=1e-5)
-    assert numbers["entropy_largest_difference"].value < 1e-5
-    assert numbers["channel_coherency_shape_entropy"].value > 0.01
-    assert numbers["channel_coherency_feature_variance"].value > 0.1
-    assert numbers["coherency_gradient"].n == 3
+    fixed = [found[f"coherency_{name}"] for name in ("gradient", "feature_variance")]
+    assert fixed == pytest.approx([half, 2 * half], rel=1e-5)
+    assert found["entropy_largest_difference"] < 1e-5 < found["channel_coherency_shape_entropy"]
+    assert found["channel_coherency_feature_variance"] > 0.1
     assert "measure_coherency" in results.provenance["code"]
-    text = executed.text()
     assert "the entropy is **unchanged**" in text and "unchanged: Grad-CAM" in text
 
 
@@ -364,18 +320,9 @@ def a_cell_s_page_shows_the_printed_rows(executed, *_):
 
 
 CHECKS = dict.fromkeys(("sentiment_h2", "sentiment_h3", "qa_h1"), texts_are_shown_with_their_words)
-CHECKS |= {"image_coherency": numbers_of_coherency_that_theory_fixes}
-CHECKS |= {"image_cell": a_cell_s_page_shows_the_printed_rows}
+CHECKS["image_coherency"] = numbers_of_coherency_that_theory_fixes
+CHECKS["image_cell"] = a_cell_s_page_shows_the_printed_rows
 
 
 def test_it_says_what_is_its_own(executed, model, tmp_path):
-    if executed.name in CHECKS:
-        CHECKS[executed.name](executed, model, tmp_path)
-
-
-def test_the_notebooks_ask_for_what_the_shared_study_has(smoke):
-    """Otherwise the tests above would train networks of their own and take minutes."""
-    wanted = request("image_h1", FOLDER, {"preset": "smoke", "device": "cpu"})
-    assert wanted.resolved == smoke_study(smoke.root).parameters
-    assert len(stored(smoke.root)) >= 6
-    assert explicit(models_for("image_h1"), {"preset": "smoke"})["epochs"] == 2
+    CHECKS.get(executed.name, lambda *_: None)(executed, model, tmp_path)

@@ -1,6 +1,7 @@
 """Speeds are measured by the project's own trainer and estimator, and kept whole. No test times."""
 
 import json
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from plans import OWN, made_machine, speed
 
 from kpnb.errors import KpnbError
 from kpnb.run import machine
-from kpnb.run.machine import probe, probe_study, read_machine, this_machine, title_of, write_machine
+from kpnb.run.machine import named, probe, probe_study, read_machine, this_machine, write_machine
 from kpnb.study.image import ImageStudy
 from kpnb.study.parameters import MODELS
 from kpnb.training.costs import Anatomy
@@ -19,14 +20,11 @@ def tiny(name="AlexNet", **given):
     return probe_study(name, **small | dict(batch=50, longest=16, depth=1) | given)
 
 
-# Measuring
-
-
 @pytest.mark.parametrize("name", ["AlexNet", "PointNet", "MiniLM-L6"])
 def test_every_modality_is_measured_by_its_own_study(name):
     study = tiny(name)
     found = probe(study, seconds=0.0)
-    assert found.network == title_of(study, "B") and found.network.startswith(name)
+    assert found.network == named(study, "B")["network"] and found.network.startswith(name)
     assert 0 < found.below <= found.operations and name in machine.NETWORKS
 
 
@@ -41,12 +39,9 @@ def test_a_step_is_what_more_epochs_take_longer_by_the_studies_recipe(monkeypatc
     assert first.batch_size == 50 and first.grad_clip is not None and first.channels_last
 
 
+# The second is disturbed: all of it counts as rows, never less than nothing.
 @pytest.mark.parametrize(
-    "taken,expected",
-    [
-        ({8: 8 * 2.0 + 3, 24: 24 * 2.0 + 3}, (2.0, 3.0)),
-        ({8: 5.0, 24: 4.8}, (0.2, 3.4)),  # disturbed: counts as rows, never less than nothing
-    ],
+    "taken,expected", [({8: 19.0, 24: 51.0}, (2.0, 3.0)), ({8: 5.0, 24: 4.8}, (0.2, 3.4))]
 )
 def test_a_row_and_the_rest_solve_two_budgets(monkeypatch, taken, expected):
     study, seen = tiny(), []
@@ -58,9 +53,7 @@ def test_a_row_and_the_rest_solve_two_budgets(monkeypatch, taken, expected):
 
 
 def test_memory_that_runs_out_names_what_to_lower(monkeypatch):
-    def out(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
+    out = Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory"))
     monkeypatch.setattr(machine, "train_classifier", out)
     with pytest.raises(KpnbError, match="lower --batch"):
         probe(tiny())
@@ -68,20 +61,19 @@ def test_memory_that_runs_out_names_what_to_lower(monkeypatch):
 
 
 def test_the_command_measures_writes_and_adds(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(machine, "probe", lambda study, *_: speed(title_of(study, "B")))
-    path = tmp_path / "mine.json"
-    for name in ("AlexNet", "PointNet"):
+    """Speeds that are measured again replace their own and keep the others."""
+    path = write_machine(made_machine(speed(OWN), speed("another")), tmp_path / "mine.json")
+    monkeypatch.setattr(machine, "probe", lambda study, *_: speed(**named(study, "B"), seconds=2))
+    for name in ("VGG-11", "PointNet"):
         assert machine.main(["--networks", name, "--output", str(path)]) == 0
-    assert "train 500 ms" in capsys.readouterr().out and read_machine(path).threads == 1
-    assert [s.network.split()[0] for s in read_machine(path).speeds] == ["AlexNet", "PointNet"]
+    assert "train 2e+03 ms" in capsys.readouterr().out and read_machine(path).threads == 1
+    found = [(s.network.split()[0], s.train) for s in read_machine(path).speeds]
+    assert found == [("another", 0.5), ("VGG-11", 2), ("PointNet", 2)]
     with pytest.raises(SystemExit):
         machine.main(["--networks", "AlexNot"])
     if not torch.cuda.is_available():
         assert machine.main(["--device", "cuda"]) == 2
         assert "pass --device cpu" in capsys.readouterr().err
-
-
-# Files
 
 
 def test_a_file_is_read_as_it_was_written_and_named_by_its_hardware(tmp_path):
@@ -93,32 +85,18 @@ def test_a_file_is_read_as_it_was_written_and_named_by_its_hardware(tmp_path):
     assert made_machine(device="cuda", hardware="NVIDIA H100").file == "cuda_nvidia_h100.json"
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda c: c | {"format": "another"},
-        lambda c: {k: v for k, v in c.items() if k != "speeds"},
-        lambda c: c | {"speeds": [c["speeds"][0] | {"train": 0}]},
-        lambda c: c | {"speeds": [c["speeds"][0] | {"row": float("inf")}]},
-        lambda c: c | {"speeds": [c["speeds"][0] | {"more": 1}]},
-        lambda c: [c],
-        None,  # truncated
-    ],
-)
-def test_a_foreign_and_a_missing_file_are_refused(tmp_path, change):
+def test_a_foreign_a_cut_and_a_missing_file_are_refused(tmp_path):
     path = write_machine(made_machine(), tmp_path / "speeds.json")
     text = path.read_text()
-    path.write_text(json.dumps(change(json.loads(text))) if change else text[:-20])
-    for wrong in (path, tmp_path / "none.json"):
+    content, own = json.loads(text), json.loads(text)["speeds"][0]
+    changes = [{"format": "another"}, {"about": None}, {"speeds": None}]
+    changes += [{"speeds": [own | c]} for c in ({"train": 0}, {"row": float("inf")}, {"more": 1})]
+    for wrong in (*(json.dumps(content | change) for change in changes), f"[{text}]", text[:-20]):
+        path.write_text(wrong)
         with pytest.raises(KpnbError, match="holds no speeds"):
-            read_machine(wrong)
-
-
-def test_new_speeds_replace_their_own_and_keep_the_others(tmp_path):
-    path = write_machine(made_machine(speed("one"), speed("two")), tmp_path / "speeds.json")
-    write_machine(made_machine(speed("two", seconds=2.0), speed("three")), path)
-    kept = {s.network: s.train for s in read_machine(path).speeds}
-    assert kept == {"one": 0.5, "two": 2.0, "three": 0.5}
+            read_machine(path)
+    with pytest.raises(KpnbError, match="none.json holds no speeds"):
+        read_machine(tmp_path / "none.json")
 
 
 def test_this_hardware_goes_before_another(tmp_path):

@@ -1,6 +1,7 @@
 """Counts of work by hand, the study asked on a store that counts, and what a plan does not know."""
 
 import importlib
+from collections import Counter
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from kpnb.estimator.features import FeatureReader, layer_name
 from kpnb.experiments.ratio_accuracy import checkpoint_accuracies
 from kpnb.networks.image import image_network
 from kpnb.run import plan
-from kpnb.run.machine import study_of, title_of, write_machine
+from kpnb.run.machine import named, study_of, write_machine
 from kpnb.run.plan import RELEASES, CountingStore, Planned, ask, counting, estimator_rows
 from kpnb.run.sweeps import read_sweeps
 from kpnb.store import Store
@@ -40,12 +41,7 @@ def kinds(found: dict) -> list[str]:
 
 def planned(*studies, machine=None) -> Planned:
     found = Planned("", machine or unit_machine())
-    for one in studies:
-        found.add(one)
-    return found
-
-
-# The study on a store that counts
+    return [found.add(one) for one in studies][-1]
 
 
 def test_the_demo_by_hand():
@@ -57,42 +53,32 @@ def test_the_demo_by_hand():
     assert units(found, "maps") == 40 * (1 + 2 * kept)
     targets_features_scores = 900 + 900 + 4 * (900 + 2000)
     assert units(found, "forward") == targets_features_scores
-    weigh = dict.fromkeys(kinds(found), 0)
+    weigh = Counter()
     for kind, cost in found.values():
         weigh[kind] += plan.stored_bytes(cost)
     state = 4 * sum(t.numel() for t in image_network("VGG-11", 12, "narrow").state_dict().values())
     assert weigh["networks"] == state * (1 + 2 * kept)
     assert weigh["maps"] == 40 * (1 + 2 * kept) * 4 * (2 * 16**2 + 2)
+    three, two = costs(study(seeds=[0, 1, 2])), costs(study(layers=["FC1", "FC2"]))
+    for task in ("train", "above", "forward", "maps"):
+        assert units(three, task) == 3 * units(found, task)
+    assert units(two, "above") == 2 * units(found, "above")
+    assert units(two, "train") == units(found, "train") + 900 * 30  # teacher, baseline are shared
 
 
 @pytest.mark.parametrize("notebook", ["image_h1", "pointcloud_h1", "sentiment_h1", "qa_h1"])
 @pytest.mark.parametrize("preset", ["smoke", "paper"])
 def test_no_data_are_loaded_and_nothing_is_computed(notebook, preset, monkeypatch):
-    def refuse(*_, **__):
-        raise AssertionError("a plan touched the data or the store")
-
     module = importlib.import_module(type(study(notebook)).__module__)
     for name in ("data_folder", "embedded_images", "embedded_sentences", "embedded_shapes"):
-        if hasattr(module, name):
-            monkeypatch.setattr(module, name, refuse)
-    monkeypatch.setattr(Store, "compute", refuse)
+        monkeypatch.setattr(module, name, None, raising=False)  # is not called
+    monkeypatch.setattr(Store, "compute", None)
     assert {"networks", "maps", "accuracies"} == set(kinds(costs(study(notebook, preset))))
-
-
-def test_seeds_and_layers():
-    one, three = costs(study()), costs(study(seeds=[0, 1, 2]))
-    two = costs(study(layers=["FC1", "FC2"]))
-    for task in ("train", "above", "forward", "maps"):
-        assert units(three, task) == 3 * units(one, task)
-    assert units(two, "above") == 2 * units(one, "above")
-    assert units(two, "train") == units(one, "train") + 900 * 30  # teacher and baseline are shared
 
 
 def test_operations_by_hand_and_counts_of_the_network_itself():
     small, own = study(network="AlexNet").anatomy("B"), study().anatomy("B")
     assert small.above("FC2") == 2 * 256 * 12 and small.above("FC3") == 0
-    layers = [small.up_to(layer) for layer in ("Conv", "FC1", "FC2", "FC3", "")]
-    assert layers == sorted(layers) and layers[-1] == layers[-2]
     net = ImageStudy(study().parameters).build("B", 0)
     assert own.parameters == sum(p.numel() for p in net.parameters())
     shapes = {name: t.shape for name, t in net.state_dict().items()}
@@ -107,25 +93,17 @@ def test_runs_share_what_has_one_key():
     alone, again, both = planned(first), planned(first, study(**cell)), planned(first, other)
     assert again.keys == alone.keys and again.runs == 2 and again.seconds == alone.seconds
     assert len(both.keys) == len(alone.keys) + 1 + 3  # a student, and maps of T, S and B
-
-
-@pytest.mark.parametrize(
-    "changed,shared",
-    [
-        ({"teacher_epochs": 17}, {"B"}),  # the baseline does not see the teacher
-        ({"image_size": 96}, set()),
-        ({"teacher_samples": 500}, set()),
-        ({"seeds": [1]}, set()),
-    ],
-)
-def test_runs_with_other_networks_share_what_has_the_same_key(changed, shared):
-    first, other = costs(study()), costs(study(**changed))
-    assert {first[key][1].work[-1].role for key in first.keys() & other.keys()} == shared
+    alone = costs(study())
+    for changed in ({"teacher_epochs": 17}, {"image_size": 96}, {"teacher_samples": 500}):
+        shared = alone.keys() & costs(study(**changed)).keys()
+        roles = {"B"} if "teacher_epochs" in changed else set()  # it does not see the teacher
+        assert {alone[key][1].work[-1].role for key in shared} == roles
 
 
 def test_larger_teachers_are_counted_as_themselves_and_asked_at_every_step_of_changed_images():
     asked = counting(study("image_cell", network="AlexNet", teacher="VGG-16"))
-    assert title_of(asked, "T").startswith("VGG-16") and title_of(asked, "B").startswith("AlexNet")
+    titles = [named(asked, role)["network"].split()[0] for role in "TB"]
+    assert titles == ["VGG-16", "AlexNet"]
     assert asked.anatomy("T").up_to("") > 2 * asked.anatomy("B").up_to("")
     plain, changed = (costs(study(augment=how)) for how in ("none", "all"))
     assert units(changed, "forward") == units(plain, "forward") + 900 * (30 + 19)
@@ -142,8 +120,13 @@ def test_studies_that_distil_nothing_are_counted_as_they_are():
     assert kinds(costs(study("image_coherency"))) == ["networks", "accuracies", "networks"]
 
 
-def test_what_an_experiment_stores_is_counted_where_it_is_computed():
+def test_what_comes_back_has_no_numbers_and_what_an_experiment_stores_is_counted_too():
     counted = counting(study())
+    trained = counted.of("S", 0, "FC1")
+    assert sorted(trained.states) == list(counted.checkpoints)
+    assert all(t.device.type == "meta" for t in trained.states[0].values())
+    maps = counted.maps(trained, "FC1", [0])[0]
+    assert maps.sigma.shape == (40, 16**2) and isinstance(counted.store, CountingStore)
     assert list(checkpoint_accuracies(counted, "FC1", 0)) == list(counted.checkpoints)
     (curve,) = [cost for kind, cost in counted.store.costs.values() if kind == "accuracies"]
     heads = sum(work.units for work in curve.work if work.task == "above")
@@ -161,18 +144,6 @@ def test_what_the_store_holds_is_left_out(tmp_path, monkeypatch):
     gone = [everything[key] for key in everything.keys() - left.keys()]
     assert sorted(kind for kind, _ in gone) == ["maps", "networks"]
     assert {cost.work[0].role for _, cost in gone} == {"B"}
-
-
-def test_what_a_counting_store_gives_back_has_shapes_and_no_numbers():
-    counted = counting(study())
-    trained = counted.of("S", 0, "FC1")
-    assert sorted(trained.states) == list(counted.checkpoints)
-    assert all(t.device.type == "meta" for t in trained.states[0].values())
-    maps = counted.maps(trained, "FC1", [0])[0]
-    assert maps.sigma.shape == (40, 16**2) and isinstance(counted.store, CountingStore)
-
-
-# Samples
 
 
 def test_complete_releases_have_the_counts_that_data_prep_checks():
@@ -203,9 +174,6 @@ def test_a_data_set_that_nobody_can_count_needs_a_number(tmp_path, monkeypatch):
     assert plan.plan_name("paper_viii", "paper", {}, unit_machine()).runs == 0
 
 
-# Rows, seconds, memory
-
-
 @pytest.mark.parametrize("probes,evaluations", [(8, 1), (8, 3), (24, 3), (16, 1), (24, 2)])
 def test_rows_of_a_map_are_those_that_the_estimator_runs(monkeypatch, probes, evaluations):
     net, seen = image_network("AlexNet", 4, "narrow").eval(), []
@@ -213,8 +181,7 @@ def test_rows_of_a_map_are_those_that_the_estimator_runs(monkeypatch, probes, ev
 
     def counted(self, forward):
         y = read(self, forward)
-        if y.requires_grad:
-            seen.append(len(y))
+        seen.append(len(y) * y.requires_grad)
         return y
 
     monkeypatch.setattr(FeatureReader, "__call__", counted)
@@ -235,13 +202,11 @@ def test_a_plan_adds_up_seconds_and_bytes():
     trained = 9000 * 16 + 900 * 30 + 900 * 30 * below + 900 * 20 * head
     assert whole.kinds["networks"] == pytest.approx(trained + 3 * 2900 + 2 * 900 * below)
     assert whole.kinds["accuracies"] == pytest.approx(2900)
-    assert whole.measured == 1 and whole.disk == sum(
-        plan.stored_bytes(cost) for _, cost in found.values()
-    )
+    disk = sum(plan.stored_bytes(cost) for _, cost in found.values())
+    assert whole.measured == 1 and whole.disk == disk
     top = costs(study(layers=["FC3"]))  # nothing lies above the last layer
     (above,) = [w for _, cost in top.values() for w in cost.work if w.task == "above"]
-    given = study(layers=["FC3"]), unit_machine(), study().anatomy
-    assert plan.seconds_of(above, *given) == ("", 0.0)
+    assert plan.seconds_of(above, study(), unit_machine(), study().anatomy) == ("", 0.0)
 
 
 def test_another_network_is_scaled_by_operations_and_marked():
@@ -255,9 +220,6 @@ def test_another_network_is_scaled_by_operations_and_marked():
     assert found.computing > 4 * 11_900 * 3 * 64**2
     gpu = planned(study(), machine=unit_machine(device="cuda"))
     assert "of the GPU and" in gpu.memory
-
-
-# By name
 
 
 def test_a_sweep_counts_what_its_runs_share_once():
@@ -280,14 +242,11 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("given", MISTAKES)
-def test_mistakes_are_one_sentence(given, capsys):
-    assert plan.main(given) == 2
-    told = capsys.readouterr().err
-    assert MISTAKES[given] in told and told.count("\n") == 1
-
-
-def test_the_command_and_its_words(tmp_path, capsys):
+def test_the_command_and_its_words_and_mistakes_in_one_sentence(tmp_path, capsys):
+    for wrong, sentence in MISTAKES.items():
+        assert plan.main(wrong) == 2
+        told = capsys.readouterr().err
+        assert sentence in told and told.count("\n") == 1
     path = write_machine(unit_machine(), tmp_path / "mine.json")
     assert plan.main(["image_h1", "-p", "epochs=12", "--speeds", str(path)]) == 0
     told = capsys.readouterr().out
@@ -297,10 +256,10 @@ def test_the_command_and_its_words(tmp_path, capsys):
     assert [plan.size(n) for n in (2e6, 1.23e9, 62e9)] == ["2 MB", "1.2 GB", "62 GB"]
 
 
-def test_the_page_says_where_nothing_is_measured_and_shows_what_is():
+def test_the_page_says_where_nothing_is_measured_and_shows_what_is(monkeypatch):
+    monkeypatch.setattr(plan_pages, "EXAMPLES", ("image_h1 paper",))
     assert plan_pages.examples_table([]) == plan_pages.NOTHING
     assert f"| {OWN} | float32 | 500 |" in plan_pages.speeds_table(made_machine())
     assert "| image_h1 | paper | a CPU |" in plan_pages.examples_table([unit_machine()])
-    assert "not known: No image network" in plan_pages.examples_table([
-        made_machine(unit_machine().speeds[1])
-    ])  # fmt: skip
+    clouds = made_machine(unit_machine().speeds[1])
+    assert "not known: No image network" in plan_pages.examples_table([clouds])

@@ -4,8 +4,7 @@ import re
 
 import pytest
 import yaml
-from profile_files import EXECUTORS, KUBERNETES, profile, require_plugin
-from sweep_project import ROOT
+from sweep_project import EXECUTORS, KUBERNETES, ROOT, profile, require_plugin
 
 RESOURCES = {"mem_mb", "runtime", "gres", "gpu", "gpu_manufacturer", "scale"}
 SNAKEFILE = (ROOT / "Snakefile").read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 
 import nbformat
@@ -17,6 +18,7 @@ from kpnb.store import JOURNAL
 
 NO_MORE = 'preset = "smoke"  # which\nepochs = 30\nlayers = ["FC1"]'
 DECLARED = f"{NO_MORE}\nmore = {{}}"
+KERNEL = runner.execute
 USED = "given = dict(globals())\nprint(preset, epochs, layers, more)"
 
 
@@ -29,9 +31,16 @@ def write(folder, *cells, name="image_x", declared=DECLARED, used=USED, tagged=1
     nbformat.write(new_notebook(cells=every), folder / f"{name}.ipynb")
 
 
-def main(folder, *arguments) -> int:
+def refuse(*_):
+    raise AssertionError("papermill was started")
+
+
+def main(folder, *arguments, execute=refuse) -> int:
+    """execute: what stands for papermill; with `KERNEL` it is no other."""
     common = ["image_x", "--notebooks", str(folder), "-o", str(folder / "out" / "image_x.ipynb")]
-    return run.main([*common, *map(str, arguments)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "execute", execute)
+        return run.main([*common, *map(str, arguments)])
 
 
 def executed(folder, name="image_x.ipynb"):
@@ -43,25 +52,6 @@ def stdout(notebook) -> str:
     return "".join(output.text for output in outputs if output.output_type == "stream")
 
 
-def refuse(*_):
-    raise AssertionError("papermill was started")
-
-
-@pytest.fixture(autouse=True)
-def no_execution(request, monkeypatch):
-    """A started kernel is a failure, but in the tests that ask for `kernel`."""
-    if "kernel" not in request.fixturenames:
-        monkeypatch.setattr(runner, "execute", refuse)
-
-
-@pytest.fixture(scope="module")
-def kernel():
-    """Asked for by what runs a real kernel."""
-
-
-# Before anything runs
-
-
 @pytest.mark.parametrize(
     "notebook, arguments, told",
     [
@@ -70,19 +60,16 @@ def kernel():
         ({"declared": f"{NO_MORE}\nmore = 3"}, [], "more is 3: write a dictionary"),
         ({"declared": f"{NO_MORE}\nmore = {{'chunks': 3}}"}, [], "'chunks': did you mean chunk"),
         ({}, ["-p", "epochs=abc"], "epochs is 'abc': it must be a whole number >= 1"),
-        ({}, ["-p", "epochs=0"], "epochs is 0"),
-        ({}, ["-p", "layers=FC1"], "layers is 'FC1'"),
-        ({}, ["-p", "layers=[FC9]"], "Conv, FC1, FC2, FC3"),
         ({}, ["-p", "epochs"], "write name=value"),
         ({}, ["-p", "epochs=1", "-p", "epochs=2"], "given twice"),
         ({}, ["--preset", "papers"], "smoke, demo, study, paper"),
         ({}, ["--preset", "demo", "-p", "preset=study"], "differ"),
         ({"tagged": 0}, [], "0 code cells tagged 'parameters'"),
         ({"tagged": 2}, [], "2 code cells tagged 'parameters'"),
-        ({"declared": DECLARED + "\ngrid = 2 * 8"}, [], "grid = 2 \\* 8"),
-        ({"declared": DECLARED + "\nimport os"}, [], "import os"),
-        ({"declared": DECLARED + "\na = b = 1"}, [], "a = b = 1"),
-        ({"declared": DECLARED + "\ngrid: int = 8"}, [], "grid: int = 8"),
+        *(
+            ({"declared": f"{DECLARED}\n{line}"}, [], f"'{re.escape(line)}': write only `name")
+            for line in ("grid = 2 * 8", "import os", "a = b = 1", "grid: int = 8")
+        ),
         ({"declared": DECLARED + "\nepochs = 4"}, [], "sets epochs twice"),
         ({"declared": DECLARED + "\nepoks = 4"}, [], "no parameter 'epoks'.*epochs"),
         ({"declared": DECLARED + "\ngrid = 1"}, [], "grid is 1"),
@@ -96,9 +83,7 @@ def kernel():
         ({}, ["-p", "data=cub200"], "cub200"),
     ],
 )
-def test_mistakes_stop_before_anything_runs(
-    tmp_path, monkeypatch, capsys, notebook, arguments, told
-):
+def test_mistakes_stop_before_all_else(tmp_path, monkeypatch, capsys, notebook, arguments, told):
     monkeypatch.setenv("KPNB_DATA", str(tmp_path / "none"))
     write(tmp_path, **notebook)
     assert main(tmp_path, *arguments) == 2
@@ -109,7 +94,7 @@ def test_mistakes_stop_before_anything_runs(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_notebook_or_a_status_is_asked_for(tmp_path, capsys):
+def test_a_file_that_is_no_notebook_and_no_request(tmp_path, capsys):
     (tmp_path / "image_x.ipynb").write_text("{")
     assert main(tmp_path) == 2 and "not a notebook" in capsys.readouterr().err
     for wrong in ([], ["image_h1", "--status", "study"]):
@@ -128,11 +113,8 @@ def test_check_prints_parameters_and_runs_nothing(tmp_path, monkeypatch, capsys)
     given = ["--preset", "study", "-p", "epochs=7", "-p", "chunk=64"]
     assert main(tmp_path, "--check", *given) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1:4] == [
-        "  preset = 'study'  (given)",
-        "  epochs = 7  (given)",
-        "  layers = ['Conv']  (notebook)",
-    ]
+    first = ["preset = 'study'  (given)", "epochs = 7  (given)", "layers = ['Conv']  (notebook)"]
+    assert [line.strip() for line in lines[1:4]] == first
     assert "  chunk = 64  (given)" in lines and "  samples = 60  (preset study)" in lines
     assert "  checkpoints = [0, 1, 2, 3, 4, 5, 6, 7]  (preset study)" in lines
     assert not any(line.startswith("  more") for line in lines)
@@ -156,12 +138,10 @@ def test_what_the_cell_becomes(tmp_path):
     assert paper.resolved.threshold == 0.25 and paper.resolved.preset == "paper"
 
 
-LITERALS = {"3": 3, "0.5": 0.5, "1e-1": 0.1, '["FC1"]': ["FC1"], "[FC1, Conv]": ["FC1", "Conv"]}
-LITERALS |= {"('FC1',)": ["FC1"], "VGG-11": "VGG-11", "null": None, "None": None, "a=b": "a=b"}
-
-
 def test_literals_of_the_command_line_and_of_the_cell():
-    for text, value in LITERALS.items():
+    read = {"3": 3, "0.5": 0.5, "1e-1": 0.1, '["FC1"]': ["FC1"], "[FC1, Conv]": ["FC1", "Conv"]}
+    read |= {"('FC1',)": ["FC1"], "VGG-11": "VGG-11", "null": None, "None": None, "a=b": "a=b"}
+    for text, value in read.items():
         parsed = parse_assignments([f"x={text}"])["x"]
         assert parsed == value and type(parsed) is type(value)
     found = declared_values('a = 1  # one\nb = ["x", -2.5]\nc = None', "n")
@@ -173,22 +153,17 @@ def test_fingerprint_follows_code_and_parameters_not_prose(tmp_path, monkeypatch
         return request("image_x", tmp_path, passed).fingerprint
 
     write(tmp_path)
-    first = key()
-    assert key(epochs=30) == first  # the cell's own value
-    assert key(epochs=3) != first
+    first, other = key(), key(epochs=3)
     write(tmp_path, new_markdown_cell("prose"))
-    assert key() == first
+    assert key(epochs=30) == first == key()  # the cell's own value
     write(tmp_path, "1 + 1")
-    assert key() != first
+    longer = key()
     write(tmp_path, used="from kpnb.metrics.stats import mean\nmean\n" + USED)
     with_import = key()
     monkeypatch.setattr(runner, "code_fingerprint", lambda *seeds, showing: f"{seeds}")
     other_code = key()
     monkeypatch.setattr(runner, "data_fingerprint", lambda *seeds: "other")
-    assert len({first, with_import, other_code, key()}) == 4
-
-
-# The environment of the kernel
+    assert len({first, other, longer, with_import, other_code, key()}) == 6
 
 
 def test_kernels_look_for_data_where_the_shell_does_and_the_environment_is_put_back(
@@ -197,10 +172,8 @@ def test_kernels_look_for_data_where_the_shell_does_and_the_environment_is_put_b
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JUPYTER_PATH", "/somewhere")
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    for given, expected in ((None, "kpnb_data"), ("here", "here")):
-        monkeypatch.delenv("KPNB_DATA", raising=False)
-        if given:
-            monkeypatch.setenv("KPNB_DATA", given)
+    for given, expected in (("", "kpnb_data"), ("here", "here")):
+        monkeypatch.setenv("KPNB_DATA", given)
         before = dict(os.environ)
         with pytest.raises(RuntimeError), runner.kernel_environment():
             assert os.environ["KPNB_DATA"] == str(tmp_path / expected)
@@ -210,8 +183,6 @@ def test_kernels_look_for_data_where_the_shell_does_and_the_environment_is_put_b
             raise RuntimeError
         assert dict(os.environ) == before
 
-
-# A real run, and what follows on it
 
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
 NOISE = (
@@ -232,99 +203,92 @@ Path("found.json").write_text('{"sum": 28.0}')
 CELLS = (FIGURE, NOISE, STORED.strip())
 
 
-class Ran:
-    """The folder of a notebook that was run, and what the run told."""
-
-    def __init__(self, folder):
-        self.folder, self.out = folder, folder / "out" / "image_x.ipynb"
-        self.given = ["-p", "epochs=3", "--writes", folder / "found.json"]
-
-    def again(self, *more) -> str:
-        """What a second call says, which must find the copy as it should be."""
-        planned = request("image_x", self.folder, {"epochs": 3} | dict(more))
-        return run.refresh(planned, self.out, [self.folder / "found.json"])
-
-
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory, kernel):
-    found = Ran(tmp_path_factory.mktemp("runs"))
-    write(found.folder, *CELLS, new_markdown_cell("old prose"))
+def ran(tmp_path_factory):
+    """The folder of a notebook that was run by a real kernel."""
+    folder = tmp_path_factory.mktemp("runs")
+    write(folder, *CELLS, new_markdown_cell("old prose"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPLBACKEND", "Agg")
-        found.code = main(found.folder, *found.given)
+        assert main(folder, *given(folder), execute=KERNEL) == 0
         assert os.environ["MPLBACKEND"] == "Agg" and JOURNAL not in os.environ
-    return found
+    return folder
+
+
+def given(folder) -> list:
+    return ["-p", "epochs=3", "--writes", folder / "found.json"]
+
+
+def again(folder, epochs=3) -> str:
+    """What a second call says of the executed copy."""
+    planned = request("image_x", folder, {"epochs": epochs})
+    return run.refresh(planned, folder / "out" / "image_x.ipynb", [folder / "found.json"])
 
 
 def test_parameters_arrive_figures_stay_and_noise_goes(ran):
-    done, (entry,) = executed(ran.folder), (ran.folder / "store" / "net").glob("*[0-9a-f]")
-    note = done.metadata["kpnb"]
-    assert ran.code == 0 and "smoke 3 ['FC1'] {}\n" in stdout(done)
-    assert f"two\n{sys.executable} {ran.folder}\n" in stdout(done)
-    assert "one" not in stdout(done) and "warning" not in stdout(done)
-    assert runner.figure_count(done) == note["figures"] == 1 and note["given"] == {"epochs": 3}
-    assert note["parameters"]["epochs"] == 3 and note["parameters"]["grid"] == 16
-    assert note["seconds"] > 0 and note["peak_memory_mib"] > 10
-    assert note["store"] == [str(entry.resolve())]
-    assert str(ran.folder) not in json.dumps({n: v for n, v in note.items() if n != "store"})
-    assert sorted(file.name for file in ran.out.parent.iterdir()) == ["image_x.ipynb"]
-
-
-def test_lines_of_stderr_are_told_without_progress_bars():
     stream = [new_output("stream", name="stderr", text="10%|#   | 1/9\ra warning\n1/9 [0:01<0:09]")]
     notebook = new_notebook(cells=[new_code_cell("1", outputs=stream)])
     assert runner.clean(notebook) == ["a warning"] and notebook.cells[0].outputs == []
+    done, (entry,) = executed(ran), (ran / "store" / "net").glob("*[0-9a-f]")
+    note = done.metadata["kpnb"]
+    assert "smoke 3 ['FC1'] {}\n" in stdout(done)
+    assert f"two\n{sys.executable} {ran}\n" in stdout(done)
+    assert "one" not in stdout(done) and "warning" not in stdout(done)
+    assert runner.figure_count(done) == note["figures"] == 1 and note["given"] == {"epochs": 3}
+    assert (note["parameters"]["epochs"], note["parameters"]["grid"]) == (3, 16)
+    assert note["seconds"] > 0 and note["peak_memory_mib"] > 10
+    assert note["store"] == [str(entry.resolve())]
+    assert str(ran) not in json.dumps({n: v for n, v in note.items() if n != "store"})
+    assert [file.name for file in (ran / "out").iterdir()] == ["image_x.ipynb"]
 
 
 def test_a_second_call_runs_nothing_and_refreshes_prose(ran, capsys):
-    before = ran.out.read_bytes()
-    assert main(ran.folder, *ran.given) == 0 and "up to date" in capsys.readouterr().out
-    assert ran.out.read_bytes() == before
-    write(ran.folder, new_markdown_cell("new prose"), *CELLS)
-    assert ran.again() == "up to date, text refreshed"
-    kinds = [cell.source.split("\n")[0] for cell in executed(ran.folder).cells]
+    out = ran / "out" / "image_x.ipynb"
+    before = out.read_bytes()
+    assert main(ran, *given(ran)) == 0 and "up to date" in capsys.readouterr().out
+    assert out.read_bytes() == before
+    assert main(ran, *given(ran), "--force") == 1  # what stands for papermill was started
+    assert out.read_bytes() == before and "papermill was started" in capsys.readouterr().err
+    write(ran, new_markdown_cell("new prose"), *CELLS)
+    assert again(ran) == "up to date, text refreshed"
+    kinds = [cell.source.split("\n")[0] for cell in executed(ran).cells]
     assert kinds[3:] == ["new prose", *(text.split("\n")[0] for text in CELLS)]
-    assert runner.figure_count(executed(ran.folder)) == 1 and ran.again() == "up to date"
-
-
-def flip(file) -> None:
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
+    assert runner.figure_count(executed(ran)) == 1 and again(ran) == "up to date"
 
 
 def test_a_copy_whose_files_have_changed_does_not_hold(ran, tmp_path, capsys):
-    (entry,) = (ran.folder / "store" / "net").glob("*[0-9a-f]")
-    written, copy = ran.folder / "found.json", ran.out.read_text()
+    (entry,), out = (ran / "store" / "net").glob("*[0-9a-f]"), ran / "out" / "image_x.ipynb"
+    written, copy, tensors = ran / "found.json", out.read_text(), entry / "tensors.safetensors"
     shown_otherwise = copy.replace('"two\\n', '"six\\n')
     kept = entry.rename(tmp_path / "aside")
-    assert ran.again() == "up to date"  # an entry that is gone is not missed
+    assert again(ran) == "up to date"  # an entry that is gone is not missed
     kept.rename(entry)
     changes = {
-        f"{entry} is damaged": lambda: flip(entry / "tensors.safetensors"),
+        f"{entry} is damaged": lambda: tensors.write_bytes(tensors.read_bytes()[:-1] + b"?"),
         "a file that it writes is not": lambda: written.write_text('{"sum": 29.0}'),
         "a file that it writes": written.unlink,
-        "the executed copy is damaged": lambda: ran.out.write_text(shown_otherwise),
-        "the executed copy is": lambda: ran.out.write_text("{"),
-        "the executed": lambda: ran.out.write_text(json.dumps(json.loads(copy) | {"metadata": {}})),
+        "the executed copy is damaged": lambda: out.write_text(shown_otherwise),
+        "the executed copy is": lambda: out.write_text("{"),
+        "the executed": lambda: out.write_text(json.dumps(json.loads(copy) | {"metadata": {}})),
         "checkpoints was [0, 1, 2, 3], is": lambda: None,
     }
-    held = {file: file.read_bytes() for file in (entry / "tensors.safetensors", written, ran.out)}
+    held = {file: file.read_bytes() for file in (tensors, written, out)}
     for why, change in changes.items():
         capsys.readouterr()
         change()
-        assert ran.again(*[("epochs", 4)] * why.startswith("checkpoints")) == ""
+        assert again(ran, epochs=4 if why.startswith("checkpoints") else 3) == ""
         assert f"image_x: {why}" in (told := capsys.readouterr().err) and "running again" in told
         for file, content in held.items():
             file.write_bytes(content)
-        assert ran.again() == "up to date"
+        assert again(ran) == "up to date"
 
 
-def test_a_failing_notebook(tmp_path, capsys, kernel):
+def test_a_failing_notebook_whose_output_is_followed(tmp_path, capsys):
     write(tmp_path, "raise ValueError('first\\nthe reason')", "print('never')")
-    assert main(tmp_path) == 1
-    told = capsys.readouterr().err
+    assert main(tmp_path, "--log", execute=KERNEL) == 1
+    shown, told = capsys.readouterr()
     assert "the reason" in told.splitlines()[0] and "image_x.failed.ipynb" in told
+    assert "smoke 30 ['FC1'] {}\n" in shown
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["image_x.failed.ipynb"]
     failed = executed(tmp_path, "image_x.failed.ipynb")
     assert "smoke 30" in stdout(failed) and "never" not in stdout(failed)
@@ -337,28 +301,23 @@ QUIET = new_output("error", ename="OSError", evalue="quiet", traceback=[])
     "outputs, written, told",
     [([QUIET], True, "OSError: quiet"), ([], False, "did not write"), ([], True, "")],
 )
-def test_what_ran_to_its_end_may_have_failed(
-    tmp_path, monkeypatch, capsys, outputs, written, told
-):
+def test_what_ran_to_its_end_may_have_failed(tmp_path, capsys, outputs, written, told):
     def execute(source, working_copy, *_):
         notebook = nbformat.read(source, as_version=4)
         notebook.cells[-1].outputs = list(outputs)
         nbformat.write(notebook, working_copy)
         return {"seconds": 1.0, "peak_memory_mib": 1}
 
-    monkeypatch.setattr(runner, "execute", execute)
     write(tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "image_x.failed.ipynb").write_text("old")  # forgotten after success
     if written:
         (tmp_path / "results.json").write_text("{}")
-    assert main(tmp_path, "--writes", tmp_path / "results.json") == int(bool(told))
+    given = "--writes", tmp_path / "results.json"
+    assert main(tmp_path, *given, execute=execute) == int(bool(told))
     assert told in capsys.readouterr().err
     kept = "image_x.failed.ipynb" if told else "image_x.ipynb"
     assert [file.name for file in (tmp_path / "out").iterdir()] == [kept]
-
-
-# The status of results
 
 
 @pytest.mark.parametrize("key, code", [("2:0", 1), (None, 0)])
@@ -366,9 +325,8 @@ def test_the_status_of_results_fails_where_one_is_stale(tmp_path, monkeypatch, c
     monkeypatch.setenv("KPNB_RESULTS", str(tmp_path))
     told = dict(preset="study", settings={}, seconds=0.0, peak_memory_mb=0.0)
     fresh, where = run_fingerprint({}, ["published_table"]), {"code": ["published_table"]}
-    for name, found in {"image_h1": key or fresh, "image_h2": fresh}.items():
-        write_results(Results(notebook=name, fingerprint=found, provenance=where, **told))
-    write_results(Results(notebook="unnamed", fingerprint="2:0", provenance={}, **told))
+    for name, found, by in (("a", key or fresh, where), ("b", fresh, where), ("c", "2:0", {})):
+        write_results(Results(notebook=name, fingerprint=found, provenance=by, **told))
     assert run.main(["--status", "study"]) == code
     lines = capsys.readouterr().out.splitlines()
     states = ["stale" if code else "fresh", "fresh", "unknown"]
