@@ -115,7 +115,8 @@ def _by_metric(
     def named(ax: Axes, metric: str) -> None:
         draw(ax, metric)
         ax.set_title("")
-        ax.set_ylabel(before + METRIC_RULES[metric].label, fontsize=LABEL_SIZE)
+        label = METRIC_RULES[metric].label if metric in METRIC_RULES else metric
+        ax.set_ylabel(before + label, fontsize=LABEL_SIZE)
 
     figure = row_of_panels({m: m for m in estimates}, named, x, "", size, most=MOST_PANELS)
     text = _basis([e for panel in estimates.values() for e in panel.values()]) + remark
