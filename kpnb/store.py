@@ -33,6 +33,7 @@ from kpnb.fingerprint import (
     Seed,
     checkout,
     code_fingerprint,
+    file_hash,
     fingerprint,
     library_versions,
     require_json,
@@ -74,7 +75,7 @@ def write_folder(folder: Path, tensors: Tensors, documents: dict[str, dict]) -> 
     """
     blobs = {name: _json_bytes(content, name) for name, content in documents.items()}
     blobs |= {TENSORS: _pack(tensors)}
-    blobs[MANIFEST] = _manifest(blobs)
+    blobs[MANIFEST] = _manifest({name: _blob(blob) for name, blob in blobs.items()})
     temporary = with_ending(folder, TEMPORARY)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -101,22 +102,29 @@ def read_folder(folder: Path, names: tuple[str, ...]) -> tuple[Tensors, dict[str
         raise DamagedEntryError(str(error)) from error
 
 
-def _checked(folder: Path) -> dict[str, bytes]:
-    """The content of the files that a folder's manifest lists.
+def _checked(folder: Path, read: bool = True) -> dict[str, bytes]:
+    """The content of the files that a folder's manifest lists; without `read` they are checked
+    piece by piece and left on the disk.
 
     Raises `DamagedEntryError` unless the manifest is, to the byte, the one they would get today.
     """
+    blobs: dict[str, bytes] = {}
     try:
         written = (folder / MANIFEST).read_bytes()
-        blobs = {name: (folder / name).read_bytes() for name in json.loads(written)["files"]}
+        told = {}
+        for name in json.loads(written)["files"]:
+            path = folder / name
+            if read:
+                blobs[name] = path.read_bytes()
+            told[name] = _blob(blobs[name]) if read else _file(path)
     except FileNotFoundError as error:
         raise DamagedEntryError(f"{Path(error.filename).name} is missing") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedEntryError(f"{MANIFEST} cannot be read: {error}") from error
-    for name, blob in blobs.items():
-        if _blob(blob)["sha256"].encode() not in written:
+    for name, found in told.items():
+        if found["sha256"].encode() not in written:
             raise DamagedEntryError(f"{name} is not what {MANIFEST} says")
-    if written != _manifest(blobs):
+    if written != _manifest(told):
         raise DamagedEntryError(f"{MANIFEST} is not as it was written")
     return blobs
 
@@ -191,9 +199,14 @@ def _json_bytes(content: dict, name: str) -> bytes:
     return json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
 
 
-def _manifest(blobs: dict[str, bytes]) -> bytes:
-    """The manifest's exact bytes for files of this content, so that it can be compared."""
-    return _json_bytes({"files": {name: _blob(blob) for name, blob in blobs.items()}}, MANIFEST)
+def _manifest(files: dict[str, dict]) -> bytes:
+    """The manifest's exact bytes for these files, so that it can be compared."""
+    return _json_bytes({"files": files}, MANIFEST)
+
+
+def _file(path: Path) -> dict[str, int | str]:
+    """As `_blob`, of a file that may be larger than memory."""
+    return {"bytes": path.stat().st_size, "sha256": file_hash(path)}
 
 
 def _blob(content: bytes) -> dict[str, int | str]:
@@ -222,7 +235,7 @@ def damaged(folders: Iterable[str]) -> list[str]:
     for folder in folders:
         try:
             if Path(folder).is_dir():
-                _checked(Path(folder))
+                _checked(Path(folder), read=False)
         except DamagedEntryError:
             found.append(folder)
     return found

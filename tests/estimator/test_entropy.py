@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from matplotlib.figure import Figure
-from quick import UNITS, Applied, D, explain, refused
+from quick import UNITS, Applied, D, explain
 from reference import (
     CONSTANT,
     column_norms,
@@ -18,6 +18,7 @@ from reference import (
     linear_net,
     linear_optimum,
 )
+from refusals import refused
 from safetensors.torch import load_file, save_file
 from torch import nn
 

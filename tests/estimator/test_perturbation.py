@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from quick import Applied, explain, refused
+from quick import Applied, explain
 from reference import conv_net, images, spearman
+from refusals import refused
 from torch import nn
 
 from kpnb.estimator.entropy import METHODS

@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quick import D, refused
+from quick import D
 from reference import cell_of_pixel, cell_sums, enlarge, generator, linear_optimum, linear_path
+from refusals import refused
 from torch import nn
 
 import kpnb.estimator.units

@@ -1,13 +1,10 @@
 """Quick settings of the estimator for tiny networks, shared by the tests of its methods."""
 
-from contextlib import contextmanager
 
-import pytest
 import torch
 from reference import column_norms, images, linear_net, linear_optimum, linear_path
 from torch import nn
 
-from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator
 from kpnb.estimator.features import FeatureReader
 from kpnb.estimator.perturbation import Perturbation, sample_keys
@@ -40,15 +37,6 @@ class Applied(nn.Module):
     def __init__(self, function):
         super().__init__()
         self.forward = function
-
-
-@contextmanager
-def refused(told):
-    """The block raises a KpnbError of one sentence that says `told`."""
-    with pytest.raises(KpnbError, match=told) as caught:
-        yield
-    message = str(caught.value)
-    assert "\n" not in message and message.endswith(".") and not message.endswith("..")
 
 
 def perturbed(net, x, layer, relu, chunk=4096, units=UNITS):

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import refusals
 import torch
 from cloud_smoke import cloud_study
 from conftest import single_thread, smoke_study
@@ -63,12 +62,6 @@ def same_states(first: dict, second: dict) -> bool:
 
 def same_map(sigma, maps) -> bool:
     return sigma is not None and torch.equal(sigma.nan_to_num(), maps.sigma.nan_to_num())
-
-
-def refused(make, told: str) -> None:
-    """`make()` stops with one sentence that says `told`, a pattern."""
-    with refusals.refused(told):
-        make()
 
 
 class KeyStore(Store):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quick import refused
 from reference import generator, naive_points, naive_ratio, naive_stability
+from refusals import refused
 
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.estimator.loss import GAUSSIAN_ENTROPY

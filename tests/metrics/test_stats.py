@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quick import refused
 from reference import spearman
+from refusals import refused
 
 from kpnb.metrics.stats import (
     Estimate,

@@ -283,10 +283,14 @@ def test_a_second_run_is_up_to_date(executed, monkeypatch, capsys):
     assert "up to date" in capsys.readouterr().out
 
 
-def texts_are_shown_with_their_words(executed, model, folder):
+TEXTS = ["sentiment_h2", "sentiment_h3", "qa_h1"]
+
+
+@pytest.mark.parametrize("executed", TEXTS, indirect=True)
+def test_texts_are_shown_with_their_words(executed, model, tmp_path):
     """H1 shows six texts, layers, the definition and points; H3 both networks' points by epoch."""
     shown = [page for page in executed.outputs("text/html") if "dataframe" not in page]
-    measured = text_smoke.text_study(executed.name.split("_")[0], model, folder).data.measured
+    measured = text_smoke.text_study(executed.name.split("_")[0], model, tmp_path).data.measured
     longest = [max(measured.words(row), key=len) for row in range(len(measured))]
     held = [sum(word in page for word in longest) for page in shown]
     # All texts, the example, the example, all texts; the example twice.
@@ -294,7 +298,8 @@ def texts_are_shown_with_their_words(executed, model, folder):
     assert all(count >= wanted for count, wanted in zip(held, least, strict=True))
 
 
-def numbers_of_coherency_that_theory_fixes(executed, *_):
+@pytest.mark.parametrize("executed", ["image_coherency"], indirect=True)
+def test_numbers_of_coherency_that_theory_fixes(executed):
     results, text = results_of(executed), executed.text()
     found = {name: number.value for name, number in results.numbers.items()}
     for prefix in ("", "channel_"):
@@ -311,18 +316,10 @@ def numbers_of_coherency_that_theory_fixes(executed, *_):
     assert "the entropy is **unchanged**" in text and "unchanged: Grad-CAM" in text
 
 
-def a_cell_s_page_shows_the_printed_rows(executed, *_):
+@pytest.mark.parametrize("executed", ["image_cell"], indirect=True)
+def test_a_cell_s_page_shows_the_printed_rows(executed):
     text, found = executed.text(), results_of(executed)
     assert "distilled from VGG-19" in text  # a row of Table II
     assert all(f"Hypothesis {number}" in text for number in HYPOTHESES)
     assert {m.threshold for m in found.measures if m.metric == "rho"} == {0.15, 0.2, 0.25}
     assert found.provenance["code"] == ["CellStudy", "Findings"]
-
-
-CHECKS = dict.fromkeys(("sentiment_h2", "sentiment_h3", "qa_h1"), texts_are_shown_with_their_words)
-CHECKS["image_coherency"] = numbers_of_coherency_that_theory_fixes
-CHECKS["image_cell"] = a_cell_s_page_shows_the_printed_rows
-
-
-def test_it_says_what_is_its_own(executed, model, tmp_path):
-    CHECKS.get(executed.name, lambda *_: None)(executed, model, tmp_path)

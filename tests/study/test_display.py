@@ -4,7 +4,8 @@ from itertools import product
 
 import pytest
 from conftest import made_evidence
-from studied import findings_of, refused
+from refusals import refuses
+from studied import findings_of
 
 from kpnb.errors import KpnbError
 from kpnb.metrics.evidence import Choices
@@ -74,7 +75,7 @@ def test_a_preset_s_values_for_a_notebook_s_names():
             assert found == resolve(type(found), {"preset": name})
     with pytest.raises(KpnbError, match="no presets of 'images': did you mean image"):
         preset("images", "demo")
-    refused(lambda: preset("image", "papers"), "preset is 'papers'")
+    refuses(lambda: preset("image", "papers"), "preset is 'papers'")
 
 
 def test_the_study_shows_what_differs_from_the_preset_s_file():
@@ -168,7 +169,7 @@ def test_accuracies_are_measured_once(smoke):
     assert table.loc["student", "loss"] != table.loc["baseline", "loss"]
     assert not table.isna().any().any()
     # There is nothing to show before anything is measured.
-    refused(findings.learning, "call findings.measure")
+    refuses(findings.learning, "call findings.measure")
 
 
 def test_the_example_fates_and_notes_are_kept_once(smoke):

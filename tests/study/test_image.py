@@ -8,7 +8,8 @@ import pytest
 import torch
 from conftest import WatchedStore, smoke_study
 from prepared_folder import prepared_folder
-from studied import refused, same_states
+from refusals import refuses
+from studied import same_states
 
 import kpnb.study.image
 from kpnb.datasets import images as image_files
@@ -107,7 +108,7 @@ def test_a_part_is_of_several_classes_and_the_same_each_time(prepared, tmp_path)
     part = prepared(data=more, teacher_samples=100).data.teacher_samples
     assert len(part) == 100 and len(part.labels.unique()) == 3
     few = prepared(teacher_samples=100).data
-    refused(lambda: few.teacher_samples, "36 images to train on")
+    refuses(lambda: few.teacher_samples, "36 images to train on")
     # Fine-tuning from ImageNet learns all classes of a data set.
     given = {"scale": "full", "image_size": 64, "source_classes": 2, "classes": 12}
     found = prepared(FineTuningStudy, FineTuningParameters, **given)
@@ -233,7 +234,7 @@ def test_the_objects_are_those_on_the_images(samples):
         (samples, 1000, "ask for fewer"),
         (samples, 1, "at least 2"),
     ):
-        refused(lambda w=wrong, n=outputs: relabeled(w, n), told)
+        refuses(lambda w=wrong, n=outputs: relabeled(w, n), told)
 
 
 # --- one cell: the study
@@ -291,7 +292,7 @@ def test_a_teacher_of_another_size_is_distilled_from(tmp_path):
     study = cell(tmp_path, teacher="VGG-11", **SHORT)
     assert "features.3.weight" in study.of("T", 0).states[1]
     assert set(study.of("S", 0, "FC1").states) == {0, 1}
-    refused(lambda: study.student(0, "Conv"), "feature")  # layers that do not fit
+    refuses(lambda: study.student(0, "Conv"), "feature")  # layers that do not fit
 
 
 def test_runs_are_filed_apart(tmp_path, monkeypatch):

@@ -7,7 +7,8 @@ import pytest
 import torch
 from data_trees import off_tree, release, squad_tree
 from public_files import box
-from studied import MODALITIES, differing, fingerprints, refused, study_of
+from refusals import refuses
+from studied import MODALITIES, differing, fingerprints, study_of
 
 from kpnb.study.findings import Findings
 from kpnb.study.image import TEST_SAMPLES
@@ -144,5 +145,5 @@ def test_what_is_refused_before_anything_is_trained(kind, given, told, tiny_mode
     (tmp_path / "empty").mkdir()
     given = {n: str(tmp_path / v) if v in ("absent", "empty") else v for n, v in given.items()}
     study = study_of(kind, tmp_path / "store", given.pop("network", tiny_model), **given)
-    refused(lambda: study.of("B", 0), told)
+    refuses(lambda: study.of("B", 0), told)
     assert not list((tmp_path / "store").glob("networks/*/manifest.json"))

@@ -2,7 +2,7 @@
 
 import pytest
 from pydantic import ValidationError
-from studied import refused
+from refusals import refuses
 
 from kpnb.errors import KpnbError, in_words
 from kpnb.study.parameters import (
@@ -30,7 +30,7 @@ def test_checkpoints_are_the_published_ones_scaled():
         kept = checkpoint_epochs(epochs)
         assert kept[0] == 0 and 1 in kept and kept[-1] == epochs
         assert list(kept) == sorted(set(kept)) and all(type(epoch) is int for epoch in kept)
-    refused(lambda: checkpoint_epochs(0), "at least 1")
+    refuses(lambda: checkpoint_epochs(0), "at least 1")
 
 
 @pytest.mark.parametrize("model", MODELS.values())

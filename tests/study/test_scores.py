@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from public_files import ANSWERS, toy_questions
-from studied import refused
+from refusals import refuses
 from torch import nn
 
 from kpnb.datasets.texts.embedded import embedded_sentences
@@ -69,7 +69,7 @@ BAD = [[], [0.5], [[1, 0]]]  # labels
     ],
 )
 def test_what_does_not_fit_is_refused(call, given, told):
-    refused(lambda: call(*given), told)
+    refuses(lambda: call(*given), told)
 
 
 # --- exact match and F1

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import refuses
 from studied import (
     MODALITIES,
     Studied,
     differing,
     fingerprints,
-    refused,
     same_map,
     same_states,
     study_of,
@@ -210,7 +210,7 @@ def test_what_each_parameter_changes(kind, tmp_path, tiny_model, all_studies, mo
 )  # fmt: skip
 def test_what_stops_before_anything_is_trained(kind, given, told, tmp_path, tiny_model):
     study = study_of(kind, tmp_path, tiny_model, **given)
-    refused(lambda: (study.data.measured, study.of("B", 0)), told)
+    refuses(lambda: (study.data.measured, study.of("B", 0)), told)
     assert not (tmp_path / "networks").exists()
 
 
@@ -249,7 +249,7 @@ def test_a_bad_teacher_voids_the_study(kind, tmp_path, monkeypatch, tiny_model, 
         monkeypatch.setattr(type(study), "accuracies", lambda s, role, layer=None, f=found: f[role])
         told = f"teacher {teacher[0]:.1%} / {teacher[1]:.1%}, baseline"
         if (teacher, baseline) in void:
-            refused(study.check_teacher, f"void.*{told}.*teacher_epochs or teacher_samples")
+            refuses(study.check_teacher, f"void.*{told}.*teacher_epochs or teacher_samples")
             continue
         said = study.check_teacher()
         assert told in said and line in said and ("TF-IDF" in said) == (kind == "sentiment")

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from studied import refused
+from refusals import refuses
 from text_tiny import linear_network
 from torch import nn
 from torch.nn.functional import pad
@@ -152,7 +152,7 @@ def test_the_unit_of_the_embeddings_does_not_matter_and_the_scale_is_that_of_sig
     half = TextEstimator(replace(OPTIMUM, init_sigma=0.02), 0.5).explain(one, pieces)
     near(half.sigma, 2 * maps)
     for scale in (0.0, -1.0, float("nan"), float("inf")):
-        refused(lambda scale=scale: TextEstimator(OPTIMUM, scale), "positive")
+        refuses(lambda scale=scale: TextEstimator(OPTIMUM, scale), "positive")
 
 
 # Networks and layers
@@ -168,9 +168,9 @@ def test_layers_by_name(tiny_model, encoder, net, pieces):
     for other in others:
         assert other.defined.all() and not torch.equal(other.sigma[0], last.sigma[0])
     nowhere = TextEstimator(replace(QUICK, layer="encoder.nowhere"))
-    refused(lambda: nowhere.explain(net, few), "layer")
+    refuses(lambda: nowhere.explain(net, few), "layer")
     for other in (nn.Linear(2, 2), net.encoder, nn.Sequential(net.encoder, net.head)):
-        refused(lambda n=other: TextEstimator().explain(n, pieces), "TextNetwork")
+        refuses(lambda n=other: TextEstimator().explain(n, pieces), "TextNetwork")
     # Pairs have one map over question and context.
     span = scratch_network(tiny_model, "span", encoder)
     pairs = encoder.pairs(["who is it?", "what?"], ["she was very good", "film"])

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import made_evidence
-from studied import findings_of, refused
+from refusals import refuses
+from studied import findings_of
 
 from kpnb.metrics.evidence import Choices, metric_values
 from kpnb.study.verdicts import (
@@ -66,7 +67,7 @@ def test_variants_are_no_verdicts_of_their_own():
     text = reading(findings_of(made_evidence(samples=2)), 1)
     assert "the same in all 2 variants: other b)." in text
     assert text.endswith("\nFC1: the published filter keeps 1 of 2 images, too few to measure.")
-    refused(lambda: reading(findings_of(), 1), "add evidence")
+    refuses(lambda: reading(findings_of(), 1), "add evidence")
 
 
 def test_never_learned_counts_samples_without_a_point_at_any_checkpoint():
@@ -136,7 +137,7 @@ def test_words_and_texts_go_by_text():
         single = without()
         single[left:, 8:] = False
         told = "Fewer than two texts .*: measure more"
-        refused(lambda few=single: of_single_pieces(evidence, few), told)
+        refuses(lambda few=single: of_single_pieces(evidence, few), told)
         single[1, 8:] = single[0, 8:] = True
         assert len(of_single_pieces(evidence, single).foreground) == 2
 
