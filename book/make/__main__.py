@@ -9,7 +9,6 @@ import argparse
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
@@ -78,12 +77,16 @@ def fragments(
 
 
 def generate(book: Path, tables: dict[str, str]) -> None:
-    """Write the tables where the pages include them, and nothing of an earlier build."""
+    """Write the tables where the pages include them, and leave nothing of an earlier build but a
+    table that has not changed: its pages are not read again."""
     folder = book / "_generated"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for name, text in tables.items():
-        (folder / f"{name}.md").write_text(text.rstrip() + "\n", encoding="utf-8")
+    folder.mkdir(exist_ok=True)
+    texts = {folder / f"{name}.md": f"{text.rstrip()}\n" for name, text in tables.items()}
+    for old in set(folder.iterdir()) - texts.keys():
+        old.unlink()
+    for path, text in texts.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
 
 
 def draw(book: Path, results: list[Results], cells: Sequence[Results] = ()) -> None:

@@ -1,5 +1,6 @@
 """The book builds, once, and says what is wrong; and README has the verdicts of the results."""
 
+import os
 import shutil
 
 import nbformat
@@ -58,6 +59,18 @@ def test_contents_name_the_pages_that_exist(capsys):
         assert (book.CHECKOUT / path).exists(), page
     assert book.main(["--notebooks"]) == 0
     assert capsys.readouterr().out.split() == NOTEBOOKS
+
+
+def test_tables_that_have_not_changed_are_left_alone_and_others_go(tmp_path):
+    book.generate(tmp_path, {"kept": "a", "changed": "a", "gone": "a"})
+    folder = tmp_path / "_generated"
+    for path in folder.iterdir():
+        os.utime(path, ns=(0, 0))
+    book.generate(tmp_path, {"kept": "a\n", "changed": "b"})
+    assert {path.name: path.stat().st_mtime_ns > 0 for path in folder.iterdir()} == {
+        "kept.md": False,
+        "changed.md": True,
+    }
 
 
 def test_the_pages_build_and_the_one_broken_link_is_all_that_is_warned_of(pages):

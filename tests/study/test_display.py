@@ -1,5 +1,6 @@
 """What notebooks show: the study of their names, tables in their order, fates and notes."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -168,6 +169,9 @@ def test_accuracies_are_measured_once(smoke):
     assert table.loc["baseline", "epochs"] == 2
     assert table.loc["student", "loss"] != table.loc["baseline", "loss"]
     assert not table.isna().any().any()
+    parameters = smoke.study.parameters.model_copy(update={"batch": 7})
+    other = Findings(replace(smoke.study, parameters=parameters), "image_h1", 1)
+    assert set(other.schedules()["batch_size"]) == {7} != set(table["batch_size"])
     # There is nothing to show before anything is measured.
     refuses(findings.learning, "call findings.measure")
 
