@@ -1,6 +1,4 @@
-"""A small network on images of two classes, trained in a moment, and a scratch that keeps state."""
-
-import json
+"""A small network on images of two classes, trained in a moment."""
 
 import torch
 from torch import nn
@@ -8,25 +6,7 @@ from torch import nn
 from kpnb.training.settings import TrainingSettings
 from kpnb.training.train import train_classifier
 
-SMALL_SETTINGS = TrainingSettings(epochs=4, lr=0.05, checkpoints=(0, 1, 2, 4), batch_size=32)
-
-
-class MemoryScratch:
-    """Keeps what the store would write, through JSON."""
-
-    def __init__(self):
-        self.kept = {}
-
-    def save(self, name, tensors, info):
-        self.kept[name] = ({k: v.clone() for k, v in tensors.items()}, json.dumps(info))
-
-    def load(self, name):
-        kept = self.kept.get(name)
-        return kept and (kept[0], json.loads(kept[1]))
-
-
-class KilledError(Exception):
-    """Raised in the middle of a run."""
+SMALL = TrainingSettings(epochs=4, lr=0.05, checkpoints=(0, 1, 2, 4), batch_size=32)
 
 
 def two_classes(count=97, seed=0):
@@ -49,13 +29,13 @@ def same_state(a, b):
 
 
 def small_run(settings, resume=None, die_after=None, augment=None, seed=0):
-    """Train a small net; its end state, record and checkpoints."""
+    """Trains a small net, perhaps until it is killed; its end state, record and checkpoints."""
     net, handed = small_net(seed), {}
 
     def on_checkpoint(epoch, state):
         handed[epoch] = state
         if die_after is not None and epoch > die_after:
-            raise KilledError
+            raise KeyboardInterrupt
 
     given = net, *two_classes(), settings, {"FC": net[5].weight}, augment
     record = train_classifier(*given, on_checkpoint=on_checkpoint, resume=resume)

@@ -4,12 +4,14 @@ from functools import partial
 
 import pytest
 import torch
+from reference import generator
+from refusals import refuses
 from torch import nn
 
 from kpnb.errors import KpnbError
 from kpnb.estimator.features import layer_name
 from kpnb.networks.image import image_network
-from kpnb.networks.layers import modules_above, tracked_weight
+from kpnb.networks.layers import modules_above, split_at, tracked_weight
 from kpnb.training.augmentation import flip_and_shift
 from kpnb.training.checkpoints import cpu_state
 from kpnb.training.distillation import distill_features, teacher_features, train_above
@@ -19,9 +21,8 @@ LAYERS = ("Conv", "FC1", "FC2", "FC3")
 SETTINGS = TrainingSettings(epochs=2, lr=0.01, batch_size=8, checkpoints=(0, 2))
 FROZEN = TrainingSettings(epochs=1, lr=1e-12, batch_size=10)
 # Patches of 8x8 pixels whose colors differ from image to image.
-IMAGES = torch.randn(24, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-IMAGES = IMAGES.repeat_interleave(8, 2).repeat_interleave(8, 3)
-LABELS = torch.randint(0, 3, (24,), generator=torch.Generator().manual_seed(1))
+IMAGES = torch.randn(24, 3, 4, 4, generator=generator(0)).kron(torch.ones(1, 1, 8, 8))
+LABELS = torch.randint(0, 3, (24,), generator=generator(1))
 
 
 def network(seed, name="VGG-11", **options):
@@ -39,13 +40,9 @@ def names_above(net, layer):
 
 
 def test_feature_is_taken_before_the_in_place_relu_and_nothing_is_left_behind():
-    teacher, batch = network(0).eval(), IMAGES[:4]
-    with torch.no_grad():
-        conv = teacher.features[:14](batch)  # the slice ends with the last convolution
-        below = teacher.avgpool(teacher.features(batch)).flatten(1)
-        fc1 = below @ teacher.classifier[0].weight.T + teacher.classifier[0].bias
-    for layer, expected in (("Conv", conv), ("FC1", fc1)):
-        found = teacher_features(teacher, layer, batch)
+    for layer in ("Conv", "FC1"):
+        found = teacher_features(network(0), layer, IMAGES)
+        expected = split_at(network(0).eval(), layer)[0](IMAGES)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
         assert (found < 0).any()
     teacher = network(0, dropout=0.5).train()
@@ -100,14 +97,14 @@ def test_targets_as_a_function_equal_targets_computed_once():
 
 def test_features_that_do_not_fit_say_so():
     targets = teacher_features(network(0), "FC1", IMAGES)
-    for layer, given, augment, message in (
-        ("FC3", targets, None, "shape"),
-        ("FC1", targets[:5], None, "same images"),
-        ("FC1", torch.ones_like(targets), None, "does not vary"),
-        ("FC1", targets, flip_and_shift, "augment=None"),
+    for told, layer, given, augment in (
+        ("shape", "FC3", targets, None),
+        ("same images", "FC1", targets[:5], None),
+        ("does not vary", "FC1", torch.ones_like(targets), None),
+        ("augment=None", "FC1", targets, flip_and_shift),
     ):
-        with pytest.raises(KpnbError, match=message):
-            distill_features(network(1), layer, given, IMAGES, SETTINGS, augment=augment)
+        data = given, IMAGES, SETTINGS
+        refuses(distill_features, told, network(1), layer, *data, augment=augment)
 
 
 class NotAChain(nn.Module):
@@ -151,6 +148,5 @@ def test_head_training_is_the_same_with_kept_features_and_without():
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     moved = train_above(network(1), "FC1", IMAGES, LABELS, SETTINGS, augment=flip_and_shift)
     assert first.loss != moved.loss
-    for layer, error in (("FC3", "Nothing to train above"), ("FC9", "No layer 'FC9'")):
-        with pytest.raises(KpnbError, match=error):
-            train_above(network(0), layer, IMAGES, LABELS, SETTINGS)
+    for layer, told in (("FC3", "Nothing to train above"), ("FC9", "No layer 'FC9'")):
+        refuses(train_above, told, network(0), layer, IMAGES, LABELS, SETTINGS)

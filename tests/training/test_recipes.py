@@ -2,8 +2,8 @@
 
 import pytest
 import yaml
+from refusals import refuses
 
-from kpnb.errors import KpnbError
 from kpnb.paper import paper_settings
 from kpnb.study.parameters import KINDS, resolve
 from kpnb.training.recipes import entropy_weight, published_recipe, recipe, scaled_by_variance
@@ -16,8 +16,7 @@ def test_paper_presets_are_at_full_size_and_every_value_needs_a_source(tmp_path,
         assert found.data != "embedded" and found.batch == 64
     (tmp_path / "images.yaml").write_text(yaml.safe_dump({"preset": {"grid": {"value": 16}}}))
     monkeypatch.setattr("kpnb.fingerprint.PACKAGE", tmp_path)
-    with pytest.raises(KpnbError, match="preset.grid"):
-        paper_settings.__wrapped__("images")
+    refuses(paper_settings.__wrapped__, "preset.grid", "images")
 
 
 @pytest.mark.parametrize(
@@ -47,18 +46,19 @@ def test_conv_is_distilled_by_our_rate_and_the_augmented_teacher_decays():
     assert published_recipe("VGG-16", "T", 8, 0, augmented=True).weight_decay == 5e-4
 
 
-@pytest.mark.parametrize(
-    ("modality", "network", "batch", "clip", "long", "rates"),
-    [
-        ("image", "VGG-11", 64, 5.0, 5, (0.012, 0.012, 0.05, 0.012)),
-        ("image", "AlexNet", 64, 5.0, 5, (0.012, 0.012, 0.05, 0.012)),
-        ("image", "ResNet-50", 64, 5.0, 5, (0.05, 0.05, 0.05, 0.05)),
-        ("text", None, 16, 1.0, 3, (0.02, 0.01, 0.4, 0.05)),
-        ("cloud", None, 32, 5.0, 3, (0.05, 0.05, 0.05, 0.05)),
-    ],
-)
+OURS = [  # batch, clip, epochs of the shortest run with warm-up; rates of T, B, S and head
+    ("image", "VGG-11", 64, 5.0, 5, (0.012, 0.012, 0.05, 0.012)),
+    ("image", "AlexNet", 64, 5.0, 5, (0.012, 0.012, 0.05, 0.012)),
+    ("image", "ResNet-50", 64, 5.0, 5, (0.05, 0.05, 0.05, 0.05)),
+    ("image", "EfficientNet-lite0", 64, 5.0, 5, (0.02,)),
+    ("text", None, 16, 1.0, 3, (0.02, 0.01, 0.4, 0.05)),
+    ("cloud", None, 32, 5.0, 3, (0.05, 0.05, 0.05, 0.05)),
+]
+
+
+@pytest.mark.parametrize(("modality", "network", "batch", "clip", "long", "rates"), OURS)
 def test_our_settings_by_modality_family_and_role(modality, network, batch, clip, long, rates):
-    for role, rate in zip(("T", "B", "S", "head"), rates, strict=True):
+    for role, rate in zip(("T", "B", "S", "head"), rates, strict=False):
         found = recipe(modality, role, long, 3, network=network)
         assert (found.lr, found.schedule, found.warmup_epochs) == (rate, "cosine", 1)
         assert (found.batch_size, found.grad_clip, found.seed) == (batch, clip, 3)
@@ -66,5 +66,4 @@ def test_our_settings_by_modality_family_and_role(modality, network, batch, clip
         assert (found.momentum, found.weight_decay) == (0.9, 1e-4)
         short = recipe(modality, role, long - 1, 3, (0, 1), network)
         assert short.warmup_epochs == 0 and short.checkpoints == (0, 1)
-    assert recipe("image", "T", 30, 0, network="EfficientNet-lite0").lr == 0.02
     assert [entropy_weight(name) for name in ("ResNet-50", "VGG-11", "AlexNet")] == [6, 7, 7]
