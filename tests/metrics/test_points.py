@@ -8,10 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import generator, naive_points, naive_ratio, naive_stability
-from refusals import refused
+from refusals import refuses
+from shown_samples import maps_of
 
-from kpnb.estimator.entropy import EntropyMaps
-from kpnb.estimator.loss import GAUSSIAN_ENTROPY
 from kpnb.metrics.points import (
     knowledge_points,
     learning_distance,
@@ -25,14 +24,6 @@ H = torch.tensor([[0.0, 2.0, 1.0, 1.0], [2.5, 1.0, 2.0, 4.0]], dtype=torch.float
 FG = torch.tensor([[True, True, False, False], [True, True, False, False]])
 NAN = math.nan
 HYPOTHESIS = {"deadline": None, "derandomize": True, "database": None}
-
-
-def maps_of(entropy, variance=None):
-    """EntropyMaps with given entropies; undefined where a row is NaN."""
-    entropy = torch.as_tensor(entropy)
-    sigma = (entropy - GAUSSIAN_ENTROPY).exp()
-    variance = (~entropy.isnan().all(1)).to(sigma) if variance is None else variance
-    return EntropyMaps(sigma, variance, torch.ones(len(entropy), dtype=torch.bool), sigma)
 
 
 def indices(points):
@@ -55,8 +46,8 @@ def test_points_by_hand():
 
 def test_the_threshold_is_strict():
     entropy = torch.tensor([[-1.0, -0.75, 0.0, 0.0]], dtype=torch.float64)
-    assert indices(knowledge_points(entropy, FG[:1], 0.75).foreground_points) == [[0]]
-    assert indices(knowledge_points(entropy, FG[:1], 0.74).foreground_points) == [[0, 1]]
+    for threshold, points in ((0.75, [0]), (0.74, [0, 1])):
+        assert indices(knowledge_points(entropy, FG[:1], threshold).foreground_points) == [points]
 
 
 @st.composite
@@ -83,9 +74,8 @@ def test_points_equal_the_naive_loops(problem, baseline):
 
 def test_undefined_samples_take_no_part():
     entropy = torch.cat([H[:1], torch.full((1, 4), NAN, dtype=torch.float64), H[1:]])
-    foreground = FG[[0, 0, 1]]
     for baseline in ("dataset", "sample"):
-        mixed = knowledge_points(maps_of(entropy), foreground, 0.45, baseline)
+        mixed = knowledge_points(maps_of(entropy), FG[[0, 0, 1]], 0.45, baseline)
         clean = knowledge_points(maps_of(H), FG, 0.45, baseline)
         assert mixed.defined.tolist() == [True, False, True]
         for name in ("foreground_points", "background_points", "baseline", "ratio", "n_fg"):
@@ -104,34 +94,31 @@ def test_units_without_entropy_take_no_part():
     assert indices(points.background_points) == [[3]]
 
 
-ALL, NONE = torch.ones(2, 4, dtype=torch.bool), torch.zeros(2, 4, dtype=torch.bool)
+NONE = torch.zeros(2, 4, dtype=torch.bool)
+SHAPE, LESS = r"\(2, 4\)", H.where(~FG | (H == 0), NAN)
 
 
 @pytest.mark.parametrize(
-    "entropy, foreground, message",
+    "function, told, given",
     [
-        (H, NONE, "empty foreground"),
-        (H, torch.stack([FG[0], NONE[0]]), r"\[1\]"),
-        (H, ALL, "all foreground"),
-        *((H, part, r"\(2, 4\)") for part in (FG[:, :3], FG[:1])),
-        (H[0], FG[0], "must be bool"),
-        (H, FG.float(), "float32"),
-        (H * NAN, FG, "no sample"),
-        (H.where(FG | (H < 2), NAN), FG, r"\[1\] are all foreground"),
-        (H.where(~FG | (H == 0), NAN), FG, r"\[1\] have an empty foreground"),
+        (knowledge_points, r"\[0, 1\] have an empty foreground", (H, NONE, 0.2)),
+        (knowledge_points, r"\[0, 1\] are all foreground", (H, ~NONE, 0.2)),
+        *((knowledge_points, SHAPE, (H, part, 0.2)) for part in (FG[:, :3], FG[:1])),
+        (knowledge_points, "must be bool", (H[0], FG[0], 0.2)),
+        (knowledge_points, "float32", (H, FG.float(), 0.2)),
+        (knowledge_points, "no sample", (H * NAN, FG, 0.2)),
+        (knowledge_points, r"\[1\] are all foreground", (H.where(FG | (H < 2), NAN), FG, 0.2)),
+        (knowledge_points, r"\[1\] have an empty foreground", (LESS, FG, 0.2)),
+        *((knowledge_points, "positive", (H, FG, bad)) for bad in (0.0, -0.2, NAN)),
+        (knowledge_points, "'dataset' or 'sample'", (H, FG, 0.2, "image")),
+        (learning_speed, "must be", (torch.ones(3, 2), [1.0, 2.0])),
+        (learning_speed, "must be", (torch.ones(3), [1.0, 2.0, 3.0])),
+        (stability, "must be", (torch.ones(2, 3, 4),)),
+        (stability, "must be", (FG,)),
     ],
 )
-def test_bad_maps_and_masks_are_refused_in_one_sentence(entropy, foreground, message):
-    with refused(message):
-        knowledge_points(entropy, foreground, 0.2)
-
-
-def test_bad_choices_are_refused_in_one_sentence():
-    for threshold in (0.0, -0.2, NAN):
-        with refused("positive"):
-            knowledge_points(H, FG, threshold)
-    with refused("'dataset' or 'sample'"):
-        knowledge_points(H, FG, 0.2, "image")
+def test_what_does_not_fit_is_refused_in_one_sentence(function, told, given):
+    refuses(function, told, *given)
 
 
 def test_learning_speed_by_hand():
@@ -144,21 +131,6 @@ def test_learning_speed_by_hand():
     assert d_var == pytest.approx(np.var([1.0, 0.5, 2.0]))  # population variance
     assert isinstance(d_mean, float) and isinstance(d_var, float)
     assert learning_speed(counts[:, :1], torch.tensor(distance)) == (1.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    "function, given",
-    [
-        (learning_speed, (torch.ones(3, 2), [1.0, 2.0])),
-        (learning_speed, (torch.ones(3), [1.0, 2.0, 3.0])),
-        (learning_speed, (torch.ones(2, 2), [[1, 2]])),
-        (stability, (torch.ones(2, 3, 4),)),
-        (stability, (torch.ones(3, 4, dtype=torch.bool),)),
-    ],
-)
-def test_other_shapes_are_refused(function, given):
-    with refused("must be"):
-        function(*given)
 
 
 @settings(max_examples=30, **HYPOTHESIS)
@@ -175,16 +147,9 @@ def test_stability_equals_the_naive_sets(epochs, samples, units, seed):
 
 def test_published_filter_by_hand():
     foreground = FG[[0, 0, 0, 0]]
-    first = maps_of([[0.0, 0, 1, 1], [0.0, 2, 1, 1], [0.0, 3, 1, 1], [NAN] * 4])
-    second = maps_of([[0.0, 0, 1, 1], [0.0, 0, 1, 1], [0.0, 0, 1, 1], [0.0, 0, 1, 1]])
+    first = maps_of(torch.tensor([[0.0, 0, 1, 1], [0.0, 2, 1, 1], [0.0, 3, 1, 1], [NAN] * 4]))
+    second = maps_of(torch.tensor([[0.0, 0, 1, 1]] * 4))
     assert published_filter([second], foreground).tolist() == [True] * 4
     # Equal means are kept; one checkpoint that fails or is undefined drops the sample.
     for order in ([first, second], [second, first], [first]):
         assert published_filter(order, foreground).tolist() == [True, True, False, False]
-
-
-def test_show_draws_the_points():
-    from matplotlib.figure import Figure
-
-    points = knowledge_points(H, FG, 0.5)
-    assert isinstance(points.show(torch.rand(2, 3, 8, 8, generator=generator(0))), Figure)

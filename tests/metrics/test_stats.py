@@ -4,12 +4,11 @@ import math
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import spearman
-from refusals import refused
+from refusals import refuses
 
 from kpnb.metrics.stats import (
     Estimate,
@@ -34,22 +33,19 @@ def width(estimate):
     return estimate.high - estimate.low
 
 
-def test_the_interval_has_the_width_of_the_analytic_standard_error():
-    """Of a mean; of a normal sample's variance, which is variance times sqrt(2 / n)."""
-    values = 3 + 2 * normals(400)
-    found = bootstrap(values)
-    assert found.value == pytest.approx(values.mean())
-    assert width(found) == pytest.approx(2 * 1.96 * values.std() / math.sqrt(400), rel=0.08)
-    assert found.low < found.value < found.high and bootstrap(values) == found
-    assert bootstrap(values, seed=1).low != found.low
-    assert (found.n_samples, found.n_seeds) == (400, 1)
-    values = normals(1000)
-    found = bootstrap(values, variance)
-    assert found.value == pytest.approx(np.var(values))
-    assert width(found) == pytest.approx(2 * 1.96 * math.sqrt(2 / 1000), rel=0.2)
-    constant = bootstrap(np.full((2, 5), 0.25))
-    assert (constant.value, constant.low, constant.high) == (0.25, 0.25, 0.25)
-    assert str(Estimate(1.0, 0.5, 1.5, 9, 1)) == "1 [0.5, 1.5]"
+@pytest.mark.parametrize(
+    "n, statistic, known, error, within",
+    [(400, mean, np.mean, 1 / math.sqrt(400), 0.08), (1000, variance, np.var, 0.0447, 0.2)],
+)
+def test_the_interval_is_as_wide_as_the_analytic_error(n, statistic, known, error, within):
+    """Of a normal sample's variance: the variance times sqrt(2 / n)."""
+    values = normals(n)
+    found = bootstrap(3 + values, statistic)
+    assert found.value == pytest.approx(known(3 + values))
+    assert width(found) == pytest.approx(2 * 1.96 * error, rel=within)
+    assert found.low < found.value < found.high and bootstrap(3 + values, statistic) == found
+    assert bootstrap(3 + values, statistic, seed=1).low != found.low
+    assert (found.n_samples, found.n_seeds) == (n, 1)
 
 
 def test_the_interval_covers_the_truth_95_times_in_100():
@@ -83,18 +79,10 @@ def test_a_difference_is_that_of_the_pairs(shape):
     assert (pair.low, pair.high) == pytest.approx((-back.high, -back.low))
 
 
-def test_a_sample_undefined_for_one_takes_part_for_neither():
-    """Else the far-off value 100 of the student would look like a difference."""
-    student = np.array([1.0, 2.0, 3.0, 4.0, 100.0, NAN])
-    baseline = np.array([1.0, 2.0, 3.0, 4.0, NAN, 7.0])
-    found = paired_difference(student, baseline)
-    assert (found.value, found.low, found.high, found.n_samples) == (0, 0, 0, 4)
-
-
 def test_undefined_samples_are_left_out():
-    """Many resamples of few samples hold undefined ones only; those say nothing, and no warning."""
-    values = normals(50)
-    values[::5] = NAN
+    """Many resamples of few samples hold undefined ones only; those say nothing, and no warning. Of
+    a pair, a sample that is undefined for one takes part for neither: else 100 would show."""
+    values = np.where(np.arange(50) % 5 == 0, NAN, normals(50))
     found = bootstrap(values)
     assert found.value == pytest.approx(np.nanmean(values)) and found.n_samples == 40
     with warnings.catch_warnings():
@@ -102,24 +90,25 @@ def test_undefined_samples_are_left_out():
         found = bootstrap(np.array([NAN, NAN, NAN, 2.0]))
         assert math.isnan(mean(np.array([NAN])))
     assert (found.value, found.low, found.high, found.n_samples) == (2, 2, 2, 1)
+    found = paired_difference([1.0, 2.0, 3.0, 4.0, 100.0, NAN], [1.0, 2.0, 3.0, 4.0, NAN, 7.0])
+    assert (found.value, found.low, found.high, found.n_samples) == (0, 0, 0, 4)
 
 
-TABLES = [[], [[]], [NAN, NAN], [[1.0, 2.0], [NAN, NAN]], np.zeros((2, 2, 2)), np.full(400, NAN)]
+TABLES = [], [NAN, NAN], [[1.0, 2.0], [NAN, NAN]], np.zeros((2, 2, 2))
 
 
 @pytest.mark.parametrize(
-    "call, told",
+    "call, told, given",
     [
-        *((lambda v=values: bootstrap(v), "seeds, samples") for values in TABLES),
-        (lambda: paired_difference(normals(3), normals(4)), "equal shapes"),
-        (lambda: paired_difference([1.0, NAN], [NAN, 1.0]), "finite value in every row"),
-        *((lambda p=p: interval_verdict(0.1, 0.2, p), "'up' or 'down'") for p in ("higher", None)),
-        *((lambda a=a: share_interval(*a), "interval") for a in ((1.2, 9), (-0.1, 9), (0.5, 0))),
+        *((bootstrap, "seeds, samples", [values]) for values in TABLES),
+        (paired_difference, "equal shapes", [normals(3), normals(4)]),
+        (paired_difference, "finite value in every row", [[1.0, NAN], [NAN, 1.0]]),
+        (interval_verdict, "'up' or 'down'", [0.1, 0.2, "higher"]),
+        *((share_interval, "interval", given) for given in ((1.2, 9), (-0.1, 9), (0.5, 0))),
     ],
-)  # fmt: skip
-def test_what_has_no_interval_is_refused_in_one_sentence(call, told):
-    with refused(told):
-        call()
+)
+def test_what_has_no_interval_is_refused_in_one_sentence(call, told, given):
+    refuses(call, told, *given)
 
 
 EITHER = [(-0.1, 0.1), (0.0, 0.1), (-0.1, 0.0), (0.0, 0.0), (NAN, NAN), (None, None)]
@@ -134,15 +123,13 @@ def test_verdicts(low, high):
         assert low is None or verdict(Estimate(0.0, low, high, 9, 1), side) == expected
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@settings(max_examples=20, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=12))
-def test_spearman_equals_two_independent_ways_with_ties(pairs):
+def test_correlations_equal_their_twins_with_ties(pairs):
     a, b = np.array(pairs, dtype=float).T
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         assert math.isnan(correlation(a, b))
         return
-    ranks = pd.DataFrame({"a": a, "b": b}).rank()
-    assert correlation(a, b) == pytest.approx(ranks["a"].corr(ranks["b"]))
     assert correlation(a, b) == pytest.approx(spearman(a, b))
     assert correlation(a, b, by_rank=False) == pytest.approx(np.corrcoef(a, b)[0, 1])
 
@@ -150,4 +137,3 @@ def test_spearman_equals_two_independent_ways_with_ties(pairs):
 def test_wilson_interval_against_published_values():
     assert share_interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
     assert share_interval(0.0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
-    assert share_interval(1.0, 10) == pytest.approx((0.7225, 1), abs=1e-4)
