@@ -6,6 +6,7 @@ import pytest
 import torch
 from quick import QUICK, Applied
 from reference import conv_net, images
+from refusals import refuses
 from torch import nn
 from torch.nn import functional
 
@@ -46,31 +47,22 @@ class Net(nn.Module):
 
 def state_of(model):
     """Everything a reader could leave behind."""
+    hooks = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks"
     return {
         "modes": [module.training for module in model.modules()],
         "flags": [p.requires_grad for p in model.parameters()],
         "grads": [None if p.grad is None else p.grad.tolist() for p in model.parameters()],
-        "hooks": [
-            len(getattr(module, name))
-            for module in model.modules()
-            for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
-        ],
+        "hooks": [len(getattr(module, name)) for module in model.modules() for name in hooks],
         "tensors": {name: value.tolist() for name, value in model.state_dict().items()},
     }
-
-
-def with_gradients(model):
-    for number, p in enumerate(model.parameters()):
-        if p.requires_grad and number % 2:
-            p.grad = torch.full_like(p, 0.5)
-    return model
 
 
 @pytest.mark.parametrize("layer, fail", [("fc", False), ("fc", True), ("unused", False)])
 @pytest.mark.parametrize("method", METHODS)
 def test_model_inputs_and_random_state_are_as_before(method, layer, fail):
     """Also after an exception."""
-    model, x = with_gradients(Net(fail)), images(3).requires_grad_(True)
+    model, x = Net(fail), images(3).requires_grad_(True)
+    model.fc.bias.grad = torch.full_like(model.fc.bias, 0.5)
     x.grad = torch.ones_like(x)
     before, content, random_state = state_of(model), x.detach().clone(), torch.get_rng_state()
     wrong = ArithmeticError if fail else KpnbError
@@ -113,56 +105,46 @@ def test_in_place_relu_after_the_layer_does_not_reach_the_feature_but_on_request
     assert (expected < 0).any()  # otherwise the test could not tell
 
 
-def test_the_forward_pass_ends_at_the_layer():
-    calls = []
-    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), Applied(calls.append))
-    with FeatureReader(net, "1") as reader, torch.no_grad():
-        reader(lambda: net(images(2)))
+def test_the_forward_pass_ends_at_the_layer_and_the_first_tensor_of_a_tuple_is_the_feature():
+    """Recurrent and attention layers return tuples."""
+    calls, x = [], images(2)
+    model = nn.Sequential(Applied(lambda x: (x.flatten(1), x)), Applied(calls.append))
+    with FeatureReader(model, "0") as reader, torch.no_grad():
+        assert torch.equal(reader(lambda: model(x)), x.flatten(1))
     assert calls == []
 
 
-def test_a_model_that_begins_in_place_works_and_leaves_the_images_alone():
-    net = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
-    outside, x = nn.Sequential(nn.ReLU(), *net[1:]), images(2)
-    content = x.clone()
-    found, known = (EntropyEstimator("1", **QUICK).explain(n, x).entropy for n in (net, outside))
-    assert torch.equal(x, content) and torch.equal(found, known)
+def twins():
+    """Networks that are hard to read, each with one that is the same function; their layer."""
+    in_place, viewing, summing = conv_net(), conv_net(), conv_net()
+    in_place.insert(0, nn.ReLU(inplace=True))
+    viewing[6] = Applied(lambda x: x.view(len(x), -1))  # needs contiguous memory
+    # The gradient of a sum is one number for many elements, and one place in memory.
+    gray, ones = Applied(lambda x: x.sum(1, keepdim=True)), nn.Conv2d(3, 1, 1, bias=False)
+    nn.init.ones_(ones.weight)
+    summing[0] = nn.Conv2d(1, 6, 3, padding=1)
+    return {
+        "begins in place": (in_place, nn.Sequential(nn.ReLU(), *in_place[1:]), "8"),
+        "views its features": (viewing, conv_net(), "7"),
+        "begins with a sum": (nn.Sequential(gray, *summing), nn.Sequential(ones, *summing), "8"),
+    }
 
 
-def test_a_model_that_views_its_features_works():
-    flat, view = conv_net(), conv_net()
-    view[6] = Applied(lambda x: x.view(len(x), -1))  # needs contiguous memory
-    found = [EntropyEstimator("7", **QUICK).explain(n, images(2)).entropy for n in (flat, view)]
-    torch.testing.assert_close(*found, rtol=0, atol=1e-4)
-
-
+@pytest.mark.parametrize("name", ["begins in place", "views its features", "begins with a sum"])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_model_that_begins_with_a_sum_works(method):
-    """The gradient of a sum is one number for many elements, and one place in memory."""
-    gray = Applied(lambda x: x.sum(1, keepdim=True))
-    net = nn.Sequential(gray, nn.Flatten(), nn.Linear(64, 4))
-    plain = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), *net[1:])
-    with torch.no_grad():
-        plain[0].weight.fill_(1)
-    given = {"method": method, "relu": False, **QUICK}
-    found = [EntropyEstimator("2", **given).explain(n, images(2)).entropy for n in (net, plain)]
-    torch.testing.assert_close(*found, rtol=0, atol=1e-4)
+def test_a_network_is_read_whatever_it_does(method, name):
+    (net, twin, layer), x = twins()[name], images(2)
+    content, estimator = x.clone(), EntropyEstimator(layer, method=method, **QUICK)
+    found, known = estimator.explain(net, x).entropy, estimator.explain(twin, x).entropy
+    torch.testing.assert_close(found, known, rtol=0, atol=1e-4)
+    assert torch.equal(x, content) and (known != known[:1, :1]).any()
 
 
-def test_the_first_tensor_of_a_tuple_is_the_feature():
-    """Recurrent and attention layers return tuples."""
-    model, x = nn.Sequential(Applied(lambda x: (x.flatten(1), x))), images(2)
-    with FeatureReader(model, "0") as reader, torch.no_grad():
-        assert torch.equal(reader(lambda: model(x)), x.flatten(1))
-
-
-@pytest.mark.parametrize("labels", [{"FC1": "fc"}, ["fc"], None])
-def test_labels_of_layers_are_those_of_a_dictionary(labels):
+def test_labels_of_layers_are_those_of_a_dictionary():
     model = Net()
-    model.layer_names = labels
-    assert layer_name(model, "norm") == "norm" and layer_module(model, "norm") is model.norm
-    if isinstance(labels, dict):
-        assert layer_name(model, "FC1") == "fc"
-    else:
-        with pytest.raises(KpnbError, match="No layer 'FC1' in this network"):
-            layer_name(model, "FC1")
+    for labels in (["fc"], None, {"FC1": "fc"}):
+        model.layer_names = labels
+        assert layer_name(model, "norm") == "norm" and layer_module(model, "norm") is model.norm
+        if not isinstance(labels, dict):
+            refuses(layer_name, "No layer 'FC1' in this network", model, "FC1")
+    assert layer_name(model, "FC1") == "fc"

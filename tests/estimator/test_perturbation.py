@@ -1,6 +1,6 @@
 """Noise hangs on a sample's content alone: no batch, order, chunk or precision changes a map."""
 
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -27,37 +27,36 @@ def whole(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=5, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+@settings(max_examples=3, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
 @given(order=st.permutations(range(5)), taken=st.integers(1, 5), chunk=st.integers(2, 60))
 def test_neither_batch_nor_order_nor_chunk_changes_a_map(method, order, taken, chunk):
     """Chunks from 2 on are smaller than the 8 probes or 6 draws of one sample."""
-    chosen = list(order[:taken])
+    chosen, known = list(order[:taken]), whole(method)[list(order[:taken])]
     found = explain(NET, SAMPLES[chosen], method=method, chunk=chunk, **LONG)
-    torch.testing.assert_close(found.entropy, whole(method).entropy[chosen], rtol=0, atol=1e-4)
-    torch.testing.assert_close(found.feature_variance, whole(method).feature_variance[chosen])
-    error = whole(method).standard_error[chosen]
-    torch.testing.assert_close(found.standard_error, error, rtol=0, atol=1e-4, equal_nan=True)
-    assert torch.equal(found.reached, whole(method).reached[chosen])
+    close = partial(torch.testing.assert_close, rtol=0, atol=1e-4, equal_nan=True)
+    close(found.entropy, known.entropy)
+    close(found.standard_error, known.standard_error)
+    torch.testing.assert_close(found.feature_variance, known.feature_variance)
+    assert torch.equal(found.reached, known.reached)
 
 
-@pytest.mark.parametrize("chunk", [9, 30])
 @pytest.mark.parametrize("method", METHODS)
-def test_no_pass_has_more_rows_than_the_chunk(method, chunk):
-    net, rows = conv_net(), []
+def test_no_pass_has_more_rows_than_the_chunk(method):
+    net, rows, chunk = conv_net(), [], 9
     net[0].register_forward_hook(lambda module, args, output: rows.append(len(output)))
-    explain(net, images(3), method=method, chunk=chunk, standard_error=1e-9, most_probes=32)
+    explain(net, images(2), method=method, chunk=chunk, standard_error=1e-9, most_probes=32)
     assert chunk // 2 < max(rows) <= chunk
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_call_gives_the_same_bits_and_another_seed_other_ones(method):
     """Equal images get equal maps wherever they stand."""
-    net, x = conv_net(), images(5)[[0, 1, 2, 3, 4, 0]]
+    net, x = conv_net(), images(2)[[0, 1, 0]]
     first, again, other = (explain(net, x, method=method, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first.sigma, again.sigma)
     assert torch.equal(first.feature_variance, again.feature_variance)
     assert not torch.allclose(first.entropy, other.entropy, atol=1e-3)
-    torch.testing.assert_close(first.entropy[0], first.entropy[5], rtol=0, atol=1e-3)
+    torch.testing.assert_close(first.entropy[0], first.entropy[2], rtol=0, atol=1e-3)
     assert not torch.allclose(first.entropy[0], first.entropy[1], atol=1e-2)
 
 
@@ -80,8 +79,7 @@ def test_noise_depends_on_content_not_on_memory_layout():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("layer", ["3", "7"])
-def test_double_precision_changes_no_map(method, layer, monkeypatch):
+def test_double_precision_changes_no_map(method, monkeypatch):
     """Bound: 0.002 nats in the mean, of which rounding flips a kink here and there. Noise of
     float64 is that of float32 here, which torch draws otherwise."""
 
@@ -91,39 +89,29 @@ def test_double_precision_changes_no_map(method, layer, monkeypatch):
     for module in ("kpnb.estimator.perturbation", "kpnb.estimator.rates"):
         monkeypatch.setattr(f"{module}.normal", drawn_single)
     x = images(3)
-    single = explain(conv_net(), x, layer, method=method)
-    double = explain(conv_net().double(), x.double(), layer, method=method)
+    single, double = explain(conv_net(), x, method=method), explain(NET, x.double(), method=method)
     assert single.sigma.dtype == torch.float32 and double.sigma.dtype == torch.float64
     assert (single.entropy - double.entropy).abs().mean() < 2e-3
-    torch.testing.assert_close(
-        single.feature_variance.double(), double.feature_variance, rtol=0.01, atol=0
-    )
+    variance = single.feature_variance.double()
+    torch.testing.assert_close(variance, double.feature_variance, rtol=0.01, atol=0)
 
 
 @pytest.mark.parametrize("precision, bound", [("bfloat16", 0.08), ("float16", 0.01)])
 @pytest.mark.parametrize("layer", ["3", "7"])
 def test_mixed_precision_changes_maps_within_a_bound(layer, precision, bound):
-    """bfloat16 has 8 bits: its steps between 1 and 2 are 0.008, as large as the noise of 0.01.
-    Bound: 0.08 nats in the mean for it, 0.01 for float16."""
+    """bfloat16 has 8 bits: its steps between 1 and 2 are 0.008, as large as the noise of 0.01."""
     net, x = conv_net(), images(3)
-    plain, mixed = (
-        explain(net, x, layer, probes=32, autocast=autocast) for autocast in (None, precision)
-    )
+    plain, mixed = (explain(net, x, layer, probes=32, autocast=how) for how in (None, precision))
     off = float((plain.entropy - mixed.entropy).abs().mean())
     ranks = min(spearman(a, b) for a, b in zip(plain.entropy, mixed.entropy, strict=True))
-    assert 1e-6 < off < bound and ranks > 0.9  # it is used, and it is good enough
+    assert 1e-6 < off < bound and ranks > 0.9  # nats; it is used, and it is good enough
     assert mixed.sigma.dtype == torch.float32 and mixed.reached.all()
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
-        RuntimeError("shapes do not match"),
-    ],
-)
+NO_MEMORY = MemoryError(), torch.OutOfMemoryError(), RuntimeError("can't allocate memory: 9 bytes")
+
+
+@pytest.mark.parametrize("error", [*NO_MEMORY, RuntimeError("shapes do not match")])
 def test_running_out_of_memory_names_the_chunk_setting(error):
     """Other runtime errors stay what they are."""
 

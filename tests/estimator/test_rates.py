@@ -5,8 +5,7 @@ import math
 
 import pytest
 import torch
-from mutants import no_mehler_product
-from quick import UNITS, Applied, explain, perturbed
+from quick import UNITS, Applied, perturbed
 from reference import change_and_rates, column_norms, conv_net, generator, images, linear_net
 from torch import nn
 
@@ -46,7 +45,10 @@ def rate(found, rates):
 
 
 def test_a_linear_feature_fluctuates_by_its_column_norms_and_does_not_shift():
-    net, x = linear_net(BLOCK_DIRECTIONS), images(2, dtype=torch.float64)
+    """A feature value that never moves counts in no basis."""
+    net, x = linear_net(BLOCK_DIRECTIONS + 2), images(2, dtype=torch.float64)
+    with torch.no_grad():
+        net[1].weight[[3, 7]] = 0
     found, rates, sigma = measured(net, x, "1")
     J = column_norms(net[1].weight.detach(), x.shape[1:], UNITS.cells).expand(2, -1)
     per_block = J.unsqueeze(1).expand_as(rates.fluctuation)
@@ -55,7 +57,7 @@ def test_a_linear_feature_fluctuates_by_its_column_norms_and_does_not_shift():
     torch.testing.assert_close(rate(found, rates), J, rtol=1e-9, atol=0)
     for growth in (found.change_growth, found.variance_growth):
         torch.testing.assert_close(growth, torch.ones_like(growth), rtol=0, atol=1e-9)
-    assert found.moving.all()
+    assert (~found.moving).nonzero().tolist() == [[0, 3], [0, 7], [1, 3], [1, 7]]
 
 
 def kinked(absolute):
@@ -86,7 +88,8 @@ KINKS = {
 
 
 @pytest.mark.parametrize("absolute", [False, True])
-def test_rates_at_a_kink_are_known_and_the_squared_jacobian_alone_overcounts(absolute, monkeypatch):
+def test_rates_at_a_kink_are_known(absolute):
+    """The squared Jacobian alone, without Mehler's product, would make V 1/2 or 1."""
     given, squares = kinked(absolute)
     found, rates, sigma = measured(*given, 1000, draws=1000)
     exact, mehler, shifted = KINKS[absolute]
@@ -103,12 +106,6 @@ def test_rates_at_a_kink_are_known_and_the_squared_jacobian_alone_overcounts(abs
     assert float(found.change) == pytest.approx(total * spread, rel=0.07)
     for growth in (found.change_growth, found.variance_growth):
         torch.testing.assert_close(growth, torch.ones_like(growth), rtol=0, atol=1e-9)
-    # What the Mehler product is there for: without it V is 1/2 or 1 times w_i^2.
-    no_mehler_product(monkeypatch)
-    fluctuation, shift = mean(measured(*given, 1000, draws=16)[1])
-    assert regression(fluctuation, squares) == pytest.approx(total, rel=0.05)
-    over = (1.6 if absolute else 1.3) * total
-    assert regression(fluctuation + shift / sigma, squares) > over
 
 
 def test_the_shift_of_two_blocks_is_without_bias():
@@ -168,23 +165,6 @@ def test_rates_of_a_quadratic_feature_are_known():
     assert float(found.change_growth) == pytest.approx(known[1], abs=0.02)
 
 
-@pytest.mark.parametrize("method", ["path", "optimum"])
-def test_a_pure_square_grows_by_two_and_its_feature_variance_is_known(method):
-    """y - y0 is exactly of order two: with every draw, the slopes are exact. Euler's relation with
-    the growth of the change: the sum of the rates is twice too much."""
-    x = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
-    Q = torch.randn(BLOCK_DIRECTIONS, 16, 16, generator=generator(5), dtype=torch.float64)
-    Q = (Q + Q.mT) / 2 + torch.eye(16)
-    net = quadratic(torch.zeros(len(Q), 16).double(), Q)
-    response_there, _, _ = measured(net, x, "0")
-    for growth in (response_there.change_growth, response_there.variance_growth):
-        torch.testing.assert_close(growth, torch.full_like(growth, 2.0), rtol=0, atol=1e-9)
-    found = explain(net, x, "0", method=method, relu=False, probes=4000, chunk=10**4)
-    mean = Q.diagonal(dim1=1, dim2=2).sum(1) / 2
-    known = SIGMA**4 * float(Q.square().sum() / 2 + mean.square().sum())
-    assert float(found.feature_variance) == pytest.approx(known, rel=0.15)
-
-
 @pytest.mark.parametrize("sigma", [0.01, 0.05])
 def test_rates_of_a_network_equal_the_brute_force_gradient(sigma):
     net, x = conv_net().double().requires_grad_(False), images(1, dtype=torch.float64)
@@ -215,9 +195,6 @@ def test_two_measurements_joined_are_their_mean():
     halves = (rate(found, one) + rate(found, two)) / 2
     torch.testing.assert_close(rate(found, joined), halves)
     assert (rate(found, one) - rate(found, two)).abs().min() > 0  # other draws
-    second = torch.tensor([False, True])
-    taken = rate(found.take(second), joined.take(second))
-    torch.testing.assert_close(taken, rate(found, joined)[1:])
 
 
 def directions(moving, features, first, count):

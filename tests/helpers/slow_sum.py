@@ -1,4 +1,4 @@
-"""A computation in resumable steps, for processes that share a store."""
+"""A computation in five resumable steps that writes down each, for processes that share a store."""
 
 import time
 from pathlib import Path
@@ -7,8 +7,6 @@ import torch
 
 
 def slow_sum(log: Path, mode: str):
-    """A computation in five resumable steps that writes down each step it does."""
-
     def compute(scratch):
         state = torch.zeros(3, dtype=torch.float64)
         for epoch in range(5):
