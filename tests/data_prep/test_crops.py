@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_trees import photo
 from PIL import Image
+from refusals import refused, refuses
 
 from data_prep.crops import UnusableObjectError, crop_object, read_picture, window
 from data_prep.objects import PictureObject
-from kpnb.errors import KpnbError
 
 
 @pytest.fixture
@@ -19,14 +19,11 @@ def cut(tmp_path):
     pixels[..., 0], pixels[..., 1] = np.arange(40)[:, None], np.arange(60)
     Image.fromarray(pixels).save(tmp_path / "a.png")
 
-    def crop(box, factor, size, foreground, mask=None):
-        mask = None if mask is None else mask.copy
-        return cropped(tmp_path / "a.png", box, factor, size, foreground, mask)
-
-    return crop
+    return lambda *rest: cropped(tmp_path / "a.png", *rest)
 
 
 def cropped(picture, box, factor, size, foreground, mask=None):
+    mask = None if mask is None else mask.copy
     obj = PictureObject("a", picture, "cat", "train", box, mask)
     return crop_object(obj, factor, size, foreground)
 
@@ -72,7 +69,6 @@ def test_box_mask_by_hand(cut):
     # at the edge the window is clipped: 24 wide from 0, the box takes the first 16 of them
     mask = cut((0, 12, 16, 28), 2.0, 48, "box")[1]
     assert mask.any(0).tolist() == [True] * 32 + [False] * 16
-    assert mask.any(1).tolist() == [False] * 12 + [True] * 24 + [False] * 12
     # window 12 to 44; centers 20.5 to 35.5 are between 20.4 and 36.4
     mask = cut((20.4, 12, 36.4, 28), 2.0, 32, "box")[1]
     assert np.flatnonzero(mask.any(0)).tolist() == list(range(8, 24))
@@ -101,17 +97,19 @@ def test_the_published_block_is_9_of_16(cut, size):
     assert np.flatnonzero(mask.any(0))[[0, -1]].tolist() == [size // 8, 7 * size // 8 - 1]
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1", "RGB", "CMYK"])
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1", "RGB"])
 def test_every_kind_of_8_bit_picture(tmp_path, mode):
-    photo(tmp_path / "a.png", 30, 30, 1, mode if mode != "CMYK" else "RGB")
+    photo(tmp_path / "a.png", 30, 30, 1, mode)
     pixels, _ = cropped(tmp_path / "a.png", (5, 5, 20, 20), 1.5, 16, "box")
     assert pixels.shape == (3, 16, 16) and pixels.std() > 0
     if mode in ("L", "LA", "1"):
         assert (pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all()
-    if mode == "CMYK":
-        Image.new("CMYK", (20, 20), (0, 255, 255, 0)).save(tmp_path / "red.jpg")
-        pixels, _ = cropped(tmp_path / "red.jpg", (2, 2, 9, 9), 1.5, 16, "box")
-        assert pixels[0].min() > 245 and pixels[1:].max() < 10
+
+
+def test_a_picture_in_inks(tmp_path):
+    Image.new("CMYK", (20, 20), (0, 255, 255, 0)).save(tmp_path / "red.jpg")
+    pixels, _ = cropped(tmp_path / "red.jpg", (2, 2, 9, 9), 1.5, 16, "box")
+    assert pixels[0].min() > 245 and pixels[1:].max() < 10
 
 
 EMPTY, OUTSIDE = "an empty box", "a box outside of the picture"
@@ -120,22 +118,17 @@ NOTHING = np.zeros((40, 60), dtype=bool)
 
 @pytest.mark.parametrize(
     "box, mask, reason",
-    [
-        ((5, 5, 5, 20), None, EMPTY),
-        ((20, 5, 10, 20), None, EMPTY),
-        ((float("nan"), 5, 10, 20), None, EMPTY),
-        ((60, 5, 70, 20), None, OUTSIDE),
-        ((5, -9, 10, 0), None, OUTSIDE),
-        ((5, 5, 20, 20), NOTHING, "no foreground in its crop"),
-        ((5, 5, 20, 20), NOTHING.T, "is bool .* not bool"),
-        ((5, 5, 20, 20), NOTHING.astype(np.uint8), "is uint8 .* not bool"),
-        ((5, 5, 20, 20), None, "has no outline"),
-    ],
-)
+    [((5, 5, 5, 20), None, EMPTY), ((20, 5, 10, 20), None, EMPTY),
+     ((float("nan"), 5, 10, 20), None, EMPTY),
+     ((60, 5, 70, 20), None, OUTSIDE), ((5, -9, 10, 0), None, OUTSIDE),
+     ((5, 5, 20, 20), NOTHING, "no foreground in its crop"),
+     ((5, 5, 20, 20), NOTHING.T, "is bool .* not bool"),
+     ((5, 5, 20, 20), NOTHING.astype(np.uint8), "is uint8 .* not bool"),
+     ((5, 5, 20, 20), None, "has no outline")],
+)  # fmt: skip
 def test_unusable_boxes_and_outlines(cut, box, mask, reason):
-    foreground = "box" if reason in (EMPTY, OUTSIDE) else "outline"
-    with pytest.raises(KpnbError, match=reason) as caught:
-        cut(box, 1.0, 16, foreground, mask)
+    with refused(reason) as caught:
+        cut(box, 1.0, 16, "box" if reason in (EMPTY, OUTSIDE) else "outline", mask)
     skipped = reason in (EMPTY, OUTSIDE, "no foreground in its crop")
     assert isinstance(caught.value, UnusableObjectError) == skipped
     assert not skipped or caught.value.reason == reason
@@ -144,19 +137,14 @@ def test_unusable_boxes_and_outlines(cut, box, mask, reason):
 def test_unreadable_pictures(tmp_path, monkeypatch):
     for name in ("a.jpg", "d.png", "g.png"):
         photo(tmp_path / name, 200, 200)
-    whole = (tmp_path / "a.jpg").read_bytes()
-    damaged = bytearray((tmp_path / "d.png").read_bytes())
+    whole, damaged = (bytearray((tmp_path / name).read_bytes()) for name in ("a.jpg", "d.png"))
     damaged[60:80] = bytes(20)
     contents = {"a.jpg": whole[: len(whole) // 2], "b.jpg": b"no picture", "c.jpg": b""}
     for name, content in (contents | {"d.png": damaged}).items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(KpnbError, match="cannot be read as a picture"):
-            read_picture(tmp_path / name)
-    with pytest.raises(KpnbError, match="is missing"):
-        read_picture(tmp_path / "e.jpg")
+        refuses(read_picture, "cannot be read as a picture", tmp_path / name)
+    refuses(read_picture, "is missing", tmp_path / "e.jpg")
     Image.fromarray(np.zeros((9, 9), dtype=np.uint16)).save(tmp_path / "f.png")
-    with pytest.raises(KpnbError, match="8-bit"):
-        read_picture(tmp_path / "f.png")
+    refuses(read_picture, "8-bit", tmp_path / "f.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(KpnbError, match="cannot be read as a picture"):
-        read_picture(tmp_path / "g.png")
+    refuses(read_picture, "cannot be read as a picture", tmp_path / "g.png")

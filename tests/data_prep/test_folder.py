@@ -1,5 +1,6 @@
-"""The folder that objects are written into."""
+"""Which objects are prepared, and the folder that they are written into."""
 
+import hashlib
 import json
 import os
 import threading
@@ -8,12 +9,38 @@ from functools import partial
 
 import numpy as np
 import pytest
+from refusals import refused, refuses
 
 from data_prep import folder as images
 from data_prep.crops import UnusableObjectError, crop_object
 from data_prep.folder import npy_rows, prepare_images, verify_prepared
+from data_prep.objects import selected
 from kpnb.datasets.prepared import prepared_images
-from kpnb.errors import KpnbError
+
+
+def test_selection(objects):
+    few = selected(objects, most=1)
+    assert len({(o.category, o.split) for o in few.objects}) == len(few.objects) == 4
+    first = min(("o0", "o2", "o4"), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    assert first != "o0" and first in {o.name for o in few.objects}
+    assert few.left_out == {"odd": 3, "over 1 of a class and split": 6}
+    turned = selected(replace(objects, objects=objects.objects[::-1]), most=1)
+    assert turned.objects == few.objects[::-1]
+    assert set(few.objects) <= set(selected(objects, most=2).objects)
+    large = selected(objects, least=22)
+    assert [o.name for o in large.objects] == [f"o{i}" for i in range(2, 10)]
+    assert large.left_out == {"odd": 3, "smaller than 22 pixels": 2}
+    whole = replace(objects, objects=(replace(objects.objects[0], box=None),))
+    assert len(selected(whole, least=99).objects) == 1
+    assert selected(objects) == objects
+
+
+def test_selection_refuses(objects):
+    twice = replace(objects, objects=objects.objects + objects.objects[:1])
+    refuses(selected, "2 objects called 'o0'", twice)
+    refuses(selected, "class 'b'", replace(objects, classes=("a",)))
+    refuses(selected, "least", objects, least=-1)
+    refuses(selected, "most", objects, most=0)
 
 
 @pytest.fixture
@@ -63,11 +90,9 @@ def test_workers_change_nothing(objects, tmp_path):
 def test_made_once_and_replaced_only_on_request(objects, prepare, tmp_path, monkeypatch):
     folder = prepare()
     before = contents(folder)
-    with pytest.raises(KpnbError, match="prepared otherwise"):
-        prepare_images(objects, folder, 48, "box")
+    refuses(prepare_images, "prepared otherwise", objects, folder, 48, "box")
     os.replace(folder, tmp_path / "out.kpnb-old")  # as a kill between the two renames leaves it
-    with pytest.raises(KpnbError, match="prepared otherwise"):
-        prepare_images(objects, folder, 48, "box")
+    refuses(prepare_images, "prepared otherwise", objects, folder, 48, "box")
     with monkeypatch.context() as none:
         none.setattr(images, "crops", None)  # not even called
         prepare()
@@ -75,9 +100,8 @@ def test_made_once_and_replaced_only_on_request(objects, prepare, tmp_path, monk
     damaged = bytearray(before["test_pixels.npy"])
     damaged[-1] ^= 1
     (folder / "test_pixels.npy").write_bytes(damaged)
-    for again in (lambda: verify_prepared(folder), prepare):
-        with pytest.raises(KpnbError, match="test_pixels.npy is missing or damaged"):
-            again()
+    for again in (partial(verify_prepared, folder), prepare):
+        refuses(again, "test_pixels.npy is missing or damaged")
     prepare_images(objects, folder, 48, "box", force=True)
     assert verify_prepared(folder)["size"] == 48
     assert sorted(p.name for p in tmp_path.iterdir() if "out" in p.name) == [".out.lock", "out"]
@@ -86,20 +110,17 @@ def test_made_once_and_replaced_only_on_request(objects, prepare, tmp_path, monk
 def test_a_folder_of_something_else_is_left_alone(prepare, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "letter.txt").write_text("dear")
-    with pytest.raises(KpnbError, match="not a prepared folder"):
-        prepare(force=True)
+    refuses(prepare, "not a prepared folder", force=True)
     assert (tmp_path / "out" / "letter.txt").read_text() == "dear"
 
 
 def test_a_failed_preparation_leaves_nothing(prepare, tmp_path):
     broken = tmp_path / "8.png"
     broken.write_bytes(broken.read_bytes()[:200])
-    with pytest.raises(KpnbError, match="8.png cannot be read"):
-        prepare(workers=3)
+    refuses(prepare, "8.png cannot be read", workers=3)
     assert [p.name for p in tmp_path.iterdir() if "out" in p.name] == [".out.lock"]
     broken.unlink()
-    with pytest.raises(KpnbError, match="8.png is missing"):
-        prepare()
+    refuses(prepare, "8.png is missing")
 
 
 def _full():
@@ -123,9 +144,10 @@ def test_a_killed_preparation_leaves_nothing_whole(objects, prepare, tmp_path):
 def test_unusable_objects_stop_or_are_counted(objects, tmp_path):
     bad = replace(objects.objects[3], box=(99, 99, 120, 120))
     odd = replace(objects, objects=(*objects.objects[:3], bad, *objects.objects[4:]))
-    with pytest.raises(UnusableObjectError, match="o3 in .* has a box outside") as caught:
+    with refused("o3 in .* has a box outside") as caught:
         prepare_images(odd, tmp_path / "out", 32, "box", workers=1)
-    assert caught and not any("Pool" in thread.name for thread in threading.enumerate())
+    assert caught.type is UnusableObjectError
+    assert not any("Pool" in thread.name for thread in threading.enumerate())
     folder = prepare_images(odd, tmp_path / "out", 32, "box", workers=2, skip=True)
     known = verify_prepared(folder)
     assert known["left_out"] == {"odd": 3, "a box outside of the picture": 1}
@@ -137,25 +159,23 @@ def test_unusable_objects_stop_or_are_counted(objects, tmp_path):
 def test_refusals(objects, tmp_path, monkeypatch):
     train = replace(objects, objects=objects.objects[:6])
     full = replace(objects, objects=tuple(replace(o, mask=_full) for o in objects.objects))
-    for changed, settings, message in (
-        (objects, dict(size=8), "size"),
-        (objects, dict(size=20, foreground="block"), "multiple of 8"),
-        (objects, dict(foreground="shape"), "foreground"),
-        (objects, dict(workers=-1), "workers"),
-        (objects, dict(foreground="outline"), "has no outline"),
-        (replace(objects, factor=1.0), {}, "no background"),
-        (replace(objects, factor=float("inf")), {}, "factor"),
-        (train, {}, "test split"),
-        (full, dict(foreground="outline"), "No image of things has background"),
+    for message, changed, settings in (
+        ("size", objects, dict(size=8)),
+        ("multiple of 8", objects, dict(size=20, foreground="block")),
+        ("foreground", objects, dict(foreground="shape")),
+        ("workers", objects, dict(workers=-1)),
+        ("has no outline", objects, dict(foreground="outline")),
+        ("no background", replace(objects, factor=1.0), {}),
+        ("factor", replace(objects, factor=float("inf")), {}),
+        ("test split", train, {}),
+        ("No image of things has background", full, dict(foreground="outline")),
     ):
         settings = {"size": 32, "foreground": "box"} | settings
-        with pytest.raises(KpnbError, match=message):
-            prepare_images(changed, tmp_path / "out", **settings)
+        refuses(prepare_images, message, changed, tmp_path / "out", **settings)
     monkeypatch.setattr(images, "crops", None)
     usage = images.shutil.disk_usage(tmp_path)._replace(free=10_000)
     monkeypatch.setattr(images.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(KpnbError, match="GB free"):  # noticed first
-        prepare_images(objects, tmp_path / "out", 32, "box")
+    refuses(prepare_images, "GB free", objects, tmp_path / "out", 32, "box")  # noticed first
     assert not (tmp_path / "out").exists()
 
 

@@ -11,20 +11,17 @@ from image_trees import BIRDS, WNIDS
 from object_trees import coco_tree, det_tree, edit, save, voc_palette, write
 from PIL import Image
 from readers import READERS, prepared, read, run
+from refusals import refuses
 
 from data_prep import coco, ilsvrc_det, voc2012
 from data_prep.folder import verify_prepared
 from kpnb.datasets.prepared import prepared_images
-from kpnb.errors import KpnbError
-
-TRAIN = "instances_train2017.json"
-
 
 # CUB-200-2011
 
 
 @pytest.mark.parametrize("key", ["cub"])
-def test_cub(key, root, capsys):
+def test_cub(key, root):
     objects = read(key, root)
     assert objects.classes == BIRDS and objects.factor == 1.0 and len(objects.objects) == 12
     first = objects.objects[0]
@@ -35,86 +32,68 @@ def test_cub(key, root, capsys):
     expected = np.zeros((48, 60), dtype=bool)
     expected[11:39, 13:43] = True  # 255 in the middle and 51 around it
     assert first.mask().dtype == bool and (first.mask() == expected).all()
-    assert run(key, root, "--size", 68, "--workers", 2) == 0
-    printed, folder = capsys.readouterr().out, prepared(key, root, "68")
+    printed = run(key, root, "--size", 68, "--workers", 2)
     assert re.search(r"^images +8 +4$", printed, re.MULTILINE)
     assert re.search(r"^images of a class +4 to 4 +2 to 2$", printed, re.MULTILINE)
-    train = prepared_images(folder, "train")
-    assert train.images.shape == (8, 3, 68, 68) and train.labels.tolist() == [0] * 4 + [1] * 4
+    train = prepared_images(prepared(key, root, "68"), "train")
     assert train.class_names == BIRDS and train.source["foreground"] == "outline"
     # the outline leaves 3 pixels of the box's 36 x 34 on each side; rows are twice as many
-    rows = train.masks[0].any(1).numpy()
-    assert rows.tolist() == [False] * 6 + [True] * 56 + [False] * 6
-    share = verify_prepared(folder)["report"]["train"]["foreground"]["mean"]
-    assert share == pytest.approx(30 * 28 / (36 * 34), abs=0.02)
-    grey = train.images[1]  # a grey picture has three equal channels
-    assert (grey[0] == grey[1]).all() and (grey[0] == grey[2]).all()
+    rows = train.masks[0].any(1).tolist()
+    assert rows == [False] * 6 + [True] * 56 + [False] * 6
 
 
 @pytest.mark.parametrize("key", ["cub"])
-def test_cub_by_its_boxes_and_with_outlines_that_cannot_be_used(key, root, capsys):
-    assert run(key, root, "--foreground", "box") == 2
-    assert "leave no background" in capsys.readouterr().err
-    assert run(key, root, "--verify") == 2
-    assert run(key, root, "--foreground", "box", "--factor", 1.2) == run(key, root, "--verify") == 0
+def test_cub_by_its_boxes_and_with_outlines_that_cannot_be_used(key, root):
+    assert "leave no background" in run(key, root, "--foreground", "box", status=2)
+    run(key, root, "--verify", status=2)
+    run(key, root, "--foreground", "box", "--factor", 1.2)
+    run(key, root, "--verify")
     assert verify_prepared(prepared(key, root))["factor"] == 1.2
-    labels = prepared(key, root) / "train_labels.npy"
-    labels.write_bytes(labels.read_bytes()[:-1])
-    capsys.readouterr()
-    assert run(key, root, "--verify") == 2
-    assert "train_labels.npy is missing or damaged" in capsys.readouterr().err
     outline = sorted((root / "segmentations").rglob("*.png"))[0]
-    for size, said in (((10, 10), "not bool (48, 60)"), ((60, 48), "(--skip)")):
+    for size, told in (((10, 10), "not bool (48, 60)"), ((60, 48), "(--skip)")):
         Image.new("L", size).save(outline)
-        assert run(key, root, "--force") == 2 and said in capsys.readouterr().err
-    assert run(key, root, "--force", "--skip") == 0
-    assert "left out, no foreground in its crop: 1" in capsys.readouterr().out
+        assert told in run(key, root, "--force", status=2)
+    assert "left out, no foreground in its crop: 1" in run(key, root, "--force", "--skip")
 
 
 # Tiny ImageNet
 
 
 @pytest.mark.parametrize("key", ["tiny"])
-def test_tiny(key, root, capsys):
+def test_tiny(key, root):
     objects = read(key, root)
     assert objects.classes == WNIDS and len(objects.objects) == 12
     assert objects.about["words"] == ["Egyptian cat", WNIDS[1]]
     assert [o.split for o in objects.objects] == ["train"] * 8 + ["test"] * 4
     first, last = objects.objects[0], objects.objects[-1]
-    assert first.name == f"{WNIDS[0]}_0" and first.category == WNIDS[0]
+    assert (first.name, first.category) == (f"{WNIDS[0]}_0", WNIDS[0])
     assert first.box == (0, 16, 64, 48)  # the release's 63 and 47 are inside
-    assert last.name == "val_3" and last.category == WNIDS[1] and last.box == (0, 32, 45, 63)
+    assert (last.name, last.category, last.box) == ("val_3", WNIDS[1], (0, 32, 45, 63))
     boxes = root / READERS[key][2] / "train" / WNIDS[0] / f"{WNIDS[0]}_boxes.txt"
     edit(boxes, "24\t16\t63\t47", "0\t0\t0\t0")  # the fourth: a box of one pixel
-    assert run(key, root, "--size", 64) == 0
-    assert "whole pictures, foreground: box" in capsys.readouterr().out
+    assert "whole pictures, foreground: box" in run(key, root, "--size", 64)
     train = prepared_images(prepared(key, root, "64"), "train")
-    for i, obj in enumerate(objects.objects[:3]):
-        whole = np.asarray(Image.open(obj.picture).convert("RGB"))
-        assert (train.images[i].permute(1, 2, 0).numpy() == whole).all()
-        expected = np.zeros((64, 64), dtype=bool)
-        expected[16:48, int(obj.box[0]) :] = True
-        assert (train.masks[i].numpy() == expected).all()
+    whole = np.asarray(Image.open(first.picture).convert("RGB"))
+    assert (train.images[0].permute(1, 2, 0).numpy() == whole).all()
+    assert train.masks[0][16:48].all() and train.masks[0].sum() == 32 * 64
     assert train.masks[3][0, 0] and train.masks[3].sum() == 1
-    share = verify_prepared(prepared(key, root, "64"))["report"]["train"]["foreground"]
-    assert share["most"] == 0.5 and share["least"] == 1 / 64**2
 
 
 @pytest.mark.parametrize("key", ["tiny"])
-def test_tiny_cropped_and_with_few_of_a_class(key, root, capsys):
-    assert run(key, root, "--size", 48, "--crop", "box", "--out", root / "cropped") == 0
+def test_tiny_cropped_and_with_few_of_a_class(key, root):
+    run(key, root, "--size", 48, "--crop", "box", "--out", root / "cropped")
     assert verify_prepared(root / "cropped")["factor"] == 1.5
     # 45 x 31 enlarged 1.5 times and clipped: columns 0 to 56, rows 24 to 64; box from 32 to 63
     rows = prepared_images(root / "cropped", "test").masks[0].any(1).numpy()
     window = 24 + (np.arange(48) + 0.5) * 40 / 48
     assert rows.tolist() == ((window >= 32) & (window < 63)).tolist()
-    assert run(key, root, "--factor", 2) == 2 and "--crop box" in capsys.readouterr().err
+    assert "--crop box" in run(key, root, "--factor", 2, status=2)
     # boxes are 32 high in train, 45 x 31 in test
-    assert run(key, root, "--most", 1, "--least", 31) == 0
+    run(key, root, "--most", 1, "--least", 31)
     known = verify_prepared(prepared(key, root))
     assert known["left_out"] == {"over 1 of a class and split": 8}
-    assert run(key, root, "--least", 32, "--force") == 2
-    assert "No object is left for the test split" in capsys.readouterr().err
+    told = run(key, root, "--least", 32, "--force", status=2)
+    assert "No object is left for the test split" in told
     assert verify_prepared(prepared(key, root)) == known  # still as it was
 
 
@@ -148,8 +127,7 @@ def test_voc_rules(key, root):
     assert found.left_out == {"difficult": 2, "class not in both splits": 4}
     write(lists / "val.txt", names[0])
     write(lists / "train.txt", "2007_000001")
-    with pytest.raises(KpnbError, match="both splits"):
-        read(key, root)
+    refuses(read, "both splits", key, root)
 
 
 def spoil(folder: Path, kind: str, change) -> None:
@@ -178,8 +156,7 @@ def test_voc_outlines_that_do_not_fit(key, said, root):
     for kind, change in OUTLINES[said].items():
         spoil(root / READERS[key][2], kind, lambda image: image.putpixel((0, 79), 77))
         spoil(root / READERS[key][2], kind, change)
-    with pytest.raises(KpnbError, match=said):
-        read(key, root)
+    refuses(read, said, key, root)
     if "does not fit" in said:
         left_out = read(key, root, mismatch="leave_out").left_out
         assert left_out["outline does not fit the object"] == 1
@@ -205,16 +182,16 @@ def test_det(key, root):
     assert read(key, root, classes="n02391049, fox").classes == ("zebra", "fox")  # as asked for
     ours = read(key, root, classes=ilsvrc_det.CLASSES)
     assert ours.classes == ("bear", "fox", "zebra") and "ours" in ours.about["which classes"]
-    assert run(key, root) == run(key, root, "--foreground", "block") == 0
-    for ending, foreground in (("32", "box"), ("32-block", "block")):
-        assert verify_prepared(prepared(key, root, ending))["foreground"] == foreground
+    for ending, given in (("32", ()), ("32-block", ("--foreground", "block"))):
+        run(key, root, *given)
+        found = verify_prepared(prepared(key, root, ending))["foreground"]
+        assert found == (given or ("", "box"))[1]
     file = root / READERS[key][2] / "n02118333/n02118333_1.xml"
     edit(file, "<width>96<", "<width>60<")  # the box ends at 70
     found = read(key, root)
     assert found.about["boxes cut at their picture's edge"] == 1
     assert next(o for o in found.objects if o.name == "n02118333_1#1").box[2] == 60
-    with pytest.raises(KpnbError, match="n02118333_1.xml"):
-        read(key, root, outside="refuse")
+    refuses(read, "n02118333_1.xml", key, root, outside="refuse")
     edit(file, "<width>60<", "<width>9<")
     assert read(key, root).left_out["box without a pixel in its picture"] == 1
 
@@ -223,10 +200,11 @@ def test_det(key, root):
 
 
 def change(root: Path, edited) -> None:
-    """Change the content of the training annotations, and the first of them."""
-    content = json.loads((root / "annotations" / TRAIN).read_text())
+    """Change the first of the training annotations, and the content of their file."""
+    file = root / "annotations/instances_train2017.json"
+    content = json.loads(file.read_text())
     edited(content["annotations"][0], content)
-    (root / "annotations" / TRAIN).write_text(json.dumps(content))
+    file.write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize("key", ["coco"])
@@ -244,13 +222,11 @@ def test_coco(key, root, tmp_path):
     change(root, lambda a, c: a.update(segmentation=runs))
     assert np.argwhere(read(key, root).objects[0].mask()).tolist() == [[79, 95]]
     change(root, lambda a, c: a.update(segmentation=[[1, 2, 3, 4]]))
-    with pytest.raises(KpnbError, match="annotation 1, has an outline"):
-        read(key, root).objects[0].mask()
+    refuses(read(key, root).objects[0].mask, "annotation 1, has an outline")
     older = coco_tree(tmp_path / "2014", train=2, test=1, year="2014")
     name = read(key, older, year="2014").objects[0].picture.name
     assert name == "COCO_train2014_000000000001.jpg"
-    with pytest.raises(KpnbError, match="train2017"):
-        read(key, older)
+    refuses(read, "train2017", key, older)
 
 
 @pytest.mark.parametrize("key", ["coco"])
@@ -265,11 +241,8 @@ def test_the_largest_categories_of_coco(key, root):
         content["annotations"] = [a for some in of for a in some[:3] if not a["iscrowd"]]
 
     change(root, larger)
-    for rank, largest in (
-        ("objects", {"person", "car"}),
-        ("pictures", {"car", "chair"}),
-        ("pixels", {"person", "chair"}),
-    ):
+    ranks = dict(objects={"person", "car"}, pictures={"car", "chair"}, pixels={"person", "chair"})
+    for rank, largest in ranks.items():
         assert set(coco._Part(root, "train2017").ranked(rank)) == {1, 3, 62}  # a crowd is no object
         assert set(read(key, root, rank=rank, largest=2).classes) == largest
     change(root, even)
@@ -284,7 +257,6 @@ COCO_FAULTS = [
     (lambda a, c: a.update(bbox=[1, 2, 3]), "four numbers"),
     (lambda a, c: a.update(bbox="abcd"), "damaged"),
     (lambda a, c: a.update(segmentation=[]), "no outline"),
-    (lambda a, c: a.update(segmentation=["abcdef"]), "damaged"),
     (lambda a, c: a.pop("iscrowd"), "iscrowd"),
     (lambda a, c: c["categories"][0].pop("id"), "damaged"),
     (lambda a, c: a.update(category_id=[1]), "another kind"),
@@ -301,5 +273,4 @@ COCO_FAULTS = [
 @pytest.mark.parametrize("fault, said", COCO_FAULTS)
 def test_entries_of_coco_that_cannot_be_used(key, fault, said, root):
     change(root, fault)
-    with pytest.raises(KpnbError, match=said):
-        read(key, root)
+    refuses(read, said, key, root)

@@ -87,9 +87,6 @@ def toy_questions(asked=QUESTIONS, told=CONTEXTS, answers=ANSWERS):
 
 # ModelNet40
 
-MODEL_CLASSES = ("bed", "lamp", "night_stand")
-
-
 def box(width, depth, height):
     """An OFF file of a box with its corner at the origin, faces of four corners, z up."""
     corners = [(x, y, z) for x in (0, width) for y in (0, depth) for z in (0, height)]
