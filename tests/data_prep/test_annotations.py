@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from object_trees import edit, write, xml
+from object_trees import edit, put, xml
 from refusals import refuses
 
 from data_prep.annotations import coco_mask, in_picture, read_annotation, run_lengths
@@ -17,7 +17,7 @@ NAN = float("nan")
 
 def annotation(folder: Path, *boxes: tuple, **flags) -> Path:
     objects = [dict(name="cat", box=box, **flags) for box in boxes or [(2, 3, 7, 9)]]
-    return write(folder / "a.xml", xml("a", objects, (20, 10)))
+    return put(folder / "a.xml", xml("a", objects, (20, 10)))
 
 
 def test_a_box_by_hand(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_trees import BIRDS, WNIDS
-from object_trees import coco_tree, det_tree, edit, save, voc_palette, write
+from object_trees import coco_tree, det_tree, edit, put, voc_palette
 from PIL import Image
 from readers import READERS, prepared, read, run
 from refusals import refuses
@@ -121,19 +121,19 @@ def test_voc_rules(key, root):
     assert np.argwhere(second.mask()).tolist() == [[1, 1]]
     lists = folder / "ImageSets/Segmentation"
     names = [name for name in (lists / "val.txt").read_text().split() if int(name[-6:]) % 3 != 1]
-    write(lists / "val.txt", "\n".join(names))
+    put(lists / "val.txt", "\n".join(names))
     found = read(key, root)  # a class without test objects is left out
     assert found.classes == ("cat", "train")
     assert found.left_out == {"difficult": 2, "class not in both splits": 4}
-    write(lists / "val.txt", names[0])
-    write(lists / "train.txt", "2007_000001")
+    put(lists / "val.txt", names[0])
+    put(lists / "train.txt", "2007_000001")
     refuses(read, "both splits", key, root)
 
 
 def spoil(folder: Path, kind: str, change) -> None:
     file = folder / f"Segmentation{kind}/2007_000000.png"
     image = Image.open(file)
-    save(change(image) or image, file)
+    put(file, change(image) or image)
 
 
 def alone(index: int):

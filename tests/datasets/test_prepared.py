@@ -44,9 +44,8 @@ def test_a_network_that_takes_bytes_sees_the_same_image():
     expected = (np.array([0, 0.2, 1]) - IMAGENET_MEAN) / IMAGENET_STD
     assert np.allclose(normalized(images).flatten(), expected, atol=1e-6)
     net = image_network("VGG-11", 3, "narrow").eval()
-    names = list(net.state_dict())
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    floats = normalized(images)
+    floats, names = normalized(images), list(net.state_dict())
     expected = net(floats)
     assert normalized(floats) is floats
     assert prepared.takes_bytes(net) is net and list(net.state_dict()) == names
@@ -85,13 +84,7 @@ def test_arrays_that_do_not_fit_are_refused(folder, name, array, told):
     refuses(prepared_images, told, folder, "train")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "other", "splits": {}}', "\0"])
-def test_a_foreign_manifest_is_refused(folder, content):
-    (folder / "manifest.json").write_text(content)
-    refuses(prepared.manifest, "data_prep/", folder)
-
-
-def test_what_is_not_there_is_named(tmp_path, folder):
+def test_what_is_not_there_or_foreign_is_named(tmp_path, folder):
     refuses(prepared_images, "has no manifest.json", tmp_path / "nothing", "train")
     refuses(prepared_images, "split is 'dev'", folder, "dev")
     (tmp_path / "secret.npy").write_bytes(b"x")
@@ -100,3 +93,6 @@ def test_what_is_not_there_is_named(tmp_path, folder):
     manifest.write_text(manifest.read_text().replace("test_masks.npy", "../secret.npy"))
     for split, name in (("test", "../secret.npy"), ("train", "train_masks.npy")):
         refuses(prepared_images, f"lacks the file '{name}'", folder, split)
+    for content in ("", "[]", "{}", '{"format": "other", "splits": {}}', "\0"):
+        manifest.write_text(content)
+        refuses(prepared.manifest, "data_prep/", folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from object_trees import write
+from object_trees import put
 from public_files import box, document, qa, write_release
 
 MODEL_CLASSES = ("bed", "lamp", "table")
@@ -17,7 +17,7 @@ def off_tree(root: Path, height: float = 1.0) -> str:
         for split, numbers in (("train", range(4)), ("test", range(4, 7))):
             for n in numbers:
                 tall = size * height if size == 3 else size
-                write(root / name / split / f"{name}_{n:04}.off", box(1, 1, tall + n / 10))
+                put(root / name / split / f"{name}_{n:04}.off", box(1, 1, tall + n / 10))
     return str(root)
 
 
@@ -38,7 +38,7 @@ def squad_tree(root, dev=30):
     for name, count in (("train", 120), ("dev", dev)):
         kinds = [(n, *asked[n % 2]) for n in range(count)]
         qas = [qa(f"{name}{n}", question.format(n), found) for n, question, found in kinds]
-        write(folder / f"{name}-v1.1.json", json.dumps(document(*qas, context=context)))
+        put(folder / f"{name}-v1.1.json", json.dumps(document(*qas, context=context)))
     return folder
 
 

@@ -2,7 +2,7 @@
 
 Every class is a shape of its own color on a noisy ground, so that a network can learn it. Each tree
 has exactly `train` and `test` usable objects of each class, and beside them what the genuine data
-sets have and readers must leave out; see each function.
+sets have and readers must leave out; see each function, which returns `root`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ DET_CLASSES = ("bear", "fox", "zebra")
 COCO_IDS = {"person": 1, "car": 3, "chair": 62, "hair drier": 89}
 WIDTH, HEIGHT = 96, 80
 VOID = 255
+JPEG = dict(format="JPEG", quality=95, subsampling=0)  # colors do not bleed out of the shape
 
 Corners = tuple[int, int, int, int]  # left, top, right, bottom, right and bottom exclusive
 
@@ -47,8 +48,7 @@ def drawn(rng: np.random.Generator, label: int, classes: int) -> tuple[Image.Ima
 
 def xml(name: str, objects: Sequence[dict], size: tuple[int, int] = (WIDTH, HEIGHT)) -> str:
     """An annotation as VOC and ILSVRC write it, boxes from pixel edges (1-based, inclusive)."""
-    items = ""
-    part = "<part><name>head</name><bndbox>" + _tags(xmin=1, ymin=1, xmax=5, ymax=5)
+    items, part = "", "<part><name>head</name><bndbox>" + _tags(xmin=1, ymin=1, xmax=5, ymax=5)
     for item in objects:
         left, top, right, bottom = item["box"]
         flags = _tags(**{flag: int(item.get(flag, 0)) for flag in ("truncated", "difficult")})
@@ -64,9 +64,12 @@ def _tags(**content: object) -> str:
     return "".join(f"<{tag}>{value}</{tag}>" for tag, value in content.items())
 
 
-def write(file: Path, content: str) -> Path:
+def put(file: Path, content: str | Image.Image) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(content)
+    if isinstance(content, str):
+        file.write_text(content)
+    else:
+        content.save(file, **({} if file.suffix == ".png" else JPEG))
     return file
 
 
@@ -76,52 +79,46 @@ def edit(file: Path, old: str, new: str) -> None:
     file.write_text(file.read_text().replace(old, new, 1))
 
 
-def save(picture: Image.Image, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    jpeg = dict(format="JPEG", quality=95, subsampling=0)  # colors do not bleed out of the shape
-    picture.save(file, **({} if file.suffix == ".png" else jpeg))
-
-
-def _plan(classes: Sequence[str], counts: dict[str, int]) -> Iterator[tuple[str, int, int]]:
-    """(split, number in the split, label), classes in turn."""
-    for split, count in counts.items():
-        for i in range(count * len(classes)):
-            yield split, i, i % len(classes)
+def _plan(train: int, test: int) -> Iterator[tuple[str, int, int]]:
+    """(split, number in the split, label) for three classes in turn."""
+    for split, count in (("train", train), ("val", test)):
+        for i in range(count * 3):
+            yield split, i, i % 3
 
 
 def voc_tree(root: Path, train: int = 10, test: int = 5) -> Path:
-    """VOCdevkit/VOC2012 below `root`; returns `root`.
+    """VOCdevkit/VOC2012 below `root`.
 
     Beside the usable objects: in the first picture of each split a difficult object without an
     outline, in the second a truncated flag on its object; three pictures of each split are in
     ImageSets/Main only, with one object of the first class, and have no outlines.
     """
-    folder, rng = Path(root) / "VOCdevkit/VOC2012", np.random.default_rng(0)
-    lists = {kind: {"train": [], "val": []} for kind in ("Main", "Segmentation")}
+    folder, rng = root / "VOCdevkit/VOC2012", np.random.default_rng(0)
+    lists = {kind: {"train": "", "val": ""} for kind in ("Main", "Segmentation")}
 
-    def put(name: str, label: int, more: Sequence[dict] = (), **flags: bool) -> list:
-        picture, polygon, box = drawn(rng, label, len(VOC_CLASSES))
+    def add(name: str, label: int, more: Sequence[dict] = (), **flags: bool) -> list:
+        picture, polygon, box = drawn(rng, label, 3)
         objects = [dict(name=VOC_CLASSES[label], box=box, **flags), *more]
-        save(picture, folder / f"JPEGImages/{name}.jpg")
-        write(folder / f"Annotations/{name}.xml", xml(f"{name}.jpg", objects))
+        put(folder / f"JPEGImages/{name}.jpg", picture)
+        put(folder / f"Annotations/{name}.xml", xml(f"{name}.jpg", objects))
         return polygon
 
-    for split, i, label in _plan(VOC_CLASSES, {"train": train, "val": test}):
+    for split, i, label in _plan(train, test):
         name = f"{2007 if split == 'train' else 2008}_{i:06d}"
         hidden = dict(name=VOC_CLASSES[0], box=(0, 0, 9, 7), difficult=True)
-        polygon = put(name, label, [hidden] if i == 0 else [], truncated=i == 1)
+        polygon = add(name, label, [hidden] if i == 0 else [], truncated=i == 1)
         for kind, number in (("Object", 1), ("Class", CLASSES.index(VOC_CLASSES[label]) + 1)):
-            save(_indexed(polygon, number), folder / f"Segmentation{kind}/{name}.png")
-        for kind in lists.values():
-            kind[split].append(name)
+            put(folder / f"Segmentation{kind}/{name}.png", _indexed(polygon, number))
+        for names in lists.values():
+            names[split] += f"{name}\n"
     for split, first in (("train", 0), ("val", 500)):
-        for i in range(3):
-            lists["Main"][split].append(f"2009_{i + first:06d}")
-            put(lists["Main"][split][-1], 0)
+        for name in (f"2009_{i + first:06d}" for i in range(3)):
+            lists["Main"][split] += f"{name}\n"
+            add(name, 0)
     for kind, splits in lists.items():
-        for split, names in {**splits, "trainval": sum(splits.values(), [])}.items():
-            write(folder / f"ImageSets/{kind}/{split}.txt", "".join(f"{n}\n" for n in names))
-    return Path(root)
+        for split, names in {**splits, "trainval": "".join(splits.values())}.items():
+            put(folder / f"ImageSets/{kind}/{split}.txt", names)
+    return root
 
 
 def _indexed(polygon: list, number: int) -> Image.Image:
@@ -134,10 +131,10 @@ def _indexed(polygon: list, number: int) -> Image.Image:
 
 def voc_palette() -> list[int]:
     """VOC's colors: the bits of an index, three at a time, from the highest bit of r, g and b."""
+    channels = [(index, channel) for index in range(256) for channel in range(3)]
     return [
         sum((index >> 3 * bit + channel & 1) << 7 - bit for bit in range(8))
-        for index in range(256)
-        for channel in range(3)
+        for index, channel in channels
     ]
 
 
@@ -148,56 +145,54 @@ def det_tree(root: Path, train: int = 10, test: int = 5, layout: int = 0) -> Pat
     narrower synset, and one of them also shows a person; a picture without annotation; a validation
     picture without objects; annotations of 2014, which are not read.
     """
-    top, rng = Path(root) / ("ILSVRC" if layout == 2 else ""), np.random.default_rng(0)
+    top, rng = root / ("ILSVRC" if layout == 2 else ""), np.random.default_rng(0)
     pictures, boxes, val, val_boxes = (top / name for name in LAYOUTS[layout])
-    for split, i, label in _plan(DET_CLASSES, {"train": train, "val": test}):
-        picture, _, box = drawn(rng, label, len(DET_CLASSES))
+    for split, i, label in _plan(train, test):
+        picture, _, box = drawn(rng, label, 3)
         number = MAMMALS[DET_CLASSES[label]]
         objects = [dict(name=number, box=box)]
+        folders, name = (val, val_boxes), f"ILSVRC2012_val_{i + 1:08d}"
         if split == "train":
             synset = "n02132136" if label == 0 else number  # a kind of bear
             objects += [dict(name="n00007846", box=(1, 1, 9, 9))] if i == 0 else []
             folders, name = (pictures / synset, boxes / synset), f"{synset}_{i}"
-        else:
-            folders, name = (val, val_boxes), f"ILSVRC2012_val_{i + 1:08d}"
-        save(picture, folders[0] / f"{name}.JPEG")
-        write(folders[1] / f"{name}.xml", xml(name, objects))
+        put(folders[0] / f"{name}.JPEG", picture)
+        put(folders[1] / f"{name}.xml", xml(name, objects))
     empty = "ILSVRC2012_val_00050000"
-    save(drawn(rng, 0, 2)[0], val / f"{empty}.JPEG")
-    write(val_boxes / f"{empty}.xml", xml(empty, []))
-    save(drawn(rng, 0, 2)[0], pictures / "n02132136" / "n02132136_99999.JPEG")
+    put(val / f"{empty}.JPEG", drawn(rng, 0, 2)[0])
+    put(val_boxes / f"{empty}.xml", xml(empty, []))
+    put(pictures / "n02132136" / "n02132136_99999.JPEG", drawn(rng, 0, 2)[0])
     later = boxes.parent if layout == 2 else boxes
     item = dict(name=MAMMALS[DET_CLASSES[0]], box=(1, 1, 9, 9))
-    write(later / "ILSVRC2014_train_0000/ILSVRC2014_train_00000001.xml", xml("x", [item]))
-    return Path(root)
+    put(later / "ILSVRC2014_train_0000/ILSVRC2014_train_00000001.xml", xml("x", [item]))
+    return root
 
 
 def coco_tree(root: Path, train: int = 10, test: int = 5, year: str = "2017") -> Path:
-    """annotations, train<year> and val<year> below `root`; returns `root`.
+    """annotations, train<year> and val<year> below `root`.
 
     Earlier classes have one object more in both splits than the next, so that they are larger; the
     last has exactly `train` and `test`. Beside them, in each split: a crowd of the first class, one
     object of "hair drier", and a box without area.
     """
-    root, rng, first = Path(root), np.random.default_rng(0), 1
-    categories = [dict(id=i, name=name) for name, i in COCO_IDS.items()]
-    ids = [*COCO_IDS.values()]
-    for split, count in {"train": train, "val": test}.items():
+    rng, first, ids = np.random.default_rng(0), 1, [*COCO_IDS.values()]
+    known = dict(info=dict(year=int(year)), licenses=[])
+    known["categories"] = [dict(id=i, name=name) for name, i in COCO_IDS.items()]
+    for split, count in (("train", train), ("val", test)):
         images, annotations = [], []
         for label in [0] * (count + 2) + [1] * (count + 1) + [2] * count + [3]:
-            picture, polygon, box = drawn(rng, label, len(ids))
+            picture, polygon, box = drawn(rng, label, 4)
             number, before = first + len(images), "" if year == "2017" else f"COCO_{split}{year}_"
             file = dict(id=number, file_name=f"{before}{number:012d}.jpg", license=3)
             images.append(file | dict(height=HEIGHT, width=WIDTH))
-            save(picture, root / f"{split}{year}" / file["file_name"])
+            put(root / f"{split}{year}" / file["file_name"], picture)
             outline = [float(value) for point in polygon for value in point]
             annotations.append(_entry(number, number, ids[label], box, [outline]))
         crowd = dict(counts=[WIDTH * HEIGHT - 9, 9], size=[HEIGHT, WIDTH])
         crowd = _entry(9000 + first, first, ids[0], (50, 50, 60, 60), crowd) | {"iscrowd": 1}
         flat = _entry(9001 + first, first, ids[0], (5, 5, 5, 9), [[5.0, 5, 5, 9, 5, 7]])
-        content = dict(images=images, annotations=[*annotations, crowd, flat])
-        content |= dict(info=dict(year=int(year)), licenses=[], categories=categories)
-        write(root / f"annotations/instances_{split}{year}.json", json.dumps(content))
+        content = known | dict(images=images, annotations=[*annotations, crowd, flat])
+        put(root / f"annotations/instances_{split}{year}.json", json.dumps(content))
         first += len(images)
     return root
 
