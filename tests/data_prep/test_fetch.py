@@ -41,14 +41,10 @@ def whole(site, folder, *paths, **facts):
     return [asked[len(paths) < 2] for asked in site.asked]
 
 
-def test_a_file_comes_once(site, tmp_path):
-    assert whole(site, tmp_path / "new", md5=hashlib.md5(CONTENT).hexdigest()) == [None]
-    assert whole(site, tmp_path / "new") == [] and site.waited == []
-
-
 @pytest.mark.parametrize(
     "faults, part, asked",
     [
+        ({}, None, [None]),
         ({"cuts": [1000, 500]}, None, [None, FROM_1000, "bytes=1500-"]),
         ({"cuts": [1000], "ranges": False}, None, [None, FROM_1000]),  # starts from zero
         ({"cuts": [1000], "lengths": False}, None, [None, FROM_1000]),
@@ -65,7 +61,8 @@ def test_what_is_asked_of_a_server(site, tmp_path, faults, part, asked):
     if part is not None:
         (tmp_path / "data.bin.part").write_bytes(part)
     vars(site).update(faults)
-    assert whole(site, tmp_path) == asked
+    assert whole(site, tmp_path, md5=hashlib.md5(CONTENT).hexdigest()) == asked
+    assert whole(site, tmp_path) == []  # it is there
     # Only a mebibyte of progress makes the tries count anew.
     assert site.waited == [1.0, 2.0][: len(asked) - 1 if part is None else "shift" in faults]
 

@@ -67,7 +67,7 @@ def _tags(**content: object) -> str:
 def put(file: Path, content: str | Image.Image) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, str):
-        file.write_text(content)
+        file.write_text(content, encoding="utf-8")
     else:
         content.save(file, **({} if file.suffix == ".png" else JPEG))
     return file
@@ -122,20 +122,11 @@ def voc_tree(root: Path, train: int = 10, test: int = 5) -> Path:
 
 
 def _indexed(polygon: list, number: int) -> Image.Image:
-    """An outline with VOC's palette and a rim of `VOID` inside its edge, as VOC has around it."""
+    """An outline by a palette with a rim of `VOID` inside its edge, as VOC has around it."""
     image = Image.new("P", (WIDTH, HEIGHT))
-    image.putpalette(voc_palette())
+    image.putpalette([index for index in range(256) for _ in "rgb"])
     ImageDraw.Draw(image).polygon(polygon, fill=number, outline=VOID)
     return image
-
-
-def voc_palette() -> list[int]:
-    """VOC's colors: the bits of an index, three at a time, from the highest bit of r, g and b."""
-    channels = [(index, channel) for index in range(256) for channel in range(3)]
-    return [
-        sum((index >> 3 * bit + channel & 1) << 7 - bit for bit in range(8))
-        for index, channel in channels
-    ]
 
 
 def det_tree(root: Path, train: int = 10, test: int = 5, layout: int = 0) -> Path:

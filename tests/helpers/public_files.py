@@ -4,10 +4,10 @@ import hashlib
 import zipfile
 from dataclasses import replace
 
+from object_trees import put
+
 from kpnb.datasets.texts.corpora import PHRASES, SENTENCES, SPLIT, VALUES
 from kpnb.datasets.texts.embedded import Questions
-
-# SST-2
 
 
 def mangled(text):
@@ -38,9 +38,7 @@ FILLERS = [(100 + i, 1, f"Filler {i}", f"Filler {i}", 0.75) for i in range(40)]
 
 def write_release(folder, rows=(*ROWS, *FILLERS), words=WORDS):
     """The four files; phrase numbers are not sentence numbers."""
-    folder.mkdir(exist_ok=True)
-    phrases = [*words.items(), *((phrase, value) for *_, phrase, value in rows)]
-    numbers = [*enumerate(phrases, 7000)]
+    numbers = [*enumerate([*words.items(), *((phrase, value) for *_, phrase, value in rows)], 7000)]
     values = (f"{n}|{value}" for n, (_, value) in reversed(numbers))
     lines = {
         SENTENCES: ["sentence_index\tsentence", *(f"{i}\t{text}" for i, _, text, *_ in rows)],
@@ -49,11 +47,9 @@ def write_release(folder, rows=(*ROWS, *FILLERS), words=WORDS):
         VALUES: ["phrase ids|sentiment values", *values],
     }
     for name, content in lines.items():
-        (folder / name).write_bytes(("\n".join(content) + "\n").encode("utf-8"))
+        put(folder / name, "\n".join(content) + "\n")
     return folder
 
-
-# SQuAD
 
 CONTEXT = "Zürich’s 🏔 peak: peak fever. Søren saw the peak in 1901."
 
@@ -69,11 +65,8 @@ def qa(name="q1", question="Who saw it?", found=(("Søren", 29),)):
 
 
 QUESTIONS = ("Where was she born?", "What landed?", "Who is it?")
-CONTEXTS = (
-    "He was long dull. She was born in unbelievable-cafe, in 1969.",
-    "The Moon landed in a cafe\u0301.",
-    "film story",
-)
+CONTEXTS = ("He was long dull. She was born in unbelievable-cafe, in 1969.",
+            "The Moon landed in a cafe\u0301.", "film story")  # fmt: skip
 ANSWERS = ("unbelievable-cafe", "Moon", "story")
 
 
@@ -85,8 +78,6 @@ def toy_questions(asked=QUESTIONS, told=CONTEXTS, answers=ANSWERS):
     return Questions(tuple(asked), tuple(told), spans, ids, {"dataset": "toy", "parts": []})
 
 
-# ModelNet40
-
 def box(width, depth, height):
     """An OFF file of a box with its corner at the origin, faces of four corners, z up."""
     corners = [(x, y, z) for x in (0, width) for y in (0, depth) for z in (0, height)]
@@ -94,9 +85,6 @@ def box(width, depth, height):
     rows = [" ".join(map(str, corner)) for corner in corners]
     rows += ["4 " + " ".join(map(str, face)) for face in faces]
     return "\n".join(["OFF", "8 6 0", *rows, ""])
-
-
-# Fetching them
 
 
 def zipped(folder, archive):
