@@ -1,12 +1,14 @@
-"""The packed files of the embedded data are made as their builders say."""
+"""The packed files of the embedded data are made as their builders say, from checked packages."""
 
 import gzip
 import io
 import json
 import sqlite3
+import sys
 import zipfile
 from collections import Counter
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -16,10 +18,10 @@ from PIL import Image
 from refusals import refused, refuses
 
 from data_prep import embedded_images, embedded_pointclouds, embedded_questions, embedded_sentences
-from data_prep.question_templates import Entity
+from data_prep.builders import Package, run_builder
 from kpnb.datasets import clouds as cloud_files
 from kpnb.datasets import images as image_files
-from kpnb.datasets.texts.embedded import LEXICON, QUESTIONS, SENTENCES, parse_squad
+from kpnb.datasets.texts.embedded import LEXICON, SENTENCES
 from kpnb.fingerprint import file_hash
 
 # Small packages of the same layouts, in place of the real ones
@@ -151,10 +153,10 @@ def for_sentences(root, monkeypatch):
 
 
 BUILDERS = {
-    "images": (embedded_images, for_images, (image_files.OBJECTS, image_files.BACKGROUNDS)),
-    "clouds": (embedded_pointclouds, for_clouds, tuple(cloud_files.FILES.values())),
-    "questions": (embedded_questions, for_questions, tuple(QUESTIONS.values())),
-    "sentences": (embedded_sentences, for_sentences, (SENTENCES, LEXICON)),
+    "images": (embedded_images, for_images),
+    "clouds": (embedded_pointclouds, for_clouds),
+    "questions": (embedded_questions, for_questions),
+    "sentences": (embedded_sentences, for_sentences),
 }
 
 
@@ -163,11 +165,10 @@ def built(tmp_path, monkeypatch):
     """Make the packages of a data set; gives what builds from them into a folder."""
 
     def prepared(key):
-        builder, make, _ = BUILDERS[key]
+        builder, make = BUILDERS[key]
         make(tmp_path, monkeypatch)
-        return lambda out="out": builder.main(
-            ["--root", str(tmp_path), "--out", str(tmp_path / out)]
-        )
+        root = ["--root", str(tmp_path), "--out"]
+        return lambda out="out": builder.main([*root, str(tmp_path / out)])
 
     return prepared
 
@@ -184,9 +185,9 @@ def test_the_same_bytes_come_out_twice_and_none_of_another_package(
 ):
     build = built(key)
     assert build("one") == build("two") == 0
-    for name in BUILDERS[key][2]:
-        one, two = ((tmp_path / out / name).read_bytes() for out in ("one", "two"))
-        assert one == two and (not name.endswith(".gz") or one[4:8] == bytes(4))  # no time stamp
+    one, two = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("one", "two"))
+    assert one == two and len(one) == 2
+    assert not any(name.endswith(".gz") and one[name][4:8] != bytes(4) for name in one)  # no time
     assert capsys.readouterr().out.count("differs from") == 2 * differ  # from those packaged
     for file, command in commands.items():
         whole = (tmp_path / file).read_bytes()
@@ -209,23 +210,15 @@ def test_packed_images(built, tmp_path):
         assert Image.open(io.BytesIO(file.read("field_5.jpg"))).size == (128, 128)
 
 
-@pytest.mark.parametrize(
-    "boxes, reason",
-    [([], "nothing"), ([(0, 0, 40, 40)], "nothing"), ([(0, 0, 100, 100)], "fills 1.000"),
-     ([(i, i, i + 1, i + 1) for i in range(100)], "fills 0.010")],
-)  # fmt: skip
-def test_cut_out_refuses_what_is_no_cut_out(boxes, reason):
-    picture = Image.new("RGBA", (100, 100), (9, 9, 9, 20))
-    for box in boxes:
-        picture.paste((9, 9, 9, 255), box)
-    refuses(embedded_images.cut_out, reason, picture, "a picture")
-
-
-def test_crops_leave_the_border_out():
-    photo = Image.new("RGB", (400, 300), (255, 0, 0))
-    photo.paste((0, 0, 255), (18, 18, 382, 282))
-    crops = list(embedded_images.photo_crops(photo))
-    assert [crop.getextrema() for crop in crops] == [((0, 0), (0, 0), (255, 255))] * 6
+def test_cut_out_refuses_what_is_no_cut_out():
+    several = [(i, i, i + 1, i + 1) for i in range(100)]
+    whole = [(0, 0, 100, 100)]
+    for boxes, reason in (([], "nothing"), ([(0, 0, 40, 40)], "nothing"), (whole, "fills 1.000"),
+                          (several, "fills 0.010")):  # fmt: skip
+        picture = Image.new("RGBA", (100, 100), (9, 9, 9, 20))
+        for box in boxes:
+            picture.paste((9, 9, 9, 255), box)
+        refuses(embedded_images.cut_out, reason, picture, "a picture")
 
 
 def test_the_packed_files_hold_what_the_tables_list():
@@ -289,37 +282,6 @@ def test_sentences_and_questions_come_from_glosses_and_rows(built, tmp_path):
     assert embedded_questions.once(found) == [ann, lima, don, neon]  # the second Lima is left out
 
 
-def test_a_kind_is_asked_only_where_both_answer_it_differently():
-    def entity(name, **years):
-        made = Entity("person", name, f"{name} {' '.join(years.values())} was a poet.")
-        for kind, year in years.items():
-            at = made.sentence.index(year)
-            made.ask(kind, f"When was {name} {kind}?", (at, at + len(year)))
-        return made
-
-    def asked(*both):
-        found = embedded_questions.paragraph(both)[1]
-        return {kind: qa["answers"][0]["text"] for kind, qa in found}
-
-    ann, bo = entity("Ann", born="1700", died="1750"), entity("Bo", born="1750", died="1790")
-    # 1750 is there twice, so Ann's birth, Bo's death
-    assert asked(ann, bo) == {"born": "1700", "died": "1790"}
-    assert set(asked(ann, entity("Cy", born="1701"))) == {"born"}
-    assert asked(entity("Di", born="1700"), entity("Ed", born="1700")) == {}
-    assert asked(entity("Al", born="1"), entity("Al", born="2")) == {}  # whose?
-
-
-def test_paragraphs_are_valid_squad():
-    made = [Entity("p", name, f"{name} lived in {name}land then.") for name in "ABCDEFGHIJKLMNOP"]
-    for entity in made:
-        at = entity.sentence.index(" in ") + 4
-        entity.ask("where", f"Where was {entity.name}?", (at, at + 5))
-    parsed = parse_squad(embedded_questions.squad_document(made, "train"))
-    assert len(set(parsed.contexts)) == 8 and len(parsed) == 8
-    for question, texts in zip(parsed.questions, parsed.answer_texts, strict=True):
-        assert texts == (question.removeprefix("Where was ").replace("?", "land"),)
-
-
 def test_meshes():
     vertices, faces = embedded_pointclouds.read_obj(OBJ)
     assert vertices.shape == (5, 3) and vertices[4].tolist() == [0, 0, 5]
@@ -344,7 +306,7 @@ def test_furniture_stands_upright_and_is_turned_as_the_catalog_says(built, tmp_p
     assert post[4].tolist() == [0, -1, 0] and lying[4].tolist() == [0, 0, -1]
 
 
-def test_what_is_packed_of_shapes_and_when_it_is_as_packaged(built, tmp_path, capsys):
+def test_which_shapes_are_packed_and_when_they_are_those_packaged(built, tmp_path, capsys):
     build = built("clouds")
     build()
     with np.load(tmp_path / "out" / "furniture.npz", allow_pickle=False) as arrays:
@@ -359,20 +321,46 @@ def test_what_is_packed_of_shapes_and_when_it_is_as_packaged(built, tmp_path, ca
     edit(embedded_pointclouds.TABLE, '"furniture": "0"', f'"furniture": "{content}"')
     capsys.readouterr()
     assert build() == 0 and capsys.readouterr().out.count("differs from") == 3
+    listed = '["Lib#post"]'
+    for names, said in (('["Lib#none"]', "Lib#none"), ('["Other#post"]', "Other.sh3f"),
+                        ('["Lib#post", "Lib#post"]', "twice")):  # fmt: skip
+        edit(embedded_pointclouds.TABLE, listed, names)
+        assert build() == 1 and said in capsys.readouterr().err
+        listed = names
 
 
-def test_a_cloud_depends_on_its_name_and_mesh_alone():
-    mesh, cloud = embedded_pointclouds.read_obj(OBJ), embedded_pointclouds.cloud
-    assert (cloud("a", mesh) == cloud("a", mesh)).all()
-    assert (cloud("a", mesh) != cloud("b", mesh)).any()
-    refuses(cloud, "'flat'", "flat", (np.zeros((3, 3)), np.array([[0, 1, 2]])))
+# What all builders share
+
+CONTENT = b"a package"
 
 
-@pytest.mark.parametrize(
-    "names, said",
-    [(["Lib#none"], "Lib#none"), (["Other#post"], "Other.sh3f"), (["Lib#post"] * 2, "twice")],
-)
-def test_a_shape_that_the_package_lacks_or_the_table_has_twice(built, capsys, names, said):
-    build = built("clouds")
-    edit(embedded_pointclouds.TABLE, '["Lib#post"]', json.dumps(names))
-    assert build() == 1 and said in capsys.readouterr().err
+def package(program=f"open('p.deb', 'wb').write({CONTENT!r})"):
+    """A package that this Python, with a program, puts into the current folder."""
+    return Package("p.deb", sha256(CONTENT).hexdigest(), (sys.executable, "-c", program))
+
+
+def test_a_missing_package_is_fetched_once_and_checked(tmp_path, capsys):
+    made, root = package(), tmp_path / "root"
+    made.fetch(root)
+    made.check(root)
+    (root / "p.deb").write_bytes(b"another version")
+    made.fetch(root)  # it is there
+    assert capsys.readouterr().out.count("fetching:") == 1
+    refuses(made.check, "SHA-256.*fetch it there with", root)
+    (root / "p.deb").unlink()
+    refuses(made.check, "is missing: fetch it there with .*--download", root)
+    refuses(package("1 / 0").fetch, "ZeroDivisionError.*put p.deb into", root)
+    absent = Package("p.deb", "0", ("no-such-program", "x"))
+    refuses(absent.fetch, "There is no no-such-program here: run .*put p.deb into", root)
+
+
+def test_a_builder_runs_after_its_packages_are_checked(tmp_path, capsys):
+    root, out, calls = tmp_path / "root", tmp_path / "out", []
+
+    def run(*more):
+        arguments = ["--root", str(root), "--out", str(out), *more]
+        return run_builder("It.", "text", [package()], lambda *a: calls.append(a), arguments)
+
+    assert run() == 1 and calls == [] and not out.exists()
+    assert capsys.readouterr().err.startswith("error: ")
+    assert run("--download") == 0 and calls == [(root, out)] and out.is_dir()

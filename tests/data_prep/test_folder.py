@@ -13,13 +13,13 @@ from refusals import refused, refuses
 
 from data_prep import folder as images
 from data_prep.crops import UnusableObjectError, crop_object
-from data_prep.folder import npy_rows, prepare_images, verify_prepared
+from data_prep.folder import prepare_images, verify_prepared
 from data_prep.objects import selected
 from kpnb.datasets.prepared import prepared_images
 
 
 def test_selection(objects):
-    few = selected(objects, most=1)
+    few, large = selected(objects, most=1), selected(objects, least=22)
     assert len({(o.category, o.split) for o in few.objects}) == len(few.objects) == 4
     first = min(("o0", "o2", "o4"), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     assert first != "o0" and first in {o.name for o in few.objects}
@@ -27,12 +27,10 @@ def test_selection(objects):
     turned = selected(replace(objects, objects=objects.objects[::-1]), most=1)
     assert turned.objects == few.objects[::-1]
     assert set(few.objects) <= set(selected(objects, most=2).objects)
-    large = selected(objects, least=22)
     assert [o.name for o in large.objects] == [f"o{i}" for i in range(2, 10)]
     assert large.left_out == {"odd": 3, "smaller than 22 pixels": 2}
     whole = replace(objects, objects=(replace(objects.objects[0], box=None),))
-    assert len(selected(whole, least=99).objects) == 1
-    assert selected(objects) == objects
+    assert len(selected(whole, least=99).objects) == 1 and selected(objects) == objects
 
 
 def test_selection_refuses(objects):
@@ -66,12 +64,12 @@ def test_prepared_folder_reads_back(objects, tmp_path, size):
     known = verify_prepared(folder)
     assert known["left_out"] == {"odd": 3} and known["about"]["note"] == 1
     assert known["factor"] == 1.5 and known["name"] == "things"
-    train = known["report"]["train"]
+    train, foreground = known["report"]["train"], known["report"]["train"]["foreground"]
     assert train["images"] == 6 and train["classes"] == 2
     assert train["per_class"] == {"least": 3, "most": 3}
     shares = [crop_object(o, 1.5, size, "box")[1].mean() for o in objects.objects[:6]]
-    assert train["foreground"]["mean"] == pytest.approx(np.mean(shares))
-    assert train["foreground"]["most"] == max(shares)
+    assert foreground["mean"] == pytest.approx(np.mean(shares))
+    assert foreground["most"] == max(shares)
 
 
 def test_the_block_in_a_report(objects, tmp_path):
@@ -107,20 +105,21 @@ def test_made_once_and_replaced_only_on_request(objects, prepare, tmp_path, monk
     assert sorted(p.name for p in tmp_path.iterdir() if "out" in p.name) == [".out.lock", "out"]
 
 
-def test_a_folder_of_something_else_is_left_alone(prepare, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "letter.txt").write_text("dear")
+def test_a_folder_of_something_else_is_left_alone_and_a_failed_preparation_leaves_nothing(
+    prepare, tmp_path
+):
+    letter, broken = tmp_path / "out" / "letter.txt", tmp_path / "8.png"
+    letter.parent.mkdir()
+    letter.write_text("dear")
     refuses(prepare, "not a prepared folder", force=True)
-    assert (tmp_path / "out" / "letter.txt").read_text() == "dear"
-
-
-def test_a_failed_preparation_leaves_nothing(prepare, tmp_path):
-    broken = tmp_path / "8.png"
+    assert letter.read_text() == "dear"
+    letter.unlink()
+    letter.parent.rmdir()
     broken.write_bytes(broken.read_bytes()[:200])
     refuses(prepare, "8.png cannot be read", workers=3)
-    assert [p.name for p in tmp_path.iterdir() if "out" in p.name] == [".out.lock"]
     broken.unlink()
     refuses(prepare, "8.png is missing")
+    assert [p.name for p in tmp_path.iterdir() if "out" in p.name] == [".out.lock"]
 
 
 def _full():
@@ -157,7 +156,6 @@ def test_unusable_objects_stop_or_are_counted(objects, tmp_path):
 
 
 def test_refusals(objects, tmp_path, monkeypatch):
-    train = replace(objects, objects=objects.objects[:6])
     full = replace(objects, objects=tuple(replace(o, mask=_full) for o in objects.objects))
     for message, changed, settings in (
         ("size", objects, dict(size=8)),
@@ -167,7 +165,7 @@ def test_refusals(objects, tmp_path, monkeypatch):
         ("has no outline", objects, dict(foreground="outline")),
         ("no background", replace(objects, factor=1.0), {}),
         ("factor", replace(objects, factor=float("inf")), {}),
-        ("test split", train, {}),
+        ("test split", replace(objects, objects=objects.objects[:6]), {}),
         ("No image of things has background", full, dict(foreground="outline")),
     ):
         settings = {"size": 32, "foreground": "box"} | settings
@@ -177,16 +175,3 @@ def test_refusals(objects, tmp_path, monkeypatch):
     monkeypatch.setattr(images.shutil, "disk_usage", lambda path: usage)
     refuses(prepare_images, "GB free", objects, tmp_path / "out", 32, "box")  # noticed first
     assert not (tmp_path / "out").exists()
-
-
-def test_rows_are_as_numpy_saves_them(tmp_path):
-    rows = np.random.default_rng(0).integers(0, 256, (7, 3, 5), dtype=np.uint8)
-    for most in (7, 100_000):
-        with npy_rows(tmp_path / "a.npy", (3, 5), most) as add:
-            for row in rows:
-                add(row)
-            for wrong in (rows, rows[0].astype(np.int64), *rows[: most == 7]):
-                with pytest.raises(ValueError):
-                    add(wrong)
-        np.save(tmp_path / "b.npy", rows)
-        assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()

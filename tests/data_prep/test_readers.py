@@ -4,24 +4,27 @@ The last two tests are about all eight data sets.
 """
 
 import json
+import re
 import runpy
 import sys
 from collections import Counter
 from functools import partial
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
 from archive_files import make_tar, tar_info
 from image_trees import BIRDS, WNIDS
-from object_trees import edit
+from object_trees import coco_tree, det_tree, edit, put
 from PIL import Image
 from readers import READERS, prepared, read, run, said
 from refusals import refuses
 
-from data_prep import command, cub200, ilsvrc_det, modelnet40, squad, sst2
+from data_prep import coco, command, cub200, ilsvrc_det, modelnet40, squad, sst2, voc2012
 from data_prep.fetch import RemoteFile
 from data_prep.folder import verify_prepared
+from kpnb.datasets.prepared import prepared_images
 
 
 @pytest.mark.parametrize("key", ["voc", "det", "coco"])  # trees with a drawn shape for each object
@@ -61,11 +64,12 @@ def test_incomplete_copies_and_missing_files(key, root, tmp_path):
     assert module.FILES[0].name in told and module.FILES[0].page in told
 
 
-@pytest.mark.parametrize("key", ["cub", "tiny"])
-def test_a_complete_copy_in_archives(key, trees, tmp_path, monkeypatch):
-    module, (what, other) = READERS[key][0], [*READERS[key][0].COUNTS][1:]
-    train, test = {"cub": (8, 4), "tiny": (4, 2)}[key]  # of all, and of a class
-    counts = {"classes": 2, what: train, other: test}
+@pytest.mark.parametrize(
+    "key, what, other, train, test",  # images of all classes, or of each one
+    [("cub", "train images", "test images", 8, 4), ("tiny", "train images of a class", "test images of a class", 4, 2)],
+)
+def test_a_complete_copy_in_archives(key, what, other, train, test, trees, tmp_path, monkeypatch):
+    module, counts = READERS[key][0], {"classes": 2, what: train, other: test}
     monkeypatch.setattr(module, "COUNTS", counts)
     for file, folder in zip(module.FILES, sorted(trees[key].iterdir()), strict=True):
         inside = {p.relative_to(trees[key]): p for p in folder.rglob("*") if p.is_file()}
@@ -109,9 +113,23 @@ FAULTS = [
     ("det", OF_BEAR, None, "<annotation>", "cut off"),  # no class is left to look for
     ("det", OF_FOX, "</object>", MORE, "n02118333_1.xml"),
     ("det", OF_BEAR, "</object>", MORE, "n02132136_3.xml"),
-    *(("coco", TRAIN, None, t, TRAIN) for t in ("", "[]", "{}", "[" * 10**5, '{"images": [1]}')),
+    *(("coco", TRAIN, None, t, TRAIN) for t in ("[]", "[" * 10**5, '{"images": [1]}')),
     ("coco", TRAIN, "annotations", "annotation", "damaged"),
     ("coco", TRAIN, None, "\udcff", "damaged"),
+    ("coco", TRAIN, '"category_id": 1', '"category_id": 5', "unknown category 5"),
+    ("coco", TRAIN, '"category_id": 1', '"category_id": [1]', "another kind"),
+    ("coco", TRAIN, '"image_id": 1', '"image_id": 777', "unknown picture 777"),
+    ("coco", TRAIN, '"bbox": [', '"bbox": [90, 10, 30, 9], "x": [', "annotation 1, has a"),
+    ("coco", TRAIN, '"bbox": [', '"bbox": [NaN, 1, 1, 1], "x": [', "box without area"),
+    ("coco", TRAIN, '"bbox": [', '"bbox": [1, ', "four numbers"),
+    ("coco", TRAIN, '"segmentation": [', '"segmentation": [], "x": [', "no outline"),
+    ("coco", TRAIN, '"iscrowd"', '"x"', "iscrowd"),
+    ("coco", TRAIN, '"id": 1, "image_id"', '"id": 2, "image_id"', "id twice"),
+    ("coco", TRAIN, '"id": 1, "name"', '"x": 1, "name"', "damaged"),
+    ("coco", TRAIN, '"id": 1, "name"', '"id": 77, "name"', "unknown category"),
+    ("coco", TRAIN, '"person"', '"x"', "differ"),
+    ("coco", TRAIN, '"file_name": "', '"file_name": "../', "another folder"),
+    ("coco", TRAIN, '"file_name": "', '"file_name": "x', "x000000000001.jpg is missing"),
 ]
 
 
@@ -137,6 +155,189 @@ def test_damaged_files_are_named_in_one_sentence(key, file, old, new, told, root
 )  # fmt: skip
 def test_options_that_are_none(key, options, told, trees):
     refuses(read, told, key, trees[key], **options)
+
+
+@pytest.mark.parametrize("key", ["cub"])
+def test_cub(key, root):
+    objects = read(key, root)
+    assert objects.classes == BIRDS and objects.factor == 1.0 and len(objects.objects) == 12
+    first = objects.objects[0]
+    assert first.name == f"{BIRDS[0]}/Black_footed_Albatross_0000_701"
+    assert first.category == BIRDS[0]
+    assert first.box == (10, 8, 46, 42)  # left, top, width, height became edges
+    assert [o.split for o in objects.objects] == [*["train"] * 4, *["test"] * 2] * 2
+    expected = np.zeros((48, 60), dtype=bool)
+    expected[11:39, 13:43] = True  # 255 in the middle and 51 around it
+    assert first.mask().dtype == bool and (first.mask() == expected).all()
+    printed = run(key, root, "--size", 68, "--workers", 2)
+    for line in ("images +8 +4", "images of a class +4 to 4 +2 to 2"):
+        assert re.search(f"^{line}$", printed, re.MULTILINE)
+    train = prepared_images(prepared(key, root, "68"), "train")
+    assert train.class_names == BIRDS and train.source["foreground"] == "outline"
+    run(key, root, "--verify", status=2)
+    run(key, root, "--foreground", "box", "--factor", 1.2)
+    run(key, root, "--verify")
+    assert verify_prepared(prepared(key, root))["factor"] == 1.2
+
+
+@pytest.mark.parametrize("key", ["tiny"])
+def test_tiny(key, root):
+    objects = read(key, root)
+    assert objects.classes == WNIDS and len(objects.objects) == 12
+    assert objects.about["words"] == ["Egyptian cat", WNIDS[1]]
+    assert [o.split for o in objects.objects] == ["train"] * 8 + ["test"] * 4
+    first, last = objects.objects[0], objects.objects[-1]
+    assert (first.name, first.category) == (f"{WNIDS[0]}_0", WNIDS[0])
+    assert first.box == (0, 16, 64, 48)  # the release's 63 and 47 are inside
+    assert (last.name, last.category, last.box) == ("val_3", WNIDS[1], (0, 32, 45, 63))
+    boxes = root / READERS[key][2] / "train" / WNIDS[0] / f"{WNIDS[0]}_boxes.txt"
+    edit(boxes, "24\t16\t63\t47", "0\t0\t0\t0")  # the fourth: a box of one pixel
+    assert "whole pictures, foreground: box" in run(key, root, "--size", 64)
+    train = prepared_images(prepared(key, root, "64"), "train")
+    assert train.masks[0][16:48].all() and train.masks[0].sum() == 32 * 64
+    assert train.masks[3][0, 0] and train.masks[3].sum() == 1
+    run(key, root, "--crop", "box", "--out", root / "cropped")
+    assert verify_prepared(root / "cropped")["factor"] == 1.5
+    assert "--crop box" in run(key, root, "--factor", 2, status=2)
+
+@pytest.mark.parametrize("key", ["voc"])
+def test_voc_rules(key, root):
+    assert read(key, root).left_out == {"difficult": 2}
+    assert read(key, root, keep_difficult=True).left_out == {"no outline": 2}
+    assert read(key, root, leave_truncated=True).left_out == {"difficult": 2, "truncated": 2}
+    every = read(key, root, objects="all")
+    assert len(every.objects) == len(read(key, root).objects) + 6
+    assert all(o.mask is None for o in every.objects)
+    assert len(read(key, root / READERS[key][2]).objects) == 18  # the folder itself may be given
+    first, folder = read(key, root).objects[0], root / READERS[key][2]
+    indices = np.asarray(Image.open(folder / "SegmentationObject/2007_000000.png"))
+    assert (indices == 255).any() and not first.mask()[indices == 255].any()  # a rim
+    for kind, index in (("Object", 2), ("Class", voc2012.CLASSES.index("cat") + 1)):
+        spoil(folder, kind, lambda image, i=index: image.putpixel((1, 1), i))
+    second = read(key, root, keep_difficult=True).objects[1]  # by the order in the annotation
+    assert (second.name, second.box) == ("2007_000000#2", (0, 0, 9, 7))
+    assert np.argwhere(second.mask()).tolist() == [[1, 1]]
+    lists = folder / "ImageSets/Segmentation"
+    names = [name for name in (lists / "val.txt").read_text().split() if int(name[-6:]) % 3 != 1]
+    put(lists / "val.txt", "\n".join(names))
+    found = read(key, root)  # a class without test objects is left out
+    assert found.classes == ("cat", "train")
+    assert found.left_out == {"difficult": 2, "class not in both splits": 4}
+    put(lists / "val.txt", names[0])
+    put(lists / "train.txt", "2007_000001")
+    refuses(read, "both splits", key, root)
+
+
+def spoil(folder: Path, kind: str, change) -> None:
+    file = folder / f"Segmentation{kind}/2007_000000.png"
+    image = Image.open(file)
+    put(file, change(image) or image)
+
+
+def alone(index: int):
+    """Only the last row's first pixel has `index`."""
+    return lambda image: image.point([index * (v == 77) for v in range(256)])
+
+
+OUTLINES = {
+    "Outline 1 of .*2007_000000.png does not fit": {"Object": alone(1), "Class": alone(8)},
+    "does not fit its cat": {"Class": lambda i: i.point([7 * (v == 8) for v in range(256)])},
+    "an outline 3": {"Object": lambda i: i.point([3 * (v == 1) for v in range(256)])},
+    "palette": {"Object": lambda i: i.convert("RGB")},
+    "pixels": {"Object": lambda i: i.crop((0, 0, 9, 9))},
+}
+
+
+@pytest.mark.parametrize("key", ["voc"])
+@pytest.mark.parametrize("told", OUTLINES)
+def test_voc_outlines_that_do_not_fit(key, told, root):
+    for kind, change in OUTLINES[told].items():
+        spoil(root / READERS[key][2], kind, lambda image: image.putpixel((0, 79), 77))
+        spoil(root / READERS[key][2], kind, change)
+    refuses(read, told, key, root)
+    if "does not fit" in told:
+        left_out = read(key, root, mismatch="leave_out").left_out
+        assert left_out["outline does not fit the object"] == 1
+
+
+@pytest.mark.parametrize("layout", [0, 1, 2])
+def test_det_layouts(layout, tmp_path):
+    found = read("det", det_tree(tmp_path, train=2, test=1, layout=layout))
+    counted = Counter((o.split, o.category) for o in found.objects)
+    assert counted["train", "bear"] == 2  # in the folder of a kind of bear
+    assert not [o.name for o in found.objects if "2014" in o.name]
+    assert found.about["counts"]["found"] == {"train boxes": 7, "validation pictures": 4}
+    assert found.left_out == {"another class, in pictures with one of these": 1}
+
+
+@pytest.mark.parametrize("key", ["det"])
+def test_det(key, root):
+    mammals = set(ilsvrc_det.CLASSES.split(","))
+    assert len(mammals) == 12 and mammals < set(ilsvrc_det.MAMMALS)
+    assert read(key, root, classes="n02391049, fox").classes == ("zebra", "fox")  # as asked for
+    ours = read(key, root, classes=ilsvrc_det.CLASSES)
+    assert ours.classes == ("bear", "fox", "zebra") and "ours" in ours.about["which classes"]
+    run(key, root, "--foreground", "block")
+    assert verify_prepared(prepared(key, root, "32-block"))["foreground"] == "block"
+    file = root / READERS[key][2] / "n02118333/n02118333_1.xml"
+    edit(file, "<width>96<", "<width>60<")  # the box ends at 70
+    found = read(key, root)
+    assert found.about["boxes cut at their picture's edge"] == 1
+    assert next(o for o in found.objects if o.name == "n02118333_1#1").box[2] == 60
+    refuses(read, "n02118333_1.xml", key, root, outside="refuse")
+    edit(file, "<width>60<", "<width>9<")
+    assert read(key, root).left_out["box without a pixel in its picture"] == 1
+
+
+def change(root: Path, edited) -> None:
+    """Change the training annotations, and the content of their file."""
+    file = root / "annotations" / TRAIN
+    content = json.loads(file.read_text())
+    edited(content["annotations"], content)
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("key", ["coco"])
+def test_coco(key, root, tmp_path):
+    found = read(key, root)
+    assert found.classes == ("person", "car", "chair")  # by id; "hair drier" is the smallest
+    assert found.left_out == {"crowd": 2, "box without area": 2}
+    assert found.about["categories"] == "the 3 with most objects"
+    assert found.about["counts"]["found"]["train annotations"] == 6 + 5 + 4 + 1 + 2
+    first = found.objects[0]
+    left, top, right, bottom = first.box
+    assert first.name == "train2017#1"
+    assert first.mask().sum() == (right - left) * (bottom - top)  # a rectangle
+    assert read(key, root, names="chair, person").classes == ("person", "chair")
+    runs = dict(size=[80, 96], counts=[7679, 1])
+    change(root, lambda a, _: a[0].update(segmentation=runs))
+    assert np.argwhere(read(key, root).objects[0].mask()).tolist() == [[79, 95]]
+    change(root, lambda a, _: a[0].update(segmentation=[[1, 2, 3, 4]]))
+    refuses(read(key, root).objects[0].mask, "annotation 1, has an outline")
+    older = coco_tree(tmp_path / "2014", train=2, test=1, year="2014")
+    name = read(key, older, year="2014").objects[0].picture.name
+    assert name == "COCO_train2014_000000000001.jpg"
+    refuses(read, "train2017", key, older)
+
+
+@pytest.mark.parametrize("key", ["coco"])
+def test_the_largest_categories_of_coco(key, root):
+    def larger(annotations, _):
+        for entry in annotations:  # chairs: the fewest objects, now the most pixels;
+            new = {62: dict(area=1e6), 1: dict(image_id=1), 89: dict(iscrowd=1)}
+            entry |= new.get(entry["category_id"], {})  # persons: all in one picture
+
+    def even(annotations, content):
+        of = [[a for a in annotations if a["category_id"] == i] for i in (62, 3, 1)]
+        content["annotations"] = [a for some in of for a in some[:3] if not a["iscrowd"]]
+
+    change(root, larger)
+    ranks = dict(objects={"person", "car"}, pictures={"car", "chair"}, pixels={"person", "chair"})
+    for rank, largest in ranks.items():
+        assert set(coco._Part(root, "train2017").ranked(rank)) == {1, 3, 62}  # a crowd is no object
+        assert set(read(key, root, rank=rank, largest=2).classes) == largest
+    change(root, even)
+    assert coco._Part(root, "train2017").ranked("objects") == [1, 3, 62]  # ties go by id
 
 
 # All eight

@@ -129,11 +129,9 @@ def test_what_is_missing_is_named(off_tree, points_tree, tmp_path, monkeypatch):
 
 
 def test_every_shape_once_as_the_shapes_stand(off_tree):
-    shapes = modelnet40_shapes(off_tree, "train")
-    samples = modelnet40(off_tree, "train", points=50, background=20)
-    assert samples.points.shape == (12, 70, 3) and samples.foreground.sum(1).tolist() == [50] * 12
-    assert torch.bincount(samples.labels).tolist() == [4, 4, 4]
+    samples, shapes = modelnet40(off_tree, "train"), modelnet40_shapes(off_tree, "train")
+    assert samples.points.shape == (12, 1524, 3) and samples.source["once"]
+    assert samples.foreground.sum(1).tolist() == [1024] * 12
     own = samples.points[0][samples.foreground[0]].double()  # points of a shape, not turned
     assert torch.cdist(own, shapes.points.flatten(0, 1).double()).amin(1).max() < 1e-6
     assert samples.source["data"] == shapes.source["data"]
-    assert modelnet40(off_tree, "train", count=4).points.shape == (4, 1524, 3)

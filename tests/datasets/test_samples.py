@@ -11,7 +11,7 @@ import torch
 from refusals import refuses
 
 from kpnb.datasets import clouds, images
-from kpnb.datasets.samples import packed_content, unit_sphere
+from kpnb.datasets.samples import packed_content
 from kpnb.datasets.texts import embedded as texts
 from kpnb.datasets.texts.encoded import encoded_questions
 from kpnb.datasets.texts.words import PieceEncoder
@@ -82,13 +82,6 @@ def test_a_digest_sees_every_part(made):
         first[0] = 1 - first[0].long()
         digests.append(changed.digest)
     assert digests[::2] == [samples.digest] * 3 and len({*digests}) == 4
-
-
-def test_unit_sphere():
-    cube = np.array([[x, y, z] for x in (1, 3) for y in (1, 3) for z in (1, 3)], dtype=float)
-    assert np.allclose(unit_sphere(cube), (cube - 2) / math.sqrt(3))
-    for bad in (np.ones((4, 3)), np.array([[0.0, 0, 0], [np.nan, 0, 0]]), np.full((2, 3), np.inf)):
-        refuses(unit_sphere, "leave it out", bad)
 
 
 PACKED = {  # kind -> a file of it, what reads it, all files' digests, what builds it

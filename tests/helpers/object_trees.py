@@ -48,20 +48,19 @@ def drawn(rng: np.random.Generator, label: int, classes: int) -> tuple[Image.Ima
 
 def xml(name: str, objects: Sequence[dict], size: tuple[int, int] = (WIDTH, HEIGHT)) -> str:
     """An annotation as VOC and ILSVRC write it, boxes from pixel edges (1-based, inclusive)."""
-    items, part = "", "<part><name>head</name><bndbox>" + _tags(xmin=1, ymin=1, xmax=5, ymax=5)
+    items, part = "", "<part><name>head</name>" + _box(0, 0, 5, 5) + "</part>\n"
     for item in objects:
-        left, top, right, bottom = item["box"]
-        flags = _tags(**{flag: int(item.get(flag, 0)) for flag in ("truncated", "difficult")})
-        corners = _tags(xmin=left + 1, ymin=top + 1, xmax=right, ymax=bottom)
-        items += f"<object>\n{_tags(name=item['name'])}{flags}{part}</bndbox></part>\n"
-        items += f"<bndbox>{corners}</bndbox>\n</object>"
-    head = _tags(folder="VOC2012", filename=name)
-    known = _tags(width=size[0], height=size[1], depth=3)
-    return f"<annotation>\n{head}<size>{known}</size>\n{items}\n</annotation>\n"
+        flags = (f"<{f}>{int(item.get(f, 0))}</{f}>" for f in ("truncated", "difficult"))
+        items += f"<object>\n<name>{item['name']}</name>{''.join(flags)}{part}"
+        items += f"{_box(*item['box'])}\n</object>"
+    known = f"<width>{size[0]}</width><height>{size[1]}</height><depth>3</depth>"
+    head = f"<filename>{name}</filename><size>{known}</size>"
+    return f"<annotation>\n{head}\n{items}\n</annotation>\n"
 
 
-def _tags(**content: object) -> str:
-    return "".join(f"<{tag}>{value}</{tag}>" for tag, value in content.items())
+def _box(left: int, top: int, right: int, bottom: int) -> str:
+    edges = dict(xmin=left + 1, ymin=top + 1, xmax=right, ymax=bottom)
+    return f"<bndbox>{''.join(f'<{tag}>{at}</{tag}>' for tag, at in edges.items())}</bndbox>"
 
 
 def put(file: Path, content: str | Image.Image) -> Path:
