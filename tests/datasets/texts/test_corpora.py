@@ -33,9 +33,8 @@ def test_sentences_are_mended_labelled_and_without_neutral_ones(release):
     assert sst2(release, "test").texts == ("It does n't work | really",)
     assert sorted(sst2(release, "dev").texts) == ["Grim but well-made", "Very superb"]
     assert sst2(release, "dev").labels.tolist() == [1, 1]
-    whole, few = sst2(release, seed=1), sst2(release, count=5, seed=1)
-    assert few.texts == whole.texts[:5] and torch.equal(few.ratings, whole.ratings[:5])
-    assert train.texts != whole.texts and sorted(train.texts) == sorted(whole.texts)
+    few = sst2(release, count=5, seed=1)
+    assert few.texts == sst2(release, seed=1).texts[:5] != train.texts[:5]
 
 
 def test_other_line_ends_another_encoding_and_the_folder_above(release):
