@@ -27,12 +27,6 @@ from kpnb.fingerprint import file_hash
 # Small packages of the same layouts, in place of the real ones
 
 
-def png(picture):
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def use_table(builder, monkeypatch, folder, packages, **table):
     for about in packages.values():
         about |= dict(version="1", sha256=file_hash(folder / about["file"]))
@@ -41,6 +35,10 @@ def use_table(builder, monkeypatch, folder, packages, **table):
 
 
 def for_images(root, monkeypatch):
+    def png(picture):
+        picture.save(held := io.BytesIO(), "PNG")
+        return held.getvalue()
+
     photo = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
     thing = Image.new("RGBA", (120, 80), (0, 0, 0, 0))
     thing.paste((200, 40, 30, 255), (10, 10, 110, 70))
@@ -87,10 +85,10 @@ POST = "v 0 0 0\nv 0 9 0\nv 1 9 0\nv 1 0 0\nv 0 0 1\nf 1 2 3 4\nf 1 2 5\n"
 
 def for_clouds(root, monkeypatch):
     library = packed({embedded_pointclouds.CATALOG: CATALOG, "m/post.obj": POST})
-    path = "./usr/share/sweethome3d/furniture/Lib.sh3f"
-    make_deb(root / "a.deb", tar_info(path, content=library))
-    path = "./usr/share/kicad/3dmodels/X.3dshapes/part.wrl"
-    make_deb(root / "b.deb", tar_info(path, content=VRML.encode()))
+    furniture = "./usr/share/sweethome3d/furniture/Lib.sh3f"
+    make_deb(root / "a.deb", tar_info(furniture, content=library))
+    part = "./usr/share/kicad/3dmodels/X.3dshapes/part.wrl"
+    make_deb(root / "b.deb", tar_info(part, content=VRML.encode()))
     packages = {"furniture": dict(package="a", file="a.deb"),
                 "components": dict(package="b", file="b.deb")}  # fmt: skip
     table = {"furniture": {"up": {"one": ["Lib#post"]}, "down": {"two": ["Lib#lying"]}},
@@ -129,9 +127,9 @@ def for_questions(root, monkeypatch):
     base.execute(f"CREATE TABLE elements ({columns})")
     base.executemany("INSERT INTO elements VALUES (?, ?, ?, ?, ?, ?)", ROWS)
     base.commit()
-    nouns = tar_info(f"./{prep.NOUNS}", content=NOUNS.encode())
-    use_package(prep, "DICTIONARY", monkeypatch, root, make_deb, nouns)
-    table = packed({prep.DATABASE: base.serialize()})
+    nouns, table = NOUNS.encode(), packed({prep.DATABASE: base.serialize()})
+    member = tar_info(f"./{prep.NOUNS}", content=nouns)
+    use_package(prep, "DICTIONARY", monkeypatch, root, make_deb, member)
     use_package(prep, "ELEMENTS", monkeypatch, root, lambda path: path.write_bytes(table))
 
 
@@ -162,7 +160,7 @@ BUILDERS = {
 
 @pytest.fixture
 def built(tmp_path, monkeypatch):
-    """Make the packages of a data set; gives what builds from them into a folder."""
+    """Makes the packages of a data set and gives what builds from them into a folder."""
 
     def prepared(key):
         builder, make = BUILDERS[key]
@@ -200,11 +198,11 @@ def test_the_same_bytes_come_out_twice_and_none_of_another_package(
 def test_packed_images(built, tmp_path):
     assert built("images")() == 0
     with zipfile.ZipFile(tmp_path / "out" / image_files.OBJECTS) as file:
-        meta = [[item[key] for key in ("class", "group", "path")]
-                for item in json.loads(file.read("meta.json"))]  # fmt: skip
-        assert meta == [["bird", "wren", "q/a.png"], ["tool", "saw", "q/b.png"]]
+        meta = json.loads(file.read("meta.json"))
         picture = Image.open(io.BytesIO(file.read("bird/000.webp")))
-        assert picture.mode == "RGBA" and picture.size == (96, 58)  # 100 x 60, visible part
+    found = [(item["class"], item["group"], item["path"]) for item in meta]
+    assert found == [("bird", "wren", "q/a.png"), ("tool", "saw", "q/b.png")]
+    assert picture.mode == "RGBA" and picture.size == (96, 58)  # 100 x 60, visible part
     with zipfile.ZipFile(tmp_path / "out" / image_files.BACKGROUNDS) as file:
         assert len(file.namelist()) == 7
         assert Image.open(io.BytesIO(file.read("field_5.jpg"))).size == (128, 128)

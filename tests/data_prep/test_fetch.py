@@ -1,19 +1,24 @@
-"""Files are fetched whole or not at all, from a server that cuts, lies and ignores ranges."""
+"""Files are fetched whole or not at all, from a server that cuts, lies and ignores ranges; and
+archives, good, hostile and broken ones, are unpacked so that nothing of them lands elsewhere."""
 
 import hashlib
 import os
 import shutil
+import stat
+import tarfile
 import urllib.request
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from archive_files import packed
+from archive_files import make_deb, make_tar, make_zip, packed, tar_info
 from file_site import serving
 from refusals import refused, refuses
 
 from data_prep import fetch as fetching
+from data_prep.archives import extract, read_members
 from data_prep.fetch import RemoteFile, fetch, obtain
+from kpnb.errors import KpnbError
 
 CONTENT = bytes(range(256)) * 4096 + b"the end"  # 1 MiB and a little
 LONG, SHA256 = len(CONTENT), hashlib.sha256(CONTENT).hexdigest()
@@ -147,9 +152,6 @@ def test_what_is_there_but_wrong_and_names_that_are_none(site, tmp_path):
     assert remote(site, sha256=None, md5="0" * 32).md5 and site.asked == []
 
 
-# obtain
-
-
 def offered(site, name, need, members):
     content = packed(members)
     site.files[f"/{name}"] = content
@@ -239,12 +241,72 @@ def test_archives_share_a_folder_and_a_link_in_the_way_is_not_followed(site, arc
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_plain_files_are_fetched_checked_and_not_unpacked(site, tmp_path):
-    file = replace(remote(site), unpack=False, need=("inner/data.bin",))
-    obtain([file], tmp_path / "a", download=True)
-    assert (tmp_path / "a" / "data.bin").read_bytes() == CONTENT
-    (tmp_path / "b" / "inner").mkdir(parents=True)
-    (tmp_path / "b" / "inner" / "data.bin").write_bytes(b"there")
-    obtain([file], tmp_path / "b", download=False)
-    (tmp_path / "a" / "data.bin").write_bytes(CONTENT[:-1])
-    refuses(obtain, "bytes, not", [file], tmp_path / "a", download=True)
+# Archives, read without trusting them
+
+GOOD = (tar_info("./a", tarfile.DIRTYPE), tar_info("./a/b.txt", content=b"hello"),
+        tar_info("c", content=b"!"))  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["x.tar.gz", "x.tgz", "x.zip", "x.deb"])
+def test_good_archives_are_read_and_unpacked(tmp_path, kind):
+    path, out = tmp_path / kind, tmp_path / "out"
+    if kind.endswith(".zip"):
+        file = stat.S_IFREG | 0o644
+        make_zip(path, ("a/", b"", stat.S_IFDIR), ("a/b.txt", b"hello", file), ("c", b"!", 0))
+    else:
+        (make_deb if kind.endswith(".deb") else make_tar)(path, *GOOD)
+    assert read_members(path, ["a/b.txt"]) == {"a/b.txt": b"hello"}
+    extract(path, out)
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*")) == ["a", "a/b.txt", "c"]
+    assert (out / "a/b.txt").read_bytes() == b"hello"
+    assert not (out / "a/b.txt").stat().st_mode & 0o111
+
+
+BAD = [(name, tarfile.REGTYPE, 0) for name in ("/etc/evil", "../evil", "a/../../evil", "C:/evil")]
+BAD += [("a\\..\\evil", tarfile.REGTYPE, None), ("link", tarfile.SYMTYPE, stat.S_IFLNK)]
+BAD += [("hard", tarfile.LNKTYPE, None), ("device", tarfile.CHRTYPE, stat.S_IFCHR)]
+BAD += [("pipe", tarfile.FIFOTYPE, stat.S_IFIFO)]
+
+
+@pytest.mark.parametrize("name, kind, mode", BAD)
+def test_bad_members_are_refused_and_nothing_is_written(tmp_path, name, kind, mode):
+    """mode: of the same in a zip file, which holds no hard links."""
+    links = ("/etc/passwd", "good") if kind == tarfile.SYMTYPE else ("good",)
+    for number, link in enumerate(links):
+        bad = tar_info(name, kind, b"x" if kind == tarfile.REGTYPE else b"", link)
+        path = make_tar(tmp_path / f"{number}.tar.gz", tar_info("good", content=b"x"), bad)
+        assert read_members(path, ["good"]) == {"good": b"x"}
+        refuses(extract, "do not use this archive", path, tmp_path / "deep" / "out")
+    if mode is not None:
+        path = make_zip(tmp_path / "0.zip", ("good", b"x", 0), (name, b"target", mode))
+        refuses(extract, "do not use this archive", path, tmp_path / "out")
+        refuses(read_members, "do not use this archive", path, [name])
+    assert all(file.parent == tmp_path and file.is_file() for file in tmp_path.rglob("*"))
+
+
+def test_a_link_already_in_the_folder_is_not_followed(tmp_path):
+    for name in ("out", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "out/a").symlink_to(tmp_path / "elsewhere")
+    refuses(extract, "empty folder", make_tar(tmp_path / "x.tgz", *GOOD), tmp_path / "out")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_too_much_data_missing_names_and_broken_files(tmp_path):
+    path, deb = make_tar(tmp_path / "x.tgz", *GOOD), make_deb(tmp_path / "x.deb", *GOOD)
+    broken = {"cut.tgz": path.read_bytes()[:-40], "cut.deb": deb.read_bytes()[:150]}
+    broken |= {"text.zip": b"PK not really", "text.tar": b"no archive at all"}
+    for name, content in broken.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(KpnbError, match="fetch it again"):
+            extract(tmp_path / name, tmp_path / "out")
+    refuses(extract, "limit", path, tmp_path / "out", limit=5)
+    refuses(read_members, "limit", path, ["a/b.txt"], limit=4)
+    refuses(read_members, "has no nothing", path, ["nothing", "c"])
+    refuses(read_members, "fetch it again", tmp_path / "absent.tgz", ["a"])
+
+
+def test_a_tar_that_ends_in_a_zip_is_still_a_tar(tmp_path):
+    inner = make_zip(tmp_path / "inner.zip", ("inside", b"x", 0)).read_bytes()
+    path = make_tar(tmp_path / "x.tar", tar_info("inner.zip", content=inner), mode="w")
+    assert read_members(path, ["inner.zip"]) == {"inner.zip": inner}

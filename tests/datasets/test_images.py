@@ -76,15 +76,6 @@ def test_no_two_objects_of_different_splits_look_alike():
                 assert seen.setdefault(pixels, split) == split, item.name
 
 
-def test_held_out_keeps_groups_whole_and_within_the_share():
-    groups = ["a"] * 4 + ["b"] * 3 + list("cdefghijklm")
-    held = image_files.held_out(groups, key="x", share=0.25)
-    assert sum(group in held for group in groups) == 5  # ceil(0.25 * 18)
-    assert held == image_files.held_out(sorted(groups, reverse=True), key="x", share=0.25)
-    assert held != image_files.held_out(groups, key="y", share=0.25)
-    assert image_files.held_out(["only"] * 5, key="x") == frozenset()
-
-
 def slow_layer(drawn: Recipe, side: int) -> np.ndarray:
     """The object's layer (side, side, 4), premultiplied: each channel resized alone, as floats."""
     channels = np.asarray(drawn.cut_out.picture, dtype=np.float32).transpose(2, 0, 1) / 255

@@ -80,7 +80,7 @@ def treebank(tmp_path, monkeypatch):
     """SST-2 from this machine, small."""
     with serving({}) as site:
         made = write_release(tmp_path / "stanfordSentimentTreebank")
-        offered(sst2, "treebank", site, monkeypatch, [zipped(made, tmp_path / "file.zip")])
+        offered(sst2, "treebank", site, monkeypatch, [zipped(made)])
         for known, train in ((sst2.SENTENCES, 46), (sst2.COUNTS, 44)):
             monkeypatch.setitem(known, "treebank", {"train": train, "dev": 2, "test": 1})
         yield site
@@ -106,10 +106,11 @@ def test_what_the_script_says_goes_wrong_is_the_error(treebank, home, monkeypatc
     assert "error: SST-2 has 46" in capsys.readouterr().err  # as the script says it
     refuses(find_data, "not prepared", "sst2")
     treebank.files.clear()
+    home.with_name("a file").write_text("")
     for place, told, name in (
         ("other", "404", "sst2"),
         ("other", str(home.with_name("other") / "ilsvrc_det"), "ilsvrc_det"),  # where to put them
-        ("file.zip", "let KPNB_DATA name another", "sst2"),
+        ("a file", "let KPNB_DATA name another", "sst2"),
     ):
         monkeypatch.setenv("KPNB_DATA", str(home.with_name(place)))
         refuses(find_data, told, f"download:{name}")

@@ -1,8 +1,8 @@
 """Small trees in the genuine layouts of Pascal VOC 2012, ILSVRC DET and MS-COCO.
 
 Every class is a shape of its own color on a noisy ground, so that a network can learn it. Each tree
-has exactly `train` and `test` usable objects of each class, and beside them what the genuine data
-sets have and readers must leave out; see each function, which returns `root`.
+below `root` has exactly `train` and `test` usable objects of each class, and beside them what the
+genuine data sets have and readers must leave out.
 """
 
 from __future__ import annotations
@@ -86,12 +86,9 @@ def _plan(train: int, test: int) -> Iterator[tuple[str, int, int]]:
 
 
 def voc_tree(root: Path, train: int = 10, test: int = 5) -> Path:
-    """VOCdevkit/VOC2012 below `root`.
-
-    Beside the usable objects: in the first picture of each split a difficult object without an
-    outline, in the second a truncated flag on its object; three pictures of each split are in
-    ImageSets/Main only, with one object of the first class, and have no outlines.
-    """
+    """VOCdevkit/VOC2012. Beside the usable objects: in the first picture of each split a difficult
+    object without an outline, in the second a truncated flag on its object; three pictures of each
+    split are in ImageSets/Main only, with one object of the first class, and have no outlines."""
     folder, rng = root / "VOCdevkit/VOC2012", np.random.default_rng(0)
     lists = {kind: {"train": "", "val": ""} for kind in ("Main", "Segmentation")}
 
@@ -129,12 +126,9 @@ def _indexed(polygon: list, number: int) -> Image.Image:
 
 
 def det_tree(root: Path, train: int = 10, test: int = 5, layout: int = 0) -> Path:
-    """ILSVRC DET below `root`, in the layout of 2013 (0), 2014 (1) or 2015 to 2017 (2).
-
-    Beside the usable objects: the training pictures of the first class lie in the folder of a
-    narrower synset, and one of them also shows a person; a picture without annotation; a validation
-    picture without objects; annotations of 2014, which are not read.
-    """
+    """The layout of 2013 (0), 2014 (1) or 2015 to 2017 (2). Beside the usable objects: the training
+    pictures of the first class lie in the folder of a narrower synset, and one of them also shows a
+    person; a picture without annotation; one without objects; annotations of 2014, not read."""
     top, rng = root / ("ILSVRC" if layout == 2 else ""), np.random.default_rng(0)
     pictures, boxes, val, val_boxes = (top / name for name in LAYOUTS[layout])
     for split, i, label in _plan(train, test):
@@ -159,12 +153,9 @@ def det_tree(root: Path, train: int = 10, test: int = 5, layout: int = 0) -> Pat
 
 
 def coco_tree(root: Path, train: int = 10, test: int = 5, year: str = "2017") -> Path:
-    """annotations, train<year> and val<year> below `root`.
-
-    Earlier classes have one object more in both splits than the next, so that they are larger; the
-    last has exactly `train` and `test`. Beside them, in each split: a crowd of the first class, one
-    object of "hair drier", and a box without area.
-    """
+    """Earlier classes have one object more in both splits than the next, so that they are larger;
+    the last has exactly `train` and `test`. Beside them, in each split: a crowd of the first class,
+    one object of "hair drier", and a box without area."""
     rng, first, ids = np.random.default_rng(0), 1, [*COCO_IDS.values()]
     known = dict(info=dict(year=int(year)), licenses=[])
     known["categories"] = [dict(id=i, name=name) for name, i in COCO_IDS.items()]

@@ -1,9 +1,9 @@
 """Small releases in the public layouts of SST-2, SQuAD and ModelNet40, to be fetched and read."""
 
 import hashlib
-import zipfile
 from dataclasses import replace
 
+from archive_files import packed
 from object_trees import put
 
 from kpnb.datasets.texts.corpora import PHRASES, SENTENCES, SPLIT, VALUES
@@ -87,12 +87,10 @@ def box(width, depth, height):
     return "\n".join(["OFF", "8 6 0", *rows, ""])
 
 
-def zipped(folder, archive):
+def zipped(folder):
     """`folder` in an archive, below its own name."""
-    with zipfile.ZipFile(archive, "w") as file:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            file.write(path, path.relative_to(folder.parent))
-    return archive.read_bytes()
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return packed({f"{path.relative_to(folder.parent)}": path.read_bytes() for path in files})
 
 
 def offered(module, layout, site, monkeypatch, contents):

@@ -27,13 +27,6 @@ def pictures() -> np.ndarray:
     return np.random.default_rng(0).random((SAMPLES, 8, 8, 3)).astype("float32")
 
 
-def images() -> ImageSamples:
-    center, spread = normalization()
-    inputs = (torch.from_numpy(pictures()).permute(0, 3, 1, 2) - center) / spread
-    labels = torch.tensor([1, 0, 1])
-    return ImageSamples(inputs, labels, inputs[:, 0] > 0, ("tool", "fruit"), {})
-
-
 def clouds(count: int = SAMPLES, scale: int = 1) -> PointSamples:
     """A sphere, and a cube beside it as background, in random order."""
     rng = np.random.default_rng([3, count, scale])
@@ -44,10 +37,6 @@ def clouds(count: int = SAMPLES, scale: int = 1) -> PointSamples:
     points = torch.tensor(np.concatenate([sphere, cube], 1)[:, order], dtype=torch.float32)
     foreground = torch.from_numpy(order < OBJECT * scale).repeat(count, 1)
     return PointSamples(points, torch.arange(count) % 2, foreground, ("chair", "desk"), {})
-
-
-def texts() -> list[TextSample]:
-    return [TextSample(WORDS, MARKS, note=f"rated −{row}.4") for row in range(SAMPLES)]
 
 
 def maps_of(entropy: torch.Tensor) -> EntropyMaps:
@@ -62,11 +51,19 @@ class Shown:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.samples = {"image": images, "cloud": clouds, "text": texts}[kind]()
-        block = torch.zeros(SAMPLES, SIDE, SIDE, dtype=torch.bool)
-        block[:, 1:3, 1:4] = True  # 2 x 3 cells of the grid of an image
-        known = {"image": block.flatten(1), "text": torch.tensor([MARKS] * SAMPLES)}
-        self.foreground = self.samples.foreground if kind == "cloud" else known[kind]
+        if kind == "cloud":
+            self.samples, self.foreground = clouds(), clouds().foreground
+        elif kind == "text":
+            notes = (f"rated −{row}.4" for row in range(SAMPLES))
+            self.samples = [TextSample(WORDS, MARKS, note=note) for note in notes]
+            self.foreground = torch.tensor([MARKS] * SAMPLES)
+        else:
+            block = torch.zeros(SAMPLES, SIDE, SIDE, dtype=torch.bool)
+            block[:, 1:3, 1:4] = True  # 2 x 3 cells of the grid of an image
+            center, spread = normalization()
+            inputs = (torch.from_numpy(pictures()).permute(0, 3, 1, 2) - center) / spread
+            about = torch.tensor([1, 0, 1]), inputs[:, 0] > 0, ("tool", "fruit"), {}
+            self.samples, self.foreground = ImageSamples(inputs, *about), block.flatten(1)
 
     def maps(self, seed: int = 0, lost: int | None = None) -> EntropyMaps:
         """Lower on the foreground; lost: a sample without a map."""
