@@ -122,8 +122,7 @@ def test_a_folder_of_something_else_is_left_alone_and_a_failed_preparation_leave
     assert [p.name for p in tmp_path.iterdir() if "out" in p.name] == [".out.lock"]
 
 
-def _full():
-    return np.ones((40, 50), dtype=bool)
+_full = np.ones((40, 50), dtype=bool).copy
 
 
 def test_a_killed_preparation_leaves_nothing_whole(objects, prepare, tmp_path):

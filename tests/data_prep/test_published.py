@@ -1,7 +1,6 @@
 """SST-2, SQuAD and ModelNet40 are fetched, read and counted, on small releases of their layouts."""
 
 import json
-import shutil
 
 import pytest
 from data_trees import off_tree, points_tree
@@ -78,14 +77,11 @@ def test_sst2_with_other_counts_is_refused_unless_partial(treebank, monkeypatch,
     assert marked_folder(treebank) is None  # an incomplete copy is not found by its name
 
 
-def test_sst2_sentences_that_are_not_in_the_dictionary_explain_a_difference(
-    tmp_path, treebank, monkeypatch, run
-):
-    rows = [(200, 1, "Nowhere else", "Somewhere else", 0.9), *ROWS[:6]]
-    rows += [(100 + i, 1, f"Filler {i}", f"Filler {i}", 0.75) for i in range(60)]
-    folder = tmp_path / "made" / sst2.RELEASE
-    shutil.rmtree(folder)
-    write_release(folder, rows + ROWS[6:])
+@pytest.mark.usefixtures("treebank")
+def test_sentences_that_are_not_in_the_dictionary_explain_a_difference(tmp_path, monkeypatch, run):
+    fillers = [(100 + i, 1, f"Filler {i}", f"Filler {i}", 0.75) for i in range(60)]
+    rows = [(200, 1, "Nowhere else", "Somewhere else", 0.9), *ROWS, *fillers]
+    write_release(tmp_path / "made" / sst2.RELEASE, rows)
     monkeypatch.setitem(sst2.SENTENCES, "treebank", {"train": 67, "dev": 2, "test": 1})
     for clear, status in ((64, 0), (65, 0), (66, 2), (63, 0), (62, 2)):
         monkeypatch.setitem(sst2.COUNTS, "treebank", {"train": clear, "dev": 2, "test": 1})

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from data_trees import MODEL_CLASSES, write_h5
+from object_trees import put
 from public_files import box
 from refusals import refuses
 
@@ -20,9 +21,8 @@ from kpnb.datasets.samples import unit_sphere
 
 @pytest.fixture
 def off_tree(tmp_path):
-    folder = Path(data_trees.off_tree(tmp_path / "off"))
-    (folder / "README.txt").write_text("about")
-    return folder
+    put(tmp_path / "off" / "README.txt", "about")
+    return Path(data_trees.off_tree(tmp_path / "off"))
 
 
 @pytest.fixture
@@ -134,4 +134,3 @@ def test_every_shape_once_as_the_shapes_stand(off_tree):
     assert samples.foreground.sum(1).tolist() == [1024] * 12
     own = samples.points[0][samples.foreground[0]].double()  # points of a shape, not turned
     assert torch.cdist(own, shapes.points.flatten(0, 1).double()).amin(1).max() < 1e-6
-    assert samples.source["data"] == shapes.source["data"]

@@ -107,11 +107,8 @@ def test_what_the_script_says_goes_wrong_is_the_error(treebank, home, monkeypatc
     refuses(find_data, "not prepared", "sst2")
     treebank.files.clear()
     home.with_name("a file").write_text("")
-    for place, told, name in (
-        ("other", "404", "sst2"),
-        ("other", str(home.with_name("other") / "ilsvrc_det"), "ilsvrc_det"),  # where to put them
-        ("a file", "let KPNB_DATA name another", "sst2"),
-    ):
+    for place, told, name in (("other", "404", "sst2"), ("other", "other/ilsvrc_det", "ilsvrc_det"),
+                              ("a file", "let KPNB_DATA name another", "sst2")):  # fmt: skip
         monkeypatch.setenv("KPNB_DATA", str(home.with_name(place)))
         refuses(find_data, told, f"download:{name}")
 

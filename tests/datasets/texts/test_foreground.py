@@ -85,8 +85,6 @@ def test_what_is_said_of_the_embedded_sentences_and_words():
 
 
 PAIR = "Ann Lee (1736-1784) led the Shakers. Sophus Lie (1842-1899) studied Lie groups in Oslo."
-
-
 BO, RHONE = "Bo rose. Bo fell.", "The Rhône flows into the sea."
 
 

@@ -30,8 +30,7 @@ def test_words_of_a_text():
     ("text", "expected"),
     [("Don't say", "Don't: don ' t | say: s ##a ##y"), ("a_b", "a_b: a _ b"),
      ("unbelievable, films!", "unbelievable: un ##believ ##able | ,: , | films: film ##s | !: !"),
-     ("Café film", "Café: cafe | film: film"), ("don’t.", "don’t: don ’ t | .: ."),
-     ("Cafe\u0301 film", "Cafe\u0301: cafe | film: film"), ("很好", "很好: 很 好"),
+     ("don’t.", "don’t: don ’ t | .: ."), ("Cafe\u0301 film", "Cafe\u0301: cafe | film: film"),
      ("很ok。", "很ok: 很 o ##k | 。: [UNK]"), ("good 🙂 film", "good: good | 🙂: 🙂 | film: film"),
      ("Привет film", "Привет: [UNK] | film: film"), ("\U0001d400 a", "\U0001d400: [UNK] | a: a"),
      ("İz", "İz: i ##z"),  # two characters in lower case
