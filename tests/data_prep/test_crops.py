@@ -140,9 +140,6 @@ def test_broken_outlines():
         refuses(coco_mask, "An outline has", shape, 3, 2)
 
 
-# Crops
-
-
 @pytest.fixture
 def cut(tmp_path):
     """Crops an object of a lossless picture, 60 x 40, whose pixel (row, column) is that and 7."""

@@ -327,8 +327,6 @@ def test_which_shapes_are_packed_and_when_they_are_those_packaged(built, tmp_pat
         listed = names
 
 
-# What all builders share
-
 CONTENT = b"a package"
 
 

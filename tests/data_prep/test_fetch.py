@@ -241,8 +241,6 @@ def test_archives_share_a_folder_and_a_link_in_the_way_is_not_followed(site, arc
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-# Archives, read without trusting them
-
 GOOD = (tar_info("./a", tarfile.DIRTYPE), tar_info("./a/b.txt", content=b"hello"),
         tar_info("c", content=b"!"))  # fmt: skip
 

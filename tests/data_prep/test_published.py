@@ -23,8 +23,6 @@ def site():
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a data set's command in a folder; gives what it says."""
-
     def command(module, *arguments, root=tmp_path / "root", status=0):
         return said(module.main, "--root", root, *arguments, status=status)
 

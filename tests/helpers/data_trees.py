@@ -24,11 +24,9 @@ def off_tree(root: Path, height: float = 1.0) -> str:
 def release(root, first="good"):
     """SST-2's files: as many sentences as a teacher needs, of two classes, and a dev part."""
     words = {first: 0.9, "dull": 0.1, "film": 0.5}
-    rows = [
-        (n, 3 if n % 6 == 0 else 1, text, text, value)
-        for n in range(1, 151)
-        for text, value in [(f"The {first} film {n}", 0.9) if n % 2 else (f"A dull film {n}", 0.1)]
-    ]
+    kinds = (("A dull film {}", 0.1), (f"The {first} film {{}}", 0.9))
+    told = [(n, kinds[n % 2][0].format(n), kinds[n % 2][1]) for n in range(1, 151)]
+    rows = [(n, 3 if n % 6 == 0 else 1, text, text, value) for n, text, value in told]
     return write_release(root / "release", rows, words)
 
 
@@ -49,9 +47,8 @@ def write_h5(file, **arrays):
 
 def points_tree(folder: Path) -> Path:
     """ModelNet40 as sampled points, tall along y: training shapes in two files, test in one."""
-    folder.mkdir()
     rng = np.random.default_rng(0)
-    (folder / "shape_names.txt").write_text("\n".join(MODEL_CLASSES) + "\n")
+    put(folder / "shape_names.txt", "\n".join(MODEL_CLASSES) + "\n")
     for split, files in (("train", ("0120", "210")), ("test", ("012210",))):
         names = [f"ply_data_{split}{i}.h5" for i in range(len(files))]
         for name, labels in zip(names, files, strict=True):
@@ -59,5 +56,5 @@ def points_tree(folder: Path) -> Path:
             label = np.array([*labels], "uint8")[:, None]
             write_h5(folder / name, data=data.astype("float32"), label=label)
         listed = "".join(f"data/modelnet40_ply_hdf5_2048/{name}\n" for name in names)
-        (folder / f"{split}_files.txt").write_text(listed)
+        put(folder / f"{split}_files.txt", listed)
     return folder
