@@ -1,7 +1,4 @@
-"""The readers of the five data sets of images, on generated trees in their layouts.
-
-The last two tests are about all eight data sets.
-"""
+"""The readers of the five data sets of images, on generated trees; last, all eight data sets."""
 
 import json
 import re
@@ -282,15 +279,15 @@ def test_det(key, root):
 
 
 def change(root: Path, edited) -> None:
-    """Change the training annotations, and the content of their file."""
+    """Change the training annotations."""
     file = root / "annotations" / TRAIN
     content = json.loads(file.read_text())
-    edited(content["annotations"], content)
+    edited(content["annotations"])
     file.write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize("key", ["coco"])
-def test_coco(key, root, tmp_path):
+def test_coco_and_its_largest_categories(key, root, tmp_path):
     found = read(key, root)
     assert found.classes == ("person", "car", "chair")  # by id; "hair drier" is the smallest
     assert found.left_out == {"crowd": 2, "box without area": 2}
@@ -302,19 +299,16 @@ def test_coco(key, root, tmp_path):
     assert first.mask().sum() == (right - left) * (bottom - top)  # a rectangle
     assert read(key, root, names="chair, person").classes == ("person", "chair")
     runs = dict(size=[80, 96], counts=[7679, 1])
-    change(root, lambda a, _: a[0].update(segmentation=runs))
+    change(root, lambda a: a[0].update(segmentation=runs))
     assert np.argwhere(read(key, root).objects[0].mask()).tolist() == [[79, 95]]
-    change(root, lambda a, _: a[0].update(segmentation=[[1, 2, 3, 4]]))
+    change(root, lambda a: a[0].update(segmentation=[[1, 2, 3, 4]]))
     refuses(read(key, root).objects[0].mask, "annotation 1, has an outline")
     older = coco_tree(tmp_path / "2014", train=2, test=1, year="2014")
     name = read(key, older, year="2014").objects[0].picture.name
     assert name == "COCO_train2014_000000000001.jpg"
     refuses(read, "train2017", key, older)
 
-
-@pytest.mark.parametrize("key", ["coco"])
-def test_the_largest_categories_of_coco(key, root):
-    def larger(annotations, _):
+    def larger(annotations):
         for entry in annotations:  # chairs: the fewest objects, now the most pixels;
             new = {62: dict(area=1e6), 1: dict(image_id=1), 89: dict(iscrowd=1)}
             entry |= new.get(entry["category_id"], {})  # persons: all in one picture
@@ -323,7 +317,6 @@ def test_the_largest_categories_of_coco(key, root):
     ranks = dict(objects={"person", "car"}, pictures={"car", "chair"}, pixels={"person", "chair"})
     for rank, largest in ranks.items():
         assert set(read(key, root, rank=rank, largest=2).classes) == largest
-
 
 
 # All eight

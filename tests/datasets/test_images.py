@@ -11,7 +11,6 @@ from refusals import refuses
 
 from kpnb.datasets import images as image_files
 from kpnb.datasets.images import EIGHT_CLASSES, Recipe, embedded_images, render
-from kpnb.datasets.samples import IMAGENET_MEAN, IMAGENET_STD
 
 
 def recipe(split="train", name="bird", side=64, seed=0):
@@ -37,7 +36,7 @@ def test_labels_are_balanced_and_fewer_images_a_prefix_of_more(count, classes):
     few, long = (embedded_images(n, "train", classes, 16, seed=5) for n in (4, count))
     counts = torch.bincount(long.labels, minlength=classes)
     assert counts.sum() == count and counts.max() - counts.min() <= 1
-    assert few.digest == long.subset(range(4)).digest
+    assert all(torch.equal(getattr(few, n), getattr(long, n)[:4]) for n in few.COLUMNS)
 
 
 def test_labels_name_the_class_of_the_object():
@@ -47,8 +46,6 @@ def test_labels_name_the_class_of_the_object():
         drawn = recipe("test", EIGHT_CLASSES[label], 32, [9, 1, i])
         assert drawn.cut_out.class_name == samples.class_names[label]
         assert np.allclose(samples.pictures()[i], render(drawn, 32)[0], atol=1e-6)
-    again = (samples.pictures() - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
-    assert np.allclose(again, samples.images.permute(0, 2, 3, 1), atol=1e-5)
 
 
 def test_no_group_no_object_and_no_photograph_is_in_both_splits():

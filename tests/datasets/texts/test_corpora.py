@@ -72,7 +72,7 @@ def test_mend(line, text):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("The plot ( such as it is ) is grim .", "grim"),
+    [("The plot ( such as it is ) is grim .", "grim"), ("It is n't", ""), ("", ""),
      ("Full of clichés and writer/director jokes", "clichés"),  # 0.4 counts, 0.6 does not
      ("Drawn out à la Léon , and superb !", "superb"),  # a sign is no word
      ("It does n't work | really", "n't work"),  # "n't" through "work" only
@@ -80,8 +80,7 @@ def test_mend(line, text):
      ("CLICHÉS", "CLICHÉS"),  # no value as written, and not in the lexicon
      ("clichés.", "clichés"),  # no such token: taken apart
      ("a gorgeous plot", "gorgeous"),  # no value: the lexicon's
-     ("at the cut", ""),  # in the lexicon, but its value is neutral
-     ("It is n't", ""), ("Very superb", "Very superb"), ("", "")],
+     ("at the cut", "")],  # in the lexicon, but its value is neutral
 )  # fmt: skip
 def test_foreground_by_phrase_labels(release, text, expected):
     found = corpora.sst2_foreground(release)(text)
