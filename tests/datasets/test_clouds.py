@@ -25,7 +25,7 @@ def make_shapes(scale=1.0, classes=4, each=3):
     return Shapes(torch.tensor(points).float(), labels, tuple("abcd"[:classes]), names, source)
 
 
-SHAPES, TWO = make_shapes(), make_shapes(classes=2, each=4)
+SHAPES = make_shapes()
 GIVEN = dict(count=20, points=25, background=30, distance=0.0, turn=360.0, seed=0, split="train")
 
 
@@ -148,8 +148,7 @@ def test_bad_arguments_are_refused(name, value):
 
 
 def test_too_few_shapes_for_a_background_are_refused():
-    refuses(scenes, "fewer than 5", TWO)
-    assert len(scenes(TWO, background=0)) == 20
+    refuses(scenes, "fewer than 5", make_shapes(classes=2, each=4))
     refuses(scenes, "class 'd'", replace(SHAPES, labels=SHAPES.labels % 3))
 
 

@@ -25,9 +25,7 @@ class Site:
     waited: list[float] = field(default_factory=list)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """HTTP/1.0: one request a connection."""
-
+class Handler(BaseHTTPRequestHandler):  # HTTP/1.0: one request a connection
     def log_message(self, *_):
         pass
 

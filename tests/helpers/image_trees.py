@@ -42,7 +42,6 @@ def cub_tree(root: Path, train: int = 2, test: int = 1) -> Path:
     tables["classes"] = "".join(f"{label} {bird}\n" for label, bird in enumerate(BIRDS, 1))
     for name, text in tables.items():
         put(folder / f"{name}.txt", text)
-    put(folder / "README", "about")
     return root
 
 
@@ -64,7 +63,6 @@ def tiny_tree(root: Path, train: int = 3, test: int = 2) -> Path:
     put(folder / "val" / "val_annotations.txt", val)
     put(folder / "wnids.txt", "\n".join(WNIDS))
     put(folder / "words.txt", f"n00001740\tentity\n{WNIDS[0]}\tEgyptian cat\n")
-    photo(folder / "test" / "images" / "test_0.JPEG", 64, 64, 99)
     return root
 
 

@@ -157,8 +157,7 @@ def coco_tree(root: Path, train: int = 10, test: int = 5, year: str = "2017") ->
     the last has exactly `train` and `test`. Beside them, in each split: a crowd of the first class,
     one object of "hair drier", and a box without area."""
     rng, first, ids = np.random.default_rng(0), 1, [*COCO_IDS.values()]
-    known = dict(info=dict(year=int(year)), licenses=[])
-    known["categories"] = [dict(id=i, name=name) for name, i in COCO_IDS.items()]
+    categories = [dict(id=i, name=name) for name, i in COCO_IDS.items()]
     for split, count in (("train", train), ("val", test)):
         images, annotations = [], []
         for label in [0] * (count + 2) + [1] * (count + 1) + [2] * count + [3]:
@@ -172,7 +171,8 @@ def coco_tree(root: Path, train: int = 10, test: int = 5, year: str = "2017") ->
         crowd = dict(counts=[WIDTH * HEIGHT - 9, 9], size=[HEIGHT, WIDTH])
         crowd = _entry(9000 + first, first, ids[0], (50, 50, 60, 60), crowd) | {"iscrowd": 1}
         flat = _entry(9001 + first, first, ids[0], (5, 5, 5, 9), [[5.0, 5, 5, 9, 5, 7]])
-        content = known | dict(images=images, annotations=[*annotations, crowd, flat])
+        annotations += [crowd, flat]
+        content = dict(categories=categories, images=images, annotations=annotations)
         put(root / f"annotations/instances_{split}{year}.json", json.dumps(content))
         first += len(images)
     return root

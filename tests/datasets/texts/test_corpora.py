@@ -29,10 +29,8 @@ def test_sentences_are_mended_labelled_and_without_neutral_ones(release):
     assert {text: found[text] for text in ratings} == pytest.approx(ratings)
     about = dict(neutral=2, not_found=0, layout="treebank", count=44, foreground="phrase labels")
     assert train.source | about == train.source == json.loads(json.dumps(train.source))
-    assert train.subset([1]).source["parts"][0]["subset"] == 1
     assert sst2(release, "test").texts == ("It does n't work | really",)
     assert sorted(sst2(release, "dev").texts) == ["Grim but well-made", "Very superb"]
-    assert sst2(release, "dev").labels.tolist() == [1, 1]
     few = sst2(release, count=5, seed=1)
     assert few.texts == sst2(release, seed=1).texts[:5] != train.texts[:5]
 

@@ -22,8 +22,7 @@ def test_words_of_a_text():
     assert words("It's great - isn’t it?") == ["It's", "great", "-", "isn’t", "it", "?"]
     assert words("Cafe\u0301 ÉTÉ 3.5") == ["Cafe\u0301", "ÉTÉ", "3", ".", "5"]
     assert words("'twas rock 'n' roll'") == ["'", "twas", "rock", "'", "n", "'", "roll", "'"]
-    assert word_spans(" a  b") == [(1, 2), (4, 5)]
-    assert word_spans(" \t\n\u00a0") == []
+    assert word_spans(" \ta \n\u00a0b") == [(2, 3), (6, 7)] and word_spans(" \t\n\u00a0") == []
 
 
 @pytest.mark.parametrize(
