@@ -1,5 +1,6 @@
-"""The folder that objects are written into."""
+"""Which objects are prepared, and the folder that they are written into."""
 
+import hashlib
 import json
 import os
 import threading
@@ -8,12 +9,33 @@ from functools import partial
 
 import numpy as np
 import pytest
+from refusals import refused, refuses
 
 from data_prep import folder as images
 from data_prep.crops import UnusableObjectError, crop_object
-from data_prep.folder import npy_rows, prepare_images, verify_prepared
+from data_prep.folder import prepare_images, verify_prepared
+from data_prep.objects import selected
 from kpnb.datasets.prepared import prepared_images
-from kpnb.errors import KpnbError
+
+
+def test_selection(objects):
+    few, large = selected(objects, most=1), selected(objects, least=22)
+    assert len({(o.category, o.split) for o in few.objects}) == len(few.objects) == 4
+    first = min(("o0", "o2", "o4"), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    assert first != "o0" and first in {o.name for o in few.objects}
+    assert few.left_out == {"odd": 3, "over 1 of a class and split": 6}
+    turned = selected(replace(objects, objects=objects.objects[::-1]), most=1)
+    assert turned.objects == few.objects[::-1]
+    assert set(few.objects) <= set(selected(objects, most=2).objects)
+    assert [o.name for o in large.objects] == [f"o{i}" for i in range(2, 10)]
+    assert large.left_out == {"odd": 3, "smaller than 22 pixels": 2}
+    whole = replace(objects, objects=(replace(objects.objects[0], box=None),))
+    assert len(selected(whole, least=99).objects) == 1 and selected(objects) == objects
+    twice = replace(objects, objects=objects.objects + objects.objects[:1])
+    refuses(selected, "2 objects called 'o0'", twice)
+    refuses(selected, "class 'b'", replace(objects, classes=("a",)))
+    refuses(selected, "least", objects, least=-1)
+    refuses(selected, "most", objects, most=0)
 
 
 @pytest.fixture
@@ -39,18 +61,14 @@ def test_prepared_folder_reads_back(objects, tmp_path, size):
     known = verify_prepared(folder)
     assert known["left_out"] == {"odd": 3} and known["about"]["note"] == 1
     assert known["factor"] == 1.5 and known["name"] == "things"
-    train = known["report"]["train"]
+    train, foreground = known["report"]["train"], known["report"]["train"]["foreground"]
     assert train["images"] == 6 and train["classes"] == 2
     assert train["per_class"] == {"least": 3, "most": 3}
     shares = [crop_object(o, 1.5, size, "box")[1].mean() for o in objects.objects[:6]]
-    assert train["foreground"]["mean"] == pytest.approx(np.mean(shares))
-    assert train["foreground"]["most"] == max(shares)
-
-
-def test_the_block_in_a_report(objects, tmp_path):
-    folder = prepare_images(objects, tmp_path / "out", 32, "block")
-    train = verify_prepared(folder)["report"]["train"]
-    exact = {"mean": 0.5625, "least": 0.5625, "most": 0.5625}
+    assert foreground["mean"] == pytest.approx(np.mean(shares))
+    assert foreground["most"] == max(shares)
+    known = verify_prepared(prepare_images(objects, tmp_path / "block", 32, "block"))
+    train, exact = known["report"]["train"], {"mean": 0.5625, "least": 0.5625, "most": 0.5625}
     assert train["foreground"] == train["foreground_16x16"] == exact
     assert train["no_foreground_cell"] == train["no_background_cell"] == 0
 
@@ -63,11 +81,9 @@ def test_workers_change_nothing(objects, tmp_path):
 def test_made_once_and_replaced_only_on_request(objects, prepare, tmp_path, monkeypatch):
     folder = prepare()
     before = contents(folder)
-    with pytest.raises(KpnbError, match="prepared otherwise"):
-        prepare_images(objects, folder, 48, "box")
+    refuses(prepare_images, "prepared otherwise", objects, folder, 48, "box")
     os.replace(folder, tmp_path / "out.kpnb-old")  # as a kill between the two renames leaves it
-    with pytest.raises(KpnbError, match="prepared otherwise"):
-        prepare_images(objects, folder, 48, "box")
+    refuses(prepare_images, "prepared otherwise", objects, folder, 48, "box")
     with monkeypatch.context() as none:
         none.setattr(images, "crops", None)  # not even called
         prepare()
@@ -75,35 +91,31 @@ def test_made_once_and_replaced_only_on_request(objects, prepare, tmp_path, monk
     damaged = bytearray(before["test_pixels.npy"])
     damaged[-1] ^= 1
     (folder / "test_pixels.npy").write_bytes(damaged)
-    for again in (lambda: verify_prepared(folder), prepare):
-        with pytest.raises(KpnbError, match="test_pixels.npy is missing or damaged"):
-            again()
+    for again in (partial(verify_prepared, folder), prepare):
+        refuses(again, "test_pixels.npy is missing or damaged")
     prepare_images(objects, folder, 48, "box", force=True)
     assert verify_prepared(folder)["size"] == 48
     assert sorted(p.name for p in tmp_path.iterdir() if "out" in p.name) == [".out.lock", "out"]
 
 
-def test_a_folder_of_something_else_is_left_alone(prepare, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "letter.txt").write_text("dear")
-    with pytest.raises(KpnbError, match="not a prepared folder"):
-        prepare(force=True)
-    assert (tmp_path / "out" / "letter.txt").read_text() == "dear"
-
-
-def test_a_failed_preparation_leaves_nothing(prepare, tmp_path):
-    broken = tmp_path / "8.png"
+def test_a_folder_of_something_else_is_left_alone_and_a_failed_preparation_leaves_nothing(
+    prepare, tmp_path
+):
+    letter, broken = tmp_path / "out" / "letter.txt", tmp_path / "8.png"
+    letter.parent.mkdir()
+    letter.write_text("dear")
+    refuses(prepare, "not a prepared folder", force=True)
+    assert letter.read_text() == "dear"
+    letter.unlink()
+    letter.parent.rmdir()
     broken.write_bytes(broken.read_bytes()[:200])
-    with pytest.raises(KpnbError, match="8.png cannot be read"):
-        prepare(workers=3)
-    assert [p.name for p in tmp_path.iterdir() if "out" in p.name] == [".out.lock"]
+    refuses(prepare, "8.png cannot be read", workers=3)
     broken.unlink()
-    with pytest.raises(KpnbError, match="8.png is missing"):
-        prepare()
+    refuses(prepare, "8.png is missing")
+    assert [p.name for p in tmp_path.iterdir() if "out" in p.name] == [".out.lock"]
 
 
-def _full():
-    return np.ones((40, 50), dtype=bool)
+_full = np.ones((40, 50), dtype=bool).copy
 
 
 def test_a_killed_preparation_leaves_nothing_whole(objects, prepare, tmp_path):
@@ -123,50 +135,34 @@ def test_a_killed_preparation_leaves_nothing_whole(objects, prepare, tmp_path):
 def test_unusable_objects_stop_or_are_counted(objects, tmp_path):
     bad = replace(objects.objects[3], box=(99, 99, 120, 120))
     odd = replace(objects, objects=(*objects.objects[:3], bad, *objects.objects[4:]))
-    with pytest.raises(UnusableObjectError, match="o3 in .* has a box outside") as caught:
+    with refused("o3 in .* has a box outside") as caught:
         prepare_images(odd, tmp_path / "out", 32, "box", workers=1)
-    assert caught and not any("Pool" in thread.name for thread in threading.enumerate())
+    assert caught.type is UnusableObjectError
+    assert not any("Pool" in thread.name for thread in threading.enumerate())
     folder = prepare_images(odd, tmp_path / "out", 32, "box", workers=2, skip=True)
     known = verify_prepared(folder)
     assert known["left_out"] == {"odd": 3, "a box outside of the picture": 1}
-    assert known["splits"]["train"]["count"] == 5
     assert np.load(folder / "train_pixels.npy").shape == (5, 3, 32, 32)
     assert prepared_images(folder, "train").labels.tolist() == [0, 1, 0, 0, 1]
 
 
 def test_refusals(objects, tmp_path, monkeypatch):
-    train = replace(objects, objects=objects.objects[:6])
     full = replace(objects, objects=tuple(replace(o, mask=_full) for o in objects.objects))
-    for changed, settings, message in (
-        (objects, dict(size=8), "size"),
-        (objects, dict(size=20, foreground="block"), "multiple of 8"),
-        (objects, dict(foreground="shape"), "foreground"),
-        (objects, dict(workers=-1), "workers"),
-        (objects, dict(foreground="outline"), "has no outline"),
-        (replace(objects, factor=1.0), {}, "no background"),
-        (replace(objects, factor=float("inf")), {}, "factor"),
-        (train, {}, "test split"),
-        (full, dict(foreground="outline"), "No image of things has background"),
+    for message, changed, settings in (
+        ("size", objects, dict(size=8)),
+        ("multiple of 8", objects, dict(size=20, foreground="block")),
+        ("foreground", objects, dict(foreground="shape")),
+        ("workers", objects, dict(workers=-1)),
+        ("has no outline", objects, dict(foreground="outline")),
+        ("no background", replace(objects, factor=1.0), {}),
+        ("factor", replace(objects, factor=float("inf")), {}),
+        ("test split", replace(objects, objects=objects.objects[:6]), {}),
+        ("No image of things has background", full, dict(foreground="outline")),
     ):
         settings = {"size": 32, "foreground": "box"} | settings
-        with pytest.raises(KpnbError, match=message):
-            prepare_images(changed, tmp_path / "out", **settings)
+        refuses(prepare_images, message, changed, tmp_path / "out", **settings)
     monkeypatch.setattr(images, "crops", None)
     usage = images.shutil.disk_usage(tmp_path)._replace(free=10_000)
     monkeypatch.setattr(images.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(KpnbError, match="GB free"):  # noticed first
-        prepare_images(objects, tmp_path / "out", 32, "box")
+    refuses(prepare_images, "GB free", objects, tmp_path / "out", 32, "box")  # noticed first
     assert not (tmp_path / "out").exists()
-
-
-def test_rows_are_as_numpy_saves_them(tmp_path):
-    rows = np.random.default_rng(0).integers(0, 256, (7, 3, 5), dtype=np.uint8)
-    for most in (7, 100_000):
-        with npy_rows(tmp_path / "a.npy", (3, 5), most) as add:
-            for row in rows:
-                add(row)
-            for wrong in (rows, rows[0].astype(np.int64), *rows[: most == 7]):
-                with pytest.raises(ValueError):
-                    add(wrong)
-        np.save(tmp_path / "b.npy", rows)
-        assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()

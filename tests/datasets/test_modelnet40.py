@@ -9,6 +9,8 @@ import data_trees
 import numpy as np
 import pytest
 import torch
+from data_trees import MODEL_CLASSES, write_h5
+from object_trees import put
 from public_files import box
 from refusals import refuses
 
@@ -16,40 +18,22 @@ from kpnb.datasets import modelnet40 as reader
 from kpnb.datasets.modelnet40 import modelnet40, modelnet40_shapes, read_off
 from kpnb.datasets.samples import unit_sphere
 
-CLASSES = ("bed", "lamp", "table")
-
 
 @pytest.fixture
 def off_tree(tmp_path):
-    folder = Path(data_trees.off_tree(tmp_path / "off"))
-    (folder / "README.txt").write_text("about")
-    return folder
-
-
-def write_h5(file, **arrays):
-    with pytest.importorskip("h5py").File(file, "w") as content:
-        content.update(arrays)
+    put(tmp_path / "off" / "README.txt", "about")
+    return Path(data_trees.off_tree(tmp_path / "off"))
 
 
 @pytest.fixture
-def hdf5_tree(tmp_path):
-    folder, rng = tmp_path / "hdf5", np.random.default_rng(0)
-    folder.mkdir()
-    (folder / "shape_names.txt").write_text("\n".join(CLASSES) + "\n")
-    for split, files in (("train", ("0120", "210")), ("test", ("012210",))):
-        names = [f"ply_data_{split}{i}.h5" for i in range(len(files))]
-        for name, labels in zip(names, files, strict=True):
-            data = rng.uniform(-1, 1, (len(labels), 2048, 3)) * [0.2, 1.0, 0.5]  # tall along y
-            label = np.array([*labels])[:, None].astype(np.uint8)
-            write_h5(folder / name, data=data.astype(np.float32), label=label)
-        listed = "".join(f"data/modelnet40_ply_hdf5_2048/{name}\n" for name in names)
-        (folder / f"{split}_files.txt").write_text(listed)
-    return folder
+def points_tree(tmp_path):
+    return data_trees.points_tree(tmp_path / "hdf5")
 
 
 def test_off_tree(off_tree):
     shapes = modelnet40_shapes(off_tree, "train")
-    assert shapes.class_names == CLASSES and shapes.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert shapes.class_names == MODEL_CLASSES
+    assert shapes.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert shapes.points.shape == (12, 2048, 3) and shapes.points.dtype == torch.float32
     assert shapes.names[6] == "lamp/lamp_0002.off" and shapes.source["layout"] == "off"
     assert np.allclose(unit_sphere(shapes.points.double().numpy()), shapes.points, atol=1e-6)
@@ -62,8 +46,7 @@ def test_off_tree(off_tree):
 
 
 def test_points_are_uniform_by_area():
-    mesh = read_off(box(1, 2, 4))
-    points = reader.surface_points(mesh, 30000, np.random.default_rng(0))
+    points = reader.surface_points(read_off(box(1, 2, 4)), 30000, np.random.default_rng(0))
     to_face = np.minimum(points, np.array([1, 2, 4]) - points)
     share = (np.abs(to_face) < 1e-9).mean(0)
     assert np.allclose(share, np.array([8, 4, 2]) / 14, atol=0.01)
@@ -87,8 +70,8 @@ def test_off_header_without_a_line_break_comments_and_colors(old, new):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "PLY\n3 1 0\n", "OFF\n", "OFF\n3 1\n0 0 0\n1 0 0\n",
-     "OFF\n3 1 0\n0 0\n1 0\n0 1\n3 0 1 2\n", "OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n"]
+    ["", "PLY\n3 1 0\n", "OFF\n3 1\n0 0 0\n1 0 0\n", "OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n",
+     "OFF\n3 1 0\n0 0\n1 0\n0 1\n3 0 1 2\n"]
     + [TRIANGLE.replace(*change) for change in (
         ("3 0 1 2", "3 0 1"), ("3 0 1 2", "3 0 1 3"), ("3 0 1 2", "3 0 1 -1"), ("1 0 0", "1 0 x"),
         ("3 1 0", "3 2 0"), ("0 1 0\n", "2 0 0\n"), ("0 1 0\n", "0 nan 0\n"))],
@@ -98,18 +81,18 @@ def test_a_damaged_off_file_is_named(off_tree, text):
     refuses(modelnet40_shapes, "lamp_0003.off", off_tree, "train")
 
 
-def test_hdf5_tree(hdf5_tree):
+def test_points_tree(points_tree):
     import h5py
 
-    shapes = modelnet40_shapes(hdf5_tree, "train")
-    assert shapes.class_names == CLASSES and shapes.labels.tolist() == [0, 1, 2, 0, 2, 1, 0]
+    shapes = modelnet40_shapes(points_tree, "train")
+    assert shapes.class_names == MODEL_CLASSES and shapes.labels.tolist() == [0, 1, 2, 0, 2, 1, 0]
     assert shapes.names[4] == "ply_data_train1.h5#0" and shapes.source["layout"] == "hdf5"
     size = shapes.points.amax(1) - shapes.points.amin(1)
     assert (size.argmax(1) == 2).all() and (size.argmin(1) == 0).all()  # y became z, x stayed
-    with h5py.File(hdf5_tree / "ply_data_train1.h5") as file:
+    with h5py.File(points_tree / "ply_data_train1.h5") as file:
         raw = unit_sphere(file["data"][1].astype(float))
     assert np.allclose(shapes.points[5, :, [2, 0]], raw[:, [1, 0]], atol=1e-6)
-    assert modelnet40_shapes(hdf5_tree, "test").labels.tolist() == [0, 1, 2, 2, 1, 0]
+    assert modelnet40_shapes(points_tree, "test").labels.tolist() == [0, 1, 2, 2, 1, 0]
     axes = reader.y_up_to_z_up(np.eye(3))  # mirrors nothing
     assert axes[1].tolist() == [0, 0, 1] and math.isclose(np.linalg.det(axes), 1)
 
@@ -124,33 +107,30 @@ ONE, POINTS = np.zeros((1, 1), int), np.eye(2048)[None, :, :3]
      dict(data=POINTS, label=ONE - 1), dict(data=0 * POINTS, label=ONE),
      dict(data=np.nan * POINTS, label=ONE), dict(data=POINTS[:0], label=ONE[:0]), None],
 )  # fmt: skip
-def test_wrong_hdf5_content_is_refused(hdf5_tree, arrays):
-    file = hdf5_tree / "ply_data_train1.h5"
+def test_wrong_hdf5_content_is_refused(points_tree, arrays):
+    file = points_tree / "ply_data_train1.h5"
     write_h5(file, **arrays) if arrays else file.write_bytes(file.read_bytes()[:500])
-    refuses(modelnet40_shapes, "ply_data_train1.h5", hdf5_tree, "train")
+    refuses(modelnet40_shapes, "ply_data_train1.h5", points_tree, "train")
 
 
-def test_what_is_missing_is_named(off_tree, hdf5_tree, tmp_path, monkeypatch):
+def test_what_is_missing_is_named(off_tree, points_tree, tmp_path, monkeypatch):
     shutil.rmtree(off_tree / "lamp" / "test")
     refuses(modelnet40_shapes, "no folder", tmp_path / "none", "train")
     refuses(modelnet40_shapes, "neither", tmp_path, "train")
     refuses(modelnet40_shapes, "split", off_tree, "val")
     refuses(modelnet40_shapes, "class 'lamp'", off_tree, "test")
     for name in ("ply_data_train0.h5", "train_files.txt"):
-        (hdf5_tree / name).unlink()
-        refuses(modelnet40_shapes, f"{name} is missing", hdf5_tree, "train")
-    (hdf5_tree / "shape_names.txt").write_text("bed\nlamp\ntable\nsofa\n")
-    refuses(modelnet40_shapes, "class 'sofa'", hdf5_tree, "test")
+        (points_tree / name).unlink()
+        refuses(modelnet40_shapes, f"{name} is missing", points_tree, "train")
+    (points_tree / "shape_names.txt").write_text("bed\nlamp\ntable\nsofa\n")
+    refuses(modelnet40_shapes, "class 'sofa'", points_tree, "test")
     monkeypatch.setitem(sys.modules, "h5py", None)
-    refuses(modelnet40_shapes, "install h5py", hdf5_tree, "test")
+    refuses(modelnet40_shapes, "install h5py", points_tree, "test")
 
 
 def test_every_shape_once_as_the_shapes_stand(off_tree):
-    samples = modelnet40(off_tree, "train", points=50, background=20)
-    assert samples.points.shape == (12, 70, 3) and samples.foreground.sum(1).tolist() == [50] * 12
-    assert torch.bincount(samples.labels).tolist() == [4, 4, 4]
-    shapes = modelnet40_shapes(off_tree, "train")
+    samples, shapes = modelnet40(off_tree, "train"), modelnet40_shapes(off_tree, "train")
+    assert samples.points.shape == (12, 1524, 3) and samples.source["once"]
+    assert samples.foreground.sum(1).tolist() == [1024] * 12
     own = samples.points[0][samples.foreground[0]].double()  # points of a shape, not turned
     assert torch.cdist(own, shapes.points.flatten(0, 1).double()).amin(1).max() < 1e-6
-    assert samples.source["data"] == shapes.source["data"]
-    assert modelnet40(off_tree, "train", count=4).points.shape == (4, 1524, 3)

@@ -27,7 +27,7 @@ def saved(folder, name, array):
     (folder / "manifest.json").write_text(json.dumps(known))
 
 
-def test_what_was_written_is_read(folder):
+def test_what_was_written_is_read_and_resizing_keeps_a_constant_image_and_its_mask(folder):
     found = prepared_images(folder, "train")
     assert found.images.equal(torch.tensor(np.load(folder / "train_pixels.npy")))  # bytes
     assert found.labels.equal(torch.arange(3).repeat_interleave(12))
@@ -37,6 +37,11 @@ def test_what_was_written_is_read(folder):
     part = found.subset([3, 0])
     assert isinstance(part, ByteImages) and part.source["parts"][0]["subset"] == 2
     assert np.allclose(part.pictures()[0], found.images[3].permute(1, 2, 0) / 255, atol=1e-6)
+    saved(folder, "test_pixels", np.full_like(np.load(folder / "test_pixels.npy"), 77))
+    small = prepared_images(folder, "test", 16)
+    assert small.images.shape[-2:] == (16, 16) and (small.images == 77).all()
+    assert small.masks[:, 4:12, 4:12].all() and small.masks.sum() == len(small) * 64
+    refuses(prepared_images, "image_size", folder, "test", 15)
 
 
 def test_a_network_that_takes_bytes_sees_the_same_image():
@@ -44,21 +49,12 @@ def test_a_network_that_takes_bytes_sees_the_same_image():
     expected = (np.array([0, 0.2, 1]) - IMAGENET_MEAN) / IMAGENET_STD
     assert np.allclose(normalized(images).flatten(), expected, atol=1e-6)
     net = image_network("VGG-11", 3, "narrow").eval()
-    names = list(net.state_dict())
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    floats = normalized(images)
+    floats, names = normalized(images), list(net.state_dict())
     expected = net(floats)
     assert normalized(floats) is floats
     assert prepared.takes_bytes(net) is net and list(net.state_dict()) == names
     assert torch.equal(net(images), expected) and torch.equal(net(floats), expected)
-
-
-def test_resizing_keeps_a_constant_image_and_its_mask(folder):
-    saved(folder, "test_pixels", np.full_like(np.load(folder / "test_pixels.npy"), 77))
-    found = prepared_images(folder, "test", 16)
-    assert found.images.shape[-2:] == (16, 16) and (found.images == 77).all()
-    assert found.masks[:, 4:12, 4:12].all() and found.masks.sum() == len(found) * 64
-    refuses(prepared_images, "image_size", folder, "test", 15)
 
 
 def test_another_content_has_another_hash_and_a_flipped_bit_is_noticed(folder):
@@ -85,13 +81,7 @@ def test_arrays_that_do_not_fit_are_refused(folder, name, array, told):
     refuses(prepared_images, told, folder, "train")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "other", "splits": {}}', "\0"])
-def test_a_foreign_manifest_is_refused(folder, content):
-    (folder / "manifest.json").write_text(content)
-    refuses(prepared.manifest, "data_prep/", folder)
-
-
-def test_what_is_not_there_is_named(tmp_path, folder):
+def test_what_is_not_there_or_foreign_is_named(tmp_path, folder):
     refuses(prepared_images, "has no manifest.json", tmp_path / "nothing", "train")
     refuses(prepared_images, "split is 'dev'", folder, "dev")
     (tmp_path / "secret.npy").write_bytes(b"x")
@@ -100,3 +90,6 @@ def test_what_is_not_there_is_named(tmp_path, folder):
     manifest.write_text(manifest.read_text().replace("test_masks.npy", "../secret.npy"))
     for split, name in (("test", "../secret.npy"), ("train", "train_masks.npy")):
         refuses(prepared_images, f"lacks the file '{name}'", folder, split)
+    for content in ("", "[]", "{}", '{"format": "other", "splits": {}}', "\0"):
+        manifest.write_text(content)
+        refuses(prepared.manifest, "data_prep/", folder)

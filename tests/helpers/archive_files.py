@@ -27,16 +27,14 @@ def make_zip(path, *members):
     return path
 
 
-def make_deb(path, *members, compression="xz"):
-    data = path.with_suffix(".data")
-    make_tar(data, *members, mode=f"w:{compression}")
-    parts = ((b"debian-binary", b"2.0\n"), (b"control.tar.xz", b"odd"))
-    parts += ((f"data.tar.{compression}".encode(), data.read_bytes()),)
-    with path.open("wb") as file:
-        file.write(b"!<arch>\n")
-        for name, content in parts:
-            file.write(name.ljust(16) + b"0".ljust(32) + str(len(content)).encode().ljust(10))
-            file.write(b"`\n" + content + b"\n" * (len(content) % 2))
+def make_deb(path, *members):
+    data = make_tar(path.with_suffix(".data"), *members, mode="w:xz").read_bytes()
+    parts = {b"debian-binary": b"2.0\n", b"control.tar.xz": b"odd", b"data.tar.xz": data}
+    content = b"!<arch>\n"
+    for name, part in parts.items():
+        content += name.ljust(16) + b"0".ljust(32) + str(len(part)).encode().ljust(10) + b"`\n"
+        content += part + b"\n" * (len(part) % 2)
+    path.write_bytes(content)
     return path
 
 

@@ -1,8 +1,8 @@
 """Small trees in the genuine layouts of Pascal VOC 2012, ILSVRC DET and MS-COCO.
 
 Every class is a shape of its own color on a noisy ground, so that a network can learn it. Each tree
-has exactly `train` and `test` usable objects of each class, and beside them what the genuine data
-sets have and readers must leave out; see each function.
+below `root` has exactly `train` and `test` usable objects of each class, and beside them what the
+genuine data sets have and readers must leave out.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ DET_CLASSES = ("bear", "fox", "zebra")
 COCO_IDS = {"person": 1, "car": 3, "chair": 62, "hair drier": 89}
 WIDTH, HEIGHT = 96, 80
 VOID = 255
+JPEG = dict(format="JPEG", quality=95, subsampling=0)  # colors do not bleed out of the shape
 
 Corners = tuple[int, int, int, int]  # left, top, right, bottom, right and bottom exclusive
 
@@ -47,26 +48,27 @@ def drawn(rng: np.random.Generator, label: int, classes: int) -> tuple[Image.Ima
 
 def xml(name: str, objects: Sequence[dict], size: tuple[int, int] = (WIDTH, HEIGHT)) -> str:
     """An annotation as VOC and ILSVRC write it, boxes from pixel edges (1-based, inclusive)."""
-    items = ""
-    part = "<part><name>head</name><bndbox>" + _tags(xmin=1, ymin=1, xmax=5, ymax=5)
+    items, part = "", "<part><name>head</name>" + _box(0, 0, 5, 5) + "</part>\n"
     for item in objects:
-        left, top, right, bottom = item["box"]
-        flags = _tags(**{flag: int(item.get(flag, 0)) for flag in ("truncated", "difficult")})
-        corners = _tags(xmin=left + 1, ymin=top + 1, xmax=right, ymax=bottom)
-        items += f"<object>\n{_tags(name=item['name'])}{flags}{part}</bndbox></part>\n"
-        items += f"<bndbox>{corners}</bndbox>\n</object>"
-    head = _tags(folder="VOC2012", filename=name)
-    known = _tags(width=size[0], height=size[1], depth=3)
-    return f"<annotation>\n{head}<size>{known}</size>\n{items}\n</annotation>\n"
+        flags = (f"<{f}>{int(item.get(f, 0))}</{f}>" for f in ("truncated", "difficult"))
+        items += f"<object>\n<name>{item['name']}</name>{''.join(flags)}{part}"
+        items += f"{_box(*item['box'])}\n</object>"
+    known = f"<width>{size[0]}</width><height>{size[1]}</height><depth>3</depth>"
+    head = f"<filename>{name}</filename><size>{known}</size>"
+    return f"<annotation>\n{head}\n{items}\n</annotation>\n"
 
 
-def _tags(**content: object) -> str:
-    return "".join(f"<{tag}>{value}</{tag}>" for tag, value in content.items())
+def _box(left: int, top: int, right: int, bottom: int) -> str:
+    edges = dict(xmin=left + 1, ymin=top + 1, xmax=right, ymax=bottom)
+    return f"<bndbox>{''.join(f'<{tag}>{at}</{tag}>' for tag, at in edges.items())}</bndbox>"
 
 
-def write(file: Path, content: str) -> Path:
+def put(file: Path, content: str | Image.Image) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(content)
+    if isinstance(content, str):
+        file.write_text(content, encoding="utf-8")
+    else:
+        content.save(file, **({} if file.suffix == ".png" else JPEG))
     return file
 
 
@@ -76,128 +78,102 @@ def edit(file: Path, old: str, new: str) -> None:
     file.write_text(file.read_text().replace(old, new, 1))
 
 
-def save(picture: Image.Image, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    jpeg = dict(format="JPEG", quality=95, subsampling=0)  # colors do not bleed out of the shape
-    picture.save(file, **({} if file.suffix == ".png" else jpeg))
-
-
-def _plan(classes: Sequence[str], counts: dict[str, int]) -> Iterator[tuple[str, int, int]]:
-    """(split, number in the split, label), classes in turn."""
-    for split, count in counts.items():
-        for i in range(count * len(classes)):
-            yield split, i, i % len(classes)
+def _plan(train: int, test: int) -> Iterator[tuple[str, int, int]]:
+    """(split, number in the split, label) for three classes in turn."""
+    for split, count in (("train", train), ("val", test)):
+        for i in range(count * 3):
+            yield split, i, i % 3
 
 
 def voc_tree(root: Path, train: int = 10, test: int = 5) -> Path:
-    """VOCdevkit/VOC2012 below `root`; returns `root`.
+    """VOCdevkit/VOC2012. Beside the usable objects: in the first picture of each split a difficult
+    object without an outline, in the second a truncated flag on its object; three pictures of each
+    split are in ImageSets/Main only, with one object of the first class, and have no outlines."""
+    folder, rng = root / "VOCdevkit/VOC2012", np.random.default_rng(0)
+    lists = {kind: {"train": "", "val": ""} for kind in ("Main", "Segmentation")}
 
-    Beside the usable objects: in the first picture of each split a difficult object without an
-    outline, in the second a truncated flag on its object; three pictures of each split are in
-    ImageSets/Main only, with one object of the first class, and have no outlines.
-    """
-    folder, rng = Path(root) / "VOCdevkit/VOC2012", np.random.default_rng(0)
-    lists = {kind: {"train": [], "val": []} for kind in ("Main", "Segmentation")}
-
-    def put(name: str, label: int, more: Sequence[dict] = (), **flags: bool) -> list:
-        picture, polygon, box = drawn(rng, label, len(VOC_CLASSES))
+    def add(name: str, label: int, more: Sequence[dict] = (), **flags: bool) -> list:
+        picture, polygon, box = drawn(rng, label, 3)
         objects = [dict(name=VOC_CLASSES[label], box=box, **flags), *more]
-        save(picture, folder / f"JPEGImages/{name}.jpg")
-        write(folder / f"Annotations/{name}.xml", xml(f"{name}.jpg", objects))
+        put(folder / f"JPEGImages/{name}.jpg", picture)
+        put(folder / f"Annotations/{name}.xml", xml(f"{name}.jpg", objects))
         return polygon
 
-    for split, i, label in _plan(VOC_CLASSES, {"train": train, "val": test}):
+    for split, i, label in _plan(train, test):
         name = f"{2007 if split == 'train' else 2008}_{i:06d}"
         hidden = dict(name=VOC_CLASSES[0], box=(0, 0, 9, 7), difficult=True)
-        polygon = put(name, label, [hidden] if i == 0 else [], truncated=i == 1)
+        polygon = add(name, label, [hidden] if i == 0 else [], truncated=i == 1)
         for kind, number in (("Object", 1), ("Class", CLASSES.index(VOC_CLASSES[label]) + 1)):
-            save(_indexed(polygon, number), folder / f"Segmentation{kind}/{name}.png")
-        for kind in lists.values():
-            kind[split].append(name)
+            put(folder / f"Segmentation{kind}/{name}.png", _indexed(polygon, number))
+        for names in lists.values():
+            names[split] += f"{name}\n"
     for split, first in (("train", 0), ("val", 500)):
-        for i in range(3):
-            lists["Main"][split].append(f"2009_{i + first:06d}")
-            put(lists["Main"][split][-1], 0)
+        for name in (f"2009_{i + first:06d}" for i in range(3)):
+            lists["Main"][split] += f"{name}\n"
+            add(name, 0)
     for kind, splits in lists.items():
-        for split, names in {**splits, "trainval": sum(splits.values(), [])}.items():
-            write(folder / f"ImageSets/{kind}/{split}.txt", "".join(f"{n}\n" for n in names))
-    return Path(root)
+        for split, names in {**splits, "trainval": "".join(splits.values())}.items():
+            put(folder / f"ImageSets/{kind}/{split}.txt", names)
+    return root
 
 
 def _indexed(polygon: list, number: int) -> Image.Image:
-    """An outline with VOC's palette and a rim of `VOID` inside its edge, as VOC has around it."""
+    """An outline by a palette with a rim of `VOID` inside its edge, as VOC has around it."""
     image = Image.new("P", (WIDTH, HEIGHT))
-    image.putpalette(voc_palette())
+    image.putpalette([index for index in range(256) for _ in "rgb"])
     ImageDraw.Draw(image).polygon(polygon, fill=number, outline=VOID)
     return image
 
 
-def voc_palette() -> list[int]:
-    """VOC's colors: the bits of an index, three at a time, from the highest bit of r, g and b."""
-    return [
-        sum((index >> 3 * bit + channel & 1) << 7 - bit for bit in range(8))
-        for index in range(256)
-        for channel in range(3)
-    ]
-
-
 def det_tree(root: Path, train: int = 10, test: int = 5, layout: int = 0) -> Path:
-    """ILSVRC DET below `root`, in the layout of 2013 (0), 2014 (1) or 2015 to 2017 (2).
-
-    Beside the usable objects: the training pictures of the first class lie in the folder of a
-    narrower synset, and one of them also shows a person; a picture without annotation; a validation
-    picture without objects; annotations of 2014, which are not read.
-    """
-    top, rng = Path(root) / ("ILSVRC" if layout == 2 else ""), np.random.default_rng(0)
+    """The layout of 2013 (0), 2014 (1) or 2015 to 2017 (2). Beside the usable objects: the training
+    pictures of the first class lie in the folder of a narrower synset, and one of them also shows a
+    person; a picture without annotation; one without objects; annotations of 2014, not read."""
+    top, rng = root / ("ILSVRC" if layout == 2 else ""), np.random.default_rng(0)
     pictures, boxes, val, val_boxes = (top / name for name in LAYOUTS[layout])
-    for split, i, label in _plan(DET_CLASSES, {"train": train, "val": test}):
-        picture, _, box = drawn(rng, label, len(DET_CLASSES))
+    for split, i, label in _plan(train, test):
+        picture, _, box = drawn(rng, label, 3)
         number = MAMMALS[DET_CLASSES[label]]
         objects = [dict(name=number, box=box)]
+        folders, name = (val, val_boxes), f"ILSVRC2012_val_{i + 1:08d}"
         if split == "train":
             synset = "n02132136" if label == 0 else number  # a kind of bear
             objects += [dict(name="n00007846", box=(1, 1, 9, 9))] if i == 0 else []
             folders, name = (pictures / synset, boxes / synset), f"{synset}_{i}"
-        else:
-            folders, name = (val, val_boxes), f"ILSVRC2012_val_{i + 1:08d}"
-        save(picture, folders[0] / f"{name}.JPEG")
-        write(folders[1] / f"{name}.xml", xml(name, objects))
+        put(folders[0] / f"{name}.JPEG", picture)
+        put(folders[1] / f"{name}.xml", xml(name, objects))
     empty = "ILSVRC2012_val_00050000"
-    save(drawn(rng, 0, 2)[0], val / f"{empty}.JPEG")
-    write(val_boxes / f"{empty}.xml", xml(empty, []))
-    save(drawn(rng, 0, 2)[0], pictures / "n02132136" / "n02132136_99999.JPEG")
+    put(val / f"{empty}.JPEG", drawn(rng, 0, 2)[0])
+    put(val_boxes / f"{empty}.xml", xml(empty, []))
+    put(pictures / "n02132136" / "n02132136_99999.JPEG", drawn(rng, 0, 2)[0])
     later = boxes.parent if layout == 2 else boxes
     item = dict(name=MAMMALS[DET_CLASSES[0]], box=(1, 1, 9, 9))
-    write(later / "ILSVRC2014_train_0000/ILSVRC2014_train_00000001.xml", xml("x", [item]))
-    return Path(root)
+    put(later / "ILSVRC2014_train_0000/ILSVRC2014_train_00000001.xml", xml("x", [item]))
+    return root
 
 
 def coco_tree(root: Path, train: int = 10, test: int = 5, year: str = "2017") -> Path:
-    """annotations, train<year> and val<year> below `root`; returns `root`.
-
-    Earlier classes have one object more in both splits than the next, so that they are larger; the
-    last has exactly `train` and `test`. Beside them, in each split: a crowd of the first class, one
-    object of "hair drier", and a box without area.
-    """
-    root, rng, first = Path(root), np.random.default_rng(0), 1
+    """Earlier classes have one object more in both splits than the next, so that they are larger;
+    the last has exactly `train` and `test`. Beside them, in each split: a crowd of the first class,
+    one object of "hair drier", and a box without area."""
+    rng, first, ids = np.random.default_rng(0), 1, [*COCO_IDS.values()]
     categories = [dict(id=i, name=name) for name, i in COCO_IDS.items()]
-    ids = [*COCO_IDS.values()]
-    for split, count in {"train": train, "val": test}.items():
+    for split, count in (("train", train), ("val", test)):
         images, annotations = [], []
         for label in [0] * (count + 2) + [1] * (count + 1) + [2] * count + [3]:
-            picture, polygon, box = drawn(rng, label, len(ids))
+            picture, polygon, box = drawn(rng, label, 4)
             number, before = first + len(images), "" if year == "2017" else f"COCO_{split}{year}_"
             file = dict(id=number, file_name=f"{before}{number:012d}.jpg", license=3)
             images.append(file | dict(height=HEIGHT, width=WIDTH))
-            save(picture, root / f"{split}{year}" / file["file_name"])
+            put(root / f"{split}{year}" / file["file_name"], picture)
             outline = [float(value) for point in polygon for value in point]
             annotations.append(_entry(number, number, ids[label], box, [outline]))
         crowd = dict(counts=[WIDTH * HEIGHT - 9, 9], size=[HEIGHT, WIDTH])
         crowd = _entry(9000 + first, first, ids[0], (50, 50, 60, 60), crowd) | {"iscrowd": 1}
         flat = _entry(9001 + first, first, ids[0], (5, 5, 5, 9), [[5.0, 5, 5, 9, 5, 7]])
-        content = dict(images=images, annotations=[*annotations, crowd, flat])
-        content |= dict(info=dict(year=int(year)), licenses=[], categories=categories)
-        write(root / f"annotations/instances_{split}{year}.json", json.dumps(content))
+        annotations += [crowd, flat]
+        content = dict(categories=categories, images=images, annotations=annotations)
+        put(root / f"annotations/instances_{split}{year}.json", json.dumps(content))
         first += len(images)
     return root
 

@@ -1,19 +1,18 @@
 """A prepared folder of small pictures drawn by seed: each class a color on noise."""
 
-import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 
 from kpnb.datasets.prepared import FORMAT
+from kpnb.fingerprint import file_hash
 
 
 def prepared_folder(folder: Path, size: int = 32, per_class: int = 12, classes: int = 3) -> Path:
     """Writes the folder and returns it; a class's pictures stand one after the other."""
     folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    splits = {}
+    rng, splits = np.random.default_rng(0), {}
     for split, count in (("train", per_class), ("test", max(2, per_class // 2))):
         labels = np.repeat(np.arange(classes), count)
         masks = np.zeros((len(labels), size, size), bool)
@@ -37,10 +36,4 @@ def prepared_folder(folder: Path, size: int = 32, per_class: int = 12, classes: 
 def entries(folder: Path, split: str) -> dict:
     """What the manifest says of a split's files."""
     files = sorted(folder.glob(f"{split}_*"))
-    return {
-        file.name: {
-            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-            "bytes": file.stat().st_size,
-        }
-        for file in files
-    }
+    return {f.name: {"sha256": file_hash(f), "bytes": f.stat().st_size} for f in files}

@@ -1,13 +1,13 @@
 """Small releases in the public layouts of SST-2, SQuAD and ModelNet40, to be fetched and read."""
 
 import hashlib
-import zipfile
 from dataclasses import replace
+
+from archive_files import packed
+from object_trees import put
 
 from kpnb.datasets.texts.corpora import PHRASES, SENTENCES, SPLIT, VALUES
 from kpnb.datasets.texts.embedded import Questions
-
-# SST-2
 
 
 def mangled(text):
@@ -38,9 +38,7 @@ FILLERS = [(100 + i, 1, f"Filler {i}", f"Filler {i}", 0.75) for i in range(40)]
 
 def write_release(folder, rows=(*ROWS, *FILLERS), words=WORDS):
     """The four files; phrase numbers are not sentence numbers."""
-    folder.mkdir(exist_ok=True)
-    phrases = [*words.items(), *((phrase, value) for *_, phrase, value in rows)]
-    numbers = [*enumerate(phrases, 7000)]
+    numbers = [*enumerate([*words.items(), *((phrase, value) for *_, phrase, value in rows)], 7000)]
     values = (f"{n}|{value}" for n, (_, value) in reversed(numbers))
     lines = {
         SENTENCES: ["sentence_index\tsentence", *(f"{i}\t{text}" for i, _, text, *_ in rows)],
@@ -49,11 +47,9 @@ def write_release(folder, rows=(*ROWS, *FILLERS), words=WORDS):
         VALUES: ["phrase ids|sentiment values", *values],
     }
     for name, content in lines.items():
-        (folder / name).write_bytes(("\n".join(content) + "\n").encode("utf-8"))
+        put(folder / name, "\n".join(content) + "\n")
     return folder
 
-
-# SQuAD
 
 CONTEXT = "Zürich’s 🏔 peak: peak fever. Søren saw the peak in 1901."
 
@@ -69,11 +65,8 @@ def qa(name="q1", question="Who saw it?", found=(("Søren", 29),)):
 
 
 QUESTIONS = ("Where was she born?", "What landed?", "Who is it?")
-CONTEXTS = (
-    "He was long dull. She was born in unbelievable-cafe, in 1969.",
-    "The Moon landed in a cafe\u0301.",
-    "film story",
-)
+CONTEXTS = ("He was long dull. She was born in unbelievable-cafe, in 1969.",
+            "The Moon landed in a cafe\u0301.", "film story")  # fmt: skip
 ANSWERS = ("unbelievable-cafe", "Moon", "story")
 
 
@@ -85,11 +78,6 @@ def toy_questions(asked=QUESTIONS, told=CONTEXTS, answers=ANSWERS):
     return Questions(tuple(asked), tuple(told), spans, ids, {"dataset": "toy", "parts": []})
 
 
-# ModelNet40
-
-MODEL_CLASSES = ("bed", "lamp", "night_stand")
-
-
 def box(width, depth, height):
     """An OFF file of a box with its corner at the origin, faces of four corners, z up."""
     corners = [(x, y, z) for x in (0, width) for y in (0, depth) for z in (0, height)]
@@ -99,15 +87,10 @@ def box(width, depth, height):
     return "\n".join(["OFF", "8 6 0", *rows, ""])
 
 
-# Fetching them
-
-
-def zipped(folder, archive):
+def zipped(folder):
     """`folder` in an archive, below its own name."""
-    with zipfile.ZipFile(archive, "w") as file:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            file.write(path, path.relative_to(folder.parent))
-    return archive.read_bytes()
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return packed({f"{path.relative_to(folder.parent)}": path.read_bytes() for path in files})
 
 
 def offered(module, layout, site, monkeypatch, contents):

@@ -23,14 +23,6 @@ STYLES = {style.name: style for style in (*POINTS.values(), *FATES)}
 WORDS, MARKS = ("a", "very", "bad", "film", "."), (False, True, True, False, False)
 
 
-def images() -> ImageSamples:
-    """Random pictures of 8 x 8 pixels."""
-    center, spread = normalization()
-    inputs = (torch.from_numpy(pictures()).permute(0, 3, 1, 2) - center) / spread
-    labels = torch.tensor([1, 0, 1])
-    return ImageSamples(inputs, labels, inputs[:, 0] > 0, ("tool", "fruit"), {})
-
-
 def pictures() -> np.ndarray:
     return np.random.default_rng(0).random((SAMPLES, 8, 8, 3)).astype("float32")
 
@@ -42,14 +34,9 @@ def clouds(count: int = SAMPLES, scale: int = 1) -> PointSamples:
     sphere /= np.linalg.norm(sphere, axis=2, keepdims=True)
     cube = rng.uniform(-0.5, 0.5, (count, AROUND * scale, 3)) + [1.2, 0.3, -0.4]
     order = rng.permutation(POINTS_PER_CLOUD * scale)
-    points = np.concatenate([sphere, cube], 1)[:, order].astype("float32")
+    points = torch.tensor(np.concatenate([sphere, cube], 1)[:, order], dtype=torch.float32)
     foreground = torch.from_numpy(order < OBJECT * scale).repeat(count, 1)
-    labels = torch.arange(count) % 2
-    return PointSamples(torch.from_numpy(points), labels, foreground, ("chair", "desk"), {})
-
-
-def texts() -> list[TextSample]:
-    return [TextSample(WORDS, MARKS, note=f"rated −{row}.4") for row in range(SAMPLES)]
+    return PointSamples(points, torch.arange(count) % 2, foreground, ("chair", "desk"), {})
 
 
 def maps_of(entropy: torch.Tensor) -> EntropyMaps:
@@ -64,11 +51,19 @@ class Shown:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.samples = {"image": images, "cloud": clouds, "text": texts}[kind]()
-        block = torch.zeros(SAMPLES, SIDE, SIDE, dtype=torch.bool)
-        block[:, 1:3, 1:4] = True  # 2 x 3 cells of the grid of an image
-        known = {"image": block.flatten(1), "text": torch.tensor([MARKS] * SAMPLES)}
-        self.foreground = self.samples.foreground if kind == "cloud" else known[kind]
+        if kind == "cloud":
+            self.samples, self.foreground = clouds(), clouds().foreground
+        elif kind == "text":
+            notes = (f"rated −{row}.4" for row in range(SAMPLES))
+            self.samples = [TextSample(WORDS, MARKS, note=note) for note in notes]
+            self.foreground = torch.tensor([MARKS] * SAMPLES)
+        else:
+            block = torch.zeros(SAMPLES, SIDE, SIDE, dtype=torch.bool)
+            block[:, 1:3, 1:4] = True  # 2 x 3 cells of the grid of an image
+            center, spread = normalization()
+            inputs = (torch.from_numpy(pictures()).permute(0, 3, 1, 2) - center) / spread
+            about = torch.tensor([1, 0, 1]), inputs[:, 0] > 0, ("tool", "fruit"), {}
+            self.samples, self.foreground = ImageSamples(inputs, *about), block.flatten(1)
 
     def maps(self, seed: int = 0, lost: int | None = None) -> EntropyMaps:
         """Lower on the foreground; lost: a sample without a map."""
@@ -83,10 +78,8 @@ class Shown:
 
     def held(self, *units: int) -> KnowledgePoints:
         """Points of sample 0 alone: `units` of its foreground are held, by their place there."""
-        inside = self.foreground[0].nonzero().flatten()
-        kept = torch.zeros_like(self.foreground)
-        kept[0, inside[list(units)]] = True
-        p = self.points()
+        p, kept = self.points(), torch.zeros_like(self.foreground)
+        kept[0, self.foreground[0].nonzero().flatten()[list(units)]] = True
         rest = (p.foreground, p.baseline, p.defined, p.entropy, 0.2)
         return KnowledgePoints(kept, torch.zeros_like(kept), *rest)
 
@@ -126,13 +119,12 @@ def places(ax, color: str) -> set[tuple[float, float]]:
 def check_figure(figure: Figure) -> None:
     """Closed, no wider than a page, small as a file, nothing cut off, axes named with units."""
     assert plt.get_fignums() == []  # else a notebook would show the figure twice
-    assert figure.get_figwidth() <= 9
     buffer = io.BytesIO()
     figure.savefig(buffer)
-    assert len(buffer.getvalue()) < 300_000
+    assert figure.get_figwidth() <= 9 and len(buffer.getvalue()) < 300_000
     needed, there = figure.get_tightbbox(), figure.bbox_inches
-    assert needed.x0 > -0.02 and needed.y0 > -0.02
-    assert needed.x1 < there.x1 + 0.02 and needed.y1 < there.y1 + 0.02
+    assert min(needed.x0, needed.y0) > -0.02
+    assert max(needed.x1 - there.x1, needed.y1 - there.y1) < 0.02
     for axis in ("xaxis", "yaxis"):
         labels = [getattr(ax, axis).label.get_text() for ax in panels(figure)]
         assert any(labels)

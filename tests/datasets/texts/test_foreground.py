@@ -20,18 +20,16 @@ def cut(text, spans):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("A superb film.", "superb"), ("It is not so very good", "not so very good"),
+    [("A superb film.", "superb"), ("I don’t enjoy it", "don’t enjoy"), ("SUPERB!", "SUPERB"),
      ("It's not a very good film, but never dull.", "not very good never dull"),
-     ("The hero's pretty awful", "hero's pretty awful"), ("I don’t enjoy it", "don’t enjoy"),
-     ("SUPERB!", "SUPERB"), ("really not funny", "really not funny"),
+     ("The hero's pretty awful", "hero's pretty awful"),
      ("Nothing in it is funny", "funny"),  # four words away
      ("Nothing here is funny", "Nothing funny"),  # three
      ("Not dumb, funny", "Not dumb funny"), ("Not short but funny", "funny"),
      ("Not long, funny", "funny"), ("Not long. Funny", "Funny"),  # a sign between
      ("very long and funny", "funny"),  # an intensifier is no neighbor
      ("no, never, and very much so", ""),  # "no" has a rating, and counts as a negation only
-     ("it is not", ""), ("looks like a kind of film", ""), ("", ""),
-     ("ça dépasse — 映画 \U0001f3ac", "")],
+     ("looks like a kind of film", ""), ("", ""), ("ça dépasse — 映画 \U0001f3ac", "")],
 )  # fmt: skip
 def test_known_sentences(text, expected):
     assert cut(text, sentiment_foreground(text)) == expected
@@ -87,15 +85,13 @@ def test_what_is_said_of_the_embedded_sentences_and_words():
 
 
 PAIR = "Ann Lee (1736-1784) led the Shakers. Sophus Lie (1842-1899) studied Lie groups in Oslo."
-
-
 BO, RHONE = "Bo rose. Bo fell.", "The Rhône flows into the sea."
 
 
 @pytest.mark.parametrize(
     ("question", "context", "text", "nth", "asked", "related"),
     [("When was Ann Lee born?", PAIR, "1736", 0, "Ann Lee", "Ann Lee 1736"),
-     # a word of the question counts in every place of the answer's sentence, whatever its case
+     # a word of the question counts wherever it is in the answer's sentence, whatever its case
      ("WHERE did LIE study?", PAIR, "Oslo", 0, "LIE", "Lie Lie Oslo"),
      ("When did Ann Lee die?", PAIR, "1899", 0, "", "1899"),  # not of the name's other sentence
      ("What does the Rhône flow into?", RHONE, "the sea", 0, "Rhône flow", "Rhône flows the sea"),
@@ -142,9 +138,9 @@ def test_an_answer_outside_the_context_or_without_a_word():
 @pytest.mark.parametrize(
     "sentences",
     [["D. H. Lawrence wrote.", "I. M. Pei built."], ["It ended World War I.", "Then came peace."],
-     ["Mr. St. John of the U.S. Navy paid 3.5 francs.", "He left."],
-     ["“Stop!”", "(No.)", "Why?", "Ōsaka fell.", "12 men left."],
-     ["It resembled Darwin's.", "Sir William came"], ["A title\n\n", "then text"], ["no end"],
+     ["Mr. St. John of the U.S. Navy paid 3.5 francs.", "He left."], ["no end"],
+     ["“Stop!”", "(No.)", "Why?", "Ōsaka fell.", "12 men left."], ["A title\n\n", "then text"],
+     ["It resembled Darwin's.", "Sir William came"],
      ["One clause; 1.5 m high, e.g. here, cf. there... and so on."]],
 )  # fmt: skip
 def test_sentences(sentences):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import refuses
-from text_tiny import CLS, PAD, SEP, SPECIAL, UNK, VOCABULARY, needs_minilm
+from text_tiny import CLS, PAD, SEP, SPECIAL, UNK, VOCABULARY
 
 from kpnb.datasets.texts.words import NO_WORD, PieceEncoder, word_spans, words
 from kpnb.errors import KpnbError
@@ -14,29 +14,22 @@ from kpnb.networks.text import load_tokenizer
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny_model):
-    return load_tokenizer(tiny_model)
-
-
-@pytest.fixture(scope="module")
-def encoder(tokenizer):
-    return PieceEncoder(tokenizer)
+def encoder(tiny_model):
+    return PieceEncoder(load_tokenizer(tiny_model))
 
 
 def test_words_of_a_text():
     assert words("It's great - isn’t it?") == ["It's", "great", "-", "isn’t", "it", "?"]
     assert words("Cafe\u0301 ÉTÉ 3.5") == ["Cafe\u0301", "ÉTÉ", "3", ".", "5"]
     assert words("'twas rock 'n' roll'") == ["'", "twas", "rock", "'", "n", "'", "roll", "'"]
-    assert word_spans(" a  b") == [(1, 2), (4, 5)]
-    assert word_spans(" \t\n\u00a0") == []
+    assert word_spans(" \ta \n\u00a0b") == [(2, 3), (6, 7)] and word_spans(" \t\n\u00a0") == []
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("Don't say", "Don't: don ' t | say: s ##a ##y"), ("a_b", "a_b: a _ b"),
      ("unbelievable, films!", "unbelievable: un ##believ ##able | ,: , | films: film ##s | !: !"),
-     ("Café film", "Café: cafe | film: film"), ("don’t.", "don’t: don ’ t | .: ."),
-     ("Cafe\u0301 film", "Cafe\u0301: cafe | film: film"), ("很好", "很好: 很 好"),
+     ("don’t.", "don’t: don ’ t | .: ."), ("Cafe\u0301 film", "Cafe\u0301: cafe | film: film"),
      ("很ok。", "很ok: 很 o ##k | 。: [UNK]"), ("good 🙂 film", "good: good | 🙂: 🙂 | film: film"),
      ("Привет film", "Привет: [UNK] | film: film"), ("\U0001d400 a", "\U0001d400: [UNK] | a: a"),
      ("İz", "İz: i ##z"),  # two characters in lower case
@@ -67,7 +60,7 @@ def check_numbers(pieces):
 LETTERS = "abzABZ09éÉñ\u0130很好.,!?'’\"-_$+^~`<> \t\n\u00a0\u3000"
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.text(LETTERS, max_size=40) | st.text(max_size=30))
 def test_any_text_gives_whole_words_in_order_or_a_refusal(encoder, text):
     plain = {*text} <= {*LETTERS}  # then every character but spaces lies in one unit
@@ -83,22 +76,17 @@ def test_any_text_gives_whole_words_in_order_or_a_refusal(encoder, text):
     check_numbers(pieces)
 
 
-def test_units_of_the_context_follow_those_of_the_question(encoder, tokenizer):
+def test_units_of_the_context_follow_those_of_the_question(encoder):
     question, context = "Who was born?", "She moon-landed."
     pieces = encoder.pairs([question, "Why?"], [context, "Good."])
-    assert pieces.ids[0].tolist() == tokenizer(question, context)["input_ids"]
+    assert pieces.ids[0].tolist() == encoder.tokenizer(question, context)["input_ids"]
     assert pieces.spans[0] == (*word_spans(question), *word_spans(context))
     assert pieces.firsts == (4, 2) and pieces.units == [9, 4]
     assert pieces.words[0].tolist() == [-1, 0, 1, 2, 3, -1, 4, 5, 6, 7, 8, -1]
 
 
-def test_padding_belongs_to_no_word(encoder):
-    pieces = encoder.texts(["good", "a very long dull film", "bad film"])
-    assert pieces.ids.shape == pieces.words.shape == (3, 7) and pieces.pad == PAD
-    assert pieces.ids[0].tolist()[3:] == [PAD] * 4 and pieces.words[0].tolist()[2:] == [-1] * 5
-
-
-def test_a_kept_vocabulary_renumbers_and_makes_the_rest_unknown(encoder, tokenizer):
+def test_a_kept_vocabulary_renumbers_and_makes_the_rest_unknown(encoder):
+    tokenizer = encoder.tokenizer
     kept = PieceEncoder.for_texts(tokenizer, ["a good film", "the film."])
     names = [VOCABULARY[i] for i in kept.kept]
     assert names == [*SPECIAL, ".", "a", "the", "film", "good"] and len(kept) == 10
@@ -122,8 +110,7 @@ def test_a_long_text_loses_its_last_words_whole_and_warns(encoder):
     with pytest.warns(UserWarning):
         pieces = encoder.texts(["good film bad it unbelievable"], length=8)
     assert pieces.units == [4] and pieces.ids.shape == (1, 6)  # no part of a word
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(action="error"):
         assert encoder.texts([text], length=9).units == [4]
         assert encoder.texts([" ".join(["film"] * 600)]).units == [600]
     for answers in (None, [None], [(0, 7)]):  # a context keeps its beginning; just an answer
@@ -160,12 +147,3 @@ def test_a_long_context_keeps_the_answer_in_its_middle(encoder, place, count, le
 )  # fmt: skip
 def test_inputs_that_do_not_fit(encoder, kind, given, told):
     refuses(getattr(encoder, kind), told, *given)
-
-
-@needs_minilm
-@pytest.mark.parametrize("text", ["Don't miss: a naïve, unputdownable café!", "它很好 — 3½ stars"])
-def test_the_packaged_tokenizer_cuts_as_it_does_alone(text):
-    tokenizer = load_tokenizer("MiniLM-L6")
-    pieces = PieceEncoder(tokenizer).texts([text])
-    assert pieces.ids[0].tolist() == tokenizer(text)["input_ids"]
-    assert pieces.spans[0] == tuple(word_spans(text))
