@@ -7,34 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import smoke_study
-from made_ratios import made, random_pair, rows
 from matplotlib.collections import LineCollection, PathCollection
 from notebook_runs import Executed, source
 from reference import spearman
+from refusals import refuses
 
-from kpnb.errors import KpnbError
 from kpnb.experiments import ratio_accuracy
-from kpnb.experiments.ratio_accuracy import (
-    CORRELATIONS,
-    Answer,
-    RatioAccuracy,
-    across_networks,
-    answers,
-    checkpoint_accuracies,
-    correlation_interval,
-    correlation_table,
-    epochs_figure,
-    final_networks,
-    given_epoch,
-    in_order,
-    networks_figure,
-    over_checkpoints,
-    ratio_reading,
-    record,
-    repeat_gap,
-    student_curve,
-    training_figure,
-)
+from kpnb.experiments.ratio_accuracy import RatioAccuracy, checkpoint_accuracies, over_checkpoints
 from kpnb.metrics.results import freshness, read_results
 from kpnb.metrics.stats import Estimate
 from kpnb.run import notebook as runner
@@ -42,11 +21,21 @@ from kpnb.study.findings import Findings
 from kpnb.training.distillation import train_above
 from kpnb.training.train import accuracy
 
-RELATIONS = {name: asked.relation for name, asked in CORRELATIONS.items()}
-RELATIONS |= {"networks": across_networks}
+RELATIONS = {name: asked.relation for name, asked in ratio_accuracy.CORRELATIONS.items()}
+RELATIONS |= {"networks": ratio_accuracy.across_networks}
 
 
-# --- accuracies by checkpoint
+def rows(*values) -> np.ndarray:
+    return np.array(values, dtype=float)
+
+
+def made(ratio, shares=None, places=None) -> RatioAccuracy:
+    """Networks with given terms of lambda; accuracies rise evenly unless given."""
+    ratio = np.asarray(ratio, float)
+    shares = np.linspace(0.2, 0.6, ratio.shape[1]) if shares is None else shares
+    table = np.broadcast_to(shares, ratio.shape[:2])
+    places, seeds = places or tuple(range(ratio.shape[1])), tuple(range(len(ratio)))
+    return RatioAccuracy("FC1", seeds, places, ratio, {"train": table, "test": table}, 100)
 
 
 @pytest.fixture(scope="module")
@@ -111,17 +100,18 @@ def test_checkpoints_ascend_whatever_order_the_store_has(own, monkeypatch):
 
 
 def test_curve_and_networks_are_those_of_the_study(own, smoke):
-    curve, b = student_curve(own, smoke.evidence), own.parameters.threshold
+    curve, b = ratio_accuracy.student_curve(own, smoke.evidence), own.parameters.threshold
     wanted = [smoke.evidence.points("S", 0, epoch, b).ratio.numpy() for epoch in own.checkpoints]
     np.testing.assert_array_equal(curve.ratio, [wanted])
     assert curve.places == own.checkpoints and curve.seeds == own.parameters.seeds
-    assert curve.tested == len(own.data.test_samples) and repeat_gap(own, curve) == 0
+    assert curve.tested == len(own.data.test_samples)
+    assert ratio_accuracy.repeat_gap(own, curve) == 0
     by_epoch = checkpoint_accuracies(own, "FC1", 0)
     for split, table in curve.accuracy.items():
         assert table.tolist() == [[by_epoch[epoch][split] for epoch in own.checkpoints]]
     curve.accuracy["test"][:, -1] += 0.25
-    assert repeat_gap(own, curve) == pytest.approx(0.25)
-    networks = final_networks(own, smoke.evidence)
+    assert ratio_accuracy.repeat_gap(own, curve) == pytest.approx(0.25)
+    networks = ratio_accuracy.final_networks(own, smoke.evidence)
     for place, role in enumerate(networks.places):
         last = smoke.evidence.points(role, 0, None, b).ratio.numpy()
         np.testing.assert_array_equal(networks.ratio[0, place], last)
@@ -129,17 +119,9 @@ def test_curve_and_networks_are_those_of_the_study(own, smoke):
             assert table[:, place].tolist() == own.accuracies(role, "FC1")[split]
 
 
-# --- correlations
-
-
-def test_seeds_are_averaged_and_those_undefined_left_out():
-    ratio = rows([1, 2, 3], [1, 2, 3], [5, 5, 5])
-    assert over_checkpoints(ratio, rows([1, 2, 3], [3, 1, 2], [1, 2, 3])) == pytest.approx(0.25)
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_correlations_are_the_twins(seed):
-    ratio, shares = random_pair(seed)
+    ratio, shares = np.random.default_rng(seed).normal(size=(2, 3, 9))
     pairs, epoch = list(zip(ratio, shares, strict=True)), np.arange(9)
 
     def left(values):
@@ -161,30 +143,28 @@ def test_correlations_are_the_twins(seed):
 
 @pytest.mark.parametrize("name", RELATIONS)
 def test_undefined_without_enough_points_or_variation(name):
-    relation, two, four = RELATIONS[name], rows([1, 2]), rows([1, 2, 3, 4])
-    assert np.isnan(relation(two, two))
-    assert np.isnan(relation(np.ones_like(four), four))
-    if name != "lambda_trend":
-        assert np.isnan(relation(rows([1, 3, 2, 4]), np.ones_like(four)))
-    assert np.isnan(relation(rows([1, np.nan, np.nan, 4]), four))
+    relation, two, four, equal = RELATIONS[name], rows([1, 2]), rows([1, 2, 3, 4]), np.ones((1, 4))
+    pairs = [(two, two), (equal, four), (rows([1, np.nan, np.nan, 4]), four)]
+    pairs += [(rows([1, 3, 2, 4]), equal)] * (name != "lambda_trend")
+    assert np.isnan([relation(*pair) for pair in pairs]).all()
 
 
-def test_nothing_is_left_of_a_curve_that_only_rises():
+def test_undefined_seeds_are_left_out_and_nothing_is_left_of_a_curve_that_only_rises():
     """Close to one before the trend is taken out, not after."""
+    ratio = rows([1, 2, 3], [1, 2, 3], [5, 5, 5])
+    assert over_checkpoints(ratio, rows([1, 2, 3], [3, 1, 2], [1, 2, 3])) == pytest.approx(0.25)
     ratio, shares = rows([1, 0, 2, 4, 3, 5, 7, 6]), rows([0, 1, 3, 2, 4, 6, 5, 7])
+    given_epoch = ratio_accuracy.given_epoch
     assert over_checkpoints(ratio, shares) > 0.8 and given_epoch(ratio, shares) < 0
     assert np.isnan(given_epoch(rows([1, 2, 3, 5, 8]), rows([1, 3, 2, 5, 4])))
     assert np.isnan(given_epoch(rows([1, 3, 2, 5, 4]), rows([9, 8, 5, 4, 1])))
     assert np.isnan(given_epoch(rows([1, 3, 2]), rows([2, 1, 3])))  # three points: a line fits
 
 
-# --- intervals
-
-
 def found_in(ratio, shares=None, resamples=60, seed=0) -> Estimate:
     networks = made(ratio, shares)
     given = networks.ratio, networks.accuracy["test"], over_checkpoints
-    return correlation_interval(*given, resamples, seed)
+    return ratio_accuracy.correlation_interval(*given, resamples, seed)
 
 
 def test_offsets_of_samples_leave_no_spread():
@@ -224,21 +204,15 @@ def test_same_seed_same_interval_and_undefined_samples_are_passed_over():
     assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
 
 
-@pytest.mark.parametrize(
-    "ratio, shares, told",
-    [
-        (np.ones((1, 4, 5)), np.ones((1, 3)), "do not fit"),
-        (np.ones((1, 3, 5)), np.ones((1, 3)), "do not fit"),
-        (np.ones((1, 4)), np.ones((1, 4)), "do not fit"),
-        (np.full((1, 4, 5), np.nan), np.ones((1, 4)), "no defined entropy map"),
-    ],
-)
-def test_unfit_tables_and_undefined_networks_are_refused(ratio, shares, told):
-    with pytest.raises(KpnbError, match=told):
-        RatioAccuracy("FC1", (0,), (0, 1, 2, 3), ratio, {"test": shares}, 100)
-
-
-# --- figures
+def test_unfit_tables_and_undefined_networks_are_refused():
+    for ratio, columns, told in (
+        (np.ones((1, 4, 5)), 3, "do not fit"),
+        (np.ones((1, 3, 5)), 3, "do not fit"),
+        (np.ones((1, 4)), 4, "do not fit"),
+        (np.full((1, 4, 5), np.nan), 4, "no defined entropy map"),
+    ):
+        shares = {"test": np.ones((1, columns))}
+        refuses(RatioAccuracy, told, "FC1", (0,), (0, 1, 2, 3), ratio, shares, 100)
 
 
 @pytest.fixture
@@ -251,8 +225,13 @@ def marks(ax) -> np.ndarray:
     return np.concatenate([np.asarray(part) for part in found])
 
 
-def test_figure_2_shows_every_checkpoint_where_it_is(curve):
-    figure = training_figure(curve)
+def told_by(figure) -> list[str]:
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_figure_2_shows_every_checkpoint_where_it_is_and_curves_go_over_epochs(curve):
+    figure = ratio_accuracy.training_figure(curve)
     unseen, seen, _ = figure.axes  # and the color bar
     assert "unseen" in unseen.get_title() and "training" in seen.get_title()
     assert unseen.get_xlabel() == r"$\lambda$ [1]" and "[%]" in unseen.get_ylabel()
@@ -263,12 +242,8 @@ def test_figure_2_shows_every_checkpoint_where_it_is(curve):
         np.testing.assert_allclose(line.get_xydata(), points)  # joined in order of epoch
     bars = [sum(isinstance(c, LineCollection) for c in ax.collections) for ax in (unseen, seen)]
     assert bars == [3 * 2 * 5, 3 * 5]  # on training samples no error of a test sample
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["seed 0", "seed 1", "seed 2"]
-
-
-def test_curves_over_epochs(curve):
-    left, right = epochs_figure(curve).axes
+    assert told_by(figure) == ["seed 0", "seed 1", "seed 2"]
+    left, right = ratio_accuracy.epochs_figure(curve).axes
     for row, line in enumerate(left.lines):
         np.testing.assert_allclose(line.get_ydata(), curve.ratio[row].mean(-1))
         assert list(line.get_xdata()) == list(curve.places)
@@ -277,30 +252,24 @@ def test_curves_over_epochs(curve):
 
 def test_networks_are_drawn_in_their_roles_and_layers():
     networks = made(np.random.default_rng(5).random((2, 3, 8)), places=("T", "S", "B"))
-    figure = networks_figure({"FC1": networks, "FC2": networks})
+    figure = ratio_accuracy.networks_figure({"FC1": networks, "FC2": networks})
     assert [ax.get_title() for ax in figure.axes] == ["FC1", "FC2"]
     np.testing.assert_allclose(marks(figure.axes[1])[:, 0], networks.ratio.mean(-1).ravel())
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["teacher", "student", "baseline"]
-
-
-# --- numbers and sentences
-
-
-def answer(low, high, what="what") -> Answer:
-    return Answer(Estimate((low + high) / 2, low, high, 10, 2), 12, what)
+    assert told_by(figure) == ["teacher", "student", "baseline"]
 
 
 UP, DOWN, OPEN, NONE = (0.2, 0.6), (-0.6, -0.2), (-0.1, 0.3), (float("nan"),) * 2
 
 
-def every(plain=UP, detrended=OPEN) -> dict[str, Answer]:
+def every(plain=UP, detrended=OPEN) -> dict[str, ratio_accuracy.Answer]:
     ends = dict.fromkeys(RELATIONS, UP) | {"test": plain, "test_detrended": detrended}
-    return {name: answer(*pair, f"what {name} is") for name, pair in ends.items()}
+    found = {n: Estimate((low + high) / 2, low, high, 10, 2) for n, (low, high) in ends.items()}
+    return {n: ratio_accuracy.Answer(gap, 12, f"what {n} is") for n, gap in found.items()}
 
 
 def test_points_are_counted_and_the_likely_layer_comes_first(curve):
-    found = answers(curve, made(curve.ratio[:, :3], places=("T", "S", "B")), resamples=20)
+    networks = made(curve.ratio[:, :3], places=("T", "S", "B"))
+    found, in_order = ratio_accuracy.answers(curve, networks, 20), ratio_accuracy.in_order
     counts = dict.fromkeys(RELATIONS, 15) | dict.fromkeys(("test_trained", "test_steps"), 12)
     assert {name: part.n for name, part in found.items()} == counts | {"networks": 9}
     assert found["test"].found == found["train"].found  # the same accuracies were given
@@ -310,7 +279,7 @@ def test_points_are_counted_and_the_likely_layer_comes_first(curve):
 
 def test_numbers_have_the_first_layer_without_its_name(smoke):
     findings = Findings(smoke.study, "image_lambda")
-    record(findings, {"FC1": every(), "Conv": every(detrended=NONE)})
+    ratio_accuracy.record(findings, {"FC1": every(), "Conv": every(detrended=NONE)})
     names = {f"correlation_{name}" for name in RELATIONS} - {"correlation_lambda_trend"}
     names |= {"lambda_trend"}
     others = {f"{name}_Conv" for name in names} - {"correlation_test_detrended_Conv"}
@@ -336,7 +305,8 @@ def test_numbers_have_the_first_layer_without_its_name(smoke):
 )
 def test_reading_and_table_follow_the_numbers(smoke, plain, detrended, verdict, beside):
     found = {"FC1": every(plain, detrended), "FC2": every(plain, detrended)}
-    told, table = ratio_reading(smoke.study, found), correlation_table(found)
+    told = ratio_accuracy.ratio_reading(smoke.study, found)
+    table = ratio_accuracy.correlation_table(found)
     assert f"FC1, what test is: **{verdict}**" in told
     assert f"FC1, what test_detrended is: **{beside}**" in told
     assert f"Of 2 layers: 2 {verdict}." in told and "b = 0.2" in told
@@ -344,9 +314,6 @@ def test_reading_and_table_follow_the_numbers(smoke, plain, detrended, verdict, 
     assert len(table) == 2 * len(RELATIONS)
     assert list(table["larger lambda, better"]).count("") == 2  # the trends are no verdict
     assert list(table["value"]).count("undefined") == 2 * (NONE in (plain, detrended))
-
-
-# --- the notebook
 
 
 def test_the_notebook_at_smoke(own, tmp_path, monkeypatch):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from matplotlib.markers import MarkerStyle
+from refusals import refuses
 from shown_samples import POINTS_PER_CLOUD as COUNT
 from shown_samples import SAMPLES, Shown, check_figure, clouds, maps_of, panels, places, titles
 
-from kpnb.errors import KpnbError
 from kpnb.figures.cloud import QUIET, VIEWS, WHOLE, as_cloud, draw_kinds, turned
 from kpnb.figures.panel import FATES, POINTS
 from kpnb.figures.paper import fates_figure, layers_figure, role_points_figure, samples_figure
@@ -109,5 +109,4 @@ def test_a_figure_of_study_clouds_stays_small():
     assert 0.1 < float(kept.n_fg.float().mean()) / 280 < 0.3  # the paper's share: up to 0.15
     check_figure(role_points_figure(samples, {role: kept for role in "TSB"}, range(3)))
     for points in (samples.points, np.full((2, 3), np.nan), np.zeros((0, 3))):
-        with pytest.raises(KpnbError, match="no cloud to draw; pass finite coordinates"):
-            as_cloud(points)
+        refuses(as_cloud, "no cloud to draw; pass finite coordinates", points)

@@ -1,12 +1,11 @@
 """Images: pictures, maps, borders and marks lie in the cells that they belong to."""
 
 import numpy as np
-import pytest
 import torch
 from matplotlib.colors import to_rgb
+from refusals import refuses
 from shown_samples import SIDE, Shown, check_figure, panels, pictures, places, titles
 
-from kpnb.errors import KpnbError
 from kpnb.figures.image import as_pictures, draw_outline, entropy_maps, point_maps
 from kpnb.figures.panel import ENTROPY_LIMITS, FATES, POINTS
 from kpnb.figures.style import new_figure
@@ -58,11 +57,7 @@ def test_kinds_of_points_differ_by_more_than_color_and_in_gray():
 
 
 def test_bad_input_is_told():
-    for call, message in (
-        (lambda: as_pictures(np.zeros((2, 3, 8, 8))), "pass a tensor"),
-        (lambda: point_maps(SHOWN.points(), pictures()[:1]), "one image per sample"),
-        (lambda: entropy_maps(SHOWN.maps(), count=0), "there is no sample to show"),
-        (lambda: entropy_maps(Shown("text").maps()), "5 units make no square grid"),
-    ):
-        with pytest.raises(KpnbError, match=message):
-            call()
+    refuses(as_pictures, "pass a tensor", np.zeros((2, 3, 8, 8)))
+    refuses(point_maps, "one image per sample", SHOWN.points(), pictures()[:1])
+    refuses(entropy_maps, "there is no sample to show", SHOWN.maps(), count=0)
+    refuses(entropy_maps, "5 units make no square grid", Shown("text").maps())

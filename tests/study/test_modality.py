@@ -2,6 +2,7 @@
 and what is refused."""
 
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 import torch
@@ -81,12 +82,8 @@ def test_unseen_samples_are_measured_on_request(kind, tmp_path, tiny_model):
     assert study.data.training_samples.source["split"] != measured.source["split"]
 
 
-# --- the paper's data, in a folder; of images in test_image
-
-
 def more_to_test(root) -> str:
-    tree = off_tree(root)
-    (root / "bed" / "test" / "bed_0005.off").write_text(box(1, 2, 3))
+    (Path(tree := off_tree(root)) / "bed" / "test" / "bed_0005.off").write_text(box(1, 2, 3))
     return tree
 
 
@@ -145,5 +142,5 @@ def test_what_is_refused_before_anything_is_trained(kind, given, told, tiny_mode
     (tmp_path / "empty").mkdir()
     given = {n: str(tmp_path / v) if v in ("absent", "empty") else v for n, v in given.items()}
     study = study_of(kind, tmp_path / "store", given.pop("network", tiny_model), **given)
-    refuses(lambda: study.of("B", 0), told)
+    refuses(study.of, told, "B", 0)
     assert not list((tmp_path / "store").glob("networks/*/manifest.json"))

@@ -7,15 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from refusals import refuses
-from studied import (
-    MODALITIES,
-    Studied,
-    differing,
-    fingerprints,
-    same_map,
-    same_states,
-    study_of,
-)
+from studied import MODALITIES, Studied, differing, fingerprints, same_map, same_states, study_of
 
 import kpnb.study.image
 import kpnb.training.train
@@ -34,9 +26,6 @@ def shared(request, all_studies) -> Studied:
     return all_studies(request.param)
 
 
-# --- what is trained from what
-
-
 def test_student_and_baseline_start_from_identical_weights_the_teacher_from_others(shared):
     study = shared.study
     student, baseline = (study.of(role, 0, shared.layer) for role in "SB")
@@ -50,8 +39,8 @@ def test_student_and_baseline_start_from_identical_weights_the_teacher_from_othe
     assert set(study.of("T", 0).states) == {study.parameters.teacher_epochs}
     # No seed of a teacher is that of a student.
     nets = [study.build(role, seed) for role in "TS" for seed in range(4)]
-    sums = [[p for p in net.parameters() if p.dim() > 1][-1].sum().item() for net in nets]
-    assert len(set(sums)) == len(sums)
+    sums = {[p for p in net.parameters() if p.dim() > 1][-1].sum().item() for net in nets}
+    assert len(sums) == len(nets)
     # The student's states are those of the first phase: what is above the layer has not moved.
     net = study.network(student)
     above = {id(p) for p in parameters_above(net, shared.layer)}
@@ -63,13 +52,10 @@ def test_student_and_baseline_start_from_identical_weights_the_teacher_from_othe
             assert moved == (id(parameter) not in above), name
 
 
-def test_the_head_phase_leaves_the_layers_below_and_is_what_scores_are_taken_of(
-    tmp_path, monkeypatch, all_studies, tiny_model
-):
+def test_the_head_phase_leaves_the_layers_below_and_scores_are_of_it(tmp_path, monkeypatch, smoke):
     """The states kept are those of the first phase; the head changes only what lies above."""
-    shared = all_studies("image")
-    known, layer, seen = shared.study.of("S", 0, shared.layer), shared.layer, []
-    shutil.copytree(shared.root / "networks", tmp_path / "networks")
+    known, layer, seen = smoke.study.of("S", 0, "FC1"), "FC1", []
+    shutil.copytree(smoke.root / "networks", tmp_path / "networks")
     shutil.rmtree(tmp_path / "networks" / known.fingerprint)
 
     def score(net, *_, **__):
@@ -77,7 +63,7 @@ def test_the_head_phase_leaves_the_layers_below_and_is_what_scores_are_taken_of(
         return 0.5
 
     monkeypatch.setattr("kpnb.study.modality.accuracy", score)
-    again = study_of("image", tmp_path, tiny_model)
+    again = study_of("image", tmp_path, "")
     student = again.of("S", 0, layer)
     assert again.store.computed() == ["networks"] and student.accuracy["test"] == 0.5
     assert same_states(student.states[2], known.states[2])  # what came again is equal
@@ -106,9 +92,6 @@ def test_evidence_is_of_the_stored_networks(shared):
     assert last[1].settings["layer"] == layer_name(net, shared.layer)
 
 
-# --- what is stored
-
-
 def test_the_same_study_again_comes_from_the_store(shared, tiny_model):
     computed = ["networks"] * 3 + ["maps"] * 3 + ["accuracies"]
     assert shared.study.store.computed()[:7] == computed
@@ -119,9 +102,9 @@ def test_the_same_study_again_comes_from_the_store(shared, tiny_model):
     for role in "TSB":
         for epoch, maps in shared.evidence.maps[role][0].items():
             assert same_map(maps.sigma, evidence.maps[role][0][epoch])
-        mine, theirs = (s.of(role, 0, shared.layer) for s in (shared.study, again))
-        assert same_states(mine.states[mine.final_epoch], theirs.states[theirs.final_epoch])
-        assert mine.accuracy == theirs.accuracy
+        mine, its = (s.of(role, 0, shared.layer) for s in (shared.study, again))
+        assert same_states(mine.states[mine.final_epoch], its.states[its.final_epoch])
+        assert mine.accuracy == its.accuracy
     assert again.stored_seconds() > 0 == shared.study.stored_seconds()
     assert again.of("B", 0, shared.layer) is again.of("B", 0, None)
     assert len(again.store.asked) == 6  # a network is looked up once in a process
@@ -162,14 +145,12 @@ TABLES = {
     "qa": [OF_TEXTS],  # for all others its code is that of sentences
     "PointNet": [OF_ALL, OF_CLOUDS],
 }
-# `data`, `compiled` and the pretrained networks have tests of their own, by modality.
-ELSEWHERE = {"preset", "data", "compiled"}
-OWN_TESTS = {"image": {"teacher", "pretrained"}, "PointNet": set()}
 
 
 @every_modality
 def test_what_each_parameter_changes(kind, tmp_path, tiny_model, all_studies, monkeypatch):
-    """And no other parameter changes an entry's name. Images are drawn once for all of them."""
+    """And no other does but `data`, `compiled` and pretrained networks, which have tests of their
+    own. Images are drawn once for all of them."""
     drawn = functools.cache(kpnb.study.image.embedded_images)
     monkeypatch.setattr(kpnb.study.image, "embedded_images", drawn)
     parameters = all_studies(kind).study.parameters
@@ -183,15 +164,12 @@ def test_what_each_parameter_changes(kind, tmp_path, tiny_model, all_studies, mo
             assert getattr(parameters, name) != value
             found = fingerprints(kind, tmp_path, tiny_model, **{name: value})
             assert differing(unchanged, found) == changed.split(), name
-    left = set(type(parameters).model_fields) - seen
-    assert left == ELSEWHERE | OWN_TESTS.get(kind, {"layers", "network"})
+    own = {"image": {"teacher", "pretrained"}, "PointNet": set()}.get(kind, {"layers", "network"})
+    assert set(type(parameters).model_fields) - seen == {"preset", "data", "compiled"} | own
     demo = parameters.model_dump() | {"preset": "demo", "seeds": [0, 2, 1]}
     assert demo.pop("network") == tiny_model or kind not in TEXTS
     demo |= {} if kind in TEXTS else {"network": parameters.network}
     assert fingerprints(kind, tmp_path, tiny_model, **demo) == unchanged
-
-
-# --- what stops
 
 
 @pytest.mark.parametrize(
@@ -212,11 +190,8 @@ def test_what_stops_before_anything_is_trained(kind, given, told, tmp_path, tiny
     study = study_of(kind, tmp_path, tiny_model, **given)
     refuses(lambda: (study.data.measured, study.of("B", 0)), told)
     assert not (tmp_path / "networks").exists()
-
-
-def test_auto_is_the_gpu_where_there_is_one():
-    expected = "cuda" if torch.cuda.is_available() else "cpu"
-    assert study_of("image", Path("unused"), "", device="auto").device.type == expected
+    auto = study_of("image", tmp_path, "", device="auto").device.type
+    assert auto == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 # By modality: a line that is told; teachers and baselines by seed with which a study is void, and
@@ -256,13 +231,6 @@ def test_a_bad_teacher_voids_the_study(kind, tmp_path, monkeypatch, tiny_model, 
         assert said.startswith(f"The teacher is fit to teach; {study.SCORE} on unseen samples")
 
 
-# --- kill and damage
-
-
-class StopError(Exception):
-    """In place of a kill."""
-
-
 def test_training_that_stopped_goes_on_and_changes_no_bit(tmp_path, monkeypatch, all_studies):
     shared = all_studies("PointNet")
     before = shared.study.of("B", 0).fingerprint
@@ -272,12 +240,12 @@ def test_training_that_stopped_goes_on_and_changes_no_bit(tmp_path, monkeypatch,
     def counting(loop, epoch):
         epochs.append(epoch)
         if epochs == [1, 2]:
-            raise StopError
+            raise KeyboardInterrupt  # in place of a kill
         run_epoch(loop, epoch)
 
     monkeypatch.setattr(kpnb.training.train._Loop, "run_epoch", counting)
     study = study_of("PointNet", tmp_path, "")
-    with pytest.raises(StopError):
+    with pytest.raises(KeyboardInterrupt):
         study.of("B", 0)
     assert (part / "training.epoch0001").is_dir() and not part.with_suffix("").exists()
     study.of("B", 0)
@@ -286,10 +254,8 @@ def test_training_that_stopped_goes_on_and_changes_no_bit(tmp_path, monkeypatch,
     assert again.read_bytes() == kept.read_bytes() and not part.exists()
 
 
-def baseline_entry(shared: Studied, kind: str) -> str:
-    """The name of the baseline's entry in the shared store, read from what the store was asked."""
-    if kind == "networks":
-        return shared.study.of("B", 0).fingerprint
+def maps_entry(shared: Studied) -> str:
+    """The name of the baseline's maps in the shared store, read from what the store was asked."""
     maps = [record for asked, record in shared.study.store.asked if asked == "maps"]
     last = shared.evidence.maps["B"][0][2]
     (own,) = {r.fingerprint for r in maps if same_map(r.tensors.get("0002/sigma"), last)}
@@ -303,7 +269,7 @@ def test_estimation_goes_on_from_what_is_there(tmp_path, all_studies):
     study, known = study_of("PointNet", tmp_path, ""), shared.evidence.maps["B"][0]
     doctored = {n: t.clone() for n, t in known[1].tensors().items()}
     doctored["sigma"] += 0.5
-    Scratch(tmp_path / "maps" / f"{baseline_entry(shared, 'maps')}.part").save("1", doctored, {})
+    Scratch(tmp_path / "maps" / f"{maps_entry(shared)}.part").save("1", doctored, {})
     maps = study.maps(study.of("B", 0), shared.layer)
     assert same_map(doctored["sigma"], maps[1])
     assert all(same_map(maps[epoch].sigma, known[epoch]) for epoch in (0, 2))
@@ -313,7 +279,8 @@ def test_estimation_goes_on_from_what_is_there(tmp_path, all_studies):
 def test_a_flipped_byte_is_told_and_redone(tmp_path, kind, all_studies):
     shared = all_studies("PointNet")
     copied = Path(shutil.copytree(shared.root, tmp_path / "store"))
-    entry = copied / kind / baseline_entry(shared, kind) / TENSORS
+    name = shared.study.of("B", 0).fingerprint if kind == "networks" else maps_entry(shared)
+    entry = copied / kind / name / TENSORS
     before = entry.read_bytes()
     content = bytearray(before)
     content[len(content) // 2] ^= 1
