@@ -60,10 +60,8 @@ def test_errors_are_those_put_in():
     told = {name: found[name].value for name in expected}
     assert told == pytest.approx(expected, rel=1e-6)
     assert found["published, 6 draws | Spearman"].value < 0.9
-
-
-def test_points_off_are_counted():
-    """The background's mean is -2.35 for the truth; cells at -2.5 +- e cross b = 0.2 or do not."""
+    # Points off are counted: the background's mean is -2.35 for the truth; cells at -2.5 +- e
+    # cross b = 0.2 or do not.
     lowered = torch.zeros(UNITS)
     lowered[5] = -0.2  # a foreground cell at -2.5 becomes a point
     path, others = known(lowered, 1.0), run_with_known_errors

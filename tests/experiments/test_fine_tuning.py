@@ -61,19 +61,15 @@ def test_the_split_takes_every_class_once():
         assert len({split_classes(NAMES, source, seed) for seed in range(5)}) > 1
 
 
-def test_the_samples_of_some_classes():
+def test_the_samples_of_some_classes_and_mistakes():
     samples, names = embedded_images(40, image_size=16), ("tool", "bird", "fruit")
-    part = of_classes(samples, names)
-    called = [samples.class_names[label] for label in samples.labels]
+    part, called = of_classes(samples, names), [samples.class_names[k] for k in samples.labels]
     kept = [i for i in range(40) if called[i] in names]
-    for given, found in ((samples.images, part.images), (samples.masks, part.masks)):
-        assert torch.equal(found, given[kept])
+    assert torch.equal(part.images, samples.images[kept])
+    assert torch.equal(part.masks, samples.masks[kept])
     assert [part.class_names[label] for label in part.labels] == [called[i] for i in kept]
     assert part.class_names == names and part.source["parts"][-1] == {"classes": list(names)}
     assert of_classes(samples, names[::-1]).source != part.source
-
-
-def test_mistakes_are_refused():
     for count in (0, 12, -1):
         refuses(split_classes, "one side empty", NAMES, count, 0)
     one = embedded_images(1, image_size=16)
@@ -111,14 +107,6 @@ def test_what_the_two_networks_start_from_and_that_both_move(study):
         assert not same_states(states[0], states[max(states)])
 
 
-def test_the_recipes_differ_in_their_rate_alone():
-    slow, equal = study_of(fine_tuning_rate=0.1), study_of()
-    tuned, scratch = slow.schedule("F", 3), slow.schedule("B", 3)
-    assert tuned.lr == pytest.approx(0.1 * scratch.lr)
-    assert replace(tuned, lr=scratch.lr) == scratch and tuned.seed == 3
-    assert equal.schedule("F", 3) == equal.schedule("B", 3) == scratch
-
-
 def test_right_answers_are_those_of_accuracy(study):
     samples, trained = study.data.test_samples, study.of("F", 0)
     right, net = study.right_answers("F", samples), study.network(trained)
@@ -143,6 +131,12 @@ CHANGES = {
 
 
 def test_what_a_parameter_changes(few_test_images):
+    """And the recipes differ in their rate alone."""
+    for rate in (0.1, 1.0):
+        study = study_of(fine_tuning_rate=rate)
+        tuned, scratch = study.schedule("F", 3), study.schedule("B", 3)
+        assert tuned.lr == pytest.approx(rate * scratch.lr)
+        assert replace(tuned, lr=scratch.lr) == scratch and tuned.seed == 3
     unchanged = fingerprints()
     for name, (value, expected) in CHANGES.items():
         changed = fingerprints(**{name: value})
@@ -233,9 +227,7 @@ def test_known_differences():
     for name, value in wanted.items():
         assert fine_tuned_difference(evidence, name, B).value == pytest.approx(value), name
     assert fine_tuning.own_value(evidence, "S", "discarded", B).value == 0
-
-
-def test_a_sample_without_a_map_at_some_checkpoint_takes_no_part():
+    # A sample without a map at some checkpoint takes no part.
     evidence = random_evidence()
     evidence.maps["S"][1][4].sigma[2] = torch.nan
     for name in set(QUANTITIES) - {"n_fg", "d_mean", "epochs_to_half"}:
@@ -303,16 +295,12 @@ def test_what_is_not_defined_is_a_note_and_no_number():
     "epochs, shown", [((0, 1), (1,)), ((0, 1, 2), (1, 2)), ((0, 1, 2, 5, 9), (1, 5, 9))]
 )
 def test_fates_are_shown_at_three_checkpoints_and_begin_after_the_start(monkeypatch, epochs, shown):
-    asked = []
-    monkeypatch.setattr(fine_tuning, "fates_figure", lambda *given: asked.append(given))
+    monkeypatch.setattr(fine_tuning, "fates_figure", lambda *given: given)
     maps = {e: counted(1)[0] for e in epochs}
     evidence = Evidence("FC1", epochs, INSIDE.expand(3, 16), {"S": [maps], "B": [maps]}, {})
-    fine_tuning.fine_tuning_fates(None, evidence, 2, B)
-    ((_, trails, index, chosen),) = asked
-    assert index == 2 and tuple(chosen) == shown
-    assert {name: tuple(trail) for name, trail in trails.items()} == dict.fromkeys(
-        ("fine-tuned", "from scratch"), epochs[1:]
-    )
+    _, trails, index, chosen = fine_tuning.fine_tuning_fates(None, evidence, 2, B)
+    assert index == 2 and tuple(chosen) == shown and list(trails) == ["fine-tuned", "from scratch"]
+    assert all(tuple(trail) == epochs[1:] for trail in trails.values())
 
 
 def test_the_notebook(study, tmp_path, monkeypatch):

@@ -3,12 +3,13 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import smoke_study
 from matplotlib.collections import LineCollection, PathCollection
-from notebook_runs import Executed, source
+from notebook_runs import Executed
 from reference import spearman
 from refusals import refuses
 
@@ -90,16 +91,7 @@ def test_a_score_is_of_the_checkpoint_with_its_layers_above_trained(own, monkeyp
     assert own.store.computed() == [*before, "accuracies"]
 
 
-def test_checkpoints_ascend_whatever_order_the_store_has(own, monkeypatch):
-    class Kept:
-        info = {"scores": {f"{epoch}": {"test": epoch / 10} for epoch in (2, 0, 1)}}
-
-    monkeypatch.setattr(type(own), "stored", lambda *_: Kept)
-    found = checkpoint_accuracies(own, "FC1", 0)
-    assert list(found) == [0, 1, 2] and found[1] == {"test": 0.1}
-
-
-def test_curve_and_networks_are_those_of_the_study(own, smoke):
+def test_curve_and_networks_are_those_of_the_study(own, smoke, monkeypatch):
     curve, b = ratio_accuracy.student_curve(own, smoke.evidence), own.parameters.threshold
     wanted = [smoke.evidence.points("S", 0, epoch, b).ratio.numpy() for epoch in own.checkpoints]
     np.testing.assert_array_equal(curve.ratio, [wanted])
@@ -109,6 +101,10 @@ def test_curve_and_networks_are_those_of_the_study(own, smoke):
     by_epoch = checkpoint_accuracies(own, "FC1", 0)
     for split, table in curve.accuracy.items():
         assert table.tolist() == [[by_epoch[epoch][split] for epoch in own.checkpoints]]
+    kept = SimpleNamespace(info={"scores": {f"{e}": by_epoch[e] for e in (2, 0, 1)}})
+    monkeypatch.setattr(type(own), "stored", lambda *_: kept)  # checkpoints ascend in any case
+    assert list(checkpoint_accuracies(own, "FC1", 0).items()) == list(by_epoch.items())
+    monkeypatch.undo()
     curve.accuracy["test"][:, -1] += 0.25
     assert ratio_accuracy.repeat_gap(own, curve) == pytest.approx(0.25)
     networks = ratio_accuracy.final_networks(own, smoke.evidence)
@@ -141,16 +137,14 @@ def test_correlations_are_the_twins(seed):
         assert RELATIONS[name](ratio, shares) == pytest.approx(np.mean(twin), abs=1e-9), name
 
 
-@pytest.mark.parametrize("name", RELATIONS)
-def test_undefined_without_enough_points_or_variation(name):
-    relation, two, four, equal = RELATIONS[name], rows([1, 2]), rows([1, 2, 3, 4]), np.ones((1, 4))
-    pairs = [(two, two), (equal, four), (rows([1, np.nan, np.nan, 4]), four)]
-    pairs += [(rows([1, 3, 2, 4]), equal)] * (name != "lambda_trend")
-    assert np.isnan([relation(*pair) for pair in pairs]).all()
-
-
-def test_undefined_seeds_are_left_out_and_nothing_is_left_of_a_curve_that_only_rises():
-    """Close to one before the trend is taken out, not after."""
+def test_undefined_without_enough_points_or_variation_or_a_curve_that_only_rises():
+    """Close to one before the trend is taken out, not after; seeds that are undefined are left
+    out."""
+    two, four, equal = rows([1, 2]), rows([1, 2, 3, 4]), np.ones((1, 4))
+    for name, relation in RELATIONS.items():
+        pairs = [(two, two), (equal, four), (rows([1, np.nan, np.nan, 4]), four)]
+        pairs += [(rows([1, 3, 2, 4]), equal)] * (name != "lambda_trend")
+        assert np.isnan([relation(*pair) for pair in pairs]).all(), name
     ratio = rows([1, 2, 3], [1, 2, 3], [5, 5, 5])
     assert over_checkpoints(ratio, rows([1, 2, 3], [3, 1, 2], [1, 2, 3])) == pytest.approx(0.25)
     ratio, shares = rows([1, 0, 2, 4, 3, 5, 7, 6]), rows([0, 1, 3, 2, 4, 6, 5, 7])
@@ -167,21 +161,17 @@ def found_in(ratio, shares=None, resamples=60, seed=0) -> Estimate:
     return ratio_accuracy.correlation_interval(*given, resamples, seed)
 
 
-def test_offsets_of_samples_leave_no_spread():
+def test_offsets_of_samples_leave_no_spread_and_seeds_keep_their_own_accuracies():
     """An offset a sample, equal for all networks, must not blur: they share the images drawn."""
     offsets = np.random.default_rng(0).normal(size=30) * 100
     found = found_in(rows([1, 3, 2, 4])[..., None] + offsets)
     assert found.low == pytest.approx(0.8) and found.high == found.value == found.low
     assert (found.n_samples, found.n_seeds) == (30, 1)
-
-
-@pytest.mark.parametrize("turned", [False, True])
-def test_seeds_are_resampled_with_their_own_accuracies(turned):
-    """One seed at 1, one at -1: a draw holds either or both."""
+    # One seed at 1, one at -1: a draw holds either or both.
     pair = rows([1, 2, 3], [1, 2, 3]), rows([1, 2, 3], [3, 2, 1])
-    ratio, shares = pair[::-1] if turned else pair
-    found = found_in(np.repeat(ratio[..., None], 4, axis=-1), shares, 200)
-    assert (found.value, found.low, found.high) == pytest.approx((0, -1, 1))
+    for ratio, shares in (pair, pair[::-1]):
+        found = found_in(np.repeat(ratio[..., None], 4, axis=-1), shares, 200)
+        assert (found.value, found.low, found.high) == pytest.approx((0, -1, 1))
 
 
 def test_the_interval_leaves_out_a_fortieth_at_each_end():
@@ -194,7 +184,7 @@ def test_the_interval_leaves_out_a_fortieth_at_each_end():
     assert found_in(seldom, resamples=2000).low == pytest.approx(1)
 
 
-def test_same_seed_same_interval_and_undefined_samples_are_passed_over():
+def test_same_seed_same_interval_and_what_is_undefined_is_passed_over_or_refused():
     ratio = np.random.default_rng(1).random((2, 6, 9))
     found = [found_in(ratio, seed=seed) for seed in (0, 0, 1)]
     assert found[0] == found[1] != found[2]
@@ -202,9 +192,6 @@ def test_same_seed_same_interval_and_undefined_samples_are_passed_over():
     assert np.isfinite([getattr(found_in(ratio), end) for end in ("value", "low", "high")]).all()
     nothing = found_in(np.full((1, 4, 5), 0.5))
     assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
-
-
-def test_unfit_tables_and_undefined_networks_are_refused():
     for ratio, columns, told in (
         (np.ones((1, 4, 5)), 3, "do not fit"),
         (np.ones((1, 3, 5)), 3, "do not fit"),
@@ -267,7 +254,7 @@ def every(plain=UP, detrended=OPEN) -> dict[str, ratio_accuracy.Answer]:
     return {n: ratio_accuracy.Answer(gap, 12, f"what {n} is") for n, gap in found.items()}
 
 
-def test_points_are_counted_and_the_likely_layer_comes_first(curve):
+def test_points_are_counted_and_the_likely_layer_comes_first(curve, smoke):
     networks = made(curve.ratio[:, :3], places=("T", "S", "B"))
     found, in_order = ratio_accuracy.answers(curve, networks, 20), ratio_accuracy.in_order
     counts = dict.fromkeys(RELATIONS, 15) | dict.fromkeys(("test_trained", "test_steps"), 12)
@@ -275,9 +262,7 @@ def test_points_are_counted_and_the_likely_layer_comes_first(curve):
     assert found["test"].found == found["train"].found  # the same accuracies were given
     assert in_order(["Conv", "FC1", "FC2"]) == ["FC1", "Conv", "FC2"]
     assert in_order(["FC2", "Conv"]) == ["FC2", "Conv"]
-
-
-def test_numbers_have_the_first_layer_without_its_name(smoke):
+    # Numbers have the first layer without its name.
     findings = Findings(smoke.study, "image_lambda")
     ratio_accuracy.record(findings, {"FC1": every(), "Conv": every(detrended=NONE)})
     names = {f"correlation_{name}" for name in RELATIONS} - {"correlation_lambda_trend"}
@@ -294,26 +279,21 @@ def test_numbers_have_the_first_layer_without_its_name(smoke):
     assert freshness(found) == "fresh" and found.measures == found.comparisons == []
 
 
-@pytest.mark.parametrize(
-    ("plain", "detrended", "verdict", "beside"),
-    [
+def test_reading_and_table_follow_the_numbers(smoke):
+    for plain, detrended, verdict, beside in (
         (UP, DOWN, "reproduced", "contradicted"),
         (DOWN, UP, "contradicted", "reproduced"),
         (OPEN, NONE, "inconclusive", "inconclusive"),
-        (NONE, UP, "inconclusive", "reproduced"),
-    ],
-)
-def test_reading_and_table_follow_the_numbers(smoke, plain, detrended, verdict, beside):
-    found = {"FC1": every(plain, detrended), "FC2": every(plain, detrended)}
-    told = ratio_accuracy.ratio_reading(smoke.study, found)
-    table = ratio_accuracy.correlation_table(found)
-    assert f"FC1, what test is: **{verdict}**" in told
-    assert f"FC1, what test_detrended is: **{beside}**" in told
-    assert f"Of 2 layers: 2 {verdict}." in told and "b = 0.2" in told
-    assert ("undefined" in told) == (NONE in (plain, detrended))
-    assert len(table) == 2 * len(RELATIONS)
-    assert list(table["larger lambda, better"]).count("") == 2  # the trends are no verdict
-    assert list(table["value"]).count("undefined") == 2 * (NONE in (plain, detrended))
+    ):
+        found = {"FC1": every(plain, detrended), "FC2": every(plain, detrended)}
+        told = ratio_accuracy.ratio_reading(smoke.study, found)
+        table = ratio_accuracy.correlation_table(found)
+        assert f"FC1, what test is: **{verdict}**" in told
+        assert f"FC1, what test_detrended is: **{beside}**" in told
+        assert f"Of 2 layers: 2 {verdict}." in told and "b = 0.2" in told
+        assert ("undefined" in told) == (detrended is NONE) and len(table) == 2 * len(RELATIONS)
+        assert list(table["larger lambda, better"]).count("") == 2  # the trends are no verdict
+        assert list(table["value"]).count("undefined") == 2 * (detrended is NONE)
 
 
 def test_the_notebook_at_smoke(own, tmp_path, monkeypatch):
@@ -322,8 +302,7 @@ def test_the_notebook_at_smoke(own, tmp_path, monkeypatch):
     run = Executed("image_lambda", {"device": "cpu"}, own.store.root, tmp_path)
     assert (run.code, run.told, run.added) == (0, "", set())  # no network, no map
     assert runner.error_outputs(run.notebook) == []
-    promised = source("image_lambda").metadata["kpnb"]["figures"]
-    assert runner.figure_count(run.notebook) == promised
+    assert runner.figure_count(run.notebook) == run.notebook.metadata["kpnb"]["figures"]
     found = read_results("image_lambda", "smoke")
     assert json.loads(json.dumps(found.settings)) == own.parameters.model_dump(mode="json")
     assert found.measures == found.comparisons == []

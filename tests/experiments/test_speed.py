@@ -31,8 +31,7 @@ def test_floor_counts_the_passes_that_path_makes(monkeypatch):
     with_graph = (estimator.evaluations - 0.5) * estimator.probes * len(images)
     first = max(8, estimator.probes // 2) * len(images)  # never fewer than two blocks
     with_graph += first - 0.5 * estimator.probes * len(images)
-    assert rows["graph"] == with_graph
-    assert rows["backward"] == 4 * with_graph
+    assert (rows["graph"], rows["backward"]) == (with_graph, 4 * with_graph)
     assert rows["plain"] == 2 * speed.RESPONSE_DRAWS * len(images) + len(images)  # and clean ones
 
 

@@ -7,7 +7,7 @@ from refusals import refuses
 from shown_samples import SIDE, Shown, check_figure, panels, pictures, places, titles
 
 from kpnb.figures.image import as_pictures, draw_outline, entropy_maps, point_maps
-from kpnb.figures.panel import ENTROPY_LIMITS, FATES, POINTS
+from kpnb.figures.panel import ENTROPY_LIMITS, POINTS
 from kpnb.figures.style import new_figure
 
 SHOWN = Shown("image")
@@ -46,14 +46,6 @@ def test_outline_follows_the_foreground():
     corners = {tuple(p) for p in np.c_[x, y] if np.isfinite(p).all()}
     assert corners == {(1, 1), (2, 1), (1, 2), (2, 2)}
     assert np.isnan(x).sum() == 4  # one gap after each of the four sides
-
-
-def test_kinds_of_points_differ_by_more_than_color_and_in_gray():
-    for styles in (POINTS.values(), FATES):
-        for part in ("name", "color", "marker"):
-            assert len({getattr(style, part) for style in styles}) == len(styles)
-    grays = [np.dot([0.2126, 0.7152, 0.0722], to_rgb(s.color)) for s in POINTS.values()]
-    assert abs(grays[0] - grays[1]) > 0.2
 
 
 def test_bad_input_is_told():

@@ -29,8 +29,7 @@ class Studied:
 
 
 def study_of(kind: str, root: Path, model: str, **changed) -> Study:
-    """A fresh study of images, texts or, by a network's name, clouds; model: the folder of the tiny
-    text model."""
+    """Of images, texts or, by a network's name, clouds; model: the folder of a text model."""
     if kind == "image":
         return smoke_study(root, **changed)
     if kind in STUDIES:

@@ -98,9 +98,7 @@ def test_tables_keep_the_order_of_layers_and_metrics_and_show_what_was_found():
     assert table.loc[("Conv", "D_mean per epoch"), "student"] == "0.05 [0.05, 0.05]"
     assert set(table.loc[[("Conv", "rho"), ("FC2", "D_var per step")], "teacher"]) == {""}
     assert len(made.measure_table("published_filter")) == 12
-
-
-def test_only_the_threshold_in_use_is_shown_and_roles_that_were_measured():
+    # Only the threshold in use is shown, and roles that were measured.
     findings = findings_of(made_evidence(samples=2), threshold=0.3, hypothesis=2)
     assert list(findings.measure_table().columns) == ["student", "baseline"]
     assert len(findings.measure_table()) == len(findings.comparison_table()) == 4

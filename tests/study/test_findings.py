@@ -12,7 +12,6 @@ from kpnb.metrics.evidence import final_entropies
 from kpnb.metrics.results import Results
 from kpnb.paper import METRICS
 from kpnb.study.findings import Findings, hypothesis_metrics, thresholds_around
-from kpnb.study.image import TEST_SAMPLES
 from kpnb.study.verdicts import reading
 
 
@@ -25,22 +24,12 @@ def real(smoke) -> Findings:
     return findings
 
 
-@pytest.mark.parametrize(
-    "student, baseline, told",
-    [(1, 0, "reproduced"), (0, 1, "contradicted"), (1, 1, "inconclusive")],
-)
-def test_verdicts_follow_what_was_built_in(student, baseline, told):
-    findings = findings_of(made_evidence(bool(student), bool(baseline)), hypothesis=None)
-    assert {c.verdict for c in findings.comparisons if c.selection == "all"} == {told}
-    assert {c.metric for c in findings.comparisons} == set(METRICS)
-
-
 def test_differences_are_student_minus_baseline():
     findings = findings_of(made_evidence(seeds=3), hypothesis=None)
     found = {c.metric: c for c in findings.comparisons if c.threshold == 0.2}
-    assert found["n_fg"].difference == 3 and found["n_bg"].difference == -1
-    assert math.isclose(found["lambda"].difference, 6 / 7 - 3 / 5)
-    assert [found[m].prediction for m in ("n_fg", "n_bg", "lambda")] == ["up", "down", "up"]
+    wanted = {"n_fg": 3, "n_bg": -1, "lambda": 6 / 7 - 3 / 5}
+    assert {m: found[m].difference for m in wanted} == pytest.approx(wanted)
+    assert [found[m].prediction for m in METRICS] == ["up", "down", "up", "down", "down", "up"]
     assert (found["n_fg"].n_samples, found["n_fg"].n_seeds) == (4, 3)  # the filtered ones last
     assert {item.n_seeds for item in findings.measures + findings.comparisons} == {3}
     found = {c.distance: c for c in findings.comparisons if c.metric == "d_mean"}
@@ -49,11 +38,10 @@ def test_differences_are_student_minus_baseline():
     assert [round(c.difference, 6) for c in every if c.distance == "step"] == [-0.0025] * 3
 
 
-def variants(items) -> list[tuple]:
-    return [(i.threshold, i.selection, i.distance) for i in items]
-
-
 def test_variants_are_complete():
+    def variants(items) -> list[tuple]:
+        return [(i.threshold, i.selection, i.distance) for i in items]
+
     findings = findings_of(made_evidence(), hypothesis=None, threshold=0.3)
     by_hypothesis = {1: ("n_fg", "n_bg", "lambda"), 2: ("d_mean", "d_var"), 3: ("rho",)}
     for hypothesis, metrics in by_hypothesis.items():
@@ -82,12 +70,10 @@ def test_variants_are_complete():
 def test_accuracies_by_seed_show_their_range(smoke, real, monkeypatch):
     found = {(m.role, m.layer, m.metric): m for m in real.measures if m.threshold is None}
     assert len(found) == 6
-    for role, layer in (("T", ""), ("B", ""), ("S", "FC1")):
-        for split, count in (("train", 120), ("test", TEST_SAMPLES)):
-            measure = found[role, layer, f"accuracy_{split}"]
-            assert measure.mean == smoke.study.of(role, 0, "FC1").accuracy[split]
-            assert (measure.low, measure.high) == (None, None)
-            assert (measure.n_samples, measure.n_seeds) == (count, 1)
+    for (role, _, metric), measure in found.items():
+        scores = smoke.study.of(role, 0, "FC1").accuracy
+        assert measure.mean == scores[metric.removeprefix("accuracy_")]
+        assert (measure.low, measure.high, measure.n_seeds) == (None, None, 1)
     values = {"train": [0.5, 0.25, 0.75], "test": [0.1, 0.2, 0.6]}
     monkeypatch.setattr(type(smoke.study), "accuracies", lambda *_: values)
     findings = Findings(smoke.study, "image_h1", 1)
@@ -101,9 +87,7 @@ def test_results_say_what_was_measured_how_and_how_long(real, smoke):
     results = real.results()
     assert results == Results.model_validate_json(results.model_dump_json())
     assert (results.measures, results.comparisons) == (real.measures, real.comparisons)
-    assert (results.notebook, results.preset) == ("image_measure", "smoke")
     assert results.settings["epochs"] == 2 and results.threshold == 0.2
-    assert results.provenance["code"] == ["ImageStudy", "Findings"]
     # A study that only reads the store reports the seconds its entries once took.
     study = smoke_study(smoke.root)
     study.evidence("FC1")

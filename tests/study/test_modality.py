@@ -94,6 +94,7 @@ FOLDERS = {
     "PointNet": ("ModelNet40", off_tree, more_to_test),
 }
 ALL = ["T", "S", "B", "maps"]
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
@@ -136,11 +137,17 @@ def test_a_folder_of_the_public_data_works_and_its_content_counts(kind, tiny_mod
         ("qa", {"depth": 3}, "layers=3 does not fit .* it has 2 layers"),
         ("PointNet++", {"points": 64, "background": 30}, "94 points cannot give 128 centroids"),
         ("PointConv", {"points": 64, "background": 30}, "94 points cannot give 128 centroids"),
+        ("image", {"samples": 121}, "samples=121 images .* only 1[0-2][0-9] .* teacher_samples or"),
+        ("qa", {"samples": 51}, "samples=51 questions .* only [1-5]?[0-9] .* raise teacher_sa"),
+        ("image", {"samples": 61, "measured_on": "test"}, "are there to measure; ask for fewer"),
+        # The test clouds are as many as test_samples asks for: another remedy than for training.
+        ("PointNet", {"samples": 21, "measured_on": "test"}, "only 20 .* or raise test_samples"),
+        pytest.param("PointNet", {"device": "cuda"}, "no GPU .* pass device='cpu'", marks=NO_GPU),
     ],
 )
 def test_what_is_refused_before_anything_is_trained(kind, given, told, tiny_model, tmp_path):
     (tmp_path / "empty").mkdir()
     given = {n: str(tmp_path / v) if v in ("absent", "empty") else v for n, v in given.items()}
     study = study_of(kind, tmp_path / "store", given.pop("network", tiny_model), **given)
-    refuses(study.of, told, "B", 0)
+    refuses(lambda: (study.data.measured, study.of("B", 0)), told)
     assert not list((tmp_path / "store").glob("networks/*/manifest.json"))

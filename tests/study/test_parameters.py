@@ -5,32 +5,18 @@ from pydantic import ValidationError
 from refusals import refuses
 
 from kpnb.errors import KpnbError, in_words
-from kpnb.study.parameters import (
-    BY_NETWORK,
-    MODELS,
-    CellParameters,
-    CloudParameters,
-    CoherencyParameters,
-    FineTuningParameters,
-    ImageParameters,
-    QuestionParameters,
-    SentimentParameters,
-    checkpoint_epochs,
-    models_for,
-    resolve,
-)
-
-PUBLISHED = (0, 2, 5, 10, 15, 20, 25, 30, 40, 50, 70, 90, 110, 130, 150)
+from kpnb.study.parameters import BY_NETWORK, KINDS, MODELS, checkpoint_epochs, models_for, resolve
 
 
 def test_checkpoints_are_the_published_ones_scaled():
-    assert checkpoint_epochs(150) == tuple(sorted((*PUBLISHED, 1)))
+    published = (0, 2, 5, 10, 15, 20, 25, 30, 40, 50, 70, 90, 110, 130, 150)
+    assert checkpoint_epochs(150) == tuple(sorted((*published, 1)))
     assert checkpoint_epochs(30) == (0, 1, 2, 3, 4, 5, 6, 8, 10, 14, 18, 22, 26, 30)
     for epochs in (1, 2, 3, 7, 149, 400):
         kept = checkpoint_epochs(epochs)
         assert kept[0] == 0 and 1 in kept and kept[-1] == epochs
         assert list(kept) == sorted(set(kept)) and all(type(epoch) is int for epoch in kept)
-    refuses(lambda: checkpoint_epochs(0), "at least 1")
+    refuses(checkpoint_epochs, "at least 1", 0)
 
 
 @pytest.mark.parametrize("model", MODELS.values())
@@ -53,29 +39,25 @@ def test_presets_are_complete_and_valid_and_parameters_described(model, preset):
         assert in_words(model.model_json_schema()["properties"][name])
 
 
-@pytest.mark.parametrize("network", BY_NETWORK["threshold"])
-def test_the_network_decides_what_is_not_given(network):
-    resolved = resolve(CloudParameters, {"preset": "demo", "network": network})
-    assert all(getattr(resolved, name) == known[network] for name, known in BY_NETWORK.items())
-    assert resolved.checkpoints == checkpoint_epochs(resolved.epochs)
-    own = {"threshold": 0.1, "teacher_epochs": 3, "epochs": 4}
-    given = resolve(CloudParameters, {"preset": "demo", "network": network} | own)
-    assert {name: getattr(given, name) for name in own} == own
-    assert given.checkpoints == checkpoint_epochs(4)
+def test_given_wins_none_means_the_preset_and_the_network_decides_the_rest():
+    for network in BY_NETWORK["threshold"]:
+        given = {"preset": "demo", "network": network}
+        resolved = resolve(KINDS["cloud"], given)
+        assert all(getattr(resolved, name) == known[network] for name, known in BY_NETWORK.items())
+        assert resolved.checkpoints == checkpoint_epochs(resolved.epochs)
+        own = {"threshold": 0.1, "teacher_epochs": 3, "epochs": 4}
+        resolved = resolve(KINDS["cloud"], given | own)
+        assert {name: getattr(resolved, name) for name in own} == own
+        assert resolved.checkpoints == checkpoint_epochs(4)
+    given, image = {"preset": "demo", "layers": ["Conv", "FC1"], "grid": None}, KINDS["image"]
+    resolved = resolve(image, given | {"checkpoints": [0, 2, 30]})
+    assert resolved.layers == ("Conv", "FC1") and resolved.checkpoints == (0, 2, 30)
+    assert resolved.grid == image.PRESETS["demo"]["grid"]
 
 
-def test_given_wins_and_none_means_the_preset():
-    given = {"preset": "demo", "epochs": 3, "layers": ["Conv", "FC1"], "grid": None}
-    resolved = resolve(ImageParameters, given)
-    assert (resolved.epochs, resolved.layers) == (3, ("Conv", "FC1"))
-    assert resolved.grid == ImageParameters.PRESETS["demo"]["grid"]
-    assert resolved.checkpoints == (0, 1, 2, 3)
-    assert resolve(ImageParameters, given | {"checkpoints": [0, 2, 3]}).checkpoints == (0, 2, 3)
-
-
-# By model: what is told -> parameters that are refused with it, each alone.
+# By kind: what is told -> parameters that are refused with it, each alone.
 MISTAKES = {
-    ImageParameters: {
+    "image": {
         r"epochs is 'abc': it must be a whole number >= 1\.": [{"epochs": "abc"}],
         "epochs is '3'": [{"epochs": "3"}],
         "epochs is 3.0": [{"epochs": 3.0}],
@@ -105,27 +87,27 @@ MISTAKES = {
         "did you mean epochs": [{"epoch": 3}],
         "known: .*network": [{"zzz": 3}],
     },
-    CellParameters: {
+    "cell": {
         "measured_on": [{"outputs": 4, "measured_on": "test"}],
         "leave it out for a data set": [{"outputs": 4, "data": "cub200"}],
         "run is 'No Name'": [{"run": "No Name"}],
         "teacher is 'VGG-12'": [{"teacher": "VGG-12"}],
     },
-    FineTuningParameters: {
+    "fine_tuning": {
         "full networks only": [{"source": "ImageNet"}],
         "leave at least 2": [{"source_classes": 7, "classes": 8}],
         "teacher is 'EfficientNet-lite0'": [{"teacher": "EfficientNet-lite0"}],
     },
-    CoherencyParameters: {
+    "coherency": {
         "factor is": [{"factor": 1.0}, {"factor": -4}],
         "methods is": [{"methods": ["lime"]}, {"methods": []}],
     },
-    SentimentParameters: {
+    "sentiment": {
         "no parameter 'grid'": [{"grid": 16}],
         "list without repeats, each item Last": [{"layers": ["FC1"]}],
         "did you mean network": [{"networks": "MiniLM-L6"}],
     },
-    QuestionParameters: {
+    "qa": {
         "no parameter 'least_rating'": [{"least_rating": 1.0}],
         ">= 16 and <= 512": [{"longest": 15}, {"longest": 513}],
         "network is 3: it must be a text": [{"network": 3}],
@@ -133,22 +115,21 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("model", MISTAKES)
-def test_mistakes_are_one_sentence(model):
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_mistakes_are_one_sentence(kind):
     """That their bounds are as stated is checked of the comments in notebooks."""
-    for told, mistakes in MISTAKES[model].items():
+    for told, mistakes in MISTAKES[kind].items():
         for given in mistakes:
             with pytest.raises(KpnbError, match=told) as mistake:  # perhaps a question
-                resolve(model, {"preset": "demo"} | given)
+                resolve(KINDS[kind], {"preset": "demo"} | given)
             assert "\n" not in str(mistake.value), given
 
 
 def test_models_by_name_and_coherency_has_the_presets_of_images_with_fewer_samples():
-    for preset, own in CoherencyParameters.PRESETS.items():
-        other = ImageParameters.PRESETS[preset]
+    for preset, own in KINDS["coherency"].PRESETS.items():
+        other = KINDS["image"].PRESETS[preset]
         assert {name for name in other if own[name] != other[name]} == {"samples"}
-    found = {"image_h1": ImageParameters, "sentiment_h2": SentimentParameters}
-    found |= {"qa_h3": QuestionParameters, "image_cell": CellParameters}
-    assert {notebook: models_for(notebook) for notebook in found} == found
+    found = {"image_h1": "image", "sentiment_h2": "sentiment", "qa_h3": "qa", "image_cell": "cell"}
+    assert all(models_for(notebook) is KINDS[kind] for notebook, kind in found.items())
     with pytest.raises(KpnbError, match="image_.*sentiment_.*qa_"):
         models_for("imge_h1")

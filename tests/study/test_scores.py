@@ -86,15 +86,12 @@ CASES = [
     ("large Black Sea coast", ["the Black Sea"], 0, 2 / 3),  # P 1/2, R 1
     ("red red wine", ["red wine wine glass"], 0, 4 / 7),  # common: red, wine
     ("Rhone", ["the Rhine", "Rhone River", "the Rhone"], 1, 1),
-    ("Rhone", ["the Rhine", "Rhone River"], 0, 2 / 3),
     ("Paris", ["London"], 0, 0),
-    ("", ["London"], 0, 0),
     ("a", ["the"], 1, 0),  # both empty: equal, but no common word
 ]
 
 
 def scores_of(prediction: str, *accepted: str) -> tuple[float, float]:
-    """Exact match and F1 of one prediction."""
     found = span_scores([prediction], [accepted])
     return found["exact_match"], found["f1"]
 
@@ -103,10 +100,9 @@ def test_scores_of_each_case_and_their_means():
     for prediction, accepted, exact, overlap in CASES:
         found = scores_of(prediction, *accepted)
         assert found == (exact, pytest.approx(overlap, abs=1e-12)), prediction
-    predictions, accepted, exact, overlap = (list(column) for column in zip(*CASES, strict=True))
-    means = span_scores(tuple(predictions), tuple(map(tuple, accepted)))
+    predictions, accepted, exact, overlap = zip(*CASES, strict=True)
     expected = {"exact_match": sum(exact) / len(CASES), "f1": sum(overlap) / len(CASES)}
-    assert means == pytest.approx(expected) and list(means) == list(expected)
+    assert span_scores(predictions, accepted) == pytest.approx(expected)
 
 
 words = st.lists(st.sampled_from(["red", "wine", "old", "12", "ö"]), min_size=1, max_size=5)

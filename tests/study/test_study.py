@@ -35,7 +35,6 @@ def test_student_and_baseline_start_from_identical_weights_the_teacher_from_othe
     assert not same_states(student.states[2], baseline.states[2])
     drawn = [name for name, value in initial.items() if value.dim() > 1 and value.any()]
     assert drawn and not any(torch.equal(initial[name], teacher[name]) for name in drawn)
-    assert set(student.states) == {0, 1, 2}
     assert set(study.of("T", 0).states) == {study.parameters.teacher_epochs}
     # No seed of a teacher is that of a student.
     nets = [study.build(role, seed) for role in "TS" for seed in range(4)]
@@ -52,35 +51,12 @@ def test_student_and_baseline_start_from_identical_weights_the_teacher_from_othe
             assert moved == (id(parameter) not in above), name
 
 
-def test_the_head_phase_leaves_the_layers_below_and_scores_are_of_it(tmp_path, monkeypatch, smoke):
-    """The states kept are those of the first phase; the head changes only what lies above."""
-    known, layer, seen = smoke.study.of("S", 0, "FC1"), "FC1", []
-    shutil.copytree(smoke.root / "networks", tmp_path / "networks")
-    shutil.rmtree(tmp_path / "networks" / known.fingerprint)
-
-    def score(net, *_, **__):
-        seen.append({name: value.clone() for name, value in net.state_dict().items()})
-        return 0.5
-
-    monkeypatch.setattr("kpnb.study.modality.accuracy", score)
-    again = study_of("image", tmp_path, "")
-    student = again.of("S", 0, layer)
-    assert again.store.computed() == ["networks"] and student.accuracy["test"] == 0.5
-    assert same_states(student.states[2], known.states[2])  # what came again is equal
-    net = again.network(student)
-    above = {id(p) for p in parameters_above(net, layer)}
-    for name, parameter in net.named_parameters():
-        kept = torch.equal(student.states[2][name], seen[0][name])
-        assert kept == (id(parameter) not in above), name
-
-
 def test_evidence_is_of_the_stored_networks(shared):
     evidence, study = shared.evidence, shared.study
-    assert evidence.epochs == study.checkpoints == (0, 1, 2)
     assert torch.equal(evidence.foreground, study.data.foreground)
     assert list(evidence.maps["T"][0]) == [study.parameters.teacher_epochs]
-    assert list(evidence.maps["S"][0]) == list(evidence.maps["B"][0]) == [0, 1, 2]
     for role in "SB":
+        assert tuple(evidence.maps[role][0]) == evidence.epochs == study.checkpoints == (0, 1, 2)
         record = study.of(role, 0, shared.layer).record
         assert evidence.distance[role, "step"] == [record.distance_per_step[shared.layer]]
         assert evidence.distance[role, "epoch"] == [record.distance_per_epoch[shared.layer]]
@@ -95,7 +71,8 @@ def test_evidence_is_of_the_stored_networks(shared):
 def test_the_same_study_again_comes_from_the_store(shared, tiny_model):
     computed = ["networks"] * 3 + ["maps"] * 3 + ["accuracies"]
     assert shared.study.store.computed()[:7] == computed
-    again = study_of(shared.kind, shared.root, tiny_model, seeds=[0], threshold=0.3)
+    again = study_of(shared.kind, shared.root, tiny_model, seeds=[0], threshold=0.3, device="auto")
+    assert again.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
     evidence = again.evidence(shared.layer)
     kinds = sorted(kind for kind, _ in again.store.asked)
     assert again.store.computed() == [] and kinds == ["maps"] * 3 + ["networks"] * 3
@@ -172,44 +149,14 @@ def test_what_each_parameter_changes(kind, tmp_path, tiny_model, all_studies, mo
     assert fingerprints(kind, tmp_path, tiny_model, **demo) == unchanged
 
 
-@pytest.mark.parametrize(
-    "kind, given, told",
-    [
-        ("image", {"samples": 121}, "samples=121 images .* only 1[0-2][0-9] .* teacher_samples or"),
-        ("qa", {"samples": 51}, "samples=51 questions .* only [1-5]?[0-9] .* raise teacher_sa"),
-        ("image", {"samples": 61, "measured_on": "test"}, "are there to measure; ask for fewer"),
-        # The test clouds are as many as test_samples asks for: another remedy than for training.
-        ("PointNet", {"samples": 21, "measured_on": "test"}, "only 20 .* or raise test_samples"),
-        pytest.param(
-            "PointNet", {"device": "cuda"}, "no GPU .* pass device='cpu'",
-            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
-        ),
-    ],
-)  # fmt: skip
-def test_what_stops_before_anything_is_trained(kind, given, told, tmp_path, tiny_model):
-    study = study_of(kind, tmp_path, tiny_model, **given)
-    refuses(lambda: (study.data.measured, study.of("B", 0)), told)
-    assert not (tmp_path / "networks").exists()
-    auto = study_of("image", tmp_path, "", device="auto").device.type
-    assert auto == ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-# By modality: a line that is told; teachers and baselines by seed with which a study is void, and
-# such with which it is not: limits are half of the shapes or answers, twice chance for images, and
-# the baselines' mean.
+# By modality: a line that is told; the lower seed's score of teachers, and scores of baselines,
+# with which a study is void, and such with which it is not. Limits are half of the shapes or
+# answers, twice chance for images, TF-IDF's 80% for sentences, and the baselines' mean.
 TEACHERS = {
-    "image": (
-        "chance 8.3%",
-        [([0.6, 0.34], [0.3, 0.4]), ([0.35, 0.35], [0.3, 0.4]), ([0.16, 0.16], [0.1, 0.1])],
-        [([0.6, 0.7], [0.3, 0.4]), ([0.6, 0.4], [0.3, 0.4]), ([0.17, 0.17], [0.1, 0.1])],
-    ),
-    "PointNet": ("chance 10.0%", [([0.7, 0.5], [0.3, 0.4])], [([0.51, 0.6], [0.3, 0.4])]),
-    "sentiment": (
-        "TF-IDF, 50 sentences 80.0%",  # no better than words alone is void
-        [([0.9, 0.64], [0.6, 0.7]), ([0.8, 0.8], [0.6, 0.7])],
-        [([0.9, 0.9], [0.6, 0.7])],
-    ),
-    "qa": ("", [([0.5, 0.6], [0.1, 0.2])], [([0.51, 0.6], [0.1, 0.2])]),
+    "image": ("chance 8.3%", [(0.34, 0.35), (0.16, 0.1)], [(0.36, 0.35), (0.17, 0.1)]),
+    "PointNet": ("chance 10.0%", [(0.5, 0.35)], [(0.51, 0.35)]),
+    "sentiment": ("TF-IDF, 50 sentences 80.0%", [(0.64, 0.65), (0.8, 0.65)], [(0.81, 0.65)]),
+    "qa": ("", [(0.5, 0.15)], [(0.51, 0.15)]),
 }
 
 
@@ -219,11 +166,11 @@ def test_a_bad_teacher_voids_the_study(kind, tmp_path, monkeypatch, tiny_model, 
     changed = {"preset": "study", "seeds": [0, 1]} | ({"fraction": 0.5} if kind in TEXTS else {})
     study, (line, void, fit) = study_of(kind, tmp_path, tiny_model, **changed), TEACHERS[kind]
     monkeypatch.setattr("kpnb.study.text.tfidf_logistic", lambda *_: 0.8)
-    for teacher, baseline in void + fit:
-        found = {"T": {"test": teacher}, "B": {"test": baseline}}
+    for low, baseline in void + fit:
+        found = {"T": {"test": [0.9, low]}, "B": {"test": [baseline - 0.05, baseline + 0.05]}}
         monkeypatch.setattr(type(study), "accuracies", lambda s, role, layer=None, f=found: f[role])
-        told = f"teacher {teacher[0]:.1%} / {teacher[1]:.1%}, baseline"
-        if (teacher, baseline) in void:
+        told = f"teacher 90.0% / {low:.1%}, baseline"
+        if (low, baseline) in void:
             refuses(study.check_teacher, f"void.*{told}.*teacher_epochs or teacher_samples")
             continue
         said = study.check_teacher()

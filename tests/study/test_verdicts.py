@@ -14,19 +14,19 @@ from kpnb.study import verdicts
 from kpnb.study.verdicts import never_learned, of_single_pieces, pieces_reading, reading
 
 
-@pytest.mark.parametrize(
-    "layers, answer, told",
-    [
-        ([(1, 0)], "Yes, it is reproduced here", "3 comparisons: 3 reproduced"),
-        ([(0, 1)], "No: nothing is reproduced here, and", "3 comparisons: 3 contradicted"),
-        ([(1, 0), (1, 1)], "In part", "6 comparisons: 3 reproduced, 3 inconclusive"),
-    ],
-)
-def test_the_reading_answers(layers, answer, told):
-    """Of layers where student and baseline are good (1) or bad (0)."""
-    found = [made_evidence(*map(bool, pair), layer=f"layer {n}") for n, pair in enumerate(layers)]
-    last = reading(findings_of(*found), 1).split("\n")[-1]
-    assert last.startswith(f"**{answer}") and last.endswith(f" Of {told}.")
+def test_verdicts_and_the_answer_follow_what_was_built_in():
+    """Of layers where student and baseline are good or bad."""
+    up, down, even = ({"student": s, "baseline": b} for s, b in ((1, 0), (0, 1), (1, 1)))
+    for layers, answer, found in (
+        ([up], "Yes, it is reproduced here", ["reproduced"]),
+        ([down], "No: nothing is reproduced here, and", ["contradicted"]),
+        ([up, even], "In part", ["reproduced", "inconclusive"]),
+    ):
+        made = [made_evidence(**given, layer=f"layer {n}") for n, given in enumerate(layers)]
+        for hypothesis, count in ((1, 3), (2, 2), (3, 1)):
+            told = ", ".join(f"{count} {verdict}" for verdict in found)
+            last = reading(findings_of(*made, hypothesis=None), hypothesis).split("\n")[-1]
+            assert last.startswith(f"**{answer}") and last.endswith(f": {told}.")
 
 
 def sentences(text: str) -> list[str]:
@@ -40,12 +40,10 @@ def test_what_the_reading_is_over_and_a_sentence_for_each_metric_but_not_for_var
         assert f"VGG-11 (narrow) on embedded images, 8 images, {told}, b = 0.2:" in text
         assert "(s)" not in text and "Of 1 comparison: 1 reproduced." in text
     found = sentences(reading(findings_of(made_evidence()), 1))
-    names = ("N_fg", "N_bg", "lambda")
-    assert [line.split(":")[0] for line in found] == [f"- FC1, {name}" for name in names]
-    assert found[0] == (
-        "- FC1, N_fg: **reproduced** (student minus baseline 3 [3, 3], predicted up; "
-        "the same in all 3 variants: other b, published filter)."
-    )
+    names = ["- FC1, N_fg", "- FC1, N_bg", "- FC1, lambda"]
+    assert [line.split(":")[0] for line in found] == names
+    gap = "student minus baseline 3 [3, 3], predicted up; the same in all 3 variants"
+    assert found[0] == f"- FC1, N_fg: **reproduced** ({gap}: other b, published filter)."
     text = reading(findings_of(made_evidence(), hypothesis=2), 2)
     assert len(sentences(text)) == 2 and "Of 2 comparisons" in text.split("\n")[-1]
     # The filter keeps the even samples alone, in which nobody is faster: another verdict.
@@ -118,8 +116,7 @@ def test_words_and_texts_go_by_text():
     for left in (0, 1):
         single = without()
         single[left:, 8:] = False
-        told = "Fewer than two texts .*: measure more"
-        refuses(of_single_pieces, told, evidence, single)
+        refuses(of_single_pieces, "Fewer than two texts .*: measure more", evidence, single)
         single[1, 8:] = single[0, 8:] = True
         assert len(of_single_pieces(evidence, single).foreground) == 2
 
@@ -129,8 +126,7 @@ def test_table_sets_both_side_by_side():
     assert list(table.index) == ["all", "of one piece"] and table.index.name == "words"
     assert list(table.columns) == ["N_fg", "N_bg", "lambda", "n samples"]
     assert table.loc["all", "N_fg"].startswith("3") and "reproduced" in table.loc["all", "N_fg"]
-    # student 4 and 5, baseline 4, 5 and 6
-    alone = table.loc["of one piece"]
+    alone = table.loc["of one piece"]  # student 4 and 5, baseline 4, 5 and 6
     assert alone["N_fg"].startswith("-1") and alone["N_fg"].endswith(", contradicted")
     assert alone["N_bg"].endswith(", reproduced") and list(table["n samples"]) == [8, 8]
     # Points lie 1 nat below: with b above that nothing is left to differ in.
@@ -147,8 +143,8 @@ def test_reading_counts_points_and_turned_verdicts():
     # lambda stays on its side: 2/3 against 3/5.
     student = "Of the student's 56 knowledge points 32 are words of several pieces, which are 25%"
     baseline = "Of the baseline's 40 knowledge points 0 are words of several pieces, which are 25%"
-    assert told.startswith(f"{student} of all words. {baseline} of all words. ")
-    assert told.endswith(" Another verdict without them: N_fg.")
+    other = "Another verdict without them: N_fg."
+    assert told == f"{student} of all words. {baseline} of all words. {other}"
     # All seeds count.
     told = pieces_reading(made_evidence(seeds=3), without(15), 0.2)
     assert "student's 168 knowledge points 0 are" in told and "which are 6% of" in told
