@@ -16,12 +16,14 @@ LAYERS = ["1", "4"]  # the two ReLUs of `chain`, the first one in place
 POWERS = {"gradient": 1, "activation": -1, "feature_gradient": -1, "feature_occlusion": -1}
 
 
-def test_a_map_is_multiplied_by_the_factor_to_its_known_power():
-    """On a small chain; with a factor per channel, maps stay only where each channel cancels."""
+def test_a_map_is_multiplied_by_the_factor_to_its_known_power(monkeypatch):
+    """With a factor per channel, if channels cancel. How images are batched changes nothing."""
     net, x, targets = chain(), images(side=16), torch.tensor([0, 2, 4])
     nets = (net, rescaled(net, 4.0), rescaled(net, 4.0, channel_seed=0))
     found = [attributions(each, x, targets, list(METHODS), LAYERS) for each in nets]
     assert list(METHODS) == list(get_args(AttributionName)) == list(found[0])
+    monkeypatch.setattr("kpnb.experiments.attributions.CHUNK", 2)
+    parts = attributions(net, x, targets, list(METHODS), LAYERS)
     for name, method in METHODS.items():
         before, after, by_channel = (maps[name] for maps in found)
         assert list(before) == ([INPUT] if method.about == "input" else LAYERS)
@@ -31,6 +33,7 @@ def test_a_map_is_multiplied_by_the_factor_to_its_known_power():
             power = POWERS.get(name, 0) if layer == "1" else 0  # only the first feature is divided
             assert maps.isfinite().all() and maps.abs().sum() > 0
             torch.testing.assert_close(after[layer], maps * 4.0**power, rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(parts[name][layer], maps, rtol=1e-4, atol=1e-6)
         layer = next(iter(before))
         same = torch.allclose(by_channel[layer], before[layer], rtol=1e-4, atol=1e-6)
         assert same == (name not in POWERS), name
@@ -91,16 +94,6 @@ def test_occlusion_is_the_change_when_a_patch_takes_the_mean_color():
     for row, column in ((2, 6), (3, 7)):
         torch.testing.assert_close(found["occlusion"][INPUT][:, row, column], lost)
         torch.testing.assert_close(found["feature_occlusion"]["1"][:, row, column], moved)
-
-
-def test_how_images_are_batched_changes_nothing(monkeypatch):
-    net, x, targets = chain(), images(5, 16), torch.tensor([0, 1, 2, 3, 4])
-    whole = attributions(net, x, targets, list(METHODS), ["1"])
-    monkeypatch.setattr("kpnb.experiments.attributions.CHUNK", 2)
-    parts = attributions(net, x, targets, list(METHODS), ["1"])
-    for name, maps in whole.items():
-        for layer, values in maps.items():
-            torch.testing.assert_close(parts[name][layer], values, rtol=1e-4, atol=1e-6)
 
 
 def test_the_model_comes_back_untouched(recwarn):

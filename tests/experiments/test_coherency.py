@@ -64,7 +64,7 @@ def test_coherent_is_what_stays_with_all_of_its_interval():
         assert found.unchanged("gradient") == coherent
 
 
-def test_the_reading_follows_the_numbers_and_may_say_no(found):
+def test_reading_and_tables_follow_the_numbers_and_may_say_no(found):
     told = coherency.coherency_reading(found, 4.0)
     assert "the entropy is **unchanged**" in told
     changed = "gradient (0.92 [0.92, 0.92] nats)"
@@ -74,9 +74,7 @@ def test_the_reading_follows_the_numbers_and_may_say_no(found):
     assert "one by one, the entropy is changed" in told
     told = coherency.coherency_reading(dict.fromkeys(found, found["channel"]), 4.0)
     assert "the entropy is **changed**" in told and "**No: the entropy is changed" in told
-
-
-def test_tables_show_every_method_and_leave_out_what_has_no_meaning(found):
+    # Tables show every method, and leave out what has no meaning.
     scores, spread = coherency.scores_table(found), spread_table(found)
     families = coherency.family_table(found)
     assert len(scores) == 5 and (scores.loc["saliency"] == "").sum() == 2

@@ -52,16 +52,13 @@ def parts_of(state: dict) -> tuple[dict, dict]:
     return {k: v for k, v in state.items() if k not in head}, head
 
 
-def test_the_split_takes_every_class_once():
+def test_the_split_takes_every_class_once_and_samples_are_those_of_some_classes():
     for source in (1, 11):
         first, second = split_classes(NAMES, source, seed=3)
         assert len(first) == source and sorted(first + second) == sorted(NAMES)
         assert list(first) == [n for n in NAMES if n in first]
         assert split_classes(NAMES, source, 3) == (first, second)
         assert len({split_classes(NAMES, source, seed) for seed in range(5)}) > 1
-
-
-def test_the_samples_of_some_classes_and_mistakes():
     samples, names = embedded_images(40, image_size=16), ("tool", "bird", "fruit")
     part, called = of_classes(samples, names), [samples.class_names[k] for k in samples.labels]
     kept = [i for i in range(40) if called[i] in names]
@@ -105,9 +102,7 @@ def test_what_the_two_networks_start_from_and_that_both_move(study):
     for role in "FB":
         states = study.of(role, 0).states
         assert not same_states(states[0], states[max(states)])
-
-
-def test_right_answers_are_those_of_accuracy(study):
+    # Right answers are those of accuracy.
     samples, trained = study.data.test_samples, study.of("F", 0)
     right, net = study.right_answers("F", samples), study.network(trained)
     assert right.shape == (1, len(samples)) and set(np.unique(right)) <= {0, 1}
@@ -117,9 +112,8 @@ def test_right_answers_are_those_of_accuracy(study):
 
 def fingerprints(**changed) -> dict[str, str]:
     study = study_of(**changed)
-    seed = study.parameters.seeds[0]
-    found = {role: study.of(role, seed).fingerprint for role in "FB"}
-    return found | {"T": study.source.of("T", seed).fingerprint}
+    seed, owner = study.parameters.seeds[0], {"T": study.source, "F": study, "B": study}
+    return {role: of.of(role, seed).fingerprint for role, of in owner.items()}
 
 
 #: A parameter's other value, and the networks that are others then.
@@ -157,9 +151,7 @@ def test_imagenet_weights_take_the_place_of_a_source_network(monkeypatch, few_te
     monkeypatch.undo()
     assert tuned != other.of("F", 0).fingerprint
     assert study.of("B", 0).fingerprint == other.of("B", 0).fingerprint
-
-
-def test_the_state_with_imagenet_weights_has_no_fc_layer(monkeypatch):
+    # The state with ImageNet weights has no FC layer.
     asked, net = [], image_network("AlexNet", 4, "narrow")
     network = lambda *given, **named: asked.append((given, named)) or net  # noqa: E731
     monkeypatch.setattr(pretraining, "image_network", network)

@@ -138,8 +138,7 @@ def test_correlations_are_the_twins(seed):
 
 
 def test_undefined_without_enough_points_or_variation_or_a_curve_that_only_rises():
-    """Close to one before the trend is taken out, not after; seeds that are undefined are left
-    out."""
+    """Close to one before the trend is taken out, not after. Undefined seeds are left out."""
     two, four, equal = rows([1, 2]), rows([1, 2, 3, 4]), np.ones((1, 4))
     for name, relation in RELATIONS.items():
         pairs = [(two, two), (equal, four), (rows([1, np.nan, np.nan, 4]), four)]
@@ -175,8 +174,7 @@ def test_offsets_of_samples_leave_no_spread_and_seeds_keep_their_own_accuracies(
 
 
 def test_the_interval_leaves_out_a_fortieth_at_each_end():
-    """A curve that only 1 draw of 27 has, all three times the first sample, is within; the value is
-    that of the mean curve."""
+    """One draw of 27 is three times the first sample. The value is that of the mean curve."""
     falling, rising = np.array([0.3, 0.2, 0.1]), np.array([1.0, 2.0, 3.0])
     found = found_in(np.stack([falling, rising, rising], axis=-1)[None], resamples=2000)
     assert (found.value, found.low, found.high) == pytest.approx((1, -1, 1))
@@ -217,7 +215,7 @@ def told_by(figure) -> list[str]:
     return [text.get_text() for text in legend.get_texts()]
 
 
-def test_figure_2_shows_every_checkpoint_where_it_is_and_curves_go_over_epochs(curve):
+def test_figures_show_every_checkpoint_and_network_where_it_is(curve):
     figure = ratio_accuracy.training_figure(curve)
     unseen, seen, _ = figure.axes  # and the color bar
     assert "unseen" in unseen.get_title() and "training" in seen.get_title()
@@ -235,9 +233,7 @@ def test_figure_2_shows_every_checkpoint_where_it_is_and_curves_go_over_epochs(c
         np.testing.assert_allclose(line.get_ydata(), curve.ratio[row].mean(-1))
         assert list(line.get_xdata()) == list(curve.places)
     assert len(left.lines) == 3 and len(right.lines) == 6 and "[%]" in right.get_title()
-
-
-def test_networks_are_drawn_in_their_roles_and_layers():
+    # Networks are drawn in their roles and layers.
     networks = made(np.random.default_rng(5).random((2, 3, 8)), places=("T", "S", "B"))
     figure = ratio_accuracy.networks_figure({"FC1": networks, "FC2": networks})
     assert [ax.get_title() for ax in figure.axes] == ["FC1", "FC2"]

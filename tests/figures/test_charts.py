@@ -52,7 +52,7 @@ def test_distributions_write_mean_and_population_variance_within_seeds():
     refuses(charts.stability_figure, "baseline has no defined value", {"B": [np.nan]})
 
 
-def test_estimates_draw_value_and_interval_and_say_what_they_rest_on():
+def test_estimates_draw_interval_and_count_and_threshold_shades_the_predicted_side():
     figure = charts.estimates_figure({"lambda": {"S": Estimate(0.5, 0.4, 0.7, 9, 2), "B": FOUR}})
     panel = figure.axes[0]
     assert np.allclose(panel.collections[0].get_segments()[0], [[0, 0.4], [0, 0.7]])
@@ -61,9 +61,6 @@ def test_estimates_draw_value_and_interval_and_say_what_they_rest_on():
     one = charts.estimates_figure({"rho": {"S": Estimate(1, 1, 1, 1, 1)}})
     for found, rest in ((figure, "3–9 samples, 1–2 seeds"), (one, "1 sample, 1 seed")):
         assert found.get_supxlabel().replace("\n", " ") == f"95% intervals over {rest}"
-
-
-def test_threshold_shades_the_predicted_side():
     for metric, place in (("rho", 1), ("d_var", 0)):
         panel = charts.threshold_figure({metric: {0.2: Estimate(5, 4, 6, 3, 1)}}).axes[0]
         (shade,) = panel.patches

@@ -166,7 +166,6 @@ def test_bad_calls_are_told(shown):
         (paper.definition_figure, (samples, maps, found["S"], -1), f"no {shown.kind} -1 among 3"),
         (paper.definition_figure, (samples, other.maps(), wrong), units),
         (roles, (samples, {}, [0]), "no points to show"),
-        (roles, (samples, found, []), "to show; ask for 1 or more"),
         (roles, (samples, found, [4]), f"no {shown.kind} 4 among 3"),
         (roles, (samples, {"S": wrong}, [0]), units),
         (fates, (samples, {"S": trail}, 0, [4]), r"epochs \[4\] have no points"),

@@ -108,9 +108,7 @@ def test_tables_keep_the_order_of_layers_and_metrics_and_show_what_was_found():
     # A filter that keeps too few leaves an empty table.
     assert len(findings.measure_table("published_filter")) == 0
     assert set(findings.comparison_table().index.get_level_values("samples")) == {"all samples"}
-
-
-def test_choices_side_by_side():
+    # Choices side by side.
     options = [Choices(*given) for given in product((0.2, 0.25), ("step", "epoch"), (False, True))]
     table = choices_table(made_evidence(), ["d_mean", "d_var"], options)
     assert len(table) == 16

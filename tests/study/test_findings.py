@@ -93,10 +93,7 @@ def test_results_say_what_was_measured_how_and_how_long(real, smoke):
     study.evidence("FC1")
     spent = sum(record.info["seconds"] for _, record in study.store.asked)
     assert 0 < spent <= Findings(study, "image_h1").results().seconds < spent + 60
-
-
-def test_entropies_of_foreground_and_background_come_with_hypothesis_1(smoke, real):
-    """What is discarded: in the teacher, student and baseline, with intervals, in nats."""
+    # What is discarded, with Hypothesis 1: entropies of foreground and background.
     assert findings_of(made_evidence(), hypothesis=2).numbers == {}
     keys = ("background_entropy", "entropy_gap")
     assert set(real.numbers) == {f"{key}_{role}_FC1" for key in keys for role in "TSB"}
@@ -110,8 +107,7 @@ def test_entropies_of_foreground_and_background_come_with_hypothesis_1(smoke, re
 
 
 def test_what_no_sample_has_is_noted_and_the_rest_is_measured():
-    """D and rho need every checkpoint; the counts of the final networks do not. Each sample's map
-    is missing at one of two checkpoints, as behind a ReLU that passes others at every epoch."""
+    """D and rho need every checkpoint, and each sample's map is missing at one of two."""
     evidence, half = made_evidence(), torch.arange(8) % 2 == 0
     for epoch, gone in ((1, half), (2, ~half)):
         maps = evidence.maps["B"][0][epoch]

@@ -55,27 +55,19 @@ def test_embedded_sentences_beat_majority_and_repeat():
         (tfidf_logistic, (["one"], [0, 1], ["two"], [0]), "train_texts fits no 2 labels"),
         (tfidf_logistic, (["a", "b"], [0, 1], "two", [0, 1, 0]), "test_texts fits no 3 labels"),
         (tfidf_logistic, (["a", "b"], [1, 1], ["two"], [0]), "one label only"),
-        (span_scores, (["Black Sea"], [[]]), "list of accepted answers"),
         (span_scores, (["Black Sea"], ["Black Sea"]), "list of accepted answers"),
         (span_scores, ([], []), "0 predictions for 0 questions"),
         (span_scores, (["x"], [["x"], ["x"]]), "1 predictions for 2 questions"),
-        (span_scores, (["x", "x"], [["x"]]), "2 predictions for 1 questions"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, given, told):
     refuses(call, told, *given)
 
 
-def test_normalized():
-    known = {
-        "The  U.S.A.\n": "usa",
-        "an apple a day": "apple day",
-        "a-priori, theatre": "apriori theatre",
-        "a": "",
-        "14,804 feet": "14804 feet",
-        "MÜNCHEN – the city": "münchen – city",  # only ASCII punctuation goes
-        "the-cat": "thecat",
-    }
+def test_normalized_answers():
+    known = {"The  U.S.A.\n": "usa", "an apple a day": "apple day", "a": "", "the-cat": "thecat"}
+    known |= {"a-priori, theatre": "apriori theatre", "14,804 feet": "14804 feet"}
+    known |= {"MÜNCHEN – the city": "münchen – city"}  # only ASCII punctuation goes
     assert {text: normalize_answer(text) for text in known} == known
 
 

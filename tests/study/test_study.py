@@ -119,15 +119,13 @@ OF_CLOUDS = {
 TABLES = {
     "image": [OF_ALL, OF_IMAGES],
     "sentiment": [OF_ALL, OF_TEXTS, {ALL: {"least_rating": 1.2}}],
-    "qa": [OF_TEXTS],  # for all others its code is that of sentences
     "PointNet": [OF_ALL, OF_CLOUDS],
 }
 
 
-@every_modality
+@pytest.mark.parametrize("kind", TABLES)  # of questions it is the code of sentences
 def test_what_each_parameter_changes(kind, tmp_path, tiny_model, all_studies, monkeypatch):
-    """And no other does but `data`, `compiled` and pretrained networks, which have tests of their
-    own. Images are drawn once for all of them."""
+    """And no other does but `data`, `compiled` and pretrained networks, tested on their own."""
     drawn = functools.cache(kpnb.study.image.embedded_images)
     monkeypatch.setattr(kpnb.study.image, "embedded_images", drawn)
     parameters = all_studies(kind).study.parameters
@@ -141,11 +139,11 @@ def test_what_each_parameter_changes(kind, tmp_path, tiny_model, all_studies, mo
             assert getattr(parameters, name) != value
             found = fingerprints(kind, tmp_path, tiny_model, **{name: value})
             assert differing(unchanged, found) == changed.split(), name
-    own = {"image": {"teacher", "pretrained"}, "PointNet": set()}.get(kind, {"layers", "network"})
+    own = {"image": {"teacher", "pretrained"}, "sentiment": {"layers", "network"}}.get(kind, set())
     assert set(type(parameters).model_fields) - seen == {"preset", "data", "compiled"} | own
     demo = parameters.model_dump() | {"preset": "demo", "seeds": [0, 2, 1]}
-    assert demo.pop("network") == tiny_model or kind not in TEXTS
-    demo |= {} if kind in TEXTS else {"network": parameters.network}
+    if kind == "sentiment":
+        assert demo.pop("network") == tiny_model
     assert fingerprints(kind, tmp_path, tiny_model, **demo) == unchanged
 
 

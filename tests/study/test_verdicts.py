@@ -121,7 +121,7 @@ def test_words_and_texts_go_by_text():
         assert len(of_single_pieces(evidence, single).foreground) == 2
 
 
-def test_table_sets_both_side_by_side():
+def test_the_table_sets_both_side_by_side_and_the_reading_counts_points():
     table = verdicts.pieces_table(made_evidence(), without(0, 1, 2, 3), 0.2)
     assert list(table.index) == ["all", "of one piece"] and table.index.name == "words"
     assert list(table.columns) == ["N_fg", "N_bg", "lambda", "n samples"]
@@ -135,9 +135,7 @@ def test_table_sets_both_side_by_side():
     table = verdicts.pieces_table(made_evidence(), single, 1.5)
     assert list(table["n samples"]) == [8, 5]
     assert all("inconclusive" in cell for cell in table["N_fg"])
-
-
-def test_reading_counts_points_and_turned_verdicts():
+    # The reading counts points and turned verdicts.
     told = pieces_reading(made_evidence(), without(0, 1, 2, 3), 0.2)
     # 7 points a text for the student, 5 for the baseline; 4 of 16 words are of several pieces.
     # lambda stays on its side: 2/3 against 3/5.
