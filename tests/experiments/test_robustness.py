@@ -80,8 +80,7 @@ def test_turned_verdicts_are_told_with_their_variant():
         assert table.shape == (1 + len(others), len(JUDGED))
         # How far the entropy moves is no verdict.
         moved = pd.Series(range(len(table)), table.index, float, CHANGE)
-        for shown in (table, table.join(moved)):
-            assert robustness.turned_verdicts(shown) == told
+        assert {robustness.turned_verdicts(t) for t in (table, table.join(moved))} == {told}
 
 
 def test_differences_reach_the_results_file_and_unchanged_they_are_the_studys(smoke):

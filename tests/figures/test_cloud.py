@@ -24,7 +24,7 @@ def _where(index: int, held, view: str = "front") -> set:
 
 
 def _drawn(ax):
-    """The marks of a panel: one collection for all of its points, and empty ones for the legend."""
+    """The one collection for all points of a panel; those for the legend are empty."""
     (found,) = [c for c in ax.collections if len(c.get_offsets())]
     return found
 

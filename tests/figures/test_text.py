@@ -86,11 +86,10 @@ EVERY = displays(knowledge_points(ENTROPY[None], MASK, 0.2)) | {
 
 def contrast(one, other):
     """WCAG 2.2, written out again."""
-    found = []
-    for parts in map(to_rgb, (one, other)):
-        light = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-        found.append(float(np.dot((0.2126, 0.7152, 0.0722), light)) + 0.05)
-    return max(found) / min(found)
+    colors = np.array([to_rgb(one), to_rgb(other)])
+    light = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    low, high = sorted(light @ (0.2126, 0.7152, 0.0722) + 0.05)
+    return high / low
 
 
 def code(value):

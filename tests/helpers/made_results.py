@@ -61,7 +61,6 @@ def cells_of(line):
 
 
 def rows_of(markdown):
-    """The cells of a markdown table's body."""
     return [cells_of(line) for line in markdown.splitlines() if line.startswith("|")][2:]
 
 

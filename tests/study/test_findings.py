@@ -78,9 +78,9 @@ def test_accuracies_by_seed_show_their_range(smoke, real, monkeypatch):
     monkeypatch.setattr(type(smoke.study), "accuracies", lambda *_: values)
     findings = Findings(smoke.study, "image_h1", 1)
     findings.add_accuracies([])
-    test = [m for m in findings.measures if m.metric == "accuracy_test"]
-    assert [m.role for m in test] == ["T", "B"] and test[0].n_seeds == 3
-    assert math.isclose(test[0].mean, 0.3) and (test[0].low, test[0].high) == (0.1, 0.6)
+    first, second = (m for m in findings.measures if m.metric == "accuracy_test")
+    assert (first.role, second.role, first.n_seeds) == ("T", "B", 3)
+    assert (first.mean, first.low, first.high) == pytest.approx((0.3, 0.1, 0.6))
 
 
 def test_results_say_what_was_measured_how_and_how_long(real, smoke):

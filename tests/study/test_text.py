@@ -47,8 +47,7 @@ def test_what_student_and_baseline_see_is_the_first_part_of_the_teacher_s(tiny_m
 
 
 def test_measured_texts_have_foreground_and_background_and_maps_of_their_words(shared):
-    data, evidence = shared.study.data, shared.evidence
-    measured, training = data.measured, data.training_samples
+    data, measured = shared.study.data, shared.study.data.measured
     units = torch.tensor(measured.pieces.units)
     beyond = torch.arange(max(units)) >= units.unsqueeze(1)
     assert len(measured) == 4 and data.foreground.shape == beyond.shape
@@ -57,9 +56,9 @@ def test_measured_texts_have_foreground_and_background_and_maps_of_their_words(s
         own = data.foreground[row, :count]
         assert own.any() and not own.all()
         assert count == sum(len(word_spans(text)) for text in measured.parts[row])
-    before = training.marked[: training.usable[3]]
+    before = data.training_samples.marked[: data.training_samples.usable[3]]
     assert sum(any(m) and not all(m) for m in before) == 3  # the first usable ones
-    for maps in (maps for role in "TSB" for maps in evidence.maps[role][0].values()):
+    for maps in (maps for role in "TSB" for maps in shared.evidence.maps[role][0].values()):
         assert torch.equal(maps.sigma.isnan(), beyond) and maps.defined.all()
         assert (maps.sigma[~beyond] > 0).all()
 
