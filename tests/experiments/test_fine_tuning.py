@@ -27,12 +27,12 @@ from kpnb.store import Store
 from kpnb.study.parameters import FineTuningParameters, resolve
 from kpnb.training.train import accuracy
 
-NOTEBOOK, B = "image_fine_tuning", 0.2
+NOTEBOOK, B, FEW = "image_fine_tuning", 0.2, {"device": "cpu", "samples": 3}
 NAMES = [f"c{i}" for i in range(12)]
 
 
 def study_of(store: Store | None = None, **changed) -> FineTuningStudy:
-    given = {"preset": "smoke", "device": "cpu"} | changed
+    given = {"preset": "smoke"} | FEW | changed
     return FineTuningStudy(resolve(FineTuningParameters, given), store or KeyStore(Path("unused")))
 
 
@@ -296,7 +296,7 @@ def test_fates_are_shown_at_three_checkpoints_and_begin_after_the_start(monkeypa
 def test_the_notebook(study, tmp_path, monkeypatch):
     monkeypatch.setenv("KPNB_STORE", str(study.store.root))
     monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
-    run = Executed(NOTEBOOK, {"device": "cpu"}, study.store.root, tmp_path)
+    run = Executed(NOTEBOOK, FEW, study.store.root, tmp_path)
     assert (run.code, run.told, run.added) == (0, "", set())
     about, results = run.notebook.metadata["kpnb"], read_results(NOTEBOOK, "smoke")
     assert runner.error_outputs(run.notebook) == []

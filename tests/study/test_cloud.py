@@ -44,5 +44,3 @@ def test_the_other_networks_give_maps(network, tmp_path):
     built = (study.build(role, 0).state_dict() for role in "SB")
     assert all(torch.equal(a, b) for a, b in zip(*(s.values() for s in built), strict=True))
     assert Findings(study, "pointcloud_h1").study.network_name == network
-
-

@@ -81,6 +81,8 @@ MISTAKES = {
         "must be True or False": [{"compiled": 1}],
         "whole number >= 100, or all": [{"teacher_samples": "most"}],
         ">= 1, or None": [{"batch": 0}],
+        " is .*: it must be .*": [{"chunk": 0}, {"probes": 4}, {"precision": "float16"}]
+        + [{"method": "exact"}, {"device": "mps"}, {"scale": "wide"}, {"head_epochs": 0}],
         "torchvision has weights": [{"pretrained": "ImageNet"}],
         "composed without end": [{"teacher_samples": "all"}],
         "preset is missing": [{"preset": None}],
@@ -106,6 +108,7 @@ MISTAKES = {
         "no parameter 'grid'": [{"grid": 16}],
         "list without repeats, each item Last": [{"layers": ["FC1"]}],
         "did you mean network": [{"networks": "MiniLM-L6"}],
+        "test_samples is 19": [{"test_samples": 19}],
     },
     "qa": {
         "no parameter 'least_rating'": [{"least_rating": 1.0}],
@@ -117,7 +120,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("kind", MISTAKES)
 def test_mistakes_are_one_sentence(kind):
-    """That their bounds are as stated is checked of the comments in notebooks."""
+    """Bounds of what stands in a notebook's cell are those that its comments name."""
     for told, mistakes in MISTAKES[kind].items():
         for given in mistakes:
             with pytest.raises(KpnbError, match=told) as mistake:  # perhaps a question
