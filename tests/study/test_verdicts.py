@@ -23,9 +23,10 @@ def test_verdicts_and_the_answer_follow_what_was_built_in():
         ([up, even], "In part", ["reproduced", "inconclusive"]),
     ):
         made = [made_evidence(**given, layer=f"layer {n}") for n, given in enumerate(layers)]
+        findings = findings_of(*made, hypothesis=None)
         for hypothesis, count in ((1, 3), (2, 2), (3, 1)):
             told = ", ".join(f"{count} {verdict}" for verdict in found)
-            last = reading(findings_of(*made, hypothesis=None), hypothesis).split("\n")[-1]
+            last = reading(findings, hypothesis).split("\n")[-1]
             assert last.startswith(f"**{answer}") and last.endswith(f": {told}.")
 
 
