@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from public_files import toy_questions
 
+from kpnb.datasets.texts.encoded import encoded_questions
+from kpnb.datasets.texts.words import PieceEncoder
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.estimator.loss import GAUSSIAN_ENTROPY
 from kpnb.metrics.evidence import Evidence
+from kpnb.networks.text import load_tokenizer
 from kpnb.store import Record, Store
 from kpnb.study.image import ImageStudy
 from kpnb.study.parameters import ImageParameters, resolve
@@ -137,6 +141,16 @@ def tiny_model(tmp_path_factory) -> str:
     from text_tiny import tiny_folder
 
     return tiny_folder(tmp_path_factory.mktemp("model"), **SIZES)
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny_model):
+    return PieceEncoder(load_tokenizer(tiny_model))
+
+
+@pytest.fixture(scope="session")
+def asked(encoder):
+    return encoded_questions(toy_questions(), encoder)
 
 
 @pytest.fixture(scope="session")

@@ -1,30 +1,21 @@
 """The comparison with the truth, on runs whose errors are known."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from reference import conv_net, images
-from text_tiny import tiny_folder
 
 from kpnb.datasets.texts.embedded import embedded_sentences
 from kpnb.datasets.texts.encoded import encoded_sentences
 from kpnb.datasets.texts.foreground import sentiment_foreground
-from kpnb.datasets.texts.words import PieceEncoder
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.loss import GAUSSIAN_ENTROPY
 from kpnb.estimator.units import GridUnits
-from kpnb.experiments.accuracy import (
-    MEASURED_SENTENCES,
-    SENTENCE_WORDS,
-    Case,
-    Explained,
-    compare_methods,
-    measured_sentences,
-    smoothed,
-    stored,
-)
-from kpnb.networks.text import load_tokenizer, scratch_network
+from kpnb.experiments import accuracy
+from kpnb.experiments.accuracy import SENTENCE_WORDS, Case, Explained, compare_methods, stored
+from kpnb.networks.text import scratch_network
 from kpnb.store import Store
 from kpnb.study.text import TextEstimator
 
@@ -61,24 +52,17 @@ def run_with_known_errors(estimator):
 def test_errors_are_those_put_in():
     found = compare_methods(case(), run_with_known_errors)
     expected = {
-        "truth | own error": 0.001,
-        "published | spread": 0.01,
-        "published, 96 draws | error": 0.03,
-        "published, 24 draws | error": 0.12,
-        "path, 8 probes | error": 0.05,
-        "path, default | error": 0.005,
-        "path, 8 probes | standard error": 0.01,
-        "path, 8 probes | seconds": 0.08,
-        "path, default | Spearman": 1,
-        "path, default | N_fg error": 0,
-    }
+        "truth | own error": 0.001, "published | spread": 0.01,
+        "published, 96 draws | error": 0.03, "published, 24 draws | error": 0.12,
+        "path, 8 probes | error": 0.05, "path, default | error": 0.005,
+        "path, 8 probes | standard error": 0.01, "path, 8 probes | seconds": 0.08,
+        "path, default | Spearman": 1, "path, default | N_fg error": 0,
+    }  # fmt: skip
     told = {name: found[name].value for name in expected}
     assert told == pytest.approx(expected, rel=1e-6)
     assert found["published, 6 draws | Spearman"].value < 0.9
-
-
-def test_points_off_are_counted():
-    """The background's mean is -2.35 for the truth; cells at -2.5 +- e cross b = 0.2 or do not."""
+    # Points off are counted: the background's mean is -2.35 for the truth; cells at -2.5 +- e
+    # cross b = 0.2 or do not.
     lowered = torch.zeros(UNITS)
     lowered[5] = -0.2  # a foreground cell at -2.5 becomes a point
     path, others = known(lowered, 1.0), run_with_known_errors
@@ -87,42 +71,34 @@ def test_points_off_are_counted():
     assert errors == [1, 0]
 
 
-def refuse():
-    raise AssertionError("computed again")
-
-
 def test_a_stored_run_is_taken_from_the_store(tmp_path):
+    refuse = partial(pytest.fail, "computed again")
     store, estimator = Store(tmp_path), replace(case().estimator, standard_error=None)
     first, again = (stored(case(**net), estimator, store) for net in ({}, {"net": refuse}))
     assert torch.equal(first.maps.sigma, again.maps.sigma) and first.seconds == again.seconds
     for changed, other in (({"epoch": 4}, estimator), ({}, replace(estimator, seed=1))):
-        with pytest.raises(AssertionError):
+        with pytest.raises(pytest.fail.Exception):
             stored(case(net=refuse, **changed), other, store)
-
-
-# --- the cases
 
 
 def test_smooth_images_keep_their_means_and_lose_their_texture():
     x = images(2, 64)
-    soft = smoothed(x)
+    soft = accuracy.smoothed(x)
     rough, left = ((part[..., 1:] - part[..., :-1]).abs().mean() for part in (x, soft))
     assert soft.shape == x.shape and left < 0.02 * rough
     torch.testing.assert_close(soft.mean((2, 3)), x.mean((2, 3)), rtol=0, atol=0.02)
 
 
-def test_a_text_case_is_explained_and_stored_by_the_studys_estimator(tmp_path):
+def test_a_text_case_is_explained_and_stored_by_the_studys_estimator(tmp_path, tiny_model, encoder):
     """On sentences of equally many words with a foreground, by a tiny model."""
-    encoder = PieceEncoder(load_tokenizer(folder := tiny_folder(tmp_path)))
-    sentences = embedded_sentences("train")  # long ones have more letters than the model positions
+    sentences, count = embedded_sentences("train"), accuracy.MEASURED_SENTENCES
     short = [row for row, text in enumerate(sentences.texts) if len(text) < 90][:200]
-    samples = measured_sentences(
-        encoded_sentences(sentences.subset(short), encoder, sentiment_foreground)
-    )
-    assert samples.foreground.shape == (MEASURED_SENTENCES, SENTENCE_WORDS)
-    assert list(samples.pieces.units) == [SENTENCE_WORDS] * MEASURED_SENTENCES
+    texts = encoded_sentences(sentences.subset(short), encoder, sentiment_foreground)
+    samples = accuracy.measured_sentences(texts)
+    assert samples.foreground.shape == (count, SENTENCE_WORDS)
+    assert list(samples.pieces.units) == [SENTENCE_WORDS] * count
     assert samples.foreground.any(1).all() and not samples.foreground.all(1).any()
-    net = scratch_network(folder, "sentence", encoder)
+    net = scratch_network(tiny_model, "sentence", encoder)
     estimator = TextEstimator(EntropyEstimator("Last", relu=False, probes=8))
     few = case(net=lambda: net, inputs=samples.pieces.subset([0, 1]), estimator=estimator)
     changed = few.changed(standard_error=None, seed=3)

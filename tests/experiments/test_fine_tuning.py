@@ -10,31 +10,15 @@ import pytest
 import torch
 from conftest import WatchedStore, made_evidence, single_thread
 from notebook_runs import Executed
+from refusals import refuses
+from shown_samples import maps_of
 from studied import KeyStore, same_states
 
-import kpnb.study.image
 from kpnb.datasets.images import embedded_images, of_classes, split_classes
-from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
-from kpnb.estimator.loss import GAUSSIAN_ENTROPY
 from kpnb.experiments import fine_tuning, pretraining
-from kpnb.experiments.fine_tuning import (
-    QUANTITIES,
-    FineTuningFindings,
-    counts_by_epoch,
-    fine_tuned_difference,
-    fine_tuning_reading,
-    network_values,
-    own_value,
-    training_values,
-)
-from kpnb.experiments.pretraining import (
-    IMAGENET,
-    FineTuningStudy,
-    SourceStudy,
-    imagenet_state,
-    take_convolutions,
-)
+from kpnb.experiments.fine_tuning import QUANTITIES, fine_tuned_difference, network_values
+from kpnb.experiments.pretraining import FineTuningStudy, SourceStudy, imagenet_state
 from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.results import read_results
 from kpnb.networks.image import image_network
@@ -43,18 +27,19 @@ from kpnb.store import Store
 from kpnb.study.parameters import FineTuningParameters, resolve
 from kpnb.training.train import accuracy
 
-NOTEBOOK, B = "image_fine_tuning", 0.2
+NOTEBOOK, B, FEW = "image_fine_tuning", 0.2, {"device": "cpu", "samples": 3}
 NAMES = [f"c{i}" for i in range(12)]
 
 
-def given(**changed) -> FineTuningParameters:
-    return resolve(FineTuningParameters, {"preset": "smoke", "device": "cpu"} | changed)
+def study_of(store: Store | None = None, **changed) -> FineTuningStudy:
+    given = {"preset": "smoke"} | FEW | changed
+    return FineTuningStudy(resolve(FineTuningParameters, given), store or KeyStore(Path("unused")))
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> FineTuningStudy:
     """Source network, both networks and their maps, computed once."""
-    study = FineTuningStudy(given(), WatchedStore(tmp_path_factory.mktemp("store")))
+    study = study_of(WatchedStore(tmp_path_factory.mktemp("store")))
     with single_thread():
         for layer in study.parameters.layers:
             study.evidence(layer)
@@ -67,51 +52,32 @@ def parts_of(state: dict) -> tuple[dict, dict]:
     return {k: v for k, v in state.items() if k not in head}, head
 
 
-# --- classes
-
-
-@pytest.mark.parametrize("source", [1, 11])
-def test_the_split_takes_every_class_once(source):
-    first, second = split_classes(NAMES, source, seed=3)
-    assert len(first) == source and sorted(first + second) == sorted(NAMES)
-    assert list(first) == [n for n in NAMES if n in first]
-    assert split_classes(NAMES, source, 3) == (first, second)
-    assert len({split_classes(NAMES, source, seed) for seed in range(5)}) > 1
-
-
-def test_the_samples_of_some_classes():
+def test_the_split_takes_every_class_once_and_samples_are_those_of_some_classes():
+    for source in (1, 11):
+        first, second = split_classes(NAMES, source, seed=3)
+        assert len(first) == source and sorted(first + second) == sorted(NAMES)
+        assert list(first) == [n for n in NAMES if n in first]
+        assert split_classes(NAMES, source, 3) == (first, second)
+        assert len({split_classes(NAMES, source, seed) for seed in range(5)}) > 1
     samples, names = embedded_images(40, image_size=16), ("tool", "bird", "fruit")
-    part = of_classes(samples, names)
-    called = [samples.class_names[label] for label in samples.labels]
+    part, called = of_classes(samples, names), [samples.class_names[k] for k in samples.labels]
     kept = [i for i in range(40) if called[i] in names]
-    for given, found in ((samples.images, part.images), (samples.masks, part.masks)):
-        assert torch.equal(found, given[kept])
+    assert torch.equal(part.images, samples.images[kept])
+    assert torch.equal(part.masks, samples.masks[kept])
     assert [part.class_names[label] for label in part.labels] == [called[i] for i in kept]
     assert part.class_names == names and part.source["parts"][-1] == {"classes": list(names)}
     assert of_classes(samples, names[::-1]).source != part.source
-
-
-ONE = embedded_images(1, image_size=16)
-OTHER = next(n for n in ONE.class_names if n != ONE.class_names[ONE.labels[0]])
-NETS = {name: image_network(name, 4, "narrow") for name in ("VGG-11", "VGG-16", "AlexNet")}
-
-
-@pytest.mark.parametrize(
-    "call, told",
-    [
-        *[(lambda n=n: split_classes(NAMES, n, 0), "one side empty") for n in (0, 12, -1)],
-        (lambda: of_classes(ONE, ("bird", "dragon")), "name known ones"),
-        (lambda: of_classes(ONE, ("bird", "bird")), "name known ones"),
-        (lambda: of_classes(ONE, (OTHER,)), f"no sample of {OTHER}"),
-        *[
-            (lambda n=n: take_convolutions(NETS["VGG-11"], NETS[n].state_dict()), "other convolut")
-            for n in ("VGG-16", "AlexNet")
-        ],
-    ],
-)
-def test_mistakes_are_refused(call, told):
-    with pytest.raises(KpnbError, match=told):
-        call()
+    for count in (0, 12, -1):
+        refuses(split_classes, "one side empty", NAMES, count, 0)
+    one = embedded_images(1, image_size=16)
+    other = next(name for name in one.class_names if name != one.class_names[one.labels[0]])
+    for names in (("bird", "dragon"), ("bird", "bird")):
+        refuses(of_classes, "name known ones", one, names)
+    refuses(of_classes, f"no sample of {other}", one, (other,))
+    net = image_network("VGG-11", 4, "narrow")
+    for name in ("VGG-16", "AlexNet"):
+        state = image_network(name, 4, "narrow").state_dict()
+        refuses(pretraining.take_convolutions, "other convolutions", net, state)
 
 
 def test_source_and_target_share_no_image(study):
@@ -126,9 +92,6 @@ def test_source_and_target_share_no_image(study):
     assert study.outputs == len(target.names) == 6 == study.source.outputs
 
 
-# --- networks
-
-
 def test_what_the_two_networks_start_from_and_that_both_move(study):
     source = study.source.of("T", 0)
     handed, head = parts_of(source.states[source.final_epoch])
@@ -139,18 +102,7 @@ def test_what_the_two_networks_start_from_and_that_both_move(study):
     for role in "FB":
         states = study.of(role, 0).states
         assert not same_states(states[0], states[max(states)])
-
-
-def test_the_recipes_differ_in_their_rate_alone(tmp_path):
-    study = FineTuningStudy(given(fine_tuning_rate=0.1), Store(tmp_path))
-    tuned, scratch = study.schedule("F", 3), study.schedule("B", 3)
-    assert tuned.lr == pytest.approx(0.1 * scratch.lr)
-    assert replace(tuned, lr=scratch.lr) == scratch and tuned.seed == 3
-    equal = FineTuningStudy(given(), Store(tmp_path))
-    assert equal.schedule("F", 3) == equal.schedule("B", 3) == scratch
-
-
-def test_right_answers_are_those_of_accuracy(study):
+    # Right answers are those of accuracy.
     samples, trained = study.data.test_samples, study.of("F", 0)
     right, net = study.right_answers("F", samples), study.network(trained)
     assert right.shape == (1, len(samples)) and set(np.unique(right)) <= {0, 1}
@@ -158,14 +110,10 @@ def test_right_answers_are_those_of_accuracy(study):
     assert right.mean() == pytest.approx(trained.accuracy["test"])
 
 
-# --- the store
-
-
-def fingerprints(root: Path, **changed) -> dict[str, str]:
-    study = FineTuningStudy(given(**changed), KeyStore(root))
-    seed = study.parameters.seeds[0]
-    found = {role: study.of(role, seed).fingerprint for role in "FB"}
-    return found | {"T": study.source.of("T", seed).fingerprint}
+def fingerprints(**changed) -> dict[str, str]:
+    study = study_of(**changed)
+    seed, owner = study.parameters.seeds[0], {"T": study.source, "F": study, "B": study}
+    return {role: of.of(role, seed).fingerprint for role, of in owner.items()}
 
 
 #: A parameter's other value, and the networks that are others then.
@@ -176,77 +124,71 @@ CHANGES = {
 }  # fmt: skip
 
 
-def test_what_a_parameter_changes(monkeypatch, tmp_path):
-    monkeypatch.setattr(kpnb.study.image, "TEST_SAMPLES", 60)
-    unchanged = fingerprints(tmp_path)
+def test_what_a_parameter_changes(few_test_images):
+    """And the recipes differ in their rate alone."""
+    for rate in (0.1, 1.0):
+        study = study_of(fine_tuning_rate=rate)
+        tuned, scratch = study.schedule("F", 3), study.schedule("B", 3)
+        assert tuned.lr == pytest.approx(rate * scratch.lr)
+        assert replace(tuned, lr=scratch.lr) == scratch and tuned.seed == 3
+    unchanged = fingerprints()
     for name, (value, expected) in CHANGES.items():
-        changed = fingerprints(tmp_path, **{name: value})
+        changed = fingerprints(**{name: value})
         assert "".join(r for r in "TFB" if unchanged[r] != changed[r]) == expected, name
 
 
-def test_imagenet_weights_take_the_place_of_a_source_network(monkeypatch, tmp_path):
-    net = image_network("VGG-11", 3, "narrow", seed=9)
+def test_imagenet_weights_take_the_place_of_a_source_network(monkeypatch, few_test_images):
+    net, other = image_network("VGG-11", 3, "narrow", seed=9), study_of()
+    known = {role: other.of(role, 0).fingerprint for role in "FB"}
     monkeypatch.setattr(pretraining, "imagenet_state", lambda *_: net.state_dict())
     monkeypatch.setattr(SourceStudy, "of", lambda *_: pytest.fail("no source network is wanted"))
-    parameters = given().model_copy(update={"source": "ImageNet"})
-    study = FineTuningStudy(parameters, KeyStore(tmp_path))
+    parameters = other.parameters.model_copy(update={"source": "ImageNet"})
+    study = FineTuningStudy(parameters, other.store)
     assert same_states(*(parts_of(n.state_dict())[0] for n in (study.build("F", 0), net)))
     assert same_states(*(parts_of(study.build(role, 0).state_dict())[1] for role in "FB"))
-    tuned = study.of("F", 0).fingerprint
-    assert IMAGENET in study.check_teacher()
-    monkeypatch.undo()
-    other = FineTuningStudy(given(), KeyStore(tmp_path))
-    assert tuned != other.of("F", 0).fingerprint
-    assert study.of("B", 0).fingerprint == other.of("B", 0).fingerprint
-
-
-def test_the_state_with_imagenet_weights_has_no_fc_layer(monkeypatch):
-    asked = []
-    network = lambda *given, **named: asked.append((given, named)) or NETS["AlexNet"]  # noqa: E731
+    assert pretraining.IMAGENET in study.check_teacher()
+    assert study.of("F", 0).fingerprint != known["F"]
+    assert study.of("B", 0).fingerprint == known["B"]
+    # The state with ImageNet weights has no FC layer.
+    asked, net = [], image_network("AlexNet", 4, "narrow")
+    network = lambda *given, **named: asked.append((given, named)) or net  # noqa: E731
     monkeypatch.setattr(pretraining, "image_network", network)
     state = imagenet_state.__wrapped__("VGG-16", 4)  # past its cache
     assert state and parts_of(state)[1] == {}
     assert asked == [(("VGG-16", 2, "full"), {"seed": 4, "pretrained": True})]
 
 
-def test_a_bad_source_network_voids_the_study(monkeypatch, tmp_path):
-    monkeypatch.setattr(kpnb.study.image, "TEST_SAMPLES", 60)
-    study, scores = FineTuningStudy(given(preset="study"), Store(tmp_path)), [0.5, 0.34]
+def test_a_bad_source_network_voids_the_study(monkeypatch, few_test_images):
+    study, scores = study_of(preset="study"), [0.5, 0.34]
     monkeypatch.setattr(SourceStudy, "accuracies", lambda *_: {"test": scores})
     assert "50.0% / 34.0%, chance 16.7%" in study.check_teacher()
     scores[1] = 0.33
-    with pytest.raises(KpnbError, match="void.*teacher_epochs or teacher_samples"):
-        study.check_teacher()
+    refuses(study.check_teacher, "void.*teacher_epochs or teacher_samples")
 
 
-# --- what is counted
+INSIDE = torch.arange(16) < 9  # the foreground
 
 
-def maps_of(entropy: torch.Tensor) -> EntropyMaps:
-    sigma, one = (entropy - GAUSSIAN_ENTROPY).exp(), torch.ones(len(entropy))
-    return EntropyMaps(sigma, one, one > 0, 0 * sigma)
-
-
-def random_evidence(seeds: int = 2, samples: int = 5) -> Evidence:
-    """Evidence of random maps at 6 checkpoints, some samples without any point at all."""
-    foreground = torch.arange(16).expand(samples, 16) < 9
+def random_evidence() -> Evidence:
+    """Of 2 seeds: random maps of 5 samples at 6 checkpoints, the first without any point at all."""
     generator, epochs = torch.Generator().manual_seed(1), (0, 1, 2, 4, 7, 9)
 
     def maps() -> EntropyMaps:
-        entropy = torch.randn(samples, 16, generator=generator)
-        entropy[0] = torch.where(foreground[0], 5.0, 0.0)
+        entropy = torch.randn(5, 16, generator=generator)
+        entropy[0] = torch.where(INSIDE, 5.0, 0.0)
         return maps_of(entropy)
 
-    by_role = {role: [{e: maps() for e in epochs} for _ in range(seeds)] for role in "SB"}
-    ways = [[0.1 * e for e in epochs]] * seeds
+    by_role = {role: [{e: maps() for e in epochs} for _ in range(2)] for role in "SB"}
+    ways = [[0.1 * e for e in epochs]] * 2
     distance = {(role, unit): ways for role in "SB" for unit in ("step", "epoch")}
-    return Evidence("FC1", epochs, foreground, by_role, distance)
+    return Evidence("FC1", epochs, INSIDE.expand(5, 16), by_role, distance)
 
 
 @pytest.mark.parametrize("role, seed", [("S", 0), ("S", 1), ("B", 0)])
 def test_training_values_against_sets(role, seed):
     evidence = random_evidence()
-    found, rho = training_values(evidence, role, seed, B), network_values(evidence, role, "rho", B)
+    found = fine_tuning.training_values(evidence, role, seed, B)
+    rho = network_values(evidence, role, "rho", B)[seed]
     trail = [evidence.points(role, seed, e, B).foreground_points for e in evidence.epochs]
     for sample in range(5):
         held = [set(points[sample].nonzero().flatten().tolist()) for points in trail]
@@ -258,11 +200,8 @@ def test_training_values_against_sets(role, seed):
         wanted["discarded"] = len(ever - held[-1])
         told = {name: float(part[sample]) for name, part in found.items()}
         assert told == pytest.approx(wanted, nan_ok=True)
-        assert rho[seed, sample] == pytest.approx(counts[-1] / len(ever) if ever else 0)
+        assert rho[sample] == pytest.approx(counts[-1] / len(ever) if ever else 0)
     assert found["ever"][0] == 0 and found["epochs_to_half"].isnan().any()
-
-
-INSIDE = torch.arange(16).expand(3, 16) < 9  # the foreground
 
 
 def counted(*counts: int) -> dict[int, EntropyMaps]:
@@ -277,10 +216,8 @@ def test_known_differences():
     wanted["rho"] = 1 - (3 / 7 + 3 / 4) / 2
     for name, value in wanted.items():
         assert fine_tuned_difference(evidence, name, B).value == pytest.approx(value), name
-    assert own_value(evidence, "S", "discarded", B).value == 0
-
-
-def test_a_sample_without_a_map_at_some_checkpoint_takes_no_part():
+    assert fine_tuning.own_value(evidence, "S", "discarded", B).value == 0
+    # A sample without a map at some checkpoint takes no part.
     evidence = random_evidence()
     evidence.maps["S"][1][4].sigma[2] = torch.nan
     for name in set(QUANTITIES) - {"n_fg", "d_mean", "epochs_to_half"}:
@@ -295,22 +232,21 @@ def test_a_network_against_itself_differs_in_nothing():
     for name in QUANTITIES:
         gap = fine_tuned_difference(evidence, name, B)
         assert (gap.value, gap.low, gap.high) == (0, 0, 0), name
-    for epoch, found in zip(evidence.epochs, counts_by_epoch(evidence, "S", B), strict=True):
+    by_epoch = fine_tuning.counts_by_epoch(evidence, "S", B)
+    for epoch, found in zip(evidence.epochs, by_epoch, strict=True):
         counts = [evidence.points("S", seed, epoch, B).n_fg.double() for seed in range(2)]
         assert found.value == pytest.approx(float(torch.stack(counts).mean()))
 
 
-# --- readings and figures
-
-
-def findings() -> FineTuningFindings:
-    """On as much of a study as findings without accuracies ask for."""
+def findings() -> fine_tuning.FineTuningFindings:
+    """On as much of a study as findings without accuracies ask for; no image is drawn."""
     names = {"network_name": "VGG-11", "scale": "narrow", "dataset": "embedded images"}
-    return FineTuningFindings(SimpleNamespace(parameters=given(), **names), NOTEBOOK)
+    study = SimpleNamespace(parameters=study_of().parameters, **names)
+    return fine_tuning.FineTuningFindings(study, NOTEBOOK)
 
 
 def read(evidence: Evidence) -> str:
-    return fine_tuning_reading({"FC1": evidence}, findings())
+    return fine_tuning.fine_tuning_reading({"FC1": evidence}, findings())
 
 
 VERDICTS = {True: "reproduced", False: "contradicted", None: "inconclusive"}
@@ -327,7 +263,8 @@ def test_the_reading_may_say_no_and_tells_a_head_start_from_learning(student, st
     assert told.count(f"**{verdict}**") == 4 and answer in told
     assert f"Of 3 statements: 3 {verdict}" in told
     maps = {"S": [counted(start, 6, 6)], "B": [counted(0, 1, 1)]}
-    told = read(Evidence("FC1", (0, 1, 2), INSIDE, maps, made_evidence().distance))
+    inside = INSIDE.expand(3, 16)
+    told = read(Evidence("FC1", (0, 1, 2), inside, maps, made_evidence().distance))
     (line,) = [line for line in told.splitlines() if "*new*" in line]
     assert f"**{verdict}**" in line
 
@@ -348,25 +285,18 @@ def test_what_is_not_defined_is_a_note_and_no_number():
     "epochs, shown", [((0, 1), (1,)), ((0, 1, 2), (1, 2)), ((0, 1, 2, 5, 9), (1, 5, 9))]
 )
 def test_fates_are_shown_at_three_checkpoints_and_begin_after_the_start(monkeypatch, epochs, shown):
-    asked = []
-    monkeypatch.setattr(fine_tuning, "fates_figure", lambda *given: asked.append(given))
+    monkeypatch.setattr(fine_tuning, "fates_figure", lambda *given: given)
     maps = {e: counted(1)[0] for e in epochs}
-    evidence = Evidence("FC1", epochs, INSIDE, {"S": [maps], "B": [maps]}, {})
-    fine_tuning.fine_tuning_fates(None, evidence, 2, B)
-    ((_, trails, index, chosen),) = asked
-    assert index == 2 and tuple(chosen) == shown
-    assert {name: tuple(trail) for name, trail in trails.items()} == dict.fromkeys(
-        ("fine-tuned", "from scratch"), epochs[1:]
-    )
-
-
-# --- the notebook
+    evidence = Evidence("FC1", epochs, INSIDE.expand(3, 16), {"S": [maps], "B": [maps]}, {})
+    _, trails, index, chosen = fine_tuning.fine_tuning_fates(None, evidence, 2, B)
+    assert index == 2 and tuple(chosen) == shown and list(trails) == ["fine-tuned", "from scratch"]
+    assert all(tuple(trail) == epochs[1:] for trail in trails.values())
 
 
 def test_the_notebook(study, tmp_path, monkeypatch):
     monkeypatch.setenv("KPNB_STORE", str(study.store.root))
     monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
-    run = Executed(NOTEBOOK, {"device": "cpu"}, study.store.root, tmp_path)
+    run = Executed(NOTEBOOK, FEW, study.store.root, tmp_path)
     assert (run.code, run.told, run.added) == (0, "", set())
     about, results = run.notebook.metadata["kpnb"], read_results(NOTEBOOK, "smoke")
     assert runner.error_outputs(run.notebook) == []

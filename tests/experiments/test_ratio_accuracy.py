@@ -3,38 +3,18 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import smoke_study
-from made_ratios import made, random_pair, rows
 from matplotlib.collections import LineCollection, PathCollection
-from notebook_runs import Executed, source
+from notebook_runs import Executed
 from reference import spearman
+from refusals import refuses
 
-from kpnb.errors import KpnbError
 from kpnb.experiments import ratio_accuracy
-from kpnb.experiments.ratio_accuracy import (
-    CORRELATIONS,
-    Answer,
-    RatioAccuracy,
-    across_networks,
-    answers,
-    checkpoint_accuracies,
-    correlation_interval,
-    correlation_table,
-    epochs_figure,
-    final_networks,
-    given_epoch,
-    in_order,
-    networks_figure,
-    over_checkpoints,
-    ratio_reading,
-    record,
-    repeat_gap,
-    student_curve,
-    training_figure,
-)
+from kpnb.experiments.ratio_accuracy import RatioAccuracy, checkpoint_accuracies, over_checkpoints
 from kpnb.metrics.results import freshness, read_results
 from kpnb.metrics.stats import Estimate
 from kpnb.run import notebook as runner
@@ -42,11 +22,21 @@ from kpnb.study.findings import Findings
 from kpnb.training.distillation import train_above
 from kpnb.training.train import accuracy
 
-RELATIONS = {name: asked.relation for name, asked in CORRELATIONS.items()}
-RELATIONS |= {"networks": across_networks}
+RELATIONS = {name: asked.relation for name, asked in ratio_accuracy.CORRELATIONS.items()}
+RELATIONS |= {"networks": ratio_accuracy.across_networks}
 
 
-# --- accuracies by checkpoint
+def rows(*values) -> np.ndarray:
+    return np.array(values, dtype=float)
+
+
+def made(ratio, shares=None, places=None) -> RatioAccuracy:
+    """Networks with given terms of lambda; accuracies rise evenly unless given."""
+    ratio = np.asarray(ratio, float)
+    shares = np.linspace(0.2, 0.6, ratio.shape[1]) if shares is None else shares
+    table = np.broadcast_to(shares, ratio.shape[:2])
+    places, seeds = places or tuple(range(ratio.shape[1])), tuple(range(len(ratio)))
+    return RatioAccuracy("FC1", seeds, places, ratio, {"train": table, "test": table}, 100)
 
 
 @pytest.fixture(scope="module")
@@ -101,27 +91,23 @@ def test_a_score_is_of_the_checkpoint_with_its_layers_above_trained(own, monkeyp
     assert own.store.computed() == [*before, "accuracies"]
 
 
-def test_checkpoints_ascend_whatever_order_the_store_has(own, monkeypatch):
-    class Kept:
-        info = {"scores": {f"{epoch}": {"test": epoch / 10} for epoch in (2, 0, 1)}}
-
-    monkeypatch.setattr(type(own), "stored", lambda *_: Kept)
-    found = checkpoint_accuracies(own, "FC1", 0)
-    assert list(found) == [0, 1, 2] and found[1] == {"test": 0.1}
-
-
-def test_curve_and_networks_are_those_of_the_study(own, smoke):
-    curve, b = student_curve(own, smoke.evidence), own.parameters.threshold
+def test_curve_and_networks_are_those_of_the_study(own, smoke, monkeypatch):
+    curve, b = ratio_accuracy.student_curve(own, smoke.evidence), own.parameters.threshold
     wanted = [smoke.evidence.points("S", 0, epoch, b).ratio.numpy() for epoch in own.checkpoints]
     np.testing.assert_array_equal(curve.ratio, [wanted])
     assert curve.places == own.checkpoints and curve.seeds == own.parameters.seeds
-    assert curve.tested == len(own.data.test_samples) and repeat_gap(own, curve) == 0
+    assert curve.tested == len(own.data.test_samples)
+    assert ratio_accuracy.repeat_gap(own, curve) == 0
     by_epoch = checkpoint_accuracies(own, "FC1", 0)
     for split, table in curve.accuracy.items():
         assert table.tolist() == [[by_epoch[epoch][split] for epoch in own.checkpoints]]
+    kept = SimpleNamespace(info={"scores": {f"{e}": by_epoch[e] for e in (2, 0, 1)}})
+    monkeypatch.setattr(type(own), "stored", lambda *_: kept)  # checkpoints ascend in any case
+    assert list(checkpoint_accuracies(own, "FC1", 0).items()) == list(by_epoch.items())
+    monkeypatch.undo()
     curve.accuracy["test"][:, -1] += 0.25
-    assert repeat_gap(own, curve) == pytest.approx(0.25)
-    networks = final_networks(own, smoke.evidence)
+    assert ratio_accuracy.repeat_gap(own, curve) == pytest.approx(0.25)
+    networks = ratio_accuracy.final_networks(own, smoke.evidence)
     for place, role in enumerate(networks.places):
         last = smoke.evidence.points(role, 0, None, b).ratio.numpy()
         np.testing.assert_array_equal(networks.ratio[0, place], last)
@@ -129,17 +115,9 @@ def test_curve_and_networks_are_those_of_the_study(own, smoke):
             assert table[:, place].tolist() == own.accuracies(role, "FC1")[split]
 
 
-# --- correlations
-
-
-def test_seeds_are_averaged_and_those_undefined_left_out():
-    ratio = rows([1, 2, 3], [1, 2, 3], [5, 5, 5])
-    assert over_checkpoints(ratio, rows([1, 2, 3], [3, 1, 2], [1, 2, 3])) == pytest.approx(0.25)
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_correlations_are_the_twins(seed):
-    ratio, shares = random_pair(seed)
+    ratio, shares = np.random.default_rng(seed).normal(size=(2, 3, 9))
     pairs, epoch = list(zip(ratio, shares, strict=True)), np.arange(9)
 
     def left(values):
@@ -159,62 +137,52 @@ def test_correlations_are_the_twins(seed):
         assert RELATIONS[name](ratio, shares) == pytest.approx(np.mean(twin), abs=1e-9), name
 
 
-@pytest.mark.parametrize("name", RELATIONS)
-def test_undefined_without_enough_points_or_variation(name):
-    relation, two, four = RELATIONS[name], rows([1, 2]), rows([1, 2, 3, 4])
-    assert np.isnan(relation(two, two))
-    assert np.isnan(relation(np.ones_like(four), four))
-    if name != "lambda_trend":
-        assert np.isnan(relation(rows([1, 3, 2, 4]), np.ones_like(four)))
-    assert np.isnan(relation(rows([1, np.nan, np.nan, 4]), four))
-
-
-def test_nothing_is_left_of_a_curve_that_only_rises():
-    """Close to one before the trend is taken out, not after."""
+def test_undefined_without_enough_points_or_variation_or_a_curve_that_only_rises():
+    """Close to one before the trend is taken out, not after. Undefined seeds are left out."""
+    two, four, equal = rows([1, 2]), rows([1, 2, 3, 4]), np.ones((1, 4))
+    for name, relation in RELATIONS.items():
+        pairs = [(two, two), (equal, four), (rows([1, np.nan, np.nan, 4]), four)]
+        pairs += [(rows([1, 3, 2, 4]), equal)] * (name != "lambda_trend")
+        assert np.isnan([relation(*pair) for pair in pairs]).all(), name
+    ratio = rows([1, 2, 3], [1, 2, 3], [5, 5, 5])
+    assert over_checkpoints(ratio, rows([1, 2, 3], [3, 1, 2], [1, 2, 3])) == pytest.approx(0.25)
     ratio, shares = rows([1, 0, 2, 4, 3, 5, 7, 6]), rows([0, 1, 3, 2, 4, 6, 5, 7])
+    given_epoch = ratio_accuracy.given_epoch
     assert over_checkpoints(ratio, shares) > 0.8 and given_epoch(ratio, shares) < 0
     assert np.isnan(given_epoch(rows([1, 2, 3, 5, 8]), rows([1, 3, 2, 5, 4])))
     assert np.isnan(given_epoch(rows([1, 3, 2, 5, 4]), rows([9, 8, 5, 4, 1])))
     assert np.isnan(given_epoch(rows([1, 3, 2]), rows([2, 1, 3])))  # three points: a line fits
 
 
-# --- intervals
-
-
 def found_in(ratio, shares=None, resamples=60, seed=0) -> Estimate:
     networks = made(ratio, shares)
     given = networks.ratio, networks.accuracy["test"], over_checkpoints
-    return correlation_interval(*given, resamples, seed)
+    return ratio_accuracy.correlation_interval(*given, resamples, seed)
 
 
-def test_offsets_of_samples_leave_no_spread():
+def test_offsets_of_samples_leave_no_spread_and_seeds_keep_their_own_accuracies():
     """An offset a sample, equal for all networks, must not blur: they share the images drawn."""
     offsets = np.random.default_rng(0).normal(size=30) * 100
     found = found_in(rows([1, 3, 2, 4])[..., None] + offsets)
     assert found.low == pytest.approx(0.8) and found.high == found.value == found.low
     assert (found.n_samples, found.n_seeds) == (30, 1)
-
-
-@pytest.mark.parametrize("turned", [False, True])
-def test_seeds_are_resampled_with_their_own_accuracies(turned):
-    """One seed at 1, one at -1: a draw holds either or both."""
+    # One seed at 1, one at -1: a draw holds either or both.
     pair = rows([1, 2, 3], [1, 2, 3]), rows([1, 2, 3], [3, 2, 1])
-    ratio, shares = pair[::-1] if turned else pair
-    found = found_in(np.repeat(ratio[..., None], 4, axis=-1), shares, 200)
-    assert (found.value, found.low, found.high) == pytest.approx((0, -1, 1))
+    for ratio, shares in (pair, pair[::-1]):
+        found = found_in(np.repeat(ratio[..., None], 4, axis=-1), shares, 200)
+        assert (found.value, found.low, found.high) == pytest.approx((0, -1, 1))
 
 
 def test_the_interval_leaves_out_a_fortieth_at_each_end():
-    """A curve that only 1 draw of 27 has, all three times the first sample, is within; the value is
-    that of the mean curve."""
+    """One draw of 27 is three times the first sample. The value is that of the mean curve."""
     falling, rising = np.array([0.3, 0.2, 0.1]), np.array([1.0, 2.0, 3.0])
-    found = found_in(np.stack([falling, rising, rising], axis=-1)[None], resamples=2000)
+    found = found_in(np.stack([falling, rising, rising], axis=-1)[None], resamples=1000)
     assert (found.value, found.low, found.high) == pytest.approx((1, -1, 1))
     seldom = np.stack([falling, *[rising] * 3], axis=-1)[None]  # 1 draw of 256
-    assert found_in(seldom, resamples=2000).low == pytest.approx(1)
+    assert found_in(seldom, resamples=1000).low == pytest.approx(1)
 
 
-def test_same_seed_same_interval_and_undefined_samples_are_passed_over():
+def test_same_seed_same_interval_and_what_is_undefined_is_passed_over_or_refused():
     ratio = np.random.default_rng(1).random((2, 6, 9))
     found = [found_in(ratio, seed=seed) for seed in (0, 0, 1)]
     assert found[0] == found[1] != found[2]
@@ -222,23 +190,14 @@ def test_same_seed_same_interval_and_undefined_samples_are_passed_over():
     assert np.isfinite([getattr(found_in(ratio), end) for end in ("value", "low", "high")]).all()
     nothing = found_in(np.full((1, 4, 5), 0.5))
     assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
-
-
-@pytest.mark.parametrize(
-    "ratio, shares, told",
-    [
-        (np.ones((1, 4, 5)), np.ones((1, 3)), "do not fit"),
-        (np.ones((1, 3, 5)), np.ones((1, 3)), "do not fit"),
-        (np.ones((1, 4)), np.ones((1, 4)), "do not fit"),
-        (np.full((1, 4, 5), np.nan), np.ones((1, 4)), "no defined entropy map"),
-    ],
-)
-def test_unfit_tables_and_undefined_networks_are_refused(ratio, shares, told):
-    with pytest.raises(KpnbError, match=told):
-        RatioAccuracy("FC1", (0,), (0, 1, 2, 3), ratio, {"test": shares}, 100)
-
-
-# --- figures
+    for ratio, columns, told in (
+        (np.ones((1, 4, 5)), 3, "do not fit"),
+        (np.ones((1, 3, 5)), 3, "do not fit"),
+        (np.ones((1, 4)), 4, "do not fit"),
+        (np.full((1, 4, 5), np.nan), 4, "no defined entropy map"),
+    ):
+        shares = {"test": np.ones((1, columns))}
+        refuses(RatioAccuracy, told, "FC1", (0,), (0, 1, 2, 3), ratio, shares, 100)
 
 
 @pytest.fixture
@@ -251,8 +210,13 @@ def marks(ax) -> np.ndarray:
     return np.concatenate([np.asarray(part) for part in found])
 
 
-def test_figure_2_shows_every_checkpoint_where_it_is(curve):
-    figure = training_figure(curve)
+def told_by(figure) -> list[str]:
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_figures_show_every_checkpoint_and_network_where_it_is(curve):
+    figure = ratio_accuracy.training_figure(curve)
     unseen, seen, _ = figure.axes  # and the color bar
     assert "unseen" in unseen.get_title() and "training" in seen.get_title()
     assert unseen.get_xlabel() == r"$\lambda$ [1]" and "[%]" in unseen.get_ylabel()
@@ -263,54 +227,40 @@ def test_figure_2_shows_every_checkpoint_where_it_is(curve):
         np.testing.assert_allclose(line.get_xydata(), points)  # joined in order of epoch
     bars = [sum(isinstance(c, LineCollection) for c in ax.collections) for ax in (unseen, seen)]
     assert bars == [3 * 2 * 5, 3 * 5]  # on training samples no error of a test sample
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["seed 0", "seed 1", "seed 2"]
-
-
-def test_curves_over_epochs(curve):
-    left, right = epochs_figure(curve).axes
+    assert told_by(figure) == ["seed 0", "seed 1", "seed 2"]
+    left, right = ratio_accuracy.epochs_figure(curve).axes
     for row, line in enumerate(left.lines):
         np.testing.assert_allclose(line.get_ydata(), curve.ratio[row].mean(-1))
         assert list(line.get_xdata()) == list(curve.places)
     assert len(left.lines) == 3 and len(right.lines) == 6 and "[%]" in right.get_title()
-
-
-def test_networks_are_drawn_in_their_roles_and_layers():
+    # Networks are drawn in their roles and layers.
     networks = made(np.random.default_rng(5).random((2, 3, 8)), places=("T", "S", "B"))
-    figure = networks_figure({"FC1": networks, "FC2": networks})
+    figure = ratio_accuracy.networks_figure({"FC1": networks, "FC2": networks})
     assert [ax.get_title() for ax in figure.axes] == ["FC1", "FC2"]
     np.testing.assert_allclose(marks(figure.axes[1])[:, 0], networks.ratio.mean(-1).ravel())
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["teacher", "student", "baseline"]
-
-
-# --- numbers and sentences
-
-
-def answer(low, high, what="what") -> Answer:
-    return Answer(Estimate((low + high) / 2, low, high, 10, 2), 12, what)
+    assert told_by(figure) == ["teacher", "student", "baseline"]
 
 
 UP, DOWN, OPEN, NONE = (0.2, 0.6), (-0.6, -0.2), (-0.1, 0.3), (float("nan"),) * 2
 
 
-def every(plain=UP, detrended=OPEN) -> dict[str, Answer]:
+def every(plain=UP, detrended=OPEN) -> dict[str, ratio_accuracy.Answer]:
     ends = dict.fromkeys(RELATIONS, UP) | {"test": plain, "test_detrended": detrended}
-    return {name: answer(*pair, f"what {name} is") for name, pair in ends.items()}
+    found = {n: Estimate((low + high) / 2, low, high, 10, 2) for n, (low, high) in ends.items()}
+    return {n: ratio_accuracy.Answer(gap, 12, f"what {n} is") for n, gap in found.items()}
 
 
-def test_points_are_counted_and_the_likely_layer_comes_first(curve):
-    found = answers(curve, made(curve.ratio[:, :3], places=("T", "S", "B")), resamples=20)
+def test_points_are_counted_and_the_likely_layer_comes_first(curve, smoke):
+    networks = made(curve.ratio[:, :3], places=("T", "S", "B"))
+    found, in_order = ratio_accuracy.answers(curve, networks, 20), ratio_accuracy.in_order
     counts = dict.fromkeys(RELATIONS, 15) | dict.fromkeys(("test_trained", "test_steps"), 12)
     assert {name: part.n for name, part in found.items()} == counts | {"networks": 9}
     assert found["test"].found == found["train"].found  # the same accuracies were given
     assert in_order(["Conv", "FC1", "FC2"]) == ["FC1", "Conv", "FC2"]
     assert in_order(["FC2", "Conv"]) == ["FC2", "Conv"]
-
-
-def test_numbers_have_the_first_layer_without_its_name(smoke):
+    # Numbers have the first layer without its name.
     findings = Findings(smoke.study, "image_lambda")
-    record(findings, {"FC1": every(), "Conv": every(detrended=NONE)})
+    ratio_accuracy.record(findings, {"FC1": every(), "Conv": every(detrended=NONE)})
     names = {f"correlation_{name}" for name in RELATIONS} - {"correlation_lambda_trend"}
     names |= {"lambda_trend"}
     others = {f"{name}_Conv" for name in names} - {"correlation_test_detrended_Conv"}
@@ -325,28 +275,21 @@ def test_numbers_have_the_first_layer_without_its_name(smoke):
     assert freshness(found) == "fresh" and found.measures == found.comparisons == []
 
 
-@pytest.mark.parametrize(
-    ("plain", "detrended", "verdict", "beside"),
-    [
+def test_reading_and_table_follow_the_numbers(smoke):
+    for plain, detrended, verdict, beside in (
         (UP, DOWN, "reproduced", "contradicted"),
         (DOWN, UP, "contradicted", "reproduced"),
         (OPEN, NONE, "inconclusive", "inconclusive"),
-        (NONE, UP, "inconclusive", "reproduced"),
-    ],
-)
-def test_reading_and_table_follow_the_numbers(smoke, plain, detrended, verdict, beside):
-    found = {"FC1": every(plain, detrended), "FC2": every(plain, detrended)}
-    told, table = ratio_reading(smoke.study, found), correlation_table(found)
-    assert f"FC1, what test is: **{verdict}**" in told
-    assert f"FC1, what test_detrended is: **{beside}**" in told
-    assert f"Of 2 layers: 2 {verdict}." in told and "b = 0.2" in told
-    assert ("undefined" in told) == (NONE in (plain, detrended))
-    assert len(table) == 2 * len(RELATIONS)
-    assert list(table["larger lambda, better"]).count("") == 2  # the trends are no verdict
-    assert list(table["value"]).count("undefined") == 2 * (NONE in (plain, detrended))
-
-
-# --- the notebook
+    ):
+        found = {"FC1": every(plain, detrended), "FC2": every(plain, detrended)}
+        told = ratio_accuracy.ratio_reading(smoke.study, found)
+        table = ratio_accuracy.correlation_table(found)
+        assert f"FC1, what test is: **{verdict}**" in told
+        assert f"FC1, what test_detrended is: **{beside}**" in told
+        assert f"Of 2 layers: 2 {verdict}." in told and "b = 0.2" in told
+        assert ("undefined" in told) == (detrended is NONE) and len(table) == 2 * len(RELATIONS)
+        assert list(table["larger lambda, better"]).count("") == 2  # the trends are no verdict
+        assert list(table["value"]).count("undefined") == 2 * (detrended is NONE)
 
 
 def test_the_notebook_at_smoke(own, tmp_path, monkeypatch):
@@ -355,8 +298,7 @@ def test_the_notebook_at_smoke(own, tmp_path, monkeypatch):
     run = Executed("image_lambda", {"device": "cpu"}, own.store.root, tmp_path)
     assert (run.code, run.told, run.added) == (0, "", set())  # no network, no map
     assert runner.error_outputs(run.notebook) == []
-    promised = source("image_lambda").metadata["kpnb"]["figures"]
-    assert runner.figure_count(run.notebook) == promised
+    assert runner.figure_count(run.notebook) == run.notebook.metadata["kpnb"]["figures"]
     found = read_results("image_lambda", "smoke")
     assert json.loads(json.dumps(found.settings)) == own.parameters.model_dump(mode="json")
     assert found.measures == found.comparisons == []

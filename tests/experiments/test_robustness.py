@@ -9,23 +9,7 @@ from reference import column_norms, images, linear_net
 
 from kpnb.estimator.units import GridUnits, PointUnits
 from kpnb.experiments import robustness
-from kpnb.experiments.robustness import (
-    IMAGE_VARIANTS,
-    JUDGED,
-    Variant,
-    add,
-    changes_figure,
-    cloud_variants,
-    entropy_changes,
-    judge,
-    judge_variants,
-    judged_table,
-    sensitivity_shares,
-    shares_figure,
-    turned_verdicts,
-    variants,
-    variants_table,
-)
+from kpnb.experiments.robustness import JUDGED, Variant, cloud_variants, judge, judged_table
 from kpnb.metrics.evidence import Choices, compare
 from kpnb.metrics.results import freshness
 from kpnb.metrics.stats import Estimate
@@ -46,7 +30,7 @@ def asked_maps(study) -> list:
     return [record for kind, record in study.store.asked if kind == "maps"]
 
 
-def test_a_variant_measures_the_final_networks_alone(own):
+def test_a_variant_measures_the_final_networks_alone_and_perhaps_another_layer(own):
     changed = Variant({"target_entropy": -3.0, "units": GridUnits(4)}, threshold=0.1, images=3)
     assert set(judge(own, "FC1", changed)) == set(JUDGED)
     asked = asked_maps(own)
@@ -55,22 +39,24 @@ def test_a_variant_measures_the_final_networks_alone(own):
         (sigma,) = [t for name, t in record.tensors.items() if name.endswith("sigma")]
         assert sigma.shape == (3, 16)
         assert float(sigma.log().mean() + 1.4189385) == pytest.approx(-3.0, abs=1e-3)
-
-
-def test_a_variant_may_measure_another_layer(own):
     judge(own, "FC1", Variant(layer="FC2"))
     student, asked = own.of("S", 0, "FC1"), {record.fingerprint for record in asked_maps(own)}
-    own.maps(student, "FC2", (student.final_epoch,))
-    assert own.store.asked[-1][1].fingerprint in asked
-    own.maps(student, "FC1", (student.final_epoch,))
-    assert own.store.asked[-1][1].fingerprint not in asked
+    for layer, there in (("FC2", True), ("FC1", False)):
+        own.maps(student, layer, (student.final_epoch,))
+        assert (own.store.asked[-1][1].fingerprint in asked) == there
 
 
-def test_the_published_procedure_is_left_to_the_study():
-    for preset, there in (("demo", False), ("study", True)):
-        methods = [v.changes.get("method") for v in variants(preset).values()]
-        assert ("published" in methods) == there
-    assert list(variants("demo")) == list(IMAGE_VARIANTS)
+def test_the_published_procedure_is_left_to_the_study_and_variants_of_clouds():
+    """Of clouds: choices the other way, both targets, more draws."""
+    assert "published procedure" in robustness.variants("study")
+    assert list(robustness.variants("demo")) == list(robustness.IMAGE_VARIANTS)
+    for choices, other in (("frozen", "recomputed"), ("recomputed", "frozen")):
+        units = {"units": PointUnits(other == "frozen")}
+        changes = {OWN: {}, f"centroids and neighbors {other}": units}
+        changes |= {f"target entropy {h}": {"target_entropy": h} for h in (-3.0, -2.7)}
+        changes |= {"four times as many draws": {"probes": 48}}
+        found = cloud_variants(cloud_parameters(choices=choices, probes=12))
+        assert found == {name: Variant(changed) for name, changed in changes.items()}
 
 
 def estimates(*verdicts):
@@ -94,15 +80,15 @@ def test_turned_verdicts_are_told_with_their_variant():
         assert table.shape == (1 + len(others), len(JUDGED))
         # How far the entropy moves is no verdict.
         moved = pd.Series(range(len(table)), table.index, float, CHANGE)
-        assert turned_verdicts(table) == turned_verdicts(table.join(moved)) == told
+        assert {robustness.turned_verdicts(t) for t in (table, table.join(moved))} == {told}
 
 
 def test_differences_reach_the_results_file_and_unchanged_they_are_the_studys(smoke):
     findings = Findings(smoke.study, "image_measure", hypothesis=1)
-    found = judge_variants(findings, "FC1", {"itself": Variant()})["itself"]
+    found = robustness.judge_variants(findings, "FC1", {"itself": Variant()})["itself"]
     assert found == compare(smoke.evidence, JUDGED, Choices(smoke.study.parameters.threshold))
     assert findings.numbers["itself | n_fg"].value == found["n_fg"][0].value
-    add(findings, "a variant", SAME)
+    robustness.add(findings, "a variant", SAME)
     written = findings.results()
     assert freshness(written) == "fresh" and "judge" in written.provenance["code"]
     number = written.numbers["a variant | n_fg"]
@@ -117,11 +103,12 @@ def test_shares_are_squared_columns_of_the_jacobian_and_drawn_against_each_kind_
     monkeypatch.setattr(robustness, "_DIRECTIONS", 4000)
     with torch.no_grad():
         net[1].bias.fill_(1e3)  # every ReLU open
-    found = sensitivity_shares(net, "1", x, units)
+    found = robustness.sensitivity_shares(net, "1", x, units)
     J = column_norms(net[1].weight.detach(), x.shape[1:], 4)
     torch.testing.assert_close(found[0].double(), J / J.sum(), rtol=0.05, atol=0)
     maps = smoke.evidence.maps["B"][0][smoke.study.checkpoints[-1]]
-    figure = shares_figure(torch.rand(maps.sigma.shape), {"optimum": maps, "path": maps})
+    maps = {"optimum": maps, "path": maps}
+    figure = robustness.shares_figure(torch.rand(maps["path"].sigma.shape), maps)
     assert [ax.get_title() for ax in figure.axes] == ["optimum", "path"]
     assert all("nats" in ax.get_xlabel() and "nats" in ax.get_ylabel() for ax in figure.axes)
 
@@ -129,35 +116,18 @@ def test_shares_are_squared_columns_of_the_jacobian_and_drawn_against_each_kind_
 def test_entropy_changes_are_means_over_live_units():
     first = torch.tensor([[-2.8, -3.0], [-2.6, torch.nan]])
     found = {"first": first, "moved": first + torch.tensor([[0.1, -0.2], [0.3, 5.0]])}
-    changes = entropy_changes(found)[CHANGE]
+    changes = robustness.entropy_changes(found)[CHANGE]
     assert changes["first"] == 0 and changes["moved"] == pytest.approx(0.2)
-    (panel,) = changes_figure(found, ["moved"]).axes
+    (panel,) = robustness.changes_figure(found, ["moved"]).axes
     assert "nats" in panel.get_xlabel() and len(panel.collections[0].get_offsets()) == 3
 
 
-# --- point clouds
-
-
-@pytest.mark.parametrize("choices, other", [("frozen", "recomputed"), ("recomputed", "frozen")])
-def test_variants_of_clouds(choices, other):
-    """Choices the other way, both targets, more draws."""
-    units = {"units": PointUnits(other == "frozen")}
-    changes = {OWN: {}, f"centroids and neighbors {other}": units}
-    changes |= {f"target entropy {h}": {"target_entropy": h} for h in (-3.0, -2.7)}
-    changes |= {"four times as many draws": {"probes": 48}}
-    found = cloud_variants(cloud_parameters(choices=choices, probes=12))
-    assert found == {name: Variant(changed) for name, changed in changes.items()}
-
-
 def test_the_table_of_clouds(tmp_path):
-    """From the study itself to changes of H; only final networks are measured again. PointNet
-    chooses no centroids or neighbors, so their treatment must change nothing."""
+    """Only final networks are measured again; PointNet chooses no centroids or neighbors."""
     study = cloud_study(tmp_path, epochs=1)
-    findings = Findings(study, "pointcloud_h1", 1)
     with single_thread():
-        evidence = study.evidence("FC1")
-        before = len(asked_maps(study))
-        table = variants_table(study, "FC1", findings)
+        evidence, before = study.evidence("FC1"), len(asked_maps(study))
+        table = robustness.variants_table(study, "FC1", Findings(study, "pointcloud_h1", 1))
     own = compare(evidence, JUDGED, Choices(study.parameters.threshold))
     assert dict(judged_table({OWN: own}).loc[OWN]) == dict(table.loc[OWN].drop(CHANGE))
     assert list(table.index) == list(cloud_variants(study.parameters)) and list(table)[-1] == CHANGE
@@ -166,12 +136,9 @@ def test_the_table_of_clouds(tmp_path):
     assert change[OWN] == 0 and 0 < change["four times as many draws"] < 0.2
     for target, moved in (("-3.0", 0.2), ("-2.7", 0.1)):
         assert change[f"target entropy {target}"] == pytest.approx(moved, abs=0.05)
-    new = {r.fingerprint: r for r in asked_maps(study)[before:] if r.computed}
-    assert len(new) == 2 * 4  # student and baseline, all variants but the first
     last = f"{study.checkpoints[-1]:04}/"
-    assert all(name.startswith(last) for record in new.values() for name in record.tensors)
-    names = {f"FC1, {name} | {metric}" for name in table.index for metric in JUDGED}
-    assert set(findings.results().numbers) == names
+    new = [record for record in asked_maps(study)[before:] if record.computed]
+    assert all(name.startswith(last) for record in new for name in record.tensors)
 
 
 def test_constructions_are_measured_on_unseen_clouds(monkeypatch, tmp_path):

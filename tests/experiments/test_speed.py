@@ -11,13 +11,6 @@ from kpnb.experiments import speed
 CPU = torch.device("cpu")
 
 
-def test_the_exponent_is_the_slope_on_logarithmic_scales():
-    sizes = (32, 64, 128)
-    for power in (1, 1.5):
-        found = speed._exponent(sizes, [3.0 * n**power for n in sizes])
-        assert found.value == pytest.approx(power) and found.n == 3
-
-
 def test_floor_counts_the_passes_that_path_makes(monkeypatch):
     """Rows forward with a graph, forward without, and backward, against a count by a hook."""
     net, images = speed._network("narrow", CPU), speed._images(2, 32, CPU)
@@ -38,23 +31,24 @@ def test_floor_counts_the_passes_that_path_makes(monkeypatch):
     with_graph = (estimator.evaluations - 0.5) * estimator.probes * len(images)
     first = max(8, estimator.probes // 2) * len(images)  # never fewer than two blocks
     with_graph += first - 0.5 * estimator.probes * len(images)
-    assert rows["graph"] == with_graph
-    assert rows["backward"] == 4 * with_graph
+    assert (rows["graph"], rows["backward"]) == (with_graph, 4 * with_graph)
     assert rows["plain"] == 2 * speed.RESPONSE_DRAWS * len(images) + len(images)  # and clean ones
 
 
-def once(work, *_):
-    """In place of the clock: runs the work a single time."""
-    work()
-    return 1.0
-
-
 def test_measurements_at_a_tiny_size(monkeypatch, capsys):
+    for power in (1, 1.5):  # the exponent is the slope on logarithmic scales
+        found = speed._exponent((32, 64, 128), [3.0 * n**power for n in (32, 64, 128)])
+        assert found.value == pytest.approx(power) and found.n == 3
     assert speed._in_own_process(1) > 100  # MiB: torch alone takes more
+
+    def once(work, *_):  # in place of the clock
+        work()
+        return 1.0
+
     monkeypatch.setattr(speed, "_seconds", once)
-    numbers = speed.precision(CPU, 1)
-    assert 0 < numbers["bfloat16 against float32, H"].value < 0.5
-    assert np.isfinite([n.value for n in numbers.values()]).all()
+    numbers = {name: number.value for name, number in speed.precision(CPU, 1).items()}
+    assert 0 < numbers["bfloat16 against float32, H"] < 0.5
+    assert np.isfinite(list(numbers.values())).all()
     numbers = speed.against_published("narrow", 32, CPU, steps=1)
     assert len(numbers) == 6 and all(n.value > 0 for n in numbers.values())
     assert numbers["VGG-11 narrow, 32 pixels: published / path, 8 probes"].value == 60

@@ -1,26 +1,25 @@
 """Figures of metrics show the numbers they are given, and what those rest on."""
 
 import numpy as np
-import pytest
 import torch
+from refusals import refuses
 from shown_samples import check_figure
 
-from kpnb.errors import KpnbError
 from kpnb.figures import charts
 from kpnb.figures.paper import learning_figure
 from kpnb.metrics.stats import Estimate
+from kpnb.paper import METRICS
 
 N_FG = torch.tensor([[1, 5, 2], [4, 5, 3], [3, 1, 3]])
 CURVES = {"S": ([0.1, 0.5, 0.7], N_FG), "B": (torch.tensor([0.2, 0.3, 0.9]), N_FG + 1)}
 ACCURACIES = {"T": {"train": [1.0], "test": [0.6]}, "B": {"train": [0.9], "test": [0.3]}}
 FOUR = Estimate(4, 3, 5, 3, 1)
-SIX = ("n_fg", "n_bg", "lambda", "d_mean", "d_var", "rho")
 
 
 def test_charts_are_labelled_whole_small_and_closed():
     for figure in (
         charts.estimates_figure({"n_fg": {"T": FOUR, "S": FOUR}, "lambda": {"S": FOUR}}),
-        charts.estimates_figure({m: {"S": FOUR, "B": FOUR} for m in SIX}),
+        charts.estimates_figure({m: {"S": FOUR, "B": FOUR} for m in METRICS}),
         learning_figure(CURVES),
         charts.stability_figure({"S": torch.rand(2, 5), "B": torch.rand(2, 5)}),
         charts.threshold_figure({"n_bg": {0.15: FOUR, 0.2: FOUR}}),
@@ -50,11 +49,10 @@ def test_distributions_write_mean_and_population_variance_within_seeds():
     steps = panel.lines[0]
     assert steps.get_xdata()[-1] == 1 and steps.get_ydata()[-1] == 1
     assert np.allclose(panel.lines[1].get_xdata(), 0.75)
-    with pytest.raises(KpnbError, match="baseline has no defined value"):
-        charts.stability_figure({"B": [np.nan]})
+    refuses(charts.stability_figure, "baseline has no defined value", {"B": [np.nan]})
 
 
-def test_estimates_draw_value_and_interval_and_say_what_they_rest_on():
+def test_estimates_draw_interval_and_count_and_threshold_shades_the_predicted_side():
     figure = charts.estimates_figure({"lambda": {"S": Estimate(0.5, 0.4, 0.7, 9, 2), "B": FOUR}})
     panel = figure.axes[0]
     assert np.allclose(panel.collections[0].get_segments()[0], [[0, 0.4], [0, 0.7]])
@@ -63,16 +61,12 @@ def test_estimates_draw_value_and_interval_and_say_what_they_rest_on():
     one = charts.estimates_figure({"rho": {"S": Estimate(1, 1, 1, 1, 1)}})
     for found, rest in ((figure, "3–9 samples, 1–2 seeds"), (one, "1 sample, 1 seed")):
         assert found.get_supxlabel().replace("\n", " ") == f"95% intervals over {rest}"
-
-
-@pytest.mark.parametrize(("metric", "place"), [("rho", 1), ("d_var", 0)])
-def test_threshold_shades_the_predicted_side(metric, place):
-    panel = charts.threshold_figure({metric: {0.2: Estimate(5, 4, 6, 3, 1)}}).axes[0]
-    (shade,) = panel.patches
-    ends = [shade.get_y(), shade.get_y() + shade.get_height()]
-    assert ends[1 - place] == 0 and ends[place] == panel.get_ylim()[place]
-    assert ends[1] > ends[0]  # seen although every value lies on one side
-    assert shade.get_hatch()
+    for metric, place in (("rho", 1), ("d_var", 0)):
+        panel = charts.threshold_figure({metric: {0.2: Estimate(5, 4, 6, 3, 1)}}).axes[0]
+        (shade,) = panel.patches
+        ends = [shade.get_y(), shade.get_y() + shade.get_height()]
+        assert ends[1 - place] == 0 and ends[place] == panel.get_ylim()[place]
+        assert ends[1] > ends[0] and shade.get_hatch()  # though all values are on one side
 
 
 def test_accuracy_is_in_percent():

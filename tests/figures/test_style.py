@@ -1,19 +1,24 @@
 """One look: roles told apart without color, one legend, one row of panels."""
 
+import numpy as np
 import torch
 from IPython.core.formatters import DisplayFormatter
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+from kpnb.figures.panel import FATES, POINTS
 from kpnb.figures.style import ROLES, WIDTH, as_array, legend_below, new_figure, row_of_panels
 from kpnb.run.notebook import clean
 
 
-def test_no_role_is_told_by_its_color_alone():
-    for name in ("name", "color", "marker"):
-        assert len({getattr(style, name) for style in ROLES.values()}) == len(ROLES)
+def test_no_role_fate_or_kind_of_point_is_told_by_its_color_alone():
+    for styles in (ROLES.values(), POINTS.values(), FATES):
+        for part in ("name", "color", "marker"):
+            assert len({getattr(style, part) for style in styles}) == len(styles)
     assert len({ROLES[role].line for role in "TSB"}) == 3
-    assert [ROLES[role].name for role in "TSB"] == ["teacher", "student", "baseline"]
+    grays = [np.dot([0.2126, 0.7152, 0.0722], to_rgb(s.color)) for s in POINTS.values()]
+    assert abs(grays[0] - grays[1]) > 0.2
 
 
 def test_a_label_stands_in_the_legend_once():

@@ -8,16 +8,8 @@ from kpnb.study.cloud import CloudStudy
 from kpnb.study.parameters import CloudParameters, resolve
 
 POINTS, BACKGROUND = 90, 40  # the narrow networks take 128 centroids, so at least 128 in all
-SMALL = {
-    "preset": "smoke",
-    "device": "cpu",
-    "points": POINTS,
-    "background": BACKGROUND,
-    "teacher_samples": 100,
-    "test_samples": 20,
-    "fraction": 0.4,
-    "samples": 3,
-}
+SMALL = dict(preset="smoke", device="cpu", points=POINTS, background=BACKGROUND)
+SMALL |= dict(teacher_samples=100, test_samples=20, fraction=0.4, samples=3)
 
 
 def cloud_parameters(**changed) -> CloudParameters:

@@ -20,24 +20,16 @@ def measure(role, metric, mean, **changes):
 
 def comparison(metric, low, high, prediction="up", **changes):
     values = {**CELL, **COUNTS, "difference": (low + high) / 2, **changes}
-    said = interval_verdict(low, high, prediction)
-    return Comparison(
-        metric=metric, prediction=prediction, low=low, high=high, verdict=said, **values
-    )
+    values |= {"low": low, "high": high, "verdict": interval_verdict(low, high, prediction)}
+    return Comparison(metric=metric, prediction=prediction, **values)
 
 
 def run(**changes):
     """A notebook's results that name no code, so that their freshness is unknown."""
-    values = {
-        "notebook": "image_h1",
-        "preset": "demo",
-        "settings": {"threshold": 0.2},
-        "provenance": {"cpu": "a processor", "threads": 2},
-        "seconds": 90.0,
-        "peak_memory_mb": 1234.0,
-        "fingerprint": "0123456789abcdef",
-    }
-    return Results(**{**values, **changes})
+    values = dict(notebook="image_h1", preset="demo", settings={"threshold": 0.2})
+    values |= dict(provenance={"cpu": "a processor", "threads": 2}, seconds=90.0)
+    values |= dict(peak_memory_mb=1234.0, fingerprint="0123456789abcdef")
+    return Results(**values | changes)
 
 
 def full_run(**changes):
@@ -69,7 +61,6 @@ def cells_of(line):
 
 
 def rows_of(markdown):
-    """The cells of a markdown table's body."""
     return [cells_of(line) for line in markdown.splitlines() if line.startswith("|")][2:]
 
 

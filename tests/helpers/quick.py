@@ -1,6 +1,5 @@
 """Quick settings of the estimator for tiny networks, shared by the tests of its methods."""
 
-
 import torch
 from reference import column_norms, images, linear_net, linear_optimum, linear_path
 from torch import nn
@@ -32,8 +31,6 @@ def explain(net, x, layer="7", **changes):
 
 
 class Applied(nn.Module):
-    """A function as a module."""
-
     def __init__(self, function):
         super().__init__()
         self.forward = function

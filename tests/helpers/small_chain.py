@@ -1,4 +1,4 @@
-"""Networks that are chains of modules, with biases, and images for them."""
+"""Networks that are chains of modules, and images for them."""
 
 import torch
 from torch import nn
@@ -6,18 +6,17 @@ from torch import nn
 from kpnb.networks.image import image_network
 
 
-def network(name="VGG-11", seed=0):
+def network(name="VGG-11"):
     """With biases, which a new network has at zero."""
-    net = image_network(name, 5, "narrow", seed).eval()
-    random = torch.Generator().manual_seed(seed)
+    net, random = image_network(name, 5, "narrow", 0).eval(), torch.Generator().manual_seed(0)
     for module in net.modules():
         if getattr(module, "bias", None) is not None:
             module.bias.data = torch.randn(module.bias.shape, generator=random) / 10
     return net
 
 
-def images(count=3, side=32, seed=0):
-    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+def images(count=3, side=32):
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
 def chain():

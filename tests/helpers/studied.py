@@ -29,8 +29,7 @@ class Studied:
 
 
 def study_of(kind: str, root: Path, model: str, **changed) -> Study:
-    """A fresh study of images, texts or, by a network's name, clouds; model: the folder of the tiny
-    text model."""
+    """Of images, texts or, by a network's name, clouds; model: the folder of a text model."""
     if kind == "image":
         return smoke_study(root, **changed)
     if kind in STUDIES:
@@ -79,12 +78,12 @@ class KeyStore(Store):
 
 def fingerprints(kind: str, root: Path, model: str = "", **changed) -> dict[str, str]:
     """The names of the entries of teacher, student, baseline, and of the baseline's maps."""
-    given, store = study_of(kind, root, model, **changed), KeyStore(root)
-    study = type(given)(given.parameters, store)
+    given = study_of(kind, root, model, **changed)
+    study = type(given)(given.parameters, KeyStore(root))
     seed, layer = given.parameters.seeds[0], given.parameters.layers[0]
     found = {role: study.of(role, seed, layer) for role in "TSB"}
     study.maps(found["B"], layer)
-    return {role: net.fingerprint for role, net in found.items()} | {"maps": store.maps}
+    return {role: net.fingerprint for role, net in found.items()} | {"maps": study.store.maps}
 
 
 def differing(one: dict[str, str], other: dict[str, str]) -> list[str]:

@@ -14,23 +14,13 @@ from kpnb.study.text import QuestionStudy, SentimentStudy, TextStudy
 STUDIES: dict[str, type[TextStudy]] = {"sentiment": SentimentStudy, "qa": QuestionStudy}
 SIZES = {"num_hidden_layers": 2, "max_position_embeddings": 512}
 # The tiny model knows few words, so most are cut into letters: texts are long in pieces.
-SMALL = {
-    "preset": "smoke",
-    "device": "cpu",
-    "teacher_samples": 100,
-    "test_samples": 20,
-    "samples": 4,
-}
+SMALL = dict(preset="smoke", device="cpu", teacher_samples=100, test_samples=20, samples=4)
 LONGEST = {"sentiment": 96, "qa": 240}
 
 
-def text_parameters(task: str, network: str, **changed):
-    given = SMALL | {"longest": LONGEST[task], "network": network} | changed
-    return resolve(models_for(f"{task}_"), given)
-
-
 def text_study(task: str, network: str, root, **changed) -> TextStudy:
-    return STUDIES[task](text_parameters(task, network, **changed), WatchedStore(root))
+    given = SMALL | {"longest": LONGEST[task], "network": network} | changed
+    return STUDIES[task](resolve(models_for(f"{task}_"), given), WatchedStore(root))
 
 
 def wordy_folder(root: Path, least: int = 8) -> str:

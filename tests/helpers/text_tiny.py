@@ -64,17 +64,14 @@ def _tokenizer() -> Tokenizer:
 
 
 class LinearEncoder(WordEncoder):
-    """A TextNetwork's encoder whose states are the embeddings times c, position for position.
+    """States are a linear map of the embeddings, position for position, divided by `shrink` first:
+    a table multiplied by it gives the same states. `seen` keeps what every pass was given."""
 
-    Inside, the embeddings are divided by `shrink` first, so that a table that is multiplied by
-    `shrink` gives the same states. `seen` keeps the embeddings that every pass was given.
-    """
-
-    def __init__(self, pieces: PieceEncoder, width: int = 3, shrink: float = 1.0) -> None:
+    def __init__(self, pieces: PieceEncoder, shrink: float) -> None:
         nn.Module.__init__(self)
         self.padding, self.separator, self.shrink = pieces.pad, pieces.separator, shrink
-        self.table = nn.Embedding(len(pieces), width).double()
-        self.maps = nn.Parameter(torch.empty(64, 2, width, dtype=torch.float64))
+        self.table = nn.Embedding(len(pieces), 3).double()
+        self.maps = nn.Parameter(torch.empty(64, 2, 3, dtype=torch.float64))
         draws = torch.Generator().manual_seed(4)
         with torch.no_grad():
             self.table.weight.normal_(generator=draws).mul_(shrink)
@@ -91,15 +88,13 @@ class LinearEncoder(WordEncoder):
     def forward(self, ids, embeddings=None):
         embeddings = self.embed(ids) if embeddings is None else embeddings
         self.seen.append(embeddings.detach().clone())
-        maps = self.maps[: ids.shape[1]]
-        return torch.einsum("tdw,ntw->ntd", maps, embeddings / self.shrink)
-
-
-def linear_network(pieces: PieceEncoder, width: int = 3, shrink: float = 1.0) -> TextNetwork:
-    """A TextNetwork on a LinearEncoder; its head is the mean of the states."""
-    return TextNetwork(LinearEncoder(pieces, width, shrink), _Mean())
+        return torch.einsum("tdw,ntw->ntd", self.maps[: ids.shape[1]], embeddings / self.shrink)
 
 
 class _Mean(nn.Module):
     def forward(self, states):
         return states.mean(1)
+
+
+def linear_network(pieces: PieceEncoder, shrink: float = 1.0) -> TextNetwork:
+    return TextNetwork(LinearEncoder(pieces, shrink), _Mean())

@@ -27,9 +27,6 @@ def after(*cells: str) -> dict:
     return names
 
 
-# --- the study of a notebook's names
-
-
 def test_the_values_of_the_cell_are_the_run_and_what_it_does_not_name_is_the_demo_s():
     parameters = ImageStudy.from_notebook(after(CELL.format(epochs=3))).parameters
     assert parameters.epochs == 3 and parameters.checkpoints == (0, 1, 2, 3)
@@ -53,33 +50,27 @@ def test_the_values_of_the_cell_are_the_run_and_what_it_does_not_name_is_the_dem
     [
         (after(CELL.format(epochs=3) + "\nepoch = 3"), "'epoch': did you mean epochs"),
         (after(CELL.format(epochs=3), "# Parameters\nlearning_rate = 3"), "'learning_rate'"),
-        (after(CELL.format(epochs=0)), "epochs is 0: it must be a whole number >= 1"),
         ({"preset": "demo", "more": 3}, "more is 3: write a dictionary"),
         ({"preset": "demo", "more": {"chunks": 3}}, "'chunks': did you mean chunk"),
         ({"epochs": 3}, "preset is missing"),
-        ({"preset": "demo", "epoch": 3}, "'epoch': did you mean epochs"),
     ],
 )
 def test_mistakes_are_refused(names, told):
-    with pytest.raises(KpnbError, match=told) as mistake:
+    with pytest.raises(KpnbError, match=told):
         ImageStudy.from_notebook(names)
-    assert "\n" not in str(mistake.value)
 
 
 def test_a_preset_s_values_for_a_notebook_s_names():
-    for kind, study, model in (("image", ImageStudy, None), ("cell", CellStudy, None),
-                               ("coherency", ImageStudy, CoherencyParameters),
-                               ("cloud", CloudStudy, None)):  # fmt: skip
+    for kind, study, *model in (("image", ImageStudy), ("cell", CellStudy), ("cloud", CloudStudy),
+                                ("coherency", ImageStudy, CoherencyParameters)):  # fmt: skip
         for name in ("smoke", "demo", "study", "paper"):
             names = after(CELL.format(epochs=3)) | preset(kind, name)
-            found = study.from_notebook(names, model).parameters
+            found = study.from_notebook(names, *model).parameters
             assert found == resolve(type(found), {"preset": name})
     with pytest.raises(KpnbError, match="no presets of 'images': did you mean image"):
         preset("images", "demo")
-    refuses(lambda: preset("image", "papers"), "preset is 'papers'")
-
-
-def test_the_study_shows_what_differs_from_the_preset_s_file():
+    refuses(preset, "preset is 'papers'", "image", "papers")
+    # The study shows what differs from the preset's file.
     study = ImageStudy.from_notebook({"preset": "study", "seeds": [0, 1, 2], "samples": 60})
     table = study.parameters_table()
     other = table["instead of the study preset's"]
@@ -88,48 +79,26 @@ def test_the_study_shows_what_differs_from_the_preset_s_file():
     assert set(table.index) == set(type(study.parameters).model_fields)
 
 
-# --- tables and figures
-
-
-@pytest.fixture(scope="module")
-def made() -> Findings:
-    """Two layers, all hypotheses."""
-    return findings_of(*(made_evidence(layer=la) for la in ("FC2", "Conv")), hypothesis=None)
-
-
-LABELS = ["N_fg", "N_bg", "lambda", "D_mean per step", "D_var per step", "rho"]
-LABELS += ["D_mean per epoch", "D_var per epoch"]
-PLACES = [(layer, label) for layer in ("FC2", "Conv") for label in LABELS]
-
-
-def test_tables_keep_the_order_of_layers_and_metrics_and_show_what_was_found(made):
-    table = made.comparison_table()
-    expected = [
-        (layer, label, samples)
-        for layer, label in PLACES
-        for samples in ("all samples", "published filter")
-        if samples == "all samples" or "epoch" not in label
-    ]
+def test_tables_keep_the_order_of_layers_and_metrics_and_show_what_was_found():
+    made = findings_of(*(made_evidence(layer=la) for la in ("FC2", "Conv")), hypothesis=None)
+    labels = ["N_fg", "N_bg", "lambda", "D_mean per step", "D_var per step", "rho"]
+    labels += ["D_mean per epoch", "D_var per epoch"]
+    places, table = list(product(("FC2", "Conv"), labels)), made.comparison_table()
+    every = product(places, ("all samples", "published filter"))
+    expected = [(*place, of) for place, of in every if of[0] == "a" or "epoch" not in place[1]]
     assert list(table.index) == expected
     assert table.index.names == ["layer", "metric", "samples"]
-    assert table.loc["Conv", "N_fg", "all samples"].to_dict() == {
-        "predicted": "up",
-        "student - baseline": "3 [3, 3]",
-        "n samples": 8,
-        "n seeds": 1,
-        "verdict": "reproduced",
-    }
+    columns = ["predicted", "student - baseline", "n samples", "n seeds", "verdict"]
+    shown = ["up", "3 [3, 3]", 8, 1, "reproduced"]
+    assert list(table) == columns and list(table.loc["Conv", "N_fg", "all samples"]) == shown
     table = made.measure_table()
-    assert list(table.index) == PLACES
-    assert list(table.columns) == ["teacher", "student", "baseline"]
+    assert list(table.index) == places and list(table) == ["teacher", "student", "baseline"]
     assert table.loc[("FC2", "N_fg"), "student"] == "6 [6, 6]"
     assert table.loc[("Conv", "lambda"), "baseline"] == "0.6 [0.6, 0.6]"
     assert table.loc[("Conv", "D_mean per epoch"), "student"] == "0.05 [0.05, 0.05]"
     assert set(table.loc[[("Conv", "rho"), ("FC2", "D_var per step")], "teacher"]) == {""}
     assert len(made.measure_table("published_filter")) == 12
-
-
-def test_only_the_threshold_in_use_is_shown_and_roles_that_were_measured():
+    # Only the threshold in use is shown, and roles that were measured.
     findings = findings_of(made_evidence(samples=2), threshold=0.3, hypothesis=2)
     assert list(findings.measure_table().columns) == ["student", "baseline"]
     assert len(findings.measure_table()) == len(findings.comparison_table()) == 4
@@ -139,45 +108,34 @@ def test_only_the_threshold_in_use_is_shown_and_roles_that_were_measured():
     # A filter that keeps too few leaves an empty table.
     assert len(findings.measure_table("published_filter")) == 0
     assert set(findings.comparison_table().index.get_level_values("samples")) == {"all samples"}
-
-
-def test_choices_side_by_side():
+    # Choices side by side.
     options = [Choices(*given) for given in product((0.2, 0.25), ("step", "epoch"), (False, True))]
     table = choices_table(made_evidence(), ["d_mean", "d_var"], options)
     assert len(table) == 16
     assert table.index.names == ["metric", "b", "distance per", "untrained network"]
     assert set(table.index.get_level_values(3)) == {"left out", "included"}
-    assert table.loc["D_mean", 0.2, "epoch", "left out"].to_dict() == {
-        "student": "0.05 [0.05, 0.05]",
-        "baseline": "0.075 [0.0563, 0.0938]",
-        "student - baseline": "-0.025 [-0.0437, -0.00625]",
-        "verdict": "reproduced",
-    }
+    assert list(table) == ["student", "baseline", "student - baseline", "verdict"]
+    shown = ["0.05 [0.05, 0.05]", "0.075 [0.0563, 0.0938]", "-0.025 [-0.0437, -0.00625]"]
+    assert list(table.loc["D_mean", 0.2, "epoch", "left out"]) == [*shown, "reproduced"]
     assert list(table.index[:2]) == [(d, 0.2, "step", "left out") for d in ("D_mean", "D_var")]
 
 
-def test_accuracies_are_measured_once(smoke):
+def test_accuracies_and_notes_are_kept_once(smoke):
     findings = Findings(smoke.study, "image_h1", 1)
     table = findings.accuracies()
     assert findings.accuracies().equals(table) and len(findings.measures) == 6
-    assert table.index.names == ["network", "samples", "score"]
     value = smoke.study.of("S", 0, "FC1").accuracy["test"]
     assert table.loc[("student (FC1)", "unseen", "accuracy"), "value"] == f"{value:.1%}"
     table = findings.schedules()
-    assert list(table.index) == ["student", "baseline"]
+    assert list(table.index) == ["student", "baseline"] and table.loc["baseline", "epochs"] == 2
     assert table.loc["student", "lr"] == smoke.study.schedule("S", 0).lr
-    assert table.loc["baseline", "epochs"] == 2
     assert table.loc["student", "loss"] != table.loc["baseline", "loss"]
     assert not table.isna().any().any()
     parameters = smoke.study.parameters.model_copy(update={"batch": 7})
     other = Findings(replace(smoke.study, parameters=parameters), "image_h1", 1)
     assert set(other.schedules()["batch_size"]) == {7} != set(table["batch_size"])
-    # There is nothing to show before anything is measured.
     refuses(findings.learning, "call findings.measure")
-
-
-def test_the_example_fates_and_notes_are_kept_once(smoke):
-    """The other figures are drawn by the notebooks, which are run."""
+    # Of the figures, which the notebooks draw: the example, its fates, and notes.
     real = Findings(smoke.study, "image_h1")
     real.measure()
     assert len(real.fates("S").axes) > len(real.fates("B", panels=2).axes)

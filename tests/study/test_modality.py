@@ -1,7 +1,7 @@
-"""What every modality says of itself: its data, names, scores and layers; data sets of one's own;
-and what is refused."""
+"""What every modality says of itself; data sets of one's own; and what is refused."""
 
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 import torch
@@ -81,12 +81,8 @@ def test_unseen_samples_are_measured_on_request(kind, tmp_path, tiny_model):
     assert study.data.training_samples.source["split"] != measured.source["split"]
 
 
-# --- the paper's data, in a folder; of images in test_image
-
-
 def more_to_test(root) -> str:
-    tree = off_tree(root)
-    (root / "bed" / "test" / "bed_0005.off").write_text(box(1, 2, 3))
+    (Path(tree := off_tree(root)) / "bed" / "test" / "bed_0005.off").write_text(box(1, 2, 3))
     return tree
 
 
@@ -97,6 +93,7 @@ FOLDERS = {
     "PointNet": ("ModelNet40", off_tree, more_to_test),
 }
 ALL = ["T", "S", "B", "maps"]
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
@@ -107,8 +104,8 @@ def test_a_folder_of_the_public_data_works_and_its_content_counts(kind, tiny_mod
         (tmp_path / place).mkdir()
         trees.append(str(write(tmp_path / place)))
     study = study_of(kind, tmp_path, tiny_model, data=trees[0], teacher_epochs=1, samples=2)
-    (layer,), teacher, data = study.parameters.layers, study.of("T", 0), study.data
-    maps = study.maps(teacher, layer)[1]
+    (layer,), data = study.parameters.layers, study.data
+    maps = study.maps(study.of("T", 0), layer)[1]
     assert study.dataset == name and len(data.teacher_samples) == 100
     assert len(maps.sigma) == 2 and maps.defined.all()
     assert all(0 <= score <= 1 for score in study.accuracies("T")["test"])
@@ -131,19 +128,23 @@ def test_a_folder_of_the_public_data_works_and_its_content_counts(kind, tiny_mod
         ("sentiment", {"data": "empty"}, "SST|dictionary|sentence"),
         ("qa", {"data": "empty"}, "train"),
         ("PointNet", {"data": "empty"}, "empty holds neither .* give the folder of ModelNet40"),
-        ("sentiment", {"longest": 16}, "100 train samples .* only [0-9]+ fit 16 pieces: raise lon"),
         ("qa", {"longest": 16}, "100 train samples are wanted, but only [0-9]+ fit 16 pieces: rai"),
         ("sentiment", {"test_samples": 10**5}, "100000 test samples .* fit 96 pieces"),
         ("qa", {"network": "absent"}, "no text model .*absent.* MiniLM-L6, BERT-base"),
         ("qa", {"network": "empty"}, "empty lacks config.json"),
         ("qa", {"depth": 3}, "layers=3 does not fit .* it has 2 layers"),
-        ("PointNet++", {"points": 64, "background": 30}, "94 points cannot give 128 centroids"),
         ("PointConv", {"points": 64, "background": 30}, "94 points cannot give 128 centroids"),
+        ("image", {"samples": 121}, "samples=121 images .* only 1[0-2][0-9] .* teacher_samples or"),
+        ("qa", {"samples": 51}, "samples=51 questions .* only [1-5]?[0-9] .* raise teacher_sa"),
+        ("image", {"samples": 61, "measured_on": "test"}, "are there to measure; ask for fewer"),
+        # The test clouds are as many as test_samples asks for: another remedy than for training.
+        ("PointNet", {"samples": 21, "measured_on": "test"}, "only 20 .* or raise test_samples"),
+        pytest.param("PointNet", {"device": "cuda"}, "no GPU .* pass device='cpu'", marks=NO_GPU),
     ],
 )
 def test_what_is_refused_before_anything_is_trained(kind, given, told, tiny_model, tmp_path):
     (tmp_path / "empty").mkdir()
     given = {n: str(tmp_path / v) if v in ("absent", "empty") else v for n, v in given.items()}
     study = study_of(kind, tmp_path / "store", given.pop("network", tiny_model), **given)
-    refuses(lambda: study.of("B", 0), told)
+    refuses(lambda: (study.data.measured, study.of("B", 0)), told)
     assert not list((tmp_path / "store").glob("networks/*/manifest.json"))

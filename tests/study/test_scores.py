@@ -1,5 +1,4 @@
-"""Reference lines by hand and where the answer is known; answers that a network gives; exact match
-and F1 against cases worked by hand after SQuAD v1.1's definition."""
+"""Reference lines; exact match and F1 worked by hand after SQuAD v1.1's definition; answers."""
 
 from collections import Counter
 
@@ -12,9 +11,7 @@ from refusals import refuses
 from torch import nn
 
 from kpnb.datasets.texts.embedded import embedded_sentences
-from kpnb.datasets.texts.encoded import EncodedTexts, encoded_questions
-from kpnb.datasets.texts.words import PieceEncoder
-from kpnb.networks.text import load_tokenizer
+from kpnb.datasets.texts.encoded import encoded_questions
 from kpnb.study.scores import (
     answer_scores,
     majority,
@@ -50,45 +47,28 @@ def test_embedded_sentences_beat_majority_and_repeat():
     assert abs(shuffled - 0.5) < 0.08  # nothing to learn where labels are mixed up
 
 
-BAD = [[], [0.5], [[1, 0]]]  # labels
-
-
 @pytest.mark.parametrize(
     "call, given, told",
     [
-        *((majority, (bad, [1]), "train_labels has shape") for bad in BAD),
-        *((majority, ([1], bad), "test_labels has shape") for bad in BAD),
+        *((majority, (bad, [1]), "train_labels has shape") for bad in ([], [0.5], [[1, 0]])),
+        (majority, ([1], []), "test_labels has shape"),
         (tfidf_logistic, (["one"], [0, 1], ["two"], [0]), "train_texts fits no 2 labels"),
         (tfidf_logistic, (["a", "b"], [0, 1], "two", [0, 1, 0]), "test_texts fits no 3 labels"),
         (tfidf_logistic, (["a", "b"], [1, 1], ["two"], [0]), "one label only"),
-        (span_scores, (["Black Sea"], [[]]), "list of accepted answers"),
         (span_scores, (["Black Sea"], ["Black Sea"]), "list of accepted answers"),
         (span_scores, ([], []), "0 predictions for 0 questions"),
         (span_scores, (["x"], [["x"], ["x"]]), "1 predictions for 2 questions"),
-        (span_scores, (["x", "x"], [["x"]]), "2 predictions for 1 questions"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, given, told):
-    refuses(lambda: call(*given), told)
+    refuses(call, told, *given)
 
 
-# --- exact match and F1
-
-
-NORMAL = {
-    "The  U.S.A.\n": "usa",
-    "an apple a day": "apple day",
-    "a-priori, theatre": "apriori theatre",
-    "Theodore's": "theodores",
-    "a": "",
-    "14,804 feet": "14804 feet",
-    "MÜNCHEN – the city": "münchen – city",  # only ASCII punctuation goes
-    "the-cat": "thecat",
-}
-
-
-def test_normalized():
-    assert {text: normalize_answer(text) for text in NORMAL} == NORMAL
+def test_normalized_answers():
+    known = {"The  U.S.A.\n": "usa", "an apple a day": "apple day", "a": "", "the-cat": "thecat"}
+    known |= {"a-priori, theatre": "apriori theatre", "14,804 feet": "14804 feet"}
+    known |= {"MÜNCHEN – the city": "münchen – city"}  # only ASCII punctuation goes
+    assert {text: normalize_answer(text) for text in known} == known
 
 
 CASES = [
@@ -98,15 +78,12 @@ CASES = [
     ("large Black Sea coast", ["the Black Sea"], 0, 2 / 3),  # P 1/2, R 1
     ("red red wine", ["red wine wine glass"], 0, 4 / 7),  # common: red, wine
     ("Rhone", ["the Rhine", "Rhone River", "the Rhone"], 1, 1),
-    ("Rhone", ["the Rhine", "Rhone River"], 0, 2 / 3),
     ("Paris", ["London"], 0, 0),
-    ("", ["London"], 0, 0),
     ("a", ["the"], 1, 0),  # both empty: equal, but no common word
 ]
 
 
 def scores_of(prediction: str, *accepted: str) -> tuple[float, float]:
-    """Exact match and F1 of one prediction."""
     found = span_scores([prediction], [accepted])
     return found["exact_match"], found["f1"]
 
@@ -115,10 +92,9 @@ def test_scores_of_each_case_and_their_means():
     for prediction, accepted, exact, overlap in CASES:
         found = scores_of(prediction, *accepted)
         assert found == (exact, pytest.approx(overlap, abs=1e-12)), prediction
-    predictions, accepted, exact, overlap = (list(column) for column in zip(*CASES, strict=True))
-    means = span_scores(tuple(predictions), tuple(map(tuple, accepted)))
+    predictions, accepted, exact, overlap = zip(*CASES, strict=True)
     expected = {"exact_match": sum(exact) / len(CASES), "f1": sum(overlap) / len(CASES)}
-    assert means == pytest.approx(expected) and list(means) == list(expected)
+    assert span_scores(predictions, accepted) == pytest.approx(expected)
 
 
 words = st.lists(st.sampled_from(["red", "wine", "old", "12", "ö"]), min_size=1, max_size=5)
@@ -136,19 +112,6 @@ def test_f1_is_symmetric_and_counts_what_is_left_over(first, second):
     assert (found == 1) == (sorted(first) == sorted(second)) and exact == (first == second)
 
 
-# --- the answers of a network
-
-
-@pytest.fixture(scope="module")
-def encoder(tiny_model):
-    return PieceEncoder(load_tokenizer(tiny_model))
-
-
-@pytest.fixture(scope="module")
-def asked(encoder):
-    return encoded_questions(toy_questions(), encoder)
-
-
 class Told(nn.Module):
     """Gives the logits it was made with, row after row."""
 
@@ -163,7 +126,7 @@ class Told(nn.Module):
         return self.logits[self.at - len(ids) : self.at, : ids.shape[1]]
 
 
-def low(asked: EncodedTexts):
+def low(asked):
     """Logits that are low everywhere: (n, T, 2)."""
     return torch.full((*asked.pieces.ids.shape, 2), -5.0)
 

@@ -8,7 +8,6 @@ from text_tiny import tiny_folder
 
 from kpnb.datasets.texts.words import word_spans
 from kpnb.networks.text import load_encoder, load_tokenizer
-from kpnb.study.text import TextStudy
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -18,12 +17,8 @@ def shared(request, all_studies) -> Studied:
     return all_studies(request.param)
 
 
-@pytest.fixture
-def study(shared) -> TextStudy:
-    return shared.study
-
-
-def test_the_teacher_starts_from_the_pre_trained_encoder(tiny_model, study):
+def test_the_teacher_starts_from_the_pre_trained_encoder(tiny_model, shared):
+    study = shared.study
     net = study.build("T", 0)
     given = load_encoder(tiny_model, study.parameters.depth)
     kept = study.data.encoder.kept
@@ -35,9 +30,9 @@ def test_the_teacher_starts_from_the_pre_trained_encoder(tiny_model, study):
     assert 0 < max(moved) < 0.5  # fine-tuned, not trained from anything else
 
 
-def test_what_student_and_baseline_see_is_the_first_part_of_the_teacher_s(tiny_model, study):
+def test_what_student_and_baseline_see_is_the_first_part_of_the_teacher_s(tiny_model, shared):
     """The vocabulary holds every piece of the texts."""
-    data, p = study.data, study.parameters
+    study, data, p = shared.study, shared.study.data, shared.study.parameters
     assert (len(data.teacher_samples), len(data.test_samples)) == (100, 20)
     assert data.training_samples.parts == data.teacher_samples.parts[:50]
     assert set(data.measured.parts) <= set(data.training_samples.parts)
@@ -52,8 +47,7 @@ def test_what_student_and_baseline_see_is_the_first_part_of_the_teacher_s(tiny_m
 
 
 def test_measured_texts_have_foreground_and_background_and_maps_of_their_words(shared):
-    data, evidence = shared.study.data, shared.evidence
-    measured, training = data.measured, data.training_samples
+    data, measured = shared.study.data, shared.study.data.measured
     units = torch.tensor(measured.pieces.units)
     beyond = torch.arange(max(units)) >= units.unsqueeze(1)
     assert len(measured) == 4 and data.foreground.shape == beyond.shape
@@ -62,23 +56,21 @@ def test_measured_texts_have_foreground_and_background_and_maps_of_their_words(s
         own = data.foreground[row, :count]
         assert own.any() and not own.all()
         assert count == sum(len(word_spans(text)) for text in measured.parts[row])
-    before = training.marked[: training.usable[3]]
+    before = data.training_samples.marked[: data.training_samples.usable[3]]
     assert sum(any(m) and not all(m) for m in before) == 3  # the first usable ones
-    for maps in (maps for role in "TSB" for maps in evidence.maps[role][0].values()):
+    for maps in (maps for role in "TSB" for maps in shared.evidence.maps[role][0].values()):
         assert torch.equal(maps.sigma.isnan(), beyond) and maps.defined.all()
         assert (maps.sigma[~beyond] > 0).all()
 
 
-def test_another_model_changes_all_and_its_copy_nothing(tiny_model, tmp_path):
+def test_another_model_changes_all_its_copy_nothing_and_what_must_be_beaten(tiny_model, tmp_path):
     other = tiny_folder(tmp_path, "other", seed=1, **SIZES)
     same = tiny_folder(tmp_path, "same", **SIZES)
     one, two, three = (fingerprints("sentiment", tmp_path, m) for m in (tiny_model, other, same))
     assert differing(one, two) == ["T", "S", "B", "maps"] and one == three
     deep = text_study("sentiment", tiny_model, tmp_path, depth=2)
     assert list(deep.named_layers) == ["layer 1", "layer 2"]
-
-
-def test_what_the_sentiment_teacher_must_beat(tiny_model, tmp_path):
+    # What the sentiment teacher must beat.
     study = text_study("sentiment", tiny_model, tmp_path)
     lines, data = study.reference_lines, study.data
     assert list(lines) == ["majority", "TF-IDF, 100 sentences", "TF-IDF, 50 sentences"]

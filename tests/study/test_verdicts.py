@@ -1,7 +1,7 @@
 """Sentences of the notebooks: what they are over, and that no is said."""
 
 from dataclasses import replace
-from types import SimpleNamespace
+from types import SimpleNamespace as Some
 
 import pytest
 import torch
@@ -10,54 +10,41 @@ from refusals import refuses
 from studied import findings_of
 
 from kpnb.metrics.evidence import Choices, metric_values
-from kpnb.study.verdicts import (
-    imitation,
-    never_learned,
-    of_single_pieces,
-    pieces_reading,
-    pieces_table,
-    reading,
-)
+from kpnb.study import verdicts
+from kpnb.study.verdicts import never_learned, of_single_pieces, pieces_reading, reading
 
 
-@pytest.mark.parametrize(
-    "layers, answer, told",
-    [
-        ([(1, 0)], "Yes, it is reproduced here", "3 comparisons: 3 reproduced"),
-        ([(0, 1)], "No: nothing is reproduced here, and", "3 comparisons: 3 contradicted"),
-        ([(1, 1)], "Inconclusive: the data here say", "3 comparisons: 3 inconclusive"),
-        ([(1, 0), (0, 1)], "No clear answer", "6 comparisons: 3 reproduced, 3 contradicted"),
-        ([(1, 0), (1, 1)], "In part", "6 comparisons: 3 reproduced, 3 inconclusive"),
-        ([(0, 1), (1, 1)], "No: nothing", "6 comparisons: 3 contradicted, 3 inconclusive"),
-    ],
-)
-def test_the_reading_answers(layers, answer, told):
-    """Of layers where student and baseline are good (1) or bad (0)."""
-    found = [made_evidence(*map(bool, pair), layer=f"layer {n}") for n, pair in enumerate(layers)]
-    last = reading(findings_of(*found), 1).split("\n")[-1]
-    assert last.startswith(f"**{answer}") and last.endswith(f" Of {told}.")
+def test_verdicts_and_the_answer_follow_what_was_built_in():
+    """Of layers where student and baseline are good or bad."""
+    up, down, even = ({"student": s, "baseline": b} for s, b in ((1, 0), (0, 1), (1, 1)))
+    for layers, answer, found in (
+        ([up], "Yes, it is reproduced here", ["reproduced"]),
+        ([down], "No: nothing is reproduced here, and", ["contradicted"]),
+        ([up, even], "In part", ["reproduced", "inconclusive"]),
+    ):
+        made = [made_evidence(**given, layer=f"layer {n}") for n, given in enumerate(layers)]
+        findings = findings_of(*made, hypothesis=None)
+        for hypothesis, count in ((1, 3), (2, 2), (3, 1)):
+            told = ", ".join(f"{count} {verdict}" for verdict in found)
+            last = reading(findings, hypothesis).split("\n")[-1]
+            assert last.startswith(f"**{answer}") and last.endswith(f": {told}.")
 
 
 def sentences(text: str) -> list[str]:
     return [line for line in text.split("\n") if line.startswith("- ")]
 
 
-def test_what_the_reading_is_over_and_a_sentence_for_each_metric():
+def test_what_the_reading_is_over_and_a_sentence_for_each_metric_but_not_for_variants():
     for seeds, told in ((1, "1 seed"), (3, "3 seeds")):
         text = reading(findings_of(made_evidence(seeds=seeds), hypothesis=3), 3)
         assert text.startswith("**Hypothesis 3** (distillation is optimized with fewer detours), ")
         assert f"VGG-11 (narrow) on embedded images, 8 images, {told}, b = 0.2:" in text
         assert "(s)" not in text and "Of 1 comparison: 1 reproduced." in text
     found = sentences(reading(findings_of(made_evidence()), 1))
-    names = ("N_fg", "N_bg", "lambda")
-    assert [line.split(":")[0] for line in found] == [f"- FC1, {name}" for name in names]
-    assert found[0] == (
-        "- FC1, N_fg: **reproduced** (student minus baseline 3 [3, 3], predicted up; "
-        "the same in all 3 variants: other b, published filter)."
-    )
-
-
-def test_variants_are_no_verdicts_of_their_own():
+    names = ["- FC1, N_fg", "- FC1, N_bg", "- FC1, lambda"]
+    assert [line.split(":")[0] for line in found] == names
+    gap = "student minus baseline 3 [3, 3], predicted up; the same in all 3 variants"
+    assert found[0] == f"- FC1, N_fg: **reproduced** ({gap}: other b, published filter)."
     text = reading(findings_of(made_evidence(), hypothesis=2), 2)
     assert len(sentences(text)) == 2 and "Of 2 comparisons" in text.split("\n")[-1]
     # The filter keeps the even samples alone, in which nobody is faster: another verdict.
@@ -67,14 +54,13 @@ def test_variants_are_no_verdicts_of_their_own():
     text = reading(findings_of(made_evidence(samples=2)), 1)
     assert "the same in all 2 variants: other b)." in text
     assert text.endswith("\nFC1: the published filter keeps 1 of 2 images, too few to measure.")
-    refuses(lambda: reading(findings_of(), 1), "add evidence")
+    refuses(reading, "add evidence", findings_of(), 1)
 
 
 def test_never_learned_counts_samples_without_a_point_at_any_checkpoint():
     evidence = made_evidence(samples=4, seeds=2)
-    nothing = {epoch: replace(m, sigma=torch.full_like(m.sigma, 0.01)) for epoch, m in
-               evidence.maps["B"][0].items()}  # fmt: skip
-    once = dict(evidence.maps["B"][1])
+    first, once = evidence.maps["B"][0], dict(evidence.maps["B"][1])
+    nothing = {e: replace(m, sigma=torch.full_like(m.sigma, 0.01)) for e, m in first.items()}
     lost = once[2].sigma.clone()
     lost[:, :8] = 1.0  # all dropped in the end, held before: learned once
     once[2] = replace(once[2], sigma=lost)
@@ -82,11 +68,6 @@ def test_never_learned_counts_samples_without_a_point_at_any_checkpoint():
     told = never_learned(evidence, 0.2, "image")
     assert "student: 0 of 8 images" in told and "baseline: 4 of 8 images" in told
     assert "all seeds" in told and "all seeds" not in never_learned(made_evidence(), 0.2, "image")
-
-
-# --- words of several pieces
-
-CHOICES = Choices()
 
 
 def without(*units: int, samples: int = 8) -> torch.Tensor:
@@ -97,7 +78,7 @@ def without(*units: int, samples: int = 8) -> torch.Tensor:
 
 
 def counts(evidence, role: str, metric: str) -> list[float]:
-    return metric_values(evidence, role, metric, CHOICES)[0].tolist()
+    return metric_values(evidence, role, metric, Choices())[0].tolist()
 
 
 def test_words_of_several_pieces_take_no_part():
@@ -117,7 +98,7 @@ def test_words_of_several_pieces_take_no_part():
         assert maps.entropy[:, [0, 4, 9]].isnan().all() and maps.entropy.isnan().sum() == 3 * 8
     assert not evidence.maps["S"][0][2].sigma.isnan().any()  # the evidence given is as before
     found = of_single_pieces(made_evidence(seeds=2), without(0))  # every seed is cut
-    assert metric_values(found, "S", "n_fg", CHOICES).tolist() == [[5] * 8] * 2
+    assert metric_values(found, "S", "n_fg", Choices()).tolist() == [[5] * 8] * 2
     # With the one background word left at -1 nat, no word lies below the mean by b.
     found = of_single_pieces(made_evidence(), without(*range(9, 16)))
     assert counts(found, "S", "n_fg") == [0] * 8
@@ -136,37 +117,33 @@ def test_words_and_texts_go_by_text():
     for left in (0, 1):
         single = without()
         single[left:, 8:] = False
-        told = "Fewer than two texts .*: measure more"
-        refuses(lambda few=single: of_single_pieces(evidence, few), told)
+        refuses(of_single_pieces, "Fewer than two texts .*: measure more", evidence, single)
         single[1, 8:] = single[0, 8:] = True
         assert len(of_single_pieces(evidence, single).foreground) == 2
 
 
-def test_table_sets_both_side_by_side():
-    table = pieces_table(made_evidence(), without(0, 1, 2, 3), 0.2)
+def test_the_table_sets_both_side_by_side_and_the_reading_counts_points():
+    table = verdicts.pieces_table(made_evidence(), without(0, 1, 2, 3), 0.2)
     assert list(table.index) == ["all", "of one piece"] and table.index.name == "words"
     assert list(table.columns) == ["N_fg", "N_bg", "lambda", "n samples"]
     assert table.loc["all", "N_fg"].startswith("3") and "reproduced" in table.loc["all", "N_fg"]
-    # student 4 and 5, baseline 4, 5 and 6
-    alone = table.loc["of one piece"]
+    alone = table.loc["of one piece"]  # student 4 and 5, baseline 4, 5 and 6
     assert alone["N_fg"].startswith("-1") and alone["N_fg"].endswith(", contradicted")
     assert alone["N_bg"].endswith(", reproduced") and list(table["n samples"]) == [8, 8]
     # Points lie 1 nat below: with b above that nothing is left to differ in.
     single = without()
     single[:3, 8:] = False
-    table = pieces_table(made_evidence(), single, 1.5)
+    table = verdicts.pieces_table(made_evidence(), single, 1.5)
     assert list(table["n samples"]) == [8, 5]
     assert all("inconclusive" in cell for cell in table["N_fg"])
-
-
-def test_reading_counts_points_and_turned_verdicts():
+    # The reading counts points and turned verdicts.
     told = pieces_reading(made_evidence(), without(0, 1, 2, 3), 0.2)
     # 7 points a text for the student, 5 for the baseline; 4 of 16 words are of several pieces.
     # lambda stays on its side: 2/3 against 3/5.
     student = "Of the student's 56 knowledge points 32 are words of several pieces, which are 25%"
     baseline = "Of the baseline's 40 knowledge points 0 are words of several pieces, which are 25%"
-    assert told.startswith(f"{student} of all words. {baseline} of all words. ")
-    assert told.endswith(" Another verdict without them: N_fg.")
+    other = "Another verdict without them: N_fg."
+    assert told == f"{student} of all words. {baseline} of all words. {other}"
     # All seeds count.
     told = pieces_reading(made_evidence(seeds=3), without(15), 0.2)
     assert "student's 168 knowledge points 0 are" in told and "which are 6% of" in told
@@ -182,8 +159,6 @@ def test_reading_counts_points_and_turned_verdicts():
 
 def test_imitation_is_the_last_share_of_every_seed():
     metric = {0: [0.1, 0.25], 1: [0.2, 0.5]}
-    study = SimpleNamespace(
-        parameters=SimpleNamespace(seeds=(0, 1)),
-        of=lambda role, seed, layer: SimpleNamespace(record=SimpleNamespace(metric=metric[seed])),
-    )
-    assert "explains 25% / 50% of the variance" in imitation(study, "Last")
+    record = lambda role, seed, layer: Some(record=Some(metric=metric[seed]))  # noqa: E731
+    study = Some(parameters=Some(seeds=(0, 1)), of=record)
+    assert "explains 25% / 50% of the variance" in verdicts.imitation(study, "Last")

@@ -9,20 +9,9 @@ from refusals import refuses
 
 from kpnb.datasets.texts.embedded import Sentences
 from kpnb.datasets.texts.encoded import encoded_questions, encoded_sentences
-from kpnb.datasets.texts.words import PieceEncoder, word_spans
-from kpnb.networks.text import load_tokenizer
+from kpnb.datasets.texts.words import word_spans
 
 SENTENCES = ("Not a good film, café!", "It was.", "bad")
-
-
-@pytest.fixture(scope="module")
-def encoder(tiny_model):
-    return PieceEncoder(load_tokenizer(tiny_model))
-
-
-@pytest.fixture(scope="module")
-def asked(encoder):
-    return encoded_questions(toy_questions(), encoder)
 
 
 def good_words(text):
