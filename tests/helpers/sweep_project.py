@@ -113,10 +113,9 @@ class Project:
     def settings(self, run: str) -> dict:
         return json.loads(self.file(run).read_text(encoding="utf-8"))["settings"]
 
-
-def change(project: Project, run: str, **parameters) -> None:
-    """Other parameters of one run of the first sweep."""
-    write_sweep(project.root / "sweeps", "first", sweep(SWEEPS["first"] | {run: parameters}))
+    def change(self, run: str, **parameters) -> None:
+        """Other parameters of one run of the first sweep."""
+        write_sweep(self.root / "sweeps", "first", sweep(SWEEPS["first"] | {run: parameters}))
 
 
 def profile(name: str, commented: bool = False) -> dict:
