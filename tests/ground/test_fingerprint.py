@@ -10,17 +10,7 @@ from refusals import refuses
 
 from kpnb import fingerprint as fingerprints
 from kpnb.errors import KpnbError
-from kpnb.fingerprint import (
-    Stopwatch,
-    code_fingerprint,
-    data_fingerprint,
-    fingerprint,
-    library_versions,
-    notebook_seeds,
-    packed_file,
-    provenance,
-    reached,
-)
+from kpnb.fingerprint import code_fingerprint, data_fingerprint, fingerprint, reached
 
 # A package of the same name, so that the same rooms are closed.
 MODULES = """\
@@ -164,15 +154,12 @@ ALIKE = {
     "a private docstring": ("model.py", "    factor = 2", '    factor = 2\n    """A factor."""'),
     "order of imports": ("top.py", "from kpnb.errors import KpnbError\n", "",
         "import torch\n", "from kpnb.errors import KpnbError\nimport torch\n"),
-    "a description": ("model.py", "how wide", "how very wide"),
     "a description that became a docstring": (
         "model.py",
         'width: int = Field(description="how wide")', 'width: int\n    """how wide"""',
         'Field(3, description="how deep")', '3\n    """how deep"""',
         ', description="how large"', ""),
     "what an error says": ("top.py", "no x", "x is missing"),
-    "how it is shown": ("figures/style.py", "red", "blue"),
-    "how errors are told": ("errors.py", "pass", "x = 1"),
     "what nothing refers to": ("middle.py", "return 5", "return 6"),
     "another way to import from outside": (
         "top.py", "import torch", "from torch.nn import functional as F",
@@ -222,7 +209,7 @@ def test_a_room_is_followed_on_request_and_where_a_seed_is_in_it(pack):
     assert code(pack, "draw") != drawn
     shown = code(pack, showing=True)
     edit(pack, "errors.py", "pass", "x = 1")
-    assert code(pack, showing=True) == shown
+    assert code(pack) == before and code(pack, showing=True) == shown
 
 
 CHANGED = {
@@ -231,13 +218,11 @@ CHANGED = {
     "an item set later": ("middle.py", 'TABLE["b"] = 2', 'TABLE["b"] = 3'),
     "an attribute set later": ("model.py", "def even", "Model.limit = 5\ndef even"),
     "a formula": ("middle.py", "2 * first()", "2 + first()"),
-    "a random stream": ("deep/leaf.py", "seed).normal", "seed + 1).normal"),
     "a decorator": ("model.py", "@kept", "@cache"),
     "what a decorator does": ("model.py", "    return f", "    return lambda *a: f(*a)"),
     "a default argument": ("top.py", "times=middle.TIMES", "times=3"),
     "a base class": ("model.py", "Model(Base)", "Model(Other)"),
     "a bound": ("model.py", "ge=1", "ge=2"),
-    "a default value": ("model.py", "Field(3, description", "Field(4, description"),
     "another name from outside": ("model.py", "import cos", "import sin as cos"),
     "the same name from elsewhere": ("model.py", "from math", "from cmath"),
     "an attribute from outside": ("deep/leaf.py", "import numpy as np", "import cupy as np"),
@@ -295,7 +280,6 @@ def test_names_are_seen_in_their_scopes(pack, name):
 
 
 def test_a_module_that_is_handed_on_counts_whole_and_by_name(pack):
-    """A name that is not there counts as written."""
     before, missing = code(pack, "by_name"), code(pack, "missing")
     edit(pack, "words.py", "return A\n", "return A + 1\n")
     after = code(pack, "by_name")
@@ -338,7 +322,7 @@ def test_a_notebook_is_what_it_uses_but_for_how_it_is_run_and_kept(pack):
 import kpnb\nfrom kpnb import middle\nfrom kpnb.figures import plots
 from kpnb.errors import KpnbError\nfrom kpnb.model import Model, Other
 half = kpnb.result(middle.half(Model))\nplots.draw(half, KpnbError)"""
-    found = notebook_seeds(source, package=pack)
+    found = fingerprints.notebook_seeds(source, package=pack)
     names = "kpnb.figures.plots.draw", "kpnb.middle.half", "kpnb.model.Model", "kpnb.top.result"
     assert tuple(".".join(place) for place in found) == names
     assert code(pack, *found) == code(pack, "half", "Model", "draw", "result")
@@ -351,7 +335,7 @@ def test_data_count_by_content_wherever_they_lie(pack):
     packed = (pack / "data" / "table.csv").rename(pack / "deep" / "tables" / "table.csv")
     fingerprints._packed.cache_clear()
     assert data_fingerprint("result", package=pack) == before
-    assert packed_file("table.csv", pack) == packed
+    assert fingerprints.packed_file("table.csv", pack) == packed
     packed.write_text("a,c\n")
     os.utime(packed, ns=(1, 1))
     assert data_fingerprint("result", package=pack) != before
@@ -359,26 +343,18 @@ def test_data_count_by_content_wherever_they_lie(pack):
 
 
 def test_files_are_found_by_their_name_alone(pack):
-    refuses(packed_file, r"other\.csv is missing", "other.csv", pack)
+    refuses(fingerprints.packed_file, r"other\.csv is missing", "other.csv", pack)
     (pack / "data" / "other.csv").write_text("a\n")
-    assert packed_file("other.csv", pack).read_text() == "a\n"
+    assert fingerprints.packed_file("other.csv", pack).read_text() == "a\n"
     (pack / "deep" / "other.csv").write_text("a\n")
     fingerprints._packed.cache_clear()
-    refuses(packed_file, "2 folders", "other.csv", pack)
+    refuses(fingerprints.packed_file, "2 folders", "other.csv", pack)
 
 
 def test_provenance_is_json_and_complete_and_versions_are_those_that_compute():
-    told, here = json.loads(json.dumps(provenance(), allow_nan=False)), library_versions()
+    told = json.loads(json.dumps(fingerprints.provenance(), allow_nan=False))
+    here = fingerprints.library_versions()
     names = {"versions", "platform", "cpu", "threads", "gpu", "commit", "dirty"}
     assert set(told) == names and told["cpu"] and told["threads"] >= 1
     assert set(here) == {"python", "torch", "torchvision", "numpy"}
     assert set(told["versions"]) == {*here, "kpnb"} and here["python"].count(".") == 1
-
-
-def test_stopwatch():
-    with Stopwatch() as watch:
-        block = bytearray(64 * 1024**2)
-        block[::4096] = b"x" * len(block[::4096])
-    told = watch.as_dict()
-    assert 0 < told["seconds"] < 60 and watch.as_dict() == told
-    assert 64 < told["peak_memory_mib"] < 1024**2

@@ -134,7 +134,7 @@ def test_an_old_python_is_refused_with_a_reason(makefile):
     assert not (makefile / ".venv").exists()
 
 
-def test_the_environment_is_made_again_when_a_pin_changes(makefile):
+def test_the_environment_is_made_again_when_a_pin_changes_and_commands_stop_at_failures(makefile):
     def stamp():
         return re.search(r"\.venv/ready-\d+", make(makefile, "-n", "-p", "lint").stdout).group()
 
@@ -143,13 +143,10 @@ def test_the_environment_is_made_again_when_a_pin_changes(makefile):
     lock = makefile / "requirements.lock"
     lock.write_text(lock.read_text() + "new==1.0\n")
     assert stamp() != before
-
-
-def test_ci_runs_the_tests_and_the_book_stops_at_the_first_notebook_that_fails(makefile):
-    script = ROOT / ".ci" / "run"
-    assert script.stat().st_mode & 0o111 and "make test" in script.read_text()
     commands = make(makefile, "-n", "book").stdout
     assert "set -e" in commands and "--preset demo" in commands and "book.make" in commands
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111 and "make test" in script.read_text()
 
 
 def test_one_address_of_the_source():
