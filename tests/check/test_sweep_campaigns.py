@@ -1,5 +1,4 @@
-"""Snakemake itself on a notebook that takes a second: campaigns that fail and go on, clones, and
-the profiles for clusters. Long, and rarely tells anything new."""
+"""Snakemake itself on a notebook that takes a second: campaigns, clones, profiles for clusters."""
 
 import os
 import re

@@ -1,7 +1,4 @@
-"""The house keeps its shape: rooms, floors' sizes, one name for one thing, a test beside each room.
-
-Which room may import which is in pyproject.toml (import-linter, `make lint`).
-"""
+"""The house keeps its shape; which room may import which is in pyproject.toml (`make lint`)."""
 
 import ast
 import importlib
@@ -112,7 +109,6 @@ def test_every_module_has_its_tests(room):
 
 
 def test_modules_are_imported_by_name_in_few_places():
-    """Hidden imports are hidden from readers, from the linter and from fingerprints."""
     # A data set's own command; what a run will take, shown beside a study below it.
     allowed = {"kpnb", "kpnb.datasets.places", "kpnb.study.display"}
     for name, path in modules().items():
@@ -121,16 +117,12 @@ def test_modules_are_imported_by_name_in_few_places():
             assert not found, name
 
 
-def texts() -> list[Path]:
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("book/*.md"), ROOT / "Makefile", ROOT / "Snakefile"]
-    return [*pages, *ROOT.glob("notebooks/*.ipynb"), *modules().values()]
-
-
 def test_what_texts_name_exists():
     """Every kpnb.x.y and every path of a module in texts, notebooks and docstrings leads there."""
     dotted = re.compile(r"(?<![\w./@])(?:kpnb|data_prep|book\.make)(?:\.[A-Za-z_]\w*)+")
     wrong = defaultdict(set)
-    for path in texts():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("book/*.md"), ROOT / "Makefile", ROOT / "Snakefile"]
+    for path in [*pages, *ROOT.glob("notebooks/*.ipynb"), *modules().values()]:
         text = path.read_text(encoding="utf-8")
         for found in set(dotted.findall(text)):
             if not leads_somewhere(found):

@@ -33,12 +33,13 @@ def test_a_known_cell_as_number_and_as_printed_of_a_copy_that_is_not_the_stored_
     assert [student[m] for m in paper.METRICS] == [26.59, 4.41, 0.86, 1.92, 1.18, 0.49]
     assert "0.50" in set(paper.published_table("V", as_printed=True)["rho"])
     assert paper.published_table("VIII", as_printed=True)["rho"].eq("").all()
-    paper.published_table("V")["n_fg"] = 0.0
+    table = paper.published_table("V")
+    table["n_fg"] = 0.0
     assert paper.published_table("V")["n_fg"].max() > 0
 
 
 @pytest.mark.parametrize(
-    ("table", "expected"),
+    "table, expected",
     [
         ("V", [(51, 57), (33, 57), (43, 57), (46, 57), (48, 57), (35, 57)]),
         ("II", [(6, 6), (5, 6), (6, 6), (5, 6), (5, 6), (6, 6)]),
@@ -46,16 +47,16 @@ def test_a_known_cell_as_number_and_as_printed_of_a_copy_that_is_not_the_stored_
         ("VI", [(2, 2), (1, 2), (2, 2), (2, 2), (2, 2), (2, 2)]),
         ("VII", [(5, 8), (4, 8), (5, 8), (7, 8), (8, 8), (6, 8)]),
         ("IX", [(5, 6), (1, 6), (4, 6), (5, 6), (6, 6), (4, 6)]),
+        ("IV", [(4, 5), None, (3, 5)]),  # they report fewer metrics
+        ("VIII", [(0, 4), (3, 4)]),
     ],
 )
 def test_rates_of_agreement(table, expected):
-    assert rates(table) == dict(zip(paper.METRICS, expected, strict=True))
+    known = dict(zip(paper.METRICS, expected, strict=len(expected) > 3))
+    assert rates(table) == {metric: rate for metric, rate in known.items() if rate}
 
 
-def test_rates_of_parts():
-    """Tables that report fewer metrics, ties apart, one layer, one data set; all add up."""
-    assert rates("IV") == {"n_fg": (4, 5), "lambda": (3, 5)}
-    assert rates("VIII") == {"n_fg": (0, 4), "n_bg": (3, 4)}
+def test_ties_stand_apart_and_rates_of_parts_add_up():
     ties = rates("V", what="ties")
     assert ties["lambda"] == (5, 57) and ties["rho"] == (5, 57) and ties["n_fg"] == (0, 57)
     assert rates("V", layer="Conv")["n_fg"] == (8, 8)
@@ -77,15 +78,10 @@ def test_misprints_point_at_printed_numbers():
 
 
 def test_the_metrics_are_the_papers():
-    """Hypothesis, side and name of each, in the order of the columns; labels name their unit."""
     told = paper.HYPOTHESES, paper.PREDICTIONS
     assert [(m, *(of[m] for of in told), paper.METRIC_RULES[m].plain) for m in paper.METRICS] == [
-        ("n_fg", 1, "up", "N_fg"),
-        ("n_bg", 1, "down", "N_bg"),
-        ("lambda", 1, "up", "λ"),
-        ("d_mean", 2, "down", "D_mean"),
-        ("d_var", 2, "down", "D_var"),
-        ("rho", 3, "up", "ρ"),
+        *(("n_fg", 1, "up", "N_fg"), ("n_bg", 1, "down", "N_bg"), ("lambda", 1, "up", "λ")),
+        *(("d_mean", 2, "down", "D_mean"), ("d_var", 2, "down", "D_var"), ("rho", 3, "up", "ρ")),
     ]
     assert {*paper.FINAL_METRICS, *paper.DISTANCE_METRICS, "rho"} == set(paper.METRICS)
     for name, metric in paper.METRIC_RULES.items():

@@ -144,9 +144,8 @@ def test_scratch_replaces_drops_and_forgets_damage(tmp_path):
         assert scratch.load("p") is None and scratch.names() == []
         for value in (1.0, 2.0):
             scratch.save("p", {"w": torch.tensor(value)}, {"v": value})
-        assert scratch.load("p")[0]["w"].item() == 2.0
         scratch.save("q", {}, {})
-        assert scratch.names() == ["p", "q"]
+        assert scratch.load("p")[0]["w"].item() == 2.0 and scratch.names() == ["p", "q"]
         scratch.drop("q")
         assert scratch.names() == ["p"]
         flip(scratch.folder / "p" / "tensors.safetensors", -1)
@@ -207,18 +206,6 @@ def test_root_that_cannot_be_written(tmp_path):
         net(tmp_path / "file" / "store")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
-def test_read_only_root(tmp_path):
-    net(tmp_path)
-    tmp_path.chmod(0o500)
-    try:
-        assert not net(tmp_path, unexpected).computed
-        with refused("cannot be written.*KPNB_STORE"):
-            net(tmp_path, a=2)
-    finally:
-        tmp_path.chmod(0o700)
-
-
 @pytest.mark.parametrize("ending", [".tmp", ".old"])
 def test_temporary_folders_of_killed_runs_are_cleaned(tmp_path, ending):
     dead = tmp_path / "net" / ("0" * 64 + ending)
@@ -252,30 +239,22 @@ def start(root, log, mode):
     return subprocess.Popen([sys.executable, "-c", CHILD, str(root), str(log), mode], **how)
 
 
-def test_two_processes_compute_once(tmp_path):
-    log = tmp_path / "log"
-    both = [start(tmp_path / "store", log, "slow") for _ in range(2)]
-    answers = [process.communicate(timeout=60) for process in both]
-    assert sorted(out.split()[0] for out, _ in answers) == ["False", "True"]
-    assert len({out.split(maxsplit=1)[1] for out, _ in answers}) == 1
-    assert log.read_text().split() == ["0", "1", "2", "3", "4"]
-
-
-def test_killed_process_is_waited_for_and_continued(tmp_path):
-    """kill -9 in the middle: the process that waited goes on from the parts, equal result."""
+def test_a_killed_process_is_waited_for_and_one_of_two_goes_on_from_its_parts(tmp_path):
+    """kill -9 in the middle; the other one of the two loads what the first has computed."""
     root, log = tmp_path / "store", tmp_path / "log"
     killed = start(root, log, "hang")
     assert killed.stdout.readline() == "ready\n"
-    waiting = start(root, log, "fast")
-    line = waiting.stderr.readline()
+    waiting = [start(root, log, "fast") for _ in range(2)]
     part = next((root / "net").glob("*.part"))
-    assert "Waiting" in line and part.with_suffix("").name in line
+    for line in [process.stderr.readline() for process in waiting]:
+        assert "Waiting" in line and part.with_suffix("").name in line
     killed.send_signal(signal.SIGKILL)
     killed.communicate(timeout=10)
-    out, rest = waiting.communicate(timeout=60)
+    ends = [process.communicate(timeout=60) for process in waiting]
     undisturbed = net(tmp_path / "other", slow_sum(tmp_path / "log2", "fast"))
-    assert out.strip() == f"True {undisturbed.tensors['state'].tolist()}"
-    assert "Waiting" not in rest and leftovers(root) == []
+    state = undisturbed.tensors["state"].tolist()
+    assert sorted(out.strip() for out, _ in ends) == [f"False {state}", f"True {state}"]
+    assert "Waiting" not in ends[0][1] + ends[1][1] and leftovers(root) == []
     assert log.read_text().split() == ["0", "1", "2", "3", "4"]
 
 
@@ -332,7 +311,6 @@ FOREIGN = ("", "[]", "{}", '{"files": {"info.json": {}}}', '{"files": 1}')
 
 
 def test_a_flipped_byte_of_the_manifest_and_a_foreign_one_are_damage(tmp_path):
-    """An entry that is gone is none."""
     folder = net(tmp_path).path
     manifest = folder / "manifest.json"
     whole = manifest.read_bytes()

@@ -1,5 +1,4 @@
-"""A project of sweeps whose notebook takes a second: two sweeps of small runs, Snakemake, and the
-profiles for Slurm and Kubernetes as settings, with what has to be installed for them."""
+"""A project of sweeps whose notebook takes a second, and the profiles as settings."""
 
 import importlib.util
 import json

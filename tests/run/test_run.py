@@ -5,12 +5,13 @@ import os
 import re
 import sys
 
+import made_results
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import kpnb.run.__main__ as run
-from kpnb.metrics.results import Results, run_fingerprint, write_results
+from kpnb.metrics.results import run_fingerprint, write_results
 from kpnb.run import notebook as runner
 from kpnb.run.notebook import declared_values, parse_assignments, request
 from kpnb.store import JOURNAL
@@ -307,10 +308,10 @@ def test_what_ran_to_its_end_may_have_failed(tmp_path, capsys, outputs, written,
 
 def test_the_status_of_results_fails_where_one_is_stale(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KPNB_RESULTS", str(tmp_path))
-    told = dict(preset="study", settings={}, seconds=0.0, peak_memory_mb=0.0)
     fresh, where = run_fingerprint({}, ["published_table"]), {"code": ["published_table"]}
     for name, found, by in (("b", fresh, where), ("c", "2:0", {}), ("a", "2:0", where)):
-        write_results(Results(notebook=name, fingerprint=found, provenance=by, **told))
+        told = dict(notebook=name, preset="study", settings={}, provenance=by, fingerprint=found)
+        write_results(made_results.run(**told))
         assert run.main(["--status", "study"]) == (name == "a")
     lines = capsys.readouterr().out.splitlines()[-3:]
     assert [line.split(":")[1].strip() for line in lines] == ["stale", "fresh", "unknown"]

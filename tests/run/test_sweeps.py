@@ -3,6 +3,7 @@
 import json
 import re
 
+import made_results
 import pytest
 import yaml
 from sweep_project import EVERY, ROOT, Project, sweep, write_notebook, write_sweep
@@ -10,7 +11,7 @@ from sweep_project import EVERY, ROOT, Project, sweep, write_notebook, write_swe
 from book.make.chapters import paper_sweeps
 from data_prep import coco, cub200, ilsvrc_det, tiny_imagenet, voc2012
 from kpnb.errors import KpnbError
-from kpnb.metrics.results import Results, run_fingerprint, write_results
+from kpnb.metrics.results import run_fingerprint, write_results
 from kpnb.paper import published_table
 from kpnb.run import sweeps
 from kpnb.run.__main__ import _parser
@@ -79,56 +80,49 @@ def test_a_runs_own_values_go_before_shared_ones_and_a_preset_before_all_presets
         read_sweeps(tmp_path)
     write_sweep(tmp_path, "made", a_run(unpublished="the paper has no such layer"))
     assert read_sweeps(tmp_path)["made"].beside("a_run", published_table("V")).empty
-    runs = {"a_run": {"epochs": 4}, "b_run": {}}
-    content = made(runs, parameters={"epochs": 2, "samples": 8}, at={"study": {"epochs": 3}})
+    runs, at = {"a_run": {"epochs": 4}, "b_run": {}}, {"study": {"epochs": 3}}
+    content = made(runs, parameters={"epochs": 2, "samples": 8}, at=at)
     content["runs"]["a_run"]["at"] = {"demo": {"epochs": 5}}
     write_sweep(tmp_path, "made", content)
     found = read_sweeps(tmp_path)["made"]
-    epochs = {p: found.resolved("a_run", p).epochs for p in found.presets}
-    assert epochs == {"smoke": 4, "demo": 5, "study": 4}
-    assert found.resolved("b_run", "study").epochs == 3
-    assert found.resolved("b_run", "demo").epochs == 2 == found.given("b_run", "demo")["epochs"]
+    epochs = {(run, p): found.resolved(run, p).epochs for run in runs for p in found.presets}
+    assert list(epochs.values()) == [4, 5, 4, 2, 2, 3]  # smoke, demo, study of each
+    assert found.given("b_run", "demo")["epochs"] == 2
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_run_stands_beside_rows_of_its_own_network_layer_and_teacher(name):
-    """And one passes the check before running, on the notebook itself."""
     found, printed = SHIPPED[name], published_table(SHIPPED[name].table)
     roles = {"distilled": "S", "scratch": "B"}
     for run in found.runs:
         rows = found.beside(run, printed)
         for preset in found.presets:
-            parameters = found.resolved(run, preset)
-            assert parameters.run == run and len(parameters.layers) == 1
-            told = {(row.network, row.layer) for row in rows.itertuples()}
-            assert told == {(parameters.network, *parameters.layers)}
-        network = parameters.network
+            p = found.resolved(run, preset)
+            assert p.run == run and len(p.layers) == 1
+            assert set(zip(rows["network"], rows["layer"], strict=True)) == {(p.network, *p.layers)}
         if name in ("table_ii", "table_ix"):
-            teacher = network if parameters.teacher == "same" else parameters.teacher
+            teacher = p.network if p.teacher == "same" else p.teacher
             assert set(rows["learning"]) == {f"distilled from {teacher}", "scratch"}
-        learned = {roles.get(word, word) for word in (row.split()[0] for row in rows["learning"])}
+        learned = {roles.get(word, word) for word in rows["learning"].str.split().str[0]}
         assert learned in ({"S", "B"}, {"T", "S", "B"})
-        assert run.startswith(f"{found.table}_{network}".lower().replace("-", ""))
+        assert run.startswith(f"{found.table}_{p.network}".lower().replace("-", ""))
     planned = Sweeps().plan(run, "study")
     assert planned.given == found.given(run, "study") | {"preset": "study"}
 
 
 def test_tables_have_their_numbers_of_runs_and_table_v_is_whole(tmp_path):
-    """And the book's example is a run of the sweep that it names."""
     assert {s.table: len(s.runs) for s in SHIPPED.values()} == NUMBERS
     assert {f"table_{table.lower()}" for table in NUMBERS} == set(SHIPPED)
-    found = SHIPPED["table_v"]
-    all_of_them = [found.resolved(run, "study") for run in found.runs]
-    assert {(p.network, *p.layers) for p in all_of_them} == TABLE_V
-    assert {(p.teacher, p.seeds) for p in all_of_them} == {("same", (0,))}
-    assert {p.teacher_epochs for p in all_of_them if "ResNet" in p.network} == {10}
+    every = [SHIPPED["table_v"].resolved(run, "study") for run in SHIPPED["table_v"].runs]
+    assert {(p.network, *p.layers) for p in every} == TABLE_V
+    assert {(p.teacher, p.seeds) for p in every} == {("same", (0,))}
+    assert {p.teacher_epochs for p in every if "ResNet" in p.network} == {10}
     page = (ROOT / "book" / "sweeps.md").read_text(encoding="utf-8")
     example = yaml.safe_load(page.partition("```yaml")[2].partition("```")[0])
     content = yaml.safe_load((FOLDER / "table_viii.yaml").read_text(encoding="utf-8"))
     content["runs"] |= example["runs"]
     write_sweep(tmp_path, "table_viii", content)
-    (run,) = example["runs"]
-    found = read_sweeps(tmp_path)["table_viii"]
+    (run,), found = example["runs"], read_sweeps(tmp_path)["table_viii"]
     assert not found.beside(run, published_table("VIII")).empty
     assert run not in SHIPPED["table_viii"].runs and found.resolved(run, "study").layers == ("FC3",)
 
@@ -187,16 +181,13 @@ def project(tmp_path, monkeypatch) -> Project:
 
 
 def file_results(found: Sweeps, run: str, preset: str = "smoke", **changed) -> None:
-    settings = found.plan(run, preset).resolved.model_dump(mode="json")
-    code = ["ImageParameters"]
+    settings, code = found.plan(run, preset).resolved.model_dump(mode="json"), ["ImageParameters"]
     content = dict(notebook="image_cell", preset=preset, run=run, settings=settings)
-    content |= dict(provenance={"code": code}, seconds=0.0, peak_memory_mb=0.0)
-    content |= dict(fingerprint=run_fingerprint(settings, code)) | changed
-    write_results(Results(**content))
+    content |= dict(provenance={"code": code}, fingerprint=run_fingerprint(settings, code))
+    write_results(made_results.run(**content | changed))
 
 
 def states(project: Project) -> list[str]:
-    """Of every run, read anew."""
     return [project.sweeps.state(run, "smoke").partition(":")[0] for run in EVERY]
 
 
@@ -218,6 +209,7 @@ def test_a_run_is_fresh_if_its_results_say_so(project, capsys):
 
 
 def test_changed_parameters_and_results_that_do_not_fit_are_not_fresh(project):
+    """By what else results grow stale: tests/book/test_frame."""
     for run in EVERY:
         file_results(project.sweeps, run)
     project.change("a_one", epochs=5)
@@ -226,18 +218,10 @@ def test_changed_parameters_and_results_that_do_not_fit_are_not_fresh(project):
     content = sweep({"a_one": {"epochs": 1}, "a_two": {"epochs": 2}}, parameters={"samples": 9})
     write_sweep(project.root / "sweeps", "first", content)
     assert states(project) == ["stale", "stale", "fresh"]
-    file = project.file("b_three")
-    for filed, told in (
-        ({"fingerprint": "0" * 64}, "stale: code or data of kpnb have changed"),
-        ({"provenance": {}}, "unknown: the results do not name their code"),
-        (file.read_text()[:40], "stale: .*damaged"),
-        (project.file("a_two").read_text(), "stale: .*holds a_two"),
-    ):
-        if isinstance(filed, str):
-            file.write_text(filed)
-        else:
-            file_results(project.sweeps, "b_three", **filed)
-        assert re.match(told, project.sweeps.state("b_three", "smoke"))
+    file, other = project.file("b_three"), project.file("a_two").read_text()
+    for text, told in ((file.read_text()[:40], "damaged"), (other, "holds a_two")):
+        file.write_text(text)
+        assert re.match(f"stale: .*{told}", project.sweeps.state("b_three", "smoke"))
 
 
 def test_the_executed_copy_tells_of_changed_cells_where_there_is_one(project):
@@ -254,21 +238,21 @@ def test_the_executed_copy_tells_of_changed_cells_where_there_is_one(project):
 
 
 def test_a_request_is_newer_than_the_outputs_unless_the_run_is_fresh(project):
-    def times():
-        """Of the request, written anew, and of the results."""
-        files = project.sweeps.request("a_one", "smoke"), project.file("a_one")
-        return [file.stat().st_mtime_ns for file in files]
-
     def asked():
-        return json.loads(project.sweeps.request("a_one", "smoke").read_text())["parameters"]
+        """What is asked for, when, and when the results were written."""
+        request, results = project.sweeps.request("a_one", "smoke"), project.file("a_one")
+        times = (file.stat().st_mtime_ns for file in (request, results))
+        return json.loads(request.read_text())["parameters"], *times
 
     file_results(project.sweeps, "a_one", fingerprint="0" * 64)
-    before, results = times()
-    assert before > results and times()[0] == before
-    assert asked()["epochs"] == 1 and asked()["run"] == "a_one"
+    parameters, before, results = asked()
+    assert before > results and asked()[1] == before
+    assert parameters["epochs"] == 1 and parameters["run"] == "a_one"
     file_results(project.sweeps, "a_one", fingerprint="1" * 64)  # another stale one, newer
-    assert times()[0] > times()[1]
+    _, before, results = asked()
+    assert before > results
     project.change("a_one", epochs=4)
-    assert asked()["epochs"] == 4
+    assert asked()[0]["epochs"] == 4
     file_results(project.sweeps, "a_one")
-    assert times()[0] < times()[1]
+    _, before, results = asked()
+    assert before < results
