@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -50,13 +50,13 @@ def smoke_study(root: Path, **changed) -> ImageStudy:
     return ImageStudy(resolve(ImageParameters, given), WatchedStore(root))
 
 
-@dataclass
+@dataclass(repr=False)
 class Smoke:
     """The shared study with evidence at FC1 and accuracies; nothing may write to its store."""
 
     root: Path
     study: ImageStudy
-    evidence: object = field(repr=False)
+    evidence: Evidence
 
 
 @contextmanager
@@ -103,32 +103,22 @@ def made_evidence(
     bad: N_fg 3 and N_bg 2 in the end, lambda 3/5; in even samples N_fg was 4 at epoch 1, in other
     cells (D 0.1, rho 3/7), in odd ones 1 (D 0.2, rho 3/4), and there the published filter objects.
     """
-    foreground = torch.arange(16).expand(samples, 16) < 8
-    good = {"T": True, "S": student, "B": baseline}
-    per_step = [0.0, 0.1, 0.2]
-    return Evidence(
-        layer=layer,
-        epochs=(0, 1, 2),
-        foreground=foreground,
-        maps={role: [_made_maps(good[role], samples)] * seeds for role in "TSB"},
-        distance={
-            (role, unit): [[value * share for value in per_step]] * seeds
-            for role in "SB"
-            for unit, share in (("step", 1), ("epoch", 0.5))
-        },
-    )
+    good, per_step = {"T": True, "S": student, "B": baseline}, [0.0, 0.1, 0.2]
+    distance = {
+        (role, unit): [[value * share for value in per_step]] * seeds
+        for role in "SB" for unit, share in (("step", 1), ("epoch", 0.5))
+    }  # fmt: skip
+    maps = {role: [_made_maps(good[role], samples)] * seeds for role in "TSB"}
+    return Evidence(layer, (0, 1, 2), torch.arange(16).expand(samples, 16) < 8, maps, distance)
 
 
 def _made_maps(good: bool, samples: int) -> dict[int, EntropyMaps]:
-    even, odd = ([0, 1, 2, 3], [0]) if not good else (range(6), range(6))
-    background = [8] if good else [8, 9]
-    cells = {0: ([], []), 1: (even, odd), 2: (range(6),) * 2 if good else ([4, 5, 6],) * 2}
-    maps = {}
-    for epoch, parities in cells.items():
+    even, odd, last = [[*range(6)]] * 3 if good else ([0, 1, 2, 3], [0], [4, 5, 6])
+    background, maps = [8] if good else [8, 9], {}
+    for epoch, parities in enumerate([None, (even, odd), (last, last)]):
         entropy = torch.zeros(samples, 16)
-        for sample in range(samples):
-            chosen = [*parities[sample % 2], *(background if epoch else [])]
-            entropy[sample, chosen] = -1.0
+        for sample in range(samples if epoch else 0):
+            entropy[sample, parities[sample % 2] + background] = -1.0
         sigma = (entropy - GAUSSIAN_ENTROPY).exp()
         maps[epoch] = EntropyMaps(sigma, torch.ones(samples), torch.ones(samples) > 0, 0 * sigma)
     return maps

@@ -40,12 +40,12 @@ def pages(made, tmp_path_factory):
     skipped = shutil.ignore_patterns("_build", "_generated", "notebooks", "results", "make")
     shutil.copytree(book.CHECKOUT / "book", root / "book", ignore=skipped)
     (root / "notebooks").mkdir()
-    for name in book.notebook_names(root / "book"):
-        executed(root / "book" / "notebooks" / f"{name}.ipynb", figure(), title=name)
+    table = new_output("display_data", data={"text/markdown": "| $\\rho$ |\n|---|\n| 1 |"})
+    for name in NOTEBOOKS:
+        shown = [figure(), *[table] * (name == "image_h1")]
+        executed(root / "book" / "notebooks" / f"{name}.ipynb", *shown, title=name)
         source = new_notebook(metadata={"kpnb": {"figures": 1}})
         nbformat.write(source, root / "notebooks" / f"{name}.ipynb")
-    table = new_output("display_data", data={"text/markdown": "| $\\rho$ |\n|---|\n| 1 |"})
-    executed(root / "book" / "notebooks" / "image_h1.ipynb", figure(), table)
     book.generate(root / "book", made)
     book.draw(root / "book", [])
     return root
@@ -63,14 +63,11 @@ def test_contents_name_the_pages_that_exist(capsys):
 
 def test_tables_that_have_not_changed_are_left_alone_and_others_go(tmp_path):
     book.generate(tmp_path, {"kept": "a", "changed": "a", "gone": "a"})
-    folder = tmp_path / "_generated"
-    for path in folder.iterdir():
+    for path in (tmp_path / "_generated").iterdir():
         os.utime(path, ns=(0, 0))
     book.generate(tmp_path, {"kept": "a\n", "changed": "b"})
-    assert {path.name: path.stat().st_mtime_ns > 0 for path in folder.iterdir()} == {
-        "kept.md": False,
-        "changed.md": True,
-    }
+    found = {path.stem: path.stat().st_mtime for path in (tmp_path / "_generated").iterdir()}
+    assert found.keys() == {"kept", "changed"} and found["changed"] > found["kept"] == 0
 
 
 def test_the_pages_build_and_the_one_broken_link_is_all_that_is_warned_of(pages):
@@ -101,13 +98,11 @@ def test_nothing_is_built_twice_or_with_missing_results_notebooks_or_figures(
 ):
     """By a builder of one empty page per entry, from the notes of the demo's results alone."""
     monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
-    checkout = tmp_path / "checkout"
-    shutil.copytree(pages, checkout, ignore=shutil.ignore_patterns("_build"))
+    skipped = shutil.ignore_patterns("_build")
+    checkout, builds = shutil.copytree(pages, tmp_path / "checkout", ignore=skipped), []
+    folder = checkout / "book"
     for name in NOTEBOOKS:
         write_results(results(name))
-    notes = lambda runs, *rest: {"notes": tables.notes_list(frame(runs))}  # noqa: E731
-    monkeypatch.setattr(book, "fragments", notes)
-    folder, builds = checkout / "book", []
 
     def build(folder):
         builds.append(folder)
@@ -116,43 +111,42 @@ def test_nothing_is_built_twice_or_with_missing_results_notebooks_or_figures(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("<p>page</p>")
 
-    monkeypatch.setattr(book, "build", build)
-
-    def count():
-        book.make(folder, checkout / "notebooks", "demo")
+    def make(preset="demo"):
+        book.make(folder, checkout / "notebooks", preset)
         return len(builds)
 
-    assert (count(), count()) == (1, 1)
+    def refuses(told, preset="demo"):
+        with pytest.raises(KpnbError, match=told):
+            make(preset)
+
+    monkeypatch.setattr(book, "build", build)
+    notes = lambda runs, *_: {"notes": tables.notes_list(frame(runs))}  # noqa: E731
+    monkeypatch.setattr(book, "fragments", notes)
+    assert (make(), make()) == (1, 1)
     # what nobody makes any more goes
     assert [path.name for path in (folder / "_generated").glob("*.md")] == ["notes.md"]
     (folder / "intro.md").write_text("# other")
-    assert count() == 2
+    assert make() == 2
     write_results(results("image_h1", notes=["news"]))
-    assert count() == 3
+    assert make() == 3
     (folder / "_build" / "html" / "status.html").unlink()
-    assert (count(), count()) == (4, 4)
-
-    def refused(preset, why):
-        with pytest.raises(KpnbError, match=why):
-            book.make(folder, checkout / "notebooks", preset)
-
-    refused("smoke", "--preset smoke")
-    executed(folder / "notebooks" / "image_h2.ipynb")
-    refused("demo", "image_h2.ipynb shows 0 figures, not 1")
-    (folder / "notebooks" / "image_h2.ipynb").unlink()
-    refused("demo", "image_h2.ipynb is missing")
+    assert (make(), make()) == (4, 4)
+    refuses("--preset smoke", "smoke")
+    wrong = executed(folder / "notebooks" / "image_h2.ipynb")
+    refuses("image_h2.ipynb shows 0 figures, not 1")
+    wrong.unlink()
+    refuses("image_h2.ipynb is missing")
     assert len(builds) == 4
 
 
 def test_what_is_generated_has_every_run_in_its_own_place(made):
-    """A sweep's run is in its table and on the claims page, the sweeps' notebook in no verdict."""
     grid = made["verdict_grid"]
     assert grid.index("Preset `study`") < grid.index("Preset `demo`")
     assert "3 seeds; b = 0.2" in grid and grid.count("+2.00 [+1.00, +3.00]") == 2
-    assert "not run here" in made["table_ii"] and "v_vgg11_fc2" in made["claims"]
     assert "2.00" in made["table_v"] and made["table_vii"].startswith("## PointNet\n")
-    assert "`table_v`" in made["sweeps"]
-    assert "`image_cell`" in made["status"] and "image_cell" not in made["notes"]
+    # a sweep's run is in its table and on the claims page, the sweeps' notebook in no verdict
+    assert "not run here" in made["table_ii"] and "v_vgg11_fc2" in made["claims"]
+    assert "`table_v`" in made["sweeps"] and "`image_cell`" in made["status"]
     assert made["clone"] == f"```\ngit clone {ADDRESS}\ncd b\nmake book\n```"
     colab = "https://colab.research.google.com/github/a/b/blob/main/notebooks/image_h1.ipynb"
     assert made["colab_address"] == f"```\n{colab}\n```" and f"@ git+{ADDRESS}'" in made["colab"]

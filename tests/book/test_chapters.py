@@ -22,10 +22,8 @@ def compared(**changes):
         found |= {f"{name} | error": error, f"{name} | seconds": seconds}
         found |= {f"{name} | {what}": 0.9 for what in ("Spearman", "N_fg error", "N_bg error")}
     found |= {f"{DEFAULT} | standard error": 0.01, f"{DEFAULT} | N_fg of the truth": 5.0}
-    numbers = {
-        f"Toy FC1, epoch 3 | {name}": Number(value=value, what="", n=3)
-        for name, value in (found | changes).items()
-    }
+    numbers = {f"Toy FC1, epoch 3 | {name}": Number(value=value, what="", n=3)
+               for name, value in (found | changes).items()}  # fmt: skip
     return frame([run(notebook="estimator_accuracy", preset="study", numbers=numbers)])
 
 
@@ -39,7 +37,7 @@ def test_time_at_equal_error_is_read_between_the_budgets(error, ratio, how):
     assert chapters.equal_error(cell) == (pytest.approx(ratio, rel=1e-2), how)
 
 
-def test_tables_and_figure_show_what_was_found():
+def test_tables_and_figure_show_what_was_found_by_network_then_by_epoch():
     made, cases = chapters.chapter_tables(compared()), chapters.by_case(compared())
     row = made["estimator_accuracy"].splitlines()[-1]
     for told in ("Toy FC1, epoch 3 (n = 3)", "0.0010", "0.0300", "0.0100", "0.0050", "yes", "75"):
@@ -51,9 +49,6 @@ def test_tables_and_figure_show_what_was_found():
     assert made["estimator_figure"].startswith("```{figure}")
     beyond = chapters.summary(chapters.by_case(compared(**{f"{DEFAULT} | error": 0.02})))
     assert "0 of 1 cases" in beyond and "Beyond it: Toy FC1" in beyond
-
-
-def test_cases_are_listed_by_network_then_by_epoch():
     names = ["B FC1, epoch 3", "A FC1, epoch 20", "A FC1, untrained", "A FC1, epoch 3"]
     numbers = {f"{name} | {DEFAULT} | error": Number(value=1, what="", n=1) for name in names}
     found = chapters.by_case(frame([run(notebook="estimator_accuracy", numbers=numbers)]))
@@ -98,15 +93,6 @@ def outputs_cell(outputs: int, how: tuple, network: str = "AlexNet", share: floa
     return run(notebook="image_cell", **own)
 
 
-def test_what_the_students_have_learned_stands_beside():
-    runs = [outputs_cell(2, HALF, share=0.7), outputs_cell(200, FIRST, share=0.024)]
-    told = reading([*runs, outputs_cell(12, OPEN)])
-    ends = [line.partition("). ")[2] for line in told.splitlines() if line.startswith("- ")]
-    right = "The student classifies {} of its training images correctly."
-    assert ends == [right.format("70.0%"), "", right.format("2.4%")]
-    assert "with 3 seeds, where the student gets 2.4% at 200 of its training images right." in told
-
-
 #: By what is said of it: dimensions with their intervals.
 SAID = {
     "no interval of N_fg excludes zero": [(2, OPEN), (200, OPEN)],
@@ -125,9 +111,15 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("said", SAID)
-def test_what_is_said_of_the_dimensions(said):
-    assert said in reading([outputs_cell(n, how) for n, how in SAID[said]])
+def test_what_is_said_of_the_dimensions_and_of_what_their_students_have_learned():
+    for said, cells in SAID.items():
+        assert said in reading([outputs_cell(n, how) for n, how in cells])
+    runs = [outputs_cell(2, HALF, share=0.7), outputs_cell(200, FIRST, share=0.024)]
+    told = reading([*runs, outputs_cell(12, OPEN)])
+    ends = [line.partition("). ")[2] for line in told.splitlines() if line.startswith("- ")]
+    right = "The student classifies {} of its training images correctly."
+    assert ends == [right.format("70.0%"), "", right.format("2.4%")]
+    assert "with 3 seeds, where the student gets 2.4% at 200 of its training images right." in told
 
 
 def test_the_figure_has_the_intervals_and_networks_are_read_apart():
@@ -153,13 +145,11 @@ def test_a_run_at_the_papers_scale_stands_beside_its_rows():
 
 
 def test_sizes_of_point_cloud_networks_have_a_row_for_each_scale():
-    """Parameters as they were once counted on real weights."""
+    """Parameters, narrow and full, as they were once counted on real weights."""
     rows = [line.strip("| ").split(" | ") for line in chapters.cloud_sizes().splitlines()[2:]]
     parameters = {(network, scale): int(n.replace(",", "")) for network, scale, _, n, _ in rows}
-    assert parameters == {
-        ("PointNet", "narrow"): 172291, ("PointNet", "full"): 3472339,
-        ("DGCNN", "narrow"): 114090, ("DGCNN", "full"): 1801866,
-        ("PointConv", "narrow"): 379263, ("PointConv", "full"): 19561755,
-        ("PointNet++", "narrow"): 94362, ("PointNet++", "full"): 1467978,
-    }  # fmt: skip
+    known = {"PointNet": (172291, 3472339), "DGCNN": (114090, 1801866),
+             "PointConv": (379263, 19561755), "PointNet++": (94362, 1467978)}  # fmt: skip
+    assert parameters == {(network, scale): n for network, both in known.items()
+                          for scale, n in zip(("narrow", "full"), both, strict=True)}  # fmt: skip
     assert {row[2] for row in rows} == {"256 + 125", "1024 + 500"}

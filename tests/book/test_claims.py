@@ -18,7 +18,7 @@ from book.make.pages import toc_pages
 from kpnb.errors import KpnbError
 from kpnb.experiments.attributions import METHODS
 from kpnb.metrics.results import Number
-from kpnb.paper import METRICS, TABLES, agreement_rates
+from kpnb.paper import METRICS, agreement_rates
 from kpnb.run.sweeps import read_sweeps
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,9 +59,9 @@ def cell(name, *comparisons, **changes):
 
 
 def means(first, second, metric="n_fg", **changes):
-    pair = {"kind": "means", "table": "V", "first": first, "second": second}
+    evidence = {"kind": "means", "table": "V", "first": first, "second": second} | changes
     quote = {"kind": "quote", "text": "no number"}
-    return one(metric=metric, side="up", paper=[quote], evidence=pair | changes)
+    return one(metric=metric, side="up", paper=[quote], evidence=evidence)
 
 
 def number(value, low=None, high=None):
@@ -81,11 +81,12 @@ OVERALL = {
 }
 
 
-@pytest.mark.parametrize("case", [f"{case} {to}" for to in OVERALL for case in OVERALL[to].split()])
-def test_one_verdict_over_several(case):
-    items_, expected = case.split(" ", 1)
+@pytest.mark.parametrize("verdict", OVERALL)
+def test_one_verdict_over_several(verdict):
     names = {"r": "reproduced", "c": "contradicted", "i": "inconclusive"}
-    assert overall([names[letter] for letter in items_[:-1]], int(items_[-1])) == expected
+    for case in OVERALL[verdict].split():
+        found = overall([names[letter] for letter in case[:-1]], int(case[-1]))
+        assert found == verdict, case
 
 
 @settings(max_examples=50)
@@ -113,7 +114,7 @@ def test_a_single_comparison_keeps_its_verdict_and_its_numbers():
         assert judge(one(), two).verdict == expected  # the point estimates count
 
 
-def test_only_the_headline_of_the_claims_metric_on_training_samples_of_the_study_counts():
+def test_only_the_headline_of_the_claims_metric_on_training_samples_of_the_study_counts_once():
     filtered = comparison("n_fg", 1.0, 2.0, selection="published_filter")
     other = [comparison("n_fg", 1.0, 2.0, threshold=0.25), comparison("n_bg", 1.0, 2.0)]
     unseen = study(FOR, settings={"threshold": 0.2, "measured_on": "test"})
@@ -122,9 +123,7 @@ def test_only_the_headline_of_the_claims_metric_on_training_samples_of_the_study
     assert items(one(), *aside) == [] and len(items(one(), *aside, study(FOR))) == 1
     per_epoch = comparison("d_mean", -2.0, -1.0, prediction="down", distance="epoch")
     assert items(one(metric="d_mean"), study(per_epoch)) == []
-
-
-def test_no_cell_counts_twice_and_the_main_result_is_taken():
+    # no cell counts twice, and the main result is taken
     fc2, fc3 = (comparison("n_fg", -3.0, -1.0, layer=layer) for layer in ("FC2", "FC3"))
     cells = [cell("v_vgg11_fc1", OTHER_SIDE), cell("v_vgg11_fc2", fc2)]
     found = judge(one(), study(FOR), *cells, cell("ii_vgg11_from_vgg16", fc3), cell("vi_x", fc3))
@@ -134,12 +133,10 @@ def test_no_cell_counts_twice_and_the_main_result_is_taken():
     assert len(items(one(), study(FOR), cells[0], full)) == 2
 
 
-def taught(name, teacher):
-    return cell(name, FOR, settings={"threshold": 0.2, "network": "VGG-11", "teacher": teacher})
-
-
 GRIDS = [study(FOR)] + [cell(f"iii_vgg11_grid{g}", FOR) for g in (8, 16, 32)]
-TAUGHT = [taught("ii_a", "same"), taught("ii_b", "VGG-16"), taught("ii_c", "VGG-11")]
+OWN = {"threshold": 0.2, "network": "VGG-11"}
+TAUGHT = [cell(f"ii_{teacher}", FOR, settings=OWN | {"teacher": teacher})
+          for teacher in ("same", "VGG-16", "VGG-11")]  # fmt: skip
 PLACED = [comparison("n_fg", 1, 2, **own) for own in ({}, {"layer": "FC2"}, {"network": "X"})]
 TEXTS = [study(comparison("n_fg", 1.0, 2.0, sample=kind, dataset=kind, layer=kind))
          for kind in ("sentence", "question", "image")]  # fmt: skip
@@ -170,17 +167,6 @@ def test_tables_runs_teachers_places_samples_and_thresholds_select(asked, result
         assert [f"VGG-11, {item.noun}" for item in found] == expected
 
 
-def test_the_same_difference_among_a_main_notebooks_numbers_is_set_beside():
-    evidence = FROM_V | {"table": "III", "runs": ["*_grid8"], "also": ["grid of * | {metric}"]}
-    names = ("grid of 8 | n_fg", "grid of 8 | n_bg", "weight | n_fg")
-    settings = {"threshold": 0.2, "seeds": [0, 1, 2], "network": "X"}
-    main = study(numbers=dict.fromkeys(names, number(-2.0, -3.0, -1.0)), settings=settings)
-    found = judge(one(evidence=evidence), main, cell("iii_a_grid8", FOR))
-    assert [item.verdict for item in each(found)] == ["reproduced", "contradicted"]
-    assert found.verdict == "inconclusive" and each(found)[1].what == "X, grid of 8"
-    assert each(found)[1].shown == "−2.00 [−3.00, −1.00]" and each(found)[1].n_seeds == 3
-
-
 def test_means_decide_where_intervals_do_not_overlap():
     """The second's is from 1 to 2."""
     second, claim = measure("S", "n_fg", 1.5, low=1.0, high=2.0), means("T", "S")
@@ -195,11 +181,9 @@ def test_means_decide_where_intervals_do_not_overlap():
 
 
 def test_roles_are_paired_within_a_network_and_layer():
-    measures = [
-        measure(role, "n_fg", start + more, layer=layer)
-        for layer, start in (("FC1", 20.0), ("FC2", 10.0))
-        for role, more in (("T", 4), ("S", 0), ("B", -9))
-    ]
+    starts, roles = {"FC1": 20.0, "FC2": 10.0}, {"T": 4, "S": 0, "B": -9}
+    measures = [measure(role, "n_fg", start + more, layer=layer)
+                for layer, start in starts.items() for role, more in roles.items()]  # fmt: skip
     found = judge(means("T", "S"), study(measures=measures))
     pairs = [f"VGG-11, FC{i}: teacher, student" for i in "12"]
     assert [item.what for item in each(found)] == pairs and found.verdict == "reproduced"
@@ -219,15 +203,13 @@ def score(role, layer, mean, low=None, high=None, n=2000):
     return measure(role, "accuracy_test", mean, layer=layer, **spread)
 
 
-def test_scores_of_a_student_meet_the_one_of_its_baseline_once():
+def test_scores_meet_the_one_of_the_baseline_once_and_carry_samples_as_well_as_seeds():
     networks = [score("B", "", 0.2), score("T", "", 0.6)]
     runs = [cell(f"v_{at}", measures=[*networks, score("S", at, 0.4)]) for at in ("FC1", "FC2")]
     found = items(means("S", "B", "accuracy_test"), *runs)
     assert [item.what for item in found] == [f"VGG-11, FC{i}: student, baseline" for i in "12"]
     assert len(items(means("T", "B", "accuracy_test"), *runs)) == 1  # the same two networks in both
 
-
-def test_a_score_carries_its_samples_as_well_as_its_seeds():
     def ends(of):
         (row,) = main_rows(frame([study(measures=[of])]), "measure").to_dict("records")
         return tuple(claims.measure_interval(row).values())
@@ -277,11 +259,9 @@ def test_numbers_of_all_notebooks_of_a_kind_count_those_of_shared_networks_once(
     assert found[1].what == "AlexNet, `gap_T_FC1`: a gap"
 
 
-@pytest.mark.parametrize("table", TABLES)
-def test_a_rate_counts_as_the_published_rates_do(table):
-    rates = agreement_rates()
-    for row in rates[rates["table"] == table].to_dict("records"):
-        claim = one(metric=row["metric"], paper=[{"kind": "rate", "table": table}])
+def test_a_rate_counts_as_the_published_rates_do():
+    for row in agreement_rates().to_dict("records"):
+        claim = one(metric=row["metric"], paper=[{"kind": "rate", "table": row["table"]}])
         ties = f" ({row['ties']} tie{'s' * (row['ties'] > 1)})" if row["ties"] else ""
         assert claims.published_text(claim, PAPER) == f"{row['agree']} of {row['cells']}{ties}"
 
@@ -346,13 +326,9 @@ def test_metrics_stand_for_a_claim_each_and_ids_are_unique():
         claims.load_claims(yaml.safe_dump({"a": [entry], "b": [entry]}))
 
 
-@pytest.fixture(scope="module")
-def shown():
-    return ClaimPage(committed(), ADDRESS, PAGES).fragments()
-
-
-def test_every_shipped_claim_asks_for_what_there_is():
-    """Of queries, building the page sees that."""
+def test_every_shipped_claim_asks_for_what_there_is_and_reads_every_file_that_has_it():
+    """Of queries, building the page sees that. But for unseen images, which no claim counts, and
+    numbers that a sweep repeats."""
     known = {*METHODS, "entropy", "feature_variance"}
     runs = [name for sweep in read_sweeps().values() for name in sweep.runs]
     for claim in SHIPPED:
@@ -366,10 +342,6 @@ def test_every_shipped_claim_asks_for_what_there_is():
     for table in ("V", "VI", "VII", "II", "III", "IX"):
         asked = {claim.metric for claim in SHIPPED for item in claim.paper if item.table == table}
         assert asked >= set(METRICS), table
-
-
-def test_claims_read_every_results_file_that_has_their_numbers():
-    """But for unseen images, which no claim counts, and numbers that a sweep repeats."""
     found = committed()["name"].str.startswith("entropy_gap_")
     of_gaps = [name for name in judged() if name.startswith("background_is_discarded_more")]
     used = {item.notebook for name in of_gaps for item in each(judged()[name])}
@@ -391,18 +363,19 @@ def targets(text):
     return files + named
 
 
-def test_every_shipped_claim_has_a_row_with_a_verdict_that_leads_to_its_files(shown):
+def test_every_shipped_claim_has_a_row_with_a_verdict_that_leads_to_its_files():
+    shown = ClaimPage(committed(), ADDRESS, PAGES).fragments()
     claimed, lists = shown["claims"], shown["claim_cells"].split(":name: ")[1:]
     folded = {part.split("\n")[0]: rows_of(part) for part in lists}
     for row, claim in zip(rows_of_all(claimed), SHIPPED, strict=True):
-        found_here = judged()[claim.id]
-        verdict, found = found_here.verdict, targets(row[5])
+        here = judged()[claim.id]
+        found = targets(row[5])
         assert row[:2] == [claim.claim, claim.where]
-        assert row[4].startswith(verdict if verdict == NOT_RUN else f"**{verdict}**")
+        assert row[4].startswith(NOT_RUN if here.verdict == NOT_RUN else f"**{here.verdict}**")
         for total, label in re.findall(r"\{ref\}`all (\d+) <(\S+?)>`", row[5]):
-            assert len(folded[label]) == int(total) == len(found_here.items)
+            assert len(folded[label]) == int(total) == len(here.items)
             found += [file for item in folded[label] for file in targets(item[4])]
-        assert set(found_here.items["file"]) == {file for file in found if file.endswith(".json")}
+        assert set(here.items["file"]) == {file for file in found if file.endswith(".json")}
         # what is not run leads to the notebook that would measure it, if there is one
         assert found or claim.evidence.kind == "none"
     counts = [int(n) for n in re.findall(r"(\d+) (?:repro|contra|inconcl|not run)", claimed)[:4]]
@@ -413,12 +386,11 @@ def test_every_shipped_claim_has_a_row_with_a_verdict_that_leads_to_its_files(sh
 
 
 def test_no_number_of_ours_comes_from_the_yaml():
-    """All move with the results; without any there is none, and the page says what it rests on."""
     empty = ClaimPage(PAPER, ADDRESS, []).fragments()
     rows = rows_of_all(empty["claims"])
     assert len(rows) == len(SHIPPED) and {row[4] for row in rows} == {NOT_RUN}
     assert not any(re.search(r"\d", row[3]) for row in rows)
-    moved = committed().copy()
+    moved = committed().copy()  # all move with the results
     moved.loc[moved["kind"] == "comparison", ["value", "low", "high"]] *= 2
     compared = [one for one in judged().values() if one.claim.evidence.kind == "comparisons"]
     for before in compared[:: len(compared) // 8]:

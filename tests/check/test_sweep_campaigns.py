@@ -1,5 +1,4 @@
-"""Snakemake itself on a notebook that takes a second: campaigns that fail and go on, clones, and
-the profiles for clusters. Long, and rarely tells anything new."""
+"""Snakemake itself on a notebook that takes a second: campaigns, clones, profiles for clusters."""
 
 import os
 import re
@@ -9,34 +8,28 @@ import sys
 from pathlib import Path
 
 import pytest
+import sweep_project as stub
 from fake_kubernetes import FakeKubernetes, image
-from sweep_project import (
-    EVERY,
-    EXECUTORS,
-    PLACES,
-    PROFILES,
-    ROOT,
-    Project,
-    change,
-    profile,
-    require_plugin,
-    sweep,
-    write_sweep,
-)  # fmt: skip
 
 from kpnb.metrics.results import Results
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Project:
-    require_plugin()
-    return Project(tmp_path_factory.mktemp("sweeps")).fill()
+def project(tmp_path_factory) -> stub.Project:
+    stub.require_plugin()
+    return stub.Project(tmp_path_factory.mktemp("sweeps")).fill()
 
 
-def test_a_failed_run_leaves_the_others_and_alone_is_run_again(project):
+def test_a_failed_run_leaves_the_others_and_only_what_is_missing_or_changed_is_run_again(project):
+    """And nothing runs where a name is wrong."""
+    content = stub.sweep({"a_run": {}}, parameters={"epoch": 3})
+    stub.write_sweep(project.root / "wrong", "made", content)
+    wrong = project.snakemake("all", places=["sweeps=wrong", "preset=smoke"])
+    assert wrong.returncode != 0 and project.executed() == []
+    assert "made.yaml, run a_run: There is no parameter 'epoch'" in wrong.stderr
     failed = project.snakemake("all", FAIL="b_three")
-    assert failed.returncode != 0 and project.executed() == EVERY
-    assert [run for run in EVERY if project.file(run).is_file()] == ["a_one", "a_two"]
+    assert failed.returncode != 0 and project.executed() == stub.EVERY
+    assert [run for run in stub.EVERY if project.file(run).is_file()] == ["a_one", "a_two"]
     assert (project.root / "executed/sweeps/smoke/b_three.failed.ipynb").is_file()
     assert "told to fail" in failed.stdout + failed.stderr
     assert project.snakemake("all").returncode == 0
@@ -44,11 +37,7 @@ def test_a_failed_run_leaves_the_others_and_alone_is_run_again(project):
     again = project.snakemake("all")
     assert again.returncode == 0 and project.executed() == []
     assert "3 fresh" in again.stderr and "rule cell" not in again.stderr
-
-
-def test_a_changed_parameter_runs_what_depends_on_it(project):
-    """Together with a deleted results file, which is another reason for another run."""
-    change(project, "a_one", epochs=4)
+    project.change("a_one", epochs=4)
     assert project.snakemake("all").returncode == 0
     assert project.executed() == ["a_one"] and project.settings("a_one")["epochs"] == 4
     project.file("a_two").unlink()
@@ -58,7 +47,7 @@ def test_a_changed_parameter_runs_what_depends_on_it(project):
 
 def test_a_clone_runs_only_what_is_stale(project):
     """Without Snakemake's records and executed copies, and with a new time on every file."""
-    clone = Project(project.root.parent / "clone")
+    clone = stub.Project(project.root.parent / "clone")
     for part in ("sweeps", "notebooks", "results"):
         shutil.copytree(project.root / part, clone.root / part, copy_function=shutil.copyfile)
     kept = clone.file("a_one").stat().st_mtime_ns
@@ -70,19 +59,12 @@ def test_a_clone_runs_only_what_is_stale(project):
     assert clone.file("a_one").stat().st_mtime_ns == kept
 
 
-def test_names_are_checked_before_anything_runs(project):
-    write_sweep(project.root / "wrong", "made", sweep({"a_run": {}}, parameters={"epoch": 3}))
-    ran = project.snakemake("all", places=["sweeps=wrong", "preset=smoke"])
-    assert ran.returncode != 0 and project.executed() == []
-    assert "made.yaml, run a_run: There is no parameter 'epoch'" in ran.stderr
-
-
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("name", stub.EXECUTORS)
 def test_a_dry_run_with_the_profile_lists_the_runs(name, tmp_path):
-    require_plugin(name)
+    stub.require_plugin(name)
     own = ["--default-storage-prefix", str(tmp_path)] if name == "kubernetes" else []
-    project = Project(tmp_path).fill()
-    options = ["--profile", str(PROFILES / name), "-n", *own]
+    project = stub.Project(tmp_path).fill()
+    options = ["--profile", str(stub.PROFILES / name), "-n", *own]
     ran = project.snakemake("all", *options, KPNB_STORE=str(tmp_path / "store"))
     assert ran.returncode == 0, ran.stderr
     told = ran.stdout + ran.stderr
@@ -94,35 +76,32 @@ def checkout(volume: Path) -> Path:
     """A checkout of stub sweeps with this Snakefile, profiles and package, under git."""
     folder = volume / "checkout"
     heavy = shutil.ignore_patterns("images", "text", "pointclouds", "__pycache__")
-    shutil.copytree(ROOT / "kpnb", folder / "kpnb", ignore=heavy)
-    shutil.copytree(PROFILES, folder / "profiles")
-    shutil.copy(ROOT / "Snakefile", folder)
+    shutil.copytree(stub.ROOT / "kpnb", folder / "kpnb", ignore=heavy)
+    shutil.copytree(stub.PROFILES, folder / "profiles")
+    shutil.copy(stub.ROOT / "Snakefile", folder)
     (folder / "book").mkdir()
     (folder / "book" / "_toc.yml").touch()  # so results go to book/results
-    Project(folder).fill()
-    for arguments in (["init", "-q"], ["add", "-A"]):
-        subprocess.run(["git", *arguments], cwd=folder, check=True)
+    stub.Project(folder).fill()
+    subprocess.run("git init -q && git add -A", shell=True, cwd=folder, check=True)
     return folder
 
 
 def test_a_pod_gets_image_volume_store_and_gpu_and_brings_its_results_home(tmp_path):
     """One run with a GPU by the profile for Kubernetes, on a cluster that is not one."""
-    require_plugin("kubernetes", "git", "rsync")
+    stub.require_plugin("kubernetes", "git", "rsync")
     volume = tmp_path / "volume"
     folder = checkout(volume)
     variables = image(volume / "image", Path(sys.executable).parent)
-    variables["RUNS"] = str(volume / "runs.txt")
+    cluster = FakeKubernetes(volume / "pods", variables | {"RUNS": str(volume / "runs.txt")})
     gpu = ["cell:mem_mb=4000", "cell:gpu=1", "cell:gpu_manufacturer=nvidia", "cell:scale=0"]
-    arguments = ["--profile", "profiles/kubernetes", "--set-resources", *gpu]
-    arguments += ["--kubernetes-persistent-volumes", f"kpnb:{volume}"]
-    arguments += ["--default-storage-prefix", str(folder), "--seconds-between-status-checks", "1"]
-    arguments += ["--config", *PLACES]
-    own = os.environ | {"KPNB_STORE": str(volume / "store")}
-    own = {n: value for n, value in own.items() if n not in ("KPNB_RESULTS", "PYTHONPATH")}
-    with FakeKubernetes(volume / "pods", variables) as cluster:
-        command = [sys.executable, "-m", "snakemake", "a_one", *arguments]
-        own["KUBECONFIG"] = str(cluster.config)
-        ran = subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True)
+    command = [sys.executable, "-m", "snakemake", "a_one", "--profile", "profiles/kubernetes"]
+    command += ["--kubernetes-persistent-volumes", f"kpnb:{volume}", "--set-resources", *gpu]
+    command += ["--default-storage-prefix", str(folder), "--seconds-between-status-checks", "1"]
+    own = {n: v for n, v in os.environ.items() if n not in ("KPNB_RESULTS", "PYTHONPATH")}
+    own |= {"KPNB_STORE": str(volume / "store"), "KUBECONFIG": str(cluster.config)}
+    with cluster.serve():
+        how = dict(cwd=folder, env=own, capture_output=True, text=True)
+        ran = subprocess.run([*command, "--config", *stub.PLACES], **how)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     results = folder / "book/results/smoke/cells/a_one.json"
     assert Results.model_validate_json(results.read_text()).run == "a_one"
@@ -132,7 +111,7 @@ def test_a_pod_gets_image_volume_store_and_gpu_and_brings_its_results_home(tmp_p
     assert set(cluster.deleted) == set(cluster.jobs) | set(cluster.secrets)
     (name,) = cluster.jobs
     container = cluster.container(name)
-    assert container["image"] == profile("kubernetes")["container-image"]
+    assert container["image"] == stub.profile("kubernetes")["container-image"]
     asked, most = container["resources"]["requests"], container["resources"]["limits"]
     assert asked["nvidia.com/gpu"] == most["nvidia.com/gpu"] == "1"
     assert most["cpu"] == "1000m" and most["memory"] == "4000M"

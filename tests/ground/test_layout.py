@@ -1,7 +1,4 @@
-"""The house keeps its shape: rooms, floors' sizes, one name for one thing, a test beside each room.
-
-Which room may import which is in pyproject.toml (import-linter, `make lint`).
-"""
+"""The house keeps its shape; which room may import which is in pyproject.toml (`make lint`)."""
 
 import ast
 import importlib
@@ -52,34 +49,23 @@ def rooms() -> list[Path]:
 def test_there_are_few_rooms_and_a_small_ground():
     assert len(rooms()) <= ROOMS
     assert {path.stem for path in (ROOT / "kpnb").glob("*.py")} == GROUND
+    for room in rooms():
+        inner = [path.parent for path in room.glob("*/__init__.py")]
+        assert len(inner) <= 1 and all(len(own(folder)) <= MODULES for folder in [room, *inner])
+        assert sum(lines(path) for path in room.rglob("*.py")) <= ROOM_LINES, room
 
 
-@pytest.mark.parametrize("room", rooms(), ids=lambda room: room.name)
-def test_a_room_can_be_looked_over(room):
-    inner = [path.parent for path in room.glob("*/__init__.py")]
-    assert len(inner) <= 1 and all(len(own(folder)) <= MODULES for folder in [room, *inner])
-    assert sum(lines(path) for path in room.rglob("*.py")) <= ROOM_LINES
-
-
-def test_modules_and_functions_are_short():
+def test_modules_and_functions_are_short_and_a_public_name_is_defined_once():
+    public = Counter()
     for name, path in modules().items():
         assert lines(path) <= LINES, name
-    for name, path in modules().items():
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno - node.lineno < FUNCTION, f"{name}.{node.name}"
-
-
-def defined(path: Path) -> set[str]:
-    """The public functions and classes at the top of a module."""
-    kinds = ast.FunctionDef | ast.ClassDef
-    return {n.name for n in tree(path).body if isinstance(n, kinds) and n.name[0] != "_"}
-
-
-def test_a_public_name_is_defined_once():
-    inside = [path for name, path in modules().items() if name.startswith("kpnb")]
-    counts = Counter(name for path in inside for name in defined(path))
-    assert {name for name, count in counts.items() if count > 1} <= {"main"}  # a program's entry
+        if name.startswith("kpnb"):
+            tops = [n for n in tree(path).body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+            public.update({node.name for node in tops if node.name[0] != "_"})
+    assert {name for name, count in public.items() if count > 1} <= {"main"}  # a program's entry
 
 
 def imports(name: str) -> set[str]:
@@ -116,15 +102,13 @@ def test_private_names_stay_in_their_module():
 @pytest.mark.parametrize("room", MIRRORED)
 def test_every_module_has_its_tests(room):
     folder = ROOT / "kpnb" / room
-    for path in own(folder) + [
-        p for inner in folder.glob("*/__init__.py") for p in own(inner.parent)
-    ]:
+    inner = [path.parent for path in folder.glob("*/__init__.py")]
+    for path in [path for place in (folder, *inner) for path in own(place)]:
         beside = ROOT / "tests" / path.relative_to(ROOT / "kpnb").parent / f"test_{path.name}"
         assert beside.exists(), f"{beside.relative_to(ROOT)} is missing"
 
 
 def test_modules_are_imported_by_name_in_few_places():
-    """Hidden imports are hidden from readers, from the linter and from fingerprints."""
     # A data set's own command; what a run will take, shown beside a study below it.
     allowed = {"kpnb", "kpnb.datasets.places", "kpnb.study.display"}
     for name, path in modules().items():
@@ -133,16 +117,12 @@ def test_modules_are_imported_by_name_in_few_places():
             assert not found, name
 
 
-def texts() -> list[Path]:
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("book/*.md"), ROOT / "Makefile", ROOT / "Snakefile"]
-    return [*pages, *ROOT.glob("notebooks/*.ipynb"), *modules().values()]
-
-
 def test_what_texts_name_exists():
     """Every kpnb.x.y and every path of a module in texts, notebooks and docstrings leads there."""
     dotted = re.compile(r"(?<![\w./@])(?:kpnb|data_prep|book\.make)(?:\.[A-Za-z_]\w*)+")
     wrong = defaultdict(set)
-    for path in texts():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("book/*.md"), ROOT / "Makefile", ROOT / "Snakefile"]
+    for path in [*pages, *ROOT.glob("notebooks/*.ipynb"), *modules().values()]:
         text = path.read_text(encoding="utf-8")
         for found in set(dotted.findall(text)):
             if not leads_somewhere(found):

@@ -20,8 +20,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 #: Import names that differ from the name on the package index.
 IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
-#: Needed though nothing imports it: the kernel that papermill starts.
-NOT_IMPORTED = {"ipykernel"}
 #: Installed with a declared dependency on purpose: papermill's own notebook format.
 COMES_WITH = {"nbformat": "papermill", "jupyter_client": "papermill", "IPython": "ipykernel"}
 OPTIONAL = {"jupyter_book", "h5py", "resvg_py"}
@@ -61,31 +59,30 @@ def third_party(*sources):
     return found - set(sys.stdlib_module_names) - {"kpnb", "data_prep"} - OPTIONAL
 
 
-def everything():
-    packages = (path for name in ("kpnb", "data_prep") for path in (ROOT / name).rglob("*.py"))
-    return third_party(*packages, *(ROOT / "notebooks").glob("*.ipynb"))
-
-
 def declared(*extras):
     return {IMPORTED_AS.get(r.name, r.name) for r in requirements(*extras)}
 
 
-def test_the_core_is_what_estimator_and_metrics_import():
-    rooms = (path for name in ("estimator", "metrics") for path in (ROOT / "kpnb" / name).glob("*"))
-    sources = [path for path in (*rooms, *(ROOT / "kpnb").glob("*.py")) if path.suffix == ".py"]
+def test_the_core_is_what_estimator_and_metrics_import_and_every_dependency_is_used():
+    kpnb = ROOT / "kpnb"
+    core = [*kpnb.glob("*.py"), *kpnb.glob("estimator/*.py"), *kpnb.glob("metrics/*.py")]
     # Figures are imported inside `show()`.
-    assert third_party(*sources) | {"matplotlib"} == declared()
-
-
-def test_every_import_is_declared_and_every_dependency_used():
-    known, used = declared("notebooks"), everything()
+    assert third_party(*core) | {"matplotlib"} == declared()
+    everything = [*kpnb.rglob("*.py"), *(ROOT / "data_prep").rglob("*.py")]
+    used = third_party(*everything, *(ROOT / "notebooks").glob("*.ipynb"))
+    known = declared("notebooks")
     with_them = {name for name, parent in COMES_WITH.items() if parent in known}
-    assert used <= known | with_them and known - used <= NOT_IMPORTED
+    # Nothing imports the kernel that papermill starts.
+    assert used <= known | with_them and known - used <= {"ipykernel"}
 
 
-def test_the_lock_pins_exactly_and_within_what_is_declared():
-    for pin in pins().values():
+def test_the_lock_pins_exactly_and_within_what_is_declared_and_cuda_for_linux_only():
+    mac = {"platform_system": "Darwin", "sys_platform": "darwin", "platform_machine": "arm64"}
+    for name, pin in pins().items():
         assert [s.operator for s in pin.specifier] == ["=="], pin
+        if name.startswith(("nvidia-", "cuda-", "triton")):
+            assert pin.marker and not pin.marker.evaluate(mac), pin
+    assert Marker(str(pins()["appnope"].marker)).evaluate(mac)
     for wanted in requirements("notebooks", "book", "test"):
         pin = pins()[canonicalize_name(wanted.name)]
         assert next(iter(pin.specifier)).version in wanted.specifier, wanted
@@ -100,25 +97,16 @@ def test_ranges_admit_what_hosted_notebooks_have():
     assert "2.6.0" in ranges["torch"] and "1.26.4" in ranges["numpy"]
 
 
-def test_cuda_parts_are_for_linux_only():
-    mac = {"platform_system": "Darwin", "sys_platform": "darwin", "platform_machine": "arm64"}
-    for name, pin in pins().items():
-        if name.startswith(("nvidia-", "cuda-", "triton")):
-            assert pin.marker and not pin.marker.evaluate(mac), pin
-    assert Marker(str(pins()["appnope"].marker)).evaluate(mac)
-
-
 def test_the_wheel_carries_the_data(tmp_path):
     for name in ("pyproject.toml", "LICENSE"):
         copy(ROOT / name, tmp_path)
     (tmp_path / "README.md").write_text("# kpnb\n")
     for name in ("kpnb", "data_prep"):
         copytree(ROOT / name, tmp_path / name, ignore=ignore_patterns("__pycache__"))
-    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    command = [*wheel, "--no-index", "-w", str(tmp_path / "dist"), str(tmp_path)]
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    command += ["--no-index", "-w", str(tmp_path / "dist"), str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True)
-    built = next((tmp_path / "dist").glob("kpnb-*.whl"))
-    inside = set(zipfile.ZipFile(built).namelist())
+    inside = set(zipfile.ZipFile(next((tmp_path / "dist").glob("kpnb-*.whl"))).namelist())
     for path in [*(ROOT / "kpnb").rglob("*"), *(ROOT / "data_prep").glob("*")]:
         about = path.suffix == ".md" and path.parent.name == "data_prep"
         if path.is_file() and "__pycache__" not in path.parts and not about:
@@ -146,7 +134,7 @@ def test_an_old_python_is_refused_with_a_reason(makefile):
     assert not (makefile / ".venv").exists()
 
 
-def test_the_environment_is_made_again_when_a_pin_changes(makefile):
+def test_the_environment_is_made_again_when_a_pin_changes_and_commands_stop_at_failures(makefile):
     def stamp():
         return re.search(r"\.venv/ready-\d+", make(makefile, "-n", "-p", "lint").stdout).group()
 
@@ -155,13 +143,10 @@ def test_the_environment_is_made_again_when_a_pin_changes(makefile):
     lock = makefile / "requirements.lock"
     lock.write_text(lock.read_text() + "new==1.0\n")
     assert stamp() != before
-
-
-def test_ci_runs_the_tests_and_the_book_stops_at_the_first_notebook_that_fails(makefile):
-    script = ROOT / ".ci" / "run"
-    assert script.stat().st_mode & 0o111 and "make test" in script.read_text()
     commands = make(makefile, "-n", "book").stdout
     assert "set -e" in commands and "--preset demo" in commands and "book.make" in commands
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111 and "make test" in script.read_text()
 
 
 def test_one_address_of_the_source():

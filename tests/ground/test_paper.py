@@ -1,9 +1,6 @@
 """The six metrics, and the published numbers against what was counted by hand in the tables."""
 
 import csv
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +8,6 @@ from kpnb import paper
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import packed_file
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 NUMBERS = {"II": 72, "III": 150, "IV": 30, "V": 684, "VI": 24, "VII": 96, "VIII": 16, "IX": 72}
 
 
@@ -31,16 +27,19 @@ def test_every_printed_number_is_there(table):
     assert metrics.notna().to_numpy().sum() + thresholds == NUMBERS[table]
 
 
-def test_a_known_cell_as_number_and_as_printed():
+def test_a_known_cell_as_number_and_as_printed_of_a_copy_that_is_not_the_stored_one():
     rows = paper.published_table("V").set_index(["dataset", "network", "layer", "learning"])
     student = rows.loc[("CUB200-2011", "AlexNet", "Conv", "S")]
     assert [student[m] for m in paper.METRICS] == [26.59, 4.41, 0.86, 1.92, 1.18, 0.49]
     assert "0.50" in set(paper.published_table("V", as_printed=True)["rho"])
     assert paper.published_table("VIII", as_printed=True)["rho"].eq("").all()
+    table = paper.published_table("V")
+    table["n_fg"] = 0.0
+    assert paper.published_table("V")["n_fg"].max() > 0
 
 
 @pytest.mark.parametrize(
-    ("table", "expected"),
+    "table, expected",
     [
         ("V", [(51, 57), (33, 57), (43, 57), (46, 57), (48, 57), (35, 57)]),
         ("II", [(6, 6), (5, 6), (6, 6), (5, 6), (5, 6), (6, 6)]),
@@ -48,28 +47,22 @@ def test_a_known_cell_as_number_and_as_printed():
         ("VI", [(2, 2), (1, 2), (2, 2), (2, 2), (2, 2), (2, 2)]),
         ("VII", [(5, 8), (4, 8), (5, 8), (7, 8), (8, 8), (6, 8)]),
         ("IX", [(5, 6), (1, 6), (4, 6), (5, 6), (6, 6), (4, 6)]),
+        ("IV", [(4, 5), None, (3, 5)]),  # they report fewer metrics
+        ("VIII", [(0, 4), (3, 4)]),
     ],
 )
 def test_rates_of_agreement(table, expected):
-    assert rates(table) == dict(zip(paper.METRICS, expected, strict=True))
+    known = dict(zip(paper.METRICS, expected, strict=len(expected) > 3))
+    assert rates(table) == {metric: rate for metric, rate in known.items() if rate}
 
 
-def test_rates_of_parts():
-    """Tables that report fewer metrics, ties apart, one layer, one data set; all add up."""
-    assert rates("IV") == {"n_fg": (4, 5), "lambda": (3, 5)}
-    assert rates("VIII") == {"n_fg": (0, 4), "n_bg": (3, 4)}
+def test_ties_stand_apart_and_rates_of_parts_add_up():
     ties = rates("V", what="ties")
     assert ties["lambda"] == (5, 57) and ties["rho"] == (5, 57) and ties["n_fg"] == (0, 57)
     assert rates("V", layer="Conv")["n_fg"] == (8, 8)
     assert rates("V", dataset="Pascal VOC 2012")["n_bg"] == (4, 18)
     total = paper.agreement_rates(()).set_index("metric")["cells"]
     assert total["n_fg"] == 100 and total.sum() == len(paper.agreement())
-
-
-def test_the_copy_handed_out_is_not_the_stored_one():
-    table = paper.published_table("V")
-    table["n_fg"] = 0.0
-    assert paper.published_table("V")["n_fg"].max() > 0
 
 
 def test_misprints_point_at_printed_numbers():
@@ -85,15 +78,10 @@ def test_misprints_point_at_printed_numbers():
 
 
 def test_the_metrics_are_the_papers():
-    """Hypothesis, side and name of each, in the order of the columns; labels name their unit."""
     told = paper.HYPOTHESES, paper.PREDICTIONS
     assert [(m, *(of[m] for of in told), paper.METRIC_RULES[m].plain) for m in paper.METRICS] == [
-        ("n_fg", 1, "up", "N_fg"),
-        ("n_bg", 1, "down", "N_bg"),
-        ("lambda", 1, "up", "λ"),
-        ("d_mean", 2, "down", "D_mean"),
-        ("d_var", 2, "down", "D_var"),
-        ("rho", 3, "up", "ρ"),
+        *(("n_fg", 1, "up", "N_fg"), ("n_bg", 1, "down", "N_bg"), ("lambda", 1, "up", "λ")),
+        *(("d_mean", 2, "down", "D_mean"), ("d_var", 2, "down", "D_var"), ("rho", 3, "up", "ρ")),
     ]
     assert {*paper.FINAL_METRICS, *paper.DISTANCE_METRICS, "rho"} == set(paper.METRICS)
     for name, metric in paper.METRIC_RULES.items():
@@ -101,13 +89,10 @@ def test_the_metrics_are_the_papers():
         assert metric.label.endswith(" [points]" if name.startswith("n_") else " [1]")
 
 
-def test_names_of_the_paper_are_read_without_pandas():
-    code = "import sys, kpnb.paper; sys.exit('pandas' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT).returncode == 0
-
-
 def test_unknown_names_say_what_exists():
-    with pytest.raises(KpnbError, match="II, III"):
-        paper.published_table("X")
-    with pytest.raises(KpnbError, match="by 'weather'"):
-        paper.agreement_rates(("weather",))
+    for call, given, told in (
+        (paper.published_table, "X", "II, III"),
+        (paper.agreement_rates, ("weather",), "by 'weather'"),
+    ):
+        with pytest.raises(KpnbError, match=told):
+            call(given)

@@ -10,17 +10,7 @@ import pytest
 import torch
 
 import kpnb
-from kpnb import (
-    EntropyEstimator,
-    EntropyMaps,
-    GridUnits,
-    KnowledgePoints,
-    bootstrap,
-    knowledge_points,
-    learning_speed,
-    paired_difference,
-    stability,
-)
+from kpnb import EntropyEstimator, EntropyMaps, GridUnits, KnowledgePoints, knowledge_points
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROMISED = (
@@ -40,9 +30,17 @@ def test_promised_and_listed_names_exist():
         _ = kpnb.nonsense
 
 
-def test_importing_kpnb_imports_no_torch():
-    code = "import sys, kpnb; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+@pytest.mark.parametrize(
+    "module, library",
+    [("kpnb", "torch"), ("kpnb", "numpy"), ("kpnb.store", "torch"), ("kpnb.paper", "pandas")],
+)
+def test_what_is_looked_at_first_loads_no_library_that_takes_seconds(module, library):
+    code = f"import sys, {module}; sys.exit('{library}' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT).returncode == 0
+
+
+def names(callable_) -> list[str]:
+    return list(inspect.signature(callable_).parameters)
 
 
 def defaults(callable_) -> dict[str, object]:
@@ -50,54 +48,27 @@ def defaults(callable_) -> dict[str, object]:
     return {p.name: p.default for p in found if p.default is not inspect.Parameter.empty}
 
 
-def test_defaults_of_the_estimator():
-    names = list(inspect.signature(EntropyEstimator).parameters)
+def test_signatures_and_defaults():
     promised = {"units": GridUnits(16), "method": "path", "target_entropy": -2.8}
     promised |= {"entropy_weight": 7.0, "init_sigma": 0.01, "probes": 24, "relu": True, "seed": 0}
     published = {"draws": 96, "lr": 1e-4, "iterations": 60, "extra_iterations": 20}
-    assert names[: len(promised) + 1] == ["layer", *promised]
+    assert names(EntropyEstimator)[: len(promised) + 1] == ["layer", *promised]
     promised |= published | {"autocast": None, "standard_error": 0.003}
     assert promised.items() <= defaults(EntropyEstimator).items()
-    assert list(inspect.signature(EntropyEstimator.explain).parameters)[1:3] == ["model", "inputs"]
+    assert names(EntropyEstimator.explain)[1:3] == ["model", "inputs"]
     for method in ("published", "path", "optimum", "descent", "reference"):
         assert EntropyEstimator("0", method=method).method == method
-
-
-def test_entropy_maps_have_what_was_promised(tmp_path):
-    net = torch.nn.Sequential(torch.nn.Flatten())
-    images = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    estimator = EntropyEstimator("0", GridUnits(2), probes=8)
-    maps = estimator.explain(net, images)
-    assert isinstance(maps, EntropyMaps)
-    assert maps.entropy.shape == maps.sigma.shape == maps.standard_error.shape == (2, 4)
-    assert maps.mean_entropy.shape == maps.defined.shape == maps.reached.shape == (2,)
-    assert maps.settings["layer"] == "0" and callable(maps.show)
-    maps.save(tmp_path / "maps")
-    assert torch.equal(EntropyMaps.load(tmp_path / "maps").entropy, maps.entropy)
-    foreground = torch.tensor([[True, False, False, True]] * 2)
-    points = knowledge_points(maps, foreground, 0.2)
-    assert isinstance(points, KnowledgePoints) and callable(points.show)
-    assert points.foreground_points.shape == points.background_points.shape == (2, 4)
-    assert points.n_fg.shape == points.n_bg.shape == points.ratio.shape == (2,)
-
-
-def names(callable_) -> list[str]:
-    return list(inspect.signature(callable_).parameters)
-
-
-def test_signatures_of_the_metrics():
     assert names(knowledge_points) == ["maps", "foreground", "threshold", "baseline"]
     assert defaults(knowledge_points) == {"baseline": "dataset"}
     assert names(KnowledgePoints.show)[1] == "images"
-    assert names(learning_speed) == ["n_fg_by_epoch", "weight_distance"]
-    assert names(stability) == ["foreground_points_by_epoch"]
+    assert names(kpnb.learning_speed) == ["n_fg_by_epoch", "weight_distance"]
+    assert names(kpnb.stability) == ["foreground_points_by_epoch"]
     assert [f.name for f in dataclasses.fields(GridUnits)] == ["cells"]
-    for function in (bootstrap, paired_difference):
+    for function in (kpnb.bootstrap, kpnb.paired_difference):
         assert {"statistic", "resamples", "seed"} == set(defaults(function))
 
 
-def test_three_lines_of_the_package_docstring():
-    """What the docstring shows is what runs: names and arguments are those of the functions."""
+def test_three_lines_of_the_package_docstring_run_and_maps_have_what_was_promised(tmp_path):
     shown = [line.strip() for line in kpnb.__doc__.splitlines() if line.startswith("    ")]
     assert len(shown) == 3
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -105,6 +76,15 @@ def test_three_lines_of_the_package_docstring():
     model.classifier = torch.nn.Sequential(torch.nn.Flatten())
     model.forward = model.classifier.forward
     foreground = (torch.arange(256) < 80).expand(2, 256)
-    names = {"kpnb": kpnb, "model": model, "images": images, "foreground": foreground}
-    exec("\n".join(shown[:2]), names)
-    assert names["points"].n_fg.shape == (2,) and shown[2] == "points.show(images)"
+    made = {"kpnb": kpnb, "model": model, "images": images, "foreground": foreground}
+    exec("\n".join(shown[:2]), made)
+    assert shown[2] == "points.show(images)"
+    maps, points = made["maps"], made["points"]
+    assert isinstance(maps, EntropyMaps) and isinstance(points, KnowledgePoints)
+    assert maps.entropy.shape == maps.sigma.shape == maps.standard_error.shape == (2, 256)
+    assert maps.mean_entropy.shape == maps.defined.shape == maps.reached.shape == (2,)
+    assert maps.settings["layer"] == "classifier.0" and callable(maps.show)
+    maps.save(tmp_path / "maps")
+    assert torch.equal(EntropyMaps.load(tmp_path / "maps").entropy, maps.entropy)
+    assert points.foreground_points.shape == points.background_points.shape == (2, 256)
+    assert points.n_fg.shape == points.n_bg.shape == points.ratio.shape == (2,)

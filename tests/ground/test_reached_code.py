@@ -1,13 +1,9 @@
-"""Every function that runs while a result is computed is in the code that the result names.
-
-The seeds of fingerprints are written by hand; here whole studies run while calls are traced, and
-what ran is held against what the fingerprints of stored parts and of results are taken over.
-"""
+"""Every function that runs while a result is computed is in the code that the result names."""
 
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
@@ -51,13 +47,12 @@ def watched(ran: Ran) -> Iterator[None]:
 
 
 def _place(code: CodeType) -> Iterator[tuple[str, str]]:
-    path = Path(code.co_filename)
+    path, name = Path(code.co_filename), code.co_qualname.partition(".")[0]
     is_function = code.co_flags & inspect.CO_OPTIMIZED  # no class body, which runs when imported
-    if is_function and path.is_relative_to(PACKAGE):
+    # nor a lambda or a module at its top level
+    if is_function and path.is_relative_to(PACKAGE) and not name.startswith("<"):
         module = ".".join(("kpnb", *path.relative_to(PACKAGE).with_suffix("").parts))
-        name = code.co_qualname.partition(".")[0]
-        if not name.startswith("<"):  # a lambda or a module at its top level
-            yield module.removesuffix(".__init__"), name
+        yield module.removesuffix(".__init__"), name
 
 
 def outside_rooms(ran: Ran) -> Ran:
@@ -66,7 +61,7 @@ def outside_rooms(ran: Ran) -> Ran:
 
 
 class TracedStore(WatchedStore):
-    """Notes, for each kind of entry, what ran while it was computed and what its key is over."""
+    """Notes what ran while entries were computed, and what of it their keys are not over."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -75,7 +70,7 @@ class TracedStore(WatchedStore):
         self.trained: Ran = set()
 
     def compute(self, kind, settings, compute, code, data=None, cost=None):
-        ran: Ran = set()
+        ran, covered = set(), set(reached(*code))
 
         @functools.wraps(compute)
         def traced(scratch):
@@ -83,34 +78,32 @@ class TracedStore(WatchedStore):
                 return compute(scratch)
 
         record = super().compute(kind, settings, traced, code, data, cost)
-        self.ran |= ran
-        covered = set(reached(*code))
         if kind == "networks":
             self.trained |= covered
-        else:  # its key holds the network's fingerprint, and that the network's code
-            covered |= self.trained
-        self.missed |= outside_rooms(ran) - covered
+        self.ran |= ran  # a key holds the network's fingerprint, and that the network's code
+        of_network = self.trained if kind != "networks" else set()
+        self.missed |= outside_rooms(ran) - covered - of_network
         return record
 
 
 def study_of(kind: str, root: Path) -> Study:
-    store, small = TracedStore(root / "store"), {"preset": "smoke", "device": "cpu", "samples": 3}
+    small = {"preset": "smoke", "device": "cpu", "samples": 3}
     if kind in ("sentiment", "qa"):
-        study = text_study(kind, tiny_folder(root, **SIZES), root / "store")
+        study = text_study(kind, tiny_folder(root, **SIZES), root)
     elif kind == "cloud":
-        study = cloud_study(root / "store")
+        study = cloud_study(root)
     elif kind == "cell":
         given = small | {"network": "VGG-11", "teacher": "AlexNet", "outputs": 4}
-        study = CellStudy(resolve(CellParameters, given), store)
+        study = CellStudy(resolve(CellParameters, given))
     elif kind == "fine_tuning":
-        study = FineTuningStudy(resolve(FineTuningParameters, small), store)
+        study = FineTuningStudy(resolve(FineTuningParameters, small))
     else:
-        study = smoke_study(root / "store", samples=3)
-    object.__setattr__(study, "store", store)
+        study = smoke_study(root, samples=3)
+    object.__setattr__(study, "store", TracedStore(root / "store"))
     return study
 
 
-def measured(study: Study, kind: str) -> Callable[[], Findings]:
+def measured(study: Study, kind: str) -> Findings:
     """All that a notebook of the study measures."""
     if kind == "fine_tuning":
         findings = FineTuningFindings(study, "image_fine_tuning")
@@ -126,11 +119,9 @@ def measured(study: Study, kind: str) -> Callable[[], Findings]:
 def glue(study: Study) -> Ran:
     """What calls the code that a store's entry names: which data and settings it hands on is in the
     entry's key or data hashes."""
-    samples = study.data.measured
     source = getattr(study, "source", study)  # of a fine-tuned network
-    parts = (study, source, study.data, study.parameters, samples)
-    types = [type(part).__mro__ for part in parts]
-    found = {(t.__module__, t.__name__) for mro in types for t in mro}
+    parts = (study, source, study.data, study.parameters, study.data.measured)
+    found = {(t.__module__, t.__name__) for part in parts for t in type(part).__mro__}
     return found | {("kpnb.study.study", "flat"), ("kpnb.study.study", "Trained")} | OF_SAMPLES
 
 
@@ -145,5 +136,4 @@ def test_what_runs_is_in_the_code_that_is_named(kind, tmp_path, monkeypatch):
     assert {"networks", "maps"} <= set(store.computed())
     assert store.missed - glue(study) == set()
     ran = outside_rooms(ran | store.ran)
-    assert len(ran) > 50
-    assert ran - set(reached(*findings.code)) == set()
+    assert len(ran) > 50 and ran - set(reached(*findings.code)) == set()

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -26,20 +27,19 @@ class FakeKubernetes:
     """Secrets and jobs by name; `variables` are those of the image, `folder` holds the pods."""
 
     def __init__(self, folder: Path, variables: dict[str, str]) -> None:
-        self.folder, self.variables = folder, variables
+        self.folder, self.variables, self.config = folder, variables, folder / "kubeconfig"
         self.jobs, self.secrets, self.exit_codes, self.deleted = {}, {}, {}, []
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (_Api,), {"cluster": self}))
 
-    def __enter__(self) -> "FakeKubernetes":
+    @contextmanager
+    def serve(self):
+        """The API at the address that `config` names."""
+        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (_Api,), {"cluster": self}))
         self.folder.mkdir(parents=True)
-        self.config = self.folder / "kubeconfig"
-        self.config.write_text(KUBECONFIG.format(port=self.server.server_port))
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+        self.config.write_text(KUBECONFIG.format(port=server.server_port))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with server:
+            yield
+            server.shutdown()
 
     def container(self, name: str) -> dict:
         return self.jobs[name]["spec"]["template"]["spec"]["containers"][0]
@@ -57,8 +57,8 @@ class FakeKubernetes:
         reference = variable["valueFrom"]["secretKeyRef"]
         return base64.b64decode(self.secrets[reference["name"]][reference["key"]]).decode()
 
-    def answer(self, method: str, path: str, body: dict) -> dict | None:
-        """The content of the response; None for what is not there."""
+    def answer(self, method: str, path: str, body: dict) -> dict:
+        """The content of the response; empty for what is not there."""
         parts = path.partition("?")[0].strip("/").split("/")
         name = parts[-1] if parts[-1] != "status" else parts[-2]
         match method, name:
@@ -66,8 +66,7 @@ class FakeKubernetes:
                 self.secrets[body["metadata"]["name"]] = body.get("data") or {}
                 return body
             case "POST", "jobs":
-                job = body["metadata"]["name"]
-                self.jobs[job] = body
+                self.jobs[job := body["metadata"]["name"]] = body
                 threading.Thread(target=self.run, args=(job,), daemon=True).start()
                 return body
             case "GET", "pods":
@@ -79,19 +78,17 @@ class FakeKubernetes:
             case "DELETE", _:
                 self.deleted.append(name)
                 return {"apiVersion": "v1", "kind": "Status", "status": "Success"}
-        return None
+        return {}
 
 
 class _Api(BaseHTTPRequestHandler):
     cluster: FakeKubernetes
 
     def do(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        content = self.cluster.answer(
-            self.command, self.path, json.loads(self.rfile.read(length) or "{}")
-        )
-        text = json.dumps(content if content is not None else {"reason": "NotFound"}).encode()
-        self.send_response(200 if content is not None else 404)
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
+        content = self.cluster.answer(self.command, self.path, body)
+        text = json.dumps(content or {"reason": "NotFound"}).encode()
+        self.send_response(200 if content else 404)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
@@ -104,10 +101,8 @@ class _Api(BaseHTTPRequestHandler):
 
 
 def image(folder: Path, bin_folder: Path) -> dict[str, str]:
-    """Variables of a container whose environment is this one.
-
-    Its pip installs nothing: what the plugin asks for in each pod is in the image already.
-    """
+    """Variables of a container whose environment is this one; its pip installs nothing, because
+    what the plugin asks for in each pod is in the image already."""
     folder.mkdir(parents=True)
     (folder / "pip").write_text("#!/bin/sh\nexit 0\n")
     (folder / "pip").chmod(0o755)

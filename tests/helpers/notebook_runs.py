@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 
 import kpnb.run.__main__
-from kpnb.run.notebook import declared_values, parameters_cell
+from kpnb.run.notebook import parameters_cell
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 
@@ -27,14 +27,10 @@ def cell_source(name: str) -> str:
     return notebook.cells[parameters_cell(notebook, name)].source
 
 
-def declared(name: str) -> dict[str, object]:
-    return declared_values(cell_source(name), name)
-
-
 def stored(root: Path) -> set[str]:
     """Networks and maps in a store: "networks/<fingerprint>"."""
     entries = [*root.glob("networks/*"), *root.glob("maps/*")]
-    return {f"{entry.parent.name}/{entry.name}" for entry in entries}
+    return {str(entry.relative_to(root)) for entry in entries}
 
 
 class Executed:
@@ -66,7 +62,3 @@ class Executed:
     def text(self) -> str:
         """All that the copy shows, as text."""
         return "\n".join(str(output.get("text") or output.get("data")) for output in self._found())
-
-    def sliders(self) -> list[str]:
-        """The HTML of the outputs that step through frames."""
-        return [html for html in self.outputs("text/html") if '<input type="range"' in html]

@@ -22,8 +22,6 @@ def slow_sum(log: Path, mode: str):
             if mode == "hang" and epoch == 2:
                 print("ready", flush=True)
                 time.sleep(60)
-            if mode == "slow":
-                time.sleep(0.2)
         return {"state": state}, {"epochs": 5}
 
     return compute

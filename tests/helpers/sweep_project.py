@@ -1,5 +1,4 @@
-"""A project of sweeps whose notebook takes a second: two sweeps of small runs, Snakemake, and the
-profiles for Slurm and Kubernetes as settings, with what has to be installed for them."""
+"""A project of sweeps whose notebook takes a second, and the profiles as settings."""
 
 import importlib.util
 import json
@@ -113,10 +112,9 @@ class Project:
     def settings(self, run: str) -> dict:
         return json.loads(self.file(run).read_text(encoding="utf-8"))["settings"]
 
-
-def change(project: Project, run: str, **parameters) -> None:
-    """Other parameters of one run of the first sweep."""
-    write_sweep(project.root / "sweeps", "first", sweep(SWEEPS["first"] | {run: parameters}))
+    def change(self, run: str, **parameters) -> None:
+        """Other parameters of one run of the first sweep."""
+        write_sweep(self.root / "sweeps", "first", sweep(SWEEPS["first"] | {run: parameters}))
 
 
 def profile(name: str, commented: bool = False) -> dict:

@@ -12,17 +12,16 @@ from pathlib import Path
 
 import cloud_smoke
 import nbformat
-import papermill
 import pytest
 import text_smoke
 from IPython.core.inputtransformer2 import TransformerManager
-from notebook_runs import FOLDER, Executed, cell_source, code_cells, declared, source
+from notebook_runs import FOLDER, Executed, cell_source, code_cells, source
 
 import kpnb.run.__main__
 from kpnb.metrics.results import available_cells, available_results, read_results
 from kpnb.paper import METRICS
 from kpnb.run import notebook as runner
-from kpnb.run.notebook import request
+from kpnb.run.notebook import declared_values, request
 from kpnb.store import damaged
 from kpnb.study.parameters import models_for, resolve
 
@@ -30,8 +29,6 @@ EVERY = sorted(file.stem for file in FOLDER.glob("*.ipynb"))
 TESTED = pytest.mark.parametrize("name", EVERY)
 # What a notebook says otherwise than the demo of its parameters.
 OWN = {"image_unseen": {"measured_on": "test"}, "pointcloud_network": {"network": "DGCNN"}}
-# Their study has one seed, because a sweep runs them dozens of times.
-ONE_SEED = ("image_cell",)
 HYPOTHESES = {1: {"n_fg", "n_bg", "lambda"}, 2: {"d_mean", "d_var"}, 3: {"rho"}}
 MOST_NOTEBOOKS, MOST_LINES, LONGEST_CELL, MEDIAN_CELL = 20, 1000, 7, 1
 
@@ -40,7 +37,7 @@ MOST_NOTEBOOKS, MOST_LINES, LONGEST_CELL, MEDIAN_CELL = 20, 1000, 7, 1
 def test_source_is_stripped_and_opens_on_colab(name):
     """And no later cell gives a parameter another value: running the cell that makes the study
     once more would take it for one."""
-    notebook = source(name)
+    notebook, transform = source(name), TransformerManager().transform_cell
     nbformat.validate(notebook)
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code_cells(notebook))
     assert "widgets" not in notebook.metadata and notebook.metadata["kpnb"]["figures"] > 0
@@ -48,17 +45,13 @@ def test_source_is_stripped_and_opens_on_colab(name):
     top = notebook.cells[0].source.splitlines()
     link = f"https://colab.research.google.com/github/kpnb/kpnb/blob/main/notebooks/{name}.ipynb"
     assert top[0].startswith("# ") and top[2] == f"[Open in Colab]({link})"
-    later = [cell for cell in code_cells(notebook) if cell.source != cell_source(name)]
-    assert set().union(*map(assigned, later)).isdisjoint(models_for(name).model_fields)
-
-
-def assigned(cell) -> set[str]:
-    names = ast.walk(ast.parse(TransformerManager().transform_cell(cell.source)))
-    return {n.id for n in names if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    later = [cell.source for cell in code_cells(notebook) if cell.source != cell_source(name)]
+    named = [n for n in ast.walk(ast.parse(transform("\n".join(later)))) if isinstance(n, ast.Name)]
+    assigned = {n.id for n in named if isinstance(n.ctx, ast.Store)}
+    assert assigned.isdisjoint(models_for(name).model_fields)
 
 
 def test_they_are_few_and_short():
-    """Beside the parameters, a line for each, a cell is a sentence."""
     texts = [(name, cell.source) for name in EVERY for cell in code_cells(source(name))]
     sizes = {known: len([line for line in known[1].splitlines() if line]) for known in texts}
     assert len(EVERY) <= MOST_NOTEBOOKS and sum(sizes[known] for known in texts) <= MOST_LINES
@@ -73,13 +66,12 @@ def bounds(schema: dict) -> set[str]:
     found = {str(value) for option in schema.get("anyOf", ()) for value in bounds(option)}
     found |= {str(value) for value in schema.get("enum", ())}
     limits = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-    found |= {f"{schema[limit]:g}" for limit in limits if limit in schema}
-    return found | ({"None"} if schema.get("type") == "null" else set())
+    return found | {f"{schema[limit]:g}" for limit in limits if limit in schema}
 
 
 @TESTED
 def test_its_parameters_are_the_demo_s_and_comments_name_the_allowed_values(name):
-    values, model = declared(name), models_for(name)
+    values, model = declared_values(cell_source(name), name), models_for(name)
     assert values.pop("more") == {} and len(values) <= 17
     demo = model.PRESETS["demo"] | OWN.get(name, {})
     assert values == {n: demo[n] for n in values}
@@ -91,16 +83,12 @@ def test_its_parameters_are_the_demo_s_and_comments_name_the_allowed_values(name
             wanted = {"same", "EfficientNet-lite0"} if len(wanted) > 1 else wanted
         assert all(word in line for word in wanted), (parameter, wanted)
         assert parameter == "more" or re.search(r"  # \S", line)
-
-
-@TESTED
-def test_a_preset_that_is_passed_is_the_run(name):
-    given, model = {"preset": "study", "samples": 3}, models_for(name)
+    given = {"preset": "study", "samples": 3}
     wanted = request(name, FOLDER, given)
     assert wanted.resolved == resolve(model, OWN.get(name, {}) | given)
     assert wanted.values["more"].keys().isdisjoint(wanted.values)
-    several = tuple(model.PRESETS["study"]["seeds"])
-    assert wanted.resolved.seeds == several and (several == (0,)) == (name in ONE_SEED)
+    assert wanted.resolved.seeds == tuple(model.PRESETS["study"]["seeds"])
+    assert (len(wanted.resolved.seeds) == 1) == (name == "image_cell")
 
 
 def test_tasks_on_texts_differ_in_their_study_alone():
@@ -126,23 +114,6 @@ def test_the_first_cell_finds_the_clone_s_kpnb_or_installs_it(colab, monkeypatch
         assert not re.search(r" (-U|--upgrade|--force-reinstall|torch)\b", line)
 
 
-def test_plain_papermill_sets_values_and_what_is_in_more(tmp_path, monkeypatch):
-    """image_h1 up to its study, run as from a shell; names of nothing: tests/study/test_display."""
-    notebook = source("image_h1")
-    study = next(i for i, c in enumerate(notebook.cells) if "from_notebook" in c.source)
-    told = "print(study.parameters.epochs, study.parameters.chunk, study.parameters.checkpoints)"
-    notebook.cells = [*notebook.cells[: study + 1], nbformat.v4.new_code_cell(told)]
-    nbformat.write(notebook, tmp_path / "image_h1.ipynb")
-    given = str(tmp_path / "image_h1.ipynb"), str(tmp_path / "out.ipynb")
-    parameters = {"epochs": 3, "more": {"chunk": 64}}
-    monkeypatch.chdir(FOLDER)
-    with runner.kernel_environment():
-        executed = papermill.execute_notebook(*given, parameters, progress_bar=False)
-    assert executed.cells[-1].outputs[0].text == "3 64 (0, 1, 2, 3)\n"
-    table = str(executed.cells[-2].outputs)
-    assert "instead of the demo preset" in table and "checkpoints" in table
-
-
 @dataclass(frozen=True)
 class Case:
     """A page. kind: "images" on the shared study's store; others on one that the first of a kind
@@ -162,8 +133,7 @@ H1, H2, H3 = (frozenset(some) for some in HYPOTHESES.values())
 RUN = "ii_vgg11_from_alexnet"
 CELL = {"network": "VGG-11", "teacher": "AlexNet", "run": RUN, "samples": 3}
 # A few are enough for the run: test_attributions has them all.
-METHODS = ["gradient", "grad_cam", "saliency"]
-FEW = {"samples": 3, "methods": METHODS}
+FEW = {"samples": 3, "methods": ["gradient", "grad_cam", "saliency"]}
 VARIED = 2 * 4  # maps of student and baseline under four variants of the estimator
 CASES = {
     "image_h1": Case("image_h1", "images", metrics=H1, added=(0, 0)),
@@ -195,28 +165,23 @@ SEEN = {
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    return text_smoke.wordy_folder(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
 def places(smoke, tmp_path_factory) -> dict[str, Path]:
-    """The stores: the shared study's, a copy of it for those that add to it, and empty ones."""
-    copied = tmp_path_factory.mktemp("copy") / "store"
-    shutil.copytree(smoke.root, copied)
+    """The text model; stores: the shared study's, a copy for those that add to it, empty ones."""
+    copied = shutil.copytree(smoke.root, tmp_path_factory.mktemp("copy") / "store")
     empty = {kind: tmp_path_factory.mktemp(kind) for kind in ("sentiment", "qa", "pointcloud")}
-    return {"images": smoke.root, "copy": copied} | empty
+    model = text_smoke.wordy_folder(tmp_path_factory.mktemp("model"))
+    return {"images": smoke.root, "copy": copied, "model": model} | empty
 
 
 @pytest.fixture(scope="module", params=CASES)
-def executed(request, places, model, tmp_path_factory):
+def executed(request, places, tmp_path_factory):
     """Run once for all tests of a page; the environment is what `make book` sets."""
     case, folder = CASES[request.param], tmp_path_factory.mktemp("run")
     # The smoke preset made smaller still, where that is not the shared study.
     small = {"device": "cpu"} | (cloud_smoke.SMALL if case.kind == "pointcloud" else {})
     if case.kind in text_smoke.LONGEST:
         longest = text_smoke.LONGEST[case.kind]
-        small = text_smoke.SMALL | {"longest": longest, "network": model}
+        small = text_smoke.SMALL | {"longest": longest, "network": places["model"]}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KPNB_STORE", str(places[case.kind]))
         patch.setenv("KPNB_RESULTS", str(folder / "results"))
@@ -231,41 +196,43 @@ def results_of(executed):
     return found if run else read_results(executed.name, "smoke")
 
 
-def test_it_runs_shows_its_figures_and_writes_nothing_to_stderr(executed):
-    """kpnb.run takes what the kernel writes there out of the copy, and shows it on its own. A
-    turning cloud and the epochs of Figure 5 lie in the page: sliders of the browser."""
+def test_it_runs_from_the_store_shows_its_figures_and_is_up_to_date_then(
+    executed, monkeypatch, capsys
+):
+    """kpnb.run takes what the kernel writes to stderr out of the copy, and shows it on its own. A
+    turning cloud and the epochs of Figure 5 lie in the page: sliders of the browser. Networks and
+    maps of the shared study are there; a page of texts or clouds may be the first of its kind."""
+    case, notebook = CASES[executed.name], executed.notebook
     assert executed.code == 0 and executed.told == "", executed.told
     promised = source(executed.notebook_name).metadata["kpnb"]["figures"]
-    assert runner.figure_count(executed.notebook) == promised
-    assert runner.error_outputs(executed.notebook) == []
+    assert runner.figure_count(notebook) == promised and runner.error_outputs(notebook) == []
     assert str(Path.home()) not in executed.text() and "Warning" not in executed.text()
-    sliders = executed.sliders()
-    assert len(sliders) == CASES[executed.name].sliders
-    assert all(html.count("<img ") > 1 for html in sliders)
+    sliders = [html for html in executed.outputs("text/html") if '<input type="range"' in html]
+    assert len(sliders) == case.sliders and all(html.count("<img ") > 1 for html in sliders)
 
+    def count(kinds):
+        return kinds.count("networks"), kinds.count("maps")
 
-def test_it_takes_networks_and_maps_from_the_store(executed):
-    """Those of the shared study are there; a page of texts or clouds may run before the one that
-    computes what it takes."""
-    case, used = CASES[executed.name], executed.notebook.metadata["kpnb"]["store"]
-    kinds = [Path(folder).parent.name for folder in used]
-    added = [entry.split("/")[0] for entry in executed.added]
-    count = lambda names: (names.count("networks"), names.count("maps"))  # noqa: E731
-    expected = {case.added or case.taken, *[case.taken] * (case.kind not in ("images", "copy"))}
-    assert damaged(used) == [] and count(added) in expected
-    assert count(kinds) == case.taken or executed.name == "image_coherency"
+    used, added = notebook.metadata["kpnb"]["store"], [e.split("/")[0] for e in executed.added]
+    of_others = [case.taken] if case.kind not in ("images", "copy") else []
+    assert count(added) in [case.added or case.taken, *of_others]
+    taken = count([Path(folder).parent.name for folder in used])
+    assert damaged(used) == [] and (taken == case.taken or executed.name == "image_coherency")
+    monkeypatch.setattr(runner, "execute", None)  # is not called
+    assert kpnb.run.__main__.main(executed.arguments()) == 0
+    assert "up to date" in capsys.readouterr().out
 
 
 def test_its_results_are_those_of_its_hypothesis(executed):
     case, results = CASES[executed.name], results_of(executed)
-    assert {c.metric for c in results.comparisons} == set(case.metrics)
     given = {"preset": "smoke"} | OWN.get(case.notebook, {}) | executed.given
     wanted = resolve(models_for(case.notebook), given).model_dump(mode="json")
     assert json.loads(json.dumps(results.settings)) == wanted
-    verdicts = [c.verdict for c in results.comparisons if results.is_headline(c)]
+    headline = [c for c in results.comparisons if results.is_headline(c)]
     told = "\n".join(executed.outputs("text/markdown"))
-    assert all(f"**{verdict}**" in told for verdict in verdicts)
-    assert len(verdicts) == len(case.metrics)
+    assert all(f"**{comparison.verdict}**" in told for comparison in headline)
+    assert {c.metric for c in results.comparisons} == set(case.metrics)
+    assert len(headline) == len(case.metrics)
     names = {name.split(" | ")[0] for name in results.numbers}
     assert ("FC1, centroids and neighbors recomputed" in names) == (case.taken[1] > 3)
     sample, dataset, scores = SEEN[executed.name.split("_")[0]]
@@ -275,51 +242,24 @@ def test_its_results_are_those_of_its_hypothesis(executed):
     scores = {f"{score}_{split}" for score in scores for split in ("train", "test")}
     found = {m.metric for m in results.measures} - set(METRICS)
     assert found == (set() if NO_SCORES.search(executed.name) else scores)
+    if results.run:  # beside a row of Table II
+        text, bs = executed.text(), {m.threshold for m in results.measures if m.metric == "rho"}
+        assert "distilled from VGG-19" in text and bs == {0.15, 0.2, 0.25}
+        assert all(f"Hypothesis {number}" in text for number in HYPOTHESES)
+        assert results.provenance["code"] == ["CellStudy", "Findings"]
+    if executed.name == "image_coherency":
+        assert "the entropy is **unchanged**" in executed.text()
+        assert results.numbers["entropy_largest_difference"].value < 1e-5
 
 
-def test_a_second_run_is_up_to_date(executed, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "execute", None)  # is not called
-    assert kpnb.run.__main__.main(executed.arguments()) == 0
-    assert "up to date" in capsys.readouterr().out
-
-
-TEXTS = ["sentiment_h2", "sentiment_h3", "qa_h1"]
-
-
-@pytest.mark.parametrize("executed", TEXTS, indirect=True)
-def test_texts_are_shown_with_their_words(executed, model, tmp_path):
+@pytest.mark.parametrize("executed", ["sentiment_h2", "sentiment_h3", "qa_h1"], indirect=True)
+def test_texts_are_shown_with_their_words(executed, places, tmp_path):
     """H1 shows six texts, layers, the definition and points; H3 both networks' points by epoch."""
     shown = [page for page in executed.outputs("text/html") if "dataframe" not in page]
-    measured = text_smoke.text_study(executed.name.split("_")[0], model, tmp_path).data.measured
+    kind = executed.name.split("_")[0]
+    measured = text_smoke.text_study(kind, places["model"], tmp_path).data.measured
     longest = [max(measured.words(row), key=len) for row in range(len(measured))]
     held = [sum(word in page for word in longest) for page in shown]
     # All texts, the example, the example, all texts; the example twice.
     least = {"1": [4, 1, 1, 4], "2": [], "3": [1, 1]}[executed.name[-1]]
     assert all(count >= wanted for count, wanted in zip(held, least, strict=True))
-
-
-@pytest.mark.parametrize("executed", ["image_coherency"], indirect=True)
-def test_numbers_of_coherency_that_theory_fixes(executed):
-    results, text = results_of(executed), executed.text()
-    found = {name: number.value for name, number in results.numbers.items()}
-    for prefix in ("", "channel_"):
-        assert {f"{prefix}coherency_{m}" for m in (*METHODS, "entropy")} <= found.keys()
-        assert found[f"{prefix}output_largest_difference"] == 0  # c is a power of 2
-        assert found[f"{prefix}coherency_grad_cam"] < 1e-5
-    # Of six convolutions, three have their feature divided by 4.
-    half = 1.3862943611 / 2
-    fixed = [found[f"coherency_{name}"] for name in ("gradient", "feature_variance")]
-    assert fixed == pytest.approx([half, 2 * half], rel=1e-5)
-    assert found["entropy_largest_difference"] < 1e-5 < found["channel_coherency_shape_entropy"]
-    assert found["channel_coherency_feature_variance"] > 0.1
-    assert "measure_coherency" in results.provenance["code"]
-    assert "the entropy is **unchanged**" in text and "unchanged: Grad-CAM" in text
-
-
-@pytest.mark.parametrize("executed", ["image_cell"], indirect=True)
-def test_a_cell_s_page_shows_the_printed_rows(executed):
-    text, found = executed.text(), results_of(executed)
-    assert "distilled from VGG-19" in text  # a row of Table II
-    assert all(f"Hypothesis {number}" in text for number in HYPOTHESES)
-    assert {m.threshold for m in found.measures if m.metric == "rho"} == {0.15, 0.2, 0.25}
-    assert found.provenance["code"] == ["CellStudy", "Findings"]

@@ -3,20 +3,19 @@
 import json
 from pathlib import Path
 
+import made_results
 import pytest
 
-from kpnb.metrics.results import Measure, Number, Results
+from kpnb.metrics.results import Number, Results
 from kpnb.run import compare
 
 NAME = "smoke/cells/a_run.json"
 
 
 def results(**changed) -> Results:
-    place = {"layer": "FC1", "network": "VGG-11", "scale": "narrow", "dataset": "made up"}
-    measure = Measure(**place, role="S", metric="n_fg", mean=1.5, n_samples=3, n_seeds=1)
     made = {"notebook": "image_cell", "preset": "smoke", "run": "a_run", "settings": {"epochs": 2}}
-    made |= {"provenance": {"cpu": "one"}, "fingerprint": "0", "measures": [measure]}
-    return Results(**made | {"seconds": 1.0, "peak_memory_mb": 1.0} | changed)
+    made |= {"measures": [made_results.measure("S", "n_fg", 1.5)]}
+    return made_results.run(**made | changed)
 
 
 def folder(path: Path, content: Results, name: str = NAME) -> Path:
@@ -26,24 +25,24 @@ def folder(path: Path, content: Results, name: str = NAME) -> Path:
 
 
 def number(value: float, unit: str) -> dict:
-    return {"n": Number(value=value, what="x", unit=unit)}
+    return {"numbers": {"n": Number(value=value, what="x", unit=unit)}}
 
 
 @pytest.mark.parametrize(
     "changed, told",
     [
         ({"seconds": 9.0, "provenance": {"cpu": "two"}, "fingerprint": "1"}, ""),
-        ({"numbers": number(3.0, "s")}, ""),
+        (number(3.0, "s"), ""),
         ({"settings": {"epochs": 3}}, ".settings.epochs: 2, 3"),
         ({"settings": {}}, ".settings.epochs: 2, '(missing)'"),
         ({"measures": [results().measures[0].model_copy(update={"mean": 1.5 + 2**-52})]}, ".mean:"),
         ({"measures": [results().measures[0]] * 2}, ".measures[1].mean: '(missing)', 1.5"),
         ({"notes": ["word"]}, ".notes[0]: '(missing)', 'word'"),
-        ({"numbers": number(1.0, "nats")}, ".numbers.n.value: '(missing)', 1.0"),
+        (number(1.0, "nats"), ".numbers.n.value: '(missing)', 1.0"),
     ],
 )
 def test_a_difference_is_told_with_its_place(tmp_path, capsys, changed, told):
-    slow = results(numbers=number(4.0, "s") if not told else {})
+    slow = results(**number(4.0, "s") if not told else {})
     places = folder(tmp_path / "a", slow), folder(tmp_path / "b", results(**changed))
     assert compare.main([str(place) for place in places]) == int(bool(told))
     lines = capsys.readouterr().out.splitlines()
@@ -52,11 +51,10 @@ def test_a_difference_is_told_with_its_place(tmp_path, capsys, changed, told):
 
 
 def test_a_file_in_one_folder_alone_is_a_difference_and_a_wrong_folder_a_mistake(tmp_path, capsys):
-    first, second = (folder(tmp_path / name, results()) for name in "ab")
+    first, second, cut = (folder(tmp_path / name, results()) for name in ("a", "b", "cut"))
     folder(second, results(run=""), "smoke/image_cell.json")
-    assert compare.differences(first, second) == [f"smoke/image_cell.json: only in {second}"]
-    assert compare.differences(second, first) == [f"smoke/image_cell.json: only in {second}"]
-    cut = folder(tmp_path / "cut", results())
+    for two in ((first, second), (second, first)):
+        assert compare.differences(*two) == [f"smoke/image_cell.json: only in {second}"]
     (cut / NAME).write_text((cut / NAME).read_text()[:-9])
     (tmp_path / "empty").mkdir()
     wrong = dict.fromkeys((tmp_path / "empty", tmp_path / "none", first / NAME), "name")

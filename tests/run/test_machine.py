@@ -1,13 +1,12 @@
 """Speeds are measured by the project's own trainer and estimator, and kept whole. No test times."""
 
 import json
-from unittest.mock import Mock
 
 import pytest
 import torch
 from plans import OWN, made_machine, speed
+from refusals import refuses
 
-from kpnb.errors import KpnbError
 from kpnb.run import machine
 from kpnb.run.machine import named, probe, probe_study, read_machine, this_machine, write_machine
 from kpnb.study.image import ImageStudy
@@ -26,6 +25,7 @@ def test_every_modality_is_measured_by_its_own_study(name):
     found = probe(study, seconds=0.0)
     assert found.network == named(study, "B")["network"] and found.network.startswith(name)
     assert 0 < found.below <= found.operations and name in machine.NETWORKS
+    assert tiny(batch=100).parameters.teacher_samples == 200  # two batches
 
 
 def test_a_step_is_what_more_epochs_take_longer_by_the_studies_recipe(monkeypatch):
@@ -52,16 +52,7 @@ def test_a_row_and_the_rest_solve_two_budgets(monkeypatch, taken, expected):
     assert seen == [8, 24]
 
 
-def test_memory_that_runs_out_names_what_to_lower(monkeypatch):
-    out = Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory"))
-    monkeypatch.setattr(machine, "train_classifier", out)
-    with pytest.raises(KpnbError, match="lower --batch"):
-        probe(tiny())
-    assert tiny(batch=100).parameters.teacher_samples == 200  # two batches
-
-
 def test_the_command_measures_writes_and_adds(monkeypatch, tmp_path, capsys):
-    """Speeds that are measured again replace their own and keep the others."""
     path = write_machine(made_machine(speed(OWN), speed("another")), tmp_path / "mine.json")
     monkeypatch.setattr(machine, "probe", lambda study, *_: speed(**named(study, "B"), seconds=2))
     for name in ("VGG-11", "PointNet"):
@@ -83,20 +74,14 @@ def test_a_file_is_read_as_it_was_written_and_named_by_its_hardware(tmp_path):
     assert path.name == "cpu_a_cpu_v2_1_thread.json"
     assert made_machine(threads=2).file == "cpu_a_cpu_2_threads.json"
     assert made_machine(device="cuda", hardware="NVIDIA H100").file == "cuda_nvidia_h100.json"
-
-
-def test_a_foreign_a_cut_and_a_missing_file_are_refused(tmp_path):
-    path = write_machine(made_machine(), tmp_path / "speeds.json")
-    text = path.read_text()
+    text = path.read_text()  # a foreign, a cut and a missing file
     content, own = json.loads(text), json.loads(text)["speeds"][0]
     changes = [{"format": "another"}, {"about": None}, {"speeds": None}]
     changes += [{"speeds": [own | c]} for c in ({"train": 0}, {"row": float("inf")}, {"more": 1})]
     for wrong in (*(json.dumps(content | change) for change in changes), f"[{text}]", text[:-20]):
         path.write_text(wrong)
-        with pytest.raises(KpnbError, match="holds no speeds"):
-            read_machine(path)
-    with pytest.raises(KpnbError, match="none.json holds no speeds"):
-        read_machine(tmp_path / "none.json")
+        refuses(read_machine, "holds no speeds", path)
+    refuses(read_machine, "none.json holds no speeds", tmp_path / "none.json")
 
 
 def test_this_hardware_goes_before_another(tmp_path):
@@ -104,26 +89,21 @@ def test_this_hardware_goes_before_another(tmp_path):
     write_machine(made_machine(hardware=machine.cpu_name(), threads=2), tmp_path / "b.json")
     assert this_machine("cpu", tmp_path).hardware == machine.cpu_name()
     assert len(machine.machines(tmp_path)) == 2 and machine.machines(tmp_path / "none") == []
-    with pytest.raises(KpnbError, match="There are no speeds of a cuda here"):
-        this_machine("cuda", tmp_path)
+    refuses(this_machine, "There are no speeds of a cuda here", "cuda", tmp_path)
+    kinds = {speed.kind for shipped in machine.machines() for speed in shipped.speeds}
+    assert kinds == set(MODELS) - {"qa_"}
 
 
 def test_a_network_takes_its_own_speed_or_the_nearest_by_operations():
     small, large = speed("AlexNet (narrow), 3x64x64", 1e6), speed("VGG-19 (narrow), 3x64x64", 1e9)
     cloud, half = speed("PointNet", 2e6, kind="pointcloud_"), {"precision": "bfloat16"}
-    found, at = made_machine(small, large, cloud, large.model_copy(update=half)), {"": 2e6}
+    found = made_machine(small, large, cloud, large.model_copy(update=half))
 
     def nearest(network, precision="float32", kind="image_"):
-        return found.nearest(kind, network, precision, Anatomy(at, 1, 1))
+        return found.nearest(kind, network, precision, Anatomy({"": 2e6}, 1, 1))
 
     assert nearest("new") == small and nearest(large.network) == large
     assert nearest(OWN) == large  # of its family
     assert nearest(large.network, "bfloat16").precision == "bfloat16"
     assert nearest(small.network, "bfloat16") == small  # its own goes before its precision
-    with pytest.raises(KpnbError, match="No sentiment network was measured"):
-        nearest("new", kind="sentiment_")
-
-
-def test_the_shipped_speeds_are_of_networks_of_each_kind():
-    kinds = {speed.kind for found in machine.machines() for speed in found.speeds}
-    assert kinds == set(MODELS) - {"qa_"}
+    refuses(nearest, "No sentiment network was measured", "new", kind="sentiment_")

@@ -12,7 +12,7 @@ SNAKEFILE = (ROOT / "Snakefile").read_text(encoding="utf-8")
 
 @pytest.mark.parametrize("commented", [False, True])
 @pytest.mark.parametrize("name", EXECUTORS)
-def test_a_profile_names_existing_rules_and_known_resources(name, commented):
+def test_a_profile_names_existing_rules_known_resources_and_settings(name, commented):
     settings = profile(name, commented)
     rules = set(re.findall(r"^rule (\w+):", SNAKEFILE, re.MULTILINE))
     assert settings["executor"] == name
@@ -23,15 +23,11 @@ def test_a_profile_names_existing_rules_and_known_resources(name, commented):
         # As shipped what the rule itself asks for; a reader changes it for full networks.
         (value,) = re.findall(rf"^ +{resource}=(\d+),", SNAKEFILE, re.MULTILINE)
         assert asked[resource] == int(value)
-
-
-@pytest.mark.parametrize("name", EXECUTORS)
-def test_snakemake_knows_every_setting_of_a_profile(name):
     require_plugin(name)
     from snakemake.cli import get_argument_parser
 
     options = (o for action in get_argument_parser()._actions for o in action.option_strings)
-    assert set(profile(name, commented=True)) <= {option.lstrip("-") for option in options}
+    assert set(settings) <= {option.lstrip("-") for option in options}
 
 
 def test_the_head_pod_has_what_the_profile_says():

@@ -1,16 +1,17 @@
 """The sweeps: files checked before anything runs, and only what is not fresh executed."""
 
 import json
-import shutil
+import re
 
+import made_results
 import pytest
 import yaml
-from sweep_project import EVERY, ROOT, Project, change, sweep, write_notebook, write_sweep
+from sweep_project import EVERY, ROOT, Project, sweep, write_notebook, write_sweep
 
 from book.make.chapters import paper_sweeps
 from data_prep import coco, cub200, ilsvrc_det, tiny_imagenet, voc2012
 from kpnb.errors import KpnbError
-from kpnb.metrics.results import Results, run_fingerprint, write_results
+from kpnb.metrics.results import run_fingerprint, write_results
 from kpnb.paper import published_table
 from kpnb.run import sweeps
 from kpnb.run.__main__ import _parser
@@ -39,40 +40,39 @@ def a_run(**entries) -> dict:
     return made() | {"runs": {"a_run": entries}}
 
 
-@pytest.mark.parametrize(
-    "content, told",
-    [
-        (made(tables="V"), "mistake at tables: Extra inputs are not permitted"),
-        (made(table="X"), "mistake at table: .*'II', 'III'"),
-        (made(runs={"Upper": {}}), "mistake at run Upper"),
-        (made(runs={}), "mistake at runs"),
-        ("only a text", "mistake at its beginning"),
-        (made(notebook="image_cel"), "run a_run: The notebook image_cel has no parameter 'run'"),
-        (made(notebook="cell"), "run a_run: No parameters are known for the notebook 'cell'"),
-        (made(parameters={"epoch": 3}), "run a_run: There is no parameter 'epoch': did you mean"),
-        (made(parameters={"preset": "demo"}), "run a_run: preset is not set in a sweep"),
-        (made(parameters={"run": "other"}), "run a_run: run is not set in a sweep"),
-        (made(at={"papers": {}}), "mistake at at, papers"),
-        (made(at={"study": {"epochs": 0}}), "run a_run: The parameter epochs is 0"),
-        (made(runs={"all": {}}), "run all: this is already the name of every sweep together"),
-        (made(runs={"made": {}}), "run made: this is already the name of a sweep"),
-        (made(runs={"early": {}}), "run early: this is already the name of a run of first.yaml"),
-        (a_run(), "run a_run: give either `published`"),
-        (a_run(unpublished="no row", **PLACES), "run a_run: give either `published`"),
-        (a_run(published={"net": "VGG-11"}), "mistake at run a_run, published, net: Input should"),
-        ("runs:\n  a_run: {}\n  a_run: {}\n", "cannot be read: 'a_run' stands twice.*line"),
-        ("\x00", "cannot be read"),
-    ],
-)
-def test_a_mistake_is_one_sentence_naming_file_and_run(tmp_path, content, told):
+MISTAKES = {
+    "mistake at tables: Extra inputs are not permitted": made(tables="V"),
+    "mistake at table: .*'II', 'III'": made(table="X"),
+    "mistake at run Upper": made(runs={"Upper": {}}),
+    "mistake at runs": made(runs={}),
+    "mistake at its beginning": "only a text",
+    "run a_run: The notebook image_cel has no parameter 'run'": made(notebook="image_cel"),
+    "run a_run: No parameters are known for the notebook 'cell'": made(notebook="cell"),
+    "run a_run: There is no parameter 'epoch': did you mean": made(parameters={"epoch": 3}),
+    "run a_run: preset is not set in a sweep": made(parameters={"preset": "demo"}),
+    "run a_run: run is not set in a sweep": made(parameters={"run": "other"}),
+    "mistake at at, papers": made(at={"papers": {}}),
+    "run a_run: The parameter epochs is 0": made(at={"study": {"epochs": 0}}),
+    "run all: this is already the name of every sweep together": made(runs={"all": {}}),
+    "run made: this is already the name of a sweep": made(runs={"made": {}}),
+    "run early: this is already the name of a run of first.yaml": made(runs={"early": {}}),
+    "run a_run: give either `published`": a_run(),
+    "run a_run: give either": a_run(unpublished="no row", **PLACES),
+    "mistake at run a_run, published, net: Input should": a_run(published={"net": "VGG-11"}),
+    "cannot be read: 'a_run' stands twice.*line": "runs:\n  a_run: {}\n  a_run: {}\n",
+    "cannot be read": "\x00",
+}
+
+
+@pytest.mark.parametrize("told", MISTAKES)
+def test_a_mistake_is_one_sentence_naming_file_and_run(tmp_path, told):
     write_sweep(tmp_path, "first", made(runs={"early": {}}))
-    file = write_sweep(tmp_path, "made", content)
+    file, content = write_sweep(tmp_path, "made", MISTAKES[told]), MISTAKES[told]
     if isinstance(content, str):
         file.write_text(content)
-    with pytest.raises(KpnbError, match=told) as caught:
+    with pytest.raises(KpnbError, match=f"^The sweep made.yaml.*{told}") as caught:
         read_sweeps(tmp_path)
-    message = str(caught.value)
-    assert message.startswith("The sweep made.yaml") and "\n" not in message
+    assert "\n" not in str(caught.value)
 
 
 def test_a_runs_own_values_go_before_shared_ones_and_a_preset_before_all_presets(tmp_path):
@@ -80,57 +80,49 @@ def test_a_runs_own_values_go_before_shared_ones_and_a_preset_before_all_presets
         read_sweeps(tmp_path)
     write_sweep(tmp_path, "made", a_run(unpublished="the paper has no such layer"))
     assert read_sweeps(tmp_path)["made"].beside("a_run", published_table("V")).empty
-    runs = {"a_run": {"epochs": 4}, "b_run": {}}
-    content = made(runs, parameters={"epochs": 2, "samples": 8}, at={"study": {"epochs": 3}})
+    runs, at = {"a_run": {"epochs": 4}, "b_run": {}}, {"study": {"epochs": 3}}
+    content = made(runs, parameters={"epochs": 2, "samples": 8}, at=at)
     content["runs"]["a_run"]["at"] = {"demo": {"epochs": 5}}
     write_sweep(tmp_path, "made", content)
     found = read_sweeps(tmp_path)["made"]
-    epochs = {p: found.resolved("a_run", p).epochs for p in found.presets}
-    assert epochs == {"smoke": 4, "demo": 5, "study": 4}
-    assert found.resolved("b_run", "study").epochs == 3
-    assert found.resolved("b_run", "demo").epochs == 2 == found.given("b_run", "demo")["epochs"]
+    epochs = {(run, p): found.resolved(run, p).epochs for run in runs for p in found.presets}
+    assert list(epochs.values()) == [4, 5, 4, 2, 2, 3]  # smoke, demo, study of each
+    assert found.given("b_run", "demo")["epochs"] == 2
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_run_stands_beside_rows_of_its_own_network_layer_and_teacher(name):
-    """And one passes the check before running, on the notebook itself."""
     found, printed = SHIPPED[name], published_table(SHIPPED[name].table)
     roles = {"distilled": "S", "scratch": "B"}
     for run in found.runs:
         rows = found.beside(run, printed)
         for preset in found.presets:
-            parameters = found.resolved(run, preset)
-            assert parameters.run == run and len(parameters.layers) == 1
-            told = {(row.network, row.layer) for row in rows.itertuples()}
-            assert told == {(parameters.network, *parameters.layers)}
-        network = parameters.network
+            p = found.resolved(run, preset)
+            assert p.run == run and len(p.layers) == 1
+            assert set(zip(rows["network"], rows["layer"], strict=True)) == {(p.network, *p.layers)}
         if name in ("table_ii", "table_ix"):
-            teacher = network if parameters.teacher == "same" else parameters.teacher
+            teacher = p.network if p.teacher == "same" else p.teacher
             assert set(rows["learning"]) == {f"distilled from {teacher}", "scratch"}
-        learned = {roles.get(word, word) for word in (row.split()[0] for row in rows["learning"])}
+        learned = {roles.get(word, word) for word in rows["learning"].str.split().str[0]}
         assert learned in ({"S", "B"}, {"T", "S", "B"})
-        assert run.startswith(f"{found.table}_{network}".lower().replace("-", ""))
+        assert run.startswith(f"{found.table}_{p.network}".lower().replace("-", ""))
     planned = Sweeps().plan(run, "study")
     assert planned.given == found.given(run, "study") | {"preset": "study"}
-    assert planned.name == "image_cell"
 
 
 def test_tables_have_their_numbers_of_runs_and_table_v_is_whole(tmp_path):
-    """And the book's example is a run of the sweep that it names."""
     assert {s.table: len(s.runs) for s in SHIPPED.values()} == NUMBERS
     assert {f"table_{table.lower()}" for table in NUMBERS} == set(SHIPPED)
-    found = SHIPPED["table_v"]
-    all_of_them = [found.resolved(run, "study") for run in found.runs]
-    assert {(p.network, *p.layers) for p in all_of_them} == TABLE_V
-    assert {(p.teacher, p.seeds) for p in all_of_them} == {("same", (0,))}
-    assert {p.teacher_epochs for p in all_of_them if "ResNet" in p.network} == {10}
+    every = [SHIPPED["table_v"].resolved(run, "study") for run in SHIPPED["table_v"].runs]
+    assert {(p.network, *p.layers) for p in every} == TABLE_V
+    assert {(p.teacher, p.seeds) for p in every} == {("same", (0,))}
+    assert {p.teacher_epochs for p in every if "ResNet" in p.network} == {10}
     page = (ROOT / "book" / "sweeps.md").read_text(encoding="utf-8")
     example = yaml.safe_load(page.partition("```yaml")[2].partition("```")[0])
     content = yaml.safe_load((FOLDER / "table_viii.yaml").read_text(encoding="utf-8"))
     content["runs"] |= example["runs"]
     write_sweep(tmp_path, "table_viii", content)
-    (run,) = example["runs"]
-    found = read_sweeps(tmp_path)["table_viii"]
+    (run,), found = example["runs"], read_sweeps(tmp_path)["table_viii"]
     assert not found.beside(run, published_table("VIII")).empty
     assert run not in SHIPPED["table_viii"].runs and found.resolved(run, "study").layers == ("FC3",)
 
@@ -189,16 +181,13 @@ def project(tmp_path, monkeypatch) -> Project:
 
 
 def file_results(found: Sweeps, run: str, preset: str = "smoke", **changed) -> None:
-    settings = found.plan(run, preset).resolved.model_dump(mode="json")
-    code = ["ImageParameters"]
+    settings, code = found.plan(run, preset).resolved.model_dump(mode="json"), ["ImageParameters"]
     content = dict(notebook="image_cell", preset=preset, run=run, settings=settings)
-    content |= dict(provenance={"code": code}, seconds=0.0, peak_memory_mb=0.0)
-    content |= dict(fingerprint=run_fingerprint(settings, code)) | changed
-    write_results(Results(**content))
+    content |= dict(provenance={"code": code}, fingerprint=run_fingerprint(settings, code))
+    write_results(made_results.run(**content | changed))
 
 
 def states(project: Project) -> list[str]:
-    """Of a_one, a_two and b_three, read anew."""
     return [project.sweeps.state(run, "smoke").partition(":")[0] for run in EVERY]
 
 
@@ -219,37 +208,20 @@ def test_a_run_is_fresh_if_its_results_say_so(project, capsys):
         assert sweeps.main([name, "--preset", preset, "--check", *places]) == code
 
 
-def test_changed_parameters_make_the_runs_that_have_them_stale(project):
+def test_changed_parameters_and_results_that_do_not_fit_are_not_fresh(project):
+    """By what else results grow stale: tests/book/test_frame."""
     for run in EVERY:
         file_results(project.sweeps, run)
-    change(project, "a_one", epochs=5)
+    project.change("a_one", epochs=5)
     assert states(project) == ["stale", "fresh", "fresh"]
     assert "epochs was 1, is 5" in project.sweeps.state("a_one", "smoke")
     content = sweep({"a_one": {"epochs": 1}, "a_two": {"epochs": 2}}, parameters={"samples": 9})
     write_sweep(project.root / "sweeps", "first", content)
     assert states(project) == ["stale", "stale", "fresh"]
-
-
-@pytest.mark.parametrize(
-    "changed, told",
-    [
-        ({"fingerprint": "0" * 64}, "stale: code or data of kpnb have changed"),
-        ({"provenance": {}}, "unknown: the results do not name their code"),
-        ({"provenance": {"code": ["vanished"]}}, "stale: .*no 'vanished'"),
-        ({"settings": {}}, "stale: .*epochs was None, is 1"),
-        ("cut", "stale: .*damaged"),
-        ("misplaced", "stale: .*holds a_two"),
-    ],
-)
-def test_results_that_do_not_fit_are_not_fresh(project, changed, told):
-    file_results(project.sweeps, "a_one", **changed if isinstance(changed, dict) else {})
-    file_results(project.sweeps, "a_two")
-    if changed == "cut":
-        project.file("a_one").write_text(project.file("a_one").read_text()[:40])
-    elif changed == "misplaced":
-        shutil.copy(project.file("a_two"), project.file("a_one"))
-    with pytest.raises(KpnbError, match=f"^{told}"):
-        raise KpnbError(project.sweeps.state("a_one", "smoke"))
+    file, other = project.file("b_three"), project.file("a_two").read_text()
+    for text, told in ((file.read_text()[:40], "damaged"), (other, "holds a_two")):
+        file.write_text(text)
+        assert re.match(f"stale: .*{told}", project.sweeps.state("b_three", "smoke"))
 
 
 def test_the_executed_copy_tells_of_changed_cells_where_there_is_one(project):
@@ -266,20 +238,21 @@ def test_the_executed_copy_tells_of_changed_cells_where_there_is_one(project):
 
 
 def test_a_request_is_newer_than_the_outputs_unless_the_run_is_fresh(project):
+    def asked():
+        """What is asked for, when, and when the results were written."""
+        request, results = project.sweeps.request("a_one", "smoke"), project.file("a_one")
+        times = (file.stat().st_mtime_ns for file in (request, results))
+        return json.loads(request.read_text())["parameters"], *times
+
     file_results(project.sweeps, "a_one", fingerprint="0" * 64)
-    stale = project.sweeps.request("a_one", "smoke")
-    asked, before = json.loads(stale.read_text()), time_of(stale)
-    assert before > time_of(project.file("a_one"))
-    assert asked["parameters"]["epochs"] == 1 and asked["parameters"]["run"] == "a_one"
-    assert time_of(project.sweeps.request("a_one", "smoke")) == before
+    parameters, before, results = asked()
+    assert before > results and asked()[1] == before
+    assert parameters["epochs"] == 1 and parameters["run"] == "a_one"
     file_results(project.sweeps, "a_one", fingerprint="1" * 64)  # another stale one, newer
-    assert time_of(project.sweeps.request("a_one", "smoke")) > time_of(project.file("a_one"))
-    change(project, "a_one", epochs=4)
-    changed = project.sweeps.request("a_one", "smoke")
-    assert json.loads(changed.read_text())["parameters"]["epochs"] == 4
+    _, before, results = asked()
+    assert before > results
+    project.change("a_one", epochs=4)
+    assert asked()[0]["epochs"] == 4
     file_results(project.sweeps, "a_one")
-    assert time_of(project.sweeps.request("a_one", "smoke")) < time_of(project.file("a_one"))
-
-
-def time_of(file) -> int:
-    return file.stat().st_mtime_ns
+    _, before, results = asked()
+    assert before < results
