@@ -277,6 +277,16 @@ def test_where_the_package_s_own_names_lead_counts(pack):
     assert code(pack) != before
 
 
+def test_each_import_of_a_block_counts(pack):
+    tries = "try:\n    from math import cos\nexcept ImportError:\n    from cmath import cos\n"
+    (pack / "tries.py").write_text(tries + "def tried():\n    return cos(0)\n")
+    found = [code(pack, "tried")]
+    for old, new in (("from math", "from torch"), ("from cmath", "from numpy")):
+        edit(pack, "tries.py", old, new)
+        found.append(code(pack, "tried"))
+    assert len(set(found)) == 3
+
+
 def test_two_names_of_one_assignment_are_told_apart(pack):
     before = code(pack, "uses_a"), code(pack, "uses_b")
     assert before[0] != before[1]
@@ -288,6 +298,11 @@ INSIDE = """\
 def imports():
     from kpnb.middle import TIMES as t
     return [t for _ in [t]]
+def late():
+    def inside():
+        return t
+    from kpnb.middle import TIMES as t
+    return inside()
 def other(t):
     return t
 from kpnb.middle import TIMES
@@ -301,7 +316,7 @@ class Holder:
 @pytest.mark.parametrize(
     "name, times",
     [*((name, False) for name in ("shadows", "walrus", "of_rest", "other")),
-     ("imports", True), ("Holder", True)],
+     ("imports", True), ("late", True), ("Holder", True)],
 )  # fmt: skip
 def test_names_are_seen_in_their_scopes(pack, name, times):
     """Variables of a function are no references, an import inside one is one in it alone, and a
