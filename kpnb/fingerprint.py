@@ -27,7 +27,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from kpnb.errors import KpnbError, did_you_mean
-from kpnb.source_code import Package, Place, Text, Unknown, package_at
+from kpnb.source_code import Package, Place, Text, package_at
 
 PACKAGE = Path(__file__).resolve().parent
 LIBRARIES = ("torch", "torchvision", "numpy")
@@ -114,9 +114,9 @@ def data_fingerprint(*seeds: Seed, package: Path | None = None) -> str:
     so data for one task leave the results of another alone. Errors as for `code_fingerprint`.
     """
     closure = _closure(seeds, False, package)
-    folder = closure.package.folder
-    strings = set().union(*(text.strings for text in closure.texts.values()))
-    paths = [packed_file(name, folder) for name in strings & _packed(folder).keys()]
+    folder, written = closure.folder, "".join(text.text for text in closure.texts.values())
+    named = [name for name in _packed(folder) if f"Constant[{name!r}," in written]
+    paths = [packed_file(name, folder) for name in named]
     return fingerprint({path.name: _file_hash(path, path.stat().st_mtime_ns) for path in paths})
 
 
@@ -169,28 +169,22 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _inside(place: Place | Unknown, room: tuple[str, ...]) -> bool:
-    return any(f"{place.module}.".startswith(f"{module}.") for module in room)
+def _inside(place: Place, modules: Iterable[str]) -> bool:
+    return any(f"{place.module}.".startswith(f"{module}.") for module in modules)
 
 
 class _Closure:
-    """Some definitions and all that they refer to outside the closed rooms."""
+    """Some definitions and all that they refer to outside the closed modules."""
 
-    def __init__(
-        self, package: Package, seeds: frozenset[Place], closed: tuple[tuple[str, ...], ...]
-    ) -> None:
-        self.package, self.seeds, self.closed = package, seeds, closed
+    def __init__(self, package: Package, seeds: frozenset[Place], closed: tuple[str, ...]) -> None:
+        self.folder, self.seeds = package.folder, seeds
         self.texts: dict[Place, Text] = {}
-        waiting: list[Place | Unknown] = list(seeds)
+        waiting = list(seeds)
         while waiting:
             place = waiting.pop()
-            known = place in self.texts or isinstance(place, Unknown)
-            if not known and not self._is_closed(place):
+            if place not in self.texts and not _inside(place, closed):
                 self.texts[place] = package.text(place)
                 waiting += self.texts[place].references
-
-    def _is_closed(self, place: Place | Unknown) -> bool:
-        return any(_inside(place, room) for room in self.closed)
 
     @functools.cached_property
     def code(self) -> str:
@@ -200,21 +194,16 @@ class _Closure:
         definitions may refer to each other in a ring, hashes are refined until no further round
         tells more of them apart.
         """
-        hashes = {place: _hash(*text.pieces) for place, text in self.texts.items()}
+        hashes = {place: _hash(text.text) for place, text in self.texts.items()}
         known = 0
         while len(set(hashes.values())) > known:
             known = len(set(hashes.values()))
-            hashes = {place: self._refined(place, hashes) for place in self.texts}
+            hashes = {
+                at: _hash(hashes[at], *(hashes.get(to, "elsewhere") for to in text.references))
+                for at, text in self.texts.items()
+            }
         seeds = {hashes[place] for place in self.seeds}
         return _hash(*sorted(seeds), "all:", *sorted(set(hashes.values())))
-
-    def _refined(self, place: Place, hashes: dict[Place, str]) -> str:
-        return _hash(hashes[place], *(self._mark(r, hashes) for r in self.texts[place].references))
-
-    def _mark(self, found: Place | Unknown, hashes: dict[Place, str]) -> str:
-        if self._is_closed(found):
-            return "elsewhere"
-        return f"unknown {found.name}" if isinstance(found, Unknown) else hashes[found]
 
 
 _closure_of = functools.lru_cache(maxsize=256)(_Closure)
@@ -225,7 +214,8 @@ def _closure(seeds: Iterable[Seed], showing: bool, folder: Path | None) -> _Clos
     places = frozenset(_place(package, seed) for seed in seeds)
     opened = [room for room in ROOMS if any(_inside(place, room) for place in places)]
     opened += [SHOWING] if showing else []
-    return _closure_of(package, places, tuple(room for room in ROOMS if room not in opened))
+    closed = [module for room in ROOMS if room not in opened for module in room]
+    return _closure_of(package, places, tuple(closed))
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,22 +1,23 @@
 """The definitions of a package, read from its source, and what each of them refers to.
 
 A definition is a function, a class or a constant at a module's top level, with the later statements
-that change it (`X.attr = ...`). It is read as text in which every reference to another definition
-is a hole, so that neither the names nor the modules of definitions are in it.
+that change it (`X.attr = ...`). It is read as a syntax tree with holes in place of names, and a
+hole counts as what it leads to: so neither the names nor the modules of definitions do. Positions,
+comments, imports and prose are left out.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
 import functools
-from collections.abc import Iterable, Iterator
+from collections import ChainMap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from kpnb.errors import KpnbError
 
-#: Arguments of calls that say something to readers and nothing to the program.
+#: Arguments of calls that say something to readers and nothing to the program; `Field(1)` is 1.
 FOR_READERS = {"Field": "description", "ConfigDict": "use_attribute_docstrings"}
 
 
@@ -27,18 +28,15 @@ class Place(NamedTuple):
     name: str
 
 
-class Unknown(NamedTuple):
-    """A name of one of the package's modules that is not found there."""
-
-    module: str
-    name: str
-
-
-Target = Place | Unknown | str  # str: the dotted name of something outside the package
-Import = tuple[str, str | None]  # a module, or a module and a name that is imported from it
-Seen = frozenset[Place]
-TYPE: Import = ("a type", None)  # imported under TYPE_CHECKING: never there when the program runs
-Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+# What a name leads to, and attributes of that. A text stands for what is no definition of the
+# package: ":torch.nn" from another, "?x" builtin or bound nowhere, "x" a variable.
+Found = tuple[Place | str, list[str]]
+# What a scope and those around it bind: the dotted name of an import, None for a variable.
+Scope = ChainMap[str, str | None]
+GLOBAL = ""  # in a scope: bound by the module
+TYPE = "a type"  # imported under TYPE_CHECKING: never there when the program runs
+Hole = tuple[Scope, list[str]]  # a name with attributes, and where it is looked up
+Statement = tuple[str, list[Hole]]
 
 
 class File(NamedTuple):
@@ -52,13 +50,20 @@ class File(NamedTuple):
 
 
 class Module(NamedTuple):
-    """One module: its definitions by name, what its names are imported from, and `effects`:
+    """One module: its definitions by name, the dotted names of what it imports, and `effects`:
     statements that define nothing, such as a call of something imported; they count for each of the
     module's definitions."""
 
-    definitions: dict[str, list[ast.stmt]]
-    imports: dict[str, Import]
-    effects: list[ast.stmt]
+    definitions: dict[str, list[Statement]]
+    imports: dict[str, str]
+    effects: list[Statement]
+
+
+class Text(NamedTuple):
+    """A definition in writing, without its references to others; and these, in order."""
+
+    text: str
+    references: list[Place]
 
 
 class Package:
@@ -67,69 +72,74 @@ class Package:
     def __init__(self, folder: Path, files: tuple[File, ...]) -> None:
         self.folder, self.name = folder, folder.name
         self.files = {file.module: file for file in files}
-        self._texts: dict[Place, Text] = {}
+        self.text = functools.cache(self._text)
 
     def module(self, name: str) -> Module:
         return _parsed(self.files[name], self.name) if name in self.files else Module({}, {}, [])
 
-    def text(self, place: Place) -> Text:
+    def _text(self, place: Place) -> Text:
         """A definition's text; for all of a module, the names and references of what it defines."""
-        if place not in self._texts:
-            text = self._texts[place] = Text(self, place.module, place)
-            module = self.module(place.module)
-            for name in sorted(module.definitions) if place.name == "*" else ():
-                text.out.append(f"{name}=")
-                text.target(Place(place.module, name), [])
-            if place.name != "*":
-                for statement in [*module.definitions[place.name], *module.effects]:
-                    text.top(statement)
-            text.pieces.append("".join(text.out))
-        return self._texts[place]
+        module = self.module(place.module)
+        if place.name == "*":
+            names = sorted(module.definitions)
+            return Text(" ".join(names), [Place(place.module, name) for name in names])
+        text, references = [], []
+        for written, holes in [*module.definitions[place.name], *module.effects]:
+            text.append(written)
+            for hole in holes:
+                found, rest = self._lookup(place.module, *hole)
+                if isinstance(found, Place) and found != place:
+                    references.append(found)
+                    found = "<another>"
+                text.append(".".join(["<itself>" if found == place else found, *rest]))
+        return Text("\n".join(text), references)
 
     def references(self, source: str) -> list[Place]:
         """The definitions that a piece of code outside the package (a notebook's) refers to."""
-        text, body = Text(self, "", None), ast.parse(source).body
-        text.scope("", [], body, body)
-        return sorted({place for place in text.references if isinstance(place, Place)})
+        writer, tree = _Writer("", self.name), ast.parse(source)
+        writer.nested(tree, [], tree.body)
+        found = {self._lookup("", *hole)[0] for hole in writer.holes}
+        return sorted(place for place in found if isinstance(place, Place))
 
     def homes(self, name: str) -> list[str]:
         """The modules that define a name."""
         holding = [file.module for file in self.files.values() if name in _source(file)]
         return [module for module in holding if name in self.module(module).definitions]
 
-    def resolve(self, module: str, name: str, seen: Seen = frozenset()) -> Target | None:
-        """What a module's global name is; None for a builtin and for what is bound nowhere."""
-        inside, here = self.module(module), Place(module, name)
-        if name in inside.definitions:
-            return here
-        if name in inside.imports and here not in seen:
-            return self.imported(inside.imports[name], seen | {here})
-        return None
+    def _lookup(self, module: str, scope: Scope, names: list[str]) -> Found:
+        """What a name with attributes leads to in a scope of a module."""
+        bound = scope.get(names[0], GLOBAL)
+        if bound is None:
+            return names[0], names[1:]
+        if bound != GLOBAL:
+            module, *names = [*bound.split("."), *names[1:]]
+        return self._resolve(module, names)
 
-    def imported(self, what: Import, seen: Seen = frozenset()) -> Target:
-        """What an import binds, followed through modules that only hand it on."""
-        base, name = what
-        if base.partition(".")[0] != self.name:
-            return base if name is None else f"{base}.{name}"
-        if name is None:
-            return Place(base, "*") if base in self.files else Unknown(base, "*")
-        return self.member(base, name, seen)
-
-    def member(self, module: str, name: str, seen: Seen = frozenset()) -> Target:
-        """What `module.name` is."""
-        if (found := self.resolve(module, name, seen)) is not None:
-            return found
-        if f"{module}.{name}" in self.files:
-            return Place(f"{module}.{name}", "*")
-        if module == self.name and name in self._lazy:
-            return self.member(self._lazy[name], name, seen)
-        return Unknown(module, name)
+    def _resolve(self, module: str, names: list[str]) -> Found:
+        """What a name of a module leads to, followed through modules that only hand it on."""
+        seen = set()  # A package may import a module of its own by its name.
+        while names and module.partition(".")[0] == self.name:
+            inside, (name, *rest) = self.module(module), names
+            if name in inside.definitions:
+                return Place(module, name), rest
+            if name in inside.imports and (module, name) not in seen:
+                seen.add((module, name))
+                module, *names = [*inside.imports[name].split("."), *rest]
+            elif f"{module}.{name}" in self.files:
+                module, names = f"{module}.{name}", rest
+            elif module == self.name and name in self._lazy:
+                module = self._lazy[name]
+            else:
+                return f"?{name}", rest
+        return (Place(module, "*"), []) if module in self.files else (f":{module}", names)
 
     @functools.cached_property
     def _lazy(self) -> dict[str, str]:
         """Public name -> module, from the table `_HOME` of the package's `__init__`."""
-        table = self.module(self.name).definitions.get("_HOME")
-        homes = ast.literal_eval(table[0].value) if table else {}
+        homes = {}
+        for part in ast.parse(_source(self.files[self.name])).body:
+            if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == "_HOME":
+                homes = ast.literal_eval(part.value)
         return {name: module for module, names in homes.items() for name in names.split()}
 
 
@@ -154,256 +164,194 @@ def _source(file: File) -> str:
 @functools.lru_cache(maxsize=1024)
 def _parsed(file: File, package: str) -> Module:
     """Each statement at the names that it defines or changes."""
-    found, waiting = Module({}, {}, []), ast.parse(_source(file), str(file.path)).body
-    while waiting:
-        statement = waiting.pop(0)
-        test = ast.unparse(statement.test) if isinstance(statement, ast.If) else ""
-        if _is_bare_string(statement) or "__name__" in test:
+    found = Module({}, {}, [])
+    for node in ast.parse(_source(file), str(file.path)).body:
+        if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test):
             continue
-        if _is_type_checking(statement):
-            typed = _bound(statement.body, file.importer, package)[1]
-            found.imports.update(dict.fromkeys(typed, TYPE))
-            waiting = [*statement.orelse, *waiting]
-            continue
-        names, imports = _bound([statement], file.importer, package)
+        writer = _Writer(file.importer, package)
+        text, imports = writer.write(node), dict(writer.top)
+        writer.top.clear()  # The module holds them, with what other statements bind.
         found.imports.update(imports)
-        names |= _changed(statement) - found.imports.keys()
+        names = writer.defined | (set(_changed(node)) & found.definitions.keys())
         for name in sorted(names):
-            found.definitions.setdefault(name, []).append(statement)
-        if not names and not isinstance(statement, _IMPORTS | ast.Pass):
-            found.effects.append(statement)
+            found.definitions.setdefault(name, []).append((text, writer.holes))
+        if text and not names:
+            found.effects.append((text, writer.holes))
     return found
 
 
-def _changed(statement: ast.stmt) -> set[str]:
-    """The names whose attributes, items or content a statement changes: X.a = 1, X.update(...)."""
-    called = getattr(statement.value, "func", None) if isinstance(statement, ast.Expr) else None
-    roots = set()
-    for node in _own_nodes([statement]):
-        if isinstance(node, _PARTS) and (node is called or not isinstance(node.ctx, ast.Load)):
-            while isinstance(node, _PARTS):
-                node = node.value
-            roots.add(getattr(node, "id", None))
-    return roots - {None} - vars(builtins).keys()
-
-
-_PARTS = ast.Attribute | ast.Subscript
-_IMPORTS = ast.Import | ast.ImportFrom
-_NO_EFFECT = _IMPORTS | ast.Pass | ast.Global | ast.Nonlocal
-_COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
-_SCOPES = Definition | ast.Lambda | _COMPREHENSIONS
-#: Nodes that bind a name, and where they hold it.
-_BINDING = dict.fromkeys((ast.ExceptHandler, ast.MatchAs, ast.MatchStar), "name")
-_BINDING |= dict.fromkeys((ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef), "name")
-_BINDING |= {ast.Name: "id", ast.arg: "arg", ast.MatchMapping: "rest"}
-_BLOCKS = ast.If | ast.Try | ast.With | ast.For | ast.While
-
-
-def _own_nodes(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """All nodes that belong to the scope of these; functions and the like without their inside."""
-    waiting = list(nodes)
-    while waiting:
-        node = waiting.pop()
-        yield node
-        if not isinstance(node, _SCOPES):
-            waiting += ast.iter_child_nodes(node)
-
-
-def _bound(nodes: Iterable[ast.AST], importer: str, package: str) -> tuple[set[str], dict]:
-    """The names that code binds in its own scope, and those that it imports."""
-    names, elsewhere, imports = set(), {None}, {}
-    for node in _own_nodes(nodes):
-        if type(node) in _BINDING and not isinstance(getattr(node, "ctx", None), ast.Load):
-            names.add(getattr(node, _BINDING[type(node)]))
-        elif isinstance(node, _IMPORTS):
-            imports |= dict(_imports(node, importer))
-        elif isinstance(node, ast.Global | ast.Nonlocal):
-            elsewhere |= set(node.names)
-        elif isinstance(node, _COMPREHENSIONS):
-            names |= {sub.target.id for sub in ast.walk(node) if isinstance(sub, ast.NamedExpr)}
-    if any(name == "*" and base.partition(".")[0] == package for base, name in imports.values()):
-        raise KpnbError(f"{importer} imports * from {package}: name what it needs.")
-    return names - elsewhere, imports
-
-
-def _imports(node: ast.Import | ast.ImportFrom, importer: str) -> Iterator[tuple[str, Import]]:
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            first = alias.name.partition(".")[0]
-            yield alias.asname or first, (alias.name if alias.asname else first, None)
+def _changed(statement: ast.stmt) -> Iterator[str]:
+    """The names of which a statement sets or calls a part: X.a = 1, X[0] = 1, X.update(...)."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return
-    if node.level and not importer:
-        raise KpnbError("A notebook cannot use relative imports: import from kpnb instead.")
-    start = importer.split(".")[: -node.level] if node.level else []
-    base = ".".join(filter(None, [*start, node.module]))
-    for alias in node.names:
-        yield alias.asname or alias.name, (base, alias.name)
+    parts = [part for part in ast.walk(statement) if isinstance(getattr(part, "ctx", 0), _SET)]
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        parts.append(getattr(statement.value.func, "value", None))
+    for part in parts:
+        while isinstance(part, ast.Attribute | ast.Subscript):
+            part = part.value
+        yield getattr(part, "id", "")
 
 
-def _is_bare_string(statement: ast.stmt) -> bool:
-    value = statement.value if isinstance(statement, ast.Expr) else None
-    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+_SET = ast.Store | ast.Del
 
 
-def _is_type_checking(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")
+class _Writer:
+    """Writes syntax trees as text with holes for names, and notes what they bind at the top.
 
-
-class Text:
-    """A definition as text around its references to others, in order, with its string constants.
-
-    Written from syntax trees with a hole for each reference; positions, comments and prose are left
-    out. own: what is written, which is a mark where it refers to itself.
+    Holes are looked up when all is written, as a scope may bind a name below its use.
     """
 
-    def __init__(self, package: Package, module: str, own: Place | None) -> None:
-        self.package, self.module, self.own = package, module, own
-        self.importer = package.files[module].importer if module in package.files else ""
-        # Names bound in each scope (None for a variable, or an import), and whether it is a class.
-        self.scopes: list[tuple[dict[str, Import | None], bool]] = []
-        self.out: list[str] = []
-        self.pieces: list[str] = []
-        self.references: list[Place | Unknown] = []
-        self.strings: set[str] = set()
+    def __init__(self, importer: str, package: str) -> None:
+        self.importer, self.package = importer, package
+        self.holes: list[Hole] = []
+        self.defined: set[str] = set()
+        # Where names are bound (at the top, only imports); what of it functions inside see; and
+        # where `:=` binds.
+        self.top = self.scope = self.seen = self.block = Scope()
 
-    def top(self, statement: ast.stmt) -> None:
-        """A statement at the top of a module; the name that it defines is not written."""
-        # Which import wins may be what a block decides.
-        blocks = [statement] if isinstance(statement, _BLOCKS) else []
-        for name, what in sorted(_bound(blocks, self.importer, self.package.name)[1].items()):
-            self.target(self.package.imported(what), [name])
-        if isinstance(statement, Definition):
-            self.write_functiondef(statement, "")
-        else:
-            self.write(statement)
+    def write(self, part: object) -> str:
+        if isinstance(part, list):
+            return f"[{''.join(map(self.write, part))}]"
+        if not isinstance(part, ast.AST):
+            return f"{part!r},"
+        return getattr(self, f"write_{type(part).__name__.lower()}", self._plain)(part)
 
-    def write(self, node: object) -> None:
-        if isinstance(node, list):
-            # In a block, without what has no effect: prose, imports, `pass`, types' own imports.
-            parts = [
-                part.orelse if _is_type_checking(part) else part
-                for part in node
-                if not _is_bare_string(part) and not isinstance(part, _NO_EFFECT)
-            ]
-            self._group("[", parts, "]")
-        elif isinstance(node, ast.AST):
-            getattr(self, f"write_{type(node).__name__.lower()}", self._plain)(node)
-        else:
-            self.out.append(f"{node!r},")
+    def _plain(self, node: ast.AST) -> str:
+        parts = [getattr(node, name, None) for name in node._fields if name != "ctx"]
+        return type(node).__name__ + self.write(parts)
 
-    def _plain(self, node: ast.AST) -> None:
-        silent = ("ctx", "type_comment", "type_ignores", "kind")
-        parts = [getattr(node, name, None) for name in node._fields if name not in silent]
-        self._group(f"{type(node).__name__}(", parts)
-
-    def _group(self, opening: str, parts: Iterable[object], closing: str = ")") -> None:
-        self.out.append(opening)
-        for part in parts:
-            self.write(part)
-        self.out.append(closing)
-
-    def write_constant(self, node: ast.Constant) -> None:
-        if isinstance(node.value, str):
-            self.strings.add(node.value)
-        self.out.append(f"{type(node.value).__name__}:{node.value!r},")
-
-    def write_attribute(self, node: ast.Attribute | ast.Name) -> None:
+    def write_name(self, node: ast.Name | ast.Attribute) -> str:
         names, start = [], node
         while isinstance(start, ast.Attribute):
             names, start = [start.attr, *names], start.value
-        found = self._find(start.id) if isinstance(start, ast.Name) else None
-        if found is not None:
-            self.target(found, names)
-        elif names:
-            self.write(start)
-            self.out.append(f".{'.'.join(names)},")
-        else:
-            self.out.append(f"{node.id},")
+        if not isinstance(start, ast.Name):
+            return self._plain(node)
+        if isinstance(start.ctx, _SET):
+            self._bind(start.id, self.scope)
+        return self._hole([start.id, *names])
 
-    write_name = write_attribute
+    write_attribute = write_name
 
-    def write_call(self, node: ast.Call) -> None:
-        name = getattr(node.func, "id", None) or getattr(node.func, "attr", "")
-        kept = [word for word in node.keywords if word.arg != FOR_READERS.get(name, "")]
-        self._group("Call(", [node.func, node.args, kept])
+    def _hole(self, names: list[str]) -> str:
+        self.holes.append((self.scope, names))
+        return "_"
 
-    def write_raise(self, node: ast.Raise) -> None:
+    def _bind(self, name: str | None, scope: Scope) -> None:
+        if scope is not self.top:
+            scope.maps[0].setdefault(name, None)
+        elif name:
+            self.defined.add(name)
+
+    def write_excepthandler(self, node: ast.ExceptHandler | ast.pattern) -> str:
+        """Some patterns of `match` bind a name, too."""
+        self._bind(getattr(node, "name", getattr(node, "rest", None)), self.scope)
+        return self._plain(node)
+
+    write_matchas = write_matchstar = write_matchmapping = write_excepthandler
+
+    def write_namedexpr(self, node: ast.NamedExpr) -> str:
+        self._bind(node.target.id, self.block)
+        node.target.ctx = ast.Load()
+        return self._plain(node)
+
+    def write_global(self, node: ast.Global) -> str:
+        self.scope.update(dict.fromkeys(node.names, GLOBAL))
+        return self._plain(node)
+
+    def _import(self, name: str, dotted: str) -> None:
+        """At the top what is imported counts, too: a block may decide which import wins."""
+        self.scope[name] = dotted
+        if self.scope is self.top:
+            self.holes.append((Scope({name: dotted}), [name]))
+
+    def write_import(self, node: ast.Import) -> str:
+        for alias in node.names:
+            first = alias.name.partition(".")[0]
+            self._import(alias.asname or first, alias.name if alias.asname else first)
+        return ""
+
+    def write_importfrom(self, node: ast.ImportFrom) -> str:
+        if node.level and not self.importer:
+            raise KpnbError("A notebook cannot use relative imports: import from kpnb instead.")
+        start = self.importer.split(".")[: -node.level] if node.level else []
+        base = ".".join(filter(None, [*start, node.module]))
+        if base.partition(".")[0] == self.package and node.names[0].name == "*":
+            raise KpnbError(f"{self.importer} imports * from {self.package}: name what it needs.")
+        for alias in node.names:
+            self._import(alias.asname or alias.name, f"{base}.{alias.name}")
+        return ""
+
+    def write_if(self, node: ast.If) -> str:
+        """What is imported only for types is bound, too."""
+        if getattr(node.test, "attr", getattr(node.test, "id", "")) != "TYPE_CHECKING":
+            return self._plain(node)
+        types = [part for part in node.body if isinstance(part, ast.Import | ast.ImportFrom)]
+        for alias in (alias for part in types for alias in part.names):
+            self._import(alias.asname or alias.name.partition(".")[0], TYPE)
+        return "".join(map(self.write, node.orelse))
+
+    def write_expr(self, node: ast.Expr) -> str:
+        is_prose = isinstance(getattr(node.value, "value", None), str)
+        return "" if is_prose else self._plain(node)
+
+    def write_pass(self, node: ast.Pass) -> str:
+        return ""
+
+    def write_raise(self, node: ast.Raise) -> str:
         """Which error it is; what it tells is for readers."""
-        self._group("Raise(", [node.exc.func if isinstance(node.exc, ast.Call) else node.exc])
+        return "Raise" + self.write([getattr(node.exc, "func", node.exc)])
 
-    def write_annassign(self, node: ast.AnnAssign) -> None:
-        self._group("AnnAssign(", [node.target, _unquoted(node.annotation), _default(node.value)])
+    def write_call(self, node: ast.Call) -> str:
+        name = getattr(node.func, "id", None) or getattr(node.func, "attr", "")
+        node.keywords = [word for word in node.keywords if word.arg != FOR_READERS.get(name, "")]
+        if name == "Field" and not node.keywords and len(node.args) < 2:
+            return self.write(node.args[0] if node.args else None)
+        return self._plain(node)
 
-    def write_arg(self, node: ast.arg) -> None:
-        self._group(f"{node.arg}:", [_unquoted(node.annotation)], "")
+    def write_arg(self, node: ast.arg | ast.AnnAssign) -> str:
+        node.annotation = _unquoted(node.annotation)
+        return self._plain(node)
 
-    def write_functiondef(self, node: Definition, name: str | None = None) -> None:
+    write_annassign = write_arg
+
+    def write_classdef(self, node: ast.ClassDef | ast.FunctionDef) -> str:
+        """The name of a definition at the top is a hole, as where it is used."""
+        self._bind(node.name, self.scope)
+        name = self._hole([node.name]) if self.scope is self.top else node.name
         is_class = isinstance(node, ast.ClassDef)
-        own = [] if is_class else [node.args]
         head = [node.bases, node.keywords] if is_class else [node.args, _unquoted(node.returns)]
-        opening = f"{type(node).__name__}({node.name if name is None else name}"
-        outside, bound = [node.decorator_list, *head], [*own, *node.body]
-        self.scope(opening, outside, bound, node.body, is_class)
+        return name + self.nested(node, [node.decorator_list, *head], node.body)
 
-    write_asyncfunctiondef = write_classdef = write_functiondef
+    write_functiondef = write_asyncfunctiondef = write_classdef
 
-    def write_lambda(self, node: ast.Lambda) -> None:
-        self.scope("Lambda(", [node.args], [node.args, node.body], node.body)
+    def write_lambda(self, node: ast.Lambda) -> str:
+        return self.nested(node, [node.args], [node.body])
 
-    def write_listcomp(self, node: ast.AST) -> None:
+    def write_listcomp(self, node: ast.ListComp) -> str:
+        """Where the first items come from is outside."""
         first, *others = node.generators
         result = [getattr(node, name) for name in node._fields if name != "generators"]
-        bound = [generator.target for generator in node.generators]
-        body = [first.target, *first.ifs, *others, *result]
-        self.scope(f"{type(node).__name__}(", [first.iter], bound, body)
+        return self.nested(node, [first.iter], [first.target, first.ifs, others, result])
 
     write_setcomp = write_dictcomp = write_generatorexp = write_listcomp
 
-    def scope(self, start: str, outside: list, bound: list, body: object, is_class=False) -> None:
-        """What is evaluated outside, and `body` in the scope of the names that `bound` binds."""
-        self._group(start, outside, "")
-        names, imports = _bound(bound, self.importer, self.package.name)
-        self.scopes.append((dict.fromkeys(names) | imports, is_class))
-        self.write(body)
-        self.scopes.pop()
-        self.out.append(")")
-
-    def _find(self, name: str) -> Target | None:
-        """What a name is here; None for a variable, a builtin and what is bound nowhere.
-
-        A class's own names are seen in its body, not in its methods.
-        """
-        for depth, (names, is_class) in enumerate(reversed(self.scopes)):
-            if name in names and not (is_class and depth):
-                return names[name] and self.package.imported(names[name])
-        return self.package.resolve(self.module, name)
-
-    def target(self, found: Target, names: list[str]) -> None:
-        """A reference to `found`, or to what its attributes `names` lead to."""
-        while names and isinstance(found, Place) and found.name == "*":
-            found, *names = self.package.member(found.module, names[0]), *names[1:]
-        rest = f".{'.'.join(names)}," if names else ","
-        if isinstance(found, str):
-            self.out.append(f"<{'.'.join([found, *names])}>,")
-        elif found == self.own:
-            self.out.append(f"<itself>{rest}")
-        else:
-            self.pieces.append("".join(self.out))
-            self.references.append(found)
-            self.out = [rest]
+    def nested(self, node: ast.AST, outside: list, inside: list) -> str:
+        """What is evaluated in the scope where the node stands, and what in its own."""
+        written, around = self.write(outside), (self.scope, self.seen, self.block)
+        arguments = ast.iter_child_nodes(node.args) if hasattr(node, "args") else ()
+        bound = {part.arg: None for part in arguments if isinstance(part, ast.arg)}
+        self.scope = self.seen.new_child(bound)
+        if not isinstance(node, ast.ClassDef):
+            self.seen = self.scope
+        if not hasattr(node, "generators"):
+            self.block = self.scope
+        written += self.write(inside)
+        self.scope, self.seen, self.block = around
+        return type(node).__name__ + written
 
 
 def _unquoted(annotation: ast.expr | None) -> ast.expr | None:
     """Quoted or not, a type is the same."""
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        return ast.parse(annotation.value, mode="eval").body
-    return annotation
-
-
-def _default(value: ast.expr | None) -> ast.expr | None:
-    """A pydantic field's value: `Field(description=...)` is none, `Field(1, description=...)` 1."""
-    if not isinstance(value, ast.Call) or getattr(value.func, "id", "") != "Field":
-        return value
-    if any(word.arg != FOR_READERS["Field"] for word in value.keywords) or len(value.args) > 1:
-        return value
-    return value.args[0] if value.args else None
+    quoted = getattr(annotation, "value", None)
+    return ast.parse(quoted, mode="eval").body if isinstance(quoted, str) else annotation

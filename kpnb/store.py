@@ -75,7 +75,7 @@ def write_folder(folder: Path, tensors: Tensors, documents: dict[str, dict]) -> 
     """
     blobs = {name: _json_bytes(content, name) for name, content in documents.items()}
     blobs |= {TENSORS: _pack(tensors)}
-    blobs[MANIFEST] = _manifest({name: _blob(blob) for name, blob in blobs.items()})
+    blobs[MANIFEST] = _manifest({name: _told(blob) for name, blob in blobs.items()})
     temporary = with_ending(folder, TEMPORARY)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -102,21 +102,17 @@ def read_folder(folder: Path, names: tuple[str, ...]) -> tuple[Tensors, dict[str
         raise DamagedEntryError(str(error)) from error
 
 
-def _checked(folder: Path, read: bool = True) -> dict[str, bytes]:
-    """The content of the files that a folder's manifest lists; without `read` they are checked
-    piece by piece and left on the disk.
+def _checked(folder: Path, read: bool = True) -> dict[str, bytes | Path]:
+    """The content of the files that a folder's manifest lists; without `read` their paths, as they
+    are checked piece by piece and left on the disk.
 
     Raises `DamagedEntryError` unless the manifest is, to the byte, the one they would get today.
     """
-    blobs: dict[str, bytes] = {}
     try:
         written = (folder / MANIFEST).read_bytes()
-        told = {}
-        for name in json.loads(written)["files"]:
-            path = folder / name
-            if read:
-                blobs[name] = path.read_bytes()
-            told[name] = _blob(blobs[name]) if read else _file(path)
+        paths = {name: folder / name for name in json.loads(written)["files"]}
+        blobs = {name: path.read_bytes() if read else path for name, path in paths.items()}
+        told = {name: _told(blob) for name, blob in blobs.items()}
     except FileNotFoundError as error:
         raise DamagedEntryError(f"{Path(error.filename).name} is missing") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -204,12 +200,10 @@ def _manifest(files: dict[str, dict]) -> bytes:
     return _json_bytes({"files": files}, MANIFEST)
 
 
-def _file(path: Path) -> dict[str, int | str]:
-    """As `_blob`, of a file that may be larger than memory."""
-    return {"bytes": path.stat().st_size, "sha256": file_hash(path)}
-
-
-def _blob(content: bytes) -> dict[str, int | str]:
+def _told(content: bytes | Path) -> dict[str, int | str]:
+    """What the manifest tells of a file; one that is not read may be larger than memory."""
+    if isinstance(content, Path):
+        return {"bytes": content.stat().st_size, "sha256": file_hash(content)}
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 

@@ -249,6 +249,16 @@ def test_where_the_package_s_own_names_lead_counts(pack):
     assert code(pack) != before
 
 
+def test_each_import_of_a_block_counts(pack):
+    tries = "try:\n    from math import cos\nexcept ImportError:\n    from cmath import cos\n"
+    (pack / "tries.py").write_text(tries + "def tried():\n    return cos(0)\n")
+    found = [code(pack, "tried")]
+    for old, new in (("from math", "from torch"), ("from cmath", "from numpy")):
+        edit(pack, "tries.py", old, new)
+        found.append(code(pack, "tried"))
+    assert len(set(found)) == 3
+
+
 def test_two_names_of_one_assignment_are_told_apart(pack):
     before = code(pack, "uses_a"), code(pack, "uses_b")
     assert before[0] != before[1]
@@ -260,6 +270,11 @@ INSIDE = """\
 def imports():
     from kpnb.middle import TIMES as t
     return [t for _ in [t]]
+def late():
+    def inside():
+        return t
+    from kpnb.middle import TIMES as t
+    return inside()
 def other(t):
     return t
 from kpnb.middle import TIMES
@@ -270,13 +285,15 @@ class Holder:
 """
 
 
-@pytest.mark.parametrize("name", ["shadows", "walrus", "of_rest", "other", "imports", "Holder"])
+@pytest.mark.parametrize(
+    "name", ["shadows", "walrus", "of_rest", "other", "imports", "late", "Holder"]
+)
 def test_names_are_seen_in_their_scopes(pack, name):
     """Variables of a function are no references, an import inside one is one in it alone, and a
     class's names are not seen in its methods."""
     (pack / "inside.py").write_text(INSIDE)
     found = {place for place in reached(name, package=pack) if place[1] != name}
-    assert found == ({("kpnb.middle", "TIMES")} if name in ("imports", "Holder") else set())
+    assert found == ({("kpnb.middle", "TIMES")} if name in ("imports", "late", "Holder") else set())
 
 
 def test_a_module_that_is_handed_on_counts_whole_and_by_name(pack):
