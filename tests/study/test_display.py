@@ -53,7 +53,7 @@ def test_the_values_of_the_cell_are_the_run_and_what_it_does_not_name_is_the_dem
     [
         (after(CELL.format(epochs=3) + "\nepoch = 3"), "'epoch': did you mean epochs"),
         (after(CELL.format(epochs=3), "# Parameters\nlearning_rate = 3"), "'learning_rate'"),
-        (after(CELL.format(epochs=0)), "epochs is 0: it must be a whole number >= 1"),
+        (after(CELL.format(epochs=0)), "epochs is 0: it should be greater than or equal to 1"),
         ({"preset": "demo", "more": 3}, "more is 3: write a dictionary"),
         ({"preset": "demo", "more": {"chunks": 3}}, "'chunks': did you mean chunk"),
         ({"epochs": 3}, "preset is missing"),
