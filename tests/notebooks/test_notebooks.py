@@ -136,8 +136,9 @@ def test_plain_papermill_sets_values_and_what_is_in_more(tmp_path, monkeypatch):
     given = str(tmp_path / "image_h1.ipynb"), str(tmp_path / "out.ipynb")
     parameters = {"epochs": 3, "more": {"chunk": 64}}
     monkeypatch.chdir(FOLDER)
-    with runner.kernel_environment():
-        executed = papermill.execute_notebook(*given, parameters, progress_bar=False)
+    kernels = runner.own_kernels(tmp_path)
+    how = dict(progress_bar=False, kernel_manager_class=kernels)
+    executed = papermill.execute_notebook(*given, parameters, **how)
     assert executed.cells[-1].outputs[0].text == "3 64 (0, 1, 2, 3)\n"
     table = str(executed.cells[-2].outputs)
     assert "instead of the demo preset" in table and "checkpoints" in table
