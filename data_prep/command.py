@@ -4,8 +4,10 @@ Images are cropped into one folder. Their reader has NAME, DATASET, FILES, COUNT
 `ReaderOptions`) and `read(root, *, partial=False, **own options) -> ObjectSet`.
 
 The sentences, questions and point clouds stay the publisher's own files, which the studies read:
-they are obtained, read and counted, and what is there is said (`command`). A folder that was found
-complete gets a small file saying so, by which kpnb.datasets.places knows it again.
+they are obtained, read and counted, and what is there is said. Their reader has NAME, DATASET,
+FILES by layout, the first the default, and `check(root, layout, partial) -> Checked`, which raises
+KpnbError for a copy that is not complete. A folder that was found complete gets a small file saying
+so, by which kpnb.datasets.places knows it again.
 """
 
 from __future__ import annotations
@@ -13,18 +15,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
 from data_prep.crops import Foreground
-from data_prep.fetch import RemoteFile, obtain
+from data_prep.fetch import obtain
 from data_prep.folder import prepare_images, table, verify_prepared
 from kpnb.datasets.places import CHECKED_FORMAT, MARKER
 from kpnb.datasets.prepared import manifest
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, answered
 
 
 @dataclass(frozen=True)
@@ -47,29 +48,28 @@ MANY = 8  # threads, no more than feed one disk
 
 
 def main(reader: ModuleType, arguments: Sequence[str] | None = None) -> int:
-    """Prepare one data set; returns the exit status: 0, or 2 with one sentence on stderr.
+    """Prepare one data set; returns the exit status: 0, or 2 with one sentence on stderr."""
+    return answered(lambda: run(reader, arguments))
 
-    The last lines on stdout are the prepared folder and how a notebook takes it.
+
+def run(reader: ModuleType, arguments: Sequence[str] | None = None) -> int:
+    """Prepare one data set, or check it; returns 0. Raises KpnbError as its reader does.
+
+    The last lines on stdout are the folder and how a notebook takes it.
     """
-    options = _image_parser(reader).parse_args(arguments)
-
-    def prepared() -> list[str]:
-        folder = _folder(reader, options)
-        known = verify_prepared(folder) if options.verify else _prepare(reader, options, folder)
-        return [f"{table(known)}\n\n{folder}\nA notebook takes it as the parameter data={folder}"]
-
-    return _said(prepared)
-
-
-def _said(run: Callable[[], list[str]]) -> int:
-    """The exit status of a command after printing its lines, or its error in one sentence."""
-    try:
-        lines = run()
-    except KpnbError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(lines))
+    lines = _cropped if hasattr(reader, "OPTIONS") else _checked
+    print("\n".join(lines(reader, arguments)))
     return 0
+
+
+# Images that are cropped
+
+
+def _cropped(reader: ModuleType, arguments: Sequence[str] | None) -> list[str]:
+    options = _image_parser(reader).parse_args(arguments)
+    folder = _folder(reader, options)
+    known = verify_prepared(folder) if options.verify else _prepare(reader, options, folder)
+    return [table(known), "", f"{folder}", f"A notebook takes it as the parameter data={folder}"]
 
 
 def _prepare(reader: ModuleType, options: argparse.Namespace, folder: Path) -> dict:
@@ -149,10 +149,6 @@ class Checked:
     about: dict = field(default_factory=dict)
 
 
-# (root, layout, partial) -> what was found; raises KpnbError for a copy that is not complete
-Check = Callable[[Path, str, bool], Checked]
-
-
 def shares(counts: Iterable[tuple[int, int]]) -> str:
     """What (foreground words, words) of each text come to, and texts that have both kinds."""
     texts = list(counts)
@@ -164,30 +160,18 @@ def shares(counts: Iterable[tuple[int, int]]) -> str:
     )
 
 
-def command(
-    check: Check,
-    description: str,
-    files: dict[str, tuple[RemoteFile, ...]],
-    arguments: Sequence[str] | None = None,
-) -> int:
-    """Run one data set's script; the exit status: 0, or 2 after an error said in one sentence.
-
-    files: what each layout needs, which is obtained before `check`; the first is the default.
-    """
-    parser, layouts = _parser(description), tuple(files)
+def _checked(reader: ModuleType, arguments: Sequence[str] | None) -> list[str]:
+    parser, layouts = _parser(f"{reader.DATASET} from its publishers."), tuple(reader.FILES)
     parser.add_argument("--layout", choices=layouts, default=layouts[0], help="published form")
     options = parser.parse_args(arguments)
-
-    def checked() -> list[str]:
-        for file in files[options.layout]:
-            print(f"{file.name}: {file.licence}; {file.page}")
-        obtain(files[options.layout], options.root, options.download)
-        found = check(options.root, options.layout, options.partial)
-        if not options.partial:
-            _write_marker(options.root, found)
-        return _report(found)
-
-    return _said(checked)
+    files = reader.FILES[options.layout]
+    for file in files:
+        print(f"{file.name}: {file.licence}; {file.page}")
+    obtain(files, options.root, options.download)
+    found = reader.check(options.root, options.layout, options.partial)
+    if not options.partial:
+        _write_marker(options.root, found)
+    return _report(found)
 
 
 def inner_folder(root: Path, name: str, first: str) -> Path:

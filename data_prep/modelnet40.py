@@ -8,10 +8,9 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.command import Checked, command, inner_folder
+from data_prep.command import Checked, inner_folder, main
 from data_prep.fetch import released
 from data_prep.objects import check_counts
 from kpnb.datasets.modelnet40 import NAMES, modelnet40, modelnet40_shapes
@@ -28,11 +27,6 @@ COUNTS = {
     "hdf5": {"classes": 40, "train shapes": 9840, "test shapes": 2468},
     "off": {"classes": 40, "train shapes": 9843, "test shapes": 2468},
 }
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `python -m data_prep.modelnet40`; returns the exit status, 0 or 2."""
-    return command(check, "ModelNet40 from its publishers.", FILES, arguments)
 
 
 def check(root: Path, layout: str, partial: bool) -> Checked:
@@ -83,4 +77,4 @@ def _share() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.modules[__name__]))

@@ -6,10 +6,9 @@ Run it with `python -m data_prep.squad --root DIR [--download] [--help]`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.command import Checked, command, shares
+from data_prep.command import Checked, main, shares
 from data_prep.fetch import released
 from data_prep.objects import check_counts
 from kpnb.datasets.texts.corpora import squad
@@ -25,11 +24,6 @@ FILES = {LAYOUT: released(NAME, LAYOUT)}
 # Questions of each file (torchtext, datasets/squad1.py; Rajpurkar et al., Table 2, has rounder
 # numbers of an earlier version).
 COUNTS = {"train": 87599, "dev": 10570}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `python -m data_prep.squad`; returns the exit status, 0 or 2."""
-    return command(check, "SQuAD v1.1 from its publishers.", FILES, arguments)
 
 
 def check(root: Path, layout: str, partial: bool) -> Checked:
@@ -67,4 +61,4 @@ def _described(questions: Questions) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.modules[__name__]))

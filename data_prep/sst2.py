@@ -6,10 +6,9 @@ Run it with `python -m data_prep.sst2 --root DIR [--download] [--help]`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.command import Checked, command, inner_folder, shares
+from data_prep.command import Checked, inner_folder, main, shares
 from data_prep.fetch import released
 from data_prep.objects import check_counts
 from kpnb.datasets.texts.corpora import GLUE, RELEASE, Foreground, sst2, sst2_foreground
@@ -30,11 +29,6 @@ COUNTS = {"treebank": {"train": 6920, "dev": 872, "test": 1821}, "glue": dict(SE
 # The published counts go by the roots of the parse trees, the reader looks sentences up in the
 # dictionary. How many labels that moves is not known: the clear ones may differ by this share.
 TOLERANCE = 0.005
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `python -m data_prep.sst2`; returns the exit status, 0 or 2."""
-    return command(check, "SST-2 from its publishers.", FILES, arguments)
 
 
 def check(root: Path, layout: str, partial: bool) -> Checked:
@@ -81,4 +75,4 @@ def _described(sentences: Sentences, rule: Foreground) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.modules[__name__]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
 class KpnbError(ValueError):
@@ -26,33 +27,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else ""
 
 
-def first_mistake(error: Mapping, values: Mapping[str, object], schema: Mapping[str, dict]) -> str:
-    """pydantic's description of a mistake as a sentence: the parameter, its value, what it may be.
-
-    schema: the JSON schema of each parameter.
-    """
-    reason = str(error["ctx"]["error"]) if error["type"] == "value_error" else ""
-    if not error["loc"]:
-        return f"{reason}."
-    name = str(error["loc"][0])
-    allowed = reason or f"it must be {in_words(schema[name])}"
-    return f"The parameter {name} is {values[name]!r}: {allowed}."
+def first_mistake(errors: Sequence[Mapping], values: Mapping[str, object]) -> str:
+    """pydantic's errors as one sentence: the first parameter in them, its value, what it may be."""
+    place = errors[0]["loc"]
+    # Of the parameter's parts the first; more than one error where it may be of several kinds.
+    own = [e for e in errors if (e["loc"][:1], len(e["loc"])) == (place[:1], len(place))]
+    told = ", or ".join(dict.fromkeys(map(_reason, own)))
+    return "".join(f"The parameter {name} is {values[name]!r}: " for name in place[:1]) + f"{told}."
 
 
-def in_words(schema: dict) -> str:
-    """What a JSON schema allows, as the end of "it must be ..."."""
-    if "anyOf" in schema:
-        return ", or ".join(in_words(option) for option in schema["anyOf"])
-    if "enum" in schema:
-        return "one of " + ", ".join(str(value) for value in schema["enum"])
-    if "const" in schema:
-        return str(schema["const"])
-    if schema["type"] == "array":
-        return f"a non-empty list without repeats, each item {in_words(schema['items'])}"
-    kinds = {"integer": "a whole number", "number": "a number", "string": "a text"}
-    kinds |= {"boolean": "True or False", "null": "None"}
-    kind = kinds[schema["type"]]
-    kind = f"a multiple of {schema['multipleOf']}" if "multipleOf" in schema else kind
-    signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {schema[key]}" for key, sign in signs.items() if key in schema]
-    return f"{kind} {' and '.join(bounds)}".rstrip()
+def _reason(error: Mapping) -> str:
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return re.sub(r"^\w+ should", "it should", error["msg"]).replace("valid tuple", "list")

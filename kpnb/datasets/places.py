@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import io
 import json
 import os
 import sys
-from contextlib import redirect_stderr
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TextIO
 
 import yaml
 from filelock import FileLock
@@ -107,45 +104,14 @@ def _downloaded(name: str, value: str) -> Path:
         ) from error
     with lock:
         if _prepared(name) is None:
-            _prepare(name, root)
+            # The data set's own command.
+            reader = importlib.import_module(f"data_prep.{name}")
+            given = ["--root", str(root), "--download"]
+            importlib.import_module("data_prep.command").run(reader, given)
         found = _prepared(name)
     if found is None:
         raise KpnbError(f"{root} holds no prepared {name}: run python -m data_prep.{name}.")
     return found
-
-
-def _prepare(name: str, root: Path) -> None:
-    """Run the data set's own command."""
-    reader = importlib.import_module(f"data_prep.{name}")
-    arguments = ["--root", str(root), "--download"]
-    heard = _Heard(sys.stderr)
-    with redirect_stderr(heard):
-        if name in IMAGES:
-            status = importlib.import_module("data_prep.command").main(reader, arguments)
-        else:
-            status = reader.main(arguments)
-    if status:
-        last = heard.getvalue().strip().splitlines()[-1:]
-        said = "".join(last).strip().removeprefix("error: ")
-        raise KpnbError(said or f"data_prep.{name} ended with {status}: run it to see why.")
-
-
-class _Heard(io.StringIO):
-    """Keeps what is written, and passes it on, progress bars included."""
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        self._stream.write(text)
-        return super().write(text)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
 
 
 # What to say

@@ -30,12 +30,7 @@ class View:
 
     right: tuple[float, float, float]
     up: tuple[float, float, float]
-    across: str
-    along: str
-
-    @property
-    def labels(self) -> tuple[str, str]:
-        return f"{self.across} [object radius]", f"{self.along} [object radius]"
+    axes: tuple[str, str]
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(..., 3) -> places in the picture (..., 2), and closeness to the viewer (...)."""
@@ -60,13 +55,13 @@ def turned(angle: float, height: float = 20.0) -> View:
     """The front view from `angle` degrees around the z axis and `height` degrees above."""
     a, h = radians(angle), radians(height)
     up = (-sin(a) * sin(h), cos(a) * sin(h), cos(h))
-    return View((cos(a), sin(a), 0.0), up, "horizontal", "upward in the view")
+    return View((cos(a), sin(a), 0.0), up, ("horizontal", "upward in the view"))
 
 
 VIEWS = {
-    "front": View((1, 0, 0), (0, 0, 1), "x", "z"),
-    "side": View((0, 1, 0), (0, 0, 1), "y", "z"),
-    "top": View((1, 0, 0), (0, 1, 0), "x", "y"),
+    "front": View((1, 0, 0), (0, 0, 1), ("x", "z")),
+    "side": View((0, 1, 0), (0, 0, 1), ("y", "z")),
+    "top": View((1, 0, 0), (0, 1, 0), ("x", "y")),
     "oblique": turned(35.0),
 }
 
@@ -127,17 +122,17 @@ def draw_kinds(
     chosen = [kinds[i][1] for i in which]
     fill = [to_rgba(style.color) for style in chosen] if colors is None else colors[order]
     spacing = 72 * inches / np.sqrt(max(FEWEST, len(cloud)))
-    drawn = ax.scatter(*places[order].T, s=[(style.size * spacing) ** 2 for style in chosen])
     # One collection with a shape for each point: drawn kind by kind, depth would be lost.
     shapes = [MarkerStyle(style.marker) for style in chosen]
-    drawn.set_paths([shape.get_path().transformed(shape.get_transform()) for shape in shapes])
-    drawn.set_facecolor(fill)
-    drawn.set_edgecolor(
-        [to_rgba(s.edge) if s.edge else c for s, c in zip(chosen, fill, strict=True)]
+    drawn = ax.scatter(*places[order].T, s=[(style.size * spacing) ** 2 for style in chosen])
+    drawn.set(
+        paths=[shape.get_path().transformed(shape.get_transform()) for shape in shapes],
+        facecolor=fill,
+        edgecolor=[to_rgba(s.edge) if s.edge else c for s, c in zip(chosen, fill, strict=True)],
+        linewidth=[0.5 if s.edge else 0.9 * (s.marker == "x") for s in chosen],
+        # Crosses and borders need smooth outlines, which make a page of plain discs twice as large.
+        antialiased=[bool(s.edge) or s.marker == "x" for s in chosen],
     )
-    # Crosses and borders need smooth outlines, which make a page of plain discs twice as large.
-    drawn.set_antialiased([bool(style.edge) or style.marker == "x" for style in chosen])
-    drawn.set_linewidth([0.5 if s.edge else 0.9 * (s.marker == "x") for s in chosen])
     for _, style in kinds:
         edge = {"edgecolors": style.edge} if style.edge else {}
         color = style.color if colors is None else NEUTRAL
@@ -202,4 +197,5 @@ class CloudPanels(Panels):
             draw_kinds(ax, cloud, view, every, inches, colors)
             view.show(ax, self.clouds.values())
 
-        return Panel(title, draw, view.labels, colors is not None)
+        across, along = (f"{name} [object radius]" for name in view.axes)
+        return Panel(title, draw, (across, along), colors is not None)

@@ -91,13 +91,11 @@ class ImagePanels(Panels):
     KIND, UNITS, DEFINITION = "image", "units", 4
 
     def __init__(self, images: ImageSamples | Array, rows: Iterable[int]) -> None:
-        known = isinstance(images, ImageSamples)
-        rows = panel.known_rows(rows, len(images), self.KIND)
-        held = images.images if known else images
-        chosen = held[rows] if hasattr(held, "shape") else [held[row] for row in rows]
-        self.pictures = dict(zip(rows, as_pictures(chosen), strict=True))
-        classes = [images.class_names[int(images.labels[row])] for row in rows] if known else []
-        self.classes = dict(zip(rows, classes, strict=False))
+        rows, self.classes = panel.known_rows(rows, len(images), self.KIND), {}
+        if isinstance(images, ImageSamples):
+            names, labels, images = images.class_names, images.labels, images.images
+            self.classes = {row: names[int(labels[row])] for row in rows}
+        self.pictures = {row: as_pictures(images[row : row + 1])[0] for row in rows}
 
     def sample(self, index: int, foreground: Array | None) -> Panel:
         if foreground is None:

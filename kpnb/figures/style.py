@@ -90,24 +90,23 @@ def label_axes(ax: Axes, x: str, y: str) -> None:
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes], columns: int | None = None) -> int:
-    """One legend under the figure with each label of `axes` once; gives its rows, 0 without one."""
+    """One legend under the figure with each label of `axes` once, in so many columns at most;
+    gives its rows, 0 without one."""
     handles: dict[str, object] = {}
     for ax in axes:
         found = zip(*ax.get_legend_handles_labels(), strict=True)
         handles |= {label: handle for handle, label in found if label not in handles}
     if not handles:
         return 0
-    if columns is None:
-        rows = -(-len(handles) // max(1, int(figure.get_figwidth() / 1.9)))
-        columns = -(-len(handles) // rows)
+    rows = -(-len(handles) // (columns or max(1, int(figure.get_figwidth() / 1.9))))
     legend = figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=columns,
-        fontsize=LABEL_SIZE, frameon=False,
+        list(handles.values()), list(handles), loc="outside lower center",
+        ncols=-(-len(handles) // rows), fontsize=LABEL_SIZE, frameon=False,
     )  # fmt: skip
     for handle in legend.legend_handles:
         if hasattr(handle, "set_sizes"):
             handle.set_sizes([45])
-    return -(-len(handles) // columns)
+    return rows
 
 
 def row_of_panels(

@@ -10,10 +10,12 @@ an entropy takes no part and is shown plain.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from html import escape
+from dataclasses import dataclass
+from html import escape, unescape
+from itertools import zip_longest
 from math import isfinite
 
 import numpy as np
@@ -39,31 +41,49 @@ NUMBER = f"display:block;font-size:.72em;line-height:1.25;white-space:nowrap;{NO
 BOX = "display:inline-block;vertical-align:top;text-align:center;line-height:1.25;margin:0 0 3px"
 SMALL, UNDERLINE = "font-size:.8em", "text-decoration:underline 2px"
 WHOLE = "font-size:.95rem;line-height:1.75;text-align:start;overflow-wrap:anywhere"
+ROW = "display:flex;flex-wrap:wrap;align-items:baseline;gap:2px 8px;margin:4px 0"
 
 H_I = "<i>H<sub>i</sub></i>"
 H_BAR = '<i style="text-decoration:overline">H</i>'
+# What stands in a terminal for the markup below, in this order; other tags are left out.
+IN_TERMINAL = {
+    '<div style="flex:0 0[^>]*>((?!</div>).+?)</div>': r"\n[\1]\n",  # a label
+    re.escape(H_BAR): "H_bar",
+    "<sub>": "_",
+    "</?b( [^>]*)?>": "*",
+    "</small>(</span><span[^>]*>)? <small[^>]*>": "; ",  # numbers under one word
+    " <small[^>]*>": "(",
+    "</small>": ")",
+    '<div dir="auto">': "\n  ",
+    "</?div[^>]*>": "\n",
+    "<[^>]*>": "",
+}
 
 
 @dataclass(frozen=True, repr=False)
 class Html:
-    """A piece of a display: `html` in a notebook or a page, `text` in a terminal."""
+    """A display: `html` in a notebook or a page; in a terminal its text, or `text` instead."""
 
     html: str
-    text: str
+    text: str = ""
 
     def _repr_html_(self) -> str:
         return self.html
 
     def __repr__(self) -> str:
-        return self.text
+        return self.text or in_terminal(self.html)
 
 
-# Pieces of a display
+def in_terminal(html: str) -> str:
+    """The plain text of HTML made here: [label], *foreground*, (number), the words indented."""
+    for markup, sign in IN_TERMINAL.items():
+        html = re.sub(markup, sign, html)
+    how = dict(break_long_words=False, break_on_hyphens=False, subsequent_indent="  ")
+    lines = [unescape(line) for line in html.split("\n") if line.strip()]
+    return "\n".join(textwrap.fill(line, TEXT_WIDTH, **how) for line in lines)
 
 
-def plain(text: str) -> Html:
-    """Text as it is, escaped for HTML."""
-    return Html(escape(text), text)
+# Pieces of a display, in HTML
 
 
 def brief(value: float) -> str:
@@ -74,38 +94,27 @@ def styled(css: str, html: str, tag: str = "span") -> str:
     return f'<{tag} style="{css}">{html}</{tag}>'
 
 
-def small(text: str) -> str:
-    """A number or sign on a line of its own under a word; `text` is HTML."""
-    return f' <small dir="ltr" style="{NUMBER}">{text}</small>'
+def small(html: str) -> str:
+    """A number or sign on a line of its own under a word."""
+    return f' <small dir="ltr" style="{NUMBER}">{html}</small>'
 
 
-def word(sample: TextSample, unit: int) -> Html:
-    """A word as written; bold and underlined, *so* in plain text, if it is foreground."""
-    found = plain(sample.units[unit])
-    if not sample.foreground[unit]:
-        return found
-    return Html(styled(UNDERLINE, found.html, "b"), f"*{found.text}*")
+def written(sample: TextSample) -> list[str]:
+    """The words as written; bold and underlined where they are foreground."""
+    found = zip(map(escape, sample.units), sample.foreground, strict=True)
+    return [styled(UNDERLINE, word, "b") if inside else word for word, inside in found]
 
 
-def marked(content: Html, style: PointStyle) -> Html:
-    """`content` with the sign, the color and the frame of a kind of knowledge point."""
-    sign = SIGNS[style.marker]
-    head = styled(f"font-size:.9em;{NOT_COPIED}", f"{sign}\u00a0")
-    css = f"{_frame(style)};border-radius:4px;padding:0 4px;margin:0 1px"
-    return Html(styled(css, head + content.html), f"{sign}{content.text}")
+def marked(html: str, style: PointStyle | None) -> str:
+    """Words with the sign, the color and the frame of a kind of knowledge point, if any."""
+    if style is None:
+        return html
+    sign = styled(f"font-size:.9em;margin-inline-end:.25em;{NOT_COPIED}", SIGNS[style.marker])
+    return styled(f"{_frame(style)};border-radius:4px;padding:0 4px;margin:0 1px", sign + html)
 
 
 def _frame(style: PointStyle) -> str:
     return f"background:{style.color};color:#000;border:1.5px {FRAMES[style.marker]} #000"
-
-
-def muted(content: Html) -> Html:
-    return Html(styled(SMALL, content.html), content.text)
-
-
-def entropy_color(value: float) -> str:
-    """The color of an entropy in nats, "#rrggbb"; values outside the scale take that of its end."""
-    return to_hex(panel.entropy_rgba(value))
 
 
 def text_color(background: str) -> str:
@@ -117,118 +126,93 @@ def text_color(background: str) -> str:
 
 
 def on_color(value: float) -> str:
-    """CSS of text on the color of an entropy."""
-    color = entropy_color(value)
+    """CSS of text on the color of an entropy; values outside the scale take that of its end."""
+    color = to_hex(panel.entropy_rgba(value))
     return f"background:{color};color:{text_color(color)}"
 
 
-def colored(content: Html, value: float) -> Html:
-    """A word's box in the color of its entropy, which stands under it; without one, no color."""
+def colored(html: str, value: float, below: str = "") -> str:
+    """A word's box in the color of its entropy, which stands under it, and what is below; without
+    an entropy the word alone, in no color."""
     if not isfinite(value):
-        return Html(styled(f"{BOX};padding:1px 2px", content.html), content.text)
-    css = f"{BOX};padding:1px 5px;border-radius:4px;{on_color(value)}"
-    html = styled(css, content.html + small(brief(value)))
-    return Html(html, f"{content.text}({brief(value)})")
+        return styled(f"{BOX};padding:1px 2px", html)
+    css = f"display:block;padding:1px 5px;border-radius:4px;{on_color(value)}"
+    return styled(BOX, styled(css, html + small(brief(value))) + below)
 
 
-def cut_box(content: Html, value: float, gap: float, kind: PointStyle | None) -> Html:
-    """A box of four lines: word and entropy in its color; below, in the color of its kind of point,
-    the distance H_bar - H_i and the kind's sign, or "no"."""
-    if not isfinite(value):
-        return colored(content, value)
-    mark = SIGNS[kind.marker] if kind else ""
+def cut_lines(gap: float, kind: PointStyle | None) -> str:
+    """In the color of its kind of point the distance H_bar - H_i and the kind's sign, or "no"."""
     frame = _frame(kind) if kind else "border:1.5px solid transparent"
-    upper = f"display:block;padding:1px 5px;border-radius:4px 4px 0 0;{on_color(value)}"
-    lower = f"display:block;padding:0 4px;border-radius:0 0 4px 4px;{frame}"
-    html = styled(upper, content.html + small(brief(value)))
-    html += styled(lower, small(brief(gap)) + small(mark or "no"))
-    return Html(styled(BOX, html), f"{mark}{content.text}({brief(value)}; {brief(gap)})")
+    css = f"display:block;padding:0 4px;border-radius:4px;{frame}"
+    return styled(css, small(brief(gap)) + small(SIGNS[kind.marker] if kind else "no"))
 
 
-# Lines and blocks
+# Lines
 
 
-def lines(sample: TextSample, words: Sequence[Html], running: bool = False) -> Html:
-    """The words of each part on a line of their own, after the part's label.
+def lines(sample: TextSample, found: Sequence[str], running: bool = False) -> str:
+    """The words of each part, as `found`, on a line of their own, after the part's label.
 
     running: spaces as in running text; otherwise there is one between any two words.
     """
-    starts = [first for _, first in sample.parts] + [len(words)]
-    html, text = [], []
+    starts, html = [first for _, first in sample.parts] + [len(found)], ""
     for (label, first), end in zip(sample.parts, starts[1:], strict=True):
-        gaps = ["" if running and sample.touches(unit) else " " for unit in range(first + 1, end)]
-        spaced = list(zip(["", *gaps], words[first:end], strict=True))
+        own = range(first, end)
+        gaps = [" " * (u > first and not (running and sample.touches(u))) for u in own]
+        body = "".join(gap + found[u] for gap, u in zip(gaps, own, strict=True))
         # Marked left to right, so that the words alone decide which way the line runs.
         name = f'<i dir="ltr" style="{SMALL}">{escape(label)}:</i> ' if label else ""
-        body = "".join(gap + found.html for gap, found in spaced)
-        html.append(f'<div dir="auto">{name}{body}</div>')
-        told = f"{label}: " * bool(label) + "".join(gap + found.text for gap, found in spaced)
-        text.append(textwrap.fill(told, TEXT_WIDTH, break_long_words=False, break_on_hyphens=False))
-    return Html("".join(html), "\n".join(text))
+        html += f'<div dir="auto">{name}{body}</div>'
+    return html
 
 
-def block(*rows: Html) -> Html:
-    """Rows one below the other, as one piece."""
-    html = "".join(f"<div>{row.html}</div>" for row in rows if row.html)
-    return Html(html, "\n".join(row.text for row in rows if row.text))
+FOREGROUND = styled(UNDERLINE, "word", "b") + " foreground"
 
 
-FOREGROUND = Html(styled(UNDERLINE, "word", "b") + " foreground", "*foreground*")
-
-
-def entropy_legend(values: Sequence[float]) -> list[Html]:
+def entropy_legend(values: Sequence[float]) -> list[str]:
     """The scale as swatches; which of `values`, in nats, lie outside it or are none."""
     low, high = panel.ENTROPY_LIMITS
     box, ticks = "display:inline-block;padding:0 6px;", np.linspace(low, high, 5).tolist()
-    swatches = "".join(styled(box + on_color(tick), brief(tick)) for tick in ticks)
-    text = f"H_i [nats] colored from {brief(low)} to {brief(high)}"
-    pieces = [Html(f"{H_I} [nats] {swatches}", text), FOREGROUND]
+    swatches = "".join(styled(box + on_color(tick), f"{brief(tick)} ") for tick in ticks)
+    pieces = [f"{H_I} [nats] {swatches}", FOREGROUND]
     live = [value for value in values if isfinite(value)]
     # As written, so that rounding in the tensor puts nothing outside.
     outside = [value for value in live if not low <= round(value, 2) <= high]
     if outside:
         span = f"{brief(min(outside))} to {brief(max(outside))}"
-        pieces.append(plain(f"outside the scale, in the color of its end: {len(outside)} ({span})"))
+        pieces.append(f"outside the scale, in the color of its end: {len(outside)} ({span})")
     if len(live) < len(values):
-        pieces.append(plain("words without a value take no part"))
+        pieces.append("words without a value take no part")
     return pieces
 
 
-def counts_line(counts: Mapping[str, int] | None) -> Html:
-    """N_fg and N_bg, those of them that `counts` has; see `Marked`."""
-    if counts is None:
-        return plain(panel.NO_MAP)
-    html = ", ".join(f"<i>N</i><sub>{name}</sub> = {n}" for name, n in counts.items())
-    return Html(html, ", ".join(f"N_{name} = {n}" for name, n in counts.items()))
+def counts_label(counts: Mapping[str, int] | None, more: str = "") -> str:
+    """N_fg and N_bg, those of them that `counts` has, see `Marked`, and more; or that none are."""
+    told = [f"<i>N</i><sub>{name}</sub> = {n}" for name, n in (counts or {}).items()]
+    return styled(SMALL, ", ".join(told) + more if told else panel.NO_MAP)
 
 
 @dataclass(frozen=True)
 class Line:
-    """One text of a display: its words, after a label of `width` em behind a bar of `color`.
+    """One text of a display: its words in HTML, after a label behind a bar of `color`.
 
-    values: entropies shown, for the legend; styles: kinds of points that may occur; said: what
-    else the legend says.
+    values: entropies shown, for the legend; styles: kinds of points that may occur.
     """
 
-    body: Html
-    label: Html | None = None
-    width: float = 8.5
+    body: str
+    label: str | None = None
     color: str = ""
     values: Sequence[float] = ()
     styles: Sequence[PointStyle] = ()
-    said: Sequence[Html] = ()
 
     @property
-    def row(self) -> Html:
+    def row(self) -> str:
         """The words beside or below their label."""
         if self.label is None:
             return self.body
         bar = f"border-left:5px solid {self.color};padding-left:6px;" * bool(self.color)
-        left = styled(f"flex:0 0 {self.width:g}em;line-height:1.3;{bar}", self.label.html, "div")
-        right = styled("flex:1 1 20em;min-width:0", self.body.html, "div")
-        css = "display:flex;flex-wrap:wrap;align-items:baseline;gap:2px 8px;margin:4px 0"
-        head = f"[{', '.join(self.label.text.splitlines())}]\n" if self.label.text else ""
-        return Html(styled(css, left + right, "div"), head + textwrap.indent(self.body.text, "  "))
+        left = styled(f"flex:0 0 8.5em;line-height:1.3;{bar}", self.label, "div")
+        return styled(ROW, left + styled("flex:1 1 20em;min-width:0", self.body, "div"), "div")
 
 
 class TextPanels(Panels):
@@ -240,26 +224,25 @@ class TextPanels(Panels):
         self.texts = {row: samples[row] for row in panel.known_rows(rows, len(samples), self.KIND)}
 
     def sample(self, index: int, foreground: Array | None = None) -> Line:
-        return Line(self._running(index), muted(plain(self.note(index))))
+        note = self.note(index)
+        return Line(self._running(index), styled(SMALL, escape(note)) if note else None)
 
     def marked(self, index: int, marked: Marked, title: str | None = None) -> Line:
-        kinds, told = _of_words(self.texts[index], marked), counts_line(marked.counts)
-        width = min(9, max(1 + 0.55 * len(marked.name), 0.47 * len(told.text)))
-        label, styles = block(plain(marked.name), muted(told)), [style for _, style in marked.kinds]
-        return Line(self._running(index, kinds), label, width, marked.color, styles=styles)
+        running = self._running(index, _of_words(self.texts[index], marked))
+        name = escape(marked.name.replace("\n", ", ") + ": ") if marked.name else ""
+        styles = [style for _, style in marked.kinds]
+        return Line(running, name + counts_label(marked.counts), marked.color, styles=styles)
 
     def entropy(
         self, index: int, values: Array, title: str, foreground: Array | None = None
     ) -> Line:
         sample = self.texts[index]
         values = own_entropies(sample, values)
-        boxes = [colored(word(sample, unit), value) for unit, value in enumerate(values)]
-        return Line(lines(sample, boxes), plain(title), min(9, 1 + 0.55 * len(title)), "", values)
+        boxes = [*map(colored, written(sample), values)]
+        return Line(lines(sample, boxes), escape(title), values=values)
 
     def layers(self, index: int, maps_by_layer: Mapping[str, EntropyMaps]) -> list[list[Line]]:
-        found = [self.entropy(index, m.entropy[index], name) for name, m in maps_by_layer.items()]
-        width = max(line.width for line in found)
-        return [[replace(line, width=width)] for line in found]
+        return [[self.entropy(index, m.entropy[index], name)] for name, m in maps_by_layer.items()]
 
     def definition(
         self, index: int, maps: EntropyMaps, points: KnowledgePoints
@@ -267,58 +250,48 @@ class TextPanels(Panels):
         """Under each word its entropy H_i, H_bar - H_i, and whether that exceeds b."""
         sample, marked = self.texts[index], panel.marked_points(points, index)
         kinds, values = _of_words(sample, marked), own_entropies(sample, maps.entropy[index])
-        level, b = float(points.baseline[index]), f"{points.threshold:g} nats"
-        found = [
-            cut_box(word(sample, unit), value, level - value, kind)
-            for unit, (value, kind) in enumerate(zip(values, kinds, strict=True))
-        ]
+        level = float(points.baseline[index])
+        cuts = [cut_lines(level - value, kind) for value, kind in zip(values, kinds, strict=True)]
+        found = [*map(colored, written(sample), values, cuts)]
         # What the four lines of a box are, as a box of the same height.
         names = map(small, (f"{H_I} [nats]", f"{H_BAR} − {H_I}", "over <i>b</i>?"))
         css = f"{BOX};text-align:start;padding:1px 4px 1px 0"
-        head = f'<span dir="ltr" style="{css}">word{"".join(names)}</span>'
-        found[0] = Html(f"{head} {found[0].html}", found[0].text)
-        said = [counts_line(marked.counts)]
-        if marked.counts is not None:
-            text = f"after each word H_i, H_bar − H_i; H_bar = {brief(level)}, b = {b}"
-            said.append(Html(f"{H_BAR} = {brief(level)}, <i>b</i> = {b}", text))
-        line = Line(lines(sample, found), values=values, styles=[*panel.POINTS.values()], said=said)
-        return [[line]]
+        found[0] = f'<span dir="ltr" style="{css}">word{"".join(names)}</span> {found[0]}'
+        cut = f"; {H_BAR} = {brief(level)}, <i>b</i> = {points.threshold:g} nats"
+        label = counts_label(marked.counts, cut)
+        styles = [*panel.POINTS.values()]
+        return [[Line(lines(sample, found), label, values=values, styles=styles)]]
 
     def note(self, index: int) -> str:
         return self.texts[index].note
 
     def sheet(self, grid: Sequence[Sequence[Line]], notes: Sequence[str] = ()) -> Html:
         """One line below the other, those of a row under its note, and the legends at the end."""
-        rows = [block(*(line.row for line in part)) for part in grid]
-        for place, note in enumerate(notes):
-            parts = [muted(plain(note))] * bool(note) + [line.row for line in grid[place]]
-            whole = block(*parts)
-            rows[place] = Html(styled("margin-bottom:10px", whole.html, "div"), whole.text)
-        inside = block(*rows, *_legends([line for part in grid for line in part]))
-        return Html(styled(WHOLE, inside.html, "div"), inside.text)
+        html, space = "", f"margin-bottom:{10 if notes else 0}px"
+        for part, note in zip_longest(grid, notes, fillvalue=""):
+            head = styled(SMALL, escape(note), "div") if note else ""
+            html += styled(space, head + "".join(line.row for line in part), "div")
+        html += "".join(_legends([line for part in grid for line in part]))
+        return Html(styled(WHOLE, html, "div"))
 
-    def _running(self, index: int, kinds: Sequence[PointStyle | None] | None = None) -> Html:
+    def _running(self, index: int, kinds: Sequence[PointStyle | None] | None = None) -> str:
         """The text in running type, the words of each kind marked."""
         sample = self.texts[index]
-        words = [word(sample, unit) for unit in range(len(sample.units))]
-        kinds = kinds or [None] * len(words)
-        found = [marked(w, kind) if kind else w for w, kind in zip(words, kinds, strict=True)]
-        return lines(sample, found, running=True)
+        kinds = kinds or [None] * len(sample.units)
+        return lines(sample, [*map(marked, written(sample), kinds)], running=True)
 
 
-def _legends(shown: Sequence[Line]) -> list[Html]:
+def _legends(shown: Sequence[Line]) -> list[str]:
     """The lines that explain a display."""
     values = [value for line in shown for value in line.values]
-    marks = [*shown[0].said, *(marked(plain(style.name), style) for style in shown[0].styles)]
+    marks = [marked(escape(style.name), style) for style in shown[0].styles]
     legends = [marks, entropy_legend(values)] if values else [[*marks, FOREGROUND]]
     return [_legend(pieces) for pieces in legends if pieces]
 
 
-def _legend(pieces: Sequence[Html]) -> Html:
-    css = "display:inline-block;margin-right:1.2em"
-    html = "".join(styled(css, piece.html) + " " for piece in pieces)
-    text = "; ".join(piece.text for piece in pieces)
-    return Html(styled(f"{SMALL};margin-top:5px", html, "div"), f"({text})")
+def _legend(pieces: Sequence[str]) -> str:
+    whole = "\u2003".join(styled("display:inline-block", piece) for piece in pieces)
+    return styled(f"{SMALL};margin-top:5px", whole, "div")
 
 
 # Values that belong to one text

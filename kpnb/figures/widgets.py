@@ -106,26 +106,17 @@ def picker(
             f"{len(samples)} samples, maps of {sorted(counts)} samples; pass maps of a layer for "
             "exactly these samples."
         )
-    late = {"continuous_update": False}
-    layer = widgets.Dropdown(options=list(maps_by_layer), description="layer")
-    sample = widgets.IntSlider(0, 0, len(samples) - 1, description="sample", **late)
-    threshold = widgets.SelectionSlider(
-        options=[(f"{b:g}", b) for b in THRESHOLDS], value=THRESHOLDS[1],
-        description="b [nats]", **late,
-    )  # fmt: skip
-    controls, shown = (layer, sample, threshold), widgets.HTML()
 
-    def redraw(_change: object = None) -> None:
-        maps = maps_by_layer[layer.value]
-        points = knowledge_points(maps, foreground, threshold.value)
-        drawn = definition_figure(samples, maps, points, sample.value)
-        text = f"layer {layer.value}, sample {sample.value}, b = {threshold.value:g} nats"
-        shown.value = drawn.html if isinstance(drawn, Html) else _frame(drawn, text, True)
+    def drawn(layer: str, sample: int, b: float) -> Figure | Html:
+        maps = maps_by_layer[layer]
+        points = knowledge_points(maps, foreground, b)
+        return definition_figure(samples, maps, points, sample)
 
-    for control in controls:
-        control.observe(redraw, names="value")
-    redraw()
-    return widgets.VBox([*controls, shown])
+    late, given = {"continuous_update": False}, [(f"{b:g} nats", b) for b in THRESHOLDS]
+    sample = widgets.IntSlider(0, 0, len(samples) - 1, **late)
+    threshold = widgets.SelectionSlider(options=given, value=THRESHOLDS[1], **late)
+    choices = {"layer": list(maps_by_layer), "sample": sample, "b": threshold}
+    return widgets.interactive(drawn, {"auto_display": True}, **choices)
 
 
 def _frame(frame: Figure, text: str, shown: bool) -> str:

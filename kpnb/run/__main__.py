@@ -2,23 +2,29 @@
 
 Exit codes: 0 done or up to date, 1 the notebook failed, 2 a mistake found before running.
 `python -m kpnb.run --status PRESET` says of each results file whether the code here would compute
-it again; exit code 1 if one is stale.
+it again; exit code 1 if one is stale. `--compare A B` says whether two folders of results hold the
+same numbers; exit code 1 if they do not.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
+from difflib import unified_diff
 from pathlib import Path
 
 import nbformat
+from pydantic import ValidationError
 
 from kpnb.datasets.places import EMBEDDED, NAMES, PREFIX, find_data
 from kpnb.errors import KpnbError, answered
 from kpnb.fingerprint import checkout, file_hash
+from kpnb.metrics.formatting import count
 from kpnb.metrics.results import (
+    Results,
     available_cells,
     available_results,
     freshness,
@@ -30,14 +36,21 @@ from kpnb.run.notebook import NOTE, Request, parse_assignments, read_notebook
 from kpnb.store import damaged
 
 HERE = checkout() or Path.cwd()
+#: What says where and when numbers were computed, not which: left out of the comparison.
+#: The fingerprint is over code and versions, of which the numbers may well be independent.
+LEFT_OUT = {"provenance", "seconds", "peak_memory_mb", "fingerprint"}
+#: Numbers in these units are times, memory and speeds of the machine.
+MACHINE_UNITS = ("s", "MB", "GFLOP/s")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Mistakes go to stderr, one sentence each."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if (options.notebook is None) == (options.status is None):
-        parser.error("name a notebook, or give --status PRESET")
+    if [options.notebook, options.status, options.compare].count(None) != 2:
+        parser.error("name a notebook, or give --status PRESET or --compare A B")
+    if options.compare:
+        return answered(lambda: compare_results(*options.compare))
     return answered(lambda: status(options.status) if options.status else _answer(options))
 
 
@@ -49,6 +62,45 @@ def status(preset: str) -> int:
     }
     print("\n".join(f"{name}: {state}" for name, state in states.items()))
     return int(any(state.startswith("stale") for state in states.values()))
+
+
+def compare_results(first: Path, second: Path) -> int:
+    """Print what differs between the results files of two folders; 1 if anything does, else 0.
+
+    For runs of one code in two places: on a cluster and on one machine, before and after a kill.
+    Arguments: folders as KPNB_RESULTS names them, or any folder within; files are matched by
+        their paths below, and compared exactly: settings, measures with their intervals,
+        comparisons with their verdicts, notes, numbers.
+    Raises: KpnbError for a folder without results files, and for a damaged file.
+    """
+    ours, theirs = _results_in(first), _results_in(second)
+    told = [f"{name}: only in {first}" for name in sorted(ours - theirs)]
+    told += [f"{name}: only in {second}" for name in sorted(theirs - ours)]
+    for name in sorted(ours & theirs):
+        places = first / name, second / name
+        told += unified_diff(*map(_compared, places), *map(str, places), n=0, lineterm="")
+    print("\n".join(told) or f"{count(len(ours), 'results file')}: every number is equal")
+    return int(bool(told))
+
+
+def _results_in(folder: Path) -> set[str]:
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*.json")}
+    if not found:
+        raise KpnbError(f"There are no results files in {folder}: name a folder that holds some.")
+    return found
+
+
+def _compared(file: Path) -> list[str]:
+    """All of a results file that does not depend on the machine's speed, an item a line."""
+    try:
+        results = Results.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise KpnbError(f"{file} is no results file or is damaged: make it again.") from error
+    numbers = {n: v for n, v in results.numbers.items() if v.unit not in MACHINE_UNITS}
+    content = results.model_copy(update={"numbers": numbers}).model_dump(exclude=LEFT_OUT)
+    parts = {name: sorted(v.items()) if isinstance(v, dict) else v for name, v in content.items()}
+    items = [(n, i) for n, v in parts.items() for i in (v if isinstance(v, list) else [v])]
+    return [f"{name}: {json.dumps(item, sort_keys=True)}" for name, item in items]
 
 
 def _answer(options: argparse.Namespace) -> int:
@@ -188,6 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--log", action="store_true", help="show the notebook's output while it runs")
     add("--check", action="store_true", help="check and print the parameters only")
     add("--status", metavar="PRESET", help="of the preset's results, instead of running")
+    add("--compare", nargs=2, type=Path, metavar=("A", "B"), help="folders of results, likewise")
     return parser
 
 

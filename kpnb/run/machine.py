@@ -8,7 +8,6 @@ beside its rows. `kpnb.run.plan` multiplies these with the work that a study cou
 from __future__ import annotations
 
 import argparse
-import importlib
 import math
 import re
 import sys
@@ -17,18 +16,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, get_args, get_type_hints
 
 import torch
 from pydantic import BaseModel, Field
 
 from kpnb.errors import KpnbError, answered
+from kpnb.experiments.fine_tuning import FineTuningStudy
 from kpnb.fingerprint import cpu_name, provenance
 from kpnb.metrics.formatting import count
 from kpnb.metrics.results import write_whole
 from kpnb.store import Store
+from kpnb.study.cloud import CloudStudy
+from kpnb.study.image import CellStudy, ImageStudy
 from kpnb.study.parameters import MODELS, StudyParameters, resolve
 from kpnb.study.study import Study
+from kpnb.study.text import QuestionStudy, SentimentStudy
 from kpnb.training.costs import Anatomy
 from kpnb.training.distillation import teacher_features
 from kpnb.training.settings import device_use, with_effort
@@ -47,15 +50,7 @@ NETWORKS: dict[str, str] = dict.fromkeys(("MiniLM-L6", "BERT-base"), "sentiment_
     for kind in ("image_", "pointcloud_")
     for name in get_args(MODELS[kind].model_fields["network"].annotation)
 }
-STUDIES = {
-    "ImageParameters": "kpnb.study.image.ImageStudy",
-    "CellParameters": "kpnb.study.image.CellStudy",
-    "CoherencyParameters": "kpnb.study.image.ImageStudy",
-    "FineTuningParameters": "kpnb.experiments.fine_tuning.FineTuningStudy",
-    "CloudParameters": "kpnb.study.cloud.CloudStudy",
-    "SentimentParameters": "kpnb.study.text.SentimentStudy",
-    "QuestionParameters": "kpnb.study.text.QuestionStudy",
-}
+STUDIES = (ImageStudy, CellStudy, FineTuningStudy, CloudStudy, SentimentStudy, QuestionStudy)
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -119,8 +114,9 @@ class Machine(BaseModel, frozen=True, extra="forbid"):
 
 def study_of(parameters: StudyParameters, store: Store | None = None) -> Study:
     """The study that a notebook makes of its parameters."""
-    module, _, name = STUDIES[type(parameters).__name__].rpartition(".")
-    return getattr(importlib.import_module(module), name)(parameters, store or Store())
+    own = {get_type_hints(study)["parameters"]: study for study in STUDIES}
+    made = own.get(type(parameters), ImageStudy)  # coherency has parameters of its own alone
+    return made(parameters, store or Store())
 
 
 def named(study: Study, role: str) -> dict[str, str]:
@@ -196,13 +192,11 @@ def _map(study: Study, net: torch.nn.Module, layer: str) -> tuple[float, float]:
 
 def probe_study(network: str, **given: object) -> Study:
     """A study of a few samples with one of `NETWORKS`, given those parameters that it has."""
-    kind = NETWORKS[network]
+    model = MODELS[NETWORKS[network]]
     asked = {"preset": "demo", "network": network, "samples": MAPS, "fraction": 1.0}
     asked |= {"teacher_samples": max(SAMPLES, 2 * (given.get("batch") or 0)), "device": "cpu"}
-    if kind != "image_":
-        asked["test_samples"] = 20  # images compose theirs when they are asked for
-    given = {n: v for n, v in given.items() if n in MODELS[kind].model_fields}
-    return study_of(resolve(MODELS[kind], asked | given))
+    asked |= {"test_samples": 20} | given  # images compose theirs when they are asked for
+    return study_of(resolve(model, {n: v for n, v in asked.items() if n in model.model_fields}))
 
 
 def measure_machine(studies: Sequence[Study], seconds: float = 3.0) -> Machine:
@@ -272,8 +266,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise KpnbError("No GPU is usable here: pass --device cpu.")
     given = {name: getattr(options, name) for name in ("scale", "device", "precision", "batch")}
     given["image_size"] = {"narrow": 64, "full": 224}[options.scale]
     found = measure_machine([probe_study(name, **given) for name in options.networks])

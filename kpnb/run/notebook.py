@@ -14,8 +14,8 @@ import re
 import resource
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -242,42 +242,38 @@ def execute(source: Path, working_copy: Path, parameters: dict, log: bool = Fals
     where = dict(kernel_name=KERNEL, language="python", cwd=source.parent)
     how = dict(progress_bar=False, autosave_cell_every=1, start_timeout=START_TIMEOUT)
     how |= dict(stdout_file=sys.stdout, stderr_file=sys.stderr) if log else {}
-    with Stopwatch() as watch, kernel_environment() as journal:
+    with Stopwatch() as watch, tempfile.TemporaryDirectory(prefix="kpnb_kernel_") as folder:
+        how["kernel_manager_class"] = own_kernels(Path(folder))
         papermill.execute_notebook(source, working_copy, parameters, **where, **how)
-        store = read_journal(journal)
+        store = read_journal(Path(folder) / JOURNAL)
     peak = peak_memory_mib(resource.RUSAGE_CHILDREN)
     return {"seconds": round(watch.seconds, 1), "peak_memory_mib": round(peak), "store": store}
 
 
-@contextmanager
-def kernel_environment() -> Iterator[Path]:
-    """Environment variables under which the kernel `python3` is this interpreter; gives the file
-    in which the kernel lists the store's entries that it uses.
+def own_kernels(folder: Path) -> type:
+    """A manager whose kernels are this interpreter, whatever kernels and IPython configuration a
+    user has; in `folder`, which is empty, they list the store's entries that they use."""
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
 
-    A temporary kernel specification goes before all others; a user's IPython configuration is
-    left aside; MPLBACKEND is unset, for with Agg papermill loses every figure.
-    """
-    before = dict(os.environ)
-    with tempfile.TemporaryDirectory(prefix="kpnb_kernel_") as folder:
-        _write_kernelspec(Path(folder) / "kernels" / KERNEL)
-        _put_first("JUPYTER_PATH", folder)
-        os.environ["IPYTHONDIR"] = str(Path(folder) / "ipython")
-        os.environ.pop("MPLBACKEND", None)
-        os.environ[EXECUTED] = "1"
-        for name, value in ALLOCATOR.items():
-            os.environ.setdefault(name, value)
-        os.environ[JOURNAL] = str(Path(folder) / "store.journal")
-        # A notebook runs in its own folder, but names of data are looked up from the shell's.
-        data = os.environ.get(data_places.FOLDER) or data_places.DEFAULT
-        os.environ[data_places.FOLDER] = os.path.abspath(os.path.expanduser(data))
-        if clone := checkout():
-            _put_first("PYTHONPATH", str(clone))
-        try:
-            _require_own_interpreter()
-            yield Path(os.environ[JOURNAL])
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+    # A notebook runs in its own folder, but names of data are looked up from the shell's.
+    data = os.environ.get(data_places.FOLDER) or data_places.DEFAULT
+    path = filter(None, [str(checkout() or ""), os.environ.get("PYTHONPATH")])
+    environment = {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()} | {
+        EXECUTED: "1",
+        JOURNAL: str(folder / JOURNAL),
+        data_places.FOLDER: os.path.abspath(os.path.expanduser(data)),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # with Agg no figure is kept
+        "PYTHONPATH": os.pathsep.join(path),
+    }
+
+    class OwnKernels(AsyncKernelManager):
+        # Without its remark, at every start, that the loopback connection is not encrypted.
+        kernel_spec = KernelSpec(**get_kernel_dict(["--log-level=ERROR"]), env=environment)
+
+    return OwnKernels
 
 
 def clean(notebook: Notebook) -> list[str]:
@@ -373,28 +369,3 @@ def _last_states(text: str) -> str:
 
 def _is_progress(line: str) -> bool:
     return bool(re.search(r"\d+%\|.*\||\[\d+:\d+<|\d+(\.\d+)?\s*(it/s|s/it)", line))
-
-
-def _put_first(variable: str, folder: str) -> None:
-    """Before the folders that a variable of the environment lists already."""
-    os.environ[variable] = os.pathsep.join(filter(None, [folder, os.environ.get(variable)]))
-
-
-def _write_kernelspec(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    # Without its remark, at every start, that the loopback connection is not encrypted.
-    command += ["--log-level=ERROR"]
-    spec = {"argv": command, "display_name": "Python 3", "language": "python"}
-    (folder / "kernel.json").write_text(json.dumps(spec))
-
-
-def _require_own_interpreter() -> None:
-    from jupyter_client.kernelspec import KernelSpecManager
-
-    interpreter = KernelSpecManager().get_kernel_spec(KERNEL).argv[0]
-    if interpreter != sys.executable:
-        raise KpnbError(
-            f"The kernel {KERNEL} is {interpreter}, not {sys.executable}: "
-            "unset JUPYTER_PATH and any Jupyter configuration of kernels."
-        )

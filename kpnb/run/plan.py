@@ -43,10 +43,8 @@ RELEASES = {
     "squad": (87_599, 10_570, 2),
 }
 # The parameters that tell samples apart: runs that differ in others share networks.
-TELLING = (
-    *("data", "classes", "image_size", "outputs", "source_classes", "split"),
-    *("shapes", "points", "background", "distance", "turn", "longest", "least_rating"),
-)
+TELLING = {"data", "classes", "image_size", "outputs", "source_classes", "split", "shapes"}
+TELLING |= {"points", "background", "distance", "turn", "longest", "least_rating"}
 PROCESS = 450 * 1024**2  # bytes of a process with torch and this package, about
 # Of the published procedure: 96 draws for 60 steps, up to 80, each a forward and a backward pass,
 # in rows, which have four backward passes to their forward one; descent stops when it converges.
@@ -139,8 +137,7 @@ def _stand_in(study: Study) -> None:
 
 def _counted_data(p: StudyParameters, train: int, test: int, names: Sequence[str]) -> object:
     def samples(number: int, split: str) -> Counted:
-        source = {name: getattr(p, name, None) for name in TELLING}
-        source |= {"split": split, "count": number}
+        source = p.model_dump(include=TELLING) | {"split": split, "count": number}
         return Counted(number, source, names, f"{source}")
 
     teacher, tested = samples(train, "train"), samples(test, "test")

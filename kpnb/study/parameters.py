@@ -421,8 +421,7 @@ def resolve(model: type[Model], given: Mapping[str, object], base: str | None = 
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        properties = model.model_json_schema()["properties"]
-        raise KpnbError(first_mistake(error.errors()[0], values, properties)) from None
+        raise KpnbError(first_mistake(error.errors(), values)) from None
 
 
 def with_more(names: Mapping[str, object]) -> dict[str, object]:

@@ -137,7 +137,7 @@ def test_texts_and_clouds_go_the_whole_way(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(reader.FILES, layout, tuple(unchecked))
     arguments = ["--root", str(tmp_path / "root"), "--partial"]
     arguments += ["--layout", layout] if len(reader.FILES) > 1 else []
-    assert reader.main(arguments) == 0, capsys.readouterr().err
+    assert command.main(reader, arguments) == 0, capsys.readouterr().err
     given = SHARED | given | {"data": capsys.readouterr().out.splitlines()[-1][len("data="):]}
     given |= {"network": wordy_folder(tmp_path)} if name != "modelnet40" else {}
     found = executed(notebook, given, tmp_path, monkeypatch)

@@ -1,6 +1,7 @@
 """SST-2, SQuAD and ModelNet40 are fetched, read and counted, on small releases of their layouts."""
 
 import json
+from functools import partial
 
 import pytest
 from data_trees import off_tree, points_tree
@@ -10,6 +11,7 @@ from public_files import CONTEXT, ROWS, document, offered, qa, write_release, zi
 from readers import said
 
 from data_prep import modelnet40, squad, sst2
+from data_prep.command import main
 from kpnb.datasets.modelnet40 import modelnet40_shapes
 from kpnb.datasets.places import marked_folder
 from kpnb.datasets.texts.corpora import sst2 as read_sst2
@@ -24,7 +26,7 @@ def site():
 @pytest.fixture
 def run(tmp_path):
     def command(module, *arguments, root=tmp_path / "root", status=0):
-        return said(module.main, "--root", root, *arguments, status=status)
+        return said(partial(main, module), "--root", root, *arguments, status=status)
 
     return command
 

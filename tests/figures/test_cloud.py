@@ -35,7 +35,7 @@ def test_views_are_right_handed_and_look_where_they_say():
     for name, at, near in (("front", (1, 3), -2), ("side", (2, 3), 1), ("top", (1, 2), 3)):
         found = VIEWS[name].project(point)
         assert tuple(found[0]) == at and found[1] == near
-    assert VIEWS["top"].labels == ("x [object radius]", "y [object radius]")
+    assert VIEWS["top"].axes == ("x", "y")
     points = np.random.default_rng(0).normal(size=(20, 3))
     for view in (turned(250, 60), VIEWS["oblique"]):  # a rotation keeps lengths
         at, near = view.project(points)

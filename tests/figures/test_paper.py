@@ -10,7 +10,7 @@ from shown_samples import SAMPLES, Shown, check_figure, maps_of, marks, panels, 
 
 from kpnb.figures import paper
 from kpnb.figures.panel import ENTROPY_LIMITS, FATES, POINTS, entropy_colors
-from kpnb.figures.text import entropy_color
+from kpnb.figures.text import on_color
 
 KINDS, FATE_NAMES = ([style.name for style in kinds] for kinds in (POINTS.values(), FATES))
 
@@ -99,8 +99,8 @@ def test_entropy_has_one_scale_everywhere_and_layers_are_of_the_index(shown):
     scale, (low, high) = entropy_colors(), ENTROPY_LIMITS
     assert (low, high) == (-4.5, -2.3)
     if shown.kind == "text":
-        assert all(f"background:{entropy_color(v)}" in figure.html for v in (-9, 9, -3.4))
-        assert entropy_color(-9) == entropy_color(low) and "take no part" in repr(figure)
+        assert all(on_color(v) in figure.html for v in (-9, 9, -3.4))
+        assert on_color(-9) == on_color(low) and "take no part" in repr(figure)
         assert repr(figure).count("(−2.50)") == 5
         return
     wanted = [scale(0.0), scale(1.0), scale((-3.4 - low) / (high - low)), to_rgba("lightgray")]

@@ -154,7 +154,7 @@ def test_words_have_their_value_and_the_color_of_the_image_maps():
     assert all("[nats]" in text and "outside" not in text for text in (shown.html, repr(shown)))
     assert seen.styles("−4.50") and seen.styles("−2.30")
     outside = of_entropies(torch.tensor([-5.25, -3.0, -3.0, -1.5, -2.3]))
-    for text in (outside.html, repr(outside)):
+    for text in (outside.html, " ".join(repr(outside).split())):
         assert "outside the scale, in the color of its end: 2 (−5.25 to −1.50)" in text
     for word, end in (("a", -4.5), ("film", -2.3)):
         assert f"background:{code(end)}" in Seen(outside.html).styles(word)[0]
@@ -166,8 +166,8 @@ def test_definition_marks_what_exceeds_b():
     points = knowledge_points(ENTROPY[None], MASK, 0.5)
     shown = paper.definition_figure([FILM], maps_of(points.entropy), points, 0)
     # Background mean: (-2.5 - 2.7) / 2 = -2.6; distances -0.1, 0.4, 0.9, none, 0.1; b = 0.5.
-    text = "a(−2.50; −0.10) *very*(−3.00; 0.40) ●*bad*(−3.50; 0.90) film .(−2.70; 0.10)"
-    assert text in repr(shown)
+    text = "a(−2.50; −0.10; no) *very*(−3.00; 0.40; no) *bad*(−3.50; 0.90; ●) film .(−2.70;"
+    assert text in " ".join(repr(shown).split())
     seen = Seen(shown.html)
     assert len(seen.styles("●")) == 2 and len(seen.styles("no")) == 3  # one ● in the legend
     assert "1.5px solid #000" in seen.styles("0.90")[0]
@@ -183,13 +183,13 @@ def test_role_lines_count_and_mark_the_points():
     shown = paper.role_points_figure(samples, {role: by_role[role] for role in "TSB"}, [1])
     assert repr(shown).split("\n") == [
         "rated −2.4",
-        "[teacher, N_fg = 2, N_bg = 1]",
+        "[teacher: N_fg = 2, N_bg = 1]",
         "  ✕a ●*very* ●*bad* film.",
-        "[student, N_fg = 1, N_bg = 2]",
+        "[student: N_fg = 1, N_bg = 2]",
         "  a *very* ●*bad* ✕film✕.",
-        "[baseline, N_fg = 0, N_bg = 0]",
+        "[baseline: N_fg = 0, N_bg = 0]",
         "  a *very* *bad* film.",
-        "(●foreground point; ✕background point; *foreground*)",
+        "●foreground point\u2003✕background point\u2003*word* foreground",
     ]
     seen = Seen(shown.html)
     assert all(f"border-left:5px solid {ROLES[role].color}" in shown.html for role in "TSB")

@@ -7,7 +7,7 @@ import made_results
 import pytest
 
 from kpnb.metrics.results import Number, Results
-from kpnb.run import compare
+from kpnb.run.__main__ import main
 
 NAME = "smoke/cells/a_run.json"
 
@@ -33,30 +33,33 @@ def number(value: float, unit: str) -> dict:
     [
         ({"seconds": 9.0, "provenance": {"cpu": "two"}, "fingerprint": "1"}, ""),
         (number(3.0, "s"), ""),
-        ({"settings": {"epochs": 3}}, ".settings.epochs: 2, 3"),
-        ({"settings": {}}, ".settings.epochs: 2, '(missing)'"),
-        ({"measures": [results().measures[0].model_copy(update={"mean": 1.5 + 2**-52})]}, ".mean:"),
-        ({"measures": [results().measures[0]] * 2}, ".measures[1].mean: '(missing)', 1.5"),
-        ({"notes": ["word"]}, ".notes[0]: '(missing)', 'word'"),
-        (number(1.0, "nats"), ".numbers.n.value: '(missing)', 1.0"),
+        ({"settings": {"epochs": 3}}, '+settings: ["epochs", 3]'),
+        ({"settings": {}}, '-settings: ["epochs", 2]'),
+        ({"measures": [results().measures[0].model_copy(update={"mean": 1.5 + 2**-52})]}, "0002"),
+        ({"measures": [results().measures[0]] * 2}, "+measures: {"),
+        ({"notes": ["word"]}, '+notes: "word"'),
+        (number(1.0, "nats"), '+numbers: ["n", {'),
     ],
 )
 def test_a_difference_is_told_with_its_place(tmp_path, capsys, changed, told):
     slow = results(**number(4.0, "s") if not told else {})
     places = folder(tmp_path / "a", slow), folder(tmp_path / "b", results(**changed))
-    assert compare.main([str(place) for place in places]) == int(bool(told))
+    assert main(["--compare", *map(str, places)]) == int(bool(told))
     lines = capsys.readouterr().out.splitlines()
     assert told in "\n".join(lines) and (told or lines == ["1 results file: every number is equal"])
-    assert not told or all(line.startswith(f"{NAME}.") for line in lines)
+    heads = [f"--- {places[0] / NAME}", f"+++ {places[1] / NAME}"]
+    assert not told or lines[:2] == heads
 
 
 def test_a_file_in_one_folder_alone_is_a_difference_and_a_wrong_folder_a_mistake(tmp_path, capsys):
     first, second, cut = (folder(tmp_path / name, results()) for name in ("a", "b", "cut"))
     folder(second, results(run=""), "smoke/image_cell.json")
     for two in ((first, second), (second, first)):
-        assert compare.differences(*two) == [f"smoke/image_cell.json: only in {second}"]
+        assert main(["--compare", *map(str, two)]) == 1
+        assert capsys.readouterr().out == f"smoke/image_cell.json: only in {second}\n"
     (cut / NAME).write_text((cut / NAME).read_text()[:-9])
     (tmp_path / "empty").mkdir()
     wrong = dict.fromkeys((tmp_path / "empty", tmp_path / "none", first / NAME), "name")
     for path, told in (wrong | {cut: "damaged"}).items():
-        assert compare.main([str(first), str(path)]) == 2 and told in capsys.readouterr().err
+        assert main(["--compare", str(first), str(path)]) == 2
+        assert told in capsys.readouterr().err

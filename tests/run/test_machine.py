@@ -64,7 +64,7 @@ def test_the_command_measures_writes_and_adds(monkeypatch, tmp_path, capsys):
         machine.main(["--networks", "AlexNot"])
     if not torch.cuda.is_available():
         assert machine.main(["--device", "cuda"]) == 2
-        assert "pass --device cpu" in capsys.readouterr().err
+        assert "pass device='cpu'" in capsys.readouterr().err
 
 
 def test_a_file_is_read_as_it_was_written_and_named_by_its_hardware(tmp_path):
