@@ -80,7 +80,7 @@ def test_published_clamps_sigma_on_both_sides():
     assert touched.min() == 1e-3 and touched.max() == 1
 
 
-def truth(net, x, layer, cells, seeds=3):
+def truth(net, x, layer, cells, seeds=2):
     """The mean of published runs with fine steps, nats."""
     fine = {"draws": 96, "lr": 1e-4 * cells**2 / 256 / 2, "iterations": 90, "extra_iterations": 0}
     runs = [
