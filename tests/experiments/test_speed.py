@@ -1,6 +1,7 @@
 """The measuring program runs, and its helpers compute what they say. No test looks at a time."""
 
-import numpy as np
+from functools import partial
+
 import pytest
 import torch
 
@@ -46,9 +47,9 @@ def test_measurements_at_a_tiny_size(monkeypatch, capsys):
         return 1.0
 
     monkeypatch.setattr(speed, "_seconds", once)
+    monkeypatch.setattr(speed, "_estimator", partial(speed._estimator, probes=8))
     numbers = {name: number.value for name, number in speed.precision(CPU, 1).items()}
     assert 0 < numbers["bfloat16 against float32, H"] < 0.5
-    assert np.isfinite(list(numbers.values())).all()
     numbers = speed.against_published("narrow", 32, CPU, steps=1)
     assert len(numbers) == 6 and all(n.value > 0 for n in numbers.values())
     assert numbers["VGG-11 narrow, 32 pixels: published / path, 8 probes"].value == 60
