@@ -8,8 +8,6 @@ they are obtained, read and counted, and what is there is said (`command`). A fo
 complete gets a small file saying so, by which kpnb.datasets.places knows it again.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
