@@ -9,8 +9,6 @@ maskApi.c) each number, from the fourth on less the one two before, is split int
 first, each with a bit for "more follow", plus 48.
 """
 
-from __future__ import annotations
-
 import re
 import xml.etree.ElementTree as ET  # entities are refused before it sees them, see `_root`
 from collections.abc import Sequence

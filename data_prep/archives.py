@@ -6,8 +6,6 @@ more data than a stated limit. Nothing is written before every wanted member has
 member nothing but its bytes is taken over, which is less than tarfile's own "data" filter lets by.
 """
 
-from __future__ import annotations
-
 import io
 import lzma
 import shutil

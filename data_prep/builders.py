@@ -4,8 +4,6 @@ A builder makes packed files from public packages that lie in one folder, each c
 SHA-256 before anything is read.
 """
 
-from __future__ import annotations
-
 import argparse
 import gzip
 import hashlib
@@ -16,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import file_hash
@@ -32,7 +31,7 @@ class Package:
     command: tuple[str, ...]
 
     @classmethod
-    def of(cls, kind: str, name: str, version: str, file: str, sha256: str) -> Package:
+    def of(cls, kind: str, name: str, version: str, file: str, sha256: str) -> Self:
         """kind: "debian", "npm", or "wheel" and "source" of a Python package."""
         pip = (sys.executable, "-m", "pip", "download", "--no-deps")
         commands = {

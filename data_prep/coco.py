@@ -20,8 +20,6 @@ peak memory is about 1.4 GB, 3 times the file's size (measured with one of 49 MB
     python -m data_prep.coco --root DIR [--download] [--help]
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -10,8 +10,6 @@ KpnbError for a copy that is not complete. A folder that was found complete gets
 so, by which kpnb.datasets.places knows it again.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -16,8 +16,6 @@ foreground. What is ours, or differs from the paper or its published code:
    turn a picture is not followed. Transparency is dropped.
 """
 
-from __future__ import annotations
-
 import math
 import struct
 import zlib

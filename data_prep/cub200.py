@@ -13,8 +13,6 @@ for every image, which the authors publish as a file of its own.
     python -m data_prep.cub200 --root DIR [--download] [--help]
 """
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from collections.abc import Set

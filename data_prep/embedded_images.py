@@ -9,8 +9,6 @@ README.md says how they were chosen, and which versions of Pillow and, for the s
 resvg-py give exactly the packaged bytes.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import sys

@@ -7,8 +7,6 @@ beside this script; `--download` fetches those that are missing with apt-get. Th
 every shape: class, then group, then the shapes of that group. README.md says how they were chosen.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

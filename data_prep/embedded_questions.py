@@ -9,8 +9,6 @@ paragraph has a sentence each about two entities of one group, and one or two qu
 README.md says how they are made.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -142,11 +140,8 @@ def paragraph(pair: tuple[Entity, Entity]) -> tuple[str, list[tuple[str, dict]]]
     shared = [kind for kind in pair[0].asked if kind in pair[1].asked]
     for kind in sorted(shared, key=lambda kind: (kind in COMMON, _number(kind + context))):
         turn = _number(f"{len(asked)}{context}") % 2
-        for index in (turn, 1 - turn):
-            question = _question(context, pair, index, kind)
-            if question is not None:
-                asked.append((kind, question))
-                break
+        found = (_question(context, pair, index, kind) for index in (turn, 1 - turn))
+        asked += [(kind, question) for question in found if question is not None][:1]
     return context, asked[:MOST_QUESTIONS]
 
 

@@ -8,8 +8,6 @@ files come out: movie-review sentences with their mean human rating, and words w
 README.md says what is left out.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 import tempfile

@@ -5,8 +5,6 @@ stopped. Whatever the part was of, the checksum that every fetched file has is c
 a part that proves wrong is fetched once more from zero.
 """
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import json

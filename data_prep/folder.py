@@ -5,8 +5,6 @@ DIR/manifest.json and, for the splits "train" and "test": <split>_pixels.npy (n,
 row-major mask) and <split>_names.json. kpnb.datasets.prepared reads it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

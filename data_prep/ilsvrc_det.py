@@ -21,8 +21,6 @@ testing: the annotations of the test set are not public.
     python -m data_prep.ilsvrc_det --root DIR [--download] [--help]
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -3,8 +3,6 @@
 Run it with `python -m data_prep.modelnet40 --root DIR [--download] [--help]`.
 """
 
-from __future__ import annotations
-
 import inspect
 import sys
 from collections import Counter

@@ -4,8 +4,6 @@ With what readers share: is a copy complete, by the counts that its release is k
 text tables that data sets describe themselves with; and which objects are prepared.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections import Counter, defaultdict

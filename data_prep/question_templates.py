@@ -6,8 +6,6 @@ character spans. A gloss that a template does not fit gives None. The words that
 in question_templates.yaml.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

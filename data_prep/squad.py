@@ -3,8 +3,6 @@
 Run it with `python -m data_prep.squad --root DIR [--download] [--help]`.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -19,8 +17,7 @@ from kpnb.errors import KpnbError
 
 NAME = "squad"
 DATASET = "SQuAD v1.1"
-LAYOUT = "json"
-FILES = {LAYOUT: released(NAME, LAYOUT)}
+FILES = {"json": released(NAME, "json")}
 # Questions of each file (torchtext, datasets/squad1.py; Rajpurkar et al., Table 2, has rounder
 # numbers of an earlier version).
 COUNTS = {"train": 87599, "dev": 10570}

@@ -3,8 +3,6 @@
 Run it with `python -m data_prep.sst2 --root DIR [--download] [--help]`.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -11,8 +11,6 @@ labels and is not read: val is the test split.
     python -m data_prep.tiny_imagenet --root DIR [--download] [--help]
 """
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from collections.abc import Iterator

@@ -17,8 +17,6 @@ for training, those of "val" for testing: the annotations of VOC's own test set 
     python -m data_prep.voc2012 --root DIR [--download] [--help]
 """
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from functools import partial as bound
@@ -151,12 +149,10 @@ class _Outlines:
         self.mismatch = mismatch
         self.numbers = _indices(self.objects_file)
         self.colors = _indices(folder / f"SegmentationClass/{name}.png")
+        size = annotation.width, annotation.height
         for indices in (self.numbers, self.colors):
-            if indices.shape != (annotation.height, annotation.width):
-                told = f"{(annotation.width, annotation.height)}"
-                raise faulty(
-                    f"The outlines of {name} have {indices.shape[::-1]} pixels, not {told}"
-                )
+            if (own := indices.shape[::-1]) != size:
+                raise faulty(f"The outlines of {name} have {own} pixels, not {size}")
         known = {0, VOID, *(item.number for item in annotation.objects)}
         if unknown := set(np.unique(self.numbers).tolist()) - known:
             told = f"{len(annotation.objects)} objects"

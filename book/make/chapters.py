@@ -3,8 +3,6 @@
 Functions take the frame of `book.make.frame`; tables and sentences are markdown.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from itertools import product
 

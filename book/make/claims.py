@@ -4,15 +4,13 @@ What a claim says stands in claims.yaml; every number is a query on the frame of
 Only the committed study counts, measured on training samples as in the paper.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby, product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -76,7 +74,7 @@ class Facts(BaseModel, frozen=True, extra="forbid"):
     reason: str = ""
 
     @model_validator(mode="after")
-    def _has_what_its_kind_needs(self) -> Facts:
+    def _has_what_its_kind_needs(self) -> Self:
         needs, may = FIELDS[self.kind]
         given = {name for name in self.model_fields_set if getattr(self, name) not in ("", ())}
         wrong = [f"needs {name}" for name in sorted(needs - given)]
@@ -101,7 +99,7 @@ class Claim(BaseModel, frozen=True, extra="forbid"):
     evidence: Facts
 
     @model_validator(mode="after")
-    def _can_be_judged(self) -> Claim:
+    def _can_be_judged(self) -> Self:
         kinds = {item.kind for item in self.paper}
         if kinds & set(EVIDENCE) or self.evidence.kind not in EVIDENCE:
             raise ValueError(f"the evidence is of {', '.join(EVIDENCE)}; the paper's of the others")

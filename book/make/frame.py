@@ -11,8 +11,6 @@ A row is one fact. `source` says whose ("ours" or "paper"), `kind` what:
 Paper and notebooks share the columns; one that a row has no use for is "" or missing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache

@@ -1,7 +1,5 @@
 """Tables of the page on planning: measured speeds, and some plans."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from kpnb.errors import KpnbError

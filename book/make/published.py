@@ -3,8 +3,6 @@
 Functions take the frame of `book.make.frame` and return markdown.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import cache
 

@@ -3,8 +3,6 @@
 Functions take the frame of `book.make.frame`, or rows of it, and return markdown.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 
 from book.make import frame

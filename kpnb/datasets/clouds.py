@@ -15,8 +15,6 @@ is an object's points, the background is points drawn at random from five clouds
    tensor tells foreground from background.
 """
 
-from __future__ import annotations
-
 import io
 import itertools
 import math
@@ -26,7 +24,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from kpnb.datasets.images import balanced_labels, held_out
+from kpnb.datasets.images import balanced_labels, of_split
 from kpnb.datasets.samples import (
     SEEDS,
     SPLITS,
@@ -65,12 +63,11 @@ def split_arrays(part: str, split: str) -> dict[str, np.ndarray]:
     Whole groups are held out, so no design is in both splits. The arrays are not to be changed.
     """
     arrays = packed_arrays(FILES[part])
-    keep = np.zeros(len(arrays["label"]), dtype=bool)
+    chosen = []
     for label, name in enumerate(arrays["classes"].tolist()):
         members = np.flatnonzero(arrays["label"] == label)
-        groups = arrays["group"][members].tolist()
-        held = held_out(groups, key=name)
-        keep[members] = [(group in held) == (split == "test") for group in groups]
+        chosen += of_split(members, arrays["group"][members].tolist(), name, split)
+    keep = np.sort(chosen)
     return {key: value if key == "classes" else value[keep] for key, value in arrays.items()}
 
 
@@ -96,9 +93,8 @@ def point_scenes(
     `count`. Scenes that differ only in `distance` hold the same points, moved; those that differ
     only in `background` hold the same foreground.
 
-    count: the number of scenes. Labels run through a new random order of all classes again and
-        again, so class counts differ by at most one, and the objects of a class through a new
-        random order of its shapes. None: every shape is the object once, in an order by `seed`.
+    count: the number of scenes. Classes come up as in `embedded_images`, objects of a class in new
+        random orders of its shapes. None: every shape is the object once, in an order by `seed`.
     points: of the object, drawn without replacement.
     background: points drawn without replacement from the union of five clouds, which are five
         different shapes with labels other than the object's, all equally likely; 0 for none.
@@ -125,7 +121,7 @@ def point_scenes(
     foreground = np.empty(scenes.shape[:2], dtype=bool)
     for i, chosen in enumerate(objects):
         rng = np.random.default_rng([*key, i])
-        near = _turned(_drawn(clouds[chosen], points, rng), _angle(turn, rng))
+        near = _turned(_drawn(clouds[chosen], points, rng), turn, rng)
         far = _background(clouds, labels != labels[chosen], background, distance, turn, rng)
         order = rng.permutation(points + background)
         scenes[i] = np.concatenate([near, far])[order]
@@ -168,7 +164,7 @@ def _background(
     for cloud in clouds[rng.choice(np.flatnonzero(others), CLOUDS, replace=False)]:
         direction = rng.standard_normal(3)
         shift = distance * direction / np.linalg.norm(direction)
-        union.append(_turned(cloud, _angle(turn, rng)) + shift)
+        union.append(_turned(cloud, turn, rng) + shift)
     return _drawn(np.concatenate(union), count, rng)
 
 
@@ -176,12 +172,9 @@ def _drawn(cloud: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarra
     return cloud[rng.choice(len(cloud), count, replace=False)]
 
 
-def _angle(turn: float, rng: np.random.Generator) -> float:
-    return math.radians(turn) * rng.uniform(-0.5, 0.5)
-
-
-def _turned(cloud: np.ndarray, angle: float) -> np.ndarray:
-    """`cloud` (k, 3) turned about z by `angle` in radians, counterclockwise seen from above."""
+def _turned(cloud: np.ndarray, turn: float, rng: np.random.Generator) -> np.ndarray:
+    """`cloud` (k, 3) turned about z, counterclockwise seen from above, by up to half of `turn`."""
+    angle = math.radians(turn) * rng.uniform(-0.5, 0.5)
     c, s = math.cos(angle), math.sin(angle)
     return cloud @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
 
@@ -247,18 +240,14 @@ def embedded_pointclouds(
     turn: float = 0.0,
     seed: int = 0,
 ) -> PointSamples:
-    """Compose `count` point clouds of one object among background points, see `point_scenes`.
+    """Compose scenes of `embedded_shapes`, of one split, as `point_scenes` does, which says more.
 
-    split, source: see `embedded_shapes`; objects and background are both of this split.
     points, background: 256 and 125, a quarter of the paper's 1,024 and 500, which networks on two
         CPU cores afford; at most 1,024 and 5,120.
-    distance: of the five background clouds' centers from the object's, in radii of the object;
-        0, inside the object's own space.
-    turn: degrees in which clouds turn about the vertical axis, see `point_scenes`; 0 leaves them
-        aligned as their models are, like ModelNet40's; 360 is any orientation.
-    count: None for every shape of the split once.
+    distance: 0 puts the background into the object's own space. turn: 0 leaves clouds aligned as
+        their models are, like ModelNet40's. count: None takes every shape of the split once.
 
-    Raises `KpnbError` for an argument outside these ranges and for damaged packed data.
+    Raises `KpnbError` as these two do.
     """
     shapes = embedded_shapes(split, source)
     return point_scenes(shapes, count, points, background, distance, turn, seed, split)

@@ -13,10 +13,9 @@ their output alone can be compared (the paper's Table VIII against the last laye
 `split_classes` and `of_classes` divide them by class.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
+import itertools
 import json
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -120,20 +119,21 @@ def split_cut_outs(split: str) -> dict[str, tuple[CutOut, ...]]:
     chosen = {}
     for name in class_names():
         members = [item for item in cut_outs() if item.class_name == name]
-        held = held_out([item.group for item in members], key=name)
-        chosen[name] = tuple(item for item in members if (item.group in held) == (split == "test"))
+        chosen[name] = tuple(of_split(members, [item.group for item in members], name, split))
     return chosen
 
 
 @cache
 def split_photos(split: str) -> dict[str, tuple[Photo, ...]]:
     """The background crops of one split by photograph: whole photographs are held out."""
-    held = held_out([item.photo for item in photos()], key="background")
-    chosen: dict[str, list[Photo]] = {}
-    for item in photos():
-        if (item.photo in held) == (split == "test"):
-            chosen.setdefault(item.photo, []).append(item)
-    return {photo: tuple(crops) for photo, crops in chosen.items()}
+    crops = of_split(photos(), [item.photo for item in photos()], "background", split)
+    return {photo: tuple(some) for photo, some in itertools.groupby(crops, lambda crop: crop.photo)}
+
+
+def of_split(items: Sequence, groups: Sequence[str], key: str, split: str) -> list:
+    """Those of the items, whose groups are given, that a split has: "test" the `held_out` ones."""
+    held, test = held_out(groups, key), split == "test"
+    return [item for item, group in zip(items, groups, strict=True) if (group in held) == test]
 
 
 def held_out(groups: list[str], key: str, share: float = TEST_SHARE) -> frozenset[str]:
@@ -235,12 +235,11 @@ def embedded_images(
 ) -> ImageSamples:
     """Compose `count` images of `image_size` x `image_size` pixels with labels and exact masks.
 
-    Image i is drawn from a generator seeded with (seed, split, i) alone: it does not depend on
-    `count`, and the first 10 of 100 images are the 10 images. Labels run through a new random
-    order of all classes again and again, so class counts differ by at most one. The object's
-    longest side is 0.5 to 0.8 of the image's side, its place and a horizontal flip are random;
-    the background is a random window, flipped or not. The mask is alpha > 0.5 after resizing;
-    about 0.19 of an image is foreground on average (0.01 to 0.6 in a single one).
+    Image i is drawn from a generator seeded with (seed, split, i) alone: the first 10 of 100 images
+    are the 10 images. Labels run through a new random order of all classes again and again, so
+    class counts differ by at most one. The object's longest side is 0.5 to 0.8 of the image's, its
+    place and a flip are random; the background is a random window, flipped or not. The mask is
+    alpha > 0.5 after resizing, 0.19 of an image on average (0.01 to 0.6 in a single one).
 
     split: "train" or "test". No object, drawn by whomever, and no background photograph is in
         both; about 80 to 20, stratified by class, the same for every seed.

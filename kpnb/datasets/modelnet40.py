@@ -10,8 +10,6 @@ Here both have z up, since scenes turn about z; the points are turned by 90 degr
 mirrored. Shapes of both layouts are centered at their mean and scaled into the unit sphere.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

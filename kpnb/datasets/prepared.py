@@ -1,13 +1,12 @@
 """Image data sets that `data_prep` has prepared: one folder of pixels, labels and masks.
 
-Their images stay bytes, a quarter of the memory, and become numbers where they are needed.
+Their images stay bytes, a quarter of the memory, and become numbers where they are needed. A whole
+data set then fits onto one GPU (CUB-200-2011's 5,994 training images of 224 x 224 pixels take 0.9
+GB), so that no epoch waits for a disk or a decoder.
 """
-
-from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +17,6 @@ from torch.nn.functional import interpolate
 from kpnb.datasets.samples import SPLITS, ImageSamples, normalization, require_int, require_split
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import file_hash, fingerprint
-
-
-@dataclass(frozen=True)
-class ByteImages(ImageSamples):
-    """`ImageSamples` whose `images` are (n, 3, s, s) uint8, RGB from 0 to 255.
-
-    A whole data set then fits onto one GPU (CUB-200-2011's 5,994 training images of 224 x 224
-    pixels take 0.9 GB), so that no epoch waits for a disk or a decoder.
-    """
-
-    def pictures(self) -> np.ndarray:
-        """(n, s, s, 3) float32 in [0, 1], for plotting."""
-        return self.images.permute(0, 2, 3, 1).contiguous().numpy().astype(np.float32) / 255
 
 
 def normalized(images: Tensor) -> Tensor:
@@ -47,12 +33,8 @@ def takes_bytes(net: nn.Module) -> nn.Module:
     A hook before the forward pass, so state dict, layers' names and the way a float input takes are
     as before.
     """
-    net.register_forward_pre_hook(_normalize_first)
+    net.register_forward_pre_hook(lambda net, args: (normalized(args[0]), *args[1:]))
     return net
-
-
-def _normalize_first(net: nn.Module, args: tuple) -> tuple:
-    return (normalized(args[0]), *args[1:])
 
 
 FORMAT = "kpnb-images-1"
@@ -60,8 +42,8 @@ MANIFEST = "manifest.json"
 BLOCK = 512  # images resized at a time, to bound memory
 
 
-def prepared_images(folder: str | Path, split: str, image_size: int | None = None) -> ByteImages:
-    """All images of a split, in the folder's order.
+def prepared_images(folder: str | Path, split: str, image_size: int | None = None) -> ImageSamples:
+    """All images of a split as bytes, in the folder's order.
 
     folder: what `python -m data_prep.<name>` wrote. image_size: side in pixels; None is the
     folder's own, at which pixels are read from disk as they are needed. Another one is reached by
@@ -87,7 +69,7 @@ def prepared_images(folder: str | Path, split: str, image_size: int | None = Non
     source |= dict(data=prepared_hash(folder), parts=[])
     images, masks = _resized(torch.from_numpy(pixels), torch.from_numpy(masks), size)
     labels = torch.from_numpy(labels.copy())
-    return ByteImages(images, labels, masks, tuple(known["classes"]), source)
+    return ImageSamples(images, labels, masks, tuple(known["classes"]), source)
 
 
 def manifest(folder: str | Path) -> dict:

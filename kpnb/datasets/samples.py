@@ -1,7 +1,5 @@
 """Samples that know where they come from; the checks and packed files that data sets share."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import zlib
@@ -45,18 +43,13 @@ class Samples:
         Raises `KpnbError` for an index that fits no sample or chooses none.
         """
         chosen = self._positions(index)
-        digest = hashlib.sha256(self.written(chosen)).hexdigest()
+        digest = hashlib.sha256(chosen.numpy().astype("<i8").tobytes()).hexdigest()
         return self._part(chosen, {"subset": len(chosen), "positions": digest})
 
     def taken(self, positions: Tensor, **source: object) -> Self:
         """The samples at `positions` (k,), with other entries of `source`."""
         columns = {name: _entries(getattr(self, name), positions) for name in self.COLUMNS}
         return replace(self, **columns, source={**self.source, **source})
-
-    @staticmethod
-    def written(positions: Tensor) -> bytes:
-        """`positions` as the bytes whose hash tells one part from another."""
-        return positions.numpy().astype("<i8").tobytes()
 
     def _part(self, positions: Tensor, note: dict) -> Self:
         return self.taken(positions, parts=[*self.source["parts"], note])
@@ -114,8 +107,8 @@ class LabeledSamples(Samples):
 class ImageSamples(LabeledSamples):
     """Labeled images with their foreground.
 
-    images: (n, 3, s, s) float32, normalised with ImageNet's mean and standard deviation
-    labels: (n,) int64, an index into `class_names`
+    images: (n, 3, s, s) float32, normalised with ImageNet's mean and standard deviation, or uint8,
+        RGB from 0 to 255
     masks: (n, s, s) bool, True on the object
     source: see `Samples`; with image_size and classes (names)
     """
@@ -130,7 +123,9 @@ class ImageSamples(LabeledSamples):
     def pictures(self) -> np.ndarray:
         """(n, s, s, 3) float32 in [0, 1]: the images as they look, for plotting."""
         mean, std = normalization()
-        return (self.images * std + mean).clamp(0, 1).permute(0, 2, 3, 1).contiguous().numpy()
+        as_bytes = self.images.dtype == torch.uint8
+        shown = self.images / 255 if as_bytes else (self.images * std + mean).clamp(0, 1)
+        return shown.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def normalization() -> tuple[Tensor, Tensor]:
@@ -143,7 +138,6 @@ class PointSamples(LabeledSamples):
     """Labeled point clouds with their foreground.
 
     points: (n, p, 3) float32, z up; one unit is the radius of the object's bounding sphere
-    labels: (n,) int64, an index into `class_names`
     foreground: (n, p) bool, True for the points of the labeled object
     source: see `Samples`; with the settings of the scenes and classes (names)
     """

@@ -3,10 +3,9 @@
 The same for every modality: what is here knows units and samples, not images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -54,7 +53,7 @@ class Evidence:
     def seeds(self) -> range:
         return range(len(self.maps["S"]))
 
-    def keep(self, index: Tensor) -> Evidence:
+    def keep(self, index: Tensor) -> Self:
         """The evidence on some of the samples only (bool mask or indices)."""
         maps = {
             role: [{epoch: m[index] for epoch, m in by_epoch.items()} for by_epoch in seeds]
@@ -62,7 +61,7 @@ class Evidence:
         }
         return replace(self, foreground=self.foreground[index], maps=maps)
 
-    def in_epochs(self) -> Evidence:
+    def in_epochs(self) -> Self:
         """The same evidence with the number of epochs in place of the weight distance, which
         takes the size of the steps out of Eq. 8."""
         count = [[float(epoch) for epoch in self.epochs] for _ in self.seeds]

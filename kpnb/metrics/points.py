@@ -1,7 +1,5 @@
 """Knowledge points and what the paper counts with them: Equations 5 to 9."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -55,7 +53,7 @@ class KnowledgePoints:
         ratio = self.n_fg / total.clamp(min=1)
         return torch.where(self.defined, ratio, torch.nan)
 
-    def show(self, images: Tensor, count: int = 8) -> Figure:
+    def show(self, images: Tensor, count: int = 8) -> "Figure":
         """Draws the points on the first `count` images; see kpnb.figures.image.point_maps."""
         from kpnb.figures.image import point_maps
 
@@ -111,13 +109,12 @@ def _check(entropy: Tensor, foreground: Tensor, threshold: float, baseline: str)
 
 def _check_masks(foreground: Tensor, live: Tensor) -> None:
     """Every sample needs foreground and background among the units that take part (live)."""
-    missing = {
-        "have an empty foreground": ~(foreground & live).any(1),
-        "are all foreground, so there is no background to compare with": (foreground | ~live).all(
-            1
-        ),
+    needed = {
+        "have an empty foreground": foreground,
+        "are all foreground, so there is no background to compare with": ~foreground,
     }
-    for told, wrong in missing.items():
+    for told, units in needed.items():
+        wrong = ~(units & live).any(1)
         if wrong.any():
             samples = wrong.nonzero().flatten().tolist()[:5]
             raise KpnbError(f"samples {samples} {told}; drop them or mend the mask.")

@@ -6,8 +6,6 @@ seed only the samples vary, and the interval says nothing about training noise: 
 along so that a reader can tell.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass

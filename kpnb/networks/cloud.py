@@ -37,10 +37,7 @@ activation, which is increasing: both change the result by rounding alone, and t
 memory fewer times. The narrow network has 10 neighbors instead of 20.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -62,26 +59,20 @@ from kpnb.networks.cloud_layers import (
 from kpnb.networks.layers import built, check_request
 
 PENALTY = 0.001
+# Channels at full size, those of the originals: of PointNet below and above its feature transform
+# (a transform has the latter, then those of FC1 and FC2); of the point-wise layers of PointNet++
+# and PointConv by level; of DGCNN's edge convolutions; of what is pooled; of FC1 and FC2.
+BELOW, ABOVE = (64, 64), (64, 128, 1024)
+LEVELS = ((64, 64, 128), (128, 128, 256), (256, 512, 1024))
+EDGES = (64, 64, 128, 256)
+POOLED = 1024
+FULLY_CONNECTED = (512, 256)
+DIVISORS = {"full": 1, "narrow": 4}
 
 
-@dataclass(frozen=True)
-class PointNetWidths:
-    """Channels: before the feature transform, after it, of the transforms, of FC1 and FC2."""
-
-    below: tuple[int, ...] = (64, 64)
-    above: tuple[int, ...] = (64, 128, 1024)
-    transform_points: tuple[int, ...] = (64, 128, 1024)
-    transform_cloud: tuple[int, ...] = (512, 256)
-    fully_connected: tuple[int, ...] = (512, 256)
-    dropout: float = 0.3  # the original code keeps 0.7 after FC1 and after FC2
-
-
-POINTNET_WIDTHS = {
-    "full": PointNetWidths(),
-    "narrow": PointNetWidths(
-        (16, 16), (16, 32, 256), (16, 32, 256), (128, 64), (128, 64), dropout=0.0
-    ),
-}
+def scaled(widths: Sequence[int], scale: str) -> tuple[int, ...]:
+    """Channels at "full" size, or of a "narrow" network."""
+    return tuple(width // DIVISORS[scale] for width in widths)
 
 
 class _OrthogonalPull(torch.autograd.Function):
@@ -117,13 +108,13 @@ def pulled_to_orthogonal(matrices: Tensor, weight: float = PENALTY) -> Tensor:
 class Transform(nn.Module):
     """A T-Net: from points (n, p, c) one matrix (n, c, c) per cloud, at first the identity."""
 
-    def __init__(self, channels: int, widths: PointNetWidths, orthogonal: bool) -> None:
+    def __init__(self, channels: int, scale: str, orthogonal: bool) -> None:
         super().__init__()
-        self.channels = channels
-        self.orthogonal = orthogonal
-        self.points = point_mlp((channels, *widths.transform_points))
-        self.cloud = point_mlp((widths.transform_points[-1], *widths.transform_cloud))
-        self.matrix = nn.Linear(widths.transform_cloud[-1], channels**2)
+        self.channels, self.orthogonal = channels, orthogonal
+        above, cloud = scaled(ABOVE, scale), scaled(FULLY_CONNECTED, scale)
+        self.points = point_mlp((channels, *above))
+        self.cloud = point_mlp((above[-1], *cloud))
+        self.matrix = nn.Linear(cloud[-1], channels**2)
         self.matrix.starts_at_zero = True
 
     def forward(self, points: Tensor) -> Tensor:
@@ -138,51 +129,22 @@ class PointNetFeatures(nn.Module):
     """Points (n, p, 3) to the pooled feature (n, 1024), or (n, 256) when narrow; without `choices`,
     for the maximum over points is continuous in the coordinates."""
 
-    def __init__(self, widths: PointNetWidths) -> None:
+    def __init__(self, scale: str) -> None:
         super().__init__()
-        self.input_transform = Transform(3, widths, orthogonal=False)
-        self.below = point_mlp((3, *widths.below))
-        self.feature_transform = Transform(widths.below[-1], widths, orthogonal=True)
-        self.above = point_mlp((widths.below[-1], *widths.above))
+        below = scaled(BELOW, scale)
+        self.input_transform = Transform(3, scale, orthogonal=False)
+        self.below = point_mlp((3, *below))
+        self.feature_transform = Transform(below[-1], scale, orthogonal=True)
+        self.above = point_mlp((below[-1], *scaled(ABOVE, scale)))
 
     def forward(self, points: Tensor, choices: KeptChoices | None = None) -> Tensor:
         low = self.below(points @ self.input_transform(points))
         return self.above(low @ self.feature_transform(low)).max(dim=1).values
 
 
-def pointnet(classes: int, scale: str) -> PointNetwork:
-    """PointNet for `classes` at "full" size or "narrow"; the weights are not set."""
-    widths = POINTNET_WIDTHS[scale]
-    head = classifier((widths.above[-1], *widths.fully_connected), classes, widths.dropout)
-    return PointNetwork(PointNetFeatures(widths), head)
-
-
-# Of PointNet++ and of PointConv: channels of the point-wise layers by level, what they are divided
-# by, and centroids and neighbors of the first two levels. The full ones are the originals'.
-CHANNELS = ((64, 64, 128), (128, 128, 256), (256, 512, 1024))
-DIVISORS = {"full": 1, "narrow": 4}
+# Of PointNet++ and PointConv: centroids (a cloud needs as many points) and neighbors by level.
 NEIGHBORHOODS = {"full": ((512, 32), (128, 64)), "narrow": ((128, 16), (32, 16))}
 RADII = (0.2, 0.4)
-POINTNET2_DROPOUT = {"full": 0.5, "narrow": 0.0}
-
-
-def pointnet2(classes: int, scale: str) -> PointNetwork:
-    """PointNet++ at scale "full" (clouds of at least 512 points) or "narrow" (128)."""
-    channels = _channels(scale)
-    features = HierarchicalFeatures(NEIGHBORHOODS[scale], channels)
-    return _on_levels(features, channels, classes, POINTNET2_DROPOUT[scale])
-
-
-def _channels(scale: str) -> list[list[int]]:
-    return [[width // DIVISORS[scale] for width in row] for row in CHANNELS]
-
-
-def _on_levels(
-    features: nn.Module, channels: list[list[int]], classes: int, dropout: float
-) -> PointNetwork:
-    """A network whose FC1 and FC2 have half and a quarter of the last level's channels."""
-    last = channels[-1][-1]
-    return PointNetwork(features, classifier((last, last // 2, last // 4), classes, dropout))
 
 
 class SetAbstraction(nn.Module):
@@ -215,9 +177,10 @@ def _with_features(relative: Tensor, features: Tensor | None, index: Tensor) -> 
 class HierarchicalFeatures(nn.Module):
     """Clouds (n, p, 3) -> (n, width): two set abstractions, and a PointNet on what is left."""
 
-    def __init__(self, samples: Sequence[tuple[int, int]], widths: Sequence[Sequence[int]]) -> None:
+    def __init__(self, scale: str) -> None:
         super().__init__()
-        first, second, last = widths
+        first, second, last = (scaled(widths, scale) for widths in LEVELS)
+        samples = NEIGHBORHOODS[scale]
         self.first = SetAbstraction(samples[0], RADII[0], (3, *first))
         self.second = SetAbstraction(samples[1], RADII[1], (3 + first[-1], *second))
         self.last = point_mlp((3 + second[-1], *last))
@@ -233,15 +196,6 @@ BANDWIDTHS = (0.1, 0.2, 0.4)
 WEIGHTS = 16
 HIDDEN_WEIGHT = (8, 8)
 HIDDEN_DENSITY = (16, 8)
-POINTCONV_DROPOUT = {"full": 0.4, "narrow": 0.0}
-
-
-def pointconv(classes: int, scale: str) -> PointNetwork:
-    """PointConv at scale "full" (clouds of at least 512 points) or "narrow" (128)."""
-    channels = _channels(scale)
-    weights = WEIGHTS // DIVISORS[scale]
-    features = ConvolutionalFeatures(NEIGHBORHOODS[scale], channels, weights)
-    return _on_levels(features, channels, classes, POINTCONV_DROPOUT[scale])
 
 
 def kernel_density(points: Tensor, bandwidth: float) -> Tensor:
@@ -258,12 +212,10 @@ def kernel_density(points: Tensor, bandwidth: float) -> Tensor:
 
 
 class PointConvolution(nn.Module):
-    """From points (n, p, 3) and their features (n, p, c), perhaps none, to fewer of both.
+    """From points and features to fewer of both, as `SetAbstraction`; sample and widths as there.
 
-    widths: of the point-wise layers, the first one 3 + c. bandwidth: of the kernel density, in the
-    unit of the coordinates. weights: outputs of the weight network. sample: number of centroids and
-    of neighbors of each, or None for a single neighborhood, all points around their mean.
-    Returns the centroids (n, centroids, 3) and their features (n, centroids, widths[-1]).
+    bandwidth: of the kernel density, in the unit of the coordinates. weights: outputs of the weight
+    network. sample None is a single neighborhood, all points around their mean.
     """
 
     def __init__(
@@ -309,17 +261,14 @@ class PointConvolution(nn.Module):
 class ConvolutionalFeatures(nn.Module):
     """Clouds (n, p, 3) -> (n, width): three PointConv layers, the last one over all centroids."""
 
-    def __init__(
-        self,
-        samples: Sequence[tuple[int, int]],
-        widths: Sequence[Sequence[int]],
-        weights: int,
-    ) -> None:
+    def __init__(self, scale: str) -> None:
         super().__init__()
-        layers, inside = [], 3
-        for row, bandwidth, sample in zip(widths, BANDWIDTHS, (*samples, None), strict=True):
-            layers.append(PointConvolution((inside, *row), bandwidth, weights, sample))
-            inside = 3 + row[-1]
+        layers, inside, weights = [], 3, WEIGHTS // DIVISORS[scale]
+        samples = (*NEIGHBORHOODS[scale], None)
+        for row, bandwidth, sample in zip(LEVELS, BANDWIDTHS, samples, strict=True):
+            widths = (inside, *scaled(row, scale))
+            layers.append(PointConvolution(widths, bandwidth, weights, sample))
+            inside = 3 + widths[-1]
         self.layers = nn.ModuleList(layers)
 
     def forward(self, points: Tensor, choices: KeptChoices | None = None) -> Tensor:
@@ -330,24 +279,7 @@ class ConvolutionalFeatures(nn.Module):
 
 
 LEAKY = partial(nn.LeakyReLU, 0.2)
-
-
-@dataclass(frozen=True)
-class DGCNNWidths:
-    """Neighbors of a point; channels of the edge convolutions, of the layer on all of them, of FC1
-    and FC2; dropout after FC1 and FC2."""
-
-    neighbors: int = 20
-    edges: tuple[int, ...] = (64, 64, 128, 256)
-    points: int = 1024
-    fully_connected: tuple[int, ...] = (512, 256)
-    dropout: float = 0.5
-
-
-DGCNN_WIDTHS = {
-    "full": DGCNNWidths(),
-    "narrow": DGCNNWidths(10, (16, 16, 32, 64), 256, (128, 64), 0.0),
-}
+NEIGHBORS = {"full": 20, "narrow": 10}  # of a point
 
 
 class EdgeConvolution(nn.Module):
@@ -381,15 +313,14 @@ class DgcnnFeatures(nn.Module):
     Raises KpnbError for clouds of fewer points than neighbors.
     """
 
-    def __init__(self, widths: DGCNNWidths) -> None:
+    def __init__(self, scale: str) -> None:
         super().__init__()
-        self.neighbors = widths.neighbors
-        steps = zip((3, *widths.edges), widths.edges, strict=False)
+        self.neighbors = NEIGHBORS[scale]
+        edges, (points,) = scaled(EDGES, scale), scaled([POOLED], scale)
+        steps = zip((3, *edges), edges, strict=False)
         self.convolutions = nn.ModuleList(EdgeConvolution(*step) for step in steps)
         self.points = nn.Sequential(
-            nn.Linear(sum(widths.edges), widths.points, bias=False),
-            PointNormalization(widths.points),
-            LEAKY(),
+            nn.Linear(sum(edges), points, bias=False), PointNormalization(points), LEAKY()
         )
 
     def forward(self, points: Tensor, choices: KeptChoices | None = None) -> Tensor:
@@ -403,18 +334,22 @@ class DgcnnFeatures(nn.Module):
         return torch.cat((high.max(dim=1).values, high.mean(dim=1)), dim=-1)
 
 
-def dgcnn(classes: int, scale: str) -> PointNetwork:
-    """DGCNN for `classes` at "full" size or "narrow"; the weights are not set.
-
-    FC1 (without bias, as published) and FC2 have LeakyReLU 0.2.
-    """
-    widths = DGCNN_WIDTHS[scale]
-    fully_connected = (2 * widths.points, *widths.fully_connected)
-    head = classifier(fully_connected, classes, widths.dropout, LEAKY, first_bias=False)
-    return PointNetwork(DgcnnFeatures(widths), head)
+def _network(
+    features: type[nn.Module], pooled: int, dropout: float, classes: int, scale: str, **own: object
+) -> PointNetwork:
+    """What pools a cloud, and FC1 to FC3 on top; the weights are not set. pooled, dropout: at full
+    size. own: of FC1 and FC2, see `classifier`."""
+    widths, rate = scaled((pooled, *FULLY_CONNECTED), scale), dropout if scale == "full" else 0.0
+    return PointNetwork(features(scale), classifier(widths, classes, rate, **own))
 
 
-BUILDERS = {"PointNet": pointnet, "DGCNN": dgcnn, "PointConv": pointconv, "PointNet++": pointnet2}
+#: name -> builder of (classes, scale). As published DGCNN's FC1 has no bias; PointNet keeps 0.7.
+BUILDERS = {
+    "PointNet": partial(_network, PointNetFeatures, POOLED, 0.3),
+    "DGCNN": partial(_network, DgcnnFeatures, 2 * POOLED, 0.5, activation=LEAKY, first_bias=False),
+    "PointConv": partial(_network, ConvolutionalFeatures, POOLED, 0.4),
+    "PointNet++": partial(_network, HierarchicalFeatures, POOLED, 0.5),
+}
 
 
 def point_network(name: str, classes: int, scale: str = "full", seed: int = 0) -> PointNetwork:

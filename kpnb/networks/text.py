@@ -5,8 +5,6 @@ A pre-trained encoder and its tokenizer come from an installed package, a folder
 here downloads unless a model is asked for by a hub's name and is not on this machine.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 from collections import OrderedDict
@@ -21,8 +19,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from kpnb.datasets.samples import packed_hash
 from kpnb.datasets.texts.words import PieceEncoder
 from kpnb.errors import KpnbError
+from kpnb.fingerprint import file_hash
 from kpnb.networks.layers import initialize, normal_weights
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def model_source(name: str) -> str:
     return str(folder)
 
 
-def load_encoder(name: str, layers: int | None = None) -> PreTrainedModel:
+def load_encoder(name: str, layers: int | None = None) -> "PreTrainedModel":
     """The pre-trained encoder in eval mode, its first `layers` layers only (None: all).
 
     Weights come from safetensors, never from pickle. Raises KpnbError where it cannot be loaded,
@@ -89,7 +89,7 @@ def load_encoder(name: str, layers: int | None = None) -> PreTrainedModel:
     return model
 
 
-def load_config(name: str, layers: int | None = None) -> PretrainedConfig:
+def load_config(name: str, layers: int | None = None) -> "PretrainedConfig":
     """The encoder's configuration (transformers), with `layers` layers (None: all).
 
     Raises KpnbError where it cannot be loaded or has fewer layers.
@@ -120,7 +120,7 @@ def _stamp(name: str) -> tuple[tuple[int, int], ...]:
 
 
 @_kept_for_files
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
     """The fast tokenizer, which knows the characters that each piece came from.
 
     Raises KpnbError where it cannot be loaded or is none of the fast ones.
@@ -140,11 +140,7 @@ def model_hash(name: str) -> str:
     source = model_source(name)
     if name in HUB:
         return hashlib.sha256(source.encode()).hexdigest()
-    digest = hashlib.sha256()
-    for file in NEEDED:
-        with (Path(source) / file).open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+    return packed_hash({file: file_hash(Path(source) / file) for file in NEEDED})
 
 
 def _loaded(name: str, load: Callable, **options: object) -> object:

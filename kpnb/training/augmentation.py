@@ -11,8 +11,6 @@ picture at a time with Pillow:
    factor of 0.2 to 1.8; hue is left as it is.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

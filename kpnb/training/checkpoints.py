@@ -2,8 +2,6 @@
 step and per epoch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -55,12 +53,11 @@ class WeightDistance:
     def __init__(self, track: Mapping[str, Tensor]):
         self._weights = {label: weight.detach() for label, weight in track.items()}
         self.initial = {label: _norm(weight).item() for label, weight in self._weights.items()}
-        for label, norm in self.initial.items():
-            if norm == 0:
-                raise KpnbError(
-                    f"The initial weight tracked as {label!r} is all zeros, so distances relative "
-                    "to it are undefined: track a weight or start from random values."
-                )
+        if zeros := [label for label, norm in self.initial.items() if norm == 0]:
+            raise KpnbError(
+                f"The initial weight tracked as {zeros[0]!r} is all zeros, so distances relative "
+                "to it are undefined: track a weight or start from random values."
+            )
         self.start_epoch()
 
     def start_epoch(self) -> None:

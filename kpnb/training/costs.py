@@ -5,8 +5,6 @@
 device, which holds shapes and no numbers, so nothing is allocated whatever the network's size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial

@@ -15,8 +15,6 @@ paper names (`images.yaml`), are in `published_recipe`. There this differs from 
 3. A batch of one image that would be left at an epoch's end joins the one before.
 """
 
-from __future__ import annotations
-
 from kpnb.paper import paper_settings
 from kpnb.training.settings import TrainingSettings
 

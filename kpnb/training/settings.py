@@ -2,8 +2,6 @@
 which device is used and how: fast or reproducible, and what to say when its memory runs out.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterator

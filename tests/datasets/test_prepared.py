@@ -9,7 +9,7 @@ from prepared_folder import entries, prepared_folder
 from refusals import refuses
 
 from kpnb.datasets import prepared
-from kpnb.datasets.prepared import ByteImages, normalized, prepared_hash, prepared_images
+from kpnb.datasets.prepared import normalized, prepared_hash, prepared_images
 from kpnb.datasets.samples import IMAGENET_MEAN, IMAGENET_STD
 from kpnb.networks.image import image_network
 
@@ -35,7 +35,7 @@ def test_what_was_written_is_read_and_resizing_keeps_a_constant_image_and_its_ma
     assert found.class_names == ("class 0", "class 1", "class 2")
     assert found.source["dataset"] == "Colors" and found.source["data"] == prepared_hash(folder)
     part = found.subset([3, 0])
-    assert isinstance(part, ByteImages) and part.source["parts"][0]["subset"] == 2
+    assert part.images.dtype == torch.uint8 and part.source["parts"][0]["subset"] == 2
     assert np.allclose(part.pictures()[0], found.images[3].permute(1, 2, 0) / 255, atol=1e-6)
     saved(folder, "test_pixels", np.full_like(np.load(folder / "test_pixels.npy"), 77))
     small = prepared_images(folder, "test", 16)

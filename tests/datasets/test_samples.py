@@ -46,8 +46,8 @@ def test_a_part_holds_what_was_at_its_positions_and_says_so(made, kind):
     part, every = whole.subset(torch.tensor([3, 1])), columns(whole)
     assert type(part) is type(whole) and len(whole) == COUNT and len(part) == 2
     assert columns(part) == {name: [rows[3], rows[1]] for name, rows in every.items()}
-    # The hash of positions is in the keys of stores: bytes for numbers, text for texts.
-    written = np.array([3, 1], "<i8").tobytes() if kind in ("images", "clouds") else b"[3, 1]"
+    # The hash of positions is in the keys of stores.
+    written = np.array([3, 1], "<i8").tobytes()
     note = dict(subset=2, positions=sha256(written).hexdigest())
     assert json.loads(json.dumps(part.source)) == whole.source | {"parts": [note]}
     assert whole.source["parts"] == [] and len(part.subset([1]).source["parts"]) == 2

@@ -8,10 +8,9 @@ SST-2 folder has labels only; its foreground is the lexicon's.
 SQuAD v1.1 is the paper's question-answering data, from its two public files.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -200,7 +199,10 @@ def _phrases(folder: Path) -> dict[str, float]:
     """Sentiment value by mended phrase; the first of phrases that are mended to the same."""
     values = {}
     for number, value in _rows(folder / VALUES, "|", "phrase ids|sentiment values"):
-        values[number] = _number(value)
+        try:
+            values[number] = float(value)
+        except ValueError:
+            values[number] = math.nan
         if not 0 <= values[number] <= 1:
             raise KpnbError(f"{VALUES} has the value {value!r}, not 0 to 1: fetch it again.")
     phrases: dict[str, float] = {}
@@ -220,7 +222,7 @@ def _read_glue(folder: Path, split: str) -> tuple[Found, dict]:
     for sentence, label in _rows(folder / name, "\t", "sentence\tlabel"):
         if label not in ("0", "1"):
             raise KpnbError(f"{name} has the label {label!r}, not 0 or 1: fetch it again.")
-        found.append((mend(sentence), int(label), float("nan")))
+        found.append((mend(sentence), int(label), math.nan))
     about = dict(foreground="lexicon", neutral=0, not_found=0)
     return found, about | dict(data=_digest(folder, name))
 
@@ -245,13 +247,6 @@ def _text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return content.decode("latin-1")  # `mend` then reads what was UTF-8 in it
-
-
-def _number(value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        return float("nan")
 
 
 def _digest(folder: Path, *names: str) -> str:

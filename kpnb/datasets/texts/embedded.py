@@ -11,8 +11,6 @@ chemical elements; the questions come from about twenty templates, so they are f
 those that people asked in SQuAD.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -86,17 +84,6 @@ TEST_SHARE = 0.2
 SHARED_WORDS = 8  # a run of so many equal words keeps two sentences on one side of the split
 
 
-class TextSamples(Samples):
-    """Samples that are texts; a base of frozen data classes.
-
-    Their parts are told apart by other bytes than those of images, which older stores have kept.
-    """
-
-    @staticmethod
-    def written(positions: Tensor) -> bytes:
-        return repr(positions.tolist()).encode()
-
-
 def ordered(items: Sequence, texts: Sequence[str], count: int | None, seed: int) -> list:
     """The first `count` of the items (None: all) in an order by `seed` and the text of each.
 
@@ -115,7 +102,7 @@ def _digest(text: str) -> bytes:
 
 
 @dataclass(frozen=True)
-class Sentences(TextSamples, LabeledSamples):
+class Sentences(LabeledSamples):
     """Sentences with a human rating.
 
     texts: n sentences; labels: (n,) int64, 1 = positive, an index into `class_names`
@@ -207,7 +194,7 @@ VERSION = "1.1"
 
 
 @dataclass(frozen=True)
-class Questions(TextSamples):
+class Questions(Samples):
     """Questions, each with its context and the spans of the context that answer it.
 
     questions, contexts, ids: n texts each; ids are unique

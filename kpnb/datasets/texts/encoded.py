@@ -1,24 +1,22 @@
 """Sentences and questions as a network reads them, with labels and foreground of their words."""
 
-from __future__ import annotations
-
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from kpnb.datasets.texts.embedded import Questions, Sentences, TextSamples
+from kpnb.datasets.samples import Samples, tensor_digest
+from kpnb.datasets.texts.embedded import Questions, Sentences
 from kpnb.datasets.texts.foreground import Foreground, answer_foreground
 from kpnb.datasets.texts.words import PieceEncoder, Pieces, Span, TextSample, joined_words
 from kpnb.errors import KpnbError
 
 
 @dataclass(frozen=True)
-class EncodedTexts(TextSamples):
+class EncodedTexts(Samples):
     """n encoded texts.
 
     pieces: what the network reads. labels: (n,) classes, or (n, 2) positions of an answer's first
@@ -44,10 +42,7 @@ class EncodedTexts(TextSamples):
     @property
     def digest(self) -> str:
         """SHA-256 over what a network sees of the texts: ids and labels."""
-        held = hashlib.sha256()
-        for tensor in (self.pieces.ids, self.labels):
-            held.update(f"{tuple(tensor.shape)}".encode() + tensor.contiguous().numpy().tobytes())
-        return held.hexdigest()
+        return tensor_digest(self.pieces.ids, self.labels)
 
     @property
     def single_pieces(self) -> Tensor:
@@ -61,7 +56,7 @@ class EncodedTexts(TextSamples):
         """The texts with both foreground and background."""
         return [n for n, marks in enumerate(self.marked) if any(marks) and not all(marks)]
 
-    def taken(self, positions: Tensor, **source: object) -> EncodedTexts:
+    def taken(self, positions: Tensor, **source: object) -> Self:
         pieces = self.pieces.subset(positions.tolist())
         return replace(super().taken(positions, **source), pieces=pieces)
 

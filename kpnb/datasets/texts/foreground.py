@@ -6,8 +6,6 @@ through the word it belongs to. Which rating a word has depends on the data set;
 does not.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 

@@ -5,13 +5,12 @@ into one piece or several, and all of them belong to that word. [CLS], [SEP] and
 none.
 """
 
-from __future__ import annotations
-
+import itertools
 import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -78,7 +77,7 @@ class Pieces:
         """Units of each text."""
         return [len(spans) for spans in self.spans]
 
-    def subset(self, index: Sequence[int]) -> Pieces:
+    def subset(self, index: Sequence[int]) -> Self:
         """Some of the texts, padded no longer than they need."""
         chosen = [int(position) for position in index]
         longest = int((self.ids[chosen] != self.pad).sum(1).max())
@@ -91,6 +90,11 @@ class Pieces:
         )
 
 
+class _Word(NamedTuple):
+    span: Span
+    pieces: tuple[int, ...]
+
+
 class PieceEncoder:
     """Turns texts into Pieces with the tokenizer of a BERT-like model.
 
@@ -100,7 +104,7 @@ class PieceEncoder:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, kept: Sequence[int] | None = None
+        self, tokenizer: "PreTrainedTokenizerBase", kept: Sequence[int] | None = None
     ) -> None:
         self.tokenizer = tokenizer
         size = len(tokenizer)
@@ -114,12 +118,12 @@ class PieceEncoder:
         self.separator = int(self._new[tokenizer.sep_token_id])
         self._templates = [self._template("a"), self._template("a", "a")]
 
-    @staticmethod
-    def for_texts(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> PieceEncoder:
+    @classmethod
+    def for_texts(cls, tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str]) -> Self:
         """One that keeps the special pieces and those that occur in `texts`: rows of the embedding
         table for other pieces would take no part in anything."""
         found = tokenizer(list(texts), **_PLAIN)["input_ids"]
-        return PieceEncoder(tokenizer, sorted({*tokenizer.all_special_ids}.union(*found)))
+        return cls(tokenizer, sorted({*tokenizer.all_special_ids}.union(*found)))
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -153,19 +157,22 @@ class PieceEncoder:
             raise KpnbError("There is no text to encode: pass at least one in a list.")
         if length is not None and length < LEAST_LENGTH:
             raise KpnbError(f"length={length} leaves no room for words: pass at least 8.")
-        rows, cut = [], 0
+        fitted, cut = [], 0
         for parts, answer in zip(texts, answers, strict=True):
-            cutting = [self._by_word(text) for text in parts]
-            room = None if length is None else length - len(parts) - 1
-            fitted = _fit(cutting, room, answer)
-            cut += any(len(a) < len(b) for a, b in zip(fitted, cutting, strict=True))
-            rows.append(self._row(fitted))
+            whole = [self._by_word(text) for text in parts]
+            fitted.append(_fit(whole, None if length is None else length - len(parts) - 1, answer))
+            cut += fitted[-1] != whole
         if cut:
-            warnings.warn(
-                f"{cut} of {len(rows)} texts are longer than {length} pieces and were cut.",
-                stacklevel=3,
-            )
-        return self._padded(rows)
+            told = f"{cut} of {len(texts)} texts are longer than {length} pieces and were cut."
+            warnings.warn(told, stacklevel=3)
+        ids, words = zip(*map(self._row, fitted), strict=True)
+        return Pieces(
+            pad_sequence(ids, True, self.pad),
+            pad_sequence(words, True, NO_WORD),
+            tuple(tuple(word.span for part in parts for word in part) for parts in fitted),
+            tuple(len(parts[0]) for parts in fitted),
+            self.pad,
+        )
 
     def _template(self, *parts: str) -> list[tuple[int, int | None]]:
         """(id of a special piece, None) or (0, number of the part) in the order of an input."""
@@ -191,39 +198,15 @@ class PieceEncoder:
             raise KpnbError(f"The text {text[:40]!r} holds no word: leave it out.")
         return held
 
-    def _row(self, parts: Sequence[Sequence[_Word]]) -> _Row:
-        ids: list[int] = []
-        words: list[int] = []
-        unit = 0
+    def _row(self, parts: Sequence[Sequence[_Word]]) -> tuple[Tensor, Tensor]:
+        """Ids, and the unit of each, in the order of an input of the tokenizer."""
+        ids, words, units = [], [], itertools.count()
         for special, part in self._templates[len(parts) - 1]:
-            if part is None:
-                ids.append(special)
-                words.append(NO_WORD)
-                continue
-            for word in parts[part]:
-                ids += word.pieces
-                words += [unit] * len(word.pieces)
-                unit += 1
-        spans = tuple(word.span for part in parts for word in part)
-        return _Row(ids, words, spans, len(parts[0]))
-
-    def _padded(self, rows: Sequence[_Row]) -> Pieces:
-        ids = pad_sequence([torch.tensor(row.ids) for row in rows], True, self.pad)
-        words = pad_sequence([torch.tensor(row.words) for row in rows], True, NO_WORD)
-        spans, firsts = tuple(row.spans for row in rows), tuple(row.first for row in rows)
-        return Pieces(ids, words, spans, firsts, self.pad)
-
-
-class _Word(NamedTuple):
-    span: Span
-    pieces: tuple[int, ...]
-
-
-class _Row(NamedTuple):
-    ids: list[int]
-    words: list[int]
-    spans: tuple[Span, ...]
-    first: int
+            given = [(special,)] if part is None else [word.pieces for word in parts[part]]
+            for pieces in given:
+                ids += pieces
+                words += [NO_WORD if part is None else next(units)] * len(pieces)
+        return torch.tensor(ids), torch.tensor(words)
 
 
 def _fit(parts: list[list[_Word]], room: int | None, answer: Span | None) -> list[list[_Word]]:
