@@ -114,10 +114,8 @@ def _image_cases(network: str, store: Store) -> Iterator[Case]:
         for layer in CASE_LAYERS:
             dotted, weight = layer_name(study.network(trained), layer), entropy_weight(network)
             estimator = EntropyEstimator(dotted, data.units, entropy_weight=weight)
-            net, inputs = (
-                partial(study.network, trained, epoch),
-                smoothed(sharp) if smooth else sharp,
-            )
+            net = partial(study.network, trained, epoch)
+            inputs = smoothed(sharp) if smooth else sharp
             given = (net, inputs, foreground, estimator, trained.fingerprint)
             yield Case(network, layer, epoch, smooth, *given)
 
@@ -170,12 +168,10 @@ class Explained:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 0, or 2 with one sentence on stderr."""
     program = "python -m kpnb.experiments.accuracy"
-    parser = argparse.ArgumentParser(prog=program, description=__doc__)
-    parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
-    options = parser.parse_args(arguments)
+    argparse.ArgumentParser(prog=program, description=__doc__).parse_args(arguments)
 
     def measure() -> int:
-        print(results.write_results(measure_estimator_accuracy(tuple(options.families))))
+        print(results.write_results(measure_estimator_accuracy(FAMILIES)))
         return 0
 
     return answered(measure)

@@ -175,13 +175,12 @@ class FineTuningStudy(ImageStudy):
         trained = self.source.of("T", seed)
         return trained.states[trained.final_epoch]
 
-    def student(self, seed: int, layer: str | None = None) -> Trained:
-        """The fine-tuned network F; one serves all layers."""
-        settings, layers = self.schedule("F", seed), self.tracked_layers
-        origin = IMAGENET if self._from_imagenet else self.source.of("T", seed).fingerprint
-        key = {"fraction": self.parameters.fraction, "training": settings.to_info()}
-        key |= {"tracked": list(layers), "fine_tuned_from": origin}
-        return self._classifier("F", seed, key, settings, self.data.training_samples, layers)
+    def classifier(self, role: str, seed: int, **key: object) -> Trained:
+        """F, B or the source network T; each serves all layers."""
+        if role == "F":
+            source = IMAGENET if self._from_imagenet else self.source.of("T", seed).fingerprint
+            key |= {"fine_tuned_from": source}
+        return super().classifier(role, seed, **key)
 
     def right_answers(self, role: str, samples: ImageSamples) -> np.ndarray:
         """(seeds, samples) 1 where the final network of a role names the class, else 0."""

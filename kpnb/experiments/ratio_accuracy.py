@@ -66,7 +66,7 @@ def checkpoint_accuracies(study: Study, layer: str, seed: int) -> dict[int, dict
     epochs, data = sorted(trained.states), study.data
     parts = {"train": data.training_samples.source, "test": data.test_samples.source}
     key = {"network": trained.fingerprint, "layer": layer, "epochs": epochs, **parts}
-    key |= {"head": study.head_schedule(seed).to_info(), "device": study.device.type}
+    key |= {"head": study.settings("head", seed).to_info(), "device": study.device.type}
 
     def compute(scratch: Scratch) -> tuple[dict[str, Tensor], dict]:
         started = time.perf_counter()
@@ -78,7 +78,7 @@ def checkpoint_accuracies(study: Study, layer: str, seed: int) -> dict[int, dict
         return {}, {"scores": found, "seconds": time.perf_counter() - started}
 
     def cost() -> Cost:
-        one = [*study.head_work(layer, study.head_schedule(seed)), study.scoring_work("S")]
+        one = [*study.head_work(layer, study.settings("head", seed)), study.scoring_work("S")]
         work = tuple(replace(part, units=len(epochs) * part.units) for part in one)
         return Cost(work, {}, {"scores": {f"{e}": dict.fromkeys(SPLITS, 0.0) for e in epochs}})
 
@@ -90,7 +90,7 @@ def checkpoint_accuracies(study: Study, layer: str, seed: int) -> dict[int, dict
 
 def _with_head(study: Study, net: nn.Module, layer: str, seed: int) -> nn.Module:
     """The network after the student's second phase, if anything lies above the layer."""
-    settings, samples = study.head_schedule(seed), study.data.training_samples
+    settings, samples = study.settings("head", seed), study.data.training_samples
     to_device(net, study.device, settings)  # the layout in which a student is scored
     if parameters_above(net, layer):
         train_above(net, layer, study.inputs(samples), study.labels(samples), settings)

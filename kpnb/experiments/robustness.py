@@ -30,17 +30,15 @@ from kpnb.figures.style import as_array, row_of_panels
 from kpnb.metrics.evidence import Choices, Evidence, compare, hypothesis_metrics
 from kpnb.metrics.formatting import number, table
 from kpnb.metrics.results import Number, Results, estimated, measured, write_results
-from kpnb.metrics.stats import Estimate
 from kpnb.study.cloud import CloudStudy
 from kpnb.study.findings import Findings
 from kpnb.study.parameters import CloudParameters, resolve
 from kpnb.study.study import Study
-from kpnb.study.verdicts import NAMES
+from kpnb.study.verdicts import Judgement, judged_table
+from kpnb.study.verdicts import turned_verdicts as turned_verdicts  # for notebooks
 
 JUDGED = hypothesis_metrics(1)
 _DIRECTIONS = 64  # random directions for the Jacobian of `sensitivity_shares`
-
-Judgement = Mapping[str, tuple[Estimate, str]]  # metric -> (difference with interval, verdict)
 
 
 @dataclass(frozen=True)
@@ -147,15 +145,6 @@ def judge_variants(
     return judged
 
 
-def judged_table(found: Mapping[str, Judgement]) -> pd.DataFrame:
-    """Variant against metric: student minus baseline with interval, and the verdict."""
-    rows = {
-        name: {NAMES[metric]: f"{gap}, {verdict}" for metric, (gap, verdict) in judged.items()}
-        for name, judged in found.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
-
-
 def variants_table(study: Study, layer: str, findings: Findings) -> pd.DataFrame:
     """On point clouds: `judged_table`, and the mean absolute change of H in nats (first seed), by
     variant; the differences are put among the results' numbers too."""
@@ -164,19 +153,6 @@ def variants_table(study: Study, layer: str, findings: Findings) -> pd.DataFrame
     changes = entropy_changes(variant_entropies(study, layer, chosen))
     judged = judge_variants(findings, layer, chosen, f"{layer}, ")
     return judged_table(judged).rename_axis("how H is measured").join(changes)
-
-
-def turned_verdicts(judged: pd.DataFrame) -> str:
-    """Which verdicts differ from the first variant's under which other, as one sentence.
-
-    judged: of `judged_table` or `variants_table`; a column of numbers holds no verdicts.
-    """
-    verdicts = judged.select_dtypes(exclude="number").map(lambda cell: cell.rsplit(", ", 1)[1])
-    told = []
-    for name, row in verdicts.iterrows():
-        changed = row[row != verdicts.iloc[0]]
-        told += [f"{metric} {verdict} ({name})" for metric, verdict in changed.items()]
-    return f"Another verdict: {'; '.join(told)}." if told else "No verdict turns."
 
 
 # What the entropy is made of

@@ -180,9 +180,6 @@ class Modality(ABC):
         kept = None if role in ("T", "head") else tuple(p.checkpoints)
         return recipe(self.RECIPES, role, epochs, seed, kept, self.architecture(role))
 
-    def head_schedule(self, seed: int) -> TrainingSettings:
-        return self.schedule("head", seed)
-
     def architecture(self, role: str) -> str | None:
         """The name of a role's network, where recipes tell them apart."""
         return None

@@ -114,51 +114,42 @@ class Study(NotebookStudy, Modality):
         key = (role, seed, layer if role == "S" else None)
         if key in self._networks:
             return self._networks[key]
-        make = {"T": self.teacher, "B": self.baseline}
-        trained = make[role](seed) if role in make else self.student(seed, layer)
+        trained = self.student(seed, layer) if role == "S" else self.classifier(role, seed)
         if trained.bytes <= KEPT:  # the checkpoints of a full VGG-16 take 8 GB: read again
             self._networks[key] = trained
         return trained
-
-    def teacher(self, seed: int) -> Trained:
-        settings = with_effort(self.parameters, self.schedule("T", seed))
-        key = {"samples": self.parameters.teacher_samples, "training": settings.to_info()}
-        return self._classifier("T", seed, key, settings, self.data.teacher_samples, ())
-
-    def baseline(self, seed: int) -> Trained:
-        p, layers = self.parameters, self.tracked_layers
-        settings = with_effort(p, self.schedule("B", seed))
-        key = {"fraction": p.fraction, "training": settings.to_info(), "tracked": list(layers)}
-        return self._classifier("B", seed, key, settings, self.data.training_samples, layers)
 
     @property
     def tracked_layers(self) -> tuple[str, ...]:
         """The layers whose way the baseline records: those that are measured."""
         return self.parameters.layers
 
-    def _classifier(
-        self,
-        role: str,
-        seed: int,
-        key: dict,
-        settings: TrainingSettings,
-        samples: Samples,
-        layers: Sequence[str],
-    ) -> Trained:
+    def settings(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
+        """The `schedule` of a role, with the batch and the precision that are asked for."""
+        return with_effort(self.parameters, self.schedule(role, seed, layer))
+
+    def classifier(self, role: str, seed: int, **key: object) -> Trained:
+        """A network that learns from labels: teacher T or baseline B. key: what else it is of."""
+        settings, teacher = self.settings(role, seed), role == "T"
+        samples = self.data.teacher_samples if teacher else self.data.training_samples
+        layers = () if teacher else self.tracked_layers
+        if not teacher:
+            key |= {"fraction": self.parameters.fraction, "tracked": list(layers)}
+
         def train(net: nn.Module, resume: Resume, keep: Keep) -> TrainingRecord:
             given = self.inputs(samples), self.labels(samples), settings
             weights, augment = self.tracked(net, layers), self.augmentation(role)
             handing = {"on_checkpoint": keep, "resume": resume}
             return train_classifier(net, *given, weights, augment, **handing)
 
+        key |= {"training": settings.to_info()}
         work = [Work("train", len(samples) * settings.epochs, role)]
         return self._trained(role, None, seed, key, train, settings, work)
 
     def student(self, seed: int, layer: str) -> Trained:
         """Distilled at `layer`; its states are those of the first phase, by epoch, while its
         scores are taken after the layers above have been trained too."""
-        first = with_effort(self.parameters, self.schedule("S", seed, layer))
-        second = with_effort(self.parameters, self.head_schedule(seed))
+        first, second = self.settings("S", seed, layer), self.settings("head", seed)
         teacher = self.of("T", seed, None)
 
         def train(net: nn.Module, resume: Resume, keep: Keep) -> TrainingRecord:

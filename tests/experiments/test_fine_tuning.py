@@ -150,6 +150,12 @@ def test_the_recipes_differ_in_their_rate_alone(tmp_path):
     assert equal.schedule("F", 3) == equal.schedule("B", 3) == scratch
 
 
+def test_the_fine_tuned_network_takes_the_batch_that_is_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(FineTuningStudy, "_trained", lambda *given: given[-2])
+    parameters = given(batch=8).model_copy(update={"source": "ImageNet"})
+    assert FineTuningStudy(parameters, Store(tmp_path)).classifier("F", 0).batch_size == 8
+
+
 def test_right_answers_are_those_of_accuracy(study):
     samples, trained = study.data.test_samples, study.of("F", 0)
     right, net = study.right_answers("F", samples), study.network(trained)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,9 +86,10 @@ def test_a_killed_run_goes_on_and_ends_at_the_students_own_accuracy(own, monkeyp
 
 def test_a_score_is_of_the_checkpoint_with_its_layers_above_trained(own, monkeypatch):
     """Above the last layer there are none; another recipe for them is another entry."""
-    data, recipe, student = own.data, type(own).head_schedule, own.of("S", 0, "FC3")
+    data, student = own.data, own.of("S", 0, "FC3")
     parts = {"train": data.training_samples, "test": data.test_samples}
-    found, trained, head = checkpoint_accuracies(own, "FC3", 0), own.build("S", 0), recipe(own, 0)
+    found, trained = checkpoint_accuracies(own, "FC3", 0), own.build("S", 0)
+    recipe, head = type(own).settings, own.settings("head", 0)
     seen = parts["train"]
     train_above(trained, "FC1", seen.images, seen.labels, head)
     scored = {1: own.network(student, 1), 0: trained}
@@ -96,9 +98,17 @@ def test_a_score_is_of_the_checkpoint_with_its_layers_above_trained(own, monkeyp
     assert found[1] == wanted[1] and found[own.checkpoints[-1]] == student.accuracy
     assert checkpoint_accuracies(own, "FC1", 0)[0] == wanted[0]
     before = own.store.computed()
-    monkeypatch.setattr(type(own), "head_schedule", lambda study, seed: recipe(study, seed + 1))
+    other = lambda study, role, seed: recipe(study, role, seed + 1)  # noqa: E731
+    monkeypatch.setattr(type(own), "settings", other)
     checkpoint_accuracies(own, "FC1", 0)
     assert own.store.computed() == [*before, "accuracies"]
+
+
+def test_the_layers_above_take_the_batch_that_is_asked_for(own, monkeypatch):
+    asked, parameters = [], own.parameters.model_copy(update={"batch": 7})
+    monkeypatch.setattr(ratio_accuracy, "train_above", lambda *given: asked.append(given[-1]))
+    ratio_accuracy._with_head(replace(own, parameters=parameters), own.build("S", 0), "FC1", 0)
+    assert [settings.batch_size for settings in asked] == [7]
 
 
 def test_checkpoints_ascend_whatever_order_the_store_has(own, monkeypatch):

@@ -166,7 +166,7 @@ def test_reading_counts_points_and_turned_verdicts():
     student = "Of the student's 56 knowledge points 32 are words of several pieces, which are 25%"
     baseline = "Of the baseline's 40 knowledge points 0 are words of several pieces, which are 25%"
     assert told.startswith(f"{student} of all words. {baseline} of all words. ")
-    assert told.endswith(" Another verdict without them: N_fg.")
+    assert told.endswith(" Another verdict: N_fg contradicted (of one piece).")
     # All seeds count.
     told = pieces_reading(made_evidence(seeds=3), without(15), 0.2)
     assert "student's 168 knowledge points 0 are" in told and "which are 6% of" in told
