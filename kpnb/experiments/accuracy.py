@@ -97,10 +97,9 @@ class Case:
         return replace(self.estimator, **changes)
 
 
-def cases(families: tuple[str, ...] = FAMILIES, store: Store | None = None) -> Iterator[Case]:
-    """The cases of some families; their networks are trained and stored when first asked for."""
-    store = store or Store()
-    for family in families:
+def cases(store: Store) -> Iterator[Case]:
+    """All cases; their networks are trained and stored when first asked for."""
+    for family in FAMILIES:
         yield from _text_cases(store) if family == "BERT" else _image_cases(family, store)
 
 
@@ -169,28 +168,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 0, or 2 with one sentence on stderr."""
     program = "python -m kpnb.experiments.accuracy"
     argparse.ArgumentParser(prog=program, description=__doc__).parse_args(arguments)
-
-    def measure() -> int:
-        print(results.write_results(measure_estimator_accuracy(FAMILIES)))
-        return 0
-
-    return answered(measure)
+    return answered(lambda: print(results.write_results(measure_estimator_accuracy())))
 
 
-def measure_estimator_accuracy(families: tuple[str, ...], store: Store | None = None) -> Results:
-    """The comparison over all cases of some families; what is stored already is not run again."""
-    store = store or Store()
+def measure_estimator_accuracy() -> Results:
+    """The comparison over all cases; what is stored already is not run again."""
+    store = Store()
 
     def compute() -> dict[str, Number]:
         numbers = {}
-        for case in track(list(cases(families, store)), "cases"):
+        for case in track(list(cases(store)), "cases"):
             found = compare_methods(case, lambda e, case=case: stored(case, e, store))
             numbers |= {f"{case.name} | {name}": value for name, value in found.items()}
         return numbers
 
     # The networks of the image families are those of the study; the sentences' settings are code.
     settings = resolve(ImageParameters, {"preset": "study"}).model_dump(mode="json")
-    settings |= {"families": list(families)}
+    settings |= {"families": list(FAMILIES)}
     return results.measured(ACCURACY_NAME, settings, ["measure_estimator_accuracy"], compute)
 
 

@@ -32,7 +32,7 @@ from kpnb.figures import style
 from kpnb.figures.image import draw_entropy, draw_picture
 from kpnb.figures.panel import entropy_bar
 from kpnb.fingerprint import track
-from kpnb.metrics.formatting import count, interval, number
+from kpnb.metrics.formatting import count, number
 from kpnb.metrics.results import Number, estimated
 from kpnb.metrics.stats import Estimate, bootstrap
 from kpnb.study.findings import Findings
@@ -221,7 +221,7 @@ def scores_table(found: _Found) -> pd.DataFrame:
         row = rows[TITLES[method]] = {"explains": EXPLAINS.get(about, "feature, by input")}
         for kind, how in KIND_NAMES.items():
             for name, score in found[kind].scores[method].items():
-                row[f"{COHERENCY_SCORES[name][0]}, {how}"] = _cell(score)
+                row[f"{COHERENCY_SCORES[name][0]}, {how}"] = str(score)
     return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("method")
 
 
@@ -229,7 +229,7 @@ def spread_table(found: _Found) -> pd.DataFrame:
     """How far the layers' magnitudes lie apart, original and rescaled, one factor per layer."""
     rows = {
         TITLES[method]: {
-            f"{name} [nats]": _cell(found["layer"].spread(method, name == "rescaled"))
+            f"{name} [nats]": str(found["layer"].spread(method, name == "rescaled"))
             for name in _STYLES
         }
         for method in found["layer"].layered
@@ -273,7 +273,7 @@ def coherency_reading(found: _Found, factor: float) -> str:
         f"{number(uniform.entropy_difference())} nats: the entropy is **{kept[0]}**.",
         *(_changed_line(found[kind], how) for kind, how in KIND_NAMES.items()),
         "$\\sigma_f^2$, by which its loss is divided, changes by "
-        f"{_cell(uniform.scores[VARIANCE]['coherency'])} nats: its coherence is this division.",
+        f"{uniform.scores[VARIANCE]['coherency']} nats: its coherence is this division.",
     ]
     others = [uniform.unchanged(method) for method in uniform.compared if method != ENTROPY]
     answer = (
@@ -287,16 +287,12 @@ def coherency_reading(found: _Found, factor: float) -> str:
 def _changed_line(found: Coherency, how: str) -> str:
     """Which methods change and by how much; the paper says that gradients and CAM do."""
     good = [TITLES[m] for m in found.compared if found.unchanged(m)]
-    bad = [f"{TITLES[m]} ({_cell(found.scores[m]['coherency'])} nats)"
+    bad = [f"{TITLES[m]} ({found.scores[m]['coherency']} nats)"
            for m in found.compared if not found.unchanged(m)]  # fmt: skip
     return (
         f"With {how}, of {count(len(found.compared), 'method')} with a map per layer, unchanged: "
         f"{', '.join(good) or 'none'}; changed: {', '.join(bad) or 'none'}."
     )
-
-
-def _cell(score: Estimate) -> str:
-    return number(score.value) + interval(score.low, score.high)
 
 
 # Figures

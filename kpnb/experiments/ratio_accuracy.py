@@ -13,7 +13,6 @@ zero than its value.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -69,13 +68,12 @@ def checkpoint_accuracies(study: Study, layer: str, seed: int) -> dict[int, dict
     key |= {"head": study.settings("head", seed).to_info(), "device": study.device.type}
 
     def compute(scratch: Scratch) -> tuple[dict[str, Tensor], dict]:
-        started = time.perf_counter()
         for epoch in track(epochs, f"accuracies S {layer} seed {seed}"):
             if scratch.load(f"{epoch}") is None:
                 net = _with_head(study, study.network(trained, epoch), layer, seed)
                 scratch.save(f"{epoch}", {}, study.scores_by_split(net))
         found = {f"{epoch}": scratch.load(f"{epoch}")[1] for epoch in epochs}
-        return {}, {"scores": found, "seconds": time.perf_counter() - started}
+        return {}, {"scores": found}
 
     def cost() -> Cost:
         one = [*study.head_work(layer, study.settings("head", seed)), study.scoring_work("S")]

@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from kpnb.errors import answered
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.estimator.features import FeatureReader
 from kpnb.estimator.perturbation import normal, sample_keys
@@ -124,24 +125,17 @@ def _last(
     return study.maps(trained, at, last, variant.images, **variant.changes)
 
 
-def add(findings: Findings, name: str, judged: Judgement) -> None:
-    """Put a variant's differences among the numbers of a results file, verdict and all."""
-    for metric, (gap, verdict) in judged.items():
-        what, n = f"student minus baseline: {verdict}", gap.n_samples * gap.n_seeds
-        findings.numbers[f"{name} | {metric}"] = estimated(gap, what, n=n)
-
-
 def judge_variants(
     findings: Findings, layer: str, chosen: Mapping[str, Variant], prefix: str = ""
 ) -> dict[str, Judgement]:
-    """Variant -> its judgement; put among the results' numbers, which depend on it from now on.
-
-    prefix: of the numbers' names.
-    """
-    findings.depend_on("judge", "variants", "TEXT_VARIANTS", "add")
+    """Variant -> its judgement. The differences are put among the results' numbers, verdict and
+    all, which depend on it from now on; prefix: of the numbers' names."""
+    findings.depend_on("judge", "variants", "TEXT_VARIANTS")
     judged = {name: judge(findings.study, layer, variant) for name, variant in chosen.items()}
     for name, found in judged.items():
-        add(findings, prefix + name, found)
+        for metric, (gap, side) in found.items():
+            what, n = f"student minus baseline: {side}", gap.n_samples * gap.n_seeds
+            findings.numbers[f"{prefix}{name} | {metric}"] = estimated(gap, what, n=n)
     return judged
 
 
@@ -276,8 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     program = "python -m kpnb.experiments.robustness"
     parser = argparse.ArgumentParser(prog=program, description=__doc__)
     parser.add_argument("--preset", default="study", choices=list(CloudParameters.PRESETS))
-    print(write_results(measure_cloud_constructions(parser.parse_args(arguments).preset)))
-    return 0
+    preset = parser.parse_args(arguments).preset
+    return answered(lambda: print(write_results(measure_cloud_constructions(preset))))
 
 
 if __name__ == "__main__":

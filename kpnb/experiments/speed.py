@@ -44,12 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     device = parser.parse_args(arguments).device
 
-    def measure() -> int:
+    def measure() -> None:
         found = measure_estimator_speed(chosen_device(device))
         for name, value in found.numbers.items():
             print(f"{name:58} {value.value:10.3g} {value.unit}")
         print(write_results(found))
-        return 0
 
     return answered(measure)
 

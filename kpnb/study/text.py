@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from kpnb.datasets.places import EMBEDDED, find_data
 from kpnb.datasets.samples import DATA_SEED, packed_hash
@@ -31,7 +32,6 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import TENSORS, EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_name
 from kpnb.estimator.units import Problem
-from kpnb.fingerprint import track
 from kpnb.metrics.formatting import count
 from kpnb.networks.layers import tracked_weight
 from kpnb.networks.text import (
@@ -78,19 +78,20 @@ class TextEstimator:
         """Every setting that changes a map, JSON-able."""
         return self.estimator.settings | {"units": "words", "scale": self.scale}
 
-    def explain(self, net: TextNetwork, pieces: Pieces, title: str | None = None) -> EntropyMaps:
+    def explain(self, net: TextNetwork, pieces: Pieces) -> EntropyMaps:
         """Maps (texts, most words of a text), NaN beyond a text's own words.
 
-        title: of a progress bar; None for none. Raises KpnbError for networks that are no
-        TextNetwork, and what `EntropyEstimator.explain` raises.
+        Raises KpnbError for networks that are no TextNetwork, and what `EntropyEstimator.explain`
+        raises.
         """
         if not isinstance(net, TextNetwork):
             raise KpnbError("Texts need a TextNetwork: make one with kpnb.pretrained_network.")
         estimator = replace(self.estimator, layer=layer_name(net, self.estimator.layer))
         scale = self.scale * net.encoder.embedding_scale()
-        rows = range(len(pieces)) if title is None else track(range(len(pieces)), title)
-        found = [self._one(estimator, net, pieces, row, scale) for row in rows]
-        return _joined(found, max(pieces.units), self.settings)
+        found = [self._one(estimator, net, pieces, row, scale) for row in range(len(pieces))]
+        parts = {name: [getattr(maps, name)[0] for maps in found] for name in TENSORS}
+        joined = {name: _joined(tensors) for name, tensors in parts.items()}
+        return EntropyMaps(**joined, settings=self.settings)
 
     def _one(
         self, estimator: EntropyEstimator, net: TextNetwork, pieces: Pieces, row: int, scale: float
@@ -149,15 +150,9 @@ class WordUnits:
         return "words"
 
 
-def _joined(found: list[EntropyMaps], most: int, settings: dict[str, object]) -> EntropyMaps:
-    parts: dict[str, Tensor] = {}
-    for name in TENSORS:
-        tensors = [getattr(maps, name) for maps in found]
-        if tensors[0].ndim == 2:
-            pad = torch.nn.functional.pad
-            tensors = [pad(t, (0, most - t.shape[1]), value=torch.nan) for t in tensors]
-        parts[name] = torch.cat(tensors)
-    return EntropyMaps(**parts, settings=settings)
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Numbers, or vectors that end with NaN where others are longer, one a row."""
+    return torch.stack(parts) if parts[0].ndim == 0 else pad_sequence(parts, True, torch.nan)
 
 
 PUBLIC_SPLITS = {"train": "train", "test": "dev"}
@@ -169,20 +164,27 @@ class StudyTexts(StudyData, ABC):
 
     parameters: SentimentParameters | QuestionParameters
 
-    #: What the embedded texts and the public ones are called.
+    #: What the embedded texts and the public ones are called; the packed files' name and hashes;
+    #: the columns of a sample's parts.
     TITLES: ClassVar[tuple[str, str]]
+    PACKED: ClassVar[tuple[str, Mapping[str, str]]]
+    PARTS: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def load(self, split: str) -> Sentences | Questions:
         """The raw samples of a split, "train" or "test"."""
 
     @abstractmethod
-    def strings(self, raw: Sentences | Questions) -> list[tuple[str, ...]]:
-        """Their texts, the parts of a pair as one tuple."""
-
-    @abstractmethod
     def encode(self, raw: Sentences | Questions) -> EncodedTexts:
         """What the networks take of them."""
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        return {self.PACKED[0]: packed_hash(self.PACKED[1])}
+
+    def strings(self, raw: Sentences | Questions) -> list[tuple[str, ...]]:
+        """The texts of raw samples, the parts of a pair as one tuple."""
+        return list(zip(*(getattr(raw, column) for column in self.PARTS), strict=True))
 
     @cached_property
     def folder(self) -> Path | None:
@@ -245,19 +247,13 @@ class StudySentences(StudyTexts):
     """The embedded movie-review sentences, or SST-2 from the folder `parameters.data`."""
 
     TITLES = ("embedded sentences", "SST-2")
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        return {"sentences": packed_hash(embedded.TEXT_SHA256)}
+    PACKED, PARTS = ("sentences", embedded.TEXT_SHA256), ("texts",)
 
     def load(self, split: str) -> Sentences:
         if self.folder is None:
             rating = self.parameters.least_rating
             return embedded.embedded_sentences(split, rating, seed=DATA_SEED)
         return corpora.sst2(self.folder, PUBLIC_SPLITS[split], seed=DATA_SEED)
-
-    def strings(self, raw: Sentences) -> list[tuple[str, ...]]:
-        return [(text,) for text in raw.texts]
 
     def encode(self, raw: Sentences) -> EncodedTexts:
         rule = corpora.sst2_foreground(self.folder) if self.folder else sentiment_foreground
@@ -268,18 +264,12 @@ class StudyQuestions(StudyTexts):
     """The embedded questions, or SQuAD v1.1 from the folder `parameters.data`."""
 
     TITLES = ("embedded questions", "SQuAD")
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        return {"questions": packed_hash(embedded.QUESTIONS_SHA256)}
+    PACKED, PARTS = ("questions", embedded.QUESTIONS_SHA256), ("questions", "contexts")
 
     def load(self, split: str) -> Questions:
         if self.folder is None:
             return embedded.embedded_questions(split, seed=DATA_SEED)
         return corpora.squad(self.folder, PUBLIC_SPLITS[split], seed=DATA_SEED)
-
-    def strings(self, raw: Questions) -> list[tuple[str, ...]]:
-        return list(zip(raw.questions, raw.contexts, strict=True))
 
     def encode(self, raw: Questions) -> EncodedTexts:
         return encoded_questions(raw, self.encoder, self.parameters.longest)

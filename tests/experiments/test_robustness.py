@@ -13,7 +13,6 @@ from kpnb.experiments.robustness import (
     IMAGE_VARIANTS,
     JUDGED,
     Variant,
-    add,
     changes_figure,
     cloud_variants,
     entropy_changes,
@@ -97,12 +96,13 @@ def test_turned_verdicts_are_told_with_their_variant():
         assert turned_verdicts(table) == turned_verdicts(table.join(moved)) == told
 
 
-def test_differences_reach_the_results_file_and_unchanged_they_are_the_studys(smoke):
+def test_differences_reach_the_results_file_and_unchanged_they_are_the_studys(smoke, monkeypatch):
     findings = Findings(smoke.study, "image_measure", hypothesis=1)
     found = judge_variants(findings, "FC1", {"itself": Variant()})["itself"]
     assert found == compare(smoke.evidence, JUDGED, Choices(smoke.study.parameters.threshold))
     assert findings.numbers["itself | n_fg"].value == found["n_fg"][0].value
-    add(findings, "a variant", SAME)
+    monkeypatch.setattr(robustness, "judge", lambda *_: SAME)
+    judge_variants(findings, "FC1", {"variant": Variant()}, "a ")
     written = findings.results()
     assert freshness(written) == "fresh" and "judge" in written.provenance["code"]
     number = written.numbers["a variant | n_fg"]

@@ -180,6 +180,6 @@ def test_layers_by_name(tiny_model, encoder, net, pieces):
 
 def test_settings_say_how_it_was_made(net, pieces):
     half = TextEstimator(QUICK, scale=0.5)
-    settings = half.explain(net, pieces.subset([0]), title="Maps").settings
+    settings = half.explain(net, pieces.subset([0])).settings
     assert settings == half.settings and settings["units"] == "words" and settings["scale"] == 0.5
     assert not TextEstimator().settings["relu"]
