@@ -35,7 +35,7 @@ def compared(**changes):
 )
 def test_time_at_equal_error_is_read_between_the_budgets(error, ratio, how):
     """0.03 at 13.3 probes, 0.133 s."""
-    ((_, cell),) = chapters.by_case(compared(**{f"{PUBLISHED[-1]} | error": error})).iterrows()
+    (_, cell), = chapters.by_case(compared(**{f"{PUBLISHED[-1]} | error": error})).iterrows()
     assert chapters.equal_error(cell) == (pytest.approx(ratio, rel=1e-2), how)
 
 

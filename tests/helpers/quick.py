@@ -1,5 +1,6 @@
 """Quick settings of the estimator for tiny networks, shared by the tests of its methods."""
 
+
 import torch
 from reference import column_norms, images, linear_net, linear_optimum, linear_path
 from torch import nn
