@@ -318,11 +318,10 @@ def magnitudes_figure(found: Coherency) -> Figure:
 def scores_figure(found: _Found) -> Figure:
     """The score of each method: change of magnitude and of shape, by kind of rescaling."""
     methods = list(found["layer"].scores)[::-1]
-    styles = zip(KIND_NAMES, _STYLES.values(), (0.16, -0.16), strict=True)
-    looks = [(kind, color, marker, shift) for kind, (color, marker, _), shift in styles]
+    looks = list(zip(KIND_NAMES, _STYLES.values(), (0.16, -0.16), strict=True))
 
     def draw(ax: Axes, name: str) -> None:
-        for kind, color, marker, shift in looks:
+        for kind, (color, marker, _), shift in looks:
             scores = {row: found[kind].scores[m].get(name) for row, m in enumerate(methods)}
             for y, score in ((row + shift, score) for row, score in scores.items() if score):
                 ax.hlines(y, score.low, score.high, color=color, linewidth=1.6)

@@ -31,7 +31,7 @@ from kpnb.errors import KpnbError
 from kpnb.figures import style
 from kpnb.fingerprint import track
 from kpnb.metrics.evidence import Evidence
-from kpnb.metrics.formatting import count, interval, signed, verdict_sentence
+from kpnb.metrics.formatting import count, verdict_sentence
 from kpnb.metrics.results import estimated
 from kpnb.metrics.stats import Estimate, bootstrap, correlation, mean, share_interval, verdict
 from kpnb.networks.layers import parameters_above
@@ -296,9 +296,7 @@ class Answer:
         return verdict(self.found, "up")
 
     def __str__(self) -> str:
-        if not self.defined:
-            return "undefined"
-        return signed(self.found.value) + interval(self.found.low, self.found.high, signed)
+        return str(self.found) if self.defined else "undefined"
 
 
 def in_order(layers: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from kpnb.datasets.images import PACKED_SHA256, embedded_images, relabeled, same_part
 from kpnb.datasets.places import EMBEDDED, find_data
 from kpnb.datasets.prepared import normalized, prepared_hash, prepared_images, takes_bytes
-from kpnb.datasets.samples import DATA_SEED, ImageSamples, packed_hash
+from kpnb.datasets.samples import DATA_SEED, ImageSamples
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_module
@@ -44,15 +44,12 @@ class StudyImages(StudyData):
 
     parameters: ImageParameters
 
+    PACKED = "images", PACKED_SHA256
     title = "embedded images"
 
     @property
     def units(self) -> GridUnits:
         return GridUnits(self.parameters.grid)
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        return {"images": packed_hash(PACKED_SHA256)}
 
     @cached_property
     def teacher_samples(self) -> ImageSamples:
@@ -122,8 +119,36 @@ class PreparedImages(StudyImages):
         return prepared_images(self.folder, split, self.parameters.image_size)
 
 
+@dataclass(frozen=True)
+class RelabeledImages(StudyImages):
+    """The same images for every number of outputs; the objects are known, the test images new."""
+
+    parameters: CellParameters
+
+    @cached_property
+    def _by_class(self) -> ImageSamples:
+        return self.embedded(self.parameters.teacher_samples, "train")
+
+    @cached_property
+    def teacher_samples(self) -> ImageSamples:
+        return relabeled(self._by_class, self.parameters.outputs)
+
+    @cached_property
+    def training_samples(self) -> ImageSamples:
+        index = same_part(self._by_class, self.parameters.fraction, DATA_SEED)
+        return self.teacher_samples.subset(index)
+
+    @cached_property
+    def test_samples(self) -> ImageSamples:
+        """New images of the same objects on the same photos: unseen objects have no label."""
+        fresh = self.embedded(TEST_SAMPLES, "train", DATA_SEED + 1)
+        return relabeled(fresh, self.parameters.outputs)
+
+
 def study_images(parameters: ImageParameters) -> StudyImages:
     """The images that the parameters ask for."""
+    if getattr(parameters, "outputs", None) is not None:
+        return RelabeledImages(parameters)
     return (StudyImages if parameters.data == EMBEDDED else PreparedImages)(parameters)
 
 
@@ -139,17 +164,13 @@ class ImageStudy(Study):
 
     parameters: ImageParameters
 
-    RECIPES, UNSEEN = "image", "unseen objects"
+    DATA, RECIPES, UNSEEN = staticmethod(study_images), "image", "unseen objects"
     TRAINING_CODE = (
         *(*TRAINERS, image_network, pretrained_teacher),
         *(tracked_weight, embedded_images, accuracy),
     )
     MAPS_CODE = (EntropyEstimator, GridUnits, normalized)
     named_layers = {layer: layer for layer in LAYERS}
-
-    @cached_property
-    def data(self) -> StudyImages:
-        return study_images(self.parameters)
 
     @property
     def prepared(self) -> bool:
@@ -265,41 +286,10 @@ class ImageStudy(Study):
 
 
 @dataclass(frozen=True)
-class RelabeledImages(StudyImages):
-    """The same images for every number of outputs; the objects are known, the test images new."""
-
-    parameters: CellParameters
-
-    @cached_property
-    def _by_class(self) -> ImageSamples:
-        return self.embedded(self.parameters.teacher_samples, "train")
-
-    @cached_property
-    def teacher_samples(self) -> ImageSamples:
-        return relabeled(self._by_class, self.parameters.outputs)
-
-    @cached_property
-    def training_samples(self) -> ImageSamples:
-        index = same_part(self._by_class, self.parameters.fraction, DATA_SEED)
-        return self.teacher_samples.subset(index)
-
-    @cached_property
-    def test_samples(self) -> ImageSamples:
-        """New images of the same objects on the same photos: unseen objects have no label."""
-        fresh = self.embedded(TEST_SAMPLES, "train", DATA_SEED + 1)
-        return relabeled(fresh, self.parameters.outputs)
-
-
-@dataclass(frozen=True)
 class CellStudy(ImageStudy):
     """Teacher T, student S and baseline B of one cell."""
 
     parameters: CellParameters
-
-    @cached_property
-    def data(self) -> StudyImages:
-        relabel = self.parameters.outputs is not None
-        return (RelabeledImages if relabel else study_images)(self.parameters)
 
     @property
     def outputs(self) -> int:

@@ -96,6 +96,8 @@ class Study(NotebookStudy, Modality):
 
     #: Role in the evidence -> the role of the networks that take it.
     PLACES: ClassVar[dict[str, str]] = {"T": "T", "S": "S", "B": "B"}
+    #: The teacher, and what it must be better than, by role.
+    CHECKED: ClassVar[dict[str, str]] = {"T": "teacher", "B": "baseline"}
 
     parameters: StudyParameters
     store: Store = field(default_factory=Store)
@@ -278,14 +280,6 @@ class Study(NotebookStudy, Modality):
         parts = by_epoch(record.tensors)
         return {e: EntropyMaps(**parts[e], settings=explainer.settings) for e in epochs}
 
-    def layer_maps(self, trained: Trained, samples: Samples) -> dict[str, EntropyMaps]:
-        """Maps of a few samples at `named_layers` of the final network (not stored)."""
-        net, found = self.network(trained), {}
-        for label, layer in self.named_layers.items():
-            explainer = self.explainer(self.dotted(trained.role, layer))
-            found[label] = self.explain(explainer, net, samples)
-        return found
-
     def evidence(self, layer: str) -> Evidence:
         """All that Hypotheses 1-3 are judged on at one layer."""
         trained, maps = self.networks_and_maps(layer)
@@ -351,19 +345,20 @@ class Study(NotebookStudy, Modality):
         """
         if self.parameters.preset == "smoke":
             return "This is the smoke preset: it shows that everything runs, and nothing else."
-        best, baseline = (self.accuracies(role)["test"] for role in "TB")
-        mean = sum(baseline) / len(baseline)
+        shares = {name: self.accuracies(role)["test"] for role, name in self.CHECKED.items()}
+        (teacher, best), *others = shares.items()
+        least = max([self.least_teacher, *(sum(part) / len(part) for _, part in others)])
         told = ", ".join(
-            f"{name} {' / '.join(f'{share:.1%}' for share in shares)}"
-            for name, shares in {"teacher": best, "baseline": baseline}.items()
+            f"{name} {' / '.join(f'{share:.1%}' for share in part)}"
+            for name, part in shares.items()
         )
         told += "".join(f", {name} {value:.1%}" for name, value in self.reference_lines.items())
-        if min(best) <= self.least_teacher or min(best) <= mean:
+        if min(best) <= least:
             raise KpnbError(
-                f"the study is void, because its teacher is not clearly better ({told}); raise "
+                f"the study is void, because its {teacher} is not clearly better ({told}); raise "
                 "teacher_epochs or teacher_samples."
             )
-        return f"The teacher is fit to teach; {self.SCORE} on unseen samples: {told}."
+        return f"The {teacher} is fit to teach; {self.SCORE} on unseen samples: {told}."
 
     # The store and the device
 

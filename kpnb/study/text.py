@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from kpnb.datasets.places import EMBEDDED, find_data
-from kpnb.datasets.samples import DATA_SEED, packed_hash
+from kpnb.datasets.samples import DATA_SEED
 from kpnb.datasets.texts import corpora, embedded
 from kpnb.datasets.texts.embedded import Questions, Sentences
 from kpnb.datasets.texts.encoded import EncodedTexts, encoded_questions, encoded_sentences
@@ -164,10 +164,8 @@ class StudyTexts(StudyData, ABC):
 
     parameters: SentimentParameters | QuestionParameters
 
-    #: What the embedded texts and the public ones are called; the packed files' name and hashes;
-    #: the columns of a sample's parts.
+    #: What the embedded texts and the public ones are called; the columns of a sample's parts.
     TITLES: ClassVar[tuple[str, str]]
-    PACKED: ClassVar[tuple[str, Mapping[str, str]]]
     PARTS: ClassVar[tuple[str, ...]]
 
     @abstractmethod
@@ -177,10 +175,6 @@ class StudyTexts(StudyData, ABC):
     @abstractmethod
     def encode(self, raw: Sentences | Questions) -> EncodedTexts:
         """What the networks take of them."""
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        return {self.PACKED[0]: packed_hash(self.PACKED[1])}
 
     def strings(self, raw: Sentences | Questions) -> list[tuple[str, ...]]:
         """The texts of raw samples, the parts of a pair as one tuple."""
@@ -293,7 +287,6 @@ class TextStudy(Study):
 
     parameters: SentimentParameters | QuestionParameters
 
-    DATA: ClassVar[type[StudyTexts]]
     HEAD: ClassVar[str]
     RECIPES, UNSEEN = "text", "held out"
     SCORING_CODE = (accuracy, answer_scores, TextNetwork)
@@ -302,10 +295,6 @@ class TextStudy(Study):
     )  # fmt: skip
     MAPS_CODE = (TextEstimator,)
     outputs = 2  # labels of a sentence; ends of an answer
-
-    @cached_property
-    def data(self) -> StudyTexts:
-        return self.DATA(self.parameters)
 
     def inputs(self, samples: EncodedTexts) -> Tensor:
         return samples.pieces.ids
