@@ -14,7 +14,6 @@ from notebook_runs import Executed, source
 from reference import spearman
 
 from kpnb.errors import KpnbError
-from kpnb.experiments import ratio_accuracy
 from kpnb.experiments.ratio_accuracy import (
     CORRELATIONS,
     Answer,
@@ -40,6 +39,8 @@ from kpnb.metrics.results import freshness, read_results
 from kpnb.metrics.stats import Estimate
 from kpnb.run import notebook as runner
 from kpnb.study.findings import Findings
+from kpnb.study.study import Study
+from kpnb.training.augmentation import flip_and_shift
 from kpnb.training.distillation import train_above
 from kpnb.training.train import accuracy
 
@@ -66,15 +67,15 @@ def own(root, smoke, one_thread):
 
 def test_a_killed_run_goes_on_and_ends_at_the_students_own_accuracy(own, monkeypatch):
     """First of all, while nothing of this is in the store."""
-    calls, train = [], ratio_accuracy._with_head
+    calls, train = [], Study.train_head
 
     def killed(study, net, layer, seed):
         calls.append(layer)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return train(study, net, layer, seed)
+        train(study, net, layer, seed)
 
-    monkeypatch.setattr(ratio_accuracy, "_with_head", killed)
+    monkeypatch.setattr(Study, "train_head", killed)
     with pytest.raises(KeyboardInterrupt):
         checkpoint_accuracies(own, "FC1", 0)
     found = checkpoint_accuracies(own, "FC1", 0)
@@ -104,11 +105,13 @@ def test_a_score_is_of_the_checkpoint_with_its_layers_above_trained(own, monkeyp
     assert own.store.computed() == [*before, "accuracies"]
 
 
-def test_the_layers_above_take_the_batch_that_is_asked_for(own, monkeypatch):
-    asked, parameters = [], own.parameters.model_copy(update={"batch": 7})
-    monkeypatch.setattr(ratio_accuracy, "train_above", lambda *given: asked.append(given[-1]))
-    ratio_accuracy._with_head(replace(own, parameters=parameters), own.build("S", 0), "FC1", 0)
-    assert [settings.batch_size for settings in asked] == [7]
+def test_the_layers_above_take_the_batch_and_the_augmentation_asked_for(own, monkeypatch):
+    asked, changed = [], {"batch": 7, "augment": "all"}
+    monkeypatch.setattr("kpnb.study.study.train_above", lambda *a, **b: asked.append((a[-1], b)))
+    other = replace(own, parameters=own.parameters.model_copy(update=changed))
+    other.train_head(own.build("S", 0), "FC1", 0)
+    ((settings, handed),) = asked
+    assert settings.batch_size == 7 and handed["augment"] is flip_and_shift
 
 
 def test_checkpoints_ascend_whatever_order_the_store_has(own, monkeypatch):
