@@ -214,19 +214,19 @@ def compare_methods(
     ]
     truth = (truths[0] + truths[1]) / 2
     apart = (truths[0] - truths[1]).abs().mean(1) / 2
+    methods = {
+        f"published, {n} draws": {"method": "published", "draws": n} for n in PUBLISHED_DRAWS
+    }
+    methods |= {f"path, {n} probes": {"probes": n, "standard_error": None} for n in PROBE_BUDGETS}
+    methods |= {"path, default": {}}
+    found = {name: run(case.changed(**changes)) for name, changes in methods.items()}
     numbers = {"truth | own error": _number(apart, "mean absolute error of H", "nats")}
-    published = {}
-    for count in PUBLISHED_DRAWS:
-        found = run(case.changed(method="published", draws=count))
-        published[count] = found.maps.entropy
-        numbers |= _against(f"published, {count} draws", found, truth, case)
-    again = run(case.changed(method="published", seed=1)).maps.entropy
-    apart = (again - published[PUBLISHED_DRAWS[-1]]).abs().mean(1)
+    for name, one in found.items():
+        numbers |= _against(name, one, truth, case)
+    first = found[f"published, {PUBLISHED_DRAWS[-1]} draws"].maps.entropy
+    apart = (run(case.changed(method="published", seed=1)).maps.entropy - first).abs().mean(1)
     numbers["published | spread"] = _number(apart, "mean absolute difference of two runs", "nats")
-    for probes in PROBE_BUDGETS:
-        fixed = case.changed(probes=probes, standard_error=None)
-        numbers |= _against(f"path, {probes} probes", run(fixed), truth, case)
-    return numbers | _against("path, default", run(case.estimator), truth, case)
+    return numbers
 
 
 def _against(method: str, found: Explained, truth: Tensor, case: Case) -> dict[str, Number]:

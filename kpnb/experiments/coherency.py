@@ -304,8 +304,16 @@ def magnitudes_figure(found: Coherency) -> Figure:
 
     def draw(ax: Axes, method: str) -> None:
         ax.set_yscale("log")
-        for name, runs in (("original", found.before), ("rescaled", found.after)):
-            _magnitude_line(ax, [maps[method] for maps in runs], name)
+        for (name, look), runs in zip(_STYLES.items(), (found.before, found.after), strict=True):
+            table = np.stack([rescaling.magnitudes(maps[method]) for maps in runs])
+            points = [bootstrap(layer) for layer in np.moveaxis(table, 2, 0)]  # (seeds, images)
+            (color, marker, line), x = look, np.arange(1, len(points) + 1)
+            ax.plot(x, [p.value for p in points], color=color, marker=marker, linestyle=line,
+                    markersize=5, markerfacecolor="none" if name == "rescaled" else color,
+                    label=name)  # fmt: skip
+            ax.vlines(x, [p.low for p in points], [p.high for p in points], color=color,
+                      linewidth=1.2)  # fmt: skip
+            ax.set_xticks(x)
 
     parts, size = {TITLES[m]: m for m in found.layered}, (style.WIDTH / 3, 2.3)
     figure = style.row_of_panels(parts, draw, "convolution", "", size, most=3)
@@ -372,18 +380,6 @@ def _draw_map(ax: Axes, values: Tensor, method: str, largest: float) -> None:
     else:
         look = {"cmap": "magma", "interpolation": "nearest"}
         ax.imshow(np.abs(style.as_array(values)), vmin=0, vmax=largest, **look)
-
-
-def _magnitude_line(ax: Axes, runs: Sequence[Mapping[str, Tensor]], name: str) -> None:
-    table = np.stack([rescaling.magnitudes(maps) for maps in runs])  # (seeds, images, layers)
-    points = [bootstrap(table[:, :, layer]) for layer in range(table.shape[2])]
-    color, marker, line = _STYLES[name]
-    x = np.arange(1, len(points) + 1)
-    ax.plot(x, [p.value for p in points], color=color, marker=marker, linestyle=line,
-            markersize=5, markerfacecolor="none" if name == "rescaled" else color,
-            label=name)  # fmt: skip
-    ax.vlines(x, [p.low for p in points], [p.high for p in points], color=color, linewidth=1.2)
-    ax.set_xticks(x)
 
 
 def _same_span(axes: Sequence[Axes]) -> None:
