@@ -130,7 +130,7 @@ def judge_variants(
 ) -> dict[str, Judgement]:
     """Variant -> its judgement. The differences are put among the results' numbers, verdict and
     all, which depend on it from now on; prefix: of the numbers' names."""
-    findings.depend_on("judge", "variants", "TEXT_VARIANTS")
+    findings.depend_on("judge_variants", "variants", "TEXT_VARIANTS")
     judged = {name: judge(findings.study, layer, variant) for name, variant in chosen.items()}
     for name, found in judged.items():
         for metric, (gap, side) in found.items():

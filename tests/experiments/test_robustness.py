@@ -104,7 +104,7 @@ def test_differences_reach_the_results_file_and_unchanged_they_are_the_studys(sm
     monkeypatch.setattr(robustness, "judge", lambda *_: SAME)
     judge_variants(findings, "FC1", {"variant": Variant()}, "a ")
     written = findings.results()
-    assert freshness(written) == "fresh" and "judge" in written.provenance["code"]
+    assert freshness(written) == "fresh" and "judge_variants" in written.provenance["code"]
     number = written.numbers["a variant | n_fg"]
     assert (number.value, number.low, number.high, number.n) == (1.0, 0.5, 1.5, 4)
     assert "reproduced" in number.what
