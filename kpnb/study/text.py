@@ -87,18 +87,13 @@ class TextEstimator:
         if not isinstance(net, TextNetwork):
             raise KpnbError("Texts need a TextNetwork: make one with kpnb.pretrained_network.")
         estimator = replace(self.estimator, layer=layer_name(net, self.estimator.layer))
-        scale = self.scale * net.encoder.embedding_scale()
-        found = [self._one(estimator, net, pieces, row, scale) for row in range(len(pieces))]
+        scale, found = self.scale * net.encoder.embedding_scale(), []
+        for row, length in enumerate((pieces.ids != pieces.pad).sum(1).tolist()):
+            ids, words = pieces.ids[row : row + 1, :length], pieces.words[row, :length]
+            found.append(replace(estimator, units=WordUnits(words, scale)).explain(net, ids))
         parts = {name: [getattr(maps, name)[0] for maps in found] for name in TENSORS}
         joined = {name: _joined(tensors) for name, tensors in parts.items()}
         return EntropyMaps(**joined, settings=self.settings)
-
-    def _one(
-        self, estimator: EntropyEstimator, net: TextNetwork, pieces: Pieces, row: int, scale: float
-    ) -> EntropyMaps:
-        length = int((pieces.ids[row] != pieces.pad).sum())
-        ids, words = pieces.ids[row : row + 1, :length], pieces.words[row, :length]
-        return replace(estimator, units=WordUnits(words, scale)).explain(net, ids)
 
 
 @dataclass(frozen=True, eq=False)
