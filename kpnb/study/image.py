@@ -119,36 +119,8 @@ class PreparedImages(StudyImages):
         return prepared_images(self.folder, split, self.parameters.image_size)
 
 
-@dataclass(frozen=True)
-class RelabeledImages(StudyImages):
-    """The same images for every number of outputs; the objects are known, the test images new."""
-
-    parameters: CellParameters
-
-    @cached_property
-    def _by_class(self) -> ImageSamples:
-        return self.embedded(self.parameters.teacher_samples, "train")
-
-    @cached_property
-    def teacher_samples(self) -> ImageSamples:
-        return relabeled(self._by_class, self.parameters.outputs)
-
-    @cached_property
-    def training_samples(self) -> ImageSamples:
-        index = same_part(self._by_class, self.parameters.fraction, DATA_SEED)
-        return self.teacher_samples.subset(index)
-
-    @cached_property
-    def test_samples(self) -> ImageSamples:
-        """New images of the same objects on the same photos: unseen objects have no label."""
-        fresh = self.embedded(TEST_SAMPLES, "train", DATA_SEED + 1)
-        return relabeled(fresh, self.parameters.outputs)
-
-
 def study_images(parameters: ImageParameters) -> StudyImages:
     """The images that the parameters ask for."""
-    if getattr(parameters, "outputs", None) is not None:
-        return RelabeledImages(parameters)
     return (StudyImages if parameters.data == EMBEDDED else PreparedImages)(parameters)
 
 
@@ -286,10 +258,41 @@ class ImageStudy(Study):
 
 
 @dataclass(frozen=True)
+class RelabeledImages(StudyImages):
+    """The same images for every number of outputs; the objects are known, the test images new."""
+
+    parameters: CellParameters
+
+    @cached_property
+    def _by_class(self) -> ImageSamples:
+        return self.embedded(self.parameters.teacher_samples, "train")
+
+    @cached_property
+    def teacher_samples(self) -> ImageSamples:
+        return relabeled(self._by_class, self.parameters.outputs)
+
+    @cached_property
+    def training_samples(self) -> ImageSamples:
+        index = same_part(self._by_class, self.parameters.fraction, DATA_SEED)
+        return self.teacher_samples.subset(index)
+
+    @cached_property
+    def test_samples(self) -> ImageSamples:
+        """New images of the same objects on the same photos: unseen objects have no label."""
+        fresh = self.embedded(TEST_SAMPLES, "train", DATA_SEED + 1)
+        return relabeled(fresh, self.parameters.outputs)
+
+
+@dataclass(frozen=True)
 class CellStudy(ImageStudy):
     """Teacher T, student S and baseline B of one cell."""
 
     parameters: CellParameters
+
+    @cached_property
+    def data(self) -> StudyImages:
+        relabel = self.parameters.outputs is not None
+        return (RelabeledImages if relabel else study_images)(self.parameters)
 
     @property
     def outputs(self) -> int:
