@@ -132,11 +132,13 @@ class Study(NotebookStudy, Modality):
 
     def classifier(self, role: str, seed: int, **key: object) -> Trained:
         """A network that learns from labels: teacher T or baseline B. key: what else it is of."""
-        settings, teacher = self.settings(role, seed), role == "T"
-        samples = self.data.teacher_samples if teacher else self.data.training_samples
-        layers = () if teacher else self.tracked_layers
-        if not teacher:
-            key |= {"fraction": self.parameters.fraction, "tracked": list(layers)}
+        p, settings = self.parameters, self.settings(role, seed)
+        if role == "T":
+            samples, layers = self.data.teacher_samples, ()
+            key |= {"samples": p.teacher_samples, "training": settings.to_info()}
+        else:
+            samples, layers = self.data.training_samples, self.tracked_layers
+            key |= {"fraction": p.fraction, "training": settings.to_info(), "tracked": list(layers)}
 
         def train(net: nn.Module, resume: Resume, keep: Keep) -> TrainingRecord:
             given = self.inputs(samples), self.labels(samples), settings
@@ -144,7 +146,6 @@ class Study(NotebookStudy, Modality):
             handing = {"on_checkpoint": keep, "resume": resume}
             return train_classifier(net, *given, weights, augment, **handing)
 
-        key |= {"training": settings.to_info()}
         work = [Work("train", len(samples) * settings.epochs, role)]
         return self._trained(role, None, seed, key, train, settings, work)
 
