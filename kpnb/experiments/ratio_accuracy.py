@@ -70,13 +70,13 @@ def checkpoint_accuracies(study: Study, layer: str, seed: int) -> dict[int, dict
             if scratch.load(f"{epoch}") is None:
                 net = study.network(trained, epoch)
                 to_device(net, study.device, head)  # the layout in which a student is scored
-                study.train_head(net, layer, seed)
+                study.train_head(net, layer, head)
                 scratch.save(f"{epoch}", {}, study.scores_by_split(net))
         found = {f"{epoch}": scratch.load(f"{epoch}")[1] for epoch in epochs}
         return {}, {"scores": found}
 
     def cost() -> Cost:
-        one = [*study.head_work(layer, seed), study.scoring_work("S")]
+        one = [*study.head_work(layer, head), study.scoring_work("S")]
         work = tuple(replace(part, units=len(epochs) * part.units) for part in one)
         return Cost(work, {}, {"scores": {f"{e}": dict.fromkeys(SPLITS, 0.0) for e in epochs}})
 

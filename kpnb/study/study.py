@@ -152,7 +152,8 @@ class Study(NotebookStudy, Modality):
     def student(self, seed: int, layer: str) -> Trained:
         """Distilled at `layer`; its states are those of the first phase, by epoch, while its
         scores are taken after the layers above have been trained too."""
-        settings, teacher = self.settings("S", seed, layer), self.of("T", seed)
+        settings, head = self.settings("S", seed, layer), self.settings("head", seed)
+        teacher = self.of("T", seed)
 
         def train(net: nn.Module, resume: Resume, keep: Keep) -> TrainingRecord:
             samples, augment = self.data.training_samples, self.augmentation("S")
@@ -162,30 +163,30 @@ class Study(NotebookStudy, Modality):
                 targets = targets(inputs)
             given = net, layer, targets, inputs, settings, weights, self.scaled(layer), augment
             record = distill_features(*given, on_checkpoint=keep, resume=resume)
-            self.train_head(net, layer, seed)
+            self.train_head(net, layer, head)
             return record
 
         key = {"fraction": self.parameters.fraction, "distilled": layer}
-        key |= {"teacher": teacher.fingerprint, "training": settings.to_info()}
-        key |= {"head": self.settings("head", seed).to_info()}
+        key |= {"teacher": teacher.fingerprint}
+        key |= {"training": settings.to_info(), "head": head.to_info()}
         key |= {} if self.scaled(layer) else {"scaled": False}
         # Samples that are changed anew at every step need the teacher, and what lies below the
         # head, at every step too.
         many, epochs = len(self.data.training_samples), settings.epochs
         work = [Work("forward", many * self._passes(epochs + 1), "T", layer)]
-        work += [Work("train", many * epochs, "S", layer), *self.head_work(layer, seed)]
+        work += [Work("train", many * epochs, "S", layer), *self.head_work(layer, head)]
         return self._trained("S", layer, seed, key, train, settings, work)
 
-    def train_head(self, net: nn.Module, layer: str, seed: int) -> None:
+    def train_head(self, net: nn.Module, layer: str, settings: TrainingSettings) -> None:
         """The student's second phase, in place, if anything lies above the layer."""
         if parameters_above(net, layer):
-            samples, augment = self.data.training_samples, self.augmentation("S")
-            given = self.inputs(samples), self.labels(samples), self.settings("head", seed)
-            train_above(net, layer, *given, augment=augment)
+            samples = self.data.training_samples
+            given = self.inputs(samples), self.labels(samples), settings
+            train_above(net, layer, *given, augment=self.augmentation("S"))
 
-    def head_work(self, layer: str, seed: int) -> list[Work]:
+    def head_work(self, layer: str, settings: TrainingSettings) -> list[Work]:
         """What training the layers above `layer` takes."""
-        many, epochs = len(self.data.training_samples), self.settings("head", seed).epochs
+        many, epochs = len(self.data.training_samples), settings.epochs
         features = Work("forward", many * self._passes(epochs), "S", layer)
         return [features, Work("above", many * epochs, "S", layer)]
 

@@ -69,11 +69,11 @@ def test_a_killed_run_goes_on_and_ends_at_the_students_own_accuracy(own, monkeyp
     """First of all, while nothing of this is in the store."""
     calls, train = [], Study.train_head
 
-    def killed(study, net, layer, seed):
+    def killed(study, net, layer, settings):
         calls.append(layer)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        train(study, net, layer, seed)
+        train(study, net, layer, settings)
 
     monkeypatch.setattr(Study, "train_head", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -106,12 +106,12 @@ def test_a_score_is_of_the_checkpoint_with_its_layers_above_trained(own, monkeyp
 
 
 def test_the_layers_above_take_the_batch_and_the_augmentation_asked_for(own, monkeypatch):
-    asked, changed = [], {"batch": 7, "augment": "all"}
-    monkeypatch.setattr("kpnb.study.study.train_above", lambda *a, **b: asked.append((a[-1], b)))
+    handed, changed = [], {"batch": 7, "augment": "all"}
+    note = lambda *given, augment: handed.append((given[-1].batch_size, augment))  # noqa: E731
+    monkeypatch.setattr("kpnb.study.study.train_above", note)
     other = replace(own, parameters=own.parameters.model_copy(update=changed))
-    other.train_head(own.build("S", 0), "FC1", 0)
-    ((settings, handed),) = asked
-    assert settings.batch_size == 7 and handed["augment"] is flip_and_shift
+    checkpoint_accuracies(other, "FC1", 0)
+    assert handed == [(7, flip_and_shift)] * len(own.checkpoints)
 
 
 def test_checkpoints_ascend_whatever_order_the_store_has(own, monkeypatch):
