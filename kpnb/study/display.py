@@ -247,12 +247,8 @@ class NotebookFindings:
         return widgets.rotating_cloud(self._one, maps, label=f"entropy at {layer} of the teacher")
 
     def _layer_maps(self: Findings) -> Mapping[str, object]:
-        study, found = self.study, {}
-        net = study.network(study.of("T", study.parameters.seeds[0]))
-        for name, layer in study.named_layers.items():
-            explainer = study.explainer(study.dotted("T", layer))
-            found[name] = study.explain(explainer, net, self._one)
-        return found
+        trained = self.study.of("T", self.study.parameters.seeds[0])
+        return self.study.layer_maps(trained, self._one)
 
     def definition(self: Findings) -> Figure:
         """Figure 3: how the knowledge points of the example are read off, in the student."""

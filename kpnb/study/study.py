@@ -286,6 +286,14 @@ class Study(NotebookStudy, Modality):
         parts = by_epoch(record.tensors)
         return {e: EntropyMaps(**parts[e], settings=explainer.settings) for e in epochs}
 
+    def layer_maps(self, trained: Trained, samples: Samples) -> dict[str, EntropyMaps]:
+        """Maps of a few samples at `named_layers` of the final network (not stored)."""
+        net, found = self.network(trained), {}
+        for label, layer in self.named_layers.items():
+            explainer = self.explainer(self.dotted(trained.role, layer))
+            found[label] = self.explain(explainer, net, samples)
+        return found
+
     def evidence(self, layer: str) -> Evidence:
         """All that Hypotheses 1-3 are judged on at one layer."""
         trained, maps = self.networks_and_maps(layer)
