@@ -104,7 +104,7 @@ def f1(prediction: str, accepted: Sequence[str]) -> float:
 
 
 def span_scores(predictions: Sequence[str], accepted: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Means over n questions, from 0 to 1: {"f1": ..., "exact_match": ...}.
+    """Means over n questions, from 0 to 1: {"exact_match": ..., "f1": ...}.
 
     predictions: n texts; accepted: n lists of accepted texts, such as `Questions.answer_texts`.
     Raises `KpnbError` for lists that are empty or differ in length.
@@ -115,7 +115,7 @@ def span_scores(predictions: Sequence[str], accepted: Sequence[Sequence[str]]) -
             "prediction for each question, at least one."
         )
     pairs = list(zip(predictions, accepted, strict=True))
-    scores = {"f1": f1, "exact_match": exact_match}
+    scores = {"exact_match": exact_match, "f1": f1}
     return {
         name: sum(score(*pair) for pair in pairs) / len(pairs) for name, score in scores.items()
     }
@@ -157,7 +157,8 @@ def predicted_answers(net: nn.Module, samples: EncodedTexts, batch_size: int = 6
 
 def answer_scores(net: nn.Module, samples: EncodedTexts) -> dict[str, float]:
     """ "f1" and "exact_match" of the predicted answers, from 0 to 1."""
-    return span_scores(predicted_answers(net, samples), samples.answers)
+    found = span_scores(predicted_answers(net, samples), samples.answers)
+    return {"f1": found["f1"], "exact_match": found["exact_match"]}
 
 
 def _answer(samples: EncodedTexts, row: int, logits: Tensor) -> str:
