@@ -12,10 +12,11 @@ class KpnbError(ValueError):
     """Bad input, data or state; the message is one sentence: what is wrong and what to do."""
 
 
-def answered(program: Callable[[], int]) -> int:
-    """A program's exit code; 2 after a mistake, which goes to stderr as its one sentence."""
+def answered(program: Callable[[], int | None]) -> int:
+    """A program's exit code, 0 for None; 2 after a mistake, which goes to stderr as its one
+    sentence."""
     try:
-        return program()
+        return program() or 0
     except KpnbError as mistake:
         print(mistake, file=sys.stderr)
         return 2

@@ -97,10 +97,9 @@ class Case:
         return replace(self.estimator, **changes)
 
 
-def cases(families: tuple[str, ...] = FAMILIES, store: Store | None = None) -> Iterator[Case]:
-    """The cases of some families; their networks are trained and stored when first asked for."""
-    store = store or Store()
-    for family in families:
+def cases(store: Store) -> Iterator[Case]:
+    """All cases; their networks are trained and stored when first asked for."""
+    for family in FAMILIES:
         yield from _text_cases(store) if family == "BERT" else _image_cases(family, store)
 
 
@@ -114,10 +113,8 @@ def _image_cases(network: str, store: Store) -> Iterator[Case]:
         for layer in CASE_LAYERS:
             dotted, weight = layer_name(study.network(trained), layer), entropy_weight(network)
             estimator = EntropyEstimator(dotted, data.units, entropy_weight=weight)
-            net, inputs = (
-                partial(study.network, trained, epoch),
-                smoothed(sharp) if smooth else sharp,
-            )
+            net = partial(study.network, trained, epoch)
+            inputs = smoothed(sharp) if smooth else sharp
             given = (net, inputs, foreground, estimator, trained.fingerprint)
             yield Case(network, layer, epoch, smooth, *given)
 
@@ -170,31 +167,24 @@ class Explained:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 0, or 2 with one sentence on stderr."""
     program = "python -m kpnb.experiments.accuracy"
-    parser = argparse.ArgumentParser(prog=program, description=__doc__)
-    parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
-    options = parser.parse_args(arguments)
-
-    def measure() -> int:
-        print(results.write_results(measure_estimator_accuracy(tuple(options.families))))
-        return 0
-
-    return answered(measure)
+    argparse.ArgumentParser(prog=program, description=__doc__).parse_args(arguments)
+    return answered(lambda: print(results.write_results(measure_estimator_accuracy())))
 
 
-def measure_estimator_accuracy(families: tuple[str, ...], store: Store | None = None) -> Results:
-    """The comparison over all cases of some families; what is stored already is not run again."""
-    store = store or Store()
+def measure_estimator_accuracy() -> Results:
+    """The comparison over all cases; what is stored already is not run again."""
+    store = Store()
 
     def compute() -> dict[str, Number]:
         numbers = {}
-        for case in track(list(cases(families, store)), "cases"):
+        for case in track(list(cases(store)), "cases"):
             found = compare_methods(case, lambda e, case=case: stored(case, e, store))
             numbers |= {f"{case.name} | {name}": value for name, value in found.items()}
         return numbers
 
     # The networks of the image families are those of the study; the sentences' settings are code.
     settings = resolve(ImageParameters, {"preset": "study"}).model_dump(mode="json")
-    settings |= {"families": list(families)}
+    settings |= {"families": list(FAMILIES)}
     return results.measured(ACCURACY_NAME, settings, ["measure_estimator_accuracy"], compute)
 
 
@@ -224,19 +214,19 @@ def compare_methods(
     ]
     truth = (truths[0] + truths[1]) / 2
     apart = (truths[0] - truths[1]).abs().mean(1) / 2
+    methods = {
+        f"published, {n} draws": {"method": "published", "draws": n} for n in PUBLISHED_DRAWS
+    }
+    methods |= {f"path, {n} probes": {"probes": n, "standard_error": None} for n in PROBE_BUDGETS}
+    methods |= {"path, default": {}}
+    found = {name: run(case.changed(**changes)) for name, changes in methods.items()}
     numbers = {"truth | own error": _number(apart, "mean absolute error of H", "nats")}
-    published = {}
-    for count in PUBLISHED_DRAWS:
-        found = run(case.changed(method="published", draws=count))
-        published[count] = found.maps.entropy
-        numbers |= _against(f"published, {count} draws", found, truth, case)
-    again = run(case.changed(method="published", seed=1)).maps.entropy
-    apart = (again - published[PUBLISHED_DRAWS[-1]]).abs().mean(1)
+    for name, one in found.items():
+        numbers |= _against(name, one, truth, case)
+    first = found[f"published, {PUBLISHED_DRAWS[-1]} draws"].maps.entropy
+    apart = (run(case.changed(method="published", seed=1)).maps.entropy - first).abs().mean(1)
     numbers["published | spread"] = _number(apart, "mean absolute difference of two runs", "nats")
-    for probes in PROBE_BUDGETS:
-        fixed = case.changed(probes=probes, standard_error=None)
-        numbers |= _against(f"path, {probes} probes", run(fixed), truth, case)
-    return numbers | _against("path, default", run(case.estimator), truth, case)
+    return numbers
 
 
 def _against(method: str, found: Explained, truth: Tensor, case: Case) -> dict[str, Number]:

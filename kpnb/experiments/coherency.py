@@ -32,7 +32,7 @@ from kpnb.figures import style
 from kpnb.figures.image import draw_entropy, draw_picture
 from kpnb.figures.panel import entropy_bar
 from kpnb.fingerprint import track
-from kpnb.metrics.formatting import count, interval, number
+from kpnb.metrics.formatting import count, number
 from kpnb.metrics.results import Number, estimated
 from kpnb.metrics.stats import Estimate, bootstrap
 from kpnb.study.findings import Findings
@@ -221,7 +221,7 @@ def scores_table(found: _Found) -> pd.DataFrame:
         row = rows[TITLES[method]] = {"explains": EXPLAINS.get(about, "feature, by input")}
         for kind, how in KIND_NAMES.items():
             for name, score in found[kind].scores[method].items():
-                row[f"{COHERENCY_SCORES[name][0]}, {how}"] = _cell(score)
+                row[f"{COHERENCY_SCORES[name][0]}, {how}"] = str(score)
     return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("method")
 
 
@@ -229,7 +229,7 @@ def spread_table(found: _Found) -> pd.DataFrame:
     """How far the layers' magnitudes lie apart, original and rescaled, one factor per layer."""
     rows = {
         TITLES[method]: {
-            f"{name} [nats]": _cell(found["layer"].spread(method, name == "rescaled"))
+            f"{name} [nats]": str(found["layer"].spread(method, name == "rescaled"))
             for name in _STYLES
         }
         for method in found["layer"].layered
@@ -273,7 +273,7 @@ def coherency_reading(found: _Found, factor: float) -> str:
         f"{number(uniform.entropy_difference())} nats: the entropy is **{kept[0]}**.",
         *(_changed_line(found[kind], how) for kind, how in KIND_NAMES.items()),
         "$\\sigma_f^2$, by which its loss is divided, changes by "
-        f"{_cell(uniform.scores[VARIANCE]['coherency'])} nats: its coherence is this division.",
+        f"{uniform.scores[VARIANCE]['coherency']} nats: its coherence is this division.",
     ]
     others = [uniform.unchanged(method) for method in uniform.compared if method != ENTROPY]
     answer = (
@@ -287,16 +287,12 @@ def coherency_reading(found: _Found, factor: float) -> str:
 def _changed_line(found: Coherency, how: str) -> str:
     """Which methods change and by how much; the paper says that gradients and CAM do."""
     good = [TITLES[m] for m in found.compared if found.unchanged(m)]
-    bad = [f"{TITLES[m]} ({_cell(found.scores[m]['coherency'])} nats)"
+    bad = [f"{TITLES[m]} ({found.scores[m]['coherency']} nats)"
            for m in found.compared if not found.unchanged(m)]  # fmt: skip
     return (
         f"With {how}, of {count(len(found.compared), 'method')} with a map per layer, unchanged: "
         f"{', '.join(good) or 'none'}; changed: {', '.join(bad) or 'none'}."
     )
-
-
-def _cell(score: Estimate) -> str:
-    return number(score.value) + interval(score.low, score.high)
 
 
 # Figures
@@ -308,8 +304,16 @@ def magnitudes_figure(found: Coherency) -> Figure:
 
     def draw(ax: Axes, method: str) -> None:
         ax.set_yscale("log")
-        for name, runs in (("original", found.before), ("rescaled", found.after)):
-            _magnitude_line(ax, [maps[method] for maps in runs], name)
+        for (name, look), runs in zip(_STYLES.items(), (found.before, found.after), strict=True):
+            table = np.stack([rescaling.magnitudes(maps[method]) for maps in runs])
+            points = [bootstrap(layer) for layer in np.moveaxis(table, 2, 0)]  # (seeds, images)
+            (color, marker, line), x = look, np.arange(1, len(points) + 1)
+            ax.plot(x, [p.value for p in points], color=color, marker=marker, linestyle=line,
+                    markersize=5, markerfacecolor="none" if name == "rescaled" else color,
+                    label=name)  # fmt: skip
+            ax.vlines(x, [p.low for p in points], [p.high for p in points], color=color,
+                      linewidth=1.2)  # fmt: skip
+            ax.set_xticks(x)
 
     parts, size = {TITLES[m]: m for m in found.layered}, (style.WIDTH / 3, 2.3)
     figure = style.row_of_panels(parts, draw, "convolution", "", size, most=3)
@@ -322,11 +326,10 @@ def magnitudes_figure(found: Coherency) -> Figure:
 def scores_figure(found: _Found) -> Figure:
     """The score of each method: change of magnitude and of shape, by kind of rescaling."""
     methods = list(found["layer"].scores)[::-1]
-    styles = zip(KIND_NAMES, _STYLES.values(), (0.16, -0.16), strict=True)
-    looks = [(kind, color, marker, shift) for kind, (color, marker, _), shift in styles]
+    looks = list(zip(KIND_NAMES, _STYLES.values(), (0.16, -0.16), strict=True))
 
     def draw(ax: Axes, name: str) -> None:
-        for kind, color, marker, shift in looks:
+        for kind, (color, marker, _), shift in looks:
             scores = {row: found[kind].scores[m].get(name) for row, m in enumerate(methods)}
             for y, score in ((row + shift, score) for row, score in scores.items() if score):
                 ax.hlines(y, score.low, score.high, color=color, linewidth=1.6)
@@ -377,18 +380,6 @@ def _draw_map(ax: Axes, values: Tensor, method: str, largest: float) -> None:
     else:
         look = {"cmap": "magma", "interpolation": "nearest"}
         ax.imshow(np.abs(style.as_array(values)), vmin=0, vmax=largest, **look)
-
-
-def _magnitude_line(ax: Axes, runs: Sequence[Mapping[str, Tensor]], name: str) -> None:
-    table = np.stack([rescaling.magnitudes(maps) for maps in runs])  # (seeds, images, layers)
-    points = [bootstrap(table[:, :, layer]) for layer in range(table.shape[2])]
-    color, marker, line = _STYLES[name]
-    x = np.arange(1, len(points) + 1)
-    ax.plot(x, [p.value for p in points], color=color, marker=marker, linestyle=line,
-            markersize=5, markerfacecolor="none" if name == "rescaled" else color,
-            label=name)  # fmt: skip
-    ax.vlines(x, [p.low for p in points], [p.high for p in points], color=color, linewidth=1.2)
-    ax.set_xticks(x)
 
 
 def _same_span(axes: Sequence[Axes]) -> None:

@@ -175,13 +175,12 @@ class FineTuningStudy(ImageStudy):
         trained = self.source.of("T", seed)
         return trained.states[trained.final_epoch]
 
-    def student(self, seed: int, layer: str | None = None) -> Trained:
-        """The fine-tuned network F; one serves all layers."""
-        settings, layers = self.schedule("F", seed), self.tracked_layers
-        origin = IMAGENET if self._from_imagenet else self.source.of("T", seed).fingerprint
-        key = {"fraction": self.parameters.fraction, "training": settings.to_info()}
-        key |= {"tracked": list(layers), "fine_tuned_from": origin}
-        return self._classifier("F", seed, key, settings, self.data.training_samples, layers)
+    def classifier(self, role: str, seed: int, **key: object) -> Trained:
+        """F, B or the source network T; each serves all layers."""
+        if role == "F":
+            source = IMAGENET if self._from_imagenet else self.source.of("T", seed).fingerprint
+            key |= {"fine_tuned_from": source}
+        return super().classifier(role, seed, **key)
 
     def right_answers(self, role: str, samples: ImageSamples) -> np.ndarray:
         """(seeds, samples) 1 where the final network of a role names the class, else 0."""
@@ -194,29 +193,19 @@ class FineTuningStudy(ImageStudy):
         return torch.stack(rows).double().numpy()
 
     def check_teacher(self) -> str:
-        """One sentence on how good the source network is on unseen objects of its own classes.
-
-        KpnbError if it is not above `least_teacher`, for a network that learned nothing has
-        nothing to hand on; the smoke preset says that it trains too little to tell.
-        """
+        """One sentence on how good the source network is on unseen objects of its own classes;
+        KpnbError where it has learned too little to hand anything on."""
         if self._from_imagenet:
             return f"The source network has the weights {IMAGENET}; how good they are is known."
-        if self.parameters.preset == "smoke":
-            return "This is the smoke preset: it shows that everything runs, and nothing else."
-        shares, classes = self.source.accuracies("T")["test"], self.source.outputs
-        told = f"accuracy on unseen objects of its {classes} classes "
-        told += f"{' / '.join(f'{share:.1%}' for share in shares)}, chance {1 / classes:.1%}"
-        if min(shares) <= self.source.least_teacher:
-            raise KpnbError(
-                f"the study is void, because its source network has learned too little ({told}); "
-                "raise teacher_epochs or teacher_samples."
-            )
-        return f"The source network has something to hand on: {told}."
+        return self.source.check_teacher()
 
 
 @dataclass(frozen=True)
 class SourceStudy(FineTuningStudy):
     """The source network: teacher T of a study of the source classes."""
+
+    CHECKED = {"T": "source network"}
+    check_teacher = ImageStudy.check_teacher
 
     @property
     def names(self) -> Names:

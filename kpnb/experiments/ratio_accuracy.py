@@ -13,7 +13,6 @@ zero than its value.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -26,21 +25,19 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
 from kpnb.errors import KpnbError
 from kpnb.figures import style
 from kpnb.fingerprint import track
 from kpnb.metrics.evidence import Evidence
-from kpnb.metrics.formatting import count, interval, signed, verdict_sentence
+from kpnb.metrics.formatting import count, verdict_sentence
 from kpnb.metrics.results import estimated
 from kpnb.metrics.stats import Estimate, bootstrap, correlation, mean, share_interval, verdict
-from kpnb.networks.layers import parameters_above
 from kpnb.store import Scratch
 from kpnb.study.findings import Findings
 from kpnb.study.study import SPLITS, Study
 from kpnb.training.costs import Cost
-from kpnb.training.distillation import train_above
 from kpnb.training.train import to_device
 
 RESAMPLES = 2000
@@ -63,22 +60,23 @@ def checkpoint_accuracies(study: Study, layer: str, seed: int) -> dict[int, dict
     came about, so the scores are the student's, to the bit on one CPU.
     """
     trained = study.of("S", seed, layer)
-    epochs, data = sorted(trained.states), study.data
+    epochs, data, head = sorted(trained.states), study.data, study.settings("head", seed)
     parts = {"train": data.training_samples.source, "test": data.test_samples.source}
     key = {"network": trained.fingerprint, "layer": layer, "epochs": epochs, **parts}
-    key |= {"head": study.head_schedule(seed).to_info(), "device": study.device.type}
+    key |= {"head": head.to_info(), "device": study.device.type}
 
     def compute(scratch: Scratch) -> tuple[dict[str, Tensor], dict]:
-        started = time.perf_counter()
         for epoch in track(epochs, f"accuracies S {layer} seed {seed}"):
             if scratch.load(f"{epoch}") is None:
-                net = _with_head(study, study.network(trained, epoch), layer, seed)
+                net = study.network(trained, epoch)
+                to_device(net, study.device, head)  # the layout in which a student is scored
+                study.train_head(net, layer, head)
                 scratch.save(f"{epoch}", {}, study.scores_by_split(net))
         found = {f"{epoch}": scratch.load(f"{epoch}")[1] for epoch in epochs}
-        return {}, {"scores": found, "seconds": time.perf_counter() - started}
+        return {}, {"scores": found}
 
     def cost() -> Cost:
-        one = [*study.head_work(layer, study.head_schedule(seed)), study.scoring_work("S")]
+        one = [*study.head_work(layer, head), study.scoring_work("S")]
         work = tuple(replace(part, units=len(epochs) * part.units) for part in one)
         return Cost(work, {}, {"scores": {f"{e}": dict.fromkeys(SPLITS, 0.0) for e in epochs}})
 
@@ -86,15 +84,6 @@ def checkpoint_accuracies(study: Study, layer: str, seed: int) -> dict[int, dict
     record = study.stored("accuracies", key, compute, code, cost)
     # The store gives the names back in another order.
     return {epoch: record.info["scores"][f"{epoch}"] for epoch in epochs}
-
-
-def _with_head(study: Study, net: nn.Module, layer: str, seed: int) -> nn.Module:
-    """The network after the student's second phase, if anything lies above the layer."""
-    settings, samples = study.head_schedule(seed), study.data.training_samples
-    to_device(net, study.device, settings)  # the layout in which a student is scored
-    if parameters_above(net, layer):
-        train_above(net, layer, study.inputs(samples), study.labels(samples), settings)
-    return net
 
 
 # lambda and accuracy of several networks a seed
@@ -298,9 +287,7 @@ class Answer:
         return verdict(self.found, "up")
 
     def __str__(self) -> str:
-        if not self.defined:
-            return "undefined"
-        return signed(self.found.value) + interval(self.found.low, self.found.high, signed)
+        return str(self.found) if self.defined else "undefined"
 
 
 def in_order(layers: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from kpnb.errors import answered
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.estimator.features import FeatureReader
 from kpnb.estimator.perturbation import normal, sample_keys
@@ -30,17 +31,15 @@ from kpnb.figures.style import as_array, row_of_panels
 from kpnb.metrics.evidence import Choices, Evidence, compare, hypothesis_metrics
 from kpnb.metrics.formatting import number, table
 from kpnb.metrics.results import Number, Results, estimated, measured, write_results
-from kpnb.metrics.stats import Estimate
 from kpnb.study.cloud import CloudStudy
 from kpnb.study.findings import Findings
 from kpnb.study.parameters import CloudParameters, resolve
 from kpnb.study.study import Study
-from kpnb.study.verdicts import NAMES
+from kpnb.study.verdicts import Judgement, judged_table
+from kpnb.study.verdicts import turned_verdicts as turned_verdicts  # for notebooks
 
 JUDGED = hypothesis_metrics(1)
 _DIRECTIONS = 64  # random directions for the Jacobian of `sensitivity_shares`
-
-Judgement = Mapping[str, tuple[Estimate, str]]  # metric -> (difference with interval, verdict)
 
 
 @dataclass(frozen=True)
@@ -126,34 +125,18 @@ def _last(
     return study.maps(trained, at, last, variant.images, **variant.changes)
 
 
-def add(findings: Findings, name: str, judged: Judgement) -> None:
-    """Put a variant's differences among the numbers of a results file, verdict and all."""
-    for metric, (gap, verdict) in judged.items():
-        what, n = f"student minus baseline: {verdict}", gap.n_samples * gap.n_seeds
-        findings.numbers[f"{name} | {metric}"] = estimated(gap, what, n=n)
-
-
 def judge_variants(
     findings: Findings, layer: str, chosen: Mapping[str, Variant], prefix: str = ""
 ) -> dict[str, Judgement]:
-    """Variant -> its judgement; put among the results' numbers, which depend on it from now on.
-
-    prefix: of the numbers' names.
-    """
-    findings.depend_on("judge", "variants", "TEXT_VARIANTS", "add")
+    """Variant -> its judgement. The differences are put among the results' numbers, verdict and
+    all, which depend on it from now on; prefix: of the numbers' names."""
+    findings.depend_on("judge_variants", "variants", "TEXT_VARIANTS")
     judged = {name: judge(findings.study, layer, variant) for name, variant in chosen.items()}
     for name, found in judged.items():
-        add(findings, prefix + name, found)
+        for metric, (gap, side) in found.items():
+            what, n = f"student minus baseline: {side}", gap.n_samples * gap.n_seeds
+            findings.numbers[f"{prefix}{name} | {metric}"] = estimated(gap, what, n=n)
     return judged
-
-
-def judged_table(found: Mapping[str, Judgement]) -> pd.DataFrame:
-    """Variant against metric: student minus baseline with interval, and the verdict."""
-    rows = {
-        name: {NAMES[metric]: f"{gap}, {verdict}" for metric, (gap, verdict) in judged.items()}
-        for name, judged in found.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
 
 
 def variants_table(study: Study, layer: str, findings: Findings) -> pd.DataFrame:
@@ -164,19 +147,6 @@ def variants_table(study: Study, layer: str, findings: Findings) -> pd.DataFrame
     changes = entropy_changes(variant_entropies(study, layer, chosen))
     judged = judge_variants(findings, layer, chosen, f"{layer}, ")
     return judged_table(judged).rename_axis("how H is measured").join(changes)
-
-
-def turned_verdicts(judged: pd.DataFrame) -> str:
-    """Which verdicts differ from the first variant's under which other, as one sentence.
-
-    judged: of `judged_table` or `variants_table`; a column of numbers holds no verdicts.
-    """
-    verdicts = judged.select_dtypes(exclude="number").map(lambda cell: cell.rsplit(", ", 1)[1])
-    told = []
-    for name, row in verdicts.iterrows():
-        changed = row[row != verdicts.iloc[0]]
-        told += [f"{metric} {verdict} ({name})" for metric, verdict in changed.items()]
-    return f"Another verdict: {'; '.join(told)}." if told else "No verdict turns."
 
 
 # What the entropy is made of
@@ -300,8 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     program = "python -m kpnb.experiments.robustness"
     parser = argparse.ArgumentParser(prog=program, description=__doc__)
     parser.add_argument("--preset", default="study", choices=list(CloudParameters.PRESETS))
-    print(write_results(measure_cloud_constructions(parser.parse_args(arguments).preset)))
-    return 0
+    preset = parser.parse_args(arguments).preset
+    return answered(lambda: print(write_results(measure_cloud_constructions(preset))))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kpnb.errors import KpnbError
+from kpnb.errors import answered
 from kpnb.estimator.closed_form import RESPONSE_DRAWS
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import FeatureReader, layer_name
@@ -28,10 +28,10 @@ from kpnb.fingerprint import peak_memory_mib
 from kpnb.metrics.results import Number, Results, measured, write_results
 from kpnb.networks.image import image_network
 from kpnb.training.recipes import entropy_weight
+from kpnb.training.settings import chosen_device
 
 ESTIMATOR_SPEED = "estimator_speed"  # the results' name
 _IMAGES = (32, 64, 128, 256, 512)
-CHECKPOINTS = (1, 2, 4, 8)
 PUBLISHED_STEPS = 60  # at least; up to 80
 _CLASSES = 12
 
@@ -42,23 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 0, or 2 with one sentence on stderr."""
     parser = argparse.ArgumentParser(prog="python -m kpnb.experiments.speed", description=__doc__)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--memory-of", type=int, metavar="IMAGES", help="print the peak in MiB")
-    options = parser.parse_args(arguments)
-    try:
-        if options.memory_of:
-            print(peak_memory_of(options.memory_of))
-        else:
-            _tell(measure_estimator_speed(torch.device(options.device)))
-    except (KpnbError, RuntimeError) as mistake:
-        print(mistake, file=sys.stderr)
-        return 2
-    return 0
+    device = parser.parse_args(arguments).device
 
+    def measure() -> None:
+        found = measure_estimator_speed(chosen_device(device))
+        for name, value in found.numbers.items():
+            print(f"{name:58} {value.value:10.3g} {value.unit}")
+        print(write_results(found))
 
-def _tell(found: Results) -> None:
-    for name, value in found.numbers.items():
-        print(f"{name:58} {value.value:10.3g} {value.unit}")
-    print(write_results(found))
+    return answered(measure)
 
 
 def measure_estimator_speed(device: torch.device) -> Results:
@@ -101,8 +93,7 @@ def against_published(scale: str, side: int, device: torch.device, steps: int) -
 
 
 def floor(device: torch.device, count: int) -> _Numbers:
-    """`path` over the plain forward and backward passes that it needs, at the same batch; and the
-    share of the machine's matrix product rate that it reaches."""
+    """`path` over the plain forward and backward passes that it needs, at the same batch."""
     net, images = _network("narrow", device), _images(count, 64, device)
     estimator = _estimator(net)
     taken = _seconds(lambda: estimator.explain(net, images))
@@ -111,17 +102,11 @@ def floor(device: torch.device, count: int) -> _Numbers:
     with FeatureReader(net, estimator.layer, relu=True) as reader:
         batch = images.repeat_interleave(estimator.probes, 0)
         batch = batch.to(memory_format=torch.channels_last).requires_grad_()
-        passes = SHARED + OWN + 1
-        with_graph = _seconds(lambda: _plain(reader, net, batch, passes))
+        with_graph = _seconds(lambda: _plain(reader, net, batch, SHARED + OWN + 1))
         with torch.no_grad():
             without = _seconds(lambda: reader(lambda: net(batch.clone())))
     plain = parts * with_graph + without * 2 * RESPONSE_DRAWS * len(images) / rows
-    return {
-        "path / its plain passes": _ratio(taken / plain),
-        "matrix product peak": _rate(_matmul_rate(device), "2,048 x 2,048, float32"),
-        "plain forward pass": _rate(_flops(net, batch, estimator.layer) / without,
-                                    "narrow VGG-11 up to FC1"),
-    }  # fmt: skip
+    return {"path / its plain passes": _ratio(taken / plain)}
 
 
 def _plain(reader: FeatureReader, net: nn.Module, batch: Tensor, passes: int) -> None:
@@ -132,31 +117,12 @@ def _plain(reader: FeatureReader, net: nn.Module, batch: Tensor, passes: int) ->
             torch.autograd.grad(y, batch, weights, retain_graph=number < passes - 1)
 
 
-def _matmul_rate(device: torch.device) -> float:
-    a = torch.ones(2048, 2048, device=device)
-    return 2 * 2048**3 / _seconds(lambda: a @ a)
-
-
-def _flops(net: nn.Module, batch: Tensor, layer: str) -> int:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad(), FeatureReader(net, layer) as reader:
-        reader(lambda: net(batch.clone()))
-    return counter.get_total_flops()
-
-
 def scaling(device: torch.device) -> _Numbers:
-    """Exponents of the cost in images and in checkpoints."""
+    """The exponent of the cost in images."""
     net, pool = _network("narrow", device), _images(max(_IMAGES), 64, device)
-    small, few = _estimator(net, probes=8, evaluations=1), pool[:8]
-    images = [_seconds(lambda n=n: small.explain(net, pool[:n]), 1) for n in _IMAGES]
-    loops = [_seconds(lambda n=n: [small.explain(net, few) for _ in range(n)]) for n in CHECKPOINTS]
-    of = {"images": (_IMAGES, images), "checkpoints": (CHECKPOINTS, loops)}
-    return {
-        f"exponent in {what}, {sizes[0]} to {sizes[-1]}": _exponent(sizes, seconds)
-        for what, (sizes, seconds) in of.items()
-    }
+    small = _estimator(net, probes=8, evaluations=1)
+    taken = [_seconds(lambda n=n: small.explain(net, pool[:n]), 1) for n in _IMAGES]
+    return {f"exponent in images, {_IMAGES[0]} to {_IMAGES[-1]}": _exponent(_IMAGES, taken)}
 
 
 def precision(device: torch.device, count: int) -> _Numbers:
@@ -191,7 +157,8 @@ def peak_memory_of(images: int) -> float:
 
 
 def _in_own_process(images: int) -> float:
-    command = [sys.executable, "-m", "kpnb.experiments.speed", "--memory-of", f"{images}"]
+    program = f"from {__spec__.name} import peak_memory_of as peak; print(peak({images}))"
+    command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.splitlines()[-1])
 
@@ -232,10 +199,6 @@ def _wait() -> None:
 
 def _ratio(value: float) -> Number:
     return Number(value=value, what="wall-clock ratio in one run", unit="times")
-
-
-def _rate(value: float, what: str) -> Number:
-    return Number(value=value / 1e9, what=what, unit="GFLOP/s")
 
 
 def _exponent(sizes: Sequence[int], seconds: Sequence[float]) -> Number:

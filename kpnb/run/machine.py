@@ -34,7 +34,7 @@ from kpnb.study.study import Study
 from kpnb.study.text import QuestionStudy, SentimentStudy
 from kpnb.training.costs import Anatomy
 from kpnb.training.distillation import teacher_features
-from kpnb.training.settings import device_use, with_effort
+from kpnb.training.settings import device_use
 from kpnb.training.train import train_classifier
 
 FOLDER = Path(__file__).with_name("speeds")
@@ -166,7 +166,7 @@ def probe(study: Study, seconds: float = 3.0) -> Speed:
 def _training_step(study: Study, net: torch.nn.Module, seconds: float) -> float:
     """Of a sample: a long training less one of a single epoch, which warms up."""
     samples = study.data.teacher_samples
-    recipe = with_effort(study.parameters, study.schedule("B", 0))
+    recipe = study.settings("B", 0)
 
     def taken(epochs: int) -> float:
         settings = replace(recipe, epochs=epochs, checkpoints=(), warmup_epochs=0)

@@ -33,7 +33,6 @@ from kpnb.paper import FINAL_METRICS, HYPOTHESES, ROLES, SCORES
 from kpnb.study import verdicts
 from kpnb.study.parameters import StudyParameters, resolve, with_more
 from kpnb.study.verdicts import NAMES, SELECTIONS, label, with_interval
-from kpnb.training.settings import with_effort
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -233,8 +232,7 @@ class NotebookFindings:
         shown = ["epochs", "lr", "schedule", "warmup_epochs", "momentum", "weight_decay"]
         seed, rows = self.study.parameters.seeds[0], {}
         for role, loss in (("S", "feature MSE / variance"), ("B", "cross-entropy")):
-            settings = with_effort(self.study.parameters, self.study.schedule(role, seed))
-            rows[ROLES[role]] = vars(settings) | {"loss": loss}
+            rows[ROLES[role]] = vars(self.study.settings(role, seed)) | {"loss": loss}
         return pd.DataFrame.from_dict(rows, orient="index")[["loss", *shown, "batch_size"]]
 
     # Maps and points

@@ -66,7 +66,13 @@ class Findings(NotebookFindings):
         distances, and the published filter's samples at the threshold in use; what is not defined
         for any sample is noted instead."""
         chosen, selected = Choices(self.threshold), evidence.published_selection()
-        self._note_undefined(evidence)
+        sample, defined = self.study.parameters.SAMPLE, self.defined(evidence)
+        missing = [metric for metric in self.metrics if metric not in defined]
+        if missing:
+            self.notes.append(
+                f"{evidence.layer}: {', '.join(missing)} not measured, because no {sample} has an "
+                "entropy map at every checkpoint of student and baseline."
+            )
         for threshold in thresholds_around(self.threshold):
             self._add(evidence, Choices(threshold), "all", self.metrics)
         if "d_mean" in self.metrics:
@@ -78,22 +84,13 @@ class Findings(NotebookFindings):
         else:
             self.notes.append(
                 f"{evidence.layer}: the published filter keeps {int(selected.sum())} of "
-                f"{count(len(selected), self.study.parameters.SAMPLE)}, too few to measure."
+                f"{count(len(selected), sample)}, too few to measure."
             )
 
     def defined(self, evidence: Evidence) -> tuple[str, ...]:
         """Those of the metrics that some sample has a value of, in student and baseline."""
         chosen = Choices(self.threshold)
         return tuple(m for m in self.metrics if is_defined(evidence, m, chosen))
-
-    def _note_undefined(self, evidence: Evidence) -> None:
-        missing = [m for m in self.metrics if m not in self.defined(evidence)]
-        if missing:
-            self.notes.append(
-                f"{evidence.layer}: {', '.join(missing)} not measured, because no "
-                f"{self.study.parameters.SAMPLE} has an entropy map at every checkpoint of student "
-                "and baseline."
-            )
 
     def add_accuracies(self, layers: Iterable[str]) -> None:
         """Scores of teacher, baseline and of the student of each layer."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from kpnb.datasets.images import PACKED_SHA256, embedded_images, relabeled, same_part
 from kpnb.datasets.places import EMBEDDED, find_data
 from kpnb.datasets.prepared import normalized, prepared_hash, prepared_images, takes_bytes
-from kpnb.datasets.samples import DATA_SEED, ImageSamples, packed_hash
+from kpnb.datasets.samples import DATA_SEED, ImageSamples
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_module
@@ -44,15 +44,12 @@ class StudyImages(StudyData):
 
     parameters: ImageParameters
 
+    PACKED = "images", PACKED_SHA256
     title = "embedded images"
 
     @property
     def units(self) -> GridUnits:
         return GridUnits(self.parameters.grid)
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        return {"images": packed_hash(PACKED_SHA256)}
 
     @cached_property
     def teacher_samples(self) -> ImageSamples:
@@ -139,17 +136,13 @@ class ImageStudy(Study):
 
     parameters: ImageParameters
 
-    RECIPES, UNSEEN = "image", "unseen objects"
+    DATA, RECIPES, UNSEEN = staticmethod(study_images), "image", "unseen objects"
     TRAINING_CODE = (
         *(*TRAINERS, image_network, pretrained_teacher),
         *(tracked_weight, embedded_images, accuracy),
     )
     MAPS_CODE = (EntropyEstimator, GridUnits, normalized)
     named_layers = {layer: layer for layer in LAYERS}
-
-    @cached_property
-    def data(self) -> StudyImages:
-        return study_images(self.parameters)
 
     @property
     def prepared(self) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from kpnb.datasets.samples import DATA_SEED, Samples
+from kpnb.datasets.samples import DATA_SEED, Samples, packed_hash
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_name
@@ -28,11 +28,18 @@ class StudyData:
     """What a study's networks are trained, tested and measured on, as its parameters ask for; the
     same for all its seeds.
 
-    A modality adds `teacher_samples`, the unseen `test_samples`, `hashes` (by name of the packed or
-    real data) and `title` (what the data are, as tables call them).
+    A modality adds `teacher_samples`, the unseen `test_samples`, `title` (what the data are, as
+    tables call them) and PACKED, name and digests of the packed files.
     """
 
     parameters: StudyParameters
+
+    PACKED: ClassVar[tuple[str, Mapping[str, str]]]
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """One of the packed or the real data, by name."""
+        return {self.PACKED[0]: packed_hash(self.PACKED[1])}
 
     @cached_property
     def training_samples(self) -> Samples:
@@ -75,7 +82,8 @@ class Explainer(Protocol):
 class Modality(ABC):
     """What `kpnb.study.study` asks of images, texts and whatever else is studied.
 
-    RECIPES: whose settings in `kpnb.training.recipes`. UNSEEN: what measured test samples are.
+    DATA: from parameters to data. RECIPES: whose settings in `kpnb.training.recipes`. UNSEEN: what
+    measured test samples are.
     SCORE: the name of the first of `scores`. TRAINING_CODE, SCORING_CODE, MAPS_CODE: what makes,
     scores and explains networks, for the store; settings are in its keys, whatever their recipe.
 
@@ -86,12 +94,12 @@ class Modality(ABC):
     """
 
     parameters: StudyParameters
-    data: StudyData
     outputs: int
     units: int
     named_layers: dict[str, str]
     least_teacher: float
 
+    DATA: ClassVar[Callable[[StudyParameters], StudyData]]
     RECIPES: ClassVar[str]
     UNSEEN: ClassVar[str]
     SCORE: ClassVar[str] = "accuracy"
@@ -100,6 +108,10 @@ class Modality(ABC):
     MAPS_CODE: ClassVar[tuple[Seed, ...]]
 
     # Data
+
+    @cached_property
+    def data(self) -> StudyData:
+        return self.DATA(self.parameters)
 
     @property
     def dataset(self) -> str:
@@ -179,9 +191,6 @@ class Modality(ABC):
         epochs = {"T": p.teacher_epochs, "head": p.head_epochs}.get(role, p.epochs)
         kept = None if role in ("T", "head") else tuple(p.checkpoints)
         return recipe(self.RECIPES, role, epochs, seed, kept, self.architecture(role))
-
-    def head_schedule(self, seed: int) -> TrainingSettings:
-        return self.schedule("head", seed)
 
     def architecture(self, role: str) -> str | None:
         """The name of a role's network, where recipes tell them apart."""

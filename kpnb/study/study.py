@@ -96,6 +96,8 @@ class Study(NotebookStudy, Modality):
 
     #: Role in the evidence -> the role of the networks that take it.
     PLACES: ClassVar[dict[str, str]] = {"T": "T", "S": "S", "B": "B"}
+    #: The teacher, and what it must be better than, by role.
+    CHECKED: ClassVar[dict[str, str]] = {"T": "teacher", "B": "baseline"}
 
     parameters: StudyParameters
     store: Store = field(default_factory=Store)
@@ -114,37 +116,30 @@ class Study(NotebookStudy, Modality):
         key = (role, seed, layer if role == "S" else None)
         if key in self._networks:
             return self._networks[key]
-        make = {"T": self.teacher, "B": self.baseline}
-        trained = make[role](seed) if role in make else self.student(seed, layer)
+        trained = self.student(seed, layer) if role == "S" else self.classifier(role, seed)
         if trained.bytes <= KEPT:  # the checkpoints of a full VGG-16 take 8 GB: read again
             self._networks[key] = trained
         return trained
-
-    def teacher(self, seed: int) -> Trained:
-        settings = with_effort(self.parameters, self.schedule("T", seed))
-        key = {"samples": self.parameters.teacher_samples, "training": settings.to_info()}
-        return self._classifier("T", seed, key, settings, self.data.teacher_samples, ())
-
-    def baseline(self, seed: int) -> Trained:
-        p, layers = self.parameters, self.tracked_layers
-        settings = with_effort(p, self.schedule("B", seed))
-        key = {"fraction": p.fraction, "training": settings.to_info(), "tracked": list(layers)}
-        return self._classifier("B", seed, key, settings, self.data.training_samples, layers)
 
     @property
     def tracked_layers(self) -> tuple[str, ...]:
         """The layers whose way the baseline records: those that are measured."""
         return self.parameters.layers
 
-    def _classifier(
-        self,
-        role: str,
-        seed: int,
-        key: dict,
-        settings: TrainingSettings,
-        samples: Samples,
-        layers: Sequence[str],
-    ) -> Trained:
+    def settings(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
+        """The `schedule` of a role, with the batch and the precision that are asked for."""
+        return with_effort(self.parameters, self.schedule(role, seed, layer))
+
+    def classifier(self, role: str, seed: int, **key: object) -> Trained:
+        """A network that learns from labels: teacher T or baseline B. key: what else it is of."""
+        p, settings = self.parameters, self.settings(role, seed)
+        if role == "T":
+            samples, layers = self.data.teacher_samples, ()
+            key |= {"samples": p.teacher_samples, "training": settings.to_info()}
+        else:
+            samples, layers = self.data.training_samples, self.tracked_layers
+            key |= {"fraction": p.fraction, "training": settings.to_info(), "tracked": list(layers)}
+
         def train(net: nn.Module, resume: Resume, keep: Keep) -> TrainingRecord:
             given = self.inputs(samples), self.labels(samples), settings
             weights, augment = self.tracked(net, layers), self.augmentation(role)
@@ -157,9 +152,8 @@ class Study(NotebookStudy, Modality):
     def student(self, seed: int, layer: str) -> Trained:
         """Distilled at `layer`; its states are those of the first phase, by epoch, while its
         scores are taken after the layers above have been trained too."""
-        first = with_effort(self.parameters, self.schedule("S", seed, layer))
-        second = with_effort(self.parameters, self.head_schedule(seed))
-        teacher = self.of("T", seed, None)
+        settings, head = self.settings("S", seed, layer), self.settings("head", seed)
+        teacher = self.of("T", seed)
 
         def train(net: nn.Module, resume: Resume, keep: Keep) -> TrainingRecord:
             samples, augment = self.data.training_samples, self.augmentation("S")
@@ -167,23 +161,28 @@ class Study(NotebookStudy, Modality):
             targets = partial(teacher_features, self.network(teacher), layer)
             if augment is None:  # once for all epochs
                 targets = targets(inputs)
-            given = net, layer, targets, inputs, first, weights, self.scaled(layer), augment
+            given = net, layer, targets, inputs, settings, weights, self.scaled(layer), augment
             record = distill_features(*given, on_checkpoint=keep, resume=resume)
-            if parameters_above(net, layer):
-                labels = self.labels(samples)
-                train_above(net, layer, inputs, labels, second, augment=augment)
+            self.train_head(net, layer, head)
             return record
 
         key = {"fraction": self.parameters.fraction, "distilled": layer}
         key |= {"teacher": teacher.fingerprint}
-        key |= {"training": first.to_info(), "head": second.to_info()}
+        key |= {"training": settings.to_info(), "head": head.to_info()}
         key |= {} if self.scaled(layer) else {"scaled": False}
         # Samples that are changed anew at every step need the teacher, and what lies below the
         # head, at every step too.
-        many, passes = len(self.data.training_samples), self._passes(first.epochs + 1)
-        work = [Work("forward", many * passes, "T", layer)]
-        work += [Work("train", many * first.epochs, "S", layer), *self.head_work(layer, second)]
-        return self._trained("S", layer, seed, key, train, first, work)
+        many, epochs = len(self.data.training_samples), settings.epochs
+        work = [Work("forward", many * self._passes(epochs + 1), "T", layer)]
+        work += [Work("train", many * epochs, "S", layer), *self.head_work(layer, head)]
+        return self._trained("S", layer, seed, key, train, settings, work)
+
+    def train_head(self, net: nn.Module, layer: str, settings: TrainingSettings) -> None:
+        """The student's second phase, in place, if anything lies above the layer."""
+        if parameters_above(net, layer):
+            samples = self.data.training_samples
+            given = self.inputs(samples), self.labels(samples), settings
+            train_above(net, layer, *given, augment=self.augmentation("S"))
 
     def head_work(self, layer: str, settings: TrainingSettings) -> list[Work]:
         """What training the layers above `layer` takes."""
@@ -360,19 +359,20 @@ class Study(NotebookStudy, Modality):
         """
         if self.parameters.preset == "smoke":
             return "This is the smoke preset: it shows that everything runs, and nothing else."
-        best, baseline = (self.accuracies(role)["test"] for role in "TB")
-        mean = sum(baseline) / len(baseline)
+        shares = {name: self.accuracies(role)["test"] for role, name in self.CHECKED.items()}
+        (teacher, best), *others = shares.items()
+        least = max([self.least_teacher, *(sum(part) / len(part) for _, part in others)])
         told = ", ".join(
-            f"{name} {' / '.join(f'{share:.1%}' for share in shares)}"
-            for name, shares in {"teacher": best, "baseline": baseline}.items()
+            f"{name} {' / '.join(f'{share:.1%}' for share in part)}"
+            for name, part in shares.items()
         )
         told += "".join(f", {name} {value:.1%}" for name, value in self.reference_lines.items())
-        if min(best) <= self.least_teacher or min(best) <= mean:
+        if min(best) <= least:
             raise KpnbError(
-                f"the study is void, because its teacher is not clearly better ({told}); raise "
+                f"the study is void, because its {teacher} is not clearly better ({told}); raise "
                 "teacher_epochs or teacher_samples."
             )
-        return f"The teacher is fit to teach; {self.SCORE} on unseen samples: {told}."
+        return f"The {teacher} is fit to teach; {self.SCORE} on unseen samples: {told}."
 
     # The store and the device
 

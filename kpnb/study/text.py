@@ -19,9 +19,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from kpnb.datasets.places import EMBEDDED, find_data
-from kpnb.datasets.samples import DATA_SEED, packed_hash
+from kpnb.datasets.samples import DATA_SEED
 from kpnb.datasets.texts import corpora, embedded
 from kpnb.datasets.texts.embedded import Questions, Sentences
 from kpnb.datasets.texts.encoded import EncodedTexts, encoded_questions, encoded_sentences
@@ -31,7 +32,6 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import TENSORS, EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_name
 from kpnb.estimator.units import Problem
-from kpnb.fingerprint import track
 from kpnb.metrics.formatting import count
 from kpnb.networks.layers import tracked_weight
 from kpnb.networks.text import (
@@ -78,26 +78,22 @@ class TextEstimator:
         """Every setting that changes a map, JSON-able."""
         return self.estimator.settings | {"units": "words", "scale": self.scale}
 
-    def explain(self, net: TextNetwork, pieces: Pieces, title: str | None = None) -> EntropyMaps:
+    def explain(self, net: TextNetwork, pieces: Pieces) -> EntropyMaps:
         """Maps (texts, most words of a text), NaN beyond a text's own words.
 
-        title: of a progress bar; None for none. Raises KpnbError for networks that are no
-        TextNetwork, and what `EntropyEstimator.explain` raises.
+        Raises KpnbError for networks that are no TextNetwork, and what `EntropyEstimator.explain`
+        raises.
         """
         if not isinstance(net, TextNetwork):
             raise KpnbError("Texts need a TextNetwork: make one with kpnb.pretrained_network.")
         estimator = replace(self.estimator, layer=layer_name(net, self.estimator.layer))
-        scale = self.scale * net.encoder.embedding_scale()
-        rows = range(len(pieces)) if title is None else track(range(len(pieces)), title)
-        found = [self._one(estimator, net, pieces, row, scale) for row in rows]
-        return _joined(found, max(pieces.units), self.settings)
-
-    def _one(
-        self, estimator: EntropyEstimator, net: TextNetwork, pieces: Pieces, row: int, scale: float
-    ) -> EntropyMaps:
-        length = int((pieces.ids[row] != pieces.pad).sum())
-        ids, words = pieces.ids[row : row + 1, :length], pieces.words[row, :length]
-        return replace(estimator, units=WordUnits(words, scale)).explain(net, ids)
+        scale, found = self.scale * net.encoder.embedding_scale(), []
+        for row, length in enumerate((pieces.ids != pieces.pad).sum(1).tolist()):
+            ids, words = pieces.ids[row : row + 1, :length], pieces.words[row, :length]
+            found.append(replace(estimator, units=WordUnits(words, scale)).explain(net, ids))
+        parts = {name: [getattr(maps, name)[0] for maps in found] for name in TENSORS}
+        joined = {name: _joined(tensors) for name, tensors in parts.items()}
+        return EntropyMaps(**joined, settings=self.settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,15 +145,9 @@ class WordUnits:
         return "words"
 
 
-def _joined(found: list[EntropyMaps], most: int, settings: dict[str, object]) -> EntropyMaps:
-    parts: dict[str, Tensor] = {}
-    for name in TENSORS:
-        tensors = [getattr(maps, name) for maps in found]
-        if tensors[0].ndim == 2:
-            pad = torch.nn.functional.pad
-            tensors = [pad(t, (0, most - t.shape[1]), value=torch.nan) for t in tensors]
-        parts[name] = torch.cat(tensors)
-    return EntropyMaps(**parts, settings=settings)
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Numbers, or vectors that end with NaN where others are longer, one a row."""
+    return torch.stack(parts) if parts[0].ndim == 0 else pad_sequence(parts, True, torch.nan)
 
 
 PUBLIC_SPLITS = {"train": "train", "test": "dev"}
@@ -169,20 +159,21 @@ class StudyTexts(StudyData, ABC):
 
     parameters: SentimentParameters | QuestionParameters
 
-    #: What the embedded texts and the public ones are called.
+    #: What the embedded texts and the public ones are called; the columns of a sample's parts.
     TITLES: ClassVar[tuple[str, str]]
+    PARTS: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def load(self, split: str) -> Sentences | Questions:
         """The raw samples of a split, "train" or "test"."""
 
     @abstractmethod
-    def strings(self, raw: Sentences | Questions) -> list[tuple[str, ...]]:
-        """Their texts, the parts of a pair as one tuple."""
-
-    @abstractmethod
     def encode(self, raw: Sentences | Questions) -> EncodedTexts:
         """What the networks take of them."""
+
+    def strings(self, raw: Sentences | Questions) -> list[tuple[str, ...]]:
+        """The texts of raw samples, the parts of a pair as one tuple."""
+        return list(zip(*(getattr(raw, column) for column in self.PARTS), strict=True))
 
     @cached_property
     def folder(self) -> Path | None:
@@ -245,19 +236,13 @@ class StudySentences(StudyTexts):
     """The embedded movie-review sentences, or SST-2 from the folder `parameters.data`."""
 
     TITLES = ("embedded sentences", "SST-2")
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        return {"sentences": packed_hash(embedded.TEXT_SHA256)}
+    PACKED, PARTS = ("sentences", embedded.TEXT_SHA256), ("texts",)
 
     def load(self, split: str) -> Sentences:
         if self.folder is None:
             rating = self.parameters.least_rating
             return embedded.embedded_sentences(split, rating, seed=DATA_SEED)
         return corpora.sst2(self.folder, PUBLIC_SPLITS[split], seed=DATA_SEED)
-
-    def strings(self, raw: Sentences) -> list[tuple[str, ...]]:
-        return [(text,) for text in raw.texts]
 
     def encode(self, raw: Sentences) -> EncodedTexts:
         rule = corpora.sst2_foreground(self.folder) if self.folder else sentiment_foreground
@@ -268,18 +253,12 @@ class StudyQuestions(StudyTexts):
     """The embedded questions, or SQuAD v1.1 from the folder `parameters.data`."""
 
     TITLES = ("embedded questions", "SQuAD")
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        return {"questions": packed_hash(embedded.QUESTIONS_SHA256)}
+    PACKED, PARTS = ("questions", embedded.QUESTIONS_SHA256), ("questions", "contexts")
 
     def load(self, split: str) -> Questions:
         if self.folder is None:
             return embedded.embedded_questions(split, seed=DATA_SEED)
         return corpora.squad(self.folder, PUBLIC_SPLITS[split], seed=DATA_SEED)
-
-    def strings(self, raw: Questions) -> list[tuple[str, ...]]:
-        return list(zip(raw.questions, raw.contexts, strict=True))
 
     def encode(self, raw: Questions) -> EncodedTexts:
         return encoded_questions(raw, self.encoder, self.parameters.longest)
@@ -303,7 +282,6 @@ class TextStudy(Study):
 
     parameters: SentimentParameters | QuestionParameters
 
-    DATA: ClassVar[type[StudyTexts]]
     HEAD: ClassVar[str]
     RECIPES, UNSEEN = "text", "held out"
     SCORING_CODE = (accuracy, answer_scores, TextNetwork)
@@ -312,10 +290,6 @@ class TextStudy(Study):
     )  # fmt: skip
     MAPS_CODE = (TextEstimator,)
     outputs = 2  # labels of a sentence; ends of an answer
-
-    @cached_property
-    def data(self) -> StudyTexts:
-        return self.DATA(self.parameters)
 
     def inputs(self, samples: EncodedTexts) -> Tensor:
         return samples.pieces.ids

@@ -1,8 +1,9 @@
-"""The sentence of a verdict, which may say no, and what else notebooks say of their findings: what
-words of several pieces do to the counts of knowledge points, as a table and in words."""
+"""The sentence of a verdict, which may say no, and what else notebooks say of their findings: which
+verdicts turn under other settings, and without words of several pieces."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -110,9 +111,31 @@ def imitation(study: Study, layer: str) -> str:
     )
 
 
-# Words of several pieces
+# Variants of what is measured, and words of several pieces
 
-Judged = dict[str, tuple[Estimate, str]]
+Judgement = Mapping[str, tuple[Estimate, str]]  # metric -> (difference with interval, verdict)
+
+
+def judged_table(found: Mapping[str, Judgement]) -> pd.DataFrame:
+    """Variant against metric: student minus baseline with interval, and the verdict."""
+    rows = {
+        name: {NAMES[metric]: f"{gap}, {verdict}" for metric, (gap, verdict) in judged.items()}
+        for name, judged in found.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
+
+
+def turned_verdicts(judged: pd.DataFrame) -> str:
+    """Which verdicts differ from the first variant's under which other, as one sentence.
+
+    judged: a `judged_table`; a column of numbers, joined to it, holds no verdicts.
+    """
+    verdicts = judged.select_dtypes(exclude="number").map(lambda cell: cell.rsplit(", ", 1)[1])
+    told = []
+    for name, row in verdicts.iterrows():
+        changed = row[row != verdicts.iloc[0]]
+        told += [f"{metric} {verdict} ({name})" for metric, verdict in changed.items()]
+    return f"Another verdict: {'; '.join(told)}." if told else "No verdict turns."
 
 
 def of_single_pieces(evidence: Evidence, single: Tensor) -> Evidence:
@@ -138,27 +161,18 @@ def of_single_pieces(evidence: Evidence, single: Tensor) -> Evidence:
 def pieces_table(evidence: Evidence, single: Tensor, threshold: float) -> pd.DataFrame:
     """Student minus baseline in the metrics of Hypothesis 1, with all words and with those of one
     piece."""
-    rows = {}
-    for name, judged in _judged(evidence, single, threshold).items():
-        rows[name] = {NAMES[m]: f"{gap}, {verdict}" for m, (gap, verdict) in judged.items()}
-        rows[name]["n samples"] = judged["n_fg"][0].n_samples
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("words")
+    parts = {"all": evidence, "of one piece": of_single_pieces(evidence, single)}
+    metrics, chosen = hypothesis_metrics(1), Choices(threshold)
+    judged = {name: compare(part, metrics, chosen) for name, part in parts.items()}
+    samples = [found["n_fg"][0].n_samples for found in judged.values()]
+    return judged_table(judged).assign(**{"n samples": samples}).rename_axis("words")
 
 
 def pieces_reading(evidence: Evidence, single: Tensor, threshold: float) -> str:
     """How many of the student's and the baseline's points are words of several pieces, and whether
     a verdict turns without them."""
     told = [_share(evidence, single, role, threshold) for role in "SB"]
-    whole, alone = _judged(evidence, single, threshold).values()
-    turned = [NAMES[metric] for metric in whole if whole[metric][1] != alone[metric][1]]
-    change = f"Another verdict without them: {', '.join(turned)}." if turned else ""
-    return f"{' '.join(told)} {change or 'No verdict turns.'}"
-
-
-def _judged(evidence: Evidence, single: Tensor, threshold: float) -> dict[str, Judged]:
-    parts = {"all": evidence, "of one piece": of_single_pieces(evidence, single)}
-    metrics, chosen = hypothesis_metrics(1), Choices(threshold)
-    return {name: compare(part, metrics, chosen) for name, part in parts.items()}
+    return f"{' '.join(told)} {turned_verdicts(pieces_table(evidence, single, threshold))}"
 
 
 def _share(evidence: Evidence, single: Tensor, role: str, threshold: float) -> str:

@@ -110,6 +110,12 @@ def test_what_the_two_networks_start_from_and_that_both_move(study):
     assert right.mean() == pytest.approx(trained.accuracy["test"])
 
 
+def test_the_fine_tuned_network_takes_the_batch_that_is_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(FineTuningStudy, "_trained", lambda *given: given[-2])
+    parameters = study_of(batch=8).parameters.model_copy(update={"source": "ImageNet"})
+    assert FineTuningStudy(parameters, Store(tmp_path)).classifier("F", 0).batch_size == 8
+
+
 def fingerprints(**changed) -> dict[str, str]:
     study = study_of(**changed)
     seed, owner = study.parameters.seeds[0], {"T": study.source, "F": study, "B": study}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,8 @@ from kpnb.metrics.results import freshness, read_results
 from kpnb.metrics.stats import Estimate
 from kpnb.run import notebook as runner
 from kpnb.study.findings import Findings
+from kpnb.study.study import Study
+from kpnb.training.augmentation import flip_and_shift
 from kpnb.training.distillation import train_above
 from kpnb.training.train import accuracy
 
@@ -55,15 +58,15 @@ def own(root, smoke, one_thread):
 
 def test_a_killed_run_goes_on_and_ends_at_the_students_own_accuracy(own, monkeypatch):
     """First of all, while nothing of this is in the store."""
-    calls, train = [], ratio_accuracy._with_head
+    calls, train = [], Study.train_head
 
-    def killed(study, net, layer, seed):
+    def killed(study, net, layer, settings):
         calls.append(layer)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return train(study, net, layer, seed)
+        train(study, net, layer, settings)
 
-    monkeypatch.setattr(ratio_accuracy, "_with_head", killed)
+    monkeypatch.setattr(Study, "train_head", killed)
     with pytest.raises(KeyboardInterrupt):
         checkpoint_accuracies(own, "FC1", 0)
     found = checkpoint_accuracies(own, "FC1", 0)
@@ -75,9 +78,10 @@ def test_a_killed_run_goes_on_and_ends_at_the_students_own_accuracy(own, monkeyp
 
 def test_a_score_is_of_the_checkpoint_with_its_layers_above_trained(own, monkeypatch):
     """Above the last layer there are none; another recipe for them is another entry."""
-    data, recipe, student = own.data, type(own).head_schedule, own.of("S", 0, "FC3")
+    data, student = own.data, own.of("S", 0, "FC3")
     parts = {"train": data.training_samples, "test": data.test_samples}
-    found, trained, head = checkpoint_accuracies(own, "FC3", 0), own.build("S", 0), recipe(own, 0)
+    found, trained = checkpoint_accuracies(own, "FC3", 0), own.build("S", 0)
+    recipe, head = type(own).settings, own.settings("head", 0)
     seen = parts["train"]
     train_above(trained, "FC1", seen.images, seen.labels, head)
     scored = {1: own.network(student, 1), 0: trained}
@@ -86,9 +90,19 @@ def test_a_score_is_of_the_checkpoint_with_its_layers_above_trained(own, monkeyp
     assert found[1] == wanted[1] and found[own.checkpoints[-1]] == student.accuracy
     assert checkpoint_accuracies(own, "FC1", 0)[0] == wanted[0]
     before = own.store.computed()
-    monkeypatch.setattr(type(own), "head_schedule", lambda study, seed: recipe(study, seed + 1))
+    other = lambda study, role, seed: recipe(study, role, seed + 1)  # noqa: E731
+    monkeypatch.setattr(type(own), "settings", other)
     checkpoint_accuracies(own, "FC1", 0)
     assert own.store.computed() == [*before, "accuracies"]
+
+
+def test_the_layers_above_take_the_batch_and_the_augmentation_asked_for(own, monkeypatch):
+    handed, changed = [], {"batch": 7, "augment": "all"}
+    note = lambda *given, augment: handed.append((given[-1].batch_size, augment))  # noqa: E731
+    monkeypatch.setattr("kpnb.study.study.train_above", note)
+    other = replace(own, parameters=own.parameters.model_copy(update=changed))
+    checkpoint_accuracies(other, "FC1", 0)
+    assert handed == [(7, flip_and_shift)] * len(own.checkpoints)
 
 
 def test_curve_and_networks_are_those_of_the_study(own, smoke, monkeypatch):

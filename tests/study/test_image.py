@@ -22,7 +22,7 @@ from kpnb.study.findings import Findings
 from kpnb.study.image import CellStudy, ImageStudy
 from kpnb.study.parameters import CellParameters, FineTuningParameters, ImageParameters, resolve
 from kpnb.training.augmentation import crop_and_flip, flip_and_shift, strong
-from kpnb.training.settings import device_use, exactness, with_effort
+from kpnb.training.settings import device_use, exactness
 
 CLASSES = 12
 SHORT = {"samples": 2, "teacher_samples": 120, "teacher_epochs": 1, "epochs": 1}
@@ -102,7 +102,7 @@ def test_a_part_is_of_several_classes_and_the_same_each_time(prepared, tmp_path)
 def test_the_recipe_and_augmentation_follow_the_parameters(prepared):
     published, table_iv, ours = prepared(), prepared(augment="teacher"), prepared(recipe="ours")
     found = [s.schedule("T", 0).schedule for s in (published, ours)]
-    assert [*found, published.head_schedule(0).schedule] == ["log", "cosine", "log"]
+    assert [*found, published.schedule("head", 0).schedule] == ["log", "cosine", "log"]
     assert not published.scaled("FC1") and published.scaled("Conv")
     assert table_iv.schedule("T", 0).weight_decay == 5e-4 != table_iv.schedule("B", 0).weight_decay
     assert [s.augmentation("T") for s in (published, table_iv)] == [None, strong]
@@ -127,7 +127,7 @@ def test_pretrained_weights_are_fetched_to_start_with_only(prepared, monkeypatch
 def test_batch_precision_and_compiling_reach_the_trainer(prepared, monkeypatch):
     for given, autocast in (({"batch": 8, "precision": "bfloat16"}, "bfloat16"), ({}, None)):
         found = prepared(**given)
-        settings = with_effort(found.parameters, found.schedule("B", 0))
+        settings = found.settings("B", 0)
         assert (settings.batch_size, settings.autocast) == (given.get("batch", 16), autocast)
         assert exactness(found.parameters) == {}
     # Large networks are read again.

@@ -155,6 +155,6 @@ def test_layers_by_name(tiny_model, encoder, net, pieces):
     assert maps.sigma.isfinite().sum(1).tolist() == pairs.units == [8, 3] and maps.defined.all()
     # Settings say how they were made.
     half = TextEstimator(QUICK, scale=0.5)
-    settings = half.explain(net, pieces.subset([0]), title="Maps").settings
+    settings = half.explain(net, pieces.subset([0])).settings
     assert settings == half.settings and settings["units"] == "words" and settings["scale"] == 0.5
     assert not TextEstimator().settings["relu"]

@@ -142,7 +142,7 @@ def test_the_table_sets_both_side_by_side_and_the_reading_counts_points():
     # lambda stays on its side: 2/3 against 3/5.
     student = "Of the student's 56 knowledge points 32 are words of several pieces, which are 25%"
     baseline = "Of the baseline's 40 knowledge points 0 are words of several pieces, which are 25%"
-    other = "Another verdict without them: N_fg."
+    other = "Another verdict: N_fg contradicted (of one piece)."
     assert told == f"{student} of all words. {baseline} of all words. {other}"
     # All seeds count.
     told = pieces_reading(made_evidence(seeds=3), without(15), 0.2)
