@@ -9,8 +9,6 @@ Three lines for a model of your own:
 Names are imported on first use, so that `python -m kpnb.run --check` need not wait for torch.
 """
 
-from __future__ import annotations
-
 import importlib
 
 __version__ = "0.1.0"

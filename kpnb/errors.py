@@ -1,7 +1,5 @@
 """The one exception kpnb raises for input it cannot work with, and parts of its sentences."""
 
-from __future__ import annotations
-
 import difflib
 import re
 import sys

@@ -6,8 +6,6 @@ hole counts as what it leads to: so neither the names nor the modules of definit
 comments, imports and prose are left out.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 from collections import ChainMap

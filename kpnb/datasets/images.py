@@ -2,11 +2,9 @@
 
 They stand in for the paper's image data sets (Section 4), whose foreground is an object's bounding
 box or outline: small enough to ship, free to redistribute, and with a mask that is exact because
-the images are composed. An image shows one object of one of 12 classes (photographs and drawings)
-on part of a photograph.
-
-`classes=8` keeps the 8 classes that were easiest to tell apart. Those 8 were chosen after seeing
-test scores of all 12, so test accuracies on them are optimistic: 12 is the default.
+the images are composed: one object of one of 12 classes on part of a photograph. `classes=8` keeps
+those that were easiest to tell apart, chosen after seeing test scores of all 12, so that test
+accuracies on them are optimistic.
 
 `relabeled` gives the same images other labels, so that networks which differ in the dimensions of
 their output alone can be compared (the paper's Table VIII against the last layer in its Table V);

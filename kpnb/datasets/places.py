@@ -1,7 +1,5 @@
 """Where a notebook's `data` parameter leads: a folder, one on Google Drive, or a name to fetch."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

@@ -1,11 +1,9 @@
-"""Noise that belongs to a sample, not to its place in a batch.
+"""Noise that belongs to a sample, and a few samples under it: the one place where models are run.
 
 Every draw is made by a generator seeded with a hash of (sample content, seed, stream, draw number).
 So neither the batch, nor its order, nor how work is cut into chunks changes a sample's noise; the
 same image gets the same noise in every network and epoch, which makes comparisons paired; and the
 same call gives the same bits on one machine.
-
-A few samples under noise: the one place where the model is run.
 
 With y = f(x + sigma * eps) and y0 = f(x), both after the optional ReLU, everything the estimators
 need are averages over draws of eps of y - y0 and of gradients of it.

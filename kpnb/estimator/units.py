@@ -4,8 +4,6 @@ An input unit is what one entropy value belongs to: a cell of a grid laid over a
 or a point elsewhere. The estimator only ever asks three things of a kind of units: what to perturb
 (`problem`), how a value per unit spreads over the perturbed tensor (`spread`), and how components
 add up to units (`gather`).
-
-Points as input units: noise on the coordinates of a cloud, one sigma a point.
 """
 
 from __future__ import annotations

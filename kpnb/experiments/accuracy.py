@@ -5,13 +5,10 @@ the image study, and a small BERT encoder, baseline of the study of sentences, e
 and its last epoch, VGG-11 and BERT in between too; and what an earlier prototype found hardest: an
 untrained VGG-11 on images without texture.
 
-The truth is the published path without its noise (method "reference"), twice with different
-draws: their mean is the truth, half their difference its own error. Against it stand the published
-procedure at three numbers of draws (twice at its own), and the closed form at several budgets and
-at its default. Cost is processor time per map: what else the machine does counts little there.
+The truth is the published path without its noise (method "reference"): the mean of two runs, half
+their difference its own error. Against it stand the published procedure at three numbers of draws
+and the closed form at several budgets and at its default. Cost is processor time per map.
 """
-
-from __future__ import annotations
 
 import argparse
 import sys

@@ -10,8 +10,6 @@ When the feature of a layer is divided by c and the next layer's weights are mul
 a feature by 1/c, and gradient times feature by 1, with a factor per channel channel by channel.
 """
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence

@@ -11,8 +11,6 @@ The entropy takes part as the map of its noise sigma_i (log m' - log m is then a
 nats), and sigma_f^2 as a map of a single number: what the entropy would be without the division.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

@@ -3,8 +3,6 @@
 Evidence has the fine-tuned network in role S, the one from scratch in role B.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -11,8 +11,6 @@ than the measured one, and noise pulls a correlation towards zero: an interval m
 zero than its value.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle

@@ -13,15 +13,9 @@ is divided by c and everything after L+1 is as before.
                   weights stay and its bias is divided: all features but the last are divided by c.
 Pairs commute: the feature of layer L is divided by c once for each pair that begins with L.
 
-What then changes in the maps that explain the two networks:
-    magnitude   m = mean over the map of |value|, for one image and layer; its change is
-                |log(m'/m)|, nats, averaged over layers; 0 is coherent
-    shape       q = |value| / sum of |value|; its change is the share of the map that has moved,
-                0.5 sum |q' - q|, over the share that would move to make the map flat,
-                0.5 sum |q - 1/n|, averaged over layers; 0 is coherent, 1 as far as flat is
+What then changes in the maps that explain the two networks is their magnitude m, the mean of
+|value|, and their shape q = |value| / sum of |value|; no change is coherent.
 """
-
-from __future__ import annotations
 
 import copy
 import math

@@ -9,8 +9,6 @@ turn and kind of its parts: the teacher of one network, trained for each constru
 unseen shapes. The default was chosen before, in pilots on shapes held out of the training shapes.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Mapping, Sequence

@@ -1,12 +1,8 @@
 """What the methods cost: `python -m kpnb.experiments.speed`.
 
-Time as ratios within one run. Times depend on the machine and on what else it does; their ratios
-much less. How far each method is from the truth is measured by
-`python -m kpnb.experiments.accuracy`; here is what it costs, against the plain passes it is made
-of. Weights are random: what a pass costs does not depend on them.
+Ratios of times within one run, which depend on the machine much less than times do, to the plain
+passes that a method is made of. Weights are random: what a pass costs does not depend on them.
 """
-
-from __future__ import annotations
 
 import argparse
 import subprocess

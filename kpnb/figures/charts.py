@@ -3,8 +3,6 @@
 Roles are keyed "T", "S", "B" everywhere.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
 

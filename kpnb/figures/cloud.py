@@ -4,8 +4,6 @@ Lengths are in radii of the object, whose center is the origin; z points up. For
 shape as well: circles, against crosses for the background.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import cos, radians, sin

@@ -1,7 +1,5 @@
 """Images with what belongs to the cells of their grid: axes are counted in cells."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from math import isqrt
 

@@ -6,8 +6,6 @@ Entropy is always drawn on the same scale in nats, never stretched per sample, s
 of the book can be compared. No kind of point is told by its color alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest

@@ -8,8 +8,6 @@ KpnbError where there is nothing to show, for samples or epochs that do not exis
 points of other units. Figures of metrics are in kpnb.figures.charts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes

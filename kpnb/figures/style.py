@@ -4,8 +4,6 @@ No role is told by its color alone. Figures are let go by pyplot as soon as they
 notebook shows each one once, as a cell's result.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

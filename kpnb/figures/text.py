@@ -8,8 +8,6 @@ units, which may be wider than a text: beyond its last word they hold NaN or Fal
 an entropy takes no part and is shown plain.
 """
 
-from __future__ import annotations
-
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Controls of the notebooks: frames to step through, without a kernel too, and a live picker."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Mapping, Sequence

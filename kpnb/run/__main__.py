@@ -6,8 +6,6 @@ it again; exit code 1 if one is stale. `--compare A B` says whether two folders 
 same numbers; exit code 1 if they do not.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

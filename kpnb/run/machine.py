@@ -5,8 +5,6 @@ training step, a forward pass, and a row of the estimator (one noisy input) with
 beside its rows. `kpnb.run.plan` multiplies these with the work that a study counts.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import re

@@ -5,8 +5,6 @@ result with the default's value. So everything is read from the notebook's sourc
 by papermill in this very interpreter's environment.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import os

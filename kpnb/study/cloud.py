@@ -1,7 +1,5 @@
 """Point-cloud studies: the paper's four networks on clouds, whose units are the points."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -1,7 +1,5 @@
 """What a notebook found, as the results file that tables, pages and README are made from."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from kpnb.fingerprint import Stopwatch, provenance

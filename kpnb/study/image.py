@@ -5,8 +5,6 @@ Embedded images are composed in a random order of classes. A prepared data set h
 often class by class, so a part of it is drawn with a seed.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path

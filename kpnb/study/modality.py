@@ -1,7 +1,5 @@
 """What a modality says of itself: its data, networks, training, scores and estimator."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 `MODELS` maps notebooks' names to models, and that is the place where another modality is added.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 

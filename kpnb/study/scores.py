@@ -2,8 +2,6 @@
 gives, and how well they match the accepted ones, exactly and by F1, as SQuAD v1.1 defines it
 (Rajpurkar et al., EMNLP 2016, Section 6.1)."""
 
-from __future__ import annotations
-
 import re
 import string
 from collections import Counter

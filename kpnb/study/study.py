@@ -5,8 +5,6 @@ through the store, so the notebooks of a study share one set of networks and map
 first, and a killed run goes on where it stopped.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager

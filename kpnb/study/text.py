@@ -7,8 +7,6 @@ same noise in every network of a study, whatever its embeddings: it depends on s
 text's piece numbers alone.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
