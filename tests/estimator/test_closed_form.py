@@ -33,11 +33,14 @@ def test_a_feature_value_that_never_moves_takes_no_direction():
     assert (found - torch.tensor(linear_path(J, 7.0, -2.8))).abs().max() < 1e-6
 
 
+_WIDER = {"init_sigma": 0.02, "target_entropy": -2.0}
+
+
 @pytest.mark.parametrize("method", ["path", "optimum"])
 def test_the_feature_variance_is_known(method):
     net, x = linear_net(D), images(2, dtype=torch.float64)
     J = column_norms(net[1].weight.detach(), x.shape[1:], UNITS.cells)
-    found = explain(net, x, "1", relu=False, method=method, init_sigma=0.02).feature_variance
+    found = explain(net, x, "1", relu=False, method=method, **_WIDER).feature_variance
     torch.testing.assert_close(found, (0.02**2 * J.sum()).expand(2), rtol=1e-6, atol=0)
 
 
@@ -149,13 +152,13 @@ def test_no_draw_is_used_twice(monkeypatch):
 
 @pytest.mark.parametrize("probes", [16, 32, 64])
 def test_without_a_limit_probes_are_as_given(probes):
-    """Rows of one sample: 2 clean ones, 2 x 16 for the growth, and the probes at each of three
-    evaluations, half as many at the first."""
+    """Rows of one sample: 5 of the checks, one that finds the chunk, a clean one, 2 x 16 for the
+    growth, and the probes at each of three evaluations, half as many at the first."""
     x = X[:1]
     fixed, rows = rows_of(NET, x, probes=probes, standard_error=None)
-    assert rows == 2 + 2 * 16 + 2.5 * probes
+    assert rows == 7 + 2 * 16 + 2.5 * probes
     _, twice = rows_of(NET, x, probes=probes, standard_error=None, chunk=probes // 2)
-    assert twice == rows + 2 * probes  # in two pieces, the mean shift takes a pass of its own
+    assert twice == rows - 1 + 2 * probes  # in two pieces, the mean shift takes a pass of its own
     loose, same_rows = rows_of(NET, x, probes=probes, standard_error=1e3)
     assert same_rows == rows and torch.equal(fixed.sigma, loose.sigma)
     for most in (1, 10**6):
