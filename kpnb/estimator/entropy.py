@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -157,9 +157,10 @@ class EntropyEstimator:
     ) -> EntropyMaps | dict[str, EntropyMaps]:
         """Maps of all samples of `inputs`; with several layers a dictionary of maps by layer.
 
-        model: a module, which is left as it was, or a function. inputs: what the units take; images
-        (samples, channels, height, width) for GridUnits, scaled as in training; or a DataLoader or
-        an iterator of such batches (of tuples the first part). They are moved to the model's device.
+        model: a module, which is left as it was, or a function.
+        inputs: what the units take; images (samples, channels, height, width) for GridUnits, scaled
+        as in training; or a DataLoader or an iterator of such batches (of tuples the first part).
+        They are moved to the model's device.
         forward_args: further arguments of the model's forward pass, by place or by name; tensors
         with an entry for each sample travel with their samples.
         transform: from one picture (PIL, bytes) to a tensor, where inputs are a list of pictures.
@@ -172,14 +173,29 @@ class EntropyEstimator:
         layers = self.layer if isinstance(self.layer, (list, tuple)) else [self.layer]
         if not layers:
             raise KpnbError("layer is an empty list: name one layer or more.")
+        batches = given.batches(inputs, transform)
+        batches = list(batches) if len(layers) > 1 else batches
         found = {}
-        every = list(given.batches(inputs, transform))
         for layer in layers:
-            one, own = given.readable(model, layer)
-            parts = [replace(self, layer=own)._batch(one, x, forward_args, progress) for x in every]
-            maps = parts[0] if len(parts) == 1 else EntropyMaps.joined(parts)
+            net, own = given.readable(model, layer)
+            maps = replace(self, layer=own)._all(net, batches, forward_args, progress)
             found[str(maps.settings["layer"])] = maps
         return found if isinstance(self.layer, (list, tuple)) else maps
+
+    def _all(
+        self, model: nn.Module, batches: Iterable, arguments: object, progress: bool | None
+    ) -> EntropyMaps:
+        """The maps of all batches, which are taken one after the other."""
+        parts: list[EntropyMaps] = []
+        for x in batches:
+            try:
+                parts.append(self._batch(model, x, arguments, progress))
+            except Stopped as stopped:
+                parts += [stopped.maps] if stopped.maps is not None else []
+                raise Stopped(EntropyMaps.joined(parts) if parts else None) from None
+        if not parts:
+            raise KpnbError("there are no samples to explain; pass at least one.")
+        return parts[0] if len(parts) == 1 else EntropyMaps.joined(parts)
 
     def _batch(
         self, model: nn.Module, x: object, arguments: object, progress: bool | None
@@ -292,7 +308,7 @@ class EntropyEstimator:
         lost = (~defined).nonzero().flatten().tolist()
         if lost:
             why = "behind the ReLU, which relu=False leaves out" if self.relu else "there"
-            told.append(f"samples {lost[:5]} have no entropy map: nothing of their feature moves {why}.")
+            told.append(f"samples {lost[:5]} have no entropy map: their feature is still {why}.")
         if not maps.reached[defined].all():
             late = (defined & ~maps.reached).nonzero().flatten().tolist()
             told.append(f"samples {late[:5]} did not get to where method={self.method!r} ends.")
@@ -301,7 +317,7 @@ class EntropyEstimator:
             over = int((error > self.standard_error).sum())
             told.append(
                 f"standard_error={self.standard_error:g} nats is not met by {over} of {len(error)} "
-                f"samples (up to {error.max():.2g}) with most_probes={self.most_probes}: raise that."
+                f"samples (up to {error.max():.2g}) with most_probes={self.most_probes}; raise it."
             )
         return told
 

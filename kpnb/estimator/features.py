@@ -47,7 +47,7 @@ def layer_name(net: nn.Module, name: str | nn.Module) -> str:
     labels = getattr(net, "layer_names", None)
     labels = labels if isinstance(labels, dict) else {}  # of kpnb's own networks
     if not isinstance(name, str):
-        raise KpnbError(f"layer={name!r} is no layer: give a name, a module, or None for the output.")
+        raise KpnbError(f"layer={name!r} is no layer: give a name, a module or None (output).")
     dotted = labels.get(name, name)
     if dotted in modules:
         return dotted

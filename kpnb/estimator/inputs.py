@@ -43,8 +43,8 @@ class _Function(nn.Module):
 
 
 def readable(model: object, layer: object) -> tuple[nn.Module, object]:
-    """The module in what users have, and the layer in it: without torch.compile's and DataParallel's
-    wrapping, a function as a module; half-precision weights as a float32 copy.
+    """The module in what users have, and the layer in it: without the wrapping of torch.compile and
+    DataParallel, a function as a module; half-precision weights as a float32 copy.
 
     Raises KpnbError for what cannot be called.
     """
@@ -139,7 +139,9 @@ def with_arguments(problem: Problem, model: nn.Module, given: object) -> Problem
     return Problem(problem.x, forward, plain=True)
 
 
-def check_model(reader: FeatureReader, problem: Problem, keys: Sequence[bytes], step: float) -> None:
+def check_model(
+    reader: FeatureReader, problem: Problem, keys: Sequence[bytes], step: float
+) -> None:
     """Clean passes of a few samples; KpnbError for what the estimator relies on and does not hold.
 
     step: the noise that changes are held against (init_sigma).
@@ -162,8 +164,8 @@ def check_model(reader: FeatureReader, problem: Problem, keys: Sequence[bytes], 
 
 
 _RANDOM = (
-    "for the same input when asked twice, in eval mode: switch off what it draws at random (dropout "
-    "without training=self.training?)"
+    "for the same input when asked twice, in eval mode: switch off what it draws at random "
+    "(dropout without training=self.training?)"
 )
 _TALKING = (
     "for an input alone than beside others, so its rows depend on each other: use one that keeps "
@@ -215,19 +217,19 @@ def _first_pass(reader: FeatureReader, problem: Problem, x: Tensor, few: Tensor)
 def _check_numbers(reader: FeatureReader, feature: Tensor, rows: int) -> None:
     if len(feature) != rows:
         raise KpnbError(
-            f"{reader.name} gives {len(feature)} rows for {rows} samples, so its first dimension is not "
-            "the batch: let feature= be a function that puts samples first, or name another layer."
+            f"{reader.name} gives {len(feature)} rows for {rows} samples, so its first dimension is "
+            "not the batch: let feature= be a function that puts samples first, or name another layer."
         )
     if not feature.is_floating_point():
-        raise KpnbError(f"{reader.name} gives {feature.dtype}, which has no gradient: name another layer.")
+        raise KpnbError(f"{reader.name} gives {feature.dtype}, without gradient: name another layer.")
     telling = feature[feature != feature.round()]  # whole numbers fit into any precision
     enough = len(telling.unique()) >= LEAST_DISTINCT
     for dtype in HALF:
         low = feature.dtype == dtype
         if low or (enough and torch.equal(telling, telling.to(dtype).to(telling.dtype))):
             raise KpnbError(
-                f"{reader.name} is computed in {str(dtype).removeprefix('torch.')}, too coarse for small "
-                "noise: have the model compute in float32."
+                f"{reader.name} is computed in {str(dtype).removeprefix('torch.')}, too coarse for "
+                "small noise: have the model compute in float32."
             )
 
 

@@ -55,7 +55,7 @@ class EntropyMaps:
 
     @property
     def mean_entropy(self) -> Tensor:
-        """(samples,) mean of H_i over the units that a sample has, nats; NaN for one without a map."""
+        """(samples,) mean of H_i over the units that a sample has, nats; NaN without a map."""
         return self.entropy.nanmean(1)
 
     @property
@@ -155,8 +155,8 @@ class EntropyMaps:
         import pandas as pd
 
         sample, unit = np.indices(self.sigma.shape).reshape(2, -1)
-        parts = {"entropy": self.entropy, "standard_error": self.standard_error, "sigma": self.sigma}
-        values = {name: part.detach().cpu().numpy().ravel() for name, part in parts.items()}
+        names = ("entropy", "standard_error", "sigma")
+        values = {name: getattr(self, name).detach().cpu().numpy().ravel() for name in names}
         return pd.DataFrame({"sample": sample, "unit": unit} | values)
 
     def to(self, device: str | torch.device) -> EntropyMaps:

@@ -133,7 +133,7 @@ def as_masks(masks: Tensor | np.ndarray, label: int | None = None) -> Tensor:
     """Masks (samples, height, width) as bool; see `GridUnits.foreground`."""
     masks = torch.as_tensor(masks)
     if masks.ndim != 3:
-        raise KpnbError(f"masks have the shape {tuple(masks.shape)}: pass (samples, height, width).")
+        raise KpnbError(f"masks are {tuple(masks.shape)}: pass (samples, height, width).")
     if label is not None:
         return masks == label
     values = masks.unique().tolist()
@@ -147,7 +147,7 @@ def as_masks(masks: Tensor | np.ndarray, label: int | None = None) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class MaskUnits:
-    """Units of any form, each a set of places: superpixels, stretches of a time series, frequencies.
+    """Units of any form, each a set of places: superpixels, stretches of a series, frequencies.
 
     labels: integers of the form of one input without its channels (a series of length 100 in 5
     channels, inputs (samples, 5, 100), has labels (100,)), the same for all samples: the unit of
