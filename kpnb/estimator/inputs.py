@@ -206,7 +206,7 @@ def _first_pass(reader: FeatureReader, problem: Problem, x: Tensor, few: Tensor)
             "forward_args, or wrap it in a function."
         ) from error
     except RuntimeError as error:
-        if "dtype" not in str(error) and "type" not in str(error).lower().split():
+        if not any(word in str(error) for word in ("Half", "BFloat16", "same dtype")):
             raise
         raise KpnbError(
             f"the model cannot be computed in float32 ({str(error).splitlines()[0]}): pass one "
@@ -217,11 +217,11 @@ def _first_pass(reader: FeatureReader, problem: Problem, x: Tensor, few: Tensor)
 def _check_numbers(reader: FeatureReader, feature: Tensor, rows: int) -> None:
     if len(feature) != rows:
         raise KpnbError(
-            f"{reader.name} gives {len(feature)} rows for {rows} samples, so its first dimension is "
-            "not the batch: let feature= be a function that puts samples first, or name another layer."
+            f"{reader.name} gives {len(feature)} rows for {rows} samples, so the batch is not its "
+            "first dimension: let feature= be a function that puts samples first, or name another layer."
         )
     if not feature.is_floating_point():
-        raise KpnbError(f"{reader.name} gives {feature.dtype}, without gradient: name another layer.")
+        raise KpnbError(f"{reader.name} gives {feature.dtype}, without gradient: name another.")
     telling = feature[feature != feature.round()]  # whole numbers fit into any precision
     enough = len(telling.unique()) >= LEAST_DISTINCT
     for dtype in HALF:
