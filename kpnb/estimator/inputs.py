@@ -8,7 +8,7 @@ goes in, and that numbers are precise enough.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -118,7 +118,8 @@ def _is_half(inputs: object) -> bool:
 def with_arguments(problem: Problem, model: nn.Module, given: object) -> Problem:
     """The problem with further arguments of the model's forward pass: a sequence, or a dictionary
     by name. Tensors with an entry for each sample travel with their samples."""
-    if not given:
+    given = given if isinstance(given, (dict, tuple, list)) else (given,)
+    if len(given) == 0:
         return problem
     if not problem.plain:
         raise KpnbError("forward_args do not fit these units: wrap the model in a function.")
@@ -133,8 +134,7 @@ def with_arguments(problem: Problem, model: nn.Module, given: object) -> Problem
     def forward(noisy: Tensor, samples: Tensor) -> object:
         if isinstance(given, dict):
             return model(noisy, **{name: of(value, samples) for name, value in given.items()})
-        every: Iterable[object] = given if isinstance(given, (tuple, list)) else (given,)
-        return model(noisy, *(of(value, samples) for value in every))
+        return model(noisy, *(of(value, samples) for value in given))
 
     return Problem(problem.x, forward, plain=True)
 
@@ -217,7 +217,7 @@ def _first_pass(reader: FeatureReader, problem: Problem, x: Tensor, few: Tensor)
 def _check_numbers(reader: FeatureReader, feature: Tensor, rows: int) -> None:
     if len(feature) != rows:
         raise KpnbError(
-            f"{reader.name} gives {len(feature)} rows for {rows} samples, so the batch is not its "
+            f"{reader.name} gives {len(feature)} rows for {rows} samples: the batch is not its "
             "first dimension: let feature= be a function that puts samples first, or name another layer."
         )
     if not feature.is_floating_point():
