@@ -218,7 +218,7 @@ def _check_numbers(reader: FeatureReader, feature: Tensor, rows: int) -> None:
     if len(feature) != rows:
         raise KpnbError(
             f"{reader.name} gives {len(feature)} rows for {rows} samples: the batch is not its "
-            "first dimension: let feature= be a function that puts samples first, or name another layer."
+            "first dimension; let feature= be a function that puts samples first, or name another."
         )
     if not feature.is_floating_point():
         raise KpnbError(f"{reader.name} gives {feature.dtype}, without gradient: name another.")
