@@ -22,8 +22,9 @@ _HOME = {
     "kpnb.datasets.texts.embedded": "embedded_questions embedded_sentences",
     "kpnb.datasets.texts.words": "PieceEncoder",
     "kpnb.errors": "KpnbError",
-    "kpnb.estimator.entropy": "EntropyEstimator EntropyMaps",
-    "kpnb.estimator.units": "GridUnits PointUnits",
+    "kpnb.estimator.entropy": "EntropyEstimator",
+    "kpnb.estimator.maps": "EntropyMaps",
+    "kpnb.estimator.units": "GridUnits MaskUnits PointUnits",
     "kpnb.metrics.points": "KnowledgePoints knowledge_points learning_distance learning_speed "
     "published_filter stability",
     "kpnb.metrics.stats": "Estimate bootstrap paired_difference verdict",

@@ -20,6 +20,12 @@ def answered(program: Callable[[], int | None]) -> int:
         return 2
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is a real lack of memory; on the CPU torch raises a plain RuntimeError."""
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or (type(error) is RuntimeError and "can't allocate memory" in str(error))
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """ "did you mean X or Y?" with the names nearest to a mistyped one; "" if none is near."""
     near = difflib.get_close_matches(name, list(known), n=3)

@@ -1,31 +1,29 @@
-"""How much of each input unit's information a layer discards: the estimator and its result."""
+"""How much of each input unit's information a layer discards: the estimator."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, is_out_of_memory
+from kpnb.estimator import inputs as given
 from kpnb.estimator.closed_form import optimum, path
 from kpnb.estimator.descent import descent, published, reference
-from kpnb.estimator.features import FeatureReader
-from kpnb.estimator.loss import Outcome, entropy_of
+from kpnb.estimator.features import Choice, FeatureReader
+from kpnb.estimator.loss import GAUSSIAN_ENTROPY, Outcome
+from kpnb.estimator.maps import FORMAT, TENSORS, EntropyMaps
 from kpnb.estimator.perturbation import Perturbation, sample_keys
 from kpnb.estimator.rates import BLOCK
 from kpnb.estimator.units import GridUnits, Problem, Units
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+__all__ = ["LADDER", "METHODS", "TENSORS", "EntropyEstimator", "EntropyMaps", "Stopped"]
 
 #: From a layer's answer to noise to one sigma per input unit, in [0.001, 1] as in the public code.
 METHODS: dict[str, Callable[[Perturbation, EntropyEstimator], Outcome]] = {
@@ -35,105 +33,33 @@ METHODS: dict[str, Callable[[Perturbation, EntropyEstimator], Outcome]] = {
     "descent": descent,
     "reference": reference,
 }
+#: quality -> what it sets where nothing else is said: noisy passes of a measurement, measurements,
+#: and the mean standard error in nats up to which `path` doubles them (ours; costs in the book).
+LADDER: dict[str, dict[str, float | None]] = {
+    "fast": {"probes": 8, "evaluations": 2, "standard_error": None},
+    "standard": {"probes": 24, "evaluations": 3, "standard_error": 0.02},
+    "exact": {"probes": 24, "evaluations": 3, "standard_error": 0.003},
+}
+Layer = str | nn.Module | None
 
 
-FORMAT = "kpnb-entropy-maps-2"
-TENSORS = ("sigma", "feature_variance", "reached", "standard_error")
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C during `explain`; maps: those of the samples that were finished, None for none."""
 
-
-@dataclass(frozen=True)
-class EntropyMaps:
-    """Information discarding of every input unit of every sample, at one layer of one network.
-
-    sigma: (samples, units) noise that each unit takes; NaN where not defined.
-    feature_variance: (samples,) sigma_f^2 of Eq. 3, the feature's squared change under noise of
-        init_sigma; 0 where the feature does not move at all.
-    reached: (samples,) bool; path, published: the mean entropy is within `tolerance` of the target;
-        descent: it converged; optimum: always true, there is nothing to reach.
-    standard_error: (samples, units) of each H_i, nats, from the spread over the draws; it does not
-        hold the (smaller) error of the closed form itself. NaN for methods that know none.
-    settings: how the maps were made, JSON-able.
-    """
-
-    sigma: Tensor
-    feature_variance: Tensor
-    reached: Tensor
-    standard_error: Tensor
-    settings: dict[str, object] = field(default_factory=dict)
-
-    @property
-    def entropy(self) -> Tensor:
-        """H_i = log sigma_i + 0.5 log(2 pi e), Eq. 2, (samples, units), nats."""
-        return entropy_of(self.sigma)
-
-    @property
-    def mean_entropy(self) -> Tensor:
-        """(samples,) mean of H_i over units, nats."""
-        return self.entropy.mean(1)
-
-    @property
-    def defined(self) -> Tensor:
-        """(samples,) bool: sigma_f > 0. A feature that never moves has no entropy map."""
-        return self.feature_variance > 0
-
-    def __len__(self) -> int:
-        return len(self.sigma)
-
-    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> EntropyMaps:
-        """The maps of some samples; a single index keeps the samples dimension."""
-        if isinstance(index, int):
-            if not -len(self) <= index < len(self):  # what ends a for loop over the maps
-                raise IndexError(f"there is no sample {index} among {len(self)}.")
-            index = slice(index, index + 1 or None)
-        parts = {name: getattr(self, name)[index] for name in TENSORS}
-        return EntropyMaps(**parts, settings=self.settings)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What `save` writes, by the names of TENSORS, on the CPU."""
-        return {name: getattr(self, name).detach().cpu().contiguous() for name in TENSORS}
-
-    def save(self, path: str | Path) -> None:
-        """Writes a safetensors file (settings as JSON in its header), whole or not at all."""
-        path = Path(path)
-        header = {"format": FORMAT, "settings": json.dumps(self.settings, sort_keys=True)}
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            partial.write_bytes(save(self.tensors(), header))
-            partial.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink()
-            raise KpnbError(f"cannot write entropy maps to {path}: {error.strerror}.") from error
-
-    @staticmethod
-    def load(path: str | Path) -> EntropyMaps:
-        """Reads what `save` wrote; KpnbError for a missing, foreign or damaged file."""
-        try:
-            with safe_open(Path(path), framework="pt") as stored:
-                header = stored.metadata() or {}
-                if header.get("format") != FORMAT:
-                    raise KpnbError(f"{path} holds no entropy maps; pass a file that save() wrote.")
-                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-                return EntropyMaps(**tensors, settings=json.loads(header["settings"]))
-        except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
-            if isinstance(error, KpnbError):
-                raise
-            raise KpnbError(f"cannot read entropy maps from {path}: {error}.") from error
-
-    def show(self, images: Tensor | None = None, count: int = 8) -> Figure:
-        """Draws the first `count` maps on the fixed scale in nats (kpnb.figures.image)."""
-        from kpnb.figures.image import entropy_maps
-
-        return entropy_maps(self, images, count)
+    def __init__(self, maps: EntropyMaps | None) -> None:
+        count = 0 if maps is None else len(maps)
+        super().__init__(f"stopped; the maps of the first {count} samples are in the error's .maps")
+        self.maps = maps
 
 
 @dataclass(frozen=True)
 class EntropyEstimator:
-    """Estimates EntropyMaps of any layer of any nn.Module.
+    """Estimates EntropyMaps of any layer of any model.
 
         maps = EntropyEstimator(layer="classifier.0").explain(model, images)
 
-    layer: dotted name of model.named_modules(), called once per forward pass.
+    layer: dotted name of model.named_modules(), or a module, called once per forward pass; None for
+        the model's own output; or a list of these.
     units: how an input splits into units; a 16 x 16 grid, as in the paper.
     method: "path" (closed form of the published descent, default), "published" (that descent,
         slow), "optimum" (closed form of the minimum of Eq. 3), "descent" (Monte Carlo to it),
@@ -142,35 +68,39 @@ class EntropyEstimator:
     entropy_weight: weight of the mean entropy in the loss; 7 for VGG and AlexNet, 6 for ResNets
         (public code); the alpha of Eq. 3 is entropy_weight / units.
     init_sigma: where sigma starts, and the noise that defines sigma_f^2 (public code: 0.01).
+    quality: "fast", "standard" or "exact", what LADDER then says of the three below (ours).
     probes: noisy passes per evaluation of the closed forms, in fours (ours; path and optimum).
     evaluations: how often the closed forms measure the feature's answer anew (ours).
     standard_error: nats; path doubles the probes of a sample until the mean standard error of its
-        entropies is at most this, or most_probes are used (ours; the default was settled on
-        the VGG-11 cases of the book's chapter). None: probes are as given.
+        entropies is at most this, or most_probes are used (ours). None: probes are as given.
     relu: apply ReLU to the feature first (public code, at every layer).
+    feature: how the feature is taken from what the layer gives: None (a tensor, the first of a
+        tuple, `.logits` or `.last_hidden_state`), a key or attribute, a place, or a function of it
+        that returns (samples, ...).
     draws, lr, iterations, extra_iterations: of the published descent (public code: 96, 1e-4, 60,
         20). draws also serve descent, which takes at most descent_iterations steps (ours).
     reference_draws: of reference, over its whole path (ours).
     tolerance: nats; for `reached` (ours).
     chunk: most rows (sample x draw) in one pass through the model, though never fewer than the
         four of a block of draws. The one setting that bounds memory; it changes no result beyond
-        rounding.
+        rounding. "auto" finds it from what one row takes, and halves it where memory runs out.
     autocast: None, "bfloat16" or "float16": run the model in mixed precision (GPU; its effect on H
         is in the book's chapter on the estimator).
     seed: of the noise; a sample's noise depends on seed and its content only.
+    Raises KpnbError for a setting that cannot work, as for a target that lies below the start.
     """
 
-    layer: str
+    layer: Layer | Sequence[Layer]
     units: Units = GridUnits(16)
     method: str = "path"
     target_entropy: float = -2.8
     entropy_weight: float = 7.0
     init_sigma: float = 0.01
-    probes: int = 24
+    probes: int | None = None
     relu: bool = True
     seed: int = 0
-    evaluations: int = 3
-    standard_error: float | None = 0.003
+    evaluations: int | None = None
+    standard_error: float | Literal["by quality"] | None = "by quality"
     most_probes: int = 768
     draws: int = 96
     lr: float = 1e-4
@@ -179,14 +109,23 @@ class EntropyEstimator:
     descent_iterations: int = 3200
     reference_draws: int = 16384
     tolerance: float = 0.02
-    chunk: int = 256
+    chunk: int | Literal["auto"] = "auto"
     autocast: str | None = None
+    feature: Choice = None
+    quality: str = "standard"
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise KpnbError(f"method={self.method!r} is unknown; use one of {', '.join(METHODS)}.")
+        for name, known in (("method", METHODS), ("quality", LADDER)):
+            if getattr(self, name) not in known:
+                value, every = getattr(self, name), ", ".join(known)
+                raise KpnbError(f"{name}={value!r} is unknown; use one of {every}.")
+        for name, usual in LADDER[self.quality].items():
+            if getattr(self, name) == ("by quality" if name == "standard_error" else None):
+                object.__setattr__(self, name, usual)
         for name, least in _SMALLEST.items():
             value = getattr(self, name)
+            if name == "chunk" and value == "auto":
+                continue
             if not isinstance(value, int) or value < least:
                 raise KpnbError(f"{name}={value!r} must be a whole number; use {least} or more.")
         for name in ("entropy_weight", "init_sigma", "lr", "tolerance", "standard_error"):
@@ -201,29 +140,109 @@ class EntropyEstimator:
             raise KpnbError(
                 f"autocast={self.autocast!r} is unknown; use None, 'bfloat16' or 'float16'."
             )
+        start = torch.tensor(self.init_sigma).log() + GAUSSIAN_ENTROPY
+        if self.method not in ("optimum", "descent") and not self.target_entropy > start:
+            raise KpnbError(
+                f"target_entropy={self.target_entropy!r} lies below the start, {start:.2f} nats at "
+                f"init_sigma={self.init_sigma:g}: raise it, or lower init_sigma."
+            )
 
-    def explain(self, model: nn.Module, inputs: Tensor) -> EntropyMaps:
-        """Maps of all samples of `inputs`, on the model's device.
+    def explain(
+        self,
+        model: nn.Module | Callable[..., object],
+        inputs: object,
+        forward_args: Sequence | dict | Tensor = (),
+        transform: Callable[[object], Tensor] | None = None,
+        progress: bool | None = None,
+    ) -> EntropyMaps | dict[str, EntropyMaps]:
+        """Maps of all samples of `inputs`; with several layers a dictionary of maps by layer.
 
-        inputs: what the units take; images (samples, channels, height, width) for GridUnits.
-        Raises KpnbError for an unknown layer, a layer that is called twice or not at all, empty or
-        non-finite inputs, and when memory runs out (naming `chunk`).
+        model: a module, which is left as it was, or a function.
+        inputs: what the units take; images (samples, channels, height, width) for GridUnits, scaled
+        as in training; or a DataLoader or an iterator of such batches (of tuples the first part).
+        They are moved to the model's device.
+        forward_args: further arguments of the model's forward pass, by place or by name; tensors
+        with an entry for each sample travel with their samples.
+        transform: from one picture (PIL, bytes) to a tensor, where inputs are a list of pictures.
+        progress: a bar with the time left; None shows it on a terminal and in a live notebook.
+        Warns of samples without a map, a target or standard error that was not reached. Raises
+        KpnbError for an unknown layer, a layer that is called twice or not at all, empty or
+        non-finite inputs, a model that is no function of its input, and when memory runs out
+        (naming `chunk`); `Stopped` on Ctrl-C.
         """
-        problem = self.units.problem(model, inputs)
-        _check_samples(problem.x)
-        keys = sample_keys(problem.x, self.seed)
-        block = max(1, self.chunk // (self.probes if self._closed else self.draws))
+        layers = self.layer if isinstance(self.layer, (list, tuple)) else [self.layer]
+        if not layers:
+            raise KpnbError("layer is an empty list: name one layer or more.")
+        batches = given.batches(inputs, transform)
+        batches = list(batches) if len(layers) > 1 else batches
+        found = {}
+        for layer in layers:
+            net, own = given.readable(model, layer)
+            maps = replace(self, layer=own)._all(net, batches, forward_args, progress)
+            found[str(maps.settings["layer"])] = maps
+        return found if isinstance(self.layer, (list, tuple)) else maps
+
+    def _all(
+        self, model: nn.Module, batches: Iterable, arguments: object, progress: bool | None
+    ) -> EntropyMaps:
+        """The maps of all batches, which are taken one after the other."""
+        parts: list[EntropyMaps] = []
+        for x in batches:
+            try:
+                parts.append(self._batch(model, x, arguments, progress))
+            except Stopped as stopped:
+                parts += [stopped.maps] if stopped.maps is not None else []
+                raise Stopped(EntropyMaps.joined(parts) if parts else None) from None
+        if not parts:
+            raise KpnbError("there are no samples to explain; pass at least one.")
+        return parts[0] if len(parts) == 1 else EntropyMaps.joined(parts)
+
+    def _batch(
+        self, model: nn.Module, x: object, arguments: object, progress: bool | None
+    ) -> EntropyMaps:
         # Gradients are needed even where the caller has switched them off for good.
-        with torch.inference_mode(False), FeatureReader(model, self.layer, self.relu) as reader:
-            first = torch.zeros(1, dtype=torch.long, device=problem.x.device)
-            reader.check_called_once(lambda: problem.forward(problem.x[:1].clone(), first))
-            outcomes = [
-                self._explain_block(
-                    reader, problem, keys, range(start, min(start + block, len(keys)))
-                )
-                for start in range(0, len(keys), block)
-            ]
-        return self._collect(outcomes)
+        off = torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False)
+        with torch.inference_mode(False), off[0], off[1]:
+            problem = self.units.problem(model, given.moved(x, model))
+            problem = given.with_arguments(problem, model, arguments)
+            _check_samples(problem.x)
+            keys = sample_keys(problem.x, self.seed)
+            with FeatureReader(model, self.layer, self.relu, self.feature) as reader:
+                given.check_model(reader, problem, keys, self.init_sigma)
+                named = replace(self, layer=reader.layer)
+                return named._collect(named._blocks(reader, problem, keys, progress))
+
+    def _blocks(
+        self, reader: FeatureReader, problem: Problem, keys: list[bytes], progress: bool | None
+    ) -> list[dict[str, Tensor]]:
+        """The outcomes of all samples, block by block."""
+        chunk = given.rows_in_memory(reader, problem) if self.chunk == "auto" else self.chunk
+        outcomes: list[dict[str, Tensor]] = []
+        done, live = 0, sys.stderr.isatty() or "ipykernel" in sys.modules
+        bar = tqdm(total=len(keys), desc=f"maps of {reader.layer or 'output'}", unit="sample",
+                   disable=not (live if progress is None else progress), leave=False)  # fmt: skip
+        with bar:
+            while done < len(keys):
+                size = max(1, chunk // (self.probes if self._closed else self.draws))
+                block = range(done, min(done + size, len(keys)))
+                try:
+                    outcomes.append(self._explain_block(reader, problem, keys, block, chunk, bar))
+                except KeyboardInterrupt:
+                    raise Stopped(self._collect(outcomes) if outcomes else None) from None
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    if self.chunk != "auto" or chunk <= BLOCK:
+                        raise KpnbError(
+                            f"out of memory with chunk={chunk} rows of "
+                            f"{tuple(problem.x.shape[1:])}; give EntropyEstimator a smaller chunk."
+                        ) from error
+                    chunk = max(BLOCK, chunk // 2)
+                    continue
+                done = block.stop
+                bar.n = done
+                bar.refresh()
+        return outcomes
 
     @property
     def _closed(self) -> bool:
@@ -232,28 +251,45 @@ class EntropyEstimator:
     @property
     def settings(self) -> dict[str, object]:
         """Every setting that changes a map, JSON-able."""
-        settings = asdict(self) | {"units": f"{self.units}", "format": FORMAT}
-        settings.pop("chunk")
-        return settings
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in ("chunk", "quality"):  # the latter is told by what it sets
+            del found[name]
+        if self.feature is None:
+            del found["feature"]
+        elif callable(self.feature):
+            found["feature"] = getattr(self.feature, "__qualname__", str(self.feature))
+        if isinstance(self.layer, nn.Module):
+            found["layer"] = type(self.layer).__name__
+        return found | {"units": f"{self.units}", "format": FORMAT}
 
     def _explain_block(
-        self, reader: FeatureReader, problem: Problem, keys: list[bytes], block: range
+        self,
+        reader: FeatureReader,
+        problem: Problem,
+        keys: list[bytes],
+        block: range,
+        chunk: int,
+        bar: tqdm,
     ) -> dict[str, Tensor]:
         samples = torch.tensor(block, device=problem.x.device)
-        chosen = [keys[index] for index in block]
-        try:
-            precision = _PRECISIONS[self.autocast]
-            p = Perturbation(reader, problem, self.units, samples, chosen, self.chunk, precision)
-            outcome = METHODS[self.method](p, self)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            # On the CPU torch raises a plain RuntimeError.
-            if type(error) is RuntimeError and "can't allocate memory" not in str(error):
-                raise
-            raise KpnbError(
-                f"out of memory with chunk={self.chunk} rows of {tuple(problem.x.shape[1:])}; "
-                "give EntropyEstimator a smaller chunk."
-            ) from error
+        chosen, precision = [keys[index] for index in block], _PRECISIONS[self.autocast]
+        rows = self._rows * len(block)  # about; with a standard error there may be more
+
+        def tick(count: int) -> None:
+            bar.n = min(bar.n + count * len(block) / rows, block.stop - 0.01)
+            bar.refresh(lock_args=(False,)) if not bar.disable else None
+
+        given_to = reader, problem, self.units, samples, chosen, chunk, precision, tick
+        outcome = METHODS[self.method](Perturbation(*given_to), self)
         return {name: value.detach() for name, value in vars(outcome).items()}
+
+    @property
+    def _rows(self) -> int:
+        """Noisy passes of a sample, those that may be added left aside."""
+        if self._closed:
+            return 2 * 16 + 2 * self.probes * self.evaluations
+        steps = {"published": self.iterations * self.draws, "reference": self.reference_draws}
+        return steps.get(self.method, self.descent_iterations * self.draws)
 
     def _collect(self, outcomes: list[dict[str, Tensor]]) -> EntropyMaps:
         whole = {name: torch.cat([outcome[name] for outcome in outcomes]) for name in outcomes[0]}
@@ -261,7 +297,29 @@ class EntropyEstimator:
         for name in ("sigma", "standard_error"):
             whole[name] = torch.where(defined.unsqueeze(1), whole[name], torch.nan)
         whole["reached"] = whole["reached"] & defined
-        return EntropyMaps(**whole, settings=self.settings)
+        maps = EntropyMaps(**whole, settings=self.settings)
+        for told in self._shortcomings(maps):
+            warnings.warn(told, stacklevel=5)
+        return maps
+
+    def _shortcomings(self, maps: EntropyMaps) -> list[str]:
+        """What was asked for and not got, a sentence each."""
+        told, defined = [], maps.defined
+        lost = (~defined).nonzero().flatten().tolist()
+        if lost:
+            why = "behind the ReLU, which relu=False leaves out" if self.relu else "there"
+            told.append(f"samples {lost[:5]} have no entropy map: their feature is still {why}.")
+        if not maps.reached[defined].all():
+            late = (defined & ~maps.reached).nonzero().flatten().tolist()
+            told.append(f"samples {late[:5]} did not get to where method={self.method!r} ends.")
+        error = maps.standard_error.nanmean(1)[defined]
+        if self.standard_error is not None and (error > self.standard_error).any():
+            over = int((error > self.standard_error).sum())
+            told.append(
+                f"standard_error={self.standard_error:g} nats is not met by {over} of {len(error)} "
+                f"samples (up to {error.max():.2g}) with most_probes={self.most_probes}; raise it."
+            )
+        return told
 
 
 _SMALLEST = {

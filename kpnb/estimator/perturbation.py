@@ -12,7 +12,7 @@ need are averages over draws of eps of y - y0 and of gradients of it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -58,7 +58,8 @@ class Perturbation:
     """A few samples under noise: draws, features and gradients, in pieces of bounded size.
 
     samples: indices into problem.x; keys: one noise key per sample; chunk: most rows
-    (sample x draw) in one pass through the model; precision: that of autocast, None for off.
+    (sample x draw) in one pass through the model; precision: that of autocast, None for off; tick:
+    told of the rows of each noisy pass. Raises KpnbError for a feature that is not finite.
     """
 
     reader: FeatureReader
@@ -68,6 +69,7 @@ class Perturbation:
     keys: Sequence[bytes]
     chunk: int
     precision: torch.dtype | None = None
+    tick: Callable[[int], object] = int  # does nothing
 
     def __post_init__(self) -> None:
         self.x = self.problem.x[self.samples]
@@ -78,6 +80,12 @@ class Perturbation:
             except RuntimeError:  # the faster layout stops a model that calls .view on its features
                 self._layout = torch.contiguous_format
                 self.clean = self._read(self.x, self.samples)
+        bad = ~self.clean.isfinite().all(1)
+        if bad.any():
+            raise KpnbError(
+                f"the feature of {self.reader.name} is NaN or infinite for samples "
+                f"{self.samples[bad].tolist()[:5]}: check the weights and the inputs' scale."
+            )
 
     def take(self, rows: Tensor) -> Perturbation:
         """Some of the samples: rows (n,) bool."""
@@ -102,6 +110,7 @@ class Perturbation:
         noisy = (self.x.unsqueeze(1) + step * eps).flatten(0, 1)
         noisy.requires_grad_(torch.is_grad_enabled())
         y = self._read(noisy, self.samples.repeat_interleave(k))
+        self.tick(len(noisy))
         return noisy, y.unflatten(0, (n, k)) - self.clean.unsqueeze(1)
 
     def gradient(self, change: Tensor, noisy: Tensor, weights: Tensor, keep: bool) -> Tensor:
@@ -114,7 +123,7 @@ class Perturbation:
             if bool((change == 0).all()):
                 return torch.zeros_like(noisy).unflatten(0, (n, k))
             raise KpnbError(
-                f"the feature of layer {self.reader.layer!r} is not differentiable in the input."
+                f"the feature of {self.reader.name} is not differentiable in the input."
             )
         (gradient,) = torch.autograd.grad(
             change, noisy, weights.expand_as(change), retain_graph=keep, allow_unused=True

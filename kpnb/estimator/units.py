@@ -8,10 +8,12 @@ add up to units (`gather`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,10 +27,12 @@ class Problem:
     x: (samples, ...) floating point tensor that takes the noise (an image batch, word embeddings).
     forward: called as forward(noisy, samples); `noisy` is (rows, ...) and `samples` (rows,) says
         which sample of x each row came from (for masks that travel with a sample).
+    plain: it is the model at `noisy` and nothing else, so that it may take further arguments.
     """
 
     x: Tensor
     forward: Callable[[Tensor, Tensor], object]
+    plain: bool = False
 
 
 class Units(Protocol):
@@ -74,7 +78,7 @@ class GridUnits:
                 f"a grid of {self.cells} cells does not fit images of {tuple(inputs.shape[-2:])} "
                 "pixels; choose fewer cells or larger images."
             )
-        return Problem(inputs, lambda noisy, samples: model(noisy))
+        return Problem(inputs, _anew(model), plain=True)
 
     def count(self, x: Tensor) -> int:
         return self.cells**2
@@ -89,14 +93,31 @@ class GridUnits:
         down, across = (self._membership(size, image) for size in image.shape[-2:])
         return (down @ image @ across.T).flatten(1)
 
-    def foreground(self, masks: Tensor) -> Tensor:
-        """(samples, height, width) bool pixel masks -> (samples, units) bool.
+    def foreground(self, masks: Tensor | np.ndarray, label: int | None = None) -> Tensor:
+        """(samples, height, width) pixel masks -> (samples, units) bool.
 
-        A cell is foreground when at least half of its pixels are (difference 6 of the book's list:
-        the public code takes the pixel nearest to the cell's center instead).
+        masks: bool, or numbers that are 0 and 1, or 0 and 255 as in PNG files; with `label`, a map
+        of labels, of which that one is foreground. A cell is foreground when at least half of its
+        pixels are (difference 6 of the book's list: the public code takes the pixel nearest to the
+        cell's center instead). Raises KpnbError for another shape and other numbers.
         """
+        masks = as_masks(masks, label)
         inside = self.gather(masks.unsqueeze(1).double())
         return 2 * inside >= self.gather(torch.ones_like(masks[:1]).unsqueeze(1).double())
+
+    def foreground_of_boxes(
+        self, boxes: Tensor | np.ndarray | Sequence, height: int, width: int
+    ) -> Tensor:
+        """(samples, units) bool of one box a sample, (samples, 4): left, upper, right, lower in
+        pixels of images of that height and width. Raises KpnbError for a box without a pixel."""
+        edges = torch.as_tensor(boxes, dtype=torch.float64).reshape(-1, 4).T[..., None]
+        left, upper, right, lower = edges
+        down, across = torch.arange(height) + 0.5, torch.arange(width) + 0.5
+        rows, columns = (down > upper) & (down < lower), (across > left) & (across < right)
+        masks = rows[:, :, None] & columns[:, None, :]
+        if not masks.any((1, 2)).all():
+            raise KpnbError("a box holds no pixel: give left, upper, right, lower in pixels.")
+        return self.foreground(masks)
 
     def _cell_of(self, size: int, device: torch.device) -> Tensor:
         return torch.arange(size, device=device) * self.cells // size
@@ -104,6 +125,66 @@ class GridUnits:
     def _membership(self, size: int, like: Tensor) -> Tensor:
         cell = self._cell_of(size, like.device)
         return nn.functional.one_hot(cell, self.cells).T.to(like.dtype)  # (cells, size)
+
+
+def as_masks(masks: Tensor | np.ndarray, label: int | None = None) -> Tensor:
+    """Masks (samples, height, width) as bool; see `GridUnits.foreground`."""
+    masks = torch.as_tensor(masks)
+    if masks.ndim != 3:
+        raise KpnbError(f"masks are {tuple(masks.shape)}: pass (samples, height, width).")
+    if label is not None:
+        return masks == label
+    values = masks.unique().tolist()
+    if masks.dtype != torch.bool and set(values) - {0, 1} and set(values) - {0, 255}:
+        raise KpnbError(
+            f"masks hold {values[:5]}: pass bool, 0 and 1, or 0 and 255; of a map of labels say "
+            "which is the foreground with label=."
+        )
+    return masks != 0
+
+
+@dataclass(frozen=True, eq=False)
+class MaskUnits:
+    """Units of any form, each a set of places: superpixels, stretches of a series, frequencies.
+
+    labels: integers of the form of one input without its channels (a series of length 100 in 5
+    channels, inputs (samples, 5, 100), has labels (100,)), the same for all samples: the unit of
+    each place, from 0; places of -1 take no noise. All channels of a place share its sigma.
+    Raises KpnbError for labels that leave a unit out.
+    """
+
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        labels = torch.as_tensor(self.labels).long()
+        object.__setattr__(self, "labels", labels)
+        known = labels.unique()
+        known = known[known >= 0].tolist()
+        if len(known) < 2 or known != list(range(len(known))):
+            raise KpnbError("labels must number two units or more from 0, without a gap.")
+
+    def problem(self, model: nn.Module, inputs: Tensor) -> Problem:
+        shape = tuple(self.labels.shape)
+        if not isinstance(inputs, Tensor) or inputs.ndim < 2 or inputs.shape[2:] != shape:
+            raise KpnbError(f"inputs must be (samples, channels, *{shape}), as the labels are.")
+        return Problem(inputs, _anew(model), plain=True)
+
+    def count(self, x: Tensor) -> int:
+        return int(self.labels.max()) + 1
+
+    def spread(self, values: Tensor, x: Tensor) -> Tensor:
+        labels = self.labels.to(x.device)
+        return (values[:, labels.clamp(min=0)] * (labels >= 0)).unsqueeze(1)
+
+    def gather(self, components: Tensor) -> Tensor:
+        labels, sums = self.labels.to(components.device).flatten(), components.sum(1).flatten(1)
+        held = labels >= 0
+        whole = sums.new_zeros(len(sums), self.count(components))
+        return whole.index_add(1, labels[held], sums[:, held])
+
+    def __str__(self) -> str:
+        digest = hashlib.sha256(self.labels.numpy().tobytes()).hexdigest()[:16]
+        return f"MaskUnits(shape={tuple(self.labels.shape)}, labels={digest})"
 
 
 KEPT_CLOUDS = 32  # clouds in one pass that keeps choices; bounds memory only
@@ -136,7 +217,8 @@ class PointUnits:
                 "PointUnits needs a tensor of clouds (samples, points, 3), or (samples, 3, points) "
                 "with channels_first=True."
             )
-        return Problem(inputs, self._frozen(model, inputs) if self.frozen else _anew(model))
+        forward = self._frozen(model, inputs) if self.frozen else _anew(model)
+        return Problem(inputs, forward, plain=not self.frozen)
 
     def _frozen(self, model: nn.Module, inputs: Tensor) -> Callable[[Tensor, Tensor], object]:
         if not callable(getattr(model, "choices", None)):

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, is_out_of_memory
 
 SCHEDULES = ("log", "cosine", "constant")
 
@@ -144,9 +144,8 @@ def device_use(device: torch.device, deterministic: bool, lower: str) -> Iterato
                 # cuBLAS reads this when it is first used; without it torch refuses its products.
                 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        # On the CPU torch raises a plain RuntimeError.
-        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         gpu = device.type == "cuda"
         name = f"GPU ({torch.cuda.get_device_name(device)})" if gpu else "machine"

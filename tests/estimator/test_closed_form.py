@@ -27,7 +27,7 @@ def test_of_a_linear_feature_variance_and_error_are_known(method):
     """The error is zero on a basis, and not with directions of part of another."""
     net, x = linear_net(D), images(2, dtype=torch.float64)
     J = column_norms(net[1].weight.detach(), x.shape[1:], UNITS.cells)
-    found = explain(net, x, "1", relu=False, method=method, init_sigma=0.02)
+    found = explain(net, x, "1", relu=False, method=method, init_sigma=0.02, target_entropy=-2)
     known = (0.02**2 * J.sum()).expand(2)
     torch.testing.assert_close(found.feature_variance, known, rtol=1e-6, atol=0)
     assert found.standard_error.max() < 1e-8
@@ -115,11 +115,11 @@ def test_most_probes_bounds_the_probes_and_no_draw_is_used_twice(most, rounds, m
 
 @pytest.mark.parametrize("probes", [16, 64])
 def test_without_a_limit_probes_are_as_given(probes):
-    """Rows of one sample: 2 clean ones, 2 x 16 for the growth, and the probes at each of three
-    evaluations, half as many at the first."""
+    """Rows of one sample: 5 of the checks, one that finds the chunk, a clean one, 2 x 16 for the
+    growth, and the probes at each of three evaluations, half as many at the first."""
     net, rows = conv_net().double(), []
     net[0].register_forward_hook(lambda module, args, output: rows.append(len(output)))
     fixed = explain(net, X[:1], probes=probes)
-    assert sum(rows) == 2 + 2 * 16 + 2.5 * probes
+    assert sum(rows) == 7 + 2 * 16 + 2.5 * probes
     for given in ({"standard_error": 1e3}, {"most_probes": 1}, {"most_probes": 10**6}):
         assert torch.equal(fixed.sigma, explain(NET, X[:1], probes=probes, **given).sigma)

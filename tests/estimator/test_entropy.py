@@ -54,12 +54,12 @@ def test_every_setting_but_chunk_shows(maps):
     assert settings == ESTIMATOR.settings and settings["units"] == "GridUnits(cells=4)"
     changed = {
         "layer": "3", "units": GridUnits(8), "method": "optimum", "target_entropy": -2.9,
-        "entropy_weight": 6.0, "init_sigma": 0.02, "probes": 12, "relu": False, "seed": 4,
+        "entropy_weight": 6.0, "init_sigma": 0.005, "probes": 12, "relu": False, "seed": 4,
         "evaluations": 2, "draws": 5, "lr": 1e-3, "iterations": 7, "extra_iterations": 1,
         "descent_iterations": 60, "tolerance": 0.1, "standard_error": 0.01, "most_probes": 16,
-        "reference_draws": 64, "autocast": "bfloat16",
+        "reference_draws": 64, "autocast": "bfloat16", "feature": 0,
     }  # fmt: skip
-    assert set(changed) | {"chunk"} == set(ESTIMATOR.__dataclass_fields__)
+    assert set(changed) | {"chunk", "quality"} == set(ESTIMATOR.__dataclass_fields__)
     for name, value in changed.items():
         assert replace(ESTIMATOR, **{name: value}).settings != ESTIMATOR.settings, name
     assert replace(ESTIMATOR, chunk=16).settings == ESTIMATOR.settings

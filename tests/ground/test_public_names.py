@@ -50,11 +50,16 @@ def defaults(callable_) -> dict[str, object]:
 
 def test_signatures_and_defaults():
     promised = {"units": GridUnits(16), "method": "path", "target_entropy": -2.8}
-    promised |= {"entropy_weight": 7.0, "init_sigma": 0.01, "probes": 24, "relu": True, "seed": 0}
+    promised |= {"entropy_weight": 7.0, "init_sigma": 0.01, "probes": None, "relu": True}
+    promised |= {"seed": 0}
     published = {"draws": 96, "lr": 1e-4, "iterations": 60, "extra_iterations": 20}
     assert names(EntropyEstimator)[: len(promised) + 1] == ["layer", *promised]
-    promised |= published | {"autocast": None, "standard_error": 0.003}
+    promised |= published | {"autocast": None, "chunk": "auto", "quality": "standard"}
     assert promised.items() <= defaults(EntropyEstimator).items()
+    budgets = {"fast": (8, 2, None), "standard": (24, 3, 0.02), "exact": (24, 3, 0.003)}
+    for quality, expected in budgets.items():
+        found = EntropyEstimator("0", quality=quality)
+        assert (found.probes, found.evaluations, found.standard_error) == expected
     assert names(EntropyEstimator.explain)[1:3] == ["model", "inputs"]
     for method in ("published", "path", "optimum", "descent", "reference"):
         assert EntropyEstimator("0", method=method).method == method
