@@ -252,7 +252,8 @@ class ImageStudy(Study):
     def explain(
         self, explainer: EntropyEstimator, net: nn.Module, samples: ImageSamples
     ) -> EntropyMaps:
-        return explainer.explain(net, normalized(samples.images.to(self.device)))
+        images = normalized(samples.images.to(self.device))
+        return explainer.explain(net, images, progress=False)
 
 
 @dataclass(frozen=True)

@@ -228,4 +228,4 @@ class Modality(ABC):
         return EntropyEstimator(layer, **shared | settings)
 
     def explain(self, explainer: Explainer, net: nn.Module, samples: Samples) -> EntropyMaps:
-        return explainer.explain(net, self.inputs(samples).to(self.device))
+        return explainer.explain(net, self.inputs(samples).to(self.device), progress=False)

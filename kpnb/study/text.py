@@ -88,7 +88,8 @@ class TextEstimator:
         scale, found = self.scale * net.encoder.embedding_scale(), []
         for row, length in enumerate((pieces.ids != pieces.pad).sum(1).tolist()):
             ids, words = pieces.ids[row : row + 1, :length], pieces.words[row, :length]
-            found.append(replace(estimator, units=WordUnits(words, scale)).explain(net, ids))
+            one = replace(estimator, units=WordUnits(words, scale))
+            found.append(one.explain(net, ids, progress=False))
         parts = {name: [getattr(maps, name)[0] for maps in found] for name in TENSORS}
         joined = {name: _joined(tensors) for name, tensors in parts.items()}
         return EntropyMaps(**joined, settings=self.settings)
