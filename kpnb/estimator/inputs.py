@@ -23,7 +23,7 @@ CHECKED = 4  # samples in the clean passes
 # Of the squared change under the first noise: what a second pass, or other rows, may change. Far
 # above rounding, far below dropout and batch statistics.
 UNSTEADY = 0.02
-SEEN = 0.05  # share of a change that a gradient has to show at least
+SEEN = 0.01  # share of a change that a gradient has to show at least
 LEAST_DISTINCT = 8  # values of a feature from which low precision is told
 # Memory that the rows of one pass may take, bytes: on a CPU; on a GPU a share of what is free.
 CPU_ROWS, GPU_SHARE = 3 * 2**29, 0.4
@@ -160,7 +160,7 @@ def check_model(
         off = (other[0] - found[0]).double().norm()
         if off**2 > UNSTEADY * change.double().norm() ** 2 and off > 1e-4 * found[0].norm():
             raise KpnbError(f"the model gives another feature {what}.")
-    _check_gradient(reader, problem, x[:1] + noise, noise, change)
+    _check_gradient(reader, problem, x[:1] + noise, noise, change, step)
 
 
 _RANDOM = (
@@ -174,10 +174,16 @@ _TALKING = (
 
 
 def _check_gradient(
-    reader: FeatureReader, problem: Problem, noisy: Tensor, noise: Tensor, change: Tensor
+    reader: FeatureReader,
+    problem: Problem,
+    noisy: Tensor,
+    noise: Tensor,
+    change: Tensor,
+    step: float,
 ) -> None:
-    """KpnbError where the feature changes under noise, and its gradient along the noise shows next
-    to nothing of it: rounding, integer kernels, parts under no_grad."""
+    """KpnbError where the feature changes under noise, and its gradient shows next to nothing of
+    it, along this noise or any other: rounding, integer kernels, parts under no_grad. Features that
+    jump, as with neighbors taken anew, have a gradient beside the jumps."""
     first = torch.zeros(1, dtype=torch.long, device=noisy.device)
     with torch.enable_grad():
         x = noisy.clone().requires_grad_()
@@ -185,9 +191,10 @@ def _check_gradient(
         seen = torch.zeros((), device=noisy.device)
         if feature.requires_grad:
             (slope,) = torch.autograd.grad(feature, x, change[None], allow_unused=True)
-            seen = seen if slope is None else (slope * noise).sum()
+            if slope is not None:
+                seen = torch.maximum((slope * noise).sum().abs(), step * slope.norm())
     size = change.square().sum()
-    if size > 0 and seen.abs() < SEEN * size:
+    if size > 0 and seen < SEEN * size:
         raise KpnbError(
             f"the feature of {reader.name} is not differentiable in the input: it "
             "changes, but no gradient shows it (rounding, integers, torch.no_grad); name a layer "
