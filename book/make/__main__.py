@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from book.make import chapters, check, claims, plan_pages, published, tables
+from book.make import api, chapters, check, claims, plan_pages, published, tables
 from book.make.frame import frame
 from book.make.pages import NOTEBOOKS, notebook_names, page_line, page_source, toc_pages
 from book.make.texts import block
@@ -59,6 +59,7 @@ def fragments(
     rows = frame([*results, *cells, *available_cells(chapters.PAPER)])
     made = {
         "accuracies": tables.accuracy_table(rows),
+        "api": api.api_page(),
         "claim_rates": published.rates_beside(rows),
         "cloud_construction": construction_table(results),
         "cloud_sizes": chapters.cloud_sizes(),
