@@ -126,7 +126,6 @@ def _made_maps(good: bool, samples: int) -> dict[int, EntropyMaps]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> str:
-    """The folder of a text model that is quick to train."""
     from text_smoke import SIZES
     from text_tiny import tiny_folder
 

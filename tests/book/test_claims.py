@@ -43,7 +43,6 @@ def items(claim, *results):
 
 
 def one(**changes):
-    """A claim from the text of a YAML file with one entry."""
     entry = {"id": "a_claim", "claim": "The student's {metric} is {side}.", "where": "Table V"}
     entry |= {"metric": "n_fg", "paper": [RATE], "evidence": FROM_V}
     (claim,) = claims.load_claims(yaml.safe_dump({"a part": [entry | changes]}))
@@ -76,7 +75,6 @@ OVERALL = {
     NOT_RUN: "0",
     "reproduced": "r1 ri2 rrc2 rrci3 rrrcii5",
     "contradicted": "c0 ci0 cccrii1",
-    # one of two is no reproduction
     "inconclusive": "i1 ri1 ci1 rc1 rrci2 rrcii4 rrrcii3 cccrii3 rrrccc3",
 }
 
@@ -168,7 +166,6 @@ def test_tables_runs_teachers_places_samples_and_thresholds_select(asked, result
 
 
 def test_means_decide_where_intervals_do_not_overlap():
-    """The second's is from 1 to 2."""
     second, claim = measure("S", "n_fg", 1.5, low=1.0, high=2.0), means("T", "S")
     for low, high, expected in (
         *((3.0, 4.0, "reproduced"), (1.0, 3.0, "inconclusive"), (2.0, 3.0, "inconclusive")),
@@ -298,7 +295,6 @@ UNKNOWN = [
     {"paper": [RATE | {"where": "layer == "}]},
     {"paper": [{"kind": "values", "table": "V", "where": "dataset == 'CUB'"}]},
 ]
-#: What does not fit the schema.
 MISFITS = [
     *({"evidence": FROM_V | {"table": "X"}}, {"evidence": {"kind": "guess"}}, {"evidence": RATE}),
     *({"evidence": FROM_V | {"bound": 1.0}}, {"evidence": IMAGE_GAPS | {"names": []}}),
@@ -327,8 +323,7 @@ def test_metrics_stand_for_a_claim_each_and_ids_are_unique():
 
 
 def test_every_shipped_claim_asks_for_what_there_is_and_reads_every_file_that_has_it():
-    """Of queries, building the page sees that. But for unseen images, which no claim counts, and
-    numbers that a sweep repeats."""
+    """But for unseen images, which no claim counts, and numbers that a sweep repeats."""
     known = {*METHODS, "entropy", "feature_variance"}
     runs = [name for sweep in read_sweeps().values() for name in sweep.runs]
     for claim in SHIPPED:

@@ -142,7 +142,6 @@ WORDS = "$:\t-1.5\t0.8\t[-1]\nGood\t1.9\t0.9\t[2]\nbad\t-2.5\t0.6\t[-3]\ncan't s
 
 
 def for_sentences(root, monkeypatch):
-    """One of the two tables is in an archive in the archive."""
     prep = embedded_sentences
     inner = make_tar(root / "inner.tgz", tar_info(prep.REVIEWS, content=TABLE.encode()))
     members = {prep.RATINGS: inner.read_bytes(), prep.WORDS: WORDS.encode()}

@@ -1,5 +1,4 @@
-"""Files are fetched whole or not at all, from a server that cuts, lies and ignores ranges; and
-archives, good, hostile and broken ones, are unpacked so that nothing of them lands elsewhere."""
+"""Files are fetched whole or not at all; archives are unpacked so that nothing lands elsewhere."""
 
 import hashlib
 import os

@@ -34,10 +34,7 @@ def scenes(shapes=SHAPES, **changes):
 
 
 def found_in(points):
-    """Of each point its shape, its position there, and its turn, a complex number of length 1.
-
-    A turn about z keeps the distance from that axis and the height, which tell the point.
-    """
+    """Of each point its shape and place, told by height and radius, and its turn, |turn| = 1."""
     known = SHAPES.points.reshape(-1, 3)
     kept = [torch.stack([p[:, :2].norm(dim=1), p[:, 2]], 1).double() for p in (points, known)]
     distance, nearest = torch.cdist(*kept).min(1)

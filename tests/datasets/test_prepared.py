@@ -20,7 +20,6 @@ def folder(tmp_path):
 
 
 def saved(folder, name, array):
-    """Another array in the folder, whose manifest then knows it."""
     np.save(folder / f"{name}.npy", array, allow_pickle=True)
     known, split = json.loads((folder / "manifest.json").read_text()), name.split("_")[0]
     known["splits"][split]["files"] = entries(folder, split)

@@ -111,8 +111,7 @@ def test_path_and_reference_follow_the_published_descent_on_a_trained_network(la
 
 
 def test_reference_and_path_are_the_mean_of_published_runs_also_at_kinks():
-    """Untrained max-pooling over a flat background, where shifts of the maximum add up over space.
-    Known: the published path without its noise."""
+    """Untrained max-pooling over a flat background, where shifts of the maximum add up."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         head = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(4)]

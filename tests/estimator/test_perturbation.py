@@ -80,8 +80,7 @@ def test_noise_depends_on_content_not_on_memory_layout():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_double_precision_changes_no_map(method, monkeypatch):
-    """Bound: 0.002 nats in the mean, of which rounding flips a kink here and there. Noise of
-    float64 is that of float32 here, which torch draws otherwise."""
+    """0.002 nats: rounding flips a kink here and there. Noise of float64 is that of float32."""
 
     def drawn_single(keys, stream, draws, shape, like):
         return normal(keys, stream, draws, shape, like.float()).to(like.dtype)

@@ -20,7 +20,6 @@ CHANGE, OWN = "mean |change of H| [nats]", "as in this study"
 
 @pytest.fixture
 def own(smoke, tmp_path):
-    """The shared study with its networks, on a store of its own."""
     study = smoke_study(tmp_path)
     study._networks.update(smoke.study._networks)
     return study

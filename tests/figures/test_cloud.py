@@ -18,7 +18,6 @@ SHOWN = Shown("cloud")
 
 
 def _where(index: int, held, view: str = "front") -> set:
-    """Places in a view of a cloud's points."""
     at = VIEWS[view].project(as_cloud(SHOWN.samples.points[index]))[0]
     return {tuple(np.round(place, 5)) for place in at[np.asarray(held)]}
 

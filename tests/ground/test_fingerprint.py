@@ -289,8 +289,7 @@ class Holder:
     "name", ["shadows", "walrus", "of_rest", "other", "imports", "late", "Holder"]
 )
 def test_names_are_seen_in_their_scopes(pack, name):
-    """Variables of a function are no references, an import inside one is one in it alone, and a
-    class's names are not seen in its methods."""
+    """Variables, imports inside a function, and a class's names stay in theirs."""
     (pack / "inside.py").write_text(INSIDE)
     found = {place for place in reached(name, package=pack) if place[1] != name}
     assert found == ({("kpnb.middle", "TIMES")} if name in ("imports", "late", "Holder") else set())

@@ -148,8 +148,7 @@ def test_the_gradient_of_the_coordinates_matches_finite_differences(name):
 
 
 def step(x, layers, slope=0.0):
-    """Linear map of the channels, here before the points as in the original codes, normalization by
-    stored statistics, activation."""
+    """Linear map of the channels, before the points; stored statistics; activation."""
     mapping, norm = next(layers), next(layers)
     x = torch.einsum("oc,nc...->no...", mapping.weight, x)
     shape = (1, -1, *[1] * (x.dim() - 2))
@@ -229,8 +228,7 @@ def test_the_edge_convolution_in_training_equals_a_layer_on_all_edges():
 
 
 def layer_on_a_cloud(layer):
-    """The layer in eval mode on random points with features: points, features, centers, output,
-    and the choices that it made."""
+    """In eval mode: points, features, centers, output, and the choices that it made."""
     points, features = clouds(1, 20), clouds(1, 20, seed=2)[..., :2]
     made = KeptChoices()
     centers, found = layer.double().eval()(points, features, made)

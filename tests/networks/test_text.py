@@ -1,5 +1,4 @@
-"""Encoder and heads: buckets against one plain pass, padding, pairs and weights; model folders:
-what is missing or damaged is named in one sentence, and pickles are not read."""
+"""Encoder and heads: one plain pass, padding, pairs, weights; damaged folders, and no pickles."""
 
 import importlib.util
 import json
@@ -236,8 +235,7 @@ def test_damaged_files_are_refused(own_folder):
 
 
 def test_weights_of_another_architecture_and_pickles_are_refused(own_folder):
-    """Missing weights must not be drawn at random in silence; a pooler may be missing. A pickle
-    beside safetensors is neither opened nor enough."""
+    """Missing weights are not drawn in silence; a pickle beside safetensors is not opened."""
     file, pickle = own_folder / "model.safetensors", own_folder / "pytorch_model.bin"
     name, header = str(own_folder), {"format": "pt"}
     weights, expected = load_file(file), load_encoder(name).state_dict()

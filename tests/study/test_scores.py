@@ -127,7 +127,6 @@ class Told(nn.Module):
 
 
 def low(asked):
-    """Logits that are low everywhere: (n, T, 2)."""
     return torch.full((*asked.pieces.ids.shape, 2), -5.0)
 
 

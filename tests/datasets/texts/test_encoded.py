@@ -20,7 +20,6 @@ def good_words(text):
 
 
 def encoded(encoder, *texts, length=None):
-    """Sentences, the first of them positive."""
     labels, ratings = torch.arange(len(texts)).eq(0).long(), torch.tensor([2.5, -1.0, -2.25])
     about = {"dataset": "toy", "parts": []}
     made = Sentences(tuple(texts), labels, ratings[: len(texts)], about)
