@@ -41,9 +41,8 @@ def test_the_flow_solves_its_equation():
     rate = torch.tensor([[5.0, 0.0, -2.0]], dtype=torch.float64)
     short, time = 1e-6, torch.tensor([[0.004]], dtype=torch.float64)
     now, soon = (flow(sigma, rate, 6.0, t).square() for t in (time, time + short))
-    torch.testing.assert_close(
-        (soon - now) / short, 2 * 6.0 / 3 - 4 * rate * now, rtol=1e-4, atol=0
-    )
+    slope = 2 * 6.0 / 3 - 4 * rate * now
+    torch.testing.assert_close((soon - now) / short, slope, rtol=1e-4, atol=0)
     assert torch.equal(flow(sigma, rate, 6.0, 0 * time), sigma)
 
 

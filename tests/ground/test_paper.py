@@ -3,9 +3,9 @@
 import csv
 
 import pytest
+from refusals import refuses
 
 from kpnb import paper
-from kpnb.errors import KpnbError
 from kpnb.fingerprint import packed_file
 
 NUMBERS = {"II": 72, "III": 150, "IV": 30, "V": 684, "VI": 24, "VII": 96, "VIII": 16, "IX": 72}
@@ -94,5 +94,4 @@ def test_unknown_names_say_what_exists():
         (paper.published_table, "X", "II, III"),
         (paper.agreement_rates, ("weather",), "by 'weather'"),
     ):
-        with pytest.raises(KpnbError, match=told):
-            call(given)
+        refuses(call, told, given)

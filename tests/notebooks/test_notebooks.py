@@ -195,9 +195,7 @@ def results_of(executed):
     return found if run else read_results(executed.name, "smoke")
 
 
-def test_it_runs_from_the_store_shows_its_figures_and_is_up_to_date_then(
-    executed, monkeypatch, capsys
-):
+def test_it_runs_from_the_store_with_figures_and_is_up_to_date(executed, monkeypatch, capsys):
     """The copy has no stderr of the kernel; turning clouds and Figure 5's epochs are sliders of
     the browser. Shared networks and maps are there; texts or clouds may be the first of a kind."""
     case, notebook = CASES[executed.name], executed.notebook
