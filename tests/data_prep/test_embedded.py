@@ -192,7 +192,7 @@ def test_the_same_bytes_come_out_twice(key, differ, commands, built, tmp_path, c
     assert not (tmp_path / "out").exists()
 
 
-def test_packed_images(built, tmp_path):
+def test_packed_images_are_cut_outs_and_what_is_none_is_refused(built, tmp_path):
     assert built("images")() == 0
     with zipfile.ZipFile(tmp_path / "out" / image_files.OBJECTS) as file:
         meta = json.loads(file.read("meta.json"))
@@ -203,9 +203,6 @@ def test_packed_images(built, tmp_path):
     with zipfile.ZipFile(tmp_path / "out" / image_files.BACKGROUNDS) as file:
         assert len(file.namelist()) == 7
         assert Image.open(io.BytesIO(file.read("field_5.jpg"))).size == (128, 128)
-
-
-def test_cut_out_refuses_what_is_no_cut_out():
     several = [(i, i, i + 1, i + 1) for i in range(100)]
     whole = [(0, 0, 100, 100)]
     for boxes, reason in (([], "nothing"), ([(0, 0, 40, 40)], "nothing"), (whole, "fills 1.000"),

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from archive_files import make_deb, make_tar, make_zip, packed, tar_info
 from file_site import serving
-from refusals import refused, refuses
+from refusals import fails, refused, refuses
 
 from data_prep import fetch as fetching
 from data_prep.archives import extract, read_members
@@ -292,7 +292,7 @@ def test_too_much_data_missing_names_and_broken_files(tmp_path):
     broken |= {"text.zip": b"PK not really", "text.tar": b"no archive at all"}
     for name, content in broken.items():
         (tmp_path / name).write_bytes(content)
-        refuses(extract, "fetch it again", tmp_path / name, tmp_path / "out")
+        fails(extract, "fetch it again", tmp_path / name, tmp_path / "out")
     refuses(extract, "limit", path, tmp_path / "out", limit=5)
     refuses(read_members, "limit", path, ["a/b.txt"], limit=4)
     refuses(read_members, "has no nothing", path, ["nothing", "c"])

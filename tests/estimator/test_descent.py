@@ -61,7 +61,7 @@ def test_published_keeps_the_iterate_nearest_the_target():
     assert all(0 < number < 8 for number in kept)
 
 
-def test_published_raises_the_weight_of_late_samples_only():
+def test_published_raises_the_weight_of_late_samples_only_and_clamps_on_both_sides():
     given = {"target_entropy": -3.05, "iterations": 8, "extra_iterations": 5}
     expected = assert_equals_twin(NET, "7", X, **given)
     late = [descent.late for descent in expected]
@@ -69,9 +69,6 @@ def test_published_raises_the_weight_of_late_samples_only():
     plain = explain(NET, X, method="published", target_entropy=-3.05, iterations=13)
     changed = (plain.sigma - torch.stack([d.sigma for d in expected])).abs().amax(1) > 1e-6
     assert changed[late].all()  # the factor 1.5 matters
-
-
-def test_published_clamps_sigma_on_both_sides():
     net, x = conv_net().double(), images(2, dtype=torch.float64)
     with torch.no_grad():
         net[0].weight[:, :, :, 1:] = 0  # so that the last column of pixels is ignored

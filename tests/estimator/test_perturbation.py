@@ -60,7 +60,7 @@ def test_the_same_call_gives_the_same_bits_and_another_seed_other_ones(method):
     assert not torch.allclose(first.entropy[0], first.entropy[1], atol=1e-2)
 
 
-def test_noise_is_standard_normal_and_never_the_same_twice():
+def test_noise_is_standard_normal_of_the_content_and_never_the_same_twice():
     like = torch.empty(0, dtype=torch.float64)
     keys = [*sample_keys(SAMPLES[:2], 0), *sample_keys(SAMPLES[:2], 1)]
     drawn = [normal(keys, stream, range(3), (500,), like) for stream in ("input", "probe")]
@@ -69,9 +69,6 @@ def test_noise_is_standard_normal_and_never_the_same_twice():
     assert float(rows.var()) == pytest.approx(1, abs=0.05)
     alike = torch.corrcoef(rows) - torch.eye(len(rows))
     assert alike.abs().max() < 0.2
-
-
-def test_noise_depends_on_content_not_on_memory_layout():
     laid_out = SAMPLES.contiguous(memory_format=torch.channels_last)
     assert sample_keys(laid_out, 0) == sample_keys(SAMPLES.float(), 0) == sample_keys(SAMPLES, 0)
     found = explain(NET, laid_out).entropy

@@ -6,7 +6,7 @@ import os
 import re
 
 import pytest
-from refusals import refuses
+from refusals import fails, refuses
 
 from kpnb import fingerprint as fingerprints
 from kpnb.fingerprint import code_fingerprint, data_fingerprint, fingerprint, reached
@@ -327,7 +327,7 @@ def test_seeds_that_are_not_one_definition_are_refused(pack, seed):
         (pack / f"{name}.py").write_text("def twice():\n    pass\n")
     if seed == "starred":
         (pack / "stars.py").write_text("from kpnb.model import *\ndef starred():\n    pass\n")
-    refuses(code, NO_SEEDS[seed], pack, seed)
+    fails(code, NO_SEEDS[seed], pack, seed)
 
 
 def test_a_notebook_is_what_it_uses_but_for_how_it_is_run_and_kept(pack):

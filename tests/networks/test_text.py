@@ -65,7 +65,7 @@ def same(one, other):
     torch.testing.assert_close(one, other, atol=1e-11, rtol=1e-9)
 
 
-def test_buckets_are_the_plain_model_and_padding_changes_no_state(folder, net, pieces):
+def test_buckets_pairs_and_padded_texts_are_the_plain_model(folder, net, pieces):
     ids = pieces.texts(TEXTS).ids
     assert len(ids) > text.BUCKET  # several buckets
     states = net.encoder(ids)
@@ -82,9 +82,6 @@ def test_buckets_are_the_plain_model_and_padding_changes_no_state(folder, net, p
     assert torch.equal(wider.any(-1), padded != PAD)  # zero at padding, and nowhere else
     same(net.encoder(ids.flip(0)), states.flip(0))
     same(net(padded), net(ids))
-
-
-def test_a_pair_has_the_token_types_of_the_tokenizer(folder, pieces, net):
     questions = ["who was born?", "is it good?", "what, very long, is it?"]
     contexts = ["she was.", "the film is very good", "story"]
     found = load_tokenizer(folder)(questions, contexts, padding=True, return_tensors="pt")
@@ -167,7 +164,7 @@ def test_scratch_weights_by_kind(folder, pieces):
         assert layer.attention.output.LayerNorm.weight.unique().item() == 1
 
 
-def test_pretrained_weights_are_those_of_the_folder(folder):
+def test_pretrained_weights_are_those_of_the_folder_at_any_depth_head_and_size(folder, pieces):
     kept = PieceEncoder.for_texts(load_tokenizer(folder), TEXTS[:3])
     before = torch.get_rng_state()
     net = pretrained_network(folder, "span", kept, layers=1, seed=5)
@@ -183,9 +180,6 @@ def test_pretrained_weights_are_those_of_the_folder(folder):
     every = PieceEncoder(load_tokenizer(folder))
     states = pretrained_network(folder, "span", every, layers=1).encoder(every.texts(["a bad"]).ids)
     assert torch.equal(net.encoder(kept.texts(["a bad"]).ids), states)  # fewer rows, the same
-
-
-def test_depth_heads_and_sizes(folder, pieces):
     for build in (pretrained_network, scratch_network):
         assert len(build(folder, "span", pieces, layers=1).encoder.model.encoder.layer) == 1
         for layers in (0, 3):
