@@ -45,8 +45,7 @@ GOAL, MOST = 0.012, 128
     [("path", 600, 0.7, 1.4), ("optimum", 600, 0.7, 1.4), ("path", D, 0.5, 1.6)],
 )
 def test_the_standard_error_is_the_spread_over_seeds(method, features, least, most):
-    """With as many features as directions nothing but the kinks has an error, and that of the
-    growth, which is not told, is a share of it."""
+    """On a basis only the kinks have an error; that of the growth, a share of it, is not told."""
     given = {"method": method, "relu": False, "probes": 32, "chunk": 1024}
     net = conv_net(outputs=features).double()
     runs = [explain(net, X, seed=seed, **given) for seed in range(20)]
@@ -115,8 +114,7 @@ def test_most_probes_bounds_the_probes_and_no_draw_is_used_twice(most, rounds, m
 
 @pytest.mark.parametrize("probes", [16, 64])
 def test_without_a_limit_probes_are_as_given(probes):
-    """Rows of one sample: 2 clean ones, 2 x 16 for the growth, and the probes at each of three
-    evaluations, half as many at the first."""
+    """Rows: 2 clean, 2 x 16 for the growth, the probes of three evaluations, half at the first."""
     net, rows = conv_net().double(), []
     net[0].register_forward_hook(lambda module, args, output: rows.append(len(output)))
     fixed = explain(net, X[:1], probes=probes)
