@@ -93,9 +93,7 @@ def smoke(tmp_path_factory) -> Smoke:
         return Smoke(root, study, evidence)
 
 
-def made_evidence(
-    student: bool = True, baseline: bool = False, samples: int = 8, seeds: int = 1, layer="FC1"
-) -> Evidence:
+def made_evidence(student=True, baseline=False, samples=8, seeds=1, layer="FC1") -> Evidence:
     """Evidence with known counts: a network is good (True) or bad, the teacher is good.
 
     8 foreground and 8 background cells; checkpoints 0, 1, 2 at distance 0, 0.1, 0.2 per step.
@@ -126,7 +124,6 @@ def _made_maps(good: bool, samples: int) -> dict[int, EntropyMaps]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> str:
-    """The folder of a text model that is quick to train."""
     from text_smoke import SIZES
     from text_tiny import tiny_folder
 

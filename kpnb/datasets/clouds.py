@@ -3,10 +3,9 @@
 They stand in for the paper's ModelNet40 (Section 4): small enough to ship, free to redistribute.
 Two sources of 10 classes each, points sampled from the surfaces of models: furniture and other
 things of a house (386 shapes of 272 groups), electronic components (681 shapes of 199 groups). A
-group holds the variants of one design; the split keeps groups whole.
-
-`point_scenes` composes them, and ModelNet40's shapes, as the paper does (Section 4): the foreground
-is an object's points, the background is points drawn at random from five clouds of other classes.
+group holds the variants of one design; the split keeps groups whole. `point_scenes` composes them,
+and ModelNet40's shapes, as the paper does (Section 4): the foreground is an object's points, the
+background is points drawn at random from five clouds of other classes.
 
 1. The paper gives 1,024 foreground and 500 background points but not where the background lies.
    Here `distance` says it: 0 joins the six clouds in one coordinate system, so that the background

@@ -93,9 +93,7 @@ def test_the_pages_build_and_the_one_broken_link_is_all_that_is_warned_of(pages)
     assert f"colab.research.google.com/github/{address}/blob/main/notebooks/image_h1.ipynb" in h1
 
 
-def test_nothing_is_built_twice_or_with_missing_results_notebooks_or_figures(
-    pages, tmp_path, monkeypatch
-):
+def test_nothing_is_built_twice_or_from_missing_files_or_figures(pages, tmp_path, monkeypatch):
     """By a builder of one empty page per entry, from the notes of the demo's results alone."""
     monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
     skipped = shutil.ignore_patterns("_build")
@@ -152,9 +150,7 @@ def test_what_is_generated_has_every_run_in_its_own_place(made):
     assert made["colab_address"] == f"```\n{colab}\n```" and f"@ git+{ADDRESS}'" in made["colab"]
 
 
-def test_readmes_verdicts_are_rewritten_and_checked_and_prefer_the_study(
-    tmp_path, monkeypatch, capsys
-):
+def test_readmes_verdicts_are_rewritten_checked_and_the_studys(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
     monkeypatch.setattr(book, "CHECKOUT", tmp_path)
     monkeypatch.setattr(book.claims, "judge_all", lambda rows: [])  # is tested on its own

@@ -9,12 +9,9 @@ from book.make.frame import NOTHING, frame
 from kpnb.metrics.results import Number
 from kpnb.run.sweeps import read_sweeps
 
-# The estimator
-
 
 def compared(**changes):
-    """Published runs 0.03 off after 10 s, 0.01 apart; path's error is 0.4 / probes, its time
-    probes / 100, at its default 80 probes."""
+    """Published runs 0.03 off after 10 s; path's error is 0.4 / probes, time probes / 100."""
     found = {"truth | own error": 0.001, "published | spread": 0.01}
     for name in (*BUDGETS, DEFAULT, *PUBLISHED):
         n = 80 if name == DEFAULT else int(name.split()[1])
@@ -33,7 +30,7 @@ def compared(**changes):
 )
 def test_time_at_equal_error_is_read_between_the_budgets(error, ratio, how):
     """0.03 at 13.3 probes, 0.133 s."""
-    (_, cell), = chapters.by_case(compared(**{f"{PUBLISHED[-1]} | error": error})).iterrows()
+    ((_, cell),) = chapters.by_case(compared(**{f"{PUBLISHED[-1]} | error": error})).iterrows()
     assert chapters.equal_error(cell) == (pytest.approx(ratio, rel=1e-2), how)
 
 

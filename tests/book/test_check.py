@@ -31,7 +31,7 @@ FETCHES = (
 )
 
 
-def test_requests_to_other_servers_are_found_links_to_click_and_own_files_are_fine(tmp_path):
+def test_requests_to_other_servers_and_formulas_without_mathjax_are_found(tmp_path):
     page = tmp_path / "page.html"
     for fetch in FETCHES:
         page.write_text(f"<html>{fetch}</html>")
@@ -48,9 +48,6 @@ def test_requests_to_other_servers_are_found_links_to_click_and_own_files_are_fi
     page.unlink()
     (tmp_path / "a.css").write_text("p { background: url('https://example.org/x.png') }")
     assert "a.css asks" in next(check.broken_fetches(tmp_path))
-
-
-def test_a_formula_without_mathjax_is_found(tmp_path):
     formula = r'<span class="math notranslate">\(x\)</span>'
     script = '<script src="_static/mathjax/a.js"></script>'
     for name, text in (("bare", formula), ("set", script + formula), ("none", "<p>x</p>")):

@@ -32,7 +32,6 @@ def found(query: str, kind: str = "comparison", **names) -> pd.DataFrame:
 
 
 def gap(name: str, metric: str, layer: str) -> pd.Series:
-    """The headline comparison of a metric at a layer in some results."""
     query = "headline and of == @name and metric == @metric and layer == @layer"
     return found(query, name=name, metric=metric, layer=layer).squeeze()
 

@@ -20,7 +20,6 @@ KINDS["cloud"] = CLOUD | {"n_samples": 40}
 
 
 def kind_run(kind):
-    """Numbers of one kind of samples, and one at another b."""
     cell = KINDS[kind]
     known = (("S", 7.5, 0.2), ("B", 3.25, 0.2), ("B", 66.6, 0.25))
     measures = [measure(role, "n_fg", mean, **cell, threshold=b) for role, mean, b in known]
@@ -40,9 +39,6 @@ def empty_page(name):
 
 def ours_in(rows, measured=True):
     return [row for row in rows if "ours" in row[1] and (row[2] or not measured)]
-
-
-# Tables V to VII
 
 
 @pytest.mark.parametrize("name", MAIN_TABLES)
@@ -105,11 +101,7 @@ def test_each_kind_of_samples_stands_in_its_own_place_only(kind, name, section):
     assert len(ours) == 2 and "66.6" not in str(ours)  # another b
 
 
-# Tables with a sweep's runs
-
-
 def cell(run_name):
-    """A run's results with numbers that no table prints."""
     sweep = next(sweep for sweep in SWEEPS.values() if run_name in sweep.runs)
     settings = sweep.resolved(run_name, "study").model_dump(mode="json")
     own = {"layer": settings["layers"][0], "network": settings["network"]}

@@ -80,7 +80,7 @@ def test_nothing_run_is_said():
     assert tables.notes_list(nothing) == "No notes."
 
 
-def test_accuracies_are_sorted_whatever_notebooks_they_are_from():
+def test_accuracies_are_sorted_and_another_network_gets_a_table_of_its_own():
     def scored(network, *places):
         spread = {"threshold": None, "network": network}
         return run(measures=[measure(r, "accuracy_test", 0.5, layer=at, **spread)
@@ -96,9 +96,6 @@ def test_accuracies_are_sorted_whatever_notebooks_they_are_from():
     unseen = ["accuracy", "0.56 [0.50, 0.60], 60 images, 3 seeds", "not measured"]
     assert rows[1][1:] == ["demo", "–", *unseen]
     assert rows[2][1:5] == ["demo", "FC1", "accuracy", "0.38, 60 images, 3 seeds"]
-
-
-def test_another_network_gets_a_table_of_its_own():
     other = run(preset="study", comparisons=[comparison("n_fg", -2.0, -1.0, network="AlexNet")])
     rows = frame([full_run(), other])
     page = tables.verdict_table(rows, 1)

@@ -20,6 +20,7 @@ from kpnb.training.train import train_classifier
 CLASSES = 200  # of CUB200-2011 and of Tiny ImageNet
 CONV = {"AlexNet": (256, 13, 13), "VGG": (512, 14, 14), "ResNet": (2048, 7, 7)}
 TEACHER = "EfficientNet-lite0"
+TORCHVISION = [("VGG-11", (512, 2, 2), 4096), ("ResNet-50", (2048, 1, 1), 2048)]
 POINTS, BACKGROUND = 1024, 500
 
 
@@ -57,9 +58,7 @@ def test_an_image_network(name):
         check_map(estimator.explain(net, pictures[:1]), 256)
 
 
-@pytest.mark.parametrize(
-    ("name", "conv", "width"), [("VGG-11", (512, 2, 2), 4096), ("ResNet-50", (2048, 1, 1), 2048)]
-)
+@pytest.mark.parametrize("name, conv, width", TORCHVISION)
 def test_outputs_equal_torchvisions_and_the_smallest_image_passes(name, conv, width):
     full.check_against_torchvision(name, conv, width, 32)
 

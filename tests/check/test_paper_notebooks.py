@@ -87,8 +87,7 @@ IMAGES = {
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_data_set_goes_the_whole_way(name, tmp_path, monkeypatch, capsys):
-    """With pale and noisy pictures, which one step of training does not tell apart: the notebooks
-    ask for a teacher that is better than the baseline."""
+    """With pictures that one step does not tell apart: the teacher must beat the baseline."""
     tree, notebook, options, changes = IMAGES[name]
     root, prepared = tmp_path / "root", tmp_path / "prepared"
     tree(root) if tree in (cub, tiny) else tree(root, train=16, test=8)
@@ -138,7 +137,7 @@ def test_texts_and_clouds_go_the_whole_way(name, tmp_path, monkeypatch, capsys):
     arguments = ["--root", str(tmp_path / "root"), "--partial"]
     arguments += ["--layout", layout] if len(reader.FILES) > 1 else []
     assert command.main(reader, arguments) == 0, capsys.readouterr().err
-    given = SHARED | given | {"data": capsys.readouterr().out.splitlines()[-1][len("data="):]}
+    given = SHARED | given | {"data": capsys.readouterr().out.splitlines()[-1][len("data=") :]}
     given |= {"network": wordy_folder(tmp_path)} if name != "modelnet40" else {}
     found = executed(notebook, given, tmp_path, monkeypatch)
     assert {measure.dataset for measure in found.measures} == {dataset}

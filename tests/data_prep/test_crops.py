@@ -39,15 +39,12 @@ def test_a_box_by_hand(tmp_path):
     assert read_annotation(file).objects[0].box == pytest.approx((44.7, 3, 50, 9), abs=1e-6)
 
 
-def test_boxes_at_the_edge():
+def test_boxes_beyond_the_edge_are_refused_or_on_request_clipped(tmp_path):
     whole = (0, 0, 20, 10)
     for box, expected in ((whole, whole), ((-1, -1, 21, 11), whole), ((-1, 0, 0, 10), None)):
         assert in_picture(box, 20, 10, "here", "refuse") == expected  # one pixel out is cut
     for box in ((-2, 0, 20, 10), (0, 0, 20, 12), (5, 5, 5, 9), (NAN, 0, 20, 10)):
         refuses(in_picture, "here.* box", box, 20, 10, "here", "refuse")
-
-
-def test_clipping_instead_of_refusing(tmp_path):
     file = annotation(tmp_path, (5, 5, 99, 9), (30, 5, 40, 9))
     found = read_annotation(file, "clip").objects
     assert [item.box for item in found] == [(5, 5, 20, 9), None]
@@ -78,7 +75,7 @@ def test_hostile_and_damaged_annotations_are_refused(tmp_path, change, said):
     refuses(read_annotation, said, file)
 
 
-def test_polygons_by_hand():
+def test_polygons_and_run_lengths_by_hand():
     square = coco_mask([[1, 0, 3, 0, 3, 2, 1, 2]], 3, 4).astype(int).tolist()
     assert square == [[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
     # Pixel (0, 0) has its center on the diagonal: right of the edge counts as inside.
@@ -93,9 +90,6 @@ def test_polygons_by_hand():
     assert bow[2, 0] and bow[2, 3] and not bow[0, 1]
     assert not coco_mask([[-9, -9, -5, -9, -5, -5]], 3, 3).any()
     assert coco_mask([[-9, -9, 99, -9, 99, 99, -9, 99]], 3, 3).all()
-
-
-def test_run_lengths_by_hand():
     # Down the columns: 1 of background, 2 of the object, 3 of background.
     expected = [[False, True], [True, False], [False, False]]
     # 1, 1, 1, then 1 - 1 = 0 and 2 - 1 = 1, each plus 48.
@@ -185,7 +179,7 @@ def test_pixels_of_a_crop_are_the_windows_and_nothing_beside_it(cut, tmp_path):
     assert (cropped(tmp_path / "b.png", (16, 16, 48, 48), 1.0, 20, "block")[0] == 200).all()
 
 
-def test_box_mask_by_hand(cut):
+def test_masks_of_boxes_and_outlines_by_hand(cut):
     # 16 x 16 enlarged twice is 32 x 32 pixels: the box is the middle half, each way
     expected = np.zeros((32, 32), dtype=bool)
     expected[8:24, 8:24] = True
@@ -197,9 +191,6 @@ def test_box_mask_by_hand(cut):
     mask = cut((20.4, 12, 36.4, 28), 2.0, 32, "box")[1]
     assert np.flatnonzero(mask.any(0)).tolist() == list(range(8, 24))
     assert cut((20, 12, 40, 32), 1.5, 240, "box")[1].mean() == pytest.approx(1 / 1.5**2)
-
-
-def test_outline_by_hand(cut):
     whole = np.zeros((40, 60), dtype=bool)
     whole[10:20, 30:50] = True
     expected = np.zeros((60, 60), dtype=bool)

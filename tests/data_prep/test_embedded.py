@@ -142,7 +142,6 @@ WORDS = "$:\t-1.5\t0.8\t[-1]\nGood\t1.9\t0.9\t[2]\nbad\t-2.5\t0.6\t[-3]\ncan't s
 
 
 def for_sentences(root, monkeypatch):
-    """One of the two tables is in an archive in the archive."""
     prep = embedded_sentences
     inner = make_tar(root / "inner.tgz", tar_info(prep.REVIEWS, content=TABLE.encode()))
     members = {prep.RATINGS: inner.read_bytes(), prep.WORDS: WORDS.encode()}
@@ -178,9 +177,7 @@ def built(tmp_path, monkeypatch):
      ("questions", 2, {"mendeleev-1.3.0-py3-none-any.whl": "--only-binary :all: mendeleev==1.3.0"}),
      ("sentences", 2, {"vaderSentiment-3.3.2.tar.gz": "--no-binary :all: vaderSentiment==3.3.2"})],
 )  # fmt: skip
-def test_the_same_bytes_come_out_twice_and_none_of_another_package(
-    key, differ, commands, built, tmp_path, capsys
-):
+def test_the_same_bytes_come_out_twice(key, differ, commands, built, tmp_path, capsys):
     build = built(key)
     assert build("one") == build("two") == 0
     one, two = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("one", "two"))
@@ -195,7 +192,7 @@ def test_the_same_bytes_come_out_twice_and_none_of_another_package(
     assert not (tmp_path / "out").exists()
 
 
-def test_packed_images(built, tmp_path):
+def test_packed_images_are_cut_outs_and_what_is_none_is_refused(built, tmp_path):
     assert built("images")() == 0
     with zipfile.ZipFile(tmp_path / "out" / image_files.OBJECTS) as file:
         meta = json.loads(file.read("meta.json"))
@@ -206,9 +203,6 @@ def test_packed_images(built, tmp_path):
     with zipfile.ZipFile(tmp_path / "out" / image_files.BACKGROUNDS) as file:
         assert len(file.namelist()) == 7
         assert Image.open(io.BytesIO(file.read("field_5.jpg"))).size == (128, 128)
-
-
-def test_cut_out_refuses_what_is_no_cut_out():
     several = [(i, i, i + 1, i + 1) for i in range(100)]
     whole = [(0, 0, 100, 100)]
     for boxes, reason in (([], "nothing"), ([(0, 0, 40, 40)], "nothing"), (whole, "fills 1.000"),

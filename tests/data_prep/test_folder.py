@@ -98,9 +98,7 @@ def test_made_once_and_replaced_only_on_request(objects, prepare, tmp_path, monk
     assert sorted(p.name for p in tmp_path.iterdir() if "out" in p.name) == [".out.lock", "out"]
 
 
-def test_a_folder_of_something_else_is_left_alone_and_a_failed_preparation_leaves_nothing(
-    prepare, tmp_path
-):
+def test_a_folder_of_something_else_is_left_and_a_failure_leaves_nothing(prepare, tmp_path):
     letter, broken = tmp_path / "out" / "letter.txt", tmp_path / "8.png"
     letter.parent.mkdir()
     letter.write_text("dear")

@@ -279,7 +279,6 @@ def test_det(key, root):
 
 
 def change(root: Path, edited) -> None:
-    """Change the training annotations."""
     file = root / "annotations" / TRAIN
     content = json.loads(file.read_text())
     edited(content["annotations"])

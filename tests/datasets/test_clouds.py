@@ -34,10 +34,7 @@ def scenes(shapes=SHAPES, **changes):
 
 
 def found_in(points):
-    """Of each point its shape, its position there, and its turn, a complex number of length 1.
-
-    A turn about z keeps the distance from that axis and the height, which tell the point.
-    """
+    """Of each point its shape and place, told by height and radius, and its turn, |turn| = 1."""
     known = SHAPES.points.reshape(-1, 3)
     kept = [torch.stack([p[:, :2].norm(dim=1), p[:, 2]], 1).double() for p in (points, known)]
     distance, nearest = torch.cdist(*kept).min(1)
@@ -83,7 +80,7 @@ def test_turn_is_the_range_of_angles(turn):
     assert max(found) - min(found) >= 0.9 * turn - 1e-3
 
 
-def test_distance_moves_the_background_alone_each_cloud_in_a_uniform_direction():
+def test_distance_moves_each_background_alone_in_a_uniform_direction_off_the_object():
     near, far = (scenes(count=200, distance=distance) for distance in (0, 3))
     moved, around = (far.points - near.points) / 3, ~near.foreground
     assert torch.allclose(moved.norm(dim=2), around.float(), atol=1e-5)
@@ -95,9 +92,6 @@ def test_distance_moves_the_background_alone_each_cloud_in_a_uniform_direction()
     assert {*place.tolist()} == set(range(55))
     tiny = scenes(make_shapes(scale=1e-4))
     assert tiny.points.norm(dim=2).max() < 2e-4  # at distance 0 all are centered at the object
-
-
-def test_the_background_leaves_the_object():
     kept = []
     for background in (10, 90, 0):
         samples = scenes(background=background)

@@ -30,7 +30,7 @@ def points_tree(tmp_path):
     return data_trees.points_tree(tmp_path / "hdf5")
 
 
-def test_off_tree(off_tree):
+def test_an_off_tree_is_read_and_points_are_uniform_by_area(off_tree):
     shapes = modelnet40_shapes(off_tree, "train")
     assert shapes.class_names == MODEL_CLASSES
     assert shapes.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
@@ -43,9 +43,6 @@ def test_off_tree(off_tree):
     assert len(modelnet40_shapes(off_tree, "test")) == 9
     (off_tree / "bed" / "train" / "bed_0000.off").unlink()  # a shape is its own file's alone
     assert torch.equal(modelnet40_shapes(off_tree, "train").points, shapes.points[1:])
-
-
-def test_points_are_uniform_by_area():
     points = reader.surface_points(read_off(box(1, 2, 4)), 30000, np.random.default_rng(0))
     to_face = np.minimum(points, np.array([1, 2, 4]) - points)
     share = (np.abs(to_face) < 1e-9).mean(0)

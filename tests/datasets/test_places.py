@@ -77,7 +77,6 @@ def test_drive_is_mounted_once_only_for_its_folders_and_only_on_colab(tmp_path, 
 
 @pytest.fixture
 def treebank(tmp_path, monkeypatch):
-    """SST-2 from this machine, small."""
     with serving({}) as site:
         made = write_release(tmp_path / "stanfordSentimentTreebank")
         offered(sst2, "treebank", site, monkeypatch, [zipped(made)])

@@ -20,7 +20,6 @@ def folder(tmp_path):
 
 
 def saved(folder, name, array):
-    """Another array in the folder, whose manifest then knows it."""
     np.save(folder / f"{name}.npy", array, allow_pickle=True)
     known, split = json.loads((folder / "manifest.json").read_text()), name.split("_")[0]
     known["splits"][split]["files"] = entries(folder, split)
@@ -44,7 +43,7 @@ def test_what_was_written_is_read_and_resizing_keeps_a_constant_image_and_its_ma
     refuses(prepared_images, "image_size", folder, "test", 15)
 
 
-def test_a_network_that_takes_bytes_sees_the_same_image():
+def test_bytes_are_the_same_image_and_another_content_or_a_flipped_bit_is_noticed(folder):
     images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
     expected = (np.array([0, 0.2, 1]) - IMAGENET_MEAN) / IMAGENET_STD
     assert np.allclose(normalized(images).flatten(), expected, atol=1e-6)
@@ -55,9 +54,6 @@ def test_a_network_that_takes_bytes_sees_the_same_image():
     assert normalized(floats) is floats
     assert prepared.takes_bytes(net) is net and list(net.state_dict()) == names
     assert torch.equal(net(images), expected) and torch.equal(net(floats), expected)
-
-
-def test_another_content_has_another_hash_and_a_flipped_bit_is_noticed(folder):
     before, labels = prepared_hash(folder), np.load(folder / "train_labels.npy")
     labels[0] = 1
     saved(folder, "train_labels", labels)

@@ -35,7 +35,6 @@ def made(tiny_model):
 
 
 def columns(samples):
-    """Every sample's entries, comparable."""
     rows = {name: getattr(samples, name) for name in samples.COLUMNS}
     return {n: c.tolist() if isinstance(c, torch.Tensor) else list(c) for n, c in rows.items()}
 

@@ -45,8 +45,7 @@ GOAL, MOST = 0.012, 128
     [("path", 600, 0.7, 1.4), ("optimum", 600, 0.7, 1.4), ("path", D, 0.5, 1.6)],
 )
 def test_the_standard_error_is_the_spread_over_seeds(method, features, least, most):
-    """With as many features as directions nothing but the kinks has an error, and that of the
-    growth, which is not told, is a share of it."""
+    """On a basis only the kinks have an error; that of the growth, a share of it, is not told."""
     given = {"method": method, "relu": False, "probes": 32, "chunk": 1024}
     net = conv_net(outputs=features).double()
     runs = [explain(net, X, seed=seed, **given) for seed in range(20)]

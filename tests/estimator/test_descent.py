@@ -61,7 +61,7 @@ def test_published_keeps_the_iterate_nearest_the_target():
     assert all(0 < number < 8 for number in kept)
 
 
-def test_published_raises_the_weight_of_late_samples_only():
+def test_published_raises_the_weight_of_late_samples_only_and_clamps_on_both_sides():
     given = {"target_entropy": -3.05, "iterations": 8, "extra_iterations": 5}
     expected = assert_equals_twin(NET, "7", X, **given)
     late = [descent.late for descent in expected]
@@ -69,9 +69,6 @@ def test_published_raises_the_weight_of_late_samples_only():
     plain = explain(NET, X, method="published", target_entropy=-3.05, iterations=13)
     changed = (plain.sigma - torch.stack([d.sigma for d in expected])).abs().amax(1) > 1e-6
     assert changed[late].all()  # the factor 1.5 matters
-
-
-def test_published_clamps_sigma_on_both_sides():
     net, x = conv_net().double(), images(2, dtype=torch.float64)
     with torch.no_grad():
         net[0].weight[:, :, :, 1:] = 0  # so that the last column of pixels is ignored
@@ -111,8 +108,7 @@ def test_path_and_reference_follow_the_published_descent_on_a_trained_network(la
 
 
 def test_reference_and_path_are_the_mean_of_published_runs_also_at_kinks():
-    """Untrained max-pooling over a flat background, where shifts of the maximum add up over space.
-    Known: the published path without its noise."""
+    """Untrained max-pooling over a flat background, where shifts of the maximum add up."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         head = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(4)]

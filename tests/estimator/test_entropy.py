@@ -80,7 +80,7 @@ def test_parts_keep_the_samples_dimension_and_a_loop_over_maps_ends(maps):
             maps[index]
 
 
-def test_save_and_load_round_trip(maps, tmp_path):
+def test_save_and_load_round_trip_and_a_damaged_file_is_refused(maps, tmp_path):
     """A file that is there is replaced whole, nothing temporary stays; it is plain safetensors."""
     path = tmp_path / "maps.safetensors"
     for written in (maps, hand_made(), maps[[]], maps[[2, 0]]):
@@ -88,10 +88,6 @@ def test_save_and_load_round_trip(maps, tmp_path):
         assert_equal_maps(EntropyMaps.load(path), written)
         assert load_file(path).keys() == set(TENSORS)
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_damaged_file_is_refused(maps, tmp_path):
-    path = tmp_path / "maps.safetensors"
     maps.save(path)
     whole = path.read_bytes()
     for damaged in (

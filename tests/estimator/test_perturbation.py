@@ -60,7 +60,7 @@ def test_the_same_call_gives_the_same_bits_and_another_seed_other_ones(method):
     assert not torch.allclose(first.entropy[0], first.entropy[1], atol=1e-2)
 
 
-def test_noise_is_standard_normal_and_never_the_same_twice():
+def test_noise_is_standard_normal_of_the_content_and_never_the_same_twice():
     like = torch.empty(0, dtype=torch.float64)
     keys = [*sample_keys(SAMPLES[:2], 0), *sample_keys(SAMPLES[:2], 1)]
     drawn = [normal(keys, stream, range(3), (500,), like) for stream in ("input", "probe")]
@@ -69,9 +69,6 @@ def test_noise_is_standard_normal_and_never_the_same_twice():
     assert float(rows.var()) == pytest.approx(1, abs=0.05)
     alike = torch.corrcoef(rows) - torch.eye(len(rows))
     assert alike.abs().max() < 0.2
-
-
-def test_noise_depends_on_content_not_on_memory_layout():
     laid_out = SAMPLES.contiguous(memory_format=torch.channels_last)
     assert sample_keys(laid_out, 0) == sample_keys(SAMPLES.float(), 0) == sample_keys(SAMPLES, 0)
     found = explain(NET, laid_out).entropy
@@ -80,8 +77,7 @@ def test_noise_depends_on_content_not_on_memory_layout():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_double_precision_changes_no_map(method, monkeypatch):
-    """Bound: 0.002 nats in the mean, of which rounding flips a kink here and there. Noise of
-    float64 is that of float32 here, which torch draws otherwise."""
+    """0.002 nats: rounding flips a kink here and there. Noise of float64 is that of float32."""
 
     def drawn_single(keys, stream, draws, shape, like):
         return normal(keys, stream, draws, shape, like.float()).to(like.dtype)

@@ -1,5 +1,4 @@
-"""V, C, sigma_f^2 and their growth: closed forms for linear, kinked and quadratic features, brute
-force for a network; the directions that they are read along."""
+"""V, C, sigma_f^2 and their growth: closed forms, brute force for a network; their directions."""
 
 import math
 
@@ -61,8 +60,7 @@ def test_a_linear_feature_fluctuates_by_its_column_norms_and_does_not_shift():
 
 
 def kinked(absolute):
-    """|w_k . x| or relu(w_k . x) at an x with w_k . x = 0, for ten orthonormal w_k: what
-    `measured` and `perturbed` take, and the sum of w_ki^2 per unit."""
+    """|w_k . x| or relu(w_k . x) where w_k . x = 0, w_k orthonormal; the sum of w_ki^2 per unit."""
     x = images(1, 4, dtype=torch.float64)[:, :1]
     w = torch.randn(16, 10, generator=generator(1), dtype=torch.float64)
     w = torch.linalg.qr(torch.cat([x.view(16, 1), w], 1))[0].T[1:]

@@ -121,7 +121,7 @@ def test_layers_that_change_places_are_counted():
         np.testing.assert_allclose(rescaling.layer_spread(maps), np.std([0, 1, 5]), rtol=1e-6)
 
 
-def test_maps_without_a_value_are_left_out():
+def test_maps_without_a_value_are_left_out_and_other_layers_refused():
     before = layer_maps()
     before["conv 1"][0] = 0  # Grad-CAM's ReLU can leave nothing
     before["conv 2"][1] = torch.nan  # no entropy where the feature never moves
@@ -131,9 +131,6 @@ def test_maps_without_a_value_are_left_out():
     assert np.isnan(rescaling.magnitudes(before)).sum() == 2
     flat = {"input": torch.ones(2, 4)}
     assert np.isnan(shape_changes(flat, flat)).all()
-
-
-def test_other_layers_and_a_single_map_where_layers_are_compared_are_refused():
     for score in (magnitude_changes, shape_changes, order_changes):
         refuses(score, "same ones", layer_maps(), layer_maps(layers=CONVS[:2]))
     single = layer_maps(layers=("input",))

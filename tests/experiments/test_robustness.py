@@ -20,7 +20,6 @@ CHANGE, OWN = "mean |change of H| [nats]", "as in this study"
 
 @pytest.fixture
 def own(smoke, tmp_path):
-    """The shared study with its networks, on a store of its own."""
     study = smoke_study(tmp_path)
     study._networks.update(smoke.study._networks)
     return study
@@ -97,9 +96,7 @@ def test_differences_reach_the_results_file_and_unchanged_they_are_the_studys(sm
     assert "reproduced" in number.what
 
 
-def test_shares_are_squared_columns_of_the_jacobian_and_drawn_against_each_kind_of_maps(
-    monkeypatch, smoke
-):
+def test_shares_are_squared_columns_of_the_jacobian_drawn_against_all_maps(monkeypatch, smoke):
     net, x, units = linear_net(6), images(2, dtype=torch.float64), GridUnits(4)
     monkeypatch.setattr(robustness, "_DIRECTIONS", 4000)
     with torch.no_grad():

@@ -18,7 +18,6 @@ SHOWN = Shown("cloud")
 
 
 def _where(index: int, held, view: str = "front") -> set:
-    """Places in a view of a cloud's points."""
     at = VIEWS[view].project(as_cloud(SHOWN.samples.points[index]))[0]
     return {tuple(np.round(place, 5)) for place in at[np.asarray(held)]}
 
@@ -74,16 +73,13 @@ def test_every_point_is_drawn_once_inside_the_panel_on_a_common_scale():
             assert (at > [left, low]).all() and (at < [right, high]).all()
 
 
-def test_layers_are_rows_and_views_columns():
+def test_layers_are_rows_views_columns_and_marks_are_at_their_points_alone():
     figure = layers_figure(SHOWN.samples, {"FC1": SHOWN.maps(), "FC2": SHOWN.maps(1)}, 1)
     views = ("front", "side", "top")
     assert titles(figure) == [f"{layer}, {view}" for layer in ("FC1", "FC2") for view in views]
     labels = [(ax.get_xlabel()[:1], ax.get_ylabel()[:1]) for ax in panels(figure)]
     assert labels == [("", "z"), ("", ""), ("", "y"), ("x", "z"), ("y", ""), ("x", "y")]
     assert len({ax.get_ylim() for ax in panels(figure)[:2]}) == 1, "no name: the one to the left"
-
-
-def test_marks_are_at_their_points_and_all_else_is_quiet():
     points = SHOWN.points()
     (ax,) = panels(role_points_figure(SHOWN.samples, {"S": points}, [2]))
     inside, held = SHOWN.foreground[2], points.foreground_points[2]

@@ -27,7 +27,7 @@ def test_entropy_maps_draws_what_the_maps_hold_below_their_images():
     assert len(panels(maps.show(count=2))) == 2
 
 
-def test_a_mark_for_each_point_in_the_middle_of_its_cell():
+def test_marks_are_in_the_middle_of_cells_and_the_outline_around_the_foreground():
     points = SHOWN.points(lost=1)
     figure = points.show(SHOWN.samples.images)
     check_figure(figure)
@@ -37,9 +37,6 @@ def test_a_mark_for_each_point_in_the_middle_of_its_cell():
             assert places(ax, style.color) == {(c, r) for r, c in wanted.tolist()}
     assert titles(figure)[0].endswith(f"= {points.n_bg[0]}")
     assert titles(figure)[1] == "no map defined"
-
-
-def test_outline_follows_the_foreground():
     _, axes = new_figure(1, 1, (2, 2))
     draw_outline(axes[0, 0], torch.arange(SIDE * SIDE) == 5)  # row 1, column 1
     x, y = axes[0, 0].lines[0].get_data()

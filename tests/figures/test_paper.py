@@ -37,15 +37,12 @@ def test_drawings_are_labelled_whole_small_and_closed(kind):
         check_figure(figure)
 
 
-def test_samples_are_shown_under_their_class_or_note(shown):
+def test_samples_are_named_roles_are_columns_and_each_knowledge_point_is_marked(shown):
     wanted = {"image": ["fruit", "tool", "fruit"], "cloud": ["chair", "desk", "chair"]}
     wanted |= {"text": ["rated −0.4", "rated −1.4", "rated −2.4"]}
     for count in (2, 8):
         found = titles(paper.samples_figure(shown.samples, shown.foreground, count))
         assert found == wanted[shown.kind][:count]
-
-
-def test_roles_are_columns_and_each_knowledge_point_is_marked(shown):
     by_role = {"S": shown.points(), "B": shown.points(1)}
     figure = paper.role_points_figure(shown.samples, by_role, [2, 0])
     cells = [(row, points) for row in (2, 0) for points in by_role.values()]

@@ -12,16 +12,13 @@ from kpnb.figures.style import ROLES, WIDTH, as_array, legend_below, new_figure,
 from kpnb.run.notebook import clean
 
 
-def test_no_role_fate_or_kind_of_point_is_told_by_its_color_alone():
+def test_nothing_is_told_by_color_alone_and_a_label_stands_in_the_legend_once():
     for styles in (ROLES.values(), POINTS.values(), FATES):
         for part in ("name", "color", "marker"):
             assert len({getattr(style, part) for style in styles}) == len(styles)
     assert len({ROLES[role].line for role in "TSB"}) == 3
     grays = [np.dot([0.2126, 0.7152, 0.0722], to_rgb(s.color)) for s in POINTS.values()]
     assert abs(grays[0] - grays[1]) > 0.2
-
-
-def test_a_label_stands_in_the_legend_once():
     figure, axes = new_figure(1, 2, (6, 3))
     assert legend_below(figure, axes.flat) == 0 and not figure.legends
     for ax, label in zip(axes[0, [0, 1, 0]], ("student", "student", "baseline"), strict=True):

@@ -65,7 +65,6 @@ def points_of(*held, units=5, foreground=(1, 2), background=()):
 
 
 def of_entropies(entropy, sample=FILM):
-    """Words in the colors of these entropies."""
     return paper.layers_figure([sample], {"layer": maps_of(torch.as_tensor(entropy)[None])})
 
 
@@ -93,7 +92,6 @@ def contrast(one, other):
 
 
 def code(value):
-    """The color of an entropy in nats."""
     low, high = ENTROPY_LIMITS
     return to_hex(entropy_colors()((np.float64(value) - low) / (high - low)))
 

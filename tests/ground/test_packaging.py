@@ -76,7 +76,7 @@ def test_the_core_is_what_estimator_and_metrics_import_and_every_dependency_is_u
     assert used <= known | with_them and known - used <= {"ipykernel"}
 
 
-def test_the_lock_pins_exactly_and_within_what_is_declared_and_cuda_for_linux_only():
+def test_the_lock_pins_what_is_declared_cuda_for_linux_and_ranges_admit_hosted_notebooks():
     mac = {"platform_system": "Darwin", "sys_platform": "darwin", "platform_machine": "arm64"}
     for name, pin in pins().items():
         assert [s.operator for s in pin.specifier] == ["=="], pin
@@ -89,9 +89,6 @@ def test_the_lock_pins_exactly_and_within_what_is_declared_and_cuda_for_linux_on
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     pip = next(d["pip"] for d in conda["dependencies"] if isinstance(d, dict))
     assert pip == ["-r requirements.lock", "-e ."]  # the same
-
-
-def test_ranges_admit_what_hosted_notebooks_have():
     ranges = {r.name: r.specifier for r in requirements("notebooks")}
     assert not any(s.operator in {"==", "<", "<="} for spec in ranges.values() for s in spec)
     assert "2.6.0" in ranges["torch"] and "1.26.4" in ranges["numpy"]

@@ -3,9 +3,9 @@
 import csv
 
 import pytest
+from refusals import fails
 
 from kpnb import paper
-from kpnb.errors import KpnbError
 from kpnb.fingerprint import packed_file
 
 NUMBERS = {"II": 72, "III": 150, "IV": 30, "V": 684, "VI": 24, "VII": 96, "VIII": 16, "IX": 72}
@@ -56,16 +56,13 @@ def test_rates_of_agreement(table, expected):
     assert rates(table) == {metric: rate for metric, rate in known.items() if rate}
 
 
-def test_ties_stand_apart_and_rates_of_parts_add_up():
+def test_ties_stand_apart_rates_add_up_and_misprints_point_at_printed_numbers():
     ties = rates("V", what="ties")
     assert ties["lambda"] == (5, 57) and ties["rho"] == (5, 57) and ties["n_fg"] == (0, 57)
     assert rates("V", layer="Conv")["n_fg"] == (8, 8)
     assert rates("V", dataset="Pascal VOC 2012")["n_bg"] == (4, 18)
     total = paper.agreement_rates(()).set_index("metric")["cells"]
     assert total["n_fg"] == 100 and total.sum() == len(paper.agreement())
-
-
-def test_misprints_point_at_printed_numbers():
     keys = ["dataset", "network", "layer", "learning", "grid_size", "threshold_b"]
     with packed_file("notes.csv").open(encoding="utf-8") as file:
         notes = list(csv.DictReader(file))
@@ -94,5 +91,4 @@ def test_unknown_names_say_what_exists():
         (paper.published_table, "X", "II, III"),
         (paper.agreement_rates, ("weather",), "by 'weather'"),
     ):
-        with pytest.raises(KpnbError, match=told):
-            call(given)
+        fails(call, told, given)

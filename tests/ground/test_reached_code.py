@@ -117,8 +117,7 @@ def measured(study: Study, kind: str) -> Findings:
 
 
 def glue(study: Study) -> Ran:
-    """What calls the code that a store's entry names: which data and settings it hands on is in the
-    entry's key or data hashes."""
+    """Hands data and settings, which are in keys or data hashes, to code that an entry names."""
     source = getattr(study, "source", study)  # of a fine-tuned network
     parts = (study, source, study.data, study.parameters, study.data.measured)
     found = {(t.__module__, t.__name__) for part in parts for t in type(part).__mro__}

@@ -44,7 +44,6 @@ def unexpected(scratch):
 
 
 def net(root: Path, compute=example, a: int = 1, data=None):
-    """One entry of a store, by its setting."""
     return Store(root).compute("net", {"a": a}, compute, CODE, data)
 
 
@@ -200,10 +199,18 @@ def test_no_disk_space_is_one_sentence(tmp_path, monkeypatch, code, part):
     assert net(tmp_path).computed
 
 
-def test_root_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with refused("cannot be written.*KPNB_STORE"):
-        net(tmp_path / "file" / "store")
+def test_what_a_store_that_cannot_be_written_holds_is_read(tmp_path):
+    """No permission stops root: a file where the locks would lie does."""
+    locks = tmp_path / ".locks"
+    assert net(tmp_path).computed
+    shutil.rmtree(locks)
+    locks.write_text("in the way")
+    tmp_path.chmod(0o500)
+    assert not net(tmp_path, unexpected).computed
+    for root in (tmp_path, locks / "store"):
+        with refused("cannot be written.*KPNB_STORE"):
+            net(root, a=2)
+    tmp_path.chmod(0o700)
 
 
 @pytest.mark.parametrize("ending", [".tmp", ".old"])

@@ -39,7 +39,6 @@ def make_deb(path, *members):
 
 
 def packed(members: dict[str, bytes]) -> bytes:
-    """A plain zip file."""
     held = io.BytesIO()
     make_zip(held, *((name, content, 0) for name, content in members.items()))
     return held.getvalue()

@@ -1,9 +1,5 @@
-"""A Kubernetes of one machine for tests: takes jobs as the API does and runs their commands.
-
-What is real: the requests of the executor plugin and the commands of its pods. What is not: images,
-scheduling, limits, volumes. A pod's container is a process in a folder of its own that stands for
-its empty working folder, and a volume is the folder of the same path on this machine.
-"""
+"""A Kubernetes of one machine: takes jobs as the API does and runs their commands. Not real:
+images, scheduling, limits. A container is a process in its own folder, a volume that path here."""
 
 import base64
 import json

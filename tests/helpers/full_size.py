@@ -1,9 +1,5 @@
-"""What the tests at full size share: one SGD step, one entropy map, and what must hold of both.
-
-A map by the default settings takes hundreds of passes through a network, minutes for a VGG-19 on a
-CPU. Here `closed_form` measures once, from two blocks of draws, and `descent` makes two large steps
-of one draw; `few_responses` lets the feature as a whole be asked with 2 draws in place of 16.
-"""
+"""What the tests at full size share: one SGD step and one map, by `closed_form` from two blocks of
+draws, by `descent` in two large steps of one draw; `few_responses` asks with 2 draws."""
 
 import json
 import math
@@ -69,10 +65,7 @@ def check_map(maps, count):
 
 def check_step(net, start, record, settings=SETTINGS, still=()):
     """One step was made: a finite loss, and no weight is where decay alone would have left it.
-
-    start: a network with the weights that `net` had. Biases are left out: some have no gradient.
-    still: modules that may have none, by parts of their names.
-    """
+    still: modules without a gradient, by parts of their names; biases are left out, as some are."""
     (loss,) = record.loss
     assert math.isfinite(loss) and loss > 0
     before = dict(start.named_parameters())

@@ -13,17 +13,13 @@ WNIDS = ("n02124075", "n04067472")
 
 
 def photo(path: Path, width: int, height: int, seed: int = 0, mode: str = "RGB") -> Path:
-    """A smooth picture of random colors."""
     small = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
     picture = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
     return put(path, picture.convert(mode))
 
 
 def cub_tree(root: Path, train: int = 2, test: int = 1) -> Path:
-    """`train` and `test` birds of two classes; outlines leave a rim of 3 pixels in their box.
-
-    Annotators agree on the middle of an outline (255), and one of five marks the rest (51).
-    """
+    """`train`, `test` birds of two classes; outlines: a rim of 3, middle 255, the rest 51."""
     folder = root / "CUB_200_2011"
     names = ("images", "image_class_labels", "train_test_split", "bounding_boxes")
     tables = dict.fromkeys(names, "")

@@ -22,7 +22,6 @@ def code_cells(notebook) -> list:
 
 
 def cell_source(name: str) -> str:
-    """The parameters cell of a notebook."""
     notebook = source(name)
     return notebook.cells[parameters_cell(notebook, name)].source
 

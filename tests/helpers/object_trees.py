@@ -1,9 +1,5 @@
-"""Small trees in the genuine layouts of Pascal VOC 2012, ILSVRC DET and MS-COCO.
-
-Every class is a shape of its own color on a noisy ground, so that a network can learn it. Each tree
-below `root` has exactly `train` and `test` usable objects of each class, and beside them what the
-genuine data sets have and readers must leave out.
-"""
+"""Small trees in the genuine layouts of Pascal VOC 2012, ILSVRC DET and MS-COCO: a class is a shape
+of its own color, with `train` and `test` usable objects, and beside them what must be left out."""
 
 from __future__ import annotations
 

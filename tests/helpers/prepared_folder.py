@@ -34,6 +34,5 @@ def prepared_folder(folder: Path, size: int = 32, per_class: int = 12, classes: 
 
 
 def entries(folder: Path, split: str) -> dict:
-    """What the manifest says of a split's files."""
     files = sorted(folder.glob(f"{split}_*"))
     return {f.name: {"sha256": file_hash(f), "bytes": f.stat().st_size} for f in files}

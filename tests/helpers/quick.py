@@ -55,8 +55,7 @@ LIMIT = {"path": 1e-6, "optimum": 1e-6, "published": 0.03, "descent": 0.03, "ref
 
 
 def error_on_linear_net(method, weight=7.0, target=-2.8, d=D, **changes):
-    """Mean absolute difference to the closed form of f(x) = W x + c, nats, worst sample; infinite
-    where the method says that it did not get there."""
+    """Mean |difference| to the closed form, nats, worst sample; infinite if not converged."""
     net, x = linear_net(d), images(2, dtype=torch.float64)
     J = column_norms(net[1].weight.detach(), x.shape[1:], UNITS.cells)
     path = method in ("path", "published", "reference")

@@ -1,8 +1,4 @@
-"""Slow twins of what kpnb computes, from the equations, one image and one loop at a time.
-
-Nothing here calls kpnb: a test that compares the two finds an error in either. Also the tiny
-networks and images that the tests share.
-"""
+"""Slow twins of what kpnb computes, none of which calls it; tiny networks and images."""
 
 import math
 from functools import cache
@@ -67,10 +63,9 @@ def published_descent(
     """sigma of one image x (channels, height, width) by the public code's procedure.
 
     feature: (1, ...) -> (1, d), ReLU included. noise(stream, number): standard normal like x.
-    Loss: mean squared change of the feature over the mean squared change under noise `init_sigma`,
-    minus weight times the mean entropy; plain SGD; clamp to [0.001, 1]; the iterate whose mean
-    entropy is nearest the target is kept; if the best of the first iterations is not above the
-    target, the weight grows by half for some more. Found: sigma, sigma_f^2, iterates, if late.
+    Loss: mean squared change of the feature over that under noise `init_sigma`, minus weight times
+    the mean entropy; plain SGD; clamp to [0.001, 1]; the iterate nearest the target is kept; if the
+    best of the first iterations is not above the target, the weight grows by half for some more.
     """
 
     def mean_change(sigma, stream, numbers):
@@ -110,10 +105,10 @@ def published_descent(
 
 
 def change_and_rates(feature, x, sigma, cells, draws, seed):
-    """(E||y - y0||^2, D per cell) of one image under noise sigma (cells^2,), by brute force.
+    """(E||y - y0||^2, D per cell) of one image under noise sigma (cells^2,), and standard errors.
 
     D_i = half the gradient of E||y - y0||^2 in log sigma_i, over sigma_i^2, from one backward pass
-    a draw: E[eps_i . J_i^T (y - y0)] / sigma_i. Also their standard errors, for the tests' bounds.
+    a draw: E[eps_i . J_i^T (y - y0)] / sigma_i.
     """
     eps = torch.randn(draws, *x.shape, generator=generator(seed), dtype=x.dtype)
     noisy = (x + enlarge(sigma, *x.shape[1:], cells) * eps).requires_grad_()

@@ -20,3 +20,9 @@ def refuses(call, told: str, /, *given, **named) -> None:
     """`call(*given, **named)` is refused with one sentence that says `told`, a pattern."""
     with refused(told):
         call(*given, **named)
+
+
+def fails(call, told: str, /, *given) -> None:
+    """`call(*given)` is refused with what may end in a command, a question or a list of names."""
+    with pytest.raises(KpnbError, match=told):
+        call(*given)

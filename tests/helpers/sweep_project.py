@@ -50,7 +50,6 @@ if p.run != os.environ.get("SILENT"):
 
 
 def sweep(runs: dict, **changed) -> dict:
-    """A sweep's content as its file holds it."""
     beside = {"published": {"network": "VGG-11"}}
     described = {name: beside | {"parameters": given} for name, given in runs.items()}
     made = {"title": "made up", "table": "V", "notebook": "image_cell"}

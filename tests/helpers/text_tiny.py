@@ -64,8 +64,7 @@ def _tokenizer() -> Tokenizer:
 
 
 class LinearEncoder(WordEncoder):
-    """States are a linear map of the embeddings, position for position, divided by `shrink` first:
-    a table multiplied by it gives the same states. `seen` keeps what every pass was given."""
+    """States are a linear map of the embeddings over `shrink`; `seen` keeps every pass's input."""
 
     def __init__(self, pieces: PieceEncoder, shrink: float) -> None:
         nn.Module.__init__(self)

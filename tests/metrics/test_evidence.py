@@ -159,8 +159,7 @@ def test_distance_in_epochs_and_points_by_epoch():
 
 
 def selection(role=None, epoch=None, value=1.0):
-    """The selection where sample 3 looks away in one network at one checkpoint: its foreground
-    entropies lie `value` above the background's, not 1 below."""
+    """Where sample 3 has its foreground `value` above, in one network at one checkpoint."""
     e, looks = evidence(), -2.8 - foreground().double()
     maps = {r: [{k: maps_of(looks) for k in EPOCHS} for _ in range(SEEDS)] for r in "TSB"}
     if role is not None:

@@ -7,16 +7,13 @@ import pytest
 from kpnb.metrics.formatting import count, interval, number, signed, table, verdict_sentence
 
 
-def test_numbers_signs_intervals_and_counts():
+def test_numbers_signs_intervals_counts_and_a_table_keep_their_shape():
     values = (23.14, 0.614, 0.0082, 142807.0, 99.99, 99.94, -1.5, 0.0, 4.0)
     texts = ("23.1", "0.61", "0.0082", "142807", "100", "99.9", "−1.50", "0", "4.00")
     assert tuple(number(value) for value in values) == texts
     assert signed(4.1) == "+4.10" and signed(-4.1) == "−4.10" and signed(0.0) == "0"
     assert interval(None, None) == "" and interval(1.0, 2.0) == " [1.00, 2.00]"
     assert count(1, "seed") == "1 seed" and count(3, "seed") == "3 seeds"
-
-
-def test_a_table_keeps_its_shape():
     assert re.fullmatch(r"\| a \|\n\| --- \|\n\| x\\\|y \|", table(["a"], [["x|y"]]))
     with pytest.raises(ValueError, match="2 cells"):
         table(["a"], [["x", "y"]])

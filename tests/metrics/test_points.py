@@ -30,7 +30,7 @@ def indices(points):
     return [row.nonzero().flatten().tolist() for row in points]
 
 
-def test_points_by_hand():
+def test_points_by_hand_and_the_threshold_is_strict():
     points = knowledge_points(H, FG, 0.5)
     assert points.baseline.tolist() == [2.0, 2.0]
     assert indices(points.foreground_points) == [[0], [1]]
@@ -42,9 +42,6 @@ def test_points_by_hand():
     assert own.baseline.tolist() == [1.0, 3.0]
     assert indices(own.foreground_points) == [[0], [1]]  # 3.0 - 2.5 is not above 0.5
     assert indices(own.background_points) == [[], [2]]
-
-
-def test_the_threshold_is_strict():
     entropy = torch.tensor([[-1.0, -0.75, 0.0, 0.0]], dtype=torch.float64)
     for threshold, points in ((0.75, [0]), (0.74, [0, 1])):
         assert indices(knowledge_points(entropy, FG[:1], threshold).foreground_points) == [points]
@@ -72,7 +69,7 @@ def test_points_equal_the_naive_loops(problem, baseline):
     assert points.ratio.tolist() == pytest.approx(ratios)
 
 
-def test_undefined_samples_take_no_part():
+def test_undefined_samples_and_units_without_entropy_take_no_part():
     entropy = torch.cat([H[:1], torch.full((1, 4), NAN, dtype=torch.float64), H[1:]])
     for baseline in ("dataset", "sample"):
         mixed = knowledge_points(maps_of(entropy), FG[[0, 0, 1]], 0.45, baseline)
@@ -82,10 +79,6 @@ def test_undefined_samples_take_no_part():
             assert torch.equal(getattr(mixed, name)[[0, 2]], getattr(clean, name)), name
         assert mixed.ratio[1].isnan() and mixed.baseline[1].isnan()
         assert not mixed.foreground_points[1].any() and not mixed.background_points[1].any()
-
-
-def test_units_without_entropy_take_no_part():
-    """As in padded text: neither points nor part of the baseline."""
     entropy = torch.tensor([[0.0, 2.0, NAN, 1.0, NAN]], dtype=torch.float64)
     foreground = torch.tensor([[True, False, False, False, True]])
     points = knowledge_points(entropy, foreground, 0.2)

@@ -8,8 +8,8 @@ from unittest.mock import Mock
 import pytest
 from made_results import comparison, full_run, measure
 from pydantic import ValidationError
+from refusals import fails
 
-from kpnb.errors import KpnbError
 from kpnb.metrics.results import (
     Comparison,
     Measure,
@@ -34,11 +34,6 @@ def results(**changes):
     return full_run(numbers={"spearman": Number(value=0.9, what="rank", n=10)}, **changes)
 
 
-def is_refused(call, told, *given):
-    with pytest.raises(KpnbError, match=told):
-        call(*given)
-
-
 def test_what_is_written_is_read_back():
     path = write_results(results())
     assert path == results_path("image_h1", "demo")
@@ -51,7 +46,7 @@ def test_what_is_written_is_read_back():
 def test_a_write_that_fails_keeps_the_old_file(monkeypatch):
     path = write_results(results(seconds=61.5))
     monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
-    is_refused(write_results, "No space left", results(seconds=1.0))
+    fails(write_results, "No space left", results(seconds=1.0))
     assert read_results("image_h1", "demo").seconds == 61.5
     assert [p.name for p in path.parent.iterdir()] == ["image_h1.json"]
 
@@ -65,7 +60,7 @@ def test_a_write_that_fails_keeps_the_old_file(monkeypatch):
         *({"low": 3.0, "high": 2.0}, {"low": None}, {"surprise": 1}, {"mean": "20"}),
     ],
 )
-def test_a_measure_that_makes_no_sense_is_refused(wrong):
+def test_a_measure_that_makes_no_sense_fails(wrong):
     good = measure(**GIVEN)
     with pytest.raises(ValidationError):
         Measure(**good.model_dump() | wrong)
@@ -74,7 +69,7 @@ def test_a_measure_that_makes_no_sense_is_refused(wrong):
 def test_results_that_json_cannot_hold_are_refused_and_records_are_frozen():
     with pytest.raises(ValidationError):
         results(seconds=math.nan)
-    is_refused(write_results, "JSON", results(settings={"lr": math.inf}))
+    fails(write_results, "JSON", results(settings={"lr": math.inf}))
     with pytest.raises(ValidationError):
         measure(**GIVEN).mean = 1.0
 
@@ -85,22 +80,19 @@ def test_a_verdict_must_fit_its_interval(wrong):
         Comparison(**comparison("n_fg", 2.0, 6.0).model_dump() | wrong)
 
 
-def test_missing_damaged_and_misplaced_results_are_told():
+def test_missing_damaged_misplaced_results_and_names_that_leave_the_folder_are_told():
     run = r"python -m kpnb\.run image_h2 --preset study"
-    is_refused(read_results, run, "image_h2", "study")
+    fails(read_results, run, "image_h2", "study")
     path = write_results(results())
     whole, good = path.read_text(), json.loads(results().model_dump_json())
     path.with_name("image_h3.json").write_text(whole)
-    is_refused(read_results, "holds image_h1", "image_h3", "demo")
+    fails(read_results, "holds image_h1", "image_h3", "demo")
     good["measures"][0]["mean"] = "much"
     for content, told in ((whole[:-40], "damaged"), (json.dumps(good), r"measures\.0\.mean")):
         path.write_text(content)
-        is_refused(read_results, told, "image_h1", "demo")
-
-
-def test_names_cannot_leave_the_folder():
+        fails(read_results, told, "image_h1", "demo")
     for name in ("../demo", "", "Image", "a/b"):
-        is_refused(results_path, "no name", name, "demo")
+        fails(results_path, "no name", name, "demo")
 
 
 def test_available_results_in_order_at_the_root_that_the_environment_names(root, monkeypatch):

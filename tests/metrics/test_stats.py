@@ -54,8 +54,7 @@ def test_the_interval_covers_the_truth_95_times_in_100():
 
 
 def test_samples_are_drawn_once_for_all_seeds_and_seeds_are_drawn_too():
-    """Equal rows add nothing; of rows that differ by seed only, the interval is that of a mean of
-    three seeds. A statistic is taken by seed and averaged."""
+    """Equal rows add nothing; of rows that differ by seed alone, a mean of three seeds remains."""
     values = normals(50)
     one, three = bootstrap(values), bootstrap(np.tile(values, (3, 1)))
     assert three.value == pytest.approx(one.value) and three.n_seeds == 3
@@ -80,8 +79,7 @@ def test_a_difference_is_that_of_the_pairs(shape):
 
 
 def test_undefined_samples_are_left_out():
-    """Many resamples of few samples hold undefined ones only; those say nothing, and no warning. Of
-    a pair, a sample that is undefined for one takes part for neither: else 100 would show."""
+    """Resamples of undefined ones say nothing; of a pair, one undefined drops both (else 100)."""
     values = np.where(np.arange(50) % 5 == 0, NAN, normals(50))
     found = bootstrap(values)
     assert found.value == pytest.approx(np.nanmean(values)) and found.n_samples == 40

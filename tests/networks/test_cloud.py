@@ -142,14 +142,12 @@ def test_the_gradient_of_the_coordinates_matches_finite_differences(name):
     both = (net(points) * weights).sum(), (net(points, kept) * weights).sum()
     gradient, chosen = (torch.autograd.grad(value, points)[0] for value in both)
     assert gradient.abs().amax((1, 2)).min() > 1e-3 and torch.equal(gradient, chosen)
-    assert torch.autograd.gradcheck(
-        lambda x: net(x, kept), points, eps=1e-7, atol=1e-5, rtol=1e-4, fast_mode=True
-    )
+    how = dict(eps=1e-7, atol=1e-5, rtol=1e-4, fast_mode=True)
+    assert torch.autograd.gradcheck(lambda x: net(x, kept), points, **how)
 
 
 def step(x, layers, slope=0.0):
-    """Linear map of the channels, here before the points as in the original codes, normalization by
-    stored statistics, activation."""
+    """Linear map of the channels, before the points; stored statistics; activation."""
     mapping, norm = next(layers), next(layers)
     x = torch.einsum("oc,nc...->no...", mapping.weight, x)
     shape = (1, -1, *[1] * (x.dim() - 2))
@@ -229,8 +227,7 @@ def test_the_edge_convolution_in_training_equals_a_layer_on_all_edges():
 
 
 def layer_on_a_cloud(layer):
-    """The layer in eval mode on random points with features: points, features, centers, output,
-    and the choices that it made."""
+    """In eval mode: points, features, centers, output, and the choices that it made."""
     points, features = clouds(1, 20), clouds(1, 20, seed=2)[..., :2]
     made = KeptChoices()
     centers, found = layer.double().eval()(points, features, made)

@@ -1,5 +1,4 @@
-"""Encoder and heads: buckets against one plain pass, padding, pairs and weights; model folders:
-what is missing or damaged is named in one sentence, and pickles are not read."""
+"""Encoder and heads: one plain pass, padding, pairs, weights; damaged folders, and no pickles."""
 
 import importlib.util
 import json
@@ -66,7 +65,7 @@ def same(one, other):
     torch.testing.assert_close(one, other, atol=1e-11, rtol=1e-9)
 
 
-def test_buckets_are_the_plain_model_and_padding_changes_no_state(folder, net, pieces):
+def test_buckets_pairs_and_padded_texts_are_the_plain_model(folder, net, pieces):
     ids = pieces.texts(TEXTS).ids
     assert len(ids) > text.BUCKET  # several buckets
     states = net.encoder(ids)
@@ -83,9 +82,6 @@ def test_buckets_are_the_plain_model_and_padding_changes_no_state(folder, net, p
     assert torch.equal(wider.any(-1), padded != PAD)  # zero at padding, and nowhere else
     same(net.encoder(ids.flip(0)), states.flip(0))
     same(net(padded), net(ids))
-
-
-def test_a_pair_has_the_token_types_of_the_tokenizer(folder, pieces, net):
     questions = ["who was born?", "is it good?", "what, very long, is it?"]
     contexts = ["she was.", "the film is very good", "story"]
     found = load_tokenizer(folder)(questions, contexts, padding=True, return_tensors="pt")
@@ -168,7 +164,7 @@ def test_scratch_weights_by_kind(folder, pieces):
         assert layer.attention.output.LayerNorm.weight.unique().item() == 1
 
 
-def test_pretrained_weights_are_those_of_the_folder(folder):
+def test_pretrained_weights_are_those_of_the_folder_at_any_depth_head_and_size(folder, pieces):
     kept = PieceEncoder.for_texts(load_tokenizer(folder), TEXTS[:3])
     before = torch.get_rng_state()
     net = pretrained_network(folder, "span", kept, layers=1, seed=5)
@@ -184,9 +180,6 @@ def test_pretrained_weights_are_those_of_the_folder(folder):
     every = PieceEncoder(load_tokenizer(folder))
     states = pretrained_network(folder, "span", every, layers=1).encoder(every.texts(["a bad"]).ids)
     assert torch.equal(net.encoder(kept.texts(["a bad"]).ids), states)  # fewer rows, the same
-
-
-def test_depth_heads_and_sizes(folder, pieces):
     for build in (pretrained_network, scratch_network):
         assert len(build(folder, "span", pieces, layers=1).encoder.model.encoder.layer) == 1
         for layers in (0, 3):
@@ -236,8 +229,7 @@ def test_damaged_files_are_refused(own_folder):
 
 
 def test_weights_of_another_architecture_and_pickles_are_refused(own_folder):
-    """Missing weights must not be drawn at random in silence; a pooler may be missing. A pickle
-    beside safetensors is neither opened nor enough."""
+    """Missing weights are not drawn in silence; a pickle beside safetensors is not opened."""
     file, pickle = own_folder / "model.safetensors", own_folder / "pytorch_model.bin"
     name, header = str(own_folder), {"format": "pt"}
     weights, expected = load_file(file), load_encoder(name).state_dict()

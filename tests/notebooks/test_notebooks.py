@@ -35,8 +35,7 @@ MOST_NOTEBOOKS, MOST_LINES, LONGEST_CELL, MEDIAN_CELL = 20, 1000, 7, 1
 
 @TESTED
 def test_source_is_stripped_and_opens_on_colab(name):
-    """And no later cell gives a parameter another value: running the cell that makes the study
-    once more would take it for one."""
+    """No later cell sets a parameter: the study's cell, run again, would take it for given."""
     notebook, transform = source(name), TransformerManager().transform_cell
     nbformat.validate(notebook)
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code_cells(notebook))
@@ -196,12 +195,9 @@ def results_of(executed):
     return found if run else read_results(executed.name, "smoke")
 
 
-def test_it_runs_from_the_store_shows_its_figures_and_is_up_to_date_then(
-    executed, monkeypatch, capsys
-):
-    """kpnb.run takes what the kernel writes to stderr out of the copy, and shows it on its own. A
-    turning cloud and the epochs of Figure 5 lie in the page: sliders of the browser. Networks and
-    maps of the shared study are there; a page of texts or clouds may be the first of its kind."""
+def test_it_runs_from_the_store_with_figures_and_is_up_to_date(executed, monkeypatch, capsys):
+    """The copy has no stderr of the kernel; turning clouds and Figure 5's epochs are sliders of
+    the browser. Shared networks and maps are there; texts or clouds may be the first of a kind."""
     case, notebook = CASES[executed.name], executed.notebook
     assert executed.code == 0 and executed.told == "", executed.told
     promised = source(executed.notebook_name).metadata["kpnb"]["figures"]

@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 import torch
 from plans import OWN, made_machine, planned_study, unit_machine
+from refusals import refuses
 
 from book.make import plan_pages
-from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator
 from kpnb.estimator.features import FeatureReader, layer_name
 from kpnb.experiments.ratio_accuracy import checkpoint_accuracies
@@ -158,8 +158,7 @@ def test_complete_releases_have_the_counts_that_data_prep_checks():
 
 def test_a_data_set_that_nobody_can_count_needs_a_number(tmp_path, monkeypatch):
     monkeypatch.setenv("KPNB_DATA", str(tmp_path))
-    with pytest.raises(KpnbError, match="teacher_samples as a number"):
-        costs(study(data="coco", teacher_samples="all"))
+    refuses(costs, "teacher_samples as a number", study(data="coco", teacher_samples="all"))
     found = costs(study(data="coco", teacher_samples=500))
     assert units(found, "train") == 500 * 16 + 2 * 50 * 30
     told = str(study(data="coco", teacher_samples="all").plan())

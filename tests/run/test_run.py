@@ -103,9 +103,8 @@ def test_a_file_that_is_no_notebook_and_no_request(tmp_path, capsys):
 
 
 def test_what_the_cell_becomes_and_check_prints_without_running(tmp_path, monkeypatch, capsys):
-    """The cell's names take the preset's values, its own and those passed, in this order; others
-    that are not the demo's stand in `more`. All are printed, the cell's first, each with where it
-    comes from; lines for IPython alone are no obstacle, a folder of data gets its full path."""
+    """The cell takes the preset's values, its own, those passed, in this order, others in `more`;
+    all are printed with their origin. IPython's lines are no obstacle; data get their full path."""
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
     ipython = "if True:\n    %pip install kpnb\n!ls", "%%html\n<b>"

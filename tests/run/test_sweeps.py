@@ -6,6 +6,7 @@ import re
 import made_results
 import pytest
 import yaml
+from refusals import refuses
 from sweep_project import EVERY, ROOT, Project, sweep, write_notebook, write_sweep
 
 from book.make.chapters import paper_sweeps
@@ -76,8 +77,7 @@ def test_a_mistake_is_one_sentence_naming_file_and_run(tmp_path, told):
 
 
 def test_a_runs_own_values_go_before_shared_ones_and_a_preset_before_all_presets(tmp_path):
-    with pytest.raises(KpnbError, match="no sweeps"):
-        read_sweeps(tmp_path)
+    refuses(read_sweeps, "no sweeps", tmp_path)
     write_sweep(tmp_path, "made", a_run(unpublished="the paper has no such layer"))
     assert read_sweeps(tmp_path)["made"].beside("a_run", published_table("V")).empty
     runs, at = {"a_run": {"epochs": 4}, "b_run": {}}, {"study": {"epochs": 3}}

@@ -5,10 +5,9 @@ from itertools import product
 
 import pytest
 from conftest import made_evidence
-from refusals import refuses
+from refusals import fails, refuses
 from studied import findings_of
 
-from kpnb.errors import KpnbError
 from kpnb.metrics.evidence import Choices
 from kpnb.study.cloud import CloudStudy
 from kpnb.study.display import Prose, choices_table
@@ -56,8 +55,7 @@ def test_the_values_of_the_cell_are_the_run_and_what_it_does_not_name_is_the_dem
     ],
 )
 def test_mistakes_are_refused(names, told):
-    with pytest.raises(KpnbError, match=told):
-        ImageStudy.from_notebook(names)
+    fails(ImageStudy.from_notebook, told, names)
 
 
 def test_a_preset_s_values_for_a_notebook_s_names():
@@ -67,8 +65,7 @@ def test_a_preset_s_values_for_a_notebook_s_names():
             names = after(CELL.format(epochs=3)) | preset(kind, name)
             found = study.from_notebook(names, *model).parameters
             assert found == resolve(type(found), {"preset": name})
-    with pytest.raises(KpnbError, match="no presets of 'images': did you mean image"):
-        preset("images", "demo")
+    fails(preset, "no presets of 'images': did you mean image", "images", "demo")
     refuses(preset, "preset is 'papers'", "image", "papers")
     # The study shows what differs from the preset's file.
     study = ImageStudy.from_notebook({"preset": "study", "seeds": [0, 1, 2], "samples": 60})

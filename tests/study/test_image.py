@@ -7,13 +7,12 @@ import pytest
 import torch
 from conftest import WatchedStore, smoke_study
 from prepared_folder import prepared_folder
-from refusals import refused, refuses
+from refusals import fails, refused, refuses
 from studied import same_states
 
 from kpnb.datasets import images as image_files
 from kpnb.datasets.images import embedded_images, relabeled, shown_objects
 from kpnb.datasets.samples import normalization
-from kpnb.errors import KpnbError
 from kpnb.estimator.features import layer_module
 from kpnb.experiments.fine_tuning import FineTuningStudy
 from kpnb.metrics.results import available_cells, available_results, read_results, write_results
@@ -259,11 +258,9 @@ def test_runs_are_filed_apart(tmp_path, monkeypatch):
     assert [r.run for r in available_results("smoke")] == [""] and available_cells("study") == []
     assert read_results("image_cell", "smoke", "ii_second").run == "ii_second"
     path.rename(path.with_name("ii_other.json"))
-    with pytest.raises(KpnbError, match="holds ii_first"):
-        available_cells("smoke")
+    fails(available_cells, "holds ii_first", "smoke")
     for run, told in (("ii_missing", "snakemake"), ("../escape", "no name")):
-        with pytest.raises(KpnbError, match=told):
-            read_results("image_cell", "smoke", run)
+        fails(read_results, told, "image_cell", "smoke", run)
 
 
 def test_memory_that_runs_out_is_told_with_what_to_lower():

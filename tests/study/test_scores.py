@@ -24,7 +24,7 @@ from kpnb.study.scores import (
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_lines_by_hand():
+def test_lines_by_hand_and_embedded_sentences_beat_majority_and_repeat():
     assert majority([0, 1, 1], [1, 1, 0, 1]) == 0.75
     assert majority(torch.tensor([0, 0, 1]), torch.tensor([1, 1, 1, 0])) == 0.25
     assert majority([1, 0], [0, 0, 1]) == pytest.approx(2 / 3)  # a tie goes to 0
@@ -35,9 +35,6 @@ def test_lines_by_hand():
     by_pair, asked = ["not bad ; good", "not good ; bad"], ["not bad", "not good"]
     for labels, expected in (([1, 0], 1.0), ([0, 1], 0.0)):
         assert tfidf_logistic(by_pair, [1, 0], asked, labels) == expected
-
-
-def test_embedded_sentences_beat_majority_and_repeat():
     train, test = embedded_sentences("train", 1.5, count=600), embedded_sentences("test", 1.5)
     given, state = (train.texts, train.labels, test.texts, test.labels), torch.get_rng_state()
     found = tfidf_logistic(*given)
@@ -127,7 +124,6 @@ class Told(nn.Module):
 
 
 def low(asked):
-    """Logits that are low everywhere: (n, T, 2)."""
     return torch.full((*asked.pieces.ids.shape, 2), -5.0)
 
 

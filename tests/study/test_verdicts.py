@@ -15,7 +15,6 @@ from kpnb.study.verdicts import never_learned, of_single_pieces, pieces_reading,
 
 
 def test_verdicts_and_the_answer_follow_what_was_built_in():
-    """Of layers where student and baseline are good or bad."""
     up, down, even = ({"student": s, "baseline": b} for s, b in ((1, 0), (0, 1), (1, 1)))
     for layers, answer, found in (
         ([up], "Yes, it is reproduced here", ["reproduced"]),
@@ -71,7 +70,6 @@ def test_never_learned_counts_samples_without_a_point_at_any_checkpoint():
 
 
 def without(*units: int, samples: int = 8) -> torch.Tensor:
-    """All 16 units are single pieces but these."""
     single = torch.ones(samples, 16, dtype=torch.bool)
     single[:, list(units)] = False
     return single
@@ -144,7 +142,6 @@ def test_the_table_sets_both_side_by_side_and_the_reading_counts_points():
     baseline = "Of the baseline's 40 knowledge points 0 are words of several pieces, which are 25%"
     other = "Another verdict: N_fg contradicted (of one piece)."
     assert told == f"{student} of all words. {baseline} of all words. {other}"
-    # All seeds count.
     told = pieces_reading(made_evidence(seeds=3), without(15), 0.2)
     assert "student's 168 knowledge points 0 are" in told and "which are 6% of" in told
     assert "baseline's 120 knowledge points 0 are" in told and told.endswith(" No verdict turns.")

@@ -28,7 +28,7 @@ def test_augmentation_keeps_a_gray_image_gray_and_repeats_itself(augment):
     assert torch.allclose(first, first[..., :1, :1].expand_as(first), atol=1e-4)
 
 
-def test_a_crop_is_a_window_of_seven_eighths_perhaps_flipped():
+def test_a_crop_is_a_window_of_seven_eighths_perhaps_flipped_and_strong_turns_and_recolors():
     ramp = torch.linspace(0, 1, 64).expand(200, 3, 64, 64)  # its value is where a pixel stands
     found = crop_and_flip(ramp, generator(0))[:, 0]
     left, right = found[:, 0, 0], found[:, 0, -1]
@@ -37,9 +37,6 @@ def test_a_crop_is_a_window_of_seven_eighths_perhaps_flipped():
     assert torch.allclose(width, torch.full_like(width, 63 * 7 / 8), atol=0.6)
     assert min(left.min(), right.min()) >= 0 and max(left.max(), right.max()) <= 1
     assert torch.minimum(left, right).std() > 0.02  # windows move
-
-
-def test_strong_turns_and_recolors():
     images = torch.zeros(64, 3, 32, 32, dtype=torch.uint8)
     black = normalized(images)
     assert torch.allclose(strong(images, generator(0)), black, atol=1e-5)

@@ -30,7 +30,7 @@ def test_a_separable_toy_is_learned(device):
     assert found == accuracy(net, images, labels, 10) == right.double().mean().item()
 
 
-def test_same_seed_same_bits_and_another_seed_not():
+def test_a_seed_decides_every_bit_and_modes_and_the_global_generator_are_left_alone():
     first, record, handed = small_run(SMALL)
     torch.rand(3)  # the state of the global generator must not matter
     second, again, _ = small_run(SMALL)
@@ -40,9 +40,6 @@ def test_same_seed_same_bits_and_another_seed_not():
     assert list(handed) == [0, 1, 2, 4]
     assert same_state(handed[0], small_net().state_dict()) and same_state(handed[4], first)
     assert not same_state(handed[1], handed[2])
-
-
-def test_training_leaves_modes_and_global_generator_alone():
     net = small_net().eval()
     net[4].train()
     before = torch.random.get_rng_state()

@@ -20,7 +20,6 @@ def good_words(text):
 
 
 def encoded(encoder, *texts, length=None):
-    """Sentences, the first of them positive."""
     labels, ratings = torch.arange(len(texts)).eq(0).long(), torch.tensor([2.5, -1.0, -2.25])
     about = {"dataset": "toy", "parts": []}
     made = Sentences(tuple(texts), labels, ratings[: len(texts)], about)
@@ -31,7 +30,7 @@ def marked_words(texts, row=0):
     return " ".join(compress(texts.words(row), texts.marked[row]))
 
 
-def test_marks_stand_at_the_words_of_a_sentence(encoder):
+def test_marks_stand_at_the_words_of_a_sentence_and_go_with_those_that_are_cut(encoder):
     texts = encoded(encoder, *SENTENCES)
     assert texts.words(0) == ("Not", "a", "good", "film", ",", "café", "!")
     first = [False, False, True, True, False, True, False]
@@ -46,9 +45,6 @@ def test_marks_stand_at_the_words_of_a_sentence(encoder):
     shown = texts.shown()[0]
     assert (shown.units, shown.foreground) == (texts.words(0), texts.marked[0])
     assert shown.parts == (("", 0),)
-
-
-def test_words_that_were_cut_take_their_marks_along(encoder):
     told = "film " * 40 + "in a cafe " + "story " * 40
     with pytest.warns(UserWarning, match="cut"):
         texts = encoded_questions(toy_questions(["what is it?"], [told], ["cafe"]), encoder, 20)
@@ -60,7 +56,7 @@ def test_words_that_were_cut_take_their_marks_along(encoder):
     assert marked_words(texts) == "good film café" and texts.source["length"] == 8
 
 
-def test_marks_stand_at_the_words_of_question_and_context(asked, encoder):
+def test_marks_of_question_and_context_and_labels_of_the_answer_are_at_its_pieces(asked, encoder):
     marked = [marked_words(asked, row) for row in range(3)]
     assert marked == ["born born unbelievable - cafe", "landed Moon landed", "story"]
     assert asked.marked[0][: asked.pieces.firsts[0]] == (False, False, False, True, False)
@@ -71,9 +67,6 @@ def test_marks_stand_at_the_words_of_question_and_context(asked, encoder):
     shown = asked.shown()[0]
     assert shown.parts == (("question", 0), ("context", 5)) and asked.usable == [0, 1, 2]
     assert shown.note == "answer: unbelievable-cafe"
-
-
-def test_labels_are_the_first_and_last_piece_of_the_answer(asked, encoder):
     for row, answer in enumerate(ANSWERS):
         first, last = asked.labels[row].tolist()
         numbers = asked.pieces.words[row]
