@@ -200,9 +200,7 @@ class EntropyEstimator:
     def _batch(
         self, model: nn.Module, x: object, arguments: object, progress: bool | None
     ) -> EntropyMaps:
-        # Gradients are needed even where the caller has switched them off for good.
-        off = torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False)
-        with torch.inference_mode(False), off[0], off[1]:
+        with given.full_precision():
             problem = self.units.problem(model, given.moved(x, model))
             problem = given.with_arguments(problem, model, arguments)
             _check_samples(problem.x)

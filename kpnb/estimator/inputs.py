@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -66,6 +67,24 @@ def readable(model: object, layer: object) -> tuple[nn.Module, object]:
             layer = next((name for name, m in model.named_modules() if m is layer), layer)
         model = copy.deepcopy(model).float()
     return model, layer
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Inside, gradients are on even where the caller has switched them off for good, and float32 is
+    computed as such: no autocast, and no TF32 on a GPU. With its ten bits a ResNet-18 on an H200
+    gave equal inputs features apart by more than a seventh of their change under the first noise.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    now = {name: getattr(cudnn, name) for name in ("enabled", "benchmark", "deterministic")}
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        for device in ("cpu", "cuda"):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        stack.enter_context(cudnn.flags(**now, allow_tf32=False))
+        torch.set_float32_matmul_precision("highest")
+        stack.callback(torch.set_float32_matmul_precision, matmul)
+        yield
 
 
 def batches(inputs: object, transform: Callable[[object], Tensor] | None) -> Iterator[object]:
