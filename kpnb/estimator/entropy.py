@@ -173,7 +173,7 @@ class EntropyEstimator:
         layers = self.layer if isinstance(self.layer, (list, tuple)) else [self.layer]
         if not layers:
             raise KpnbError("layer is an empty list: name one layer or more.")
-        batches = given.batches(inputs, transform)
+        batches = given.each_batch(inputs, transform)
         batches = list(batches) if len(layers) > 1 else batches
         found = {}
         for layer in layers:

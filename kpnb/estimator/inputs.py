@@ -87,7 +87,7 @@ def full_precision() -> Iterator[None]:
         yield
 
 
-def batches(inputs: object, transform: Callable[[object], Tensor] | None) -> Iterator[object]:
+def each_batch(inputs: object, transform: Callable[[object], Tensor] | None) -> Iterator[object]:
     """The inputs batch by batch: of a DataLoader or an iterator each one's first part, else one.
 
     transform: from one picture (PIL, array of bytes) to what the model takes of it.
