@@ -47,7 +47,7 @@ def read_pictures(files: Sequence[Path], size: int) -> np.ndarray:
     return np.stack(found).astype(np.float32) / 255
 
 
-def normalized(
+def as_inputs(
     pictures: np.ndarray,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from kpnb.datasets.images import embedded_images
-from kpnb.datasets.pictures import normalized, picture_files, read_masks, read_pictures
+from kpnb.datasets.pictures import as_inputs, picture_files, read_masks, read_pictures
 from kpnb.datasets.places import EMBEDDED
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
@@ -104,7 +104,7 @@ class OwnModel(NotebookStudy):
 
     @cached_property
     def inputs(self) -> Tensor:
-        return moved(normalized(self.pictures), self.net)
+        return moved(as_inputs(self.pictures), self.net)
 
     @cached_property
     def layers(self) -> list[str]:

@@ -23,7 +23,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from kpnb.datasets.pictures import normalized, picture_files, read_masks, read_pictures
+from kpnb.datasets.pictures import as_inputs, picture_files, read_masks, read_pictures
 from kpnb.datasets.samples import IMAGENET_MEAN, IMAGENET_STD
 from kpnb.errors import KpnbError, answered
 from kpnb.estimator.entropy import LADDER, EntropyEstimator, EntropyMaps
@@ -44,7 +44,7 @@ STOPPED = 130
 
 
 @dataclass(frozen=True)
-class Explained:
+class Explanation:
     """What was measured. pictures: (n, size, size, 3) in [0, 1]; foreground: (n, cells) bool or
     None; maps, points by layer, points empty without foreground; notes: sentences to be told."""
 
@@ -127,7 +127,7 @@ def explain(options: argparse.Namespace) -> int:
         return 0
     pictures = read_pictures(files, options.size)
     foreground = None if options.masks is None else _foreground(options, units, files)
-    x = normalized(pictures, options.mean, options.std)
+    x = as_inputs(pictures, options.mean, options.std)
     layers = list(dict.fromkeys(options.layer or stage_layers(net, x, 1)))
     check_layers(net, layers, x)
     _make(options.output)
@@ -141,7 +141,7 @@ def explain(options: argparse.Namespace) -> int:
     points = {la: knowledge_points(own, foreground, options.threshold) for la, own in known}
     notes = [str(warning.message) for warning in caught if warning.category is UserWarning]
     names = [file.name for file in files]
-    write(Explained(names, pictures, foreground, maps, points, notes), options)
+    write(Explanation(names, pictures, foreground, maps, points, notes), options)
     return 0
 
 
@@ -161,7 +161,7 @@ def _make(folder: Path) -> None:
         raise KpnbError(f"{folder} cannot be made: {error.strerror}.") from error
 
 
-def write(found: Explained, options: argparse.Namespace) -> None:
+def write(found: Explanation, options: argparse.Namespace) -> None:
     """The tables, pictures and the page into options.output; says where they are."""
     write_whole(options.output / "maps.csv", found.cells().to_csv(index=False))
     if found.points:
@@ -194,7 +194,7 @@ STYLE = (
 )
 
 
-def page_of(found: Explained, pictures: Mapping[str, Path], options: argparse.Namespace) -> str:
+def page_of(found: Explanation, pictures: Mapping[str, Path], options: argparse.Namespace) -> str:
     """One HTML page that needs no other file."""
     settings = {name: _told(value) for name, value in vars(options).items() if name != "list"}
     settings |= {name: installed_version(name) for name in LIBRARIES}

@@ -7,16 +7,16 @@ from PIL import Image
 from refusals import refuses
 from torchvision.models import ResNet18_Weights
 
-from kpnb.datasets.pictures import normalized, picture_files, read_masks, read_pictures
+from kpnb.datasets.pictures import as_inputs, picture_files, read_masks, read_pictures
 
 
 def test_inputs_are_those_of_torchvision_s_transform(tmp_path):
     files = [photo(tmp_path / "a.png", 300, 260), photo(tmp_path / "b.jpg", 240, 500, 1, "L")]
-    found = normalized(read_pictures(files, 224))
+    found = as_inputs(read_pictures(files, 224))
     transform = ResNet18_Weights.DEFAULT.transforms()
     theirs = torch.stack([transform(Image.open(file).convert("RGB")) for file in files])
     assert found.shape == (2, 3, 224, 224) and torch.allclose(found, theirs, atol=1e-5)
-    plain = normalized(read_pictures(files, 224), (0, 0, 0), (1, 1, 1))
+    plain = as_inputs(read_pictures(files, 224), (0, 0, 0), (1, 1, 1))
     assert plain.min() >= 0 and plain.max() <= 1
 
 

@@ -14,7 +14,7 @@ from image_trees import photo
 from PIL import Image
 from torch import nn
 
-from kpnb.datasets.pictures import normalized, picture_files, read_masks, read_pictures
+from kpnb.datasets.pictures import as_inputs, picture_files, read_masks, read_pictures
 from kpnb.estimator.entropy import EntropyEstimator
 from kpnb.estimator.units import GridUnits
 from kpnb.metrics.points import knowledge_points
@@ -61,7 +61,7 @@ def test_numbers_are_the_estimator_s_own_and_the_page_holds_all(folder, capsys):
     told = capsys.readouterr().out
     assert told.startswith("2 images, 2 layers (early, late), quality fast\n")
     files, units = picture_files([folder / "images"]), GridUnits(CELLS)
-    x = normalized(read_pictures(files, SIZE))
+    x = as_inputs(read_pictures(files, SIZE))
     foreground = units.foreground(read_masks(files, [folder / "masks"], SIZE))
     rows, counts = (pd.read_csv(folder / "out" / f"{name}.csv") for name in ("maps", "counts"))
     assert list(rows) == [
