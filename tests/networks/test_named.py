@@ -73,7 +73,7 @@ def test_the_packaged_network_is_the_package_s_own_with_its_head():
 STAGES = {
     "resnet18": ["layer2", "layer3", "layer4"],
     "mobilenet_v3_small": ["features.3", "features.8", "features"],
-    "vgg11": ["features.14", "features.19", "avgpool"],
+    "squeezenet1_1": ["features.4", "features.7", "classifier.2"],
 }
 
 
