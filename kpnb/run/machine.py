@@ -112,6 +112,8 @@ class Machine(BaseModel, frozen=True, extra="forbid"):
 
 def study_of(parameters: StudyParameters, store: Store | None = None) -> Study:
     """The study that a notebook makes of its parameters."""
+    if not isinstance(parameters, StudyParameters):
+        raise KpnbError("nothing is trained here that could be planned: run the notebook.")
     own = {get_type_hints(study)["parameters"]: study for study in STUDIES}
     made = own.get(type(parameters), ImageStudy)  # coherency has parameters of its own alone
     return made(parameters, store or Store())

@@ -13,6 +13,7 @@ from kpnb.datasets.places import EMBEDDED
 from kpnb.errors import KpnbError, did_you_mean, first_mistake
 from kpnb.fingerprint import packed_file
 from kpnb.paper import checkpoint_epochs, paper_preset, paper_settings
+from kpnb.study.presets.own_model import OwnModelParameters
 
 PRESET_NAMES = ("smoke", "demo", "study", "paper")
 
@@ -34,7 +35,7 @@ def presets_of(kind: str) -> dict[str, dict]:
         name: content["demo"] | {"preset": name} | content.get(name, {})
         for name in PRESET_NAMES[:-1]
     }
-    return found | {"paper": paper_preset(*content["paper"])}
+    return found | ({"paper": paper_preset(*content["paper"])} if "paper" in content else {})
 
 
 def no_repeats(items: tuple[Item, ...]) -> tuple[Item, ...]:
@@ -358,6 +359,8 @@ class CloudParameters(StudyParameters):
         return {name: known.get(network) for name, known in BY_NETWORK.items()}
 
 
+OwnModelParameters.PRESETS = presets_of("own_model")
+
 #: By the beginning of a notebook's name.
 MODELS: dict[str, type[StudyParameters]] = {
     "image_": ImageParameters,
@@ -370,6 +373,7 @@ OWN_MODELS: dict[str, type[StudyParameters]] = {
     "image_cell": CellParameters,
     "image_coherency": CoherencyParameters,
     "image_fine_tuning": FineTuningParameters,
+    "own_model": OwnModelParameters,
 }
 #: By the name of their presets' file.
 KINDS: dict[str, type[StudyParameters]] = {
@@ -382,10 +386,10 @@ Model = TypeVar("Model", bound=StudyParameters)
 def models_for(notebook: str) -> type[StudyParameters]:
     """The parameter model of a notebook, by its name or the beginning of it ("image_h1")."""
     found = [model for beginning, model in MODELS.items() if notebook.startswith(beginning)]
-    if not found:
+    if not found and notebook not in OWN_MODELS:
         known = f"names are {', '.join(f'{beginning}...' for beginning in MODELS)}"
         raise KpnbError(f"No parameters are known for the notebook {notebook!r}: {known}.")
-    return OWN_MODELS.get(notebook, found[0])
+    return OWN_MODELS.get(notebook) or found[0]
 
 
 def preset(kind: str, name: str) -> dict[str, object]:

@@ -1,0 +1,57 @@
+"""The parameters of the notebook that explains a network of one's own; torch is not needed."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from kpnb.datasets.places import EMBEDDED
+
+# A notebook writes lists, and JSON knows no tuples; a frozen model keeps tuples.
+LISTED = Field(strict=False, min_length=1)
+
+
+class OwnModelParameters(BaseModel):
+    """Parameters of the notebook on a network of one's own, which is explained as it is."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config |= ConfigDict(use_attribute_docstrings=True)
+    PRESETS: ClassVar[dict[str, dict]] = {}  # kpnb.study.parameters reads them
+    SAMPLE: ClassVar[str] = "image"
+
+    preset: Literal["smoke", "demo", "study"]
+    """names the values and the results: demo takes minutes, study has more images and a smaller
+    standard error, smoke is for the tests"""
+    model: str
+    """EfficientNet-lite0, which a package ships with its ImageNet weights; or a network by another
+    name that `kpnb.networks.named` knows"""
+    weights: str
+    """DEFAULT: the published ones; none: untrained; or the file of a state dict"""
+    layers: Annotated[tuple[str, ...], LISTED] | None
+    """dotted names; None: the last layer of each of the last three resolutions"""
+    images: str
+    """embedded: composites with exact masks; or a folder of pictures"""
+    masks: str | None
+    """a folder of masks of the same names, which pictures of a folder need; None for embedded"""
+    samples: int = Field(ge=2)
+    """images measured, the first ones; few in the demo for time"""
+    image_size: int = Field(ge=32, le=512)
+    """side in pixels; 224 as ImageNet's networks are trained (embedded images: up to 256)"""
+    grid: int = Field(ge=2, le=64)
+    """input units per side; 16 in the public code"""
+    threshold: float = Field(gt=0)
+    """b of Eqs. 5 and 6, in nats; 0.2 in the public code"""
+    quality: Literal["fast", "standard", "exact"]
+    """of the estimate, see `EntropyEstimator`; fast in the demo for time"""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], LISTED]
+    """of the estimator's noise: what is shown is measured with the first, and it is asked how many
+    points stay with each other one"""
+    device: Literal["auto", "cpu", "cuda"]
+    """where the network runs; auto takes a GPU if there is one"""
+
+    @model_validator(mode="after")
+    def _masks_fit(self) -> Self:
+        if (self.images == EMBEDDED) != (self.masks is None):
+            raise ValueError(
+                "masks is a folder of masks for pictures of a folder, and None for embedded images"
+            )
+        return self
