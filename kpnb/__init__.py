@@ -37,8 +37,10 @@ _HOME = {
     "kpnb.study.cloud": "CloudStudy",
     "kpnb.study.findings": "Findings",
     "kpnb.study.image": "CellStudy ImageStudy",
+    "kpnb.study.own": "ComparedNetworks compare",
     "kpnb.study.parameters": "CellParameters CloudParameters CoherencyParameters "
-    "FineTuningParameters ImageParameters QuestionParameters SentimentParameters preset resolve",
+    "FineTuningParameters ImageParameters OwnParameters QuestionParameters SentimentParameters "
+    "preset resolve",
     "kpnb.study.text": "QuestionStudy SentimentStudy TextEstimator",
     "kpnb.training.distillation": "distill_features teacher_features train_above",
     "kpnb.training.settings": "TrainingSettings",

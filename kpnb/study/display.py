@@ -19,7 +19,7 @@ from kpnb.figures import charts, paper, widgets
 from kpnb.metrics.evidence import (
     Choices,
     Evidence,
-    compare,
+    decided,
     difference,
     estimate,
     metric_values,
@@ -138,7 +138,7 @@ def choices_table(
     """Student, baseline, their difference and the verdict under each set of choices."""
     rows = {}
     for choices in options:
-        for metric, (gap, judged) in compare(evidence, metrics, choices).items():
+        for metric, (gap, judged) in decided(evidence, metrics, choices).items():
             values = {ROLES[r]: str(estimate(evidence, r, metric, choices)) for r in "SB"}
             start = "included" if choices.untrained else "left out"
             values |= {"student - baseline": str(gap), "verdict": judged}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
+import pydantic
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -36,7 +37,7 @@ def presets_of(kind: str) -> dict[str, dict]:
         name: content["demo"] | {"preset": name} | content.get(name, {})
         for name in PRESET_NAMES[:-1]
     }
-    return found | {"paper": paper_preset(*content["paper"])}
+    return found | ({"paper": paper_preset(*content["paper"])} if "paper" in content else {})
 
 
 def no_repeats(items: tuple[Item, ...]) -> tuple[Item, ...]:
@@ -192,20 +193,16 @@ class ImageParameters(StudyParameters):
     @model_validator(mode="after")
     def _values_fit(self) -> Self:
         if self.data == EMBEDDED and self.teacher_samples == "all":
-            raise ValueError(
-                "teacher_samples is 'all', but the embedded images are composed without end: give "
-                "a number"
-            )
+            told = "teacher_samples is 'all', but the embedded images are composed without end"
+            raise ValueError(f"{told}: give a number")
         if self.pretrained == "ImageNet" and (self.scale != "full" or self.teacher in OTHERS):
             raise ValueError(
                 "pretrained is 'ImageNet', but torchvision has weights for the paper's networks at "
                 "full scale only: set scale='full' and teacher='same' or one of the seven"
             )
         if self.grid > self.image_size:
-            raise ValueError(
-                f"grid is {self.grid} but images have {self.image_size} pixels a side: "
-                "make the grid coarser or the images larger"
-            )
+            told = f"grid is {self.grid} but images have {self.image_size} pixels a side"
+            raise ValueError(f"{told}: make the grid coarser or the images larger")
         return self
 
 
@@ -360,6 +357,14 @@ class CloudParameters(StudyParameters):
         return {name: known.get(network) for name, known in BY_NETWORK.items()}
 
 
+#: Of networks that a notebook trains by itself: those of the images' parameters that it takes.
+_OWN, _ALL = presets_of("own_study"), ImageParameters.model_fields
+_TAKEN = {name: (_ALL[name].annotation, _ALL[name]) for name in _OWN["demo"]}
+_TAKEN |= {"preset": (Literal["smoke", "demo", "study"], _ALL["preset"])}
+_STRICT = ImageParameters.model_config
+OwnParameters = pydantic.create_model("OwnParameters", __config__=_STRICT, **_TAKEN)
+OwnParameters.PRESETS = _OWN
+
 #: By the beginning of a notebook's name.
 MODELS: dict[str, type[StudyParameters]] = {
     "image_": ImageParameters,
@@ -372,6 +377,7 @@ OWN_MODELS: dict[str, type[StudyParameters]] = {
     "image_cell": CellParameters,
     "image_coherency": CoherencyParameters,
     "image_fine_tuning": FineTuningParameters,
+    "own_study": OwnParameters,
 }
 #: By the name of their presets' file.
 KINDS: dict[str, type[StudyParameters]] = {
@@ -384,10 +390,10 @@ Model = TypeVar("Model", bound=StudyParameters)
 def models_for(notebook: str) -> type[StudyParameters]:
     """The parameter model of a notebook, by its name or the beginning of it ("image_h1")."""
     found = [model for beginning, model in MODELS.items() if notebook.startswith(beginning)]
-    if not found:
+    if not found and notebook not in OWN_MODELS:
         known = f"names are {', '.join(f'{beginning}...' for beginning in MODELS)}"
         raise KpnbError(f"No parameters are known for the notebook {notebook!r}: {known}.")
-    return OWN_MODELS.get(notebook, found[0])
+    return OWN_MODELS.get(notebook) or found[0]
 
 
 def preset(kind: str, name: str) -> dict[str, object]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kpnb.errors import KpnbError
-from kpnb.metrics.evidence import Choices, Evidence, compare, hypothesis_metrics
+from kpnb.metrics.evidence import Choices, Evidence, decided, hypothesis_metrics
 from kpnb.metrics.formatting import PLAIN, count, verdict_sentence
 from kpnb.metrics.results import Comparison, Measure
 from kpnb.metrics.stats import Estimate
@@ -158,7 +158,7 @@ def pieces_reading(evidence: Evidence, single: Tensor, threshold: float) -> str:
 def _judged(evidence: Evidence, single: Tensor, threshold: float) -> dict[str, Judged]:
     parts = {"all": evidence, "of one piece": of_single_pieces(evidence, single)}
     metrics, chosen = hypothesis_metrics(1), Choices(threshold)
-    return {name: compare(part, metrics, chosen) for name, part in parts.items()}
+    return {name: decided(part, metrics, chosen) for name, part in parts.items()}
 
 
 def _share(evidence: Evidence, single: Tensor, role: str, threshold: float) -> str:

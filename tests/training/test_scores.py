@@ -15,7 +15,7 @@ from kpnb.datasets.texts.embedded import embedded_sentences
 from kpnb.datasets.texts.encoded import EncodedTexts, encoded_questions
 from kpnb.datasets.texts.words import PieceEncoder
 from kpnb.networks.text import load_tokenizer
-from kpnb.study.scores import (
+from kpnb.training.scores import (
     answer_scores,
     majority,
     normalize_answer,
