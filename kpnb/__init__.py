@@ -35,6 +35,7 @@ _HOME = {
     "kpnb.networks.text": "load_tokenizer pretrained_network scratch_network",
     "kpnb.store": "Store",
     "kpnb.study.cloud": "CloudStudy",
+    "kpnb.study.display": "notebook_parameters",
     "kpnb.study.findings": "Findings",
     "kpnb.study.image": "CellStudy ImageStudy",
     "kpnb.study.own": "ComparedNetworks compare",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
-from kpnb.estimator.entropy import EntropyEstimator
+from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import Choice, FeatureReader, layer_name
 from kpnb.estimator.inputs import moved, readable
 from kpnb.metrics import evidence as measures
 from kpnb.metrics.evidence import Choices, Evidence
 from kpnb.metrics.formatting import count, table, verdict_sentence
 from kpnb.metrics.results import Number, estimated
-from kpnb.metrics.stats import Estimate, verdict
+from kpnb.metrics.stats import Estimate, mean, verdict
 from kpnb.networks.layers import tracked_weight
 from kpnb.paper import FINAL_METRICS, HYPOTHESES, METRICS, PREDICTIONS, ROLES
 from kpnb.study.display import Prose
@@ -31,7 +32,10 @@ from kpnb.training.train import check_labelled
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Trail = Mapping[int, nn.Module | Mapping[str, Tensor]]  # by epoch
+Checkpoints = Mapping[int, nn.Module | Mapping[str, Tensor]]  # by epoch
+Trail = dict[
+    int, Callable[[], nn.Module]
+]  # by epoch, ascending; a state dict is loaded when called
 ROWS = 256  # samples in one pass for features and scores
 ONE_SEED = "one seed: no verdict"
 FINAL = 1  # in place of the epoch where no checkpoints are given
@@ -101,7 +105,7 @@ class ComparedNetworks:
         gap, held = {}, {}
         for role in ROLES:
             inside, outside = measures.final_entropies(self.evidence, role)
-            gap[role] = float(np.nanmean(outside - inside))
+            gap[role] = float(mean(outside - inside).mean())
             counts = measures.metric_values(self.evidence, role, "n_fg", self.choices)
             held[role] = float((counts > 0).mean())
         found = {**self.scores, "entropy of background minus foreground [nats]": gap}
@@ -121,12 +125,8 @@ class ComparedNetworks:
                 for m, (gap, judged) in found.items()
             ]
             judged = [judged for _, judged in found.values()]
-            known = verdict_sentence(judged, "metric") if ONE_SEED not in judged else ""
-            lines += [
-                "",
-                known or "Train several seeds to tell this from the luck of training.",
-                "",
-            ]
+            one = "Several seeds would tell this from the luck of training."
+            lines += ["", one if ONE_SEED in judged else verdict_sentence(judged, "metric"), ""]
         lines += ["**What the networks are like:**", ""]
         for name, row in self.fitness().iterrows():
             told = ", ".join(f"{role} {value:.3g}" for role, value in row.dropna().items())
@@ -186,8 +186,8 @@ class ComparedNetworks:
 def compare(
     *,
     teacher: nn.Module | Sequence[nn.Module],
-    student: nn.Module | Trail | Sequence[nn.Module | Trail],
-    baseline: nn.Module | Trail | Sequence[nn.Module | Trail],
+    student: nn.Module | Checkpoints | Sequence[nn.Module | Checkpoints],
+    baseline: nn.Module | Checkpoints | Sequence[nn.Module | Checkpoints],
     images: Tensor,
     layer: str | None | Mapping[str, str | None],
     masks: Tensor | np.ndarray | None = None,
@@ -220,132 +220,130 @@ def compare(
     estimator = estimator or EntropyEstimator(None, quality="fast")
     foreground, rows, notes = _usable(estimator, images, masks, foreground)
     given = {"T": teacher, "S": student, "B": baseline}
-    trails = {role: _trails(role, found, model) for role, found in given.items()}
+    trails = {role: _trails(ROLES[role], found, model) for role, found in given.items()}
     epochs = _common_epochs(trails)
-    last = {role: [_network(trail, max(trail), model) for trail in trails[role]] for role in ROLES}
-    layers = {role: _layer(role, last[role], layer) for role in ROLES}
-    distance, told = _distances(trails, layers, model) if len(epochs) > 1 else ({}, [])
+    last = {role: [trail[max(trail)]() for trail in trails[role]] for role in ROLES}
+    layers = {role: _layer(ROLES[role], last[role], layer) for role in ROLES}
+    distance, told = _distances(trails, layers) if len(epochs) > 1 else ({}, [])
     labelled = {"the images": (images, labels), "the test images": test or (None, None)}
     scores = _scores(last, labelled) | _explained(last, layers, images[rows], estimator.feature)
-    maps = {role: [] for role in ROLES}
-    for role in ROLES:
+
+    def maps(role: str, trail: Trail) -> dict[int, EntropyMaps]:
         reader = replace(estimator, layer=layers[role])
-        for trail in trails[role]:
-            nets = ((epoch, _network(trail, epoch, model)) for epoch in trail)
-            maps[role].append({e: reader.explain(net, images[rows]).to("cpu") for e, net in nets})
-    maps["T"] *= len(maps["S"]) // len(maps["T"])  # a single teacher of several students
-    evidence = Evidence(str(layers["S"]), epochs, foreground[rows], maps, distance)
+        return {e: reader.explain(net(), images[rows]).to("cpu") for e, net in trail.items()}
+
+    found = {role: [maps(role, trail) for trail in trails[role]] for role in ROLES}
+    found["T"] *= len(found["S"]) // len(found["T"])  # a single teacher of several students
+    evidence = Evidence(layers["S"] or "output", epochs, foreground[rows], found, distance)
     return ComparedNetworks(evidence, images[rows], threshold, scores, (*notes, *told))
+
+
+def _require(holds: bool, told: str) -> None:
+    if not holds:
+        raise KpnbError(told)
 
 
 def _usable(
     estimator: EntropyEstimator, images: Tensor, masks: object, foreground: Tensor | None
 ) -> tuple[Tensor, Tensor, list[str]]:
     """The foreground of all samples, which of them have background too, and what is left out."""
-    if (masks is None) == (foreground is None):
-        raise KpnbError("give either masks, or foreground as (samples, units) bool.")
+    _require(isinstance(images, Tensor), "images must be a tensor of the networks' inputs.")
+    one = (masks is None) != (foreground is None)
+    _require(one, "give either masks, or foreground as (samples, units) bool.")
+    units, kind = estimator.units, type(estimator.units).__name__
     if foreground is None:
-        if not hasattr(estimator.units, "foreground"):
-            kind = type(estimator.units).__name__
-            raise KpnbError(f"{kind} make no foreground of masks: pass foreground instead.")
-        foreground = estimator.units.foreground(masks)
-    wanted = len(images), estimator.units.count(images)
-    if tuple(foreground.shape) != wanted or foreground.dtype != torch.bool:
-        raise KpnbError(
-            f"the foreground is {foreground.dtype} {tuple(foreground.shape)}, but there are "
-            f"{wanted[0]} samples of {wanted[1]} units: give bool of that shape, or a mask each."
-        )
+        _require(hasattr(units, "foreground"), f"{kind} take no masks: pass foreground instead.")
+        foreground = units.foreground(masks)
+    wanted, held = (len(images), units.count(images)), tuple(foreground.shape)
+    told = f"the foreground is {foreground.dtype} {held}, but samples and units are {wanted}"
+    _require(held == wanted and foreground.dtype == torch.bool, f"{told}: give bool of that shape.")
+    foreground = foreground.cpu()
     rows = foreground.any(1) & ~foreground.all(1)
-    if rows.sum() < 2:
-        raise KpnbError(f"only {rows.sum()} of {len(rows)} samples have foreground and background.")
     left = int((~rows).sum())
-    told = f"{count(left, 'sample')} of {len(rows)} without foreground or background left out."
-    return foreground.cpu(), rows.cpu(), [told] if left else []
+    told = f"{left} of {len(rows)} samples are left out, without foreground or without background"
+    _require(len(rows) - left > 1, f"{told}: give two more or mend the masks.")
+    return foreground, rows, [f"{told}."] if left else []
 
 
-def _trails(role: str, given: object, model: nn.Module | None) -> list[Trail]:
-    """One by epoch for each seed, ascending; a network alone is at FINAL."""
-    name, found = ROLES[role], []
-    for one in given if isinstance(given, (list, tuple)) else [given]:
-        trail = one if isinstance(one, Mapping) and not isinstance(one, nn.Module) else {FINAL: one}
-        if role == "T" and trail is one:
-            raise KpnbError("the teacher has no checkpoints: give its final network.")
-        if not trail or not all(type(epoch) is int and epoch >= 0 for epoch in trail):
-            raise KpnbError(
-                f"{name} is a dictionary of {list(trail)[:3]}: give {{epoch: network}}."
-            )
-        if trail is one and (0 not in trail or len(trail) < 2):
-            told = f"the {name}'s checkpoints are of epochs {sorted(trail)}"
-            raise KpnbError(
-                f"{told}: give that of epoch 0, the untrained network, and a later one."
-            )
-        if model is None and any(isinstance(saved, Mapping) for saved in trail.values()):
-            raise KpnbError(f"the {name} is given by state dicts: pass model=, a network for them.")
-        found.append({epoch: trail[epoch] for epoch in sorted(trail)})
-    if not found:
-        raise KpnbError(f"there is no {name}: give a network, or a list of one per seed.")
+def _trails(name: str, given: object, model: nn.Module | None) -> list[Trail]:
+    """One for each seed; a network without checkpoints is at FINAL."""
+    given = given if isinstance(given, (list, tuple)) else [given]
+    _require(len(given) > 0, f"there is no {name}: give a network, or a list of one per seed.")
+    found = []
+    for one in given:
+        several = _is_dictionary(one)
+        by_epoch = one if several else {FINAL: one}
+        _require(name != "teacher" or not several, "the teacher is one network, after training.")
+        whole = all(type(epoch) is int and epoch >= 0 for epoch in by_epoch)
+        told = f"the {name} is a dictionary of {list(by_epoch)[:3]}"
+        _require(whole, f"{told}: give {{epoch: network}}, epochs whole numbers from 0.")
+        epochs = sorted(by_epoch)
+        enough = not several or (0 in epochs and len(epochs) > 1)
+        told = f"the {name}'s checkpoints are of epochs {epochs}"
+        _require(enough, f"{told}: give epoch 0, the untrained network, and a later one.")
+        states = any(_is_dictionary(saved) for saved in by_epoch.values())
+        told = f"the {name} is given by state dicts: pass model=, a network that takes them."
+        _require(model is not None or not states, told)
+        saved = {epoch: (by_epoch[epoch], model, f"{name}, epoch {epoch}") for epoch in epochs}
+        found.append({epoch: partial(_network, *parts) for epoch, parts in saved.items()})
     return found
+
+
+def _is_dictionary(given: object) -> bool:
+    return isinstance(given, Mapping) and not isinstance(given, nn.Module)
+
+
+def _network(saved: nn.Module | Mapping, model: nn.Module | None, which: str) -> nn.Module:
+    if not _is_dictionary(saved):
+        return saved
+    net = copy.deepcopy(model)
+    try:
+        net.load_state_dict(saved)
+    except RuntimeError as error:
+        told = " ".join(str(error).split())[:200]
+        raise KpnbError(f"a state dict ({which}) does not fit model: {told}.") from error
+    return net
 
 
 def _common_epochs(trails: Mapping[str, list[Trail]]) -> tuple[int, ...]:
     """Of student and baseline; KpnbError where they differ, or the numbers of seeds."""
-    many = {ROLES[role]: len(found) for role, found in trails.items()}
-    if many["student"] != many["baseline"] or many["teacher"] not in (1, many["student"]):
-        told = ", ".join(f"{name} {number}" for name, number in many.items())
-        raise KpnbError(f"seeds differ ({told}): give one of each a seed, or one teacher for all.")
-    epochs = {role: {tuple(trail) for trail in trails[role]} for role in "SB"}
-    if len(epochs["S"] | epochs["B"]) > 1:
-        told = "; ".join(f"{ROLES[r]} {sorted(found)}" for r, found in epochs.items())
-        raise KpnbError(f"checkpoints differ ({told}): give the same epochs of all.")
-    return tuple(trails["S"][0])
+    many = [len(found) for found in trails.values()]
+    one_each = many[1] == many[2] and many[0] in (1, many[1])
+    told = f"teacher, student and baseline are {many[0]}, {many[1]} and {many[2]} networks"
+    _require(one_each, f"{told}: give one of each a seed, or one teacher for all.")
+    epochs = sorted({tuple(trail) for role in "SB" for trail in trails[role]})
+    told = " and ".join(f"{list(found)}" for found in epochs[:2])
+    _require(len(epochs) == 1, f"checkpoints differ, {told}: give the same epochs of all.")
+    return epochs[0]
 
 
-def _network(trail: Trail, epoch: int, model: nn.Module | None) -> nn.Module:
-    """The network at a checkpoint, a state dict in a copy of `model`."""
-    if not isinstance(state := trail[epoch], Mapping) or isinstance(state, nn.Module):
-        return state
-    net = copy.deepcopy(model)
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        told = " ".join(str(error).split())[:200]
-        raise KpnbError(f"the state dict of epoch {epoch} does not fit model: {told}.") from error
-    return net
-
-
-def _layer(role: str, networks: Sequence[nn.Module], given: object) -> str | None:
-    """The name of a role's layer; KpnbError where one of its networks has none of that name."""
-    name = ROLES[role]
-    if isinstance(given, Mapping) and name not in given:
-        raise KpnbError(
-            f"layer names none of the {name}: give one for each of {list(ROLES.values())}."
-        )
-    own = given[name] if isinstance(given, Mapping) else given
+def _layer(name: str, networks: Sequence[nn.Module], given: object) -> str | None:
+    """The layer of a role; KpnbError where one of its networks has none of that name."""
+    own = given.get(name, ...) if isinstance(given, Mapping) else given
+    _require(own is not ..., f"layer names none for the {name}: give one for each of the three.")
     for net in networks if own is not None else ():
-        net, known = readable(net, own)
         try:
-            layer_name(net, known)
+            layer_name(*readable(net, own))
         except KpnbError as error:
             raise KpnbError(f"the {name} has another layer: {error}") from error
     return own
 
 
 def _distances(
-    trails: Mapping[str, list[Trail]], layers: Mapping[str, str | None], model: nn.Module | None
+    trails: Mapping[str, list[Trail]], layers: Mapping[str, str | None]
 ) -> tuple[dict[tuple[str, str], list[list[float]]], list[str]]:
     """(role, "epoch") -> per seed the distance at each checkpoint, and what is to be said of it."""
-    found, starts = {}, {"S": [], "B": []}
+    ways, starts = {("S", "epoch"): [], ("B", "epoch"): []}, {"S": [], "B": []}
     try:
-        for role in "SB":
-            for trail in trails[role]:
-                nets = (readable(_network(trail, epoch, model), layers[role]) for epoch in trail)
-                weights = [tracked_weight(*net).detach().cpu() for net in nets]
-                found.setdefault((role, "epoch"), []).append(_way(weights))
-                starts[role].append(weights[0])
+        for role, trail in [(r, trail) for r in "SB" for trail in trails[r]]:
+            nets = (readable(net(), layers[role]) for net in trail.values())
+            weights = [tracked_weight(*net).detach().cpu() for net in nets]
+            ways[role, "epoch"].append(_way(weights))
+            starts[role].append(weights[0])
     except KpnbError as error:
         return {}, [f"D is not measured: {error}"]
     same = all(map(torch.equal, starts["S"], starts["B"]))
-    return found, [] if same else ["Student and baseline do not start from the same weights."]
+    return ways, [] if same else ["Student and baseline do not start from the same weights."]
 
 
 def _way(weights: Sequence[Tensor]) -> list[float]:
@@ -375,12 +373,13 @@ def _scores(
     for name, (images, labels) in labelled.items():
         if labels is not None:
             check_labelled(images, labels)
-            answers = {
-                role: torch.stack([_feature(net, None, images, None).argmax(1) for net in nets])
+            right = {
+                role: [_feature(net, None, images, None).argmax(1) == labels.cpu() for net in nets]
                 for role, nets in networks.items()
             }
-            right = {role: found == labels.cpu() for role, found in answers.items()}
-            found[f"accuracy on {name}"] = {r: float(x.double().mean()) for r, x in right.items()}
+            found[f"accuracy on {name}"] = {
+                role: float(torch.cat(parts).double().mean()) for role, parts in right.items()
+            }
     return found
 
 

@@ -33,7 +33,7 @@ OWN = {"image_unseen": {"measured_on": "test"}, "pointcloud_network": {"network"
 # Their study has one seed, because a sweep runs them dozens of times.
 ONE_SEED = ("image_cell",)
 HYPOTHESES = {1: {"n_fg", "n_bg", "lambda"}, 2: {"d_mean", "d_var"}, 3: {"rho"}}
-MOST_NOTEBOOKS, MOST_LINES, LONGEST_CELL, MEDIAN_CELL = 20, 1000, 7, 1
+MOST_NOTEBOOKS, MOST_LINES, LONGEST_CELL, MEDIAN_CELL = 22, 1000, 7, 1
 
 
 @TESTED
@@ -323,3 +323,17 @@ def test_a_cell_s_page_shows_the_printed_rows(executed):
     assert all(f"Hypothesis {number}" in text for number in HYPOTHESES)
     assert {m.threshold for m in found.measures if m.metric == "rho"} == {0.15, 0.2, 0.25}
     assert found.provenance["code"] == ["CellStudy", "Findings"]
+
+
+def test_the_notebook_of_one_s_own_networks(tmp_path, monkeypatch):
+    """It trains in its cells, and its results are numbers: no study's metrics."""
+    monkeypatch.setenv("KPNB_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
+    run = Executed("own_study", {}, tmp_path / "store", tmp_path)
+    assert run.code == 0 and run.told == "" and run.added == set()
+    assert runner.figure_count(run.notebook) == source("own_study").metadata["kpnb"]["figures"]
+    found = read_results("own_study", "smoke")
+    metrics = {name.removesuffix("_difference") for name in found.numbers if "_difference" in name}
+    assert {"n_fg", "n_bg", "lambda"} <= metrics <= set(METRICS) and found.seconds > 1
+    told = "\n".join(run.outputs("text/markdown"))
+    assert "Hypothesis 1" in told and "explained: student" in told
