@@ -61,11 +61,15 @@ class ComparedNetworks:
         return Choices(self.threshold, per="epoch")
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """Those that can be had of what was given and that some sample has a value of."""
+    def asked(self) -> tuple[str, ...]:
+        """The metrics that can be had of what was given."""
         known = METRICS if len(self.evidence.epochs) > 1 else FINAL_METRICS
-        known = [m for m in known if self.evidence.distance or HYPOTHESES[m] != 2]
-        return tuple(m for m in known if measures.is_defined(self.evidence, m, self.choices))
+        return tuple(m for m in known if self.evidence.distance or HYPOTHESES[m] != 2)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Those that some sample has a value of, in student and baseline of each seed."""
+        return tuple(m for m in self.asked if measures.is_defined(self.evidence, m, self.choices))
 
     @property
     def verdicts(self) -> dict[str, tuple[Estimate, str]]:
@@ -229,13 +233,20 @@ def compare(
     scores = _scores(last, labelled) | _explained(last, layers, images[rows], estimator.feature)
 
     def maps(role: str, trail: Trail) -> dict[int, EntropyMaps]:
-        reader = replace(estimator, layer=layers[role])
-        return {e: reader.explain(net(), images[rows]).to("cpu") for e, net in trail.items()}
+        reader, made = replace(estimator, layer=layers[role]), {}
+        for epoch, net in trail.items():
+            made[epoch] = reader.explain(net(), images[rows]).to("cpu")
+            told = f"the {ROLES[role]} has no entropy map of any sample (epoch {epoch})"
+            _require(made[epoch].defined.any(), f"{told}: name another layer, or set relu=False.")
+        return made
 
     found = {role: [maps(role, trail) for trail in trails[role]] for role in ROLES}
     found["T"] *= len(found["S"]) // len(found["T"])  # a single teacher of several students
     evidence = Evidence(layers["S"] or "output", epochs, foreground[rows], found, distance)
-    return ComparedNetworks(evidence, images[rows], threshold, scores, (*notes, *told))
+    whole = ComparedNetworks(evidence, images[rows], threshold, scores, (*notes, *told))
+    lost = ", ".join(NAMES[metric] for metric in whole.asked if metric not in whole.metrics)
+    why = f"Not measured, because no sample has a map at every checkpoint: {lost}."
+    return replace(whole, notes=(*whole.notes, why)) if lost else whole
 
 
 def _require(holds: bool, told: str) -> None:
