@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import Choice, FeatureReader, layer_name
 from kpnb.estimator.inputs import moved, readable
+from kpnb.figures import charts, paper
 from kpnb.metrics import evidence as measures
 from kpnb.metrics.evidence import Choices, Evidence
 from kpnb.metrics.formatting import count, table, verdict_sentence
@@ -141,8 +143,6 @@ class ComparedNetworks:
         """Those of the paper that fit, of the first seed: "metrics"; of colour images on a grid
         "points", the first samples (Fig. 6); of checkpoints "learning" (Fig. 4), "fates" (Fig. 5,
         the sample on which the student ends with most foreground points) and "stability"."""
-        from kpnb.figures import charts, paper  # here: whoever only measures needs no matplotlib
-
         evidence, b = self.evidence, self.threshold
         found = {"metrics": charts.estimates_figure({m: self.estimates(m) for m in self.metrics})}
         points = {r: evidence.points(r, 0, None, b) for r in ROLES}
@@ -179,7 +179,7 @@ class ComparedNetworks:
         return "\n".join([self.table().to_string(), *self.notes])
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<p>{note}</p>" for note in self.notes)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         return self.table().to_html() + self.fitness().round(3).to_html(na_rep="") + notes
 
     def _repr_markdown_(self) -> str:
