@@ -33,10 +33,13 @@ _HOME = {
     "kpnb.networks.text": "load_tokenizer pretrained_network scratch_network",
     "kpnb.store": "Store",
     "kpnb.study.cloud": "CloudStudy",
+    "kpnb.study.display": "notebook_parameters",
     "kpnb.study.findings": "Findings",
     "kpnb.study.image": "CellStudy ImageStudy",
+    "kpnb.study.own": "ComparedNetworks compare",
     "kpnb.study.parameters": "CellParameters CloudParameters CoherencyParameters "
-    "FineTuningParameters ImageParameters QuestionParameters SentimentParameters preset resolve",
+    "FineTuningParameters ImageParameters OwnParameters QuestionParameters SentimentParameters "
+    "preset resolve",
     "kpnb.study.presets.own_model": "OwnModelParameters",
     "kpnb.study.text": "QuestionStudy SentimentStudy TextEstimator",
     "kpnb.training.distillation": "distill_features teacher_features train_above",

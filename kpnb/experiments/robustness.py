@@ -26,7 +26,7 @@ from kpnb.estimator.features import FeatureReader
 from kpnb.estimator.perturbation import normal, sample_keys
 from kpnb.estimator.units import GridUnits, PointUnits
 from kpnb.figures.style import as_array, row_of_panels
-from kpnb.metrics.evidence import Choices, Evidence, compare, hypothesis_metrics
+from kpnb.metrics.evidence import Choices, Evidence, decided, hypothesis_metrics
 from kpnb.metrics.formatting import number, table
 from kpnb.metrics.results import Number, Results, estimated, measured, write_results
 from kpnb.study.cloud import CloudStudy
@@ -110,7 +110,7 @@ def judge(study: Study, layer: str, variant: Variant) -> Judgement:
     maps = {role: [_last(study, role, s, layer, variant) for s in seeds] for role in "SB"}
     rows = (foreground.any(1) & ~foreground.all(1)).nonzero().flatten()[: variant.images]
     chosen = Choices(variant.threshold or study.parameters.threshold)
-    return compare(Evidence(layer, last, foreground, maps, {}).keep(rows), JUDGED, chosen)
+    return decided(Evidence(layer, last, foreground, maps, {}).keep(rows), JUDGED, chosen)
 
 
 def _last(

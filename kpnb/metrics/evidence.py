@@ -231,7 +231,7 @@ def hypothesis_metrics(hypothesis: int) -> tuple[str, ...]:
     return tuple(name for name in METRICS if HYPOTHESES[name] == hypothesis)
 
 
-def compare(
+def decided(
     evidence: Evidence, metrics: Sequence[str], choices: Choices
 ) -> dict[str, tuple[Estimate, str]]:
     """metric -> (student minus baseline with interval, verdict)."""

@@ -19,7 +19,7 @@ from kpnb.figures import charts, paper, widgets
 from kpnb.metrics.evidence import (
     Choices,
     Evidence,
-    compare,
+    decided,
     difference,
     estimate,
     metric_values,
@@ -31,6 +31,7 @@ from kpnb.metrics.points import KnowledgePoints
 from kpnb.metrics.results import write_results
 from kpnb.paper import FINAL_METRICS, HYPOTHESES, ROLES, SCORES
 from kpnb.study import verdicts
+from kpnb.study.parameters import Model as Parameters
 from kpnb.study.parameters import StudyParameters, resolve, with_more
 from kpnb.study.verdicts import NAMES, SELECTIONS, label, with_interval
 
@@ -83,6 +84,14 @@ def _assigned(cell: str) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
+def notebook_parameters(names: Mapping[str, object], model: type[Parameters]) -> Parameters:
+    """The parameters that a notebook's names are, as `NotebookStudy.from_notebook` takes them."""
+    wanted = {"more", *model.model_fields}
+    wanted |= set(_parameters_cell(names["In"]) if "In" in names else names)
+    given = {name: value for name, value in names.items() if name in wanted}
+    return resolve(model, with_more(given), "demo")
+
+
 class NotebookStudy:
     """What a notebook needs of a study: to make it from its parameters, and to show what it is."""
 
@@ -99,10 +108,7 @@ class NotebookStudy:
         (with the nearest ones) and a value of the wrong type or range (with what is allowed).
         """
         chosen = model or typing.get_type_hints(cls)["parameters"]
-        wanted = {"more", *chosen.model_fields}
-        wanted |= set(_parameters_cell(names["In"]) if "In" in names else names)
-        given = {name: value for name, value in names.items() if name in wanted}
-        return cls(resolve(chosen, with_more(given), "demo"))
+        return cls(notebook_parameters(names, chosen))
 
     def parameters_table(self: Study) -> pd.DataFrame:
         """Every parameter with its value, and the value in the preset's file where that differs."""
@@ -137,7 +143,7 @@ def choices_table(
     """Student, baseline, their difference and the verdict under each set of choices."""
     rows = {}
     for choices in options:
-        for metric, (gap, judged) in compare(evidence, metrics, choices).items():
+        for metric, (gap, judged) in decided(evidence, metrics, choices).items():
             values = {ROLES[r]: str(estimate(evidence, r, metric, choices)) for r in "SB"}
             start = "included" if choices.untrained else "left out"
             values |= {"student - baseline": str(gap), "verdict": judged}

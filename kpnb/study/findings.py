@@ -6,7 +6,7 @@ from kpnb.fingerprint import Stopwatch, provenance
 from kpnb.metrics.evidence import (
     Choices,
     Evidence,
-    compare,
+    decided,
     estimate,
     final_entropies,
     hypothesis_metrics,
@@ -154,7 +154,7 @@ class Findings(NotebookFindings):
         self, evidence: Evidence, choices: Choices, selection: str, metrics: Sequence[str]
     ) -> None:
         metrics = [m for m in metrics if is_defined(evidence, m, choices)]
-        for metric, (gap, judged) in compare(evidence, metrics, choices).items():
+        for metric, (gap, judged) in decided(evidence, metrics, choices).items():
             shared = self._cell(evidence.layer) | {
                 "metric": metric,
                 "threshold": choices.threshold,

@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
+import pydantic
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -191,20 +192,16 @@ class ImageParameters(StudyParameters):
     @model_validator(mode="after")
     def _values_fit(self) -> Self:
         if self.data == EMBEDDED and self.teacher_samples == "all":
-            raise ValueError(
-                "teacher_samples is 'all', but the embedded images are composed without end: give "
-                "a number"
-            )
+            told = "teacher_samples is 'all', but the embedded images are composed without end"
+            raise ValueError(f"{told}: give a number")
         if self.pretrained == "ImageNet" and (self.scale != "full" or self.teacher in OTHERS):
             raise ValueError(
                 "pretrained is 'ImageNet', but torchvision has weights for the paper's networks at "
                 "full scale only: set scale='full' and teacher='same' or one of the seven"
             )
         if self.grid > self.image_size:
-            raise ValueError(
-                f"grid is {self.grid} but images have {self.image_size} pixels a side: "
-                "make the grid coarser or the images larger"
-            )
+            told = f"grid is {self.grid} but images have {self.image_size} pixels a side"
+            raise ValueError(f"{told}: make the grid coarser or the images larger")
         return self
 
 
@@ -360,6 +357,13 @@ class CloudParameters(StudyParameters):
 
 
 OwnModelParameters.PRESETS = presets_of("own_model")
+#: Of networks that a notebook trains by itself: those of the images' parameters that it takes.
+_OWN, _ALL = presets_of("own_study"), ImageParameters.model_fields
+_TAKEN = {name: (_ALL[name].annotation, _ALL[name]) for name in _OWN["demo"]}
+_TAKEN |= {"preset": (Literal["smoke", "demo", "study"], _ALL["preset"])}
+_STRICT = ImageParameters.model_config
+OwnParameters = pydantic.create_model("OwnParameters", __config__=_STRICT, **_TAKEN)
+OwnParameters.PRESETS = _OWN
 
 #: By the beginning of a notebook's name.
 MODELS: dict[str, type[StudyParameters]] = {
@@ -374,6 +378,7 @@ OWN_MODELS: dict[str, type[StudyParameters]] = {
     "image_coherency": CoherencyParameters,
     "image_fine_tuning": FineTuningParameters,
     "own_model": OwnModelParameters,
+    "own_study": OwnParameters,
 }
 #: By the name of their presets' file.
 KINDS: dict[str, type[StudyParameters]] = {

@@ -42,9 +42,9 @@ from kpnb.networks.text import (
 )
 from kpnb.study.modality import StudyData
 from kpnb.study.parameters import QuestionParameters, SentimentParameters
-from kpnb.study.scores import answer_scores, majority, tfidf_logistic
 from kpnb.study.study import TRAINERS, Study
 from kpnb.training.costs import Anatomy, encoder_anatomy
+from kpnb.training.scores import answer_scores, majority, tfidf_logistic
 from kpnb.training.train import accuracy
 
 

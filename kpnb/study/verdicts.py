@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kpnb.errors import KpnbError
-from kpnb.metrics.evidence import Choices, Evidence, compare, hypothesis_metrics
+from kpnb.metrics.evidence import Choices, Evidence, hypothesis_metrics
 from kpnb.metrics.formatting import PLAIN, count, verdict_sentence
 from kpnb.metrics.results import Comparison, Measure
 from kpnb.metrics.stats import Estimate
@@ -163,7 +163,7 @@ def pieces_table(evidence: Evidence, single: Tensor, threshold: float) -> pd.Dat
     piece."""
     parts = {"all": evidence, "of one piece": of_single_pieces(evidence, single)}
     metrics, chosen = hypothesis_metrics(1), Choices(threshold)
-    judged = {name: compare(part, metrics, chosen) for name, part in parts.items()}
+    judged = {name: decided(part, metrics, chosen) for name, part in parts.items()}
     samples = [found["n_fg"][0].n_samples for found in judged.values()]
     return judged_table(judged).assign(**{"n samples": samples}).rename_axis("words")
 

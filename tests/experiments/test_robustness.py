@@ -10,7 +10,7 @@ from reference import column_norms, images, linear_net
 from kpnb.estimator.units import GridUnits, PointUnits
 from kpnb.experiments import robustness
 from kpnb.experiments.robustness import JUDGED, Variant, cloud_variants, judge, judged_table
-from kpnb.metrics.evidence import Choices, compare
+from kpnb.metrics.evidence import Choices, decided
 from kpnb.metrics.results import freshness
 from kpnb.metrics.stats import Estimate
 from kpnb.study.findings import Findings
@@ -85,7 +85,7 @@ def test_turned_verdicts_are_told_with_their_variant():
 def test_differences_reach_the_results_file_and_unchanged_they_are_the_studys(smoke, monkeypatch):
     findings = Findings(smoke.study, "image_measure", hypothesis=1)
     found = robustness.judge_variants(findings, "FC1", {"itself": Variant()})["itself"]
-    assert found == compare(smoke.evidence, JUDGED, Choices(smoke.study.parameters.threshold))
+    assert found == decided(smoke.evidence, JUDGED, Choices(smoke.study.parameters.threshold))
     assert findings.numbers["itself | n_fg"].value == found["n_fg"][0].value
     monkeypatch.setattr(robustness, "judge", lambda *_: SAME)
     robustness.judge_variants(findings, "FC1", {"variant": Variant()}, "a ")
@@ -126,7 +126,7 @@ def test_the_table_of_clouds(tmp_path):
     with single_thread():
         evidence, before = study.evidence("FC1"), len(asked_maps(study))
         table = robustness.variants_table(study, "FC1", Findings(study, "pointcloud_h1", 1))
-    own = compare(evidence, JUDGED, Choices(study.parameters.threshold))
+    own = decided(evidence, JUDGED, Choices(study.parameters.threshold))
     assert dict(judged_table({OWN: own}).loc[OWN]) == dict(table.loc[OWN].drop(CHANGE))
     assert list(table.index) == list(cloud_variants(study.parameters)) and list(table)[-1] == CHANGE
     assert table.loc[OWN].equals(table.loc["centroids and neighbors recomputed"])

@@ -18,6 +18,7 @@ PROMISED = (
     *("learning_speed", "stability", "bootstrap", "paired_difference", "KpnbError", "Store"),
     *("train_classifier", "teacher_features", "distill_features", "train_above", "image_network"),
     *("TrainingSettings", "accuracy", "embedded_images", "ImageSamples", "published_filter"),
+    "compare",
 )
 
 
@@ -71,6 +72,18 @@ def test_signatures_and_defaults():
     assert [f.name for f in dataclasses.fields(GridUnits)] == ["cells"]
     for function in (kpnb.bootstrap, kpnb.paired_difference):
         assert {"statistic", "resamples", "seed"} == set(defaults(function))
+
+
+def test_signature_of_compare():
+    """Of one's own networks; all by name."""
+    roles, data = ["teacher", "student", "baseline"], ["images", "layer", "masks", "foreground"]
+    further = ["model", "estimator", "threshold", "labels", "test"]
+    assert names(kpnb.compare) == [*roles, *data, *further]
+    assert defaults(kpnb.compare)["threshold"] == 0.2
+    fields = [field.name for field in dataclasses.fields(kpnb.ComparedNetworks)]
+    assert fields == ["evidence", "images", "threshold", "scores", "notes"]
+    shown = ("values", "table", "fitness", "reading", "figures", "_repr_html_")
+    assert set(shown) <= set(dir(kpnb.ComparedNetworks))
 
 
 def test_three_lines_of_the_package_docstring_run_and_maps_have_what_was_promised(tmp_path):

@@ -12,7 +12,7 @@ from torch import nn
 
 from kpnb.datasets.texts.embedded import embedded_sentences
 from kpnb.datasets.texts.encoded import encoded_questions
-from kpnb.study.scores import (
+from kpnb.training.scores import (
     answer_scores,
     majority,
     normalize_answer,

@@ -1,0 +1,411 @@
+"""The paper's questions of networks that were trained elsewhere, in plain PyTorch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from kpnb.errors import KpnbError
+from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
+from kpnb.estimator.features import Choice, FeatureReader, layer_name
+from kpnb.estimator.inputs import moved, readable
+from kpnb.figures import charts, paper
+from kpnb.metrics import evidence as measures
+from kpnb.metrics.evidence import Choices, Evidence
+from kpnb.metrics.formatting import count, table, verdict_sentence
+from kpnb.metrics.results import Number, estimated
+from kpnb.metrics.stats import Estimate, mean, verdict
+from kpnb.networks.layers import tracked_weight
+from kpnb.paper import FINAL_METRICS, HYPOTHESES, METRICS, PREDICTIONS, ROLES
+from kpnb.study.display import Prose
+from kpnb.study.verdicts import CLAIMED, NAMES
+from kpnb.training.checkpoints import TrainingRecord, WeightDistance
+from kpnb.training.train import check_labelled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Checkpoints = Mapping[int, nn.Module | Mapping[str, Tensor]]  # by epoch
+Trail = dict[
+    int, Callable[[], nn.Module]
+]  # by epoch, ascending; a state dict is loaded when called
+ROWS = 256  # samples in one pass for features and scores
+ONE_SEED = "one seed: no verdict"
+FINAL = 1  # in place of the epoch where no checkpoints are given
+
+
+@dataclass(frozen=True, repr=False)
+class ComparedNetworks:
+    """What `compare` found; roles are "T" teacher, "S" student, "B" baseline.
+
+    evidence: maps, foreground and weight distances (per "epoch"). images: the samples measured.
+    threshold: b in nats. scores: quantity -> role -> mean over seeds, a part of `fitness`. notes:
+    what was left out, a sentence each.
+    """
+
+    evidence: Evidence
+    images: Tensor
+    threshold: float
+    scores: Mapping[str, Mapping[str, float]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def choices(self) -> Choices:
+        return Choices(self.threshold, per="epoch")
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The metrics that can be had of what was given."""
+        known = METRICS if len(self.evidence.epochs) > 1 else FINAL_METRICS
+        return tuple(m for m in known if self.evidence.distance or HYPOTHESES[m] != 2)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Those that some sample has a value of, in student and baseline of each seed."""
+        return tuple(m for m in self.asked if measures.is_defined(self.evidence, m, self.choices))
+
+    @property
+    def verdicts(self) -> dict[str, tuple[Estimate, str]]:
+        """metric -> (student minus baseline with its 95% interval, verdict). A single seed has no
+        verdict: its interval covers the choice of samples, not the luck of training."""
+        one, found = len(self.evidence.seeds) == 1, {}
+        for metric in self.metrics:
+            gap = measures.difference(self.evidence, metric, self.choices)
+            found[metric] = gap, ONE_SEED if one else verdict(gap, PREDICTIONS[metric])
+        return found
+
+    def estimates(self, metric: str) -> dict[str, Estimate]:
+        """role -> mean with its 95% interval over samples and seeds."""
+        roles = "TSB" if metric in FINAL_METRICS else "SB"
+        return {r: measures.estimate(self.evidence, r, metric, self.choices) for r in roles}
+
+    def values(self) -> pd.DataFrame:
+        """A row for each metric, role, seed and sample, as of `evidence_values`."""
+        return measures.evidence_values(self.evidence, self.metrics, [self.choices])
+
+    def table(self) -> pd.DataFrame:
+        """By metric: each role's mean [95% interval], student minus baseline, and the verdict."""
+        rows = []
+        for metric, (gap, judged) in self.verdicts.items():
+            told = {ROLES[role]: str(found) for role, found in self.estimates(metric).items()}
+            told |= {"student - baseline": str(gap), "verdict": judged}
+            told |= {"n samples": gap.n_samples, "n seeds": gap.n_seeds}
+            rows.append({"metric": NAMES[metric]} | told)
+        return pd.DataFrame(rows).set_index("metric").fillna("")
+
+    def fitness(self) -> pd.DataFrame:
+        """Numbers that say whether the networks can answer at all, by role; means over seeds, NaN
+        where one is not known. Scores; the share of the variance of the teacher's feature that the
+        student explains, 1 - mean squared error / variance, before the ReLU; mean entropy of
+        background minus foreground in nats, below 0 where more of the object is discarded; the
+        share of samples with a foreground point."""
+        gap, held = {}, {}
+        for role in ROLES:
+            inside, outside = measures.final_entropies(self.evidence, role)
+            gap[role] = float(mean(outside - inside).mean())
+            counts = measures.metric_values(self.evidence, role, "n_fg", self.choices)
+            held[role] = float((counts > 0).mean())
+        found = {**self.scores, "entropy of background minus foreground [nats]": gap}
+        found["share of samples with a foreground point"] = held
+        shown = pd.DataFrame.from_dict(found, orient="index", columns=list(ROLES), dtype=float)
+        return shown.rename(columns=ROLES).rename_axis("quantity")
+
+    def reading(self) -> Prose:
+        """Verdicts in words, which may say no, what the networks are like, and the notes."""
+        lines = []
+        for number in sorted({HYPOTHESES[metric] for metric in self.metrics}):
+            found = {m: v for m, v in self.verdicts.items() if HYPOTHESES[m] == number}
+            lines += [f"**Hypothesis {number}** ({CLAIMED[number]}), b = {self.threshold:g}:", ""]
+            lines += [
+                f"- {NAMES[m]}: **{judged}** (student minus baseline {gap}, predicted "
+                f"{PREDICTIONS[m]}; {count(gap.n_samples, 'sample')}, {count(gap.n_seeds, 'seed')})"
+                for m, (gap, judged) in found.items()
+            ]
+            judged = [judged for _, judged in found.values()]
+            one = "Several seeds would tell this from the luck of training."
+            lines += ["", one if ONE_SEED in judged else verdict_sentence(judged, "metric"), ""]
+        lines += ["**What the networks are like:**", ""]
+        for name, row in self.fitness().iterrows():
+            told = ", ".join(f"{role} {value:.3g}" for role, value in row.dropna().items())
+            lines.append(f"- {name}: {told}")
+        return Prose("\n".join([*lines, *(f"\n{note}" for note in self.notes)]))
+
+    def figures(self) -> dict[str, Figure]:
+        """Those of the paper that fit, of the first seed: "metrics"; of colour images on a grid
+        "points", the first samples (Fig. 6); of checkpoints "learning" (Fig. 4), "fates" (Fig. 5,
+        the sample on which the student ends with most foreground points) and "stability"."""
+        evidence, b = self.evidence, self.threshold
+        found = {"metrics": charts.estimates_figure({m: self.estimates(m) for m in self.metrics})}
+        points = {r: evidence.points(r, 0, None, b) for r in ROLES}
+        trails = {r: measures.trajectory_points(evidence, r, 0, b) for r in "SB"}
+        units = str(next(iter(evidence.maps["S"][0].values())).settings.get("units"))
+        drawn = units.startswith("GridUnits") and self.images.shape[1] == 3
+        if drawn:
+            few = range(min(4, len(self.images)))
+            found["points"] = paper.role_points_figure(self.images, points, few)
+        if evidence.distance:
+            ways = {r: evidence.distance[r, "epoch"][0][1:] for r in "SB"}
+            counts = {r: measures.trajectory_counts(evidence, r, 0, b) for r in "SB"}
+            found["learning"] = paper.learning_figure({r: (ways[r], counts[r]) for r in "SB"})
+        if drawn and len(evidence.epochs) > 1:
+            found["fates"] = paper.fates_figure(self.images, trails, int(points["S"].n_fg.argmax()))
+        if "rho" in self.metrics:
+            rho = {r: measures.metric_values(evidence, r, "rho", self.choices)[0] for r in "SB"}
+            found["stability"] = charts.stability_figure(rho)
+        return found
+
+    def numbers(self) -> dict[str, Number]:
+        """For a results file: each metric by role, its differences, and `fitness`."""
+        found = {}
+        for metric, (gap, judged) in self.verdicts.items():
+            told = f"{NAMES[metric]}, student minus baseline: {judged}"
+            found[f"{metric}_difference"] = estimated(gap, told)
+            for role, value in self.estimates(metric).items():
+                found[f"{metric}_{role}"] = estimated(value, f"{NAMES[metric]}, {ROLES[role]}")
+        for (what, role), value in self.fitness().stack().dropna().items():
+            found[f"{what}, {role}"] = Number(value=value, what=f"{what}, {role}")
+        return found
+
+    def __repr__(self) -> str:
+        return "\n".join([self.table().to_string(), *self.notes])
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return self.table().to_html() + self.fitness().round(3).to_html(na_rep="") + notes
+
+    def _repr_markdown_(self) -> str:
+        shown = self.table().reset_index()
+        return "\n\n".join([table(shown.columns, shown.to_numpy()), *self.notes])
+
+
+def compare(
+    *,
+    teacher: nn.Module | Sequence[nn.Module],
+    student: nn.Module | Checkpoints | Sequence[nn.Module | Checkpoints],
+    baseline: nn.Module | Checkpoints | Sequence[nn.Module | Checkpoints],
+    images: Tensor,
+    layer: str | None | Mapping[str, str | None],
+    masks: Tensor | np.ndarray | None = None,
+    foreground: Tensor | None = None,
+    model: nn.Module | None = None,
+    estimator: EntropyEstimator | None = None,
+    threshold: float = 0.2,
+    labels: Tensor | None = None,
+    test: tuple[Tensor, Tensor] | None = None,
+) -> ComparedNetworks:
+    """The paper's metrics of a student, distilled from a teacher, and of a baseline, the same
+    network trained from scratch, on the same samples.
+
+    teacher: a network, or a list of one per seed; a single one may have taught all students.
+    student, baseline: a network, which answers Hypothesis 1; or {epoch: network}, or {epoch: state
+        dict} with `model` a network that takes them, which answers all three; or a list of one per
+        seed. Epoch 0 is the untrained network.
+    images: (samples, ...) inputs of the networks, scaled as in training.
+    layer: the name of one for all networks, or {"teacher": ..., "student": ..., "baseline": ...};
+        None is a network's output.
+    masks: as the units' `foreground` takes them, of GridUnits (samples, height, width); or
+        foreground: (samples, units) bool. Samples without foreground or background are left out.
+    estimator: its other settings; None: quality "fast" and 16 x 16 cells (ours).
+    threshold: b of Eqs. 5 and 6 in nats; 0.2 as in the public code.
+    labels: (samples,) int64 of `images`; test: unseen images and their labels; for scores.
+    The weight distance of Eq. 8 is summed from one checkpoint to the next, so with every epoch
+    given it is the paper's; that per optimiser step (public code) cannot be had from checkpoints.
+    Raises KpnbError for networks, checkpoints, layers, samples and masks that do not fit together.
+    """
+    estimator = estimator or EntropyEstimator(None, quality="fast")
+    foreground, rows, notes = _usable(estimator, images, masks, foreground)
+    given = {"T": teacher, "S": student, "B": baseline}
+    trails = {role: _trails(ROLES[role], found, model) for role, found in given.items()}
+    epochs = _common_epochs(trails)
+    last = {role: [trail[max(trail)]() for trail in trails[role]] for role in ROLES}
+    layers = {role: _layer(ROLES[role], last[role], layer) for role in ROLES}
+    distance, told = _distances(trails, layers) if len(epochs) > 1 else ({}, [])
+    labelled = {"the images": (images, labels), "the test images": test or (None, None)}
+    scores = _scores(last, labelled) | _explained(last, layers, images[rows], estimator.feature)
+
+    def maps(role: str, trail: Trail) -> dict[int, EntropyMaps]:
+        reader, made = replace(estimator, layer=layers[role]), {}
+        for epoch, net in trail.items():
+            made[epoch] = reader.explain(net(), images[rows]).to("cpu")
+            told = f"the {ROLES[role]} has no entropy map of any sample (epoch {epoch})"
+            _require(made[epoch].defined.any(), f"{told}: name another layer, or set relu=False.")
+        return made
+
+    found = {role: [maps(role, trail) for trail in trails[role]] for role in ROLES}
+    found["T"] *= len(found["S"]) // len(found["T"])  # a single teacher of several students
+    evidence = Evidence(layers["S"] or "output", epochs, foreground[rows], found, distance)
+    whole = ComparedNetworks(evidence, images[rows], threshold, scores, (*notes, *told))
+    lost = ", ".join(NAMES[metric] for metric in whole.asked if metric not in whole.metrics)
+    why = f"Not measured, because no sample has a map at every checkpoint: {lost}."
+    return replace(whole, notes=(*whole.notes, why)) if lost else whole
+
+
+def _require(holds: bool, told: str) -> None:
+    if not holds:
+        raise KpnbError(told)
+
+
+def _usable(
+    estimator: EntropyEstimator, images: Tensor, masks: object, foreground: Tensor | None
+) -> tuple[Tensor, Tensor, list[str]]:
+    """The foreground of all samples, which of them have background too, and what is left out."""
+    _require(isinstance(images, Tensor), "images must be a tensor of the networks' inputs.")
+    one = (masks is None) != (foreground is None)
+    _require(one, "give either masks, or foreground as (samples, units) bool.")
+    units, kind = estimator.units, type(estimator.units).__name__
+    if foreground is None:
+        _require(hasattr(units, "foreground"), f"{kind} take no masks: pass foreground instead.")
+        foreground = units.foreground(masks)
+    wanted, held = (len(images), units.count(images)), tuple(foreground.shape)
+    told = f"the foreground is {foreground.dtype} {held}, but samples and units are {wanted}"
+    _require(held == wanted and foreground.dtype == torch.bool, f"{told}: give bool of that shape.")
+    foreground = foreground.cpu()
+    rows = foreground.any(1) & ~foreground.all(1)
+    left = int((~rows).sum())
+    told = f"{left} of {len(rows)} samples are left out, without foreground or without background"
+    _require(len(rows) - left > 1, f"{told}: give two more or mend the masks.")
+    return foreground, rows, [f"{told}."] if left else []
+
+
+def _trails(name: str, given: object, model: nn.Module | None) -> list[Trail]:
+    """One for each seed; a network without checkpoints is at FINAL."""
+    given = given if isinstance(given, (list, tuple)) else [given]
+    _require(len(given) > 0, f"there is no {name}: give a network, or a list of one per seed.")
+    found = []
+    for one in given:
+        several = _is_dictionary(one)
+        by_epoch = one if several else {FINAL: one}
+        _require(name != "teacher" or not several, "the teacher is one network, after training.")
+        whole = all(type(epoch) is int and epoch >= 0 for epoch in by_epoch)
+        told = f"the {name} is a dictionary of {list(by_epoch)[:3]}"
+        _require(whole, f"{told}: give {{epoch: network}}, epochs whole numbers from 0.")
+        epochs = sorted(by_epoch)
+        enough = not several or (0 in epochs and len(epochs) > 1)
+        told = f"the {name}'s checkpoints are of epochs {epochs}"
+        _require(enough, f"{told}: give epoch 0, the untrained network, and a later one.")
+        states = any(_is_dictionary(saved) for saved in by_epoch.values())
+        told = f"the {name} is given by state dicts: pass model=, a network that takes them."
+        _require(model is not None or not states, told)
+        saved = {epoch: (by_epoch[epoch], model, f"{name}, epoch {epoch}") for epoch in epochs}
+        found.append({epoch: partial(_network, *parts) for epoch, parts in saved.items()})
+    return found
+
+
+def _is_dictionary(given: object) -> bool:
+    return isinstance(given, Mapping) and not isinstance(given, nn.Module)
+
+
+def _network(saved: nn.Module | Mapping, model: nn.Module | None, which: str) -> nn.Module:
+    if not _is_dictionary(saved):
+        return saved
+    net = copy.deepcopy(model)
+    try:
+        net.load_state_dict(saved)
+    except RuntimeError as error:
+        told = " ".join(str(error).split())[:200]
+        raise KpnbError(f"a state dict ({which}) does not fit model: {told}.") from error
+    return net
+
+
+def _common_epochs(trails: Mapping[str, list[Trail]]) -> tuple[int, ...]:
+    """Of student and baseline; KpnbError where they differ, or the numbers of seeds."""
+    many = [len(found) for found in trails.values()]
+    one_each = many[1] == many[2] and many[0] in (1, many[1])
+    told = f"teacher, student and baseline are {many[0]}, {many[1]} and {many[2]} networks"
+    _require(one_each, f"{told}: give one of each a seed, or one teacher for all.")
+    epochs = sorted({tuple(trail) for role in "SB" for trail in trails[role]})
+    told = " and ".join(f"{list(found)}" for found in epochs[:2])
+    _require(len(epochs) == 1, f"checkpoints differ, {told}: give the same epochs of all.")
+    return epochs[0]
+
+
+def _layer(name: str, networks: Sequence[nn.Module], given: object) -> str | None:
+    """The layer of a role; KpnbError where one of its networks has none of that name."""
+    own = given.get(name, ...) if isinstance(given, Mapping) else given
+    _require(own is not ..., f"layer names none for the {name}: give one for each of the three.")
+    for net in networks if own is not None else ():
+        try:
+            layer_name(*readable(net, own))
+        except KpnbError as error:
+            raise KpnbError(f"the {name} has another layer: {error}") from error
+    return own
+
+
+def _distances(
+    trails: Mapping[str, list[Trail]], layers: Mapping[str, str | None]
+) -> tuple[dict[tuple[str, str], list[list[float]]], list[str]]:
+    """(role, "epoch") -> per seed the distance at each checkpoint, and what is to be said of it."""
+    ways, starts = {("S", "epoch"): [], ("B", "epoch"): []}, {"S": [], "B": []}
+    try:
+        for role, trail in [(r, trail) for r in "SB" for trail in trails[r]]:
+            nets = (readable(net(), layers[role]) for net in trail.values())
+            weights = [tracked_weight(*net).detach().cpu() for net in nets]
+            ways[role, "epoch"].append(_way(weights))
+            starts[role].append(weights[0])
+    except KpnbError as error:
+        return {}, [f"D is not measured: {error}"]
+    same = all(map(torch.equal, starts["S"], starts["B"]))
+    return ways, [] if same else ["Student and baseline do not start from the same weights."]
+
+
+def _way(weights: Sequence[Tensor]) -> list[float]:
+    """The way that a weight has gone at each checkpoint, over its first norm (Eq. 8)."""
+    weight = weights[0].clone()
+    travelled = WeightDistance({"": weight})
+    record = TrainingRecord(distance_per_step={"": [0.0]}, distance_per_epoch={"": [0.0]})
+    for later in weights[1:]:
+        weight.copy_(later)
+        travelled.end_epoch(record)
+    return record.distance_per_epoch[""]
+
+
+def _feature(net: nn.Module, layer: str | None, images: Tensor, choice: Choice) -> Tensor:
+    """(samples, d) of a layer, before the ReLU."""
+    net, layer = readable(net, layer)
+    with torch.no_grad(), FeatureReader(net, layer, choice=choice) as reader:
+        batches = (moved(batch, net) for batch in images.split(ROWS))
+        return torch.cat([reader(lambda x=x: net(x)).cpu() for x in batches])
+
+
+def _scores(
+    networks: Mapping[str, list[nn.Module]], labelled: Mapping[str, tuple[Tensor, Tensor | None]]
+) -> dict[str, dict[str, float]]:
+    """Accuracies, 0 to 1, where there are labels."""
+    found = {}
+    for name, (images, labels) in labelled.items():
+        if labels is not None:
+            check_labelled(images, labels)
+            right = {
+                role: [_feature(net, None, images, None).argmax(1) == labels.cpu() for net in nets]
+                for role, nets in networks.items()
+            }
+            found[f"accuracy on {name}"] = {
+                role: float(torch.cat(parts).double().mean()) for role, parts in right.items()
+            }
+    return found
+
+
+def _explained(
+    networks: Mapping[str, list[nn.Module]], layers: dict, images: Tensor, choice: Choice
+) -> dict[str, dict[str, float]]:
+    """How much of the variance of the teacher's feature the student explains; {} where their
+    features have other shapes, or the teacher's does not vary."""
+    shares, students = [], networks["S"]
+    teachers = networks["T"] * (len(students) // len(networks["T"]))
+    for pair in zip(teachers, students, strict=True):
+        read = ((net, layers[role], images, choice) for role, net in zip("TS", pair, strict=True))
+        wanted, own = (_feature(*given).double() for given in read)
+        variance = wanted.var(0, correction=0).mean()
+        if wanted.shape != own.shape or not variance > 0:
+            return {}
+        shares.append(float(1 - (wanted - own).square().mean() / variance))
+    return {"share of the teacher's feature that is explained": {"S": float(np.mean(shares))}}
