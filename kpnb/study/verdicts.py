@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kpnb.errors import KpnbError
-from kpnb.metrics.evidence import Choices, Evidence, hypothesis_metrics
+from kpnb.metrics.evidence import Choices, Evidence, decided, hypothesis_metrics
 from kpnb.metrics.formatting import PLAIN, count, verdict_sentence
 from kpnb.metrics.results import Comparison, Measure
 from kpnb.metrics.stats import Estimate
