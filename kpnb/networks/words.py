@@ -80,11 +80,8 @@ class OwnWords(WordUnits):
         a forward pass."""
         table = _table(model).weight
         known = inspect.signature(model.forward).parameters  # of DistilBERT no token_type_ids
-        given = {
-            name: tensor.to(table.device)
-            for name, tensor in self.given.items()
-            if name in known or "input_ids" not in known
-        }
+        names = [name for name in self.given if name in known or "input_ids" not in known]
+        given = {name: self.given[name].to(table.device) for name in names}
         mark = _marked(table.new_zeros(*inputs.shape, table.shape[1]), inputs)
 
         def forward(noisy: Tensor, samples: Tensor) -> object:
@@ -113,46 +110,47 @@ def component_size(net: nn.Module) -> float:
     if isinstance(net, TextNetwork):
         return net.encoder.embedding_scale()
     table = _table(net)
-    known = torch.arange(len(table.weight), device=table.weight.device)
-    known = known != getattr(table, "padding_idx", None)
+    known = [row for row in range(len(table.weight)) if row != getattr(table, "padding_idx", None)]
     return table.weight.detach()[known].double().square().mean().sqrt().item()
 
 
 def encoder_of(net: TextNetwork, tokenizer: object) -> PieceEncoder:
     """Who makes the ids of a TextNetwork; KpnbError for a tokenizer with other pieces."""
     rows = len(_table(net.encoder.model).weight)
-    if not isinstance(tokenizer, PieceEncoder) and getattr(tokenizer, "is_fast", False):
+    if getattr(tokenizer, "is_fast", False):
         tokenizer = PieceEncoder(tokenizer)
     if not isinstance(tokenizer, PieceEncoder) or len(tokenizer) != rows:
         raise KpnbError(
-            f"this TextNetwork knows {rows} pieces: pass the PieceEncoder that it was made with as "
-            "tokenizer."
+            f"this TextNetwork knows {rows} pieces: pass as tokenizer the PieceEncoder that it was "
+            "made with."
         )
     return tokenizer
 
 
 def own_tokenizer(model: nn.Module, tokenizer: object = None) -> object:
-    """The tokenizer given, or the one that lies with the model; KpnbError where there is none."""
-    name = getattr(model, "name_or_path", "")
-    if tokenizer is None and name:
-        from transformers import AutoTokenizer  # seconds to import
+    """The tokenizer given, or the one that lies with the model; KpnbError where there is none, and
+    for what is no text model."""
+    _table(model)
+    if tokenizer is not None:
+        return tokenizer
+    from transformers import AutoTokenizer  # seconds to import
 
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(name)
-        except (OSError, ValueError, KeyError, TypeError):
-            tokenizer = None
-    if tokenizer is None:
-        raise KpnbError(
-            f"no tokenizer can be loaded from the model's name_or_path {name!r}: pass the model's "
-            "own as tokenizer."
-        )
-    return tokenizer
+    name = getattr(model, "name_or_path", "")
+    try:
+        found = AutoTokenizer.from_pretrained(name)
+        if len(found) > len(found.all_special_ids):  # else made up from the configuration
+            return found
+    except Exception:  # of many kinds, by what the folder lacks
+        pass
+    raise KpnbError(
+        f"no tokenizer can be loaded from the model's name_or_path {name!r}: pass the model's own "
+        "as tokenizer."
+    )
 
 
 def _table(model: nn.Module) -> nn.Module:
     """The module that gives the pieces' embeddings; KpnbError for models without one."""
-    found = getattr(model, "get_input_embeddings", lambda: None)
-    table = found()
+    table = getattr(model, "get_input_embeddings", lambda: None)()
     if getattr(getattr(table, "weight", None), "ndim", 0) != 2:
         raise KpnbError(
             f"{type(model).__name__} has no table of word-piece embeddings: texts need a "
@@ -178,15 +176,18 @@ def _added(model: nn.Module, noise: Tensor) -> Iterator[None]:
             calls.append(module)
             return output + noise if len(calls) == 1 else None
 
-    # Before other hooks: the embeddings may be the layer that is read.
-    handle = _table(model).register_forward_hook(add, prepend=True)
+    # T5 reads another module with the same weights. Before other hooks: it may be the layer.
+    table = _table(model)
+    alike = [m for m in model.modules() if type(m) is type(table) and m.weight is table.weight]
+    handles = [module.register_forward_hook(add, prepend=True) for module in alike]
     unpadded = getattr(config, "pad_token_id", 0) is None
     try:
         if unpadded:
             config.pad_token_id = -1  # the number of no piece
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
         if unpadded:
             config.pad_token_id = None
     if len(calls) != 1:

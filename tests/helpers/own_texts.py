@@ -48,7 +48,9 @@ def unigrams() -> tf.DebertaV2Tokenizer:
 
 def own_model(kind: str) -> tuple[torch.nn.Module, tf.PreTrainedTokenizerBase]:
     """A model in double precision and training mode, with its tokenizer."""
-    made = {"deberta": unigrams} | dict.fromkeys(("bert", "distilbert", "encoder"), word_pieces)
+    made = {"deberta": unigrams} | dict.fromkeys(
+        ("bert", "distilbert", "encoder", "t5"), word_pieces
+    )
     tokenizer = made.get(kind, lambda: byte_pairs(kind.split("-")[0]))()
     size = dict(vocab_size=len(tokenizer), max_position_embeddings=64)
     small = size | SMALL
@@ -65,6 +67,11 @@ def own_model(kind: str) -> tuple[torch.nn.Module, tf.PreTrainedTokenizerBase]:
         ),
         "gpt2": lambda: tf.GPT2LMHeadModel(tf.GPT2Config(**gpt, **end)),
         "gpt2-classifier": lambda: tf.GPT2ForSequenceClassification(tf.GPT2Config(**gpt, **end)),
+        "t5": lambda: tf.T5EncoderModel(
+            tf.T5Config(
+                vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2
+            )
+        ),
         "deberta": lambda: tf.DebertaV2ForSequenceClassification(
             tf.DebertaV2Config(**small, relative_attention=True, pos_att_type=["p2c", "c2p"])
         ),

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 TEXT = "a fine film, don't!"
 QUICK = EntropyEstimator(None, relu=False, probes=8, evaluations=1, standard_error=None)
-KINDS = ("bert", "encoder", "distilbert", "roberta", "gpt2", "gpt2-classifier", "deberta")
+KINDS = ("bert", "encoder", "distilbert", "roberta", "gpt2", "gpt2-classifier", "deberta", "t5")
 
 
 class Twin(nn.Module):
@@ -115,11 +115,13 @@ def test_what_fits_no_text_model_is_refused(tmp_path):
     model, tokenizer = own_model("distilbert")
     text = aligned_text(tokenizer, TEXT)
     refuses(word_units, "no table", nn.Linear(2, 2), text, 1.0)
+    refuses(own_tokenizer, "no table", nn.Linear(2, 2))
     refuses(own_tokenizer, "name_or_path ''", model)
     model.name_or_path = str(tmp_path)
     refuses(own_tokenizer, "pass the model's own", model)
+    model.save_pretrained(tmp_path)  # of which the library would make up an empty tokenizer
+    refuses(own_tokenizer, "pass the model's own", model)
     tokenizer.save_pretrained(tmp_path)
-    model.save_pretrained(tmp_path)
     assert len(own_tokenizer(model)) == len(tokenizer)
     other, own = own_model("roberta")
     other.resize_token_embeddings(20)
@@ -162,6 +164,6 @@ def test_strings_for_a_text_network(tiny_model, encoder):
     # The layer is the encoder where none is named.
     usual = TextEstimator(QUICK).explain(net, pieces)
     assert torch.equal(usual.sigma[0], old.sigma[0]) and usual.settings["layer"] == "encoder"
-    refuses(estimator.explain, "the PieceEncoder", net, texts)
+    refuses(estimator.explain, "the PieceEncoder that", net, texts)
     narrow = PieceEncoder.for_texts(word_pieces(), texts)
-    refuses(estimator.explain, "the PieceEncoder", net, texts, narrow)
+    refuses(estimator.explain, "the PieceEncoder that", net, texts, narrow)

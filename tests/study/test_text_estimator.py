@@ -106,7 +106,8 @@ def test_a_text_gets_the_same_noise_in_every_network(encoder):
         few = replace(QUICK, method=method, draws=4, iterations=3, extra_iterations=1)
         one.encoder.seen.clear()
         TextEstimator(few).explain(one, text)
-        noisy = torch.cat([*one.encoder.seen]) != one.encoder.embed(text.ids[0])
+        seen = [rows for rows in one.encoder.seen if len(rows) > 2]  # after the model's check
+        noisy = torch.cat(seen) != one.encoder.embed(text.ids[0])
         assert not noisy[:, special].any() and torch.equal(noisy.all(-1).any(0), ~special)
 
 
