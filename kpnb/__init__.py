@@ -19,6 +19,7 @@ _HOME = {
     "kpnb.datasets.images": "embedded_images",
     "kpnb.datasets.modelnet40": "modelnet40",
     "kpnb.datasets.samples": "ImageSamples PointSamples",
+    "kpnb.datasets.texts.aligned": "text_samples",
     "kpnb.datasets.texts.embedded": "embedded_questions embedded_sentences",
     "kpnb.datasets.texts.words": "PieceEncoder",
     "kpnb.errors": "KpnbError",

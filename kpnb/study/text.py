@@ -9,7 +9,7 @@ text's piece numbers alone.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,18 +18,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
 
 from kpnb.datasets.places import EMBEDDED, find_data
 from kpnb.datasets.samples import DATA_SEED
 from kpnb.datasets.texts import corpora, embedded
+from kpnb.datasets.texts.aligned import AlignedText, aligned_pieces, aligned_text, listed
 from kpnb.datasets.texts.embedded import Questions, Sentences
 from kpnb.datasets.texts.encoded import EncodedTexts, encoded_questions, encoded_sentences
 from kpnb.datasets.texts.foreground import sentiment_foreground
-from kpnb.datasets.texts.words import NO_WORD, PieceEncoder, Pieces
+from kpnb.datasets.texts.words import PieceEncoder, Pieces
 from kpnb.errors import KpnbError
-from kpnb.estimator.entropy import TENSORS, EntropyEstimator, EntropyMaps
-from kpnb.estimator.features import layer_name
-from kpnb.estimator.units import Problem
+from kpnb.estimator.entropy import TENSORS, EntropyEstimator, EntropyMaps, Stopped
+from kpnb.estimator.inputs import readable
 from kpnb.metrics.formatting import count
 from kpnb.networks.layers import tracked_weight
 from kpnb.networks.text import (
@@ -40,6 +41,7 @@ from kpnb.networks.text import (
     pretrained_network,
     scratch_network,
 )
+from kpnb.networks.words import component_size, encoder_of, own_tokenizer, word_units
 from kpnb.study.modality import StudyData
 from kpnb.study.parameters import QuestionParameters, SentimentParameters
 from kpnb.study.study import TRAINERS, Study
@@ -52,9 +54,12 @@ from kpnb.training.train import accuracy
 class TextEstimator:
     """EntropyEstimator for texts.
 
-    estimator: its settings; `units` are replaced, one text after the other. ReLU is off by
-        default: no ReLU follows BERT's last hidden layer (the paper does not say; the public code,
-        which is for images, puts one after every layer).
+        maps = kpnb.TextEstimator().explain(model, ["A fine film.", "Dull."], tokenizer)
+
+    estimator: its settings; `units` are replaced, one text after the other. The layer is None by
+        default: the last hidden states of a TextNetwork, the own output of any other model. ReLU is
+        off by default: no ReLU follows BERT's last hidden layer (the paper does not say; the public
+        code, which is for images, puts one after every layer).
     scale: sigma is measured in `scale` times the root mean square of the network's own embedding
         components. Embeddings have sizes of their own in every network and epoch (a few hundredths
         in BERT), while the images for which init_sigma 0.01 and the target entropy -2.8 were
@@ -62,9 +67,7 @@ class TextEstimator:
         their meaning, one hundredth of a typical component.
     """
 
-    estimator: EntropyEstimator = field(
-        default_factory=lambda: EntropyEstimator("encoder", relu=False)
-    )
+    estimator: EntropyEstimator = field(default_factory=lambda: EntropyEstimator(None, relu=False))
     scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -76,72 +79,66 @@ class TextEstimator:
         """Every setting that changes a map, JSON-able."""
         return self.estimator.settings | {"units": "words", "scale": self.scale}
 
-    def explain(self, net: TextNetwork, pieces: Pieces) -> EntropyMaps:
-        """Maps (texts, most words of a text), NaN beyond a text's own words.
+    def explain(
+        self,
+        net: nn.Module,
+        texts: Pieces | str | Iterable[str],
+        tokenizer: object = None,
+        progress: bool | None = None,
+    ) -> EntropyMaps | dict[str, EntropyMaps]:
+        """Maps (texts, most words of a text), NaN beyond a text's own words and for words without a
+        piece of their own; with several layers a dictionary of maps by layer.
 
-        Raises KpnbError for networks that are no TextNetwork, and what `EntropyEstimator.explain`
-        raises.
+        net: a TextNetwork, or any model of transformers, whose own head and weights are used and
+            which is left as it was.
+        texts: strings, whose words are those of `kpnb.text_samples`; or Pieces for a TextNetwork.
+        tokenizer: the fast one of the model; None loads that of its `name_or_path`. For a
+            TextNetwork that reads strings, its PieceEncoder, or the whole tokenizer it was made of.
+        progress: a bar over the texts; None shows it on a terminal.
+        Raises KpnbError for networks and texts that do not fit together, what `aligned_text`
+        refuses, and what `EntropyEstimator.explain` raises; `Stopped` on Ctrl-C, with the maps of
+        the texts before.
         """
-        if not isinstance(net, TextNetwork):
-            raise KpnbError("Texts need a TextNetwork: make one with kpnb.pretrained_network.")
-        estimator = replace(self.estimator, layer=layer_name(net, self.estimator.layer))
-        scale, found = self.scale * net.encoder.embedding_scale(), []
-        for row, length in enumerate((pieces.ids != pieces.pad).sum(1).tolist()):
-            ids, words = pieces.ids[row : row + 1, :length], pieces.words[row, :length]
-            one = replace(estimator, units=WordUnits(words, scale))
-            found.append(one.explain(net, ids, progress=False))
-        parts = {name: [getattr(maps, name)[0] for maps in found] for name in TENSORS}
-        joined = {name: _joined(tensors) for name, tensors in parts.items()}
-        return EntropyMaps(**joined, settings=self.settings)
+        layer, own = self.estimator.layer, not isinstance(net, TextNetwork)
+        if isinstance(layer, (list, tuple)):
+            each = [self._at(one).explain(net, texts, tokenizer, progress) for one in layer]
+            return {str(maps.settings["layer"]): maps for maps in each}
+        if own:
+            if isinstance(texts, Pieces):
+                raise KpnbError("Pieces need a TextNetwork: give other models strings.")
+            net, layer = readable(net, layer)
+            tokenizer = own_tokenizer(net, tokenizer)
+            found = [aligned_text(tokenizer, text) for text in listed(texts)]
+            return self._at(layer)._maps(net, found, progress)
+        if isinstance(texts, Pieces):
+            found = aligned_pieces(texts)
+        else:
+            texts = listed(texts)
+            found = aligned_pieces(encoder_of(net, tokenizer).texts(texts), texts)
+        return self._at("encoder" if layer is None else layer)._maps(net, found, progress)
 
+    def _at(self, layer: str | nn.Module | None) -> "TextEstimator":
+        return replace(self, estimator=replace(self.estimator, layer=layer))
 
-@dataclass(frozen=True, eq=False)
-class WordUnits:
-    """The words of one text: the pieces of a word share one sigma, special pieces take no noise.
+    def _maps(
+        self, net: nn.Module, texts: Sequence[AlignedText], progress: bool | None
+    ) -> EntropyMaps:
+        scale, found = self.scale * component_size(net), []
+        hidden = None if progress is None else not progress
+        try:
+            for text in tqdm(texts, "maps of texts", unit="text", disable=hidden, leave=False):
+                one = replace(self.estimator, units=word_units(net, text, scale))
+                maps = one.explain(net, text.inputs["input_ids"], progress=False)
+                found.append({name: text.by_word(getattr(maps, name)[0]) for name in TENSORS})
+        except KeyboardInterrupt:
+            raise Stopped(self._together(found) if found else None) from None
+        # A name stays as it was given, as in all that is stored.
+        named = {} if isinstance(self.estimator.layer, str) else {"layer": maps.settings["layer"]}
+        return self._together(found, **named)
 
-    words: (T,) the word of each position, NO_WORD for special pieces; scale: what sigma is measured
-    in, in the embeddings' own unit.
-    """
-
-    words: Tensor
-    scale: float
-
-    def problem(self, model: nn.Module, inputs: Tensor) -> Problem:
-        """Noise (1, T, width) to be added to the embeddings of ids (1, T).
-
-        The tensor that takes the noise is not the embeddings but a mark of the ids far below
-        rounding, so that equal texts get equal noise in all networks (kpnb.estimator.perturbation).
-        """
-        device = next(model.parameters()).device
-        ids = inputs.to(device)
-        with torch.no_grad():
-            embeddings = model.encoder.embed(ids)
-        mark = torch.zeros_like(embeddings)
-        mark[..., 0] = ids * 2.0**-60
-
-        def forward(noisy: Tensor, samples: Tensor) -> object:
-            added = (noisy - mark) * self.scale
-            states = model.encoder(ids.expand(len(noisy), -1), embeddings + added)
-            return model.head(states)
-
-        return Problem(mark, forward)
-
-    def count(self, x: Tensor) -> int:
-        return int(self.words.max()) + 1
-
-    def spread(self, values: Tensor, x: Tensor) -> Tensor:
-        held = (self.words != NO_WORD).to(x.device)
-        spread = values[:, self.words.clamp(min=0).to(x.device)] * held
-        return spread.unsqueeze(-1)  # (rows, T, 1)
-
-    def gather(self, components: Tensor) -> Tensor:
-        sums, words = components.sum(-1), self.words.to(components.device)
-        held = words != NO_WORD
-        whole = sums.new_zeros(len(sums), self.count(components))
-        return whole.index_add(1, words[held], sums[:, held])
-
-    def __str__(self) -> str:
-        return "words"
+    def _together(self, found: Sequence[dict[str, Tensor]], **settings: object) -> EntropyMaps:
+        joined = {name: _joined([tensors[name] for tensors in found]) for name in TENSORS}
+        return EntropyMaps(**joined, settings=self.settings | settings)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
@@ -359,7 +356,7 @@ class TextStudy(Study):
     def explain(
         self, explainer: TextEstimator, net: nn.Module, samples: EncodedTexts
     ) -> EntropyMaps:
-        return explainer.explain(net, samples.pieces)
+        return explainer.explain(net, samples.pieces, progress=False)
 
 
 @dataclass(frozen=True)

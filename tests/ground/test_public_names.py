@@ -18,7 +18,7 @@ PROMISED = (
     *("learning_speed", "stability", "bootstrap", "paired_difference", "KpnbError", "Store"),
     *("train_classifier", "teacher_features", "distill_features", "train_above", "image_network"),
     *("TrainingSettings", "accuracy", "embedded_images", "ImageSamples", "published_filter"),
-    "compare",
+    *("compare", "TextEstimator", "text_samples"),
 )
 
 

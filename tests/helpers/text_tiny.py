@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import string
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def tiny_folder(root: Path, name: str = "tiny", seed: int = 0, **sizes: int) -> 
         for parameter in model.parameters():  # no zeros and ones, which would hide mistakes
             parameter.data += 0.1 * torch.randn_like(parameter)
         model.save_pretrained(folder)
-    _tokenizer().save(str(folder / "tokenizer.json"))
+    tiny_tokenizer().save(str(folder / "tokenizer.json"))
     names = (f"{name}_token" for name in ("pad", "unk", "cls", "sep", "mask"))
     about = dict(tokenizer_class="BertTokenizer", do_lower_case=True, model_max_length=128)
     about |= zip(names, SPECIAL, strict=True)
@@ -53,7 +54,7 @@ def tiny_folder(root: Path, name: str = "tiny", seed: int = 0, **sizes: int) -> 
     return str(folder)
 
 
-def _tokenizer() -> Tokenizer:
+def tiny_tokenizer() -> Tokenizer:
     vocabulary = {piece: number for number, piece in enumerate(VOCABULARY)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -75,7 +76,7 @@ class LinearEncoder(WordEncoder):
         with torch.no_grad():
             self.table.weight.normal_(generator=draws).mul_(shrink)
             self.maps.normal_(generator=draws)
-        self.seen: list[torch.Tensor] = []
+        self.seen: deque[torch.Tensor] = deque()  # a reader puts lists back
 
     def embed(self, ids):
         return self.table(ids)
