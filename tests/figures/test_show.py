@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from refusals import refuses
 from shown_samples import (
+    MARKS,
     SAMPLES,
     SIDE,
     WORDS,
@@ -22,6 +23,8 @@ from shown_samples import (
     titles,
 )
 
+from kpnb.datasets.texts.encoded import EncodedTexts
+from kpnb.datasets.texts.words import Pieces
 from kpnb.figures.panel import ENTROPY_LIMITS, POINTS
 from kpnb.figures.show import entropy_maps, point_maps
 from kpnb.figures.text import Html, on_color
@@ -91,6 +94,17 @@ def test_words_are_shown_as_words():
     counts = list(zip(points.n_fg.tolist(), points.n_bg.tolist(), strict=True))
     assert marks(shown, *KINDS) == counts and len(set(counts)) > 1
     assert [f"N_fg = {fg}, N_bg = {bg}" for fg, bg in counts] == titles(shown)
+
+
+def test_texts_may_come_as_their_data_set_holds_them():
+    spans = ((0, 1), (2, 6), (7, 10), (11, 15), (15, 16))
+    words = torch.tensor([[-1, 0, 1, 2, 3, 4, -1]])
+    pieces = Pieces(words + 2, words, (spans,), (5,), 0)
+    about = ("a very bad film.",), MARKS, (), "negative"
+    texts = EncodedTexts(pieces, torch.tensor([0]), *((one,) for one in about), {})
+    _, maps, points = of_units("text")
+    assert repr(maps[0].show(texts)).startswith("negative\n[sample 0]\n  a(")
+    assert marks(points[:1].show(texts), *KINDS) == [(int(points.n_fg[0]), int(points.n_bg[0]))]
 
 
 @pytest.mark.parametrize("layout", ["samples", "points", "channels first", "array"])
