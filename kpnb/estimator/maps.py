@@ -6,10 +6,11 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from html import escape
 from math import isqrt
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import torch
@@ -24,12 +25,146 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from kpnb.figures.text import Html
+
 FORMAT = "kpnb-entropy-maps-2"
 TENSORS = ("sigma", "feature_variance", "reached", "standard_error")
 
 
+class UnitTable:
+    """Values of every input unit of every sample; a base of frozen data classes.
+
+    PARTS: the fields that are tensors (samples, ...), of which the first is (samples, units); the
+        other fields are JSON-able and the same for all samples; `settings` is among them.
+    MARK: of its files. KIND: what it is called in messages.
+    """
+
+    PARTS: ClassVar[tuple[str, ...]]
+    MARK: ClassVar[str]
+    KIND: ClassVar[str]
+    settings: dict[str, object]
+
+    @property
+    def _shape(self) -> torch.Size:
+        return getattr(self, self.PARTS[0]).shape
+
+    @property
+    def _shared(self) -> dict[str, object]:
+        """What is the same for all samples, by name."""
+        names = [one.name for one in fields(self) if one.name not in self.PARTS]
+        return {name: getattr(self, name) for name in names}
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Self:
+        """Those of some samples; a single index keeps the samples dimension."""
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):  # what ends a for loop over the samples
+                raise IndexError(f"there is no sample {index} among {len(self)}.")
+            index = slice(index, index + 1 or None)
+        return replace(self, **{name: getattr(self, name)[index] for name in self.PARTS})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that `save` writes, by name, on the CPU."""
+        return {name: getattr(self, name).detach().cpu().contiguous() for name in self.PARTS}
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same on a device."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in self.PARTS})
+
+    def save(self, path: str | Path) -> None:
+        """Writes a safetensors file (settings as JSON in its header), whole or not at all."""
+        path = Path(path)
+        shared = {name: json.dumps(value, sort_keys=True) for name, value in self._shared.items()}
+        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        # Copies: two tensors that share their memory would be refused.
+        parts = {name: tensor.clone() for name, tensor in self.tensors().items()}
+        try:
+            partial.write_bytes(save(parts, {"format": self.MARK} | shared))
+            partial.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise KpnbError(f"cannot write {self.KIND} to {path}: {error.strerror}.") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads what `save` wrote; KpnbError for a missing, foreign or damaged file."""
+        try:
+            with safe_open(Path(path), framework="pt") as stored:
+                header = stored.metadata() or {}
+                if header.pop("format", None) != cls.MARK:
+                    raise KpnbError(f"{path} holds no {cls.KIND}; pass a file that save() wrote.")
+                parts = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+                return cls(**parts, **{name: json.loads(text) for name, text in header.items()})
+        except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
+            if isinstance(error, KpnbError):
+                raise
+            raise KpnbError(f"cannot read {cls.KIND} from {path}: {error}.") from error
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Those of more samples as one, with NaN, or False, beyond the units of those that have
+        fewer. Raises KpnbError for none, and for some that were made in different ways."""
+        if not parts or any(part._shared != parts[0]._shared for part in parts):
+            raise KpnbError(f"join one set of {cls.KIND} or more, all made with the same settings.")
+        most, found = max(part._shape[1] for part in parts), {}
+        for name in cls.PARTS:
+            found[name] = torch.cat([_wide(getattr(part, name), most) for part in parts])
+        return replace(parts[0], **found)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all numbers (NaN equals NaN) and settings are the same."""
+        if type(other) is not type(self):
+            return NotImplemented
+        pairs = zip(self.tensors().values(), other.tensors().values(), strict=True)
+        same = [a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
+                for a, b in pairs]  # fmt: skip
+        return all(same) and self._shared == other._shared
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        return "; ".join(f"{name} {value}" for name, value in self._facts().items())
+
+    def _repr_html_(self) -> str:
+        rows = [f"<tr><th>{n}</th><td>{escape(v)}</td></tr>" for n, v in self._facts().items()]
+        return f"<table><caption>{self.KIND}</caption>{''.join(rows)}</table>"
+
+    def _facts(self) -> dict[str, str]:
+        """What a reader is told, by name."""
+        (samples, units), kind = self._shape, self.settings.get("units", "units")
+        found = {type(self).__name__: f"{samples} samples, {units} units each ({kind})"}
+        found |= {"layer": f"{self.settings['layer']}"} if "layer" in self.settings else {}
+        found, lost = found | self._own_facts(), int((~self.defined).sum())
+        return found | ({"without a map": f"{lost} samples"} if lost else {})
+
+    def _on_grid(self, values: Tensor) -> Tensor:
+        """(samples, units) -> (samples, rows, columns) of a square grid."""
+        side = isqrt(self._shape[1])
+        if "Grid" not in str(self.settings.get("units", "Grid")) or side**2 != self._shape[1]:
+            raise KpnbError("these units make no square grid: take .entropy.")
+        return values.unflatten(1, (side, side))
+
+    def _rows(self, **columns: Tensor) -> pd.DataFrame:
+        """A row for each sample and unit."""
+        import pandas as pd
+
+        sample, unit = np.indices(self._shape).reshape(2, -1)
+        values = {name: column.detach().cpu().numpy().ravel() for name, column in columns.items()}
+        return pd.DataFrame({"sample": sample, "unit": unit} | values)
+
+
+def _wide(tensor: Tensor, units: int) -> Tensor:
+    """(samples, fewer units) -> (samples, units); (samples,) as it is."""
+    missing = units - tensor.shape[1] if tensor.ndim == 2 else 0
+    beyond = torch.nan if tensor.is_floating_point() else False
+    return torch.nn.functional.pad(tensor, (0, missing), value=beyond)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class EntropyMaps:
+class EntropyMaps(UnitTable):
     """Information discarding of every input unit of every sample, at one layer of one network.
 
     sigma: (samples, units) noise that each unit takes; NaN where not defined.
@@ -42,6 +177,9 @@ class EntropyMaps:
     settings: how the maps were made, JSON-able.
     """
 
+    PARTS: ClassVar = TENSORS
+    MARK: ClassVar = FORMAT
+    KIND: ClassVar = "entropy maps"
     sigma: Tensor
     feature_variance: Tensor
     reached: Tensor
@@ -63,80 +201,13 @@ class EntropyMaps:
         """(samples,) bool: sigma_f > 0. A feature that never moves has no entropy map."""
         return self.feature_variance > 0
 
-    def __len__(self) -> int:
-        return len(self.sigma)
-
-    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> EntropyMaps:
-        """The maps of some samples; a single index keeps the samples dimension."""
-        if isinstance(index, int):
-            if not -len(self) <= index < len(self):  # what ends a for loop over the maps
-                raise IndexError(f"there is no sample {index} among {len(self)}.")
-            index = slice(index, index + 1 or None)
-        parts = {name: getattr(self, name)[index] for name in TENSORS}
-        return EntropyMaps(**parts, settings=self.settings)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What `save` writes, by the names of TENSORS, on the CPU."""
-        return {name: getattr(self, name).detach().cpu().contiguous() for name in TENSORS}
-
-    def save(self, path: str | Path) -> None:
-        """Writes a safetensors file (settings as JSON in its header), whole or not at all."""
-        path = Path(path)
-        header = {"format": FORMAT, "settings": json.dumps(self.settings, sort_keys=True)}
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            partial.write_bytes(save(self.tensors(), header))
-            partial.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink()
-            raise KpnbError(f"cannot write entropy maps to {path}: {error.strerror}.") from error
-
-    @staticmethod
-    def load(path: str | Path) -> EntropyMaps:
-        """Reads what `save` wrote; KpnbError for a missing, foreign or damaged file."""
-        try:
-            with safe_open(Path(path), framework="pt") as stored:
-                header = stored.metadata() or {}
-                if header.get("format") != FORMAT:
-                    raise KpnbError(f"{path} holds no entropy maps; pass a file that save() wrote.")
-                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-                return EntropyMaps(**tensors, settings=json.loads(header["settings"]))
-        except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
-            if isinstance(error, KpnbError):
-                raise
-            raise KpnbError(f"cannot read entropy maps from {path}: {error}.") from error
-
-    def __eq__(self, other: object) -> bool:
-        """Whether all numbers (NaN equals NaN) and settings are the same."""
-        if not isinstance(other, EntropyMaps):
-            return NotImplemented
-        pairs = [(getattr(self, name), getattr(other, name)) for name in TENSORS]
-        same = [a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
-                for a, b in pairs]  # fmt: skip
-        return all(same) and self.settings == other.settings
-
-    __hash__ = None
-
-    def __repr__(self) -> str:
-        return "; ".join(f"{name} {value}" for name, value in self._facts().items())
-
-    def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{n}</th><td>{v}</td></tr>" for n, v in self._facts().items())
-        return f"<table><caption>entropy maps</caption>{rows}</table>"
-
-    def _facts(self) -> dict[str, str]:
-        samples, units = self.sigma.shape
-        kind = self.settings.get("units", "units")
-        found = {"EntropyMaps": f"{samples} samples, {units} units each ({kind})"}
-        found |= {"layer": f"{self.settings.get('layer')}"}
+    def _own_facts(self) -> dict[str, str]:
         live, error = self.entropy[self.entropy.isfinite()], self.standard_error.nanmean()
+        found = {"standard error": f"{error:.4f} nats in the mean"} if error.isfinite() else {}
         if len(live):
-            found["H"] = f"{live.mean():.3f} nats in the mean, {live.min():.2f} to {live.max():.2f}"
-        if error.isfinite():
-            found["standard error"] = f"{error:.4f} nats in the mean"
-        lost = int((~self.defined).sum())
-        return found | ({"without a map": f"{lost} samples"} if lost else {})
+            ends = f"{live.min():.2f} to {live.max():.2f}"
+            found = {"H": f"{live.mean():.3f} nats in the mean, {ends}"} | found
+        return found
 
     def numpy(self) -> np.ndarray:
         """The entropies (samples, units), nats, as an array."""
@@ -145,48 +216,20 @@ class EntropyMaps:
     def grid(self) -> Tensor:
         """The entropies on a square grid (samples, rows, columns), nats; KpnbError for units that
         make none."""
-        side = isqrt(self.sigma.shape[1])
-        if "Grid" not in str(self.settings.get("units", "Grid")) or side**2 != self.sigma.shape[1]:
-            raise KpnbError("these units make no square grid: take .entropy.")
-        return self.entropy.unflatten(1, (side, side))
+        return self._on_grid(self.entropy)
 
     def to_pandas(self) -> pd.DataFrame:
         """A row for each sample and unit: entropy and its standard error in nats, sigma."""
-        import pandas as pd
+        own = {"entropy": self.entropy, "standard_error": self.standard_error}
+        return self._rows(**own, sigma=self.sigma)
 
-        sample, unit = np.indices(self.sigma.shape).reshape(2, -1)
-        names = ("entropy", "standard_error", "sigma")
-        values = {name: getattr(self, name).detach().cpu().numpy().ravel() for name in names}
-        return pd.DataFrame({"sample": sample, "unit": unit} | values)
+    def show(
+        self, images: object = None, count: int = 8, normalization: Sequence | None = None
+    ) -> Figure | Html:
+        """Draws the first `count` maps on the fixed scale in nats as what the units are: cells
+        below their images, if given; words and points, which need the texts or clouds in place of
+        `images`. normalization: mean and standard deviation, where images are normalized, but not
+        as for ImageNet. More, and errors: kpnb.figures.show.entropy_maps."""
+        from kpnb.figures.show import entropy_maps
 
-    def to(self, device: str | torch.device) -> EntropyMaps:
-        """The maps on a device."""
-        parts = {name: getattr(self, name).to(device) for name in TENSORS}
-        return EntropyMaps(**parts, settings=self.settings)
-
-    @staticmethod
-    def joined(parts: Sequence[EntropyMaps]) -> EntropyMaps:
-        """Maps of more samples as one, with NaN beyond the units of those that have fewer. Raises
-        KpnbError for none, and for maps that were made in different ways."""
-        if not parts or any(part.settings != parts[0].settings for part in parts):
-            raise KpnbError("join one set of maps or more, all made with the same settings.")
-        most, found = max(part.sigma.shape[1] for part in parts), {}
-        for name in TENSORS:
-            tensors = [getattr(part, name) for part in parts]
-            if tensors[0].ndim == 2:
-                tensors = [_wide(tensor, most) for tensor in tensors]
-            found[name] = torch.cat(tensors)
-        return EntropyMaps(**found, settings=parts[0].settings)
-
-    def show(self, images: object = None, count: int = 8) -> Figure:
-        """Draws the first `count` maps on the fixed scale in nats, their images above if given; see
-        kpnb.figures.image. Raises KpnbError for units that make no square grid."""
-        from kpnb.figures.image import entropy_maps
-
-        self.grid()
-        return entropy_maps(self, images, count)
-
-
-def _wide(tensor: Tensor, units: int) -> Tensor:
-    missing = units - tensor.shape[1]
-    return torch.nn.functional.pad(tensor, (0, missing), value=torch.nan)
+        return entropy_maps(self, images, count, normalization)

@@ -91,6 +91,7 @@ WHOLE = (
     PointStyle("foreground", "#222222", "o", 0.75, ""),
     PointStyle("background", "#A8A8A8", "x", 0.75, ""),
 )
+PLAIN = PointStyle("point", "#222222", "o", 0.75, "")  # foreground is not known
 # What is no knowledge point: small and light, and its shape still tells where it belongs.
 QUIET = (
     PointStyle("other foreground", "#BDBDBD", "o", 0.45, ""),
@@ -140,24 +141,29 @@ def draw_kinds(
 class CloudPanels(Panels):
     """Clouds at `rows`, seen from the front, those of Fig. 1(a) from three sides.
 
+    samples: or points (n, p, 3) alone, whose foreground is what a panel is given, if anything.
     All panels of one view have one scale, in which every cloud of `rows` has room.
     """
 
     KIND, UNITS, DEFINITION = "cloud", "points", 2
     VIEW, GALLERY, SIDES = "front", "oblique", ("front", "side", "top")
 
-    def __init__(self, samples: PointSamples, rows: Iterable[int]) -> None:
-        rows, self.samples = known_rows(rows, len(samples), self.KIND), samples
-        self.clouds = {row: as_cloud(samples.points[row]) for row in rows}
+    def __init__(self, samples: PointSamples | Array, rows: Iterable[int]) -> None:
+        rows, told = known_rows(rows, len(samples), self.KIND), isinstance(samples, PointSamples)
+        self.samples = samples if told else None
+        points = samples.points if told else samples
+        self.clouds = {row: as_cloud(points[row]) for row in rows}
 
     def sample(self, index: int, foreground: Array | None) -> Panel:
-        title = self.samples.class_names[int(self.samples.labels[index])]
-        return self._panel(index, [], WHOLE, title, self.GALLERY)
+        told = self.samples
+        title = self.KIND if told is None else told.class_names[int(told.labels[index])]
+        return self._panel(index, [], WHOLE, title, self.GALLERY, foreground=foreground)
 
     def marked(self, index: int, marked: Marked, title: str | None = None) -> Panel:
         of_points(marked.foreground, self.clouds[index])
         kinds = [(held, replace(style, size=BIGGER * style.size)) for held, style in marked.kinds]
-        return self._panel(index, kinds, QUIET if kinds else WHOLE, title or marked.title)
+        rest, title = QUIET if kinds else WHOLE, title or marked.title
+        return self._panel(index, kinds, rest, title, foreground=marked.foreground)
 
     def entropy(
         self,
@@ -168,7 +174,7 @@ class CloudPanels(Panels):
         view: str | View = VIEW,
     ) -> Panel:
         colors = entropy_rgba(of_points(values, self.clouds[index]))
-        return self._panel(index, [], WHOLE, title, view, colors)
+        return self._panel(index, [], WHOLE, title, view, colors, foreground)
 
     def layers(self, index: int, maps_by_layer: Mapping[str, EntropyMaps]) -> list[list[Panel]]:
         return [
@@ -185,15 +191,20 @@ class CloudPanels(Panels):
         title: str,
         view: str | View = VIEW,
         colors: np.ndarray | None = None,
+        foreground: Array | None = None,
     ) -> Panel:
-        """A cloud with the marks of `kinds`; of `rest`, foreground and background, elsewhere."""
+        """A cloud with the marks of `kinds`; of `rest`, foreground and background, elsewhere;
+        foreground: (p,) bool, where the samples hold none."""
         cloud, view = self.clouds[index], VIEWS[view] if isinstance(view, str) else view
-        inside = of_points(self.samples.foreground[index], cloud)
-        every = [*kinds, (inside, rest[0]), (~inside, rest[1])]
+        held = foreground if self.samples is None else self.samples.foreground[index]
+        inside = of_points(np.ones(len(cloud), bool) if held is None else held, cloud)
+        around = [(inside, PLAIN)] if held is None else [(inside, rest[0]), (~inside, rest[1])]
+        every = [*kinds, *around]
 
         def draw(ax: Axes, inches: float) -> None:
             draw_kinds(ax, cloud, view, every, inches, colors)
             view.show(ax, self.clouds.values())
 
-        across, along = (f"{name} [object radius]" for name in view.axes)
+        length = "as given" if self.samples is None else "object radius"
+        across, along = (f"{name} [{length}]" for name in view.axes)
         return Panel(title, draw, (across, along), colors is not None)

@@ -26,6 +26,7 @@ from kpnb.metrics.points import KnowledgePoints
 ENTROPY_LIMITS = (-4.5, -2.3)  # nats, of the public code's plots
 NO_MAP = "no map defined"
 WIDEST_PANEL = 2.3  # inches
+FLATTEST, TALLEST = 0.5, 2.0  # height of a row of panels over their width
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,14 @@ class Panel:
     """One panel: draw(ax, width in inches), its title, and the names of its axes with units.
 
     Panels of a figure with the same name of an axis have the same limits there.
-    colored: whether it needs the color bar of the entropies.
+    colored: whether it needs the color bar of the entropies. aspect: its height over its width.
     """
 
     title: str
     draw: Callable[[Axes, float], None]
     labels: tuple[str, str]
     colored: bool = False
+    aspect: float = 1.0
 
 
 Grid = list[list[Panel]]
@@ -174,11 +176,13 @@ def in_rows(items: Sequence, columns: int = 4) -> list[list]:
 
 def sheet(grid: Sequence[Sequence[Panel]]) -> Figure:
     """A figure of rows of panels, with one legend, and one color bar for those with entropies."""
-    columns, colored = max(map(len, grid)), any(panel.colored for row in grid for panel in row)
+    every = [panel for row in grid for panel in row]
+    columns, colored = max(map(len, grid)), any(panel.colored for panel in every)
     room = 0.6 + 0.5 * colored
     width = min(WIDEST_PANEL, (look.WIDTH - room) / columns)
-    lines = 1 + max(panel.title.count("\n") for row in grid for panel in row)
-    size = (max(4.2, columns * width + room), len(grid) * (width + 0.2 + 0.15 * lines) + 0.8)
+    lines = 1 + max(panel.title.count("\n") for panel in every)
+    height = width * max(FLATTEST, min(TALLEST, max(panel.aspect for panel in every)))
+    size = (max(4.2, columns * width + room), len(grid) * (height + 0.2 + 0.15 * lines) + 0.8)
     figure, axes = look.new_figure(len(grid), columns, size, "compressed")
     bearers = []
     for line, row in zip(axes, grid, strict=True):

@@ -1,7 +1,7 @@
 """The paper's figures of samples: Figures 1(a), 3, 4, 5 and 6, for images, clouds and words.
 
 Samples are passed as their data set holds them: ImageSamples, PointSamples or EncodedTexts; or as
-network inputs (n, 3, height, width), pictures (n, height, width, 3), or TextSample. A figure of
+images (see kpnb.figures.image.as_pictures), clouds (n, points, 3), or TextSample. A figure of
 words is an `Html` of running text, every other one a matplotlib Figure. Single samples are chosen
 by their index, the same in samples, maps and points; roles are keyed "T", "S", "B". All raise
 KpnbError where there is nothing to show, for samples or epochs that do not exist, and for maps and
@@ -20,7 +20,7 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.figures.charts import TRAVELLED
 from kpnb.figures.cloud import CloudPanels
-from kpnb.figures.image import ImagePanels
+from kpnb.figures.image import ImagePanels, Normalization
 from kpnb.figures.panel import Panels, in_rows, marked_fates, marked_points
 from kpnb.figures.style import ROLES, Array, as_array, row_of_panels
 from kpnb.figures.text import Html, TextPanels
@@ -30,14 +30,18 @@ SampleSet = ImageSamples | PointSamples | EncodedTexts | Sequence[TextSample] | 
 Trail = Mapping[int, KnowledgePoints]  # by epoch
 
 
-def panels_of(samples: SampleSet, rows: Iterable[int]) -> Panels:
-    """The samples at `rows` as panels of their modality; KpnbError where one does not exist."""
-    if isinstance(samples, PointSamples):
+def panels_of(
+    samples: SampleSet, rows: Iterable[int], normalization: Normalization | None = None
+) -> Panels:
+    """The samples at `rows` as panels of their modality; KpnbError where one does not exist;
+    normalization: of images, see kpnb.figures.image.as_pictures."""
+    shape = getattr(samples, "shape", ())
+    if isinstance(samples, PointSamples) or (len(shape) == 3 and shape[2] == 3):
         return CloudPanels(samples, rows)
     samples = samples.shown() if isinstance(samples, EncodedTexts) else samples
     if isinstance(samples, list | tuple) and all(isinstance(s, TextSample) for s in samples):
         return TextPanels(samples, rows)
-    return ImagePanels(samples, rows)
+    return ImagePanels(samples, rows, normalization)
 
 
 def samples_figure(

@@ -1,29 +1,41 @@
 """Knowledge points and what the paper counts with them: Equations 5 to 9."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
+from kpnb.estimator.maps import UnitTable
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
+    from kpnb.figures.text import Html
 
-@dataclass(frozen=True)
-class KnowledgePoints:
+NAMES = {1: "foreground", -1: "background", 0: "none"}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class KnowledgePoints(UnitTable):
     """The knowledge points of every sample.
 
     foreground_points, background_points: (samples, units) bool.
     baseline: (samples,) the entropy that units were compared with, nats; NaN where not defined.
     defined: (samples,) bool; samples without an entropy map have no points and a NaN ratio.
     entropy: (samples, units) nats; threshold: b in nats.
+    settings: how the maps were made, where that is known.
     """
 
+    PARTS: ClassVar = ("foreground_points", "background_points", "foreground", "baseline",
+                       "defined", "entropy")  # fmt: skip
+    MARK: ClassVar = "kpnb-knowledge-points-1"
+    KIND: ClassVar = "knowledge points"
     foreground_points: Tensor
     background_points: Tensor
     foreground: Tensor
@@ -31,6 +43,12 @@ class KnowledgePoints:
     defined: Tensor
     entropy: Tensor
     threshold: float
+    settings: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> Tensor:
+        """(samples, units) int8: 1 a foreground point, -1 a background point, 0 none."""
+        return self.foreground_points.to(torch.int8) - self.background_points.to(torch.int8)
 
     @property
     def n_fg(self) -> Tensor:
@@ -53,11 +71,35 @@ class KnowledgePoints:
         ratio = self.n_fg / total.clamp(min=1)
         return torch.where(self.defined, ratio, torch.nan)
 
-    def show(self, images: Tensor, count: int = 8) -> "Figure":
-        """Draws the points on the first `count` images; see kpnb.figures.image.point_maps."""
-        from kpnb.figures.image import point_maps
+    def _own_facts(self) -> dict[str, str]:
+        counts = {"N_fg": self.n_fg, "N_bg": self.n_bg, "N_fg / (N_fg + N_bg)": self.ratio}
+        means = {name: n[self.defined].double().mean() for name, n in counts.items()}
+        told = {name: f"{n:.4g} in the mean" for name, n in means.items() if n.isfinite()}
+        return {"b": f"{self.threshold:g} nats"} | told
 
-        return point_maps(self, images, count)
+    def numpy(self) -> np.ndarray:
+        """The `kinds` (samples, units) as an array."""
+        return self.kinds.cpu().numpy()
+
+    def grid(self) -> Tensor:
+        """The `kinds` on a square grid (samples, rows, columns); KpnbError for units that make
+        none."""
+        return self._on_grid(self.kinds)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A row for each sample and unit: whether it is foreground, its entropy in nats, and its
+        point: "foreground", "background" or "none"."""
+        table = self._rows(foreground=self.foreground, entropy=self.entropy, point=self.kinds)
+        return table.assign(point=table["point"].map(NAMES))
+
+    def show(
+        self, images: object = None, count: int = 8, normalization: Sequence | None = None
+    ) -> "Figure | Html":
+        """Draws the points of the first `count` samples on what the units are: images, or without
+        them the entropy maps; words; clouds. Arguments and errors: those of EntropyMaps.show."""
+        from kpnb.figures.show import point_maps
+
+        return point_maps(self, images, count, normalization)
 
 
 def knowledge_points(
@@ -85,9 +127,9 @@ def knowledge_points(
     level = own[defined].mean().expand_as(own) if baseline == "dataset" else own
     level = torch.where(defined, level, torch.nan)
     low = live & (level.unsqueeze(1) - entropy > threshold)
-    return KnowledgePoints(
-        low & foreground, low & ~foreground, foreground, level, defined, entropy, float(threshold)
-    )
+    found = low & foreground, low & ~foreground, foreground, level, defined, entropy
+    settings = maps.settings if isinstance(maps, EntropyMaps) else {}
+    return KnowledgePoints(*found, float(threshold), settings)
 
 
 def _mean_over(entropy: Tensor, chosen: Tensor) -> Tensor:

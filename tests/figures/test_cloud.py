@@ -96,6 +96,18 @@ def test_layers_are_rows_views_columns_and_marks_are_at_their_points_alone():
             assert places(ax, style.color) == _where(index, held, "oblique")
 
 
+def test_clouds_alone_have_the_foreground_that_is_given_if_any():
+    points = SHOWN.samples.points
+    figure = samples_figure(points, SHOWN.foreground, 2)
+    assert titles(figure) == ["cloud"] * 2
+    for index, ax in enumerate(panels(figure)):
+        inside = SHOWN.foreground[index]
+        for style, held in zip(WHOLE, (inside, ~inside), strict=True):
+            assert places(ax, style.color) == _where(index, held, "oblique")
+    (ax,) = panels(samples_figure(points, count=1))
+    assert ax.get_legend_handles_labels()[1] == ["point"] and "[as given]" in ax.get_xlabel()
+
+
 def test_a_figure_of_study_clouds_stays_small():
     samples = clouds(3, 7)  # 280 + 140 points
     noise = torch.randn(samples.foreground.shape, generator=torch.Generator().manual_seed(0))

@@ -66,7 +66,10 @@ def test_signatures_and_defaults():
         assert EntropyEstimator("0", method=method).method == method
     assert names(knowledge_points) == ["maps", "foreground", "threshold", "baseline"]
     assert defaults(knowledge_points) == {"baseline": "dataset"}
-    assert names(KnowledgePoints.show)[1] == "images"
+    for results in (EntropyMaps, KnowledgePoints):
+        assert names(results.show)[1:] == ["images", "count", "normalization"]
+        for name in ("numpy", "to_pandas", "grid", "to", "joined", "save", "load"):
+            assert callable(getattr(results, name))
     assert names(kpnb.learning_speed) == ["n_fg_by_epoch", "weight_distance"]
     assert names(kpnb.stability) == ["foreground_points_by_epoch"]
     assert [f.name for f in dataclasses.fields(GridUnits)] == ["cells"]

@@ -1,6 +1,7 @@
 """Equations 5 to 9 against small examples worked by hand and against naive loops."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from reference import generator, naive_points, naive_ratio, naive_stability
 from refusals import refuses
 from shown_samples import maps_of
 
+from kpnb.estimator.entropy import EntropyMaps
 from kpnb.metrics.points import (
+    KnowledgePoints,
     knowledge_points,
     learning_distance,
     learning_speed,
@@ -146,3 +149,97 @@ def test_published_filter_by_hand():
     # Equal means are kept; one checkpoint that fails or is undefined drops the sample.
     for order in ([first, second], [second, first], [first]):
         assert published_filter(order, foreground).tolist() == [True, True, False, False]
+
+
+SETTINGS = {"units": "GridUnits(cells=2)", "layer": "fc <1>"}
+LOST = torch.cat([H, torch.full((1, 4), NAN, dtype=torch.float64)])
+
+
+def found(entropy=LOST, b=0.5, **told) -> KnowledgePoints:
+    """Points by hand, see above, the last sample without a map."""
+    maps = replace(maps_of(entropy), settings=SETTINGS | told)
+    return knowledge_points(maps, FG[[0, 1, 1]][: len(entropy), : entropy.shape[1]], b)
+
+
+def test_points_know_how_their_maps_were_made_and_say_what_they_are():
+    assert found().settings == SETTINGS and knowledge_points(H, FG, 0.5).settings == {}
+    assert repr(found()) == (
+        "KnowledgePoints 3 samples, 4 units each (GridUnits(cells=2)); layer fc <1>; b 0.5 nats; "
+        "N_fg 1 in the mean; N_bg 1 in the mean; N_fg / (N_fg + N_bg) 0.6667 in the mean; "
+        "without a map 1 samples"
+    )
+    page = found()._repr_html_()
+    assert page.count("<tr>") == 7 and "<caption>knowledge points</caption>" in page
+    assert "fc &lt;1&gt;" in page and "<1>" not in page
+    assert "in the mean" not in repr(found()[2]) and "without" not in repr(found()[:2])
+
+
+def test_arrays_tables_and_grids_hold_the_kind_of_each_unit():
+    points = found()
+    kinds = [[1, 0, -1, -1], [0, 1, 0, 0], [0] * 4]
+    assert points.numpy().tolist() == kinds and points.kinds.dtype == torch.int8
+    assert points.grid().tolist() == [[row[:2], row[2:]] for row in kinds]
+    refuses(found(units="words").grid, "no square grid")
+    refuses(found(H[:, :3]).grid, "no square grid")
+    table = points.to_pandas()
+    assert list(table) == ["sample", "unit", "foreground", "entropy", "point"]
+    names = {1: "foreground", -1: "background", 0: "none"}
+    assert table["point"].tolist() == [names[kind] for row in kinds for kind in row]
+    assert table["foreground"].tolist() == FG[[0, 1, 1]].flatten().tolist()
+    np.testing.assert_allclose(table["entropy"], LOST.flatten(), atol=1e-6)
+    counted = table[table["point"] != "none"].groupby(["sample", "point"]).size()
+    assert counted[0, "foreground"] == points.n_fg[0] and counted[0, "background"] == points.n_bg[0]
+
+
+def test_parts_are_points_of_those_samples():
+    points = found()
+    assert len(points) == 3 and len(points[1:]) == 2
+    assert [part.n_fg.tolist() for part in points] == [[1], [1], [0]]
+    assert points[[2, 0]].defined.tolist() == [False, True]
+    assert points[-1] == points[2] == points[points.n_fg == 0]
+    assert points[:1].threshold == 0.5 and points[:1].settings == SETTINGS
+
+
+def test_equality_is_of_all_parts_the_threshold_and_settings():
+    points = found()
+    assert points == found() and points.to("cpu") == points
+    for name in KnowledgePoints.PARTS:
+        other = getattr(points, name).clone()
+        other.view(-1)[0] = not other.view(-1)[0]
+        assert points != replace(points, **{name: other}), name
+    assert points != replace(points, threshold=0.4) and points != found(layer="fc2")
+    assert points != points[:2] and points != maps_of(LOST)
+    assert all(getattr(points.to("meta"), name).is_meta for name in KnowledgePoints.PARTS)
+
+
+def test_joined_points_have_none_beyond_the_units_of_each():
+    wide, narrow = found(), found(torch.tensor([[0.0, 2.0, 1.5]], dtype=torch.float64))
+    whole = KnowledgePoints.joined([narrow, wide])
+    assert whole[1:] == wide and whole.n_fg.tolist() == [1, 1, 1, 0]
+    assert whole.entropy[0].isnan().tolist() == [False, False, False, True]
+    assert not whole.foreground[0, 3] and whole.foreground.dtype == torch.bool
+    assert whole[0].ratio == narrow.ratio and whole.baseline[0] == narrow.baseline[0]
+    refuses(KnowledgePoints.joined, "join one set of knowledge points or more", [])
+    refuses(KnowledgePoints.joined, "the same settings", [wide, found(b=0.4)])
+
+
+def test_points_are_stored_whole_and_foreign_or_damaged_files_are_refused(tmp_path):
+    path, points = tmp_path / "points", found()
+    foreground = FG[:1].expand(3, 4)  # one mask, in memory once
+    shared = replace(points, foreground=foreground, foreground_points=foreground)
+    for written in (points, shared, points[1:], points[[]]):
+        written.save(path)
+        assert KnowledgePoints.load(path) == written
+    assert list(tmp_path.iterdir()) == [path]
+    refuses(EntropyMaps.load, "holds no entropy maps", path)
+    points.save(path)
+    whole = path.read_bytes()
+    damages = (b"baseline", b"basement"), (b"threshold", b"thresholt"), (b'"0.5"', b'"0,5"')
+    for damaged in (b"", whole[: len(whole) // 2], *(whole.replace(*d) for d in damages)):
+        assert damaged != whole
+        path.write_bytes(damaged)
+        refuses(KnowledgePoints.load, "cannot read knowledge points from .*points", path)
+    maps_of(H).save(path)
+    refuses(KnowledgePoints.load, "holds no knowledge points; pass a file that save", path)
+    refuses(KnowledgePoints.load, "cannot read", tmp_path / "missing")
+    refuses(points.save, "cannot write knowledge points to", tmp_path / "no" / "points")
