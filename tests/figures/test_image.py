@@ -45,7 +45,7 @@ def test_outline_follows_the_foreground():
         list(torch.from_numpy(first(RGB))),
         torch.from_numpy(first(RGB / 255)).float().sub(0.5).div(0.5),
     ],
-    ids=str,
+    ids=range(11),
 )
 def test_every_way_to_hold_pictures_gives_the_same_picture(given):
     floats = torch.is_tensor(given) and given.is_floating_point() and given.min() < 0
