@@ -406,4 +406,5 @@ def test_places_of_no_unit_take_no_noise():
     with torch.no_grad():
         net[1].weight.unflatten(1, (2, 8))[:, :, :2] = 0
     again = explain(net, x, "1", units=MaskUnits(labels), relu=False)
-    assert found.entropy.shape == (2, 3) and torch.equal(found.entropy, again.entropy)
+    assert found.entropy.shape == (2, 3)
+    close(found, again, atol=1e-5)
