@@ -16,7 +16,7 @@ from object_trees import coco_tree, det_tree, voc_tree
 from PIL import Image
 from text_smoke import wordy_folder
 
-from data_prep import command, squad
+from data_prep import command
 from kpnb.metrics.results import Results, read_results
 from kpnb.paper import METRICS
 from kpnb.run import notebook as runner
@@ -116,7 +116,7 @@ SHARED = dict(teacher_samples="all", test_samples="all", batch=16, chunk=64, sam
 CLOUDS = {"points": 90, "background": 40}
 OTHERS = {
     "sst2": (sentences, "sentiment_h1", "treebank", {"longest": 64}, "SST-2"),
-    "squad": (squad_tree, "qa_h1", squad.LAYOUT, {"longest": 96}, "SQuAD"),
+    "squad": (squad_tree, "qa_h1", "json", {"longest": 96}, "SQuAD"),
     "modelnet40": (
         lambda root: off_tree(root / "ModelNet40"), "pointcloud_h1", "off", CLOUDS, "ModelNet40"
     ),
