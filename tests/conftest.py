@@ -28,6 +28,11 @@ def pytest_configure(config):
         torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items):
+    """Files that execute notebooks first: a worker that began one last would end alone."""
+    items.sort(key=lambda item: "notebook" not in item.path.as_posix())
+
+
 class WatchedStore(Store):
     """A store that remembers what it was asked for: (kind, record) in order."""
 
