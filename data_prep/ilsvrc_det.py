@@ -30,11 +30,11 @@ from pathlib import Path
 
 import yaml
 
-from data_prep.annotations import Outside, read_annotation
 from data_prep.command import ReaderOptions, main
 from data_prep.fetch import RemoteFile
 from data_prep.objects import (
     ObjectSet,
+    Outside,
     PictureObject,
     Split,
     check_counts,
@@ -42,6 +42,7 @@ from data_prep.objects import (
     in_both_splits,
     need_file,
 )
+from data_prep.voc_xml import read_annotation
 from kpnb.errors import KpnbError
 
 NAME = "ilsvrc_det"
@@ -100,7 +101,7 @@ def read(
 
     root: holds the folders of one layout, or the folder ILSVRC they are in. partial: see
     `in_both_splits`. classes: names of `MAMMALS` or WordNet numbers (then the class's name), with
-    commas between; the default is ours (see above). outside: see data_prep.annotations.
+    commas between; the default is ours (see above). outside: see data_prep.voc_xml.
 
     Every annotation is opened, some hundred thousand small files: that takes minutes.
     Raises `KpnbError` for an unknown class or layout, missing or damaged files, an annotation

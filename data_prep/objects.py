@@ -20,6 +20,8 @@ from kpnb.errors import KpnbError
 AGAIN = "unpack the data set again"
 Box = tuple[float, float, float, float]
 Split = Literal["train", "test"]
+Outside = Literal["refuse", "clip"]
+TOLERANCE = 1.0  # pixels: annotators' tools round a box at the border in either direction
 
 
 def faulty(what: str) -> KpnbError:
@@ -204,3 +206,26 @@ def _first(objects: list[PictureObject], most: int) -> list[PictureObject]:
         groups[obj.category, obj.split].append(obj.name)
     chosen = {name for names in groups.values() for name in sorted(names, key=place)[:most]}
     return [obj for obj in objects if obj.name in chosen]
+
+
+def in_picture(box: Box, width: float, height: float, where: str, outside: Outside) -> Box | None:
+    """`box` cut to a picture of `width` x `height` pixels; None when nothing of it is left.
+
+    Raises `KpnbError`, naming `where`, for a box without width or height, and, unless `outside` is
+    "clip", for one that leaves the picture by more than `TOLERANCE` pixels.
+    """
+    left, top, right, bottom = box
+    if not (left < right and top < bottom):
+        if outside == "clip":
+            return None
+        raise faulty(f"{where} has a box without area, {box}")
+    if outside == "refuse" and leaves(box, width, height):
+        raise faulty(f"{where} has a box {box} out of its picture of {width} x {height} pixels")
+    cut = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
+    return cut if cut[0] < cut[2] and cut[1] < cut[3] else None
+
+
+def leaves(box: Box, width: float, height: float) -> bool:
+    """Whether `box` is out of a picture of `width` x `height` pixels by more than `TOLERANCE`."""
+    left, top, right, bottom = box
+    return min(left, top, width - right, height - bottom) < -TOLERANCE

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from kpnb.datasets.texts.words import Span, word_spans
+from kpnb.datasets.texts.word_pieces import Span, word_spans
 
 _TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 WORDS = {key: "|".join(listed.split(", ")) for key, listed in _TABLE["words"].items()}

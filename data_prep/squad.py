@@ -12,7 +12,7 @@ from data_prep.objects import check_counts
 from kpnb.datasets.texts.corpora import squad
 from kpnb.datasets.texts.embedded import Questions
 from kpnb.datasets.texts.foreground import answer_foreground
-from kpnb.datasets.texts.words import word_spans
+from kpnb.datasets.texts.word_pieces import word_spans
 from kpnb.errors import KpnbError
 
 NAME = "squad"

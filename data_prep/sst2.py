@@ -11,7 +11,7 @@ from data_prep.fetch import released
 from data_prep.objects import check_counts
 from kpnb.datasets.texts.corpora import GLUE, RELEASE, Foreground, sst2, sst2_foreground
 from kpnb.datasets.texts.embedded import Sentences
-from kpnb.datasets.texts.words import word_spans
+from kpnb.datasets.texts.word_pieces import word_spans
 from kpnb.errors import KpnbError
 
 NAME = "sst2"

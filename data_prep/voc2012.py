@@ -26,7 +26,6 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from data_prep.annotations import AnnotatedObject, Annotation, read_annotation
 from data_prep.command import ReaderOptions, main
 from data_prep.fetch import released
 from data_prep.objects import (
@@ -40,6 +39,7 @@ from data_prep.objects import (
     need_file,
     rows,
 )
+from data_prep.voc_xml import AnnotatedObject, Annotation, read_annotation
 from kpnb.errors import KpnbError
 
 NAME = "voc2012"

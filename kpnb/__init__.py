@@ -21,7 +21,7 @@ _HOME = {
     "kpnb.datasets.samples": "ImageSamples PointSamples",
     "kpnb.datasets.texts.aligned": "text_samples",
     "kpnb.datasets.texts.embedded": "embedded_questions embedded_sentences",
-    "kpnb.datasets.texts.words": "PieceEncoder",
+    "kpnb.datasets.texts.word_pieces": "PieceEncoder",
     "kpnb.errors": "KpnbError",
     "kpnb.estimator.entropy": "EntropyEstimator",
     "kpnb.estimator.maps": "EntropyMaps",

@@ -11,7 +11,7 @@ import torch
 from public_files import toy_questions
 
 from kpnb.datasets.texts.encoded import encoded_questions
-from kpnb.datasets.texts.words import PieceEncoder
+from kpnb.datasets.texts.word_pieces import PieceEncoder
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.estimator.loss import GAUSSIAN_ENTROPY
 from kpnb.metrics.evidence import Evidence

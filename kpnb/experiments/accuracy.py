@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from kpnb.datasets.texts.encoded import EncodedTexts
-from kpnb.datasets.texts.words import Pieces
+from kpnb.datasets.texts.word_pieces import Pieces
 from kpnb.errors import answered
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_name

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from kpnb.datasets.samples import ImageSamples, PointSamples
 from kpnb.datasets.texts.encoded import EncodedTexts
-from kpnb.datasets.texts.words import TextSample
+from kpnb.datasets.texts.word_pieces import TextSample
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.figures.charts import TRAVELLED

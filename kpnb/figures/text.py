@@ -19,7 +19,7 @@ from math import isfinite
 import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 
-from kpnb.datasets.texts.words import TextSample
+from kpnb.datasets.texts.word_pieces import TextSample
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.figures import panel

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from kpnb.datasets.samples import packed_hash
-from kpnb.datasets.texts.words import PieceEncoder
+from kpnb.datasets.texts.word_pieces import PieceEncoder
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import file_hash
 from kpnb.networks.layers import initialize, normal_weights

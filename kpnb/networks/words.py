@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kpnb.datasets.texts.aligned import AlignedText
-from kpnb.datasets.texts.words import NO_WORD, PieceEncoder
+from kpnb.datasets.texts.word_pieces import NO_WORD, PieceEncoder
 from kpnb.errors import KpnbError
 from kpnb.estimator.units import Problem
 from kpnb.networks.text import TextNetwork

@@ -28,8 +28,9 @@ from kpnb.networks.layers import tracked_weight
 from kpnb.paper import FINAL_METRICS, HYPOTHESES, METRICS, PREDICTIONS, ROLES
 from kpnb.study.display import Prose
 from kpnb.study.verdicts import CLAIMED, NAMES
-from kpnb.training.checkpoints import TrainingRecord, WeightDistance
+from kpnb.training.settings import TrainingRecord
 from kpnb.training.train import check_labelled
+from kpnb.training.weight_distance import WeightDistance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -25,10 +25,11 @@ from kpnb.store import Record, Scratch, Store
 from kpnb.study.display import NotebookStudy
 from kpnb.study.modality import Modality
 from kpnb.study.parameters import StudyParameters
-from kpnb.training.checkpoints import Resume, TrainingRecord
+from kpnb.training.checkpoints import Resume
 from kpnb.training.costs import Cost, Work
 from kpnb.training.distillation import distill_features, teacher_features, train_above
 from kpnb.training.settings import (
+    TrainingRecord,
     TrainingSettings,
     chosen_device,
     device_use,

@@ -27,7 +27,7 @@ from kpnb.datasets.texts.aligned import AlignedText, aligned_pieces, aligned_tex
 from kpnb.datasets.texts.embedded import Questions, Sentences
 from kpnb.datasets.texts.encoded import EncodedTexts, encoded_questions, encoded_sentences
 from kpnb.datasets.texts.foreground import sentiment_foreground
-from kpnb.datasets.texts.words import PieceEncoder, Pieces
+from kpnb.datasets.texts.word_pieces import PieceEncoder, Pieces
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import TENSORS, EntropyEstimator, EntropyMaps, Stopped
 from kpnb.estimator.inputs import readable

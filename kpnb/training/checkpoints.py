@@ -1,90 +1,16 @@
-"""Resuming after a kill, and what a run reports, among it the weight distance of Eq. 8, per SGD
-step and per epoch.
-"""
+"""Resuming after a kill: all that moves while a network is trained, kept after each epoch."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from kpnb.errors import KpnbError
 from kpnb.store import Scratch
-from kpnb.training.settings import TrainingSettings
+from kpnb.training.settings import TrainingRecord, TrainingSettings
+from kpnb.training.weight_distance import WeightDistance
 
 OnCheckpoint = Callable[[int, dict[str, Tensor]], None]
-
-
-@dataclass
-class TrainingRecord:
-    """One training run, epoch by epoch.
-
-    loss, metric, learning_rate: one value per epoch 1..E; loss and metric are means over the
-    samples while the epoch went on (metric: share of right answers for classification, share of
-    explained variance for feature distillation).
-    distance_per_step, distance_per_epoch: label -> E + 1 distances; see `WeightDistance`.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    metric: list[float] = field(default_factory=list)
-    learning_rate: list[float] = field(default_factory=list)
-    distance_per_step: dict[str, list[float]] = field(default_factory=dict)
-    distance_per_epoch: dict[str, list[float]] = field(default_factory=dict)
-
-    def distance(self, per: str) -> dict[str, list[float]]:
-        """`distance_per_step` or `distance_per_epoch`, for per = "step" or "epoch"."""
-        return {"step": self.distance_per_step, "epoch": self.distance_per_epoch}[per]
-
-    def to_info(self) -> dict:
-        """The record for JSON, which `TrainingRecord(**info)` gives back."""
-        return asdict(self)
-
-
-class WeightDistance:
-    """Cumulative distance of tracked weights, relative to the norm of their initial value.
-
-    track: label -> weight tensor, without bias, changed in place by the optimizer.
-    In a record, distance_per_step[label][k] is the sum over all SGD steps of epochs 1..k of
-    ||w_(s+1) - w_s|| / ||w_0|| (published code), distance_per_epoch[label][k] the sum over epochs
-    j = 1..k of ||w_j - w_(j-1)|| / ||w_0|| (Eq. 8), never more. Both start with 0 at epoch 0.
-    Weight decay is part of the movement. Raises KpnbError if an initial weight is all zeros.
-    """
-
-    def __init__(self, track: Mapping[str, Tensor]):
-        self._weights = {label: weight.detach() for label, weight in track.items()}
-        self.initial = {label: _norm(weight).item() for label, weight in self._weights.items()}
-        if zeros := [label for label, norm in self.initial.items() if norm == 0]:
-            raise KpnbError(
-                f"The initial weight tracked as {zeros[0]!r} is all zeros, so distances relative "
-                "to it are undefined: track a weight or start from random values."
-            )
-        self.start_epoch()
-
-    def start_epoch(self) -> None:
-        """Measure the next epoch from the present weights."""
-        weights = self._weights.items()
-        self._last, self._epoch_start = ({k: w.clone() for k, w in weights} for _ in range(2))
-        self._moved = {k: w.new_zeros((), dtype=torch.float64) for k, w in weights}
-
-    def step(self) -> None:
-        """Call after each SGD step."""
-        for label, weight in self._weights.items():
-            self._moved[label] += _norm(weight - self._last[label])
-            self._last[label].copy_(weight)
-
-    def end_epoch(self, record: TrainingRecord) -> None:
-        """Call after the last step of each epoch: adds what it went to the record."""
-        for label, weight in self._weights.items():
-            across = _norm(weight - self._epoch_start[label])
-            ways = record.distance_per_epoch[label], record.distance_per_step[label]
-            for way, moved in zip(ways, (across, self._moved[label]), strict=True):
-                way.append(way[-1] + moved.item() / self.initial[label])
-        self.start_epoch()
-
-
-def _norm(tensor: Tensor) -> Tensor:
-    """Euclidean norm over all entries, summed in double precision, without a wait for the GPU."""
-    return torch.linalg.vector_norm(tensor, dtype=torch.float64)
 
 
 class RunState:

@@ -22,8 +22,7 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.features import layer_name, output_at
 from kpnb.networks.layers import modules_above, parameters_above, split_at
 from kpnb.training import train
-from kpnb.training.checkpoints import TrainingRecord
-from kpnb.training.settings import TrainingSettings
+from kpnb.training.settings import TrainingRecord, TrainingSettings
 from kpnb.training.train import Augment, Handing
 
 

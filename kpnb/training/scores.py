@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kpnb.datasets.texts.encoded import EncodedTexts
-from kpnb.datasets.texts.words import NO_WORD, words
+from kpnb.datasets.texts.word_pieces import NO_WORD, words
 from kpnb.errors import KpnbError
 from kpnb.training.train import restored
 
@@ -37,9 +37,9 @@ def tfidf_logistic(
 ) -> float:
     """Accuracy, 0 to 1, on the test texts of TF-IDF features with a logistic regression.
 
-    Features: lower-case words (`kpnb.datasets.texts.words`) and pairs of neighbors, all that occur
-    in the training texts, 1 + log(count) times the smoothed inverse document frequency, rows of
-    norm 1. Classifier: L2 penalty with C = 100, the best of 1, 10 and 100 in five-fold
+    Features: lower-case words (`kpnb.datasets.texts.word_pieces`) and pairs of neighbors, all that
+    occur in the training texts, 1 + log(count) times the smoothed inverse document frequency, rows
+    of norm 1. Classifier: L2 penalty with C = 100, the best of 1, 10 and 100 in five-fold
     cross-validation on the embedded training sentences (0.78, 0.800, 0.804); L-BFGS, which draws
     nothing, with up to 1,000 iterations.
     Raises `KpnbError` for texts and labels that do not match, and for a single training label.

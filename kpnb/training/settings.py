@@ -1,12 +1,13 @@
 """How a network is trained: the settings of one run, checked, the learning rate they imply, and
-which device is used and how: fast or reproducible, and what to say when its memory runs out.
+which device is used and how: fast or reproducible, and what to say when its memory runs out. And
+what a run reports.
 """
 
 import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -153,3 +154,28 @@ def device_use(device: torch.device, deterministic: bool, lower: str) -> Iterato
     finally:
         torch.backends.cudnn.benchmark = before[0]
         torch.use_deterministic_algorithms(before[1])
+
+
+@dataclass
+class TrainingRecord:
+    """One training run, epoch by epoch.
+
+    loss, metric, learning_rate: one value per epoch 1..E; loss and metric are means over the
+    samples while the epoch went on (metric: share of right answers for classification, share of
+    explained variance for feature distillation).
+    distance_per_step, distance_per_epoch: label -> E + 1 distances; see `WeightDistance`.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    metric: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    distance_per_step: dict[str, list[float]] = field(default_factory=dict)
+    distance_per_epoch: dict[str, list[float]] = field(default_factory=dict)
+
+    def distance(self, per: str) -> dict[str, list[float]]:
+        """`distance_per_step` or `distance_per_epoch`, for per = "step" or "epoch"."""
+        return {"step": self.distance_per_step, "epoch": self.distance_per_epoch}[per]
+
+    def to_info(self) -> dict:
+        """The record for JSON, which `TrainingRecord(**info)` gives back."""
+        return asdict(self)

@@ -1,8 +1,9 @@
 """The one training loop, behind classification, feature distillation and head training; classifiers
 and their accuracy.
 
-A run that was killed is taken up again by `kpnb.training.checkpoints`, which also measures how far
-weights move; the feature regression of distillation is in `kpnb.training.distillation`.
+A run that was killed is taken up again by `kpnb.training.checkpoints`; how far weights move is in
+`kpnb.training.weight_distance`, the feature regression of distillation in
+`kpnb.training.distillation`.
 """
 
 import math
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kpnb.errors import KpnbError
-from kpnb.training.checkpoints import OnCheckpoint, Resume, RunState, TrainingRecord, cpu_state
-from kpnb.training.settings import TrainingSettings, learning_rate
+from kpnb.training.checkpoints import OnCheckpoint, Resume, RunState, cpu_state
+from kpnb.training.settings import TrainingRecord, TrainingSettings, learning_rate
 
 BatchLoss = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
 Augment = Callable[[Tensor, torch.Generator], Tensor]

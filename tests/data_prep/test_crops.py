@@ -12,9 +12,10 @@ from object_trees import edit, put, xml
 from PIL import Image
 from refusals import refused, refuses
 
-from data_prep.annotations import coco_mask, in_picture, read_annotation, run_lengths
+from data_prep.coco import coco_mask, run_lengths
 from data_prep.crops import UnusableObjectError, crop_object, read_picture, window
-from data_prep.objects import PictureObject
+from data_prep.objects import PictureObject, in_picture
+from data_prep.voc_xml import read_annotation
 
 NAN = float("nan")
 

@@ -14,7 +14,7 @@ from kpnb.datasets import clouds, images
 from kpnb.datasets.samples import packed_content
 from kpnb.datasets.texts import embedded as texts
 from kpnb.datasets.texts.encoded import encoded_questions
-from kpnb.datasets.texts.words import PieceEncoder
+from kpnb.datasets.texts.word_pieces import PieceEncoder
 from kpnb.fingerprint import packed_file
 from kpnb.networks.text import load_tokenizer
 

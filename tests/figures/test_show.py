@@ -24,7 +24,7 @@ from shown_samples import (
 )
 
 from kpnb.datasets.texts.encoded import EncodedTexts
-from kpnb.datasets.texts.words import Pieces
+from kpnb.datasets.texts.word_pieces import Pieces
 from kpnb.figures.panel import ENTROPY_LIMITS, POINTS
 from kpnb.figures.show import entropy_maps, point_maps
 from kpnb.figures.text import Html, on_color

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex, to_rgb
 from refusals import refuses
 from shown_samples import WORDS, maps_of
 
-from kpnb.datasets.texts.words import TextSample, joined_words, word_spans, words
+from kpnb.datasets.texts.word_pieces import TextSample, joined_words, word_spans, words
 from kpnb.figures import paper
 from kpnb.figures.panel import ENTROPY_LIMITS, FATES, POINTS, entropy_colors
 from kpnb.figures.style import ROLES

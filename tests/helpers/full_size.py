@@ -12,7 +12,7 @@ from reference import images
 from text_tiny import VOCABULARY, tiny_folder
 from torch import nn
 
-from kpnb.datasets.texts.words import PieceEncoder
+from kpnb.datasets.texts.word_pieces import PieceEncoder
 from kpnb.estimator import closed_form as closed_forms
 from kpnb.estimator.entropy import EntropyEstimator
 from kpnb.estimator.features import layer_module

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from kpnb.datasets.samples import ImageSamples, PointSamples, normalization
-from kpnb.datasets.texts.words import TextSample
+from kpnb.datasets.texts.word_pieces import TextSample
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.estimator.loss import entropy_of
 from kpnb.figures.panel import FATES, POINTS

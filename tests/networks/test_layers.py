@@ -6,7 +6,7 @@ from refusals import refuses
 from text_tiny import tiny_folder
 from torch import nn
 
-from kpnb.datasets.texts.words import PieceEncoder
+from kpnb.datasets.texts.word_pieces import PieceEncoder
 from kpnb.estimator.features import layer_module
 from kpnb.networks import layers as shared
 from kpnb.networks.cloud import BUILDERS, point_network

@@ -13,7 +13,7 @@ from small_training import same_state
 from text_tiny import PAD, SEP, tiny_folder
 from torch.nn.functional import cross_entropy, pad
 
-from kpnb.datasets.texts.words import PieceEncoder
+from kpnb.datasets.texts.word_pieces import PieceEncoder
 from kpnb.networks import text
 from kpnb.networks.text import load_encoder, load_tokenizer, pretrained_network, scratch_network
 

@@ -11,7 +11,7 @@ from refusals import refuses
 from torch import nn
 
 from kpnb.datasets.texts.aligned import aligned_text
-from kpnb.datasets.texts.words import PieceEncoder
+from kpnb.datasets.texts.word_pieces import PieceEncoder
 from kpnb.estimator.entropy import EntropyEstimator
 from kpnb.estimator.units import MaskUnits
 from kpnb.networks.text import pretrained_network

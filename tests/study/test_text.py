@@ -6,7 +6,7 @@ from studied import Studied, differing, fingerprints
 from text_smoke import SIZES, STUDIES, text_study
 from text_tiny import tiny_folder
 
-from kpnb.datasets.texts.words import word_spans
+from kpnb.datasets.texts.word_pieces import word_spans
 from kpnb.networks.text import load_encoder, load_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")

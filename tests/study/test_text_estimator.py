@@ -10,7 +10,7 @@ from text_tiny import linear_network
 from torch import nn
 from torch.nn.functional import pad
 
-from kpnb.datasets.texts.words import NO_WORD, Pieces
+from kpnb.datasets.texts.word_pieces import NO_WORD, Pieces
 from kpnb.estimator.entropy import TENSORS, EntropyEstimator
 from kpnb.networks.text import pretrained_network, scratch_network
 from kpnb.networks.words import WordUnits

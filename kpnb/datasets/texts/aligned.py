@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from kpnb.datasets.texts import words
-from kpnb.datasets.texts.words import NO_WORD, Pieces, Span, TextSample, word_spans
+from kpnb.datasets.texts import word_pieces
+from kpnb.datasets.texts.word_pieces import NO_WORD, Pieces, Span, TextSample, word_spans
 from kpnb.errors import KpnbError
 
 _NO_WORDS = "The text {!r} holds no word: leave it out."
@@ -149,12 +149,16 @@ def _sample(text: str, marks: Iterable[str | Span]) -> TextSample:
             )
         meant |= units
     marked = tuple(unit in meant for unit in range(len(spans)))
-    return TextSample(tuple(words.words(text)), marked, joined=words.joined_words(spans))
+    return TextSample(
+        tuple(word_pieces.words(text)), marked, joined=word_pieces.joined_words(spans)
+    )
 
 
 def _phrase(text: str, phrase: str) -> set[int]:
     """The units of every place where the words of `phrase` stand one after the other."""
-    units, wanted = ([word.casefold() for word in words.words(part)] for part in (text, phrase))
+    units, wanted = (
+        [word.casefold() for word in word_pieces.words(part)] for part in (text, phrase)
+    )
     places = range(len(units) if wanted else 0)
     starts = [place for place in places if units[place : place + len(wanted)] == wanted]
     return {start + step for start in starts for step in range(len(wanted))}

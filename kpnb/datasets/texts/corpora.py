@@ -20,7 +20,7 @@ import torch
 from kpnb.datasets.samples import packed_hash
 from kpnb.datasets.texts.embedded import Questions, Sentences, drawn, ordered, parse_squad
 from kpnb.datasets.texts.foreground import Foreground, sentiment_foreground, with_modifiers
-from kpnb.datasets.texts.words import word_spans
+from kpnb.datasets.texts.word_pieces import word_spans
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import file_hash
 

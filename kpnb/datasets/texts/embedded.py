@@ -32,7 +32,7 @@ from kpnb.datasets.samples import (
     require_int,
     require_split,
 )
-from kpnb.datasets.texts.words import Span
+from kpnb.datasets.texts.word_pieces import Span
 from kpnb.errors import KpnbError
 
 # The packed sentences, words and questions

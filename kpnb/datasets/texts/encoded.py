@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from kpnb.datasets.samples import Samples, tensor_digest
 from kpnb.datasets.texts.embedded import Questions, Sentences
 from kpnb.datasets.texts.foreground import Foreground, answer_foreground
-from kpnb.datasets.texts.words import PieceEncoder, Pieces, Span, TextSample, joined_words
+from kpnb.datasets.texts.word_pieces import PieceEncoder, Pieces, Span, TextSample, joined_words
 from kpnb.errors import KpnbError
 
 

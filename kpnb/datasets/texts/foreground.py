@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from kpnb.datasets.texts.embedded import sentiment_words
-from kpnb.datasets.texts.words import Span, word_spans
+from kpnb.datasets.texts.word_pieces import Span, word_spans
 from kpnb.errors import KpnbError
 
 Foreground = Callable[[str], tuple[Span, ...]]  # a rule: the spans of a text's foreground words

@@ -7,7 +7,7 @@ from refusals import refuses
 
 import kpnb
 from kpnb.datasets.texts.aligned import aligned_text, text_samples
-from kpnb.datasets.texts.words import NO_WORD, word_spans, words
+from kpnb.datasets.texts.word_pieces import NO_WORD, word_spans, words
 from kpnb.estimator.maps import EntropyMaps
 
 TEXT = "a fine film, don't!"

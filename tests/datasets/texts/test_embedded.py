@@ -12,7 +12,7 @@ from refusals import refuses
 from kpnb.datasets.texts import embedded
 from kpnb.datasets.texts.embedded import embedded_questions, embedded_sentences, parse_squad
 from kpnb.datasets.texts.foreground import sentence_spans
-from kpnb.datasets.texts.words import word_spans
+from kpnb.datasets.texts.word_pieces import word_spans
 
 
 @pytest.mark.parametrize(

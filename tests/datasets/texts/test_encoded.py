@@ -9,7 +9,7 @@ from refusals import refuses
 
 from kpnb.datasets.texts.embedded import Sentences
 from kpnb.datasets.texts.encoded import encoded_questions, encoded_sentences
-from kpnb.datasets.texts.words import word_spans
+from kpnb.datasets.texts.word_pieces import word_spans
 
 SENTENCES = ("Not a good film, café!", "It was.", "bad")
 

@@ -11,7 +11,7 @@ from refusals import refuses
 from kpnb.datasets.texts import foreground as rules
 from kpnb.datasets.texts.embedded import embedded_questions, embedded_sentences, sentiment_words
 from kpnb.datasets.texts.foreground import answer_foreground, sentence_spans, sentiment_foreground
-from kpnb.datasets.texts.words import word_spans
+from kpnb.datasets.texts.word_pieces import word_spans
 
 
 def cut(text, spans):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from refusals import refuses
 from text_tiny import CLS, PAD, SEP, SPECIAL, UNK, VOCABULARY
 
-from kpnb.datasets.texts.words import NO_WORD, PieceEncoder, word_spans, words
+from kpnb.datasets.texts.word_pieces import NO_WORD, PieceEncoder, word_spans, words
 from kpnb.errors import KpnbError
 from kpnb.networks.text import load_tokenizer
 
