@@ -11,7 +11,7 @@ Names are imported on first use, so that `python -m kpnb.run --check` need not w
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: Module -> the public names that it defines.
 _HOME = {
