@@ -261,17 +261,3 @@ def test_texts_are_shown_with_their_words(executed, places, tmp_path):
     # All texts, the example, the example, all texts; the example twice.
     least = {"1": [4, 1, 1, 4], "2": [], "3": [1, 1]}[executed.name[-1]]
     assert all(count >= wanted for count, wanted in zip(held, least, strict=True))
-
-
-def test_the_notebook_of_one_s_own_networks(tmp_path, monkeypatch):
-    """It trains in its cells, and its results are numbers: no study's metrics."""
-    monkeypatch.setenv("KPNB_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
-    run = Executed("own_study", {}, tmp_path / "store", tmp_path)
-    assert run.code == 0 and run.told == "" and run.added == set()
-    assert runner.figure_count(run.notebook) == source("own_study").metadata["kpnb"]["figures"]
-    found = read_results("own_study", "smoke")
-    metrics = {name.removesuffix("_difference") for name in found.numbers if "_difference" in name}
-    assert {"n_fg", "n_bg", "lambda"} <= metrics <= set(METRICS) and found.seconds > 1
-    told = "\n".join(run.outputs("text/markdown"))
-    assert "Hypothesis 1" in told and "explained: student" in told
