@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Checkpoints = Mapping[int, nn.Module | Mapping[str, Tensor]]  # by epoch
-Trail = dict[
-    int, Callable[[], nn.Module]
-]  # by epoch, ascending; a state dict is loaded when called
+#: By epoch, ascending; a state dict is loaded when called.
+Trail = dict[int, Callable[[], nn.Module]]
 ROWS = 256  # samples in one pass for features and scores
 ONE_SEED = "one seed: no verdict"
 FINAL = 1  # in place of the epoch where no checkpoints are given
