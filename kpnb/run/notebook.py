@@ -34,7 +34,14 @@ from kpnb.fingerprint import (
     peak_memory_mib,
 )
 from kpnb.store import JOURNAL, read_journal
-from kpnb.study.parameters import StudyParameters, explicit, models_for, resolve, with_more
+from kpnb.study.parameters import (
+    StudyParameters,
+    explicit,
+    models_for,
+    resolve,
+    text_parameters,
+    with_more,
+)
 
 Notebook = nbformat.NotebookNode
 
@@ -42,6 +49,7 @@ TAG = "parameters"
 KERNEL = "python3"
 NOTE = "kpnb"
 START_TIMEOUT = 120
+LEAST_TOO_LARGE = 2**63  # of seeds: torch takes 64 bits, a network's own seed is 2 * seed + 1
 # glibc gives large blocks back to the system at every free and takes them anew; kept instead, a
 # training step on two CPU cores is about a third faster. Other allocators ignore the names.
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": f"{4 * 1024**3}", "MALLOC_MMAP_THRESHOLD_": f"{2**25}"}
@@ -109,6 +117,8 @@ def request(name: str, folder: Path, passed: Mapping[str, object]) -> Request:
         wanted = demo | {n: v for n, v in given.items() if v is not None}
     values = _for_the_cell(wanted, declared, demo, name)
     resolved = resolve(model, with_more(values), "demo")
+    if max(resolved.seeds) >= LEAST_TOO_LARGE:
+        raise KpnbError(f"The parameter seeds has {max(resolved.seeds)}: give numbers below {LEAST_TOO_LARGE}.")
     seeds = notebook_seeds("\n".join(cells))
     depends = {"code": code_fingerprint(*seeds, showing=True), "data": data_fingerprint(*seeds)}
     depends |= {"parameters": resolved.model_dump(mode="json"), "versions": library_versions()}
@@ -181,16 +191,18 @@ def declared_values(source: str, name: str) -> dict[str, object]:
     return values
 
 
-def parse_assignments(texts: Iterable[str]) -> dict[str, object]:
-    """`name=value` texts of a command line; values are JSON, Python or YAML literals."""
-    values: dict[str, object] = {}
+def parse_assignments(texts: Iterable[str], notebook: str = "") -> dict[str, object]:
+    """`name=value` texts of a command line; values are JSON, Python or YAML literals, but stay as
+    they are, None apart, where the notebook's parameter is a text."""
+    values, plain = {}, text_parameters(notebook)
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise KpnbError(f"-p {text!r} is not a parameter: write name=value.")
         if name in values:
             raise KpnbError(f"The parameter {name} is given twice: give it once.")
-        values[name] = _literal(value, name)
+        as_is = name in plain and value not in ("None", "null")
+        values[name] = value if as_is else _literal(value, name)
     return values
 
 

@@ -348,7 +348,7 @@ def _answer(options: argparse.Namespace) -> int:
     from kpnb.run.notebook import parse_assignments
 
     machine = read_machine(options.speeds) if options.speeds else this_machine(options.device)
-    given = parse_assignments(options.parameters)
+    given = parse_assignments(options.parameters, options.name)
     asked = options.name, given.pop("preset", options.preset), given
     print("\n".join(plan_name(*asked, machine, options.left).lines()))
     return 0

@@ -64,7 +64,7 @@ PASSED = {
     "write name=value": "-p epochs", "given twice": "-p epochs=1 -p epochs=2",
     "'study' or 'paper'": "--preset papers", "differ": "--preset demo -p preset=study",
     "nowhere": "-p data=nowhere", "give download:NAME": "-p data=download:nothing",
-    "cub200": "-p data=cub200",
+    "cub200": "-p data=cub200", "below 9223372036854775808": f"-p seeds=[0,{2**63}]",
 }  # fmt: skip
 #: -> the notebook, and what is passed.
 NOTEBOOKS = {
@@ -137,8 +137,35 @@ def test_literals_of_the_command_line_and_of_the_cell():
     for text, value in read.items():
         parsed = parse_assignments([f"x={text}"])["x"]
         assert parsed == value and type(parsed) is type(value)
+    for text in ("birds #2", "a: b", "2024_05", "on", "~", "", '["FC1"]', "1e3", "'one'"):
+        assert parse_assignments([f"data={text}"], "image_h1") == {"data": text}
+    numbers = parse_assignments(["epochs=3", "seeds=[1]", "data=None", "batch=null"], "image_h1")
+    assert numbers == {"epochs": 3, "seeds": [1], "data": None, "batch": None}
     found = declared_values('a = 1  # one\nb = ["x", -2.5]\nc = None', "n")
     assert found == {"a": 1, "b": ["x", -2.5], "c": None}
+
+
+def test_texts_reach_the_run_as_they_are_given_and_places_by_their_full_path(
+    tmp_path, monkeypatch, capsys
+):
+    """A leading ~/ is the home folder; what is no place stays, though a folder has its name; a
+    model's folder is one that holds a model."""
+    names = ("birds", "birds #2", "a: b", "2024_05", "on", "d'été", "none")
+    for name in names:
+        (tmp_path / name).mkdir()
+    (tmp_path / "MiniLM-L6").mkdir()
+    (tmp_path / "on" / "config.json").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = {f"data={name}": str(tmp_path / name) for name in names[:-1]}
+    given |= {"data=~/a: b": str(tmp_path / "a: b"), "data=~": "~", "weights=none": "none"}
+    given |= {"network=on": str(tmp_path / "on"), "network=MiniLM-L6": "MiniLM-L6"}
+    notebooks = {"data": "image_h1", "weights": "own_model", "network": "qa_h1"}
+    for text, value in given.items():
+        name = text.partition("=")[0]
+        assert run.main([notebooks[name], "--check", "-p", text]) == 0
+        assert f"  {name} = {value!r}  (given)\n" in capsys.readouterr().out
+    assert run.main(["image_h1", "--check", "-p", f"data={'long' * 99}"]) == 2
 
 
 def test_fingerprint_follows_code_and_parameters_not_prose(tmp_path, monkeypatch):
