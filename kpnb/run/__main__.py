@@ -1,6 +1,7 @@
 """`python -m kpnb.run NOTEBOOK -p name=value`: check, run, and keep the executed copy.
 
-Exit codes: 0 done or up to date, 1 the notebook failed, 2 a mistake found before running.
+Exit codes: 0 done or up to date, 1 the notebook failed, 2 a mistake found before running, 130 and
+143 stopped by Ctrl-C and SIGTERM.
 `python -m kpnb.run --status PRESET` says of each results file whether the code here would compute
 it again; exit code 1 if one is stale. `--compare A B` says whether two folders of results hold the
 same numbers; exit code 1 if they do not.
@@ -18,7 +19,7 @@ import nbformat
 from pydantic import ValidationError
 
 from kpnb.datasets.places import EMBEDDED, NAMES, PREFIX, find_data
-from kpnb.errors import KpnbError, answered
+from kpnb.errors import KpnbError, answered, stopped_code
 from kpnb.fingerprint import checkout, file_hash
 from kpnb.metrics.formatting import count
 from kpnb.metrics.results import (
@@ -31,7 +32,7 @@ from kpnb.metrics.results import (
 )
 from kpnb.run import notebook
 from kpnb.run.notebook import NOTE, Request, parse_assignments, read_notebook
-from kpnb.store import damaged
+from kpnb.store import damaged, default_root
 
 HERE = checkout() or Path.cwd()
 #: What says where and when numbers were computed, not which: left out of the comparison.
@@ -164,17 +165,28 @@ def _run(wanted: Request, out: Path, options: argparse.Namespace) -> int:
         failed.unlink(missing_ok=True)
         used = notebook.execute(wanted.source, working, dict(wanted.values), options.log)
         executed = _finish(wanted, working, used, options.writes)
+    except KeyboardInterrupt as stopped:
+        kept = f"what was computed is kept in {default_root()}"
+        told = f"{wanted.name} stopped: {kept}{_keep(working, failed, ' and in ')}"
+        print(f"{told}; run the same command again to go on.", file=sys.stderr)
+        return stopped_code(stopped)
     except Exception as error:  # papermill, nbclient and the kernel each have their own
         last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        print(f"{wanted.name} failed: {last[0]}", file=sys.stderr)
-        if working.is_file():
-            os.replace(working, failed)
-            print(f"The failed copy is {failed}", file=sys.stderr)
+        told = _keep(working, failed, "\nThe failed copy is ")
+        print(f"{wanted.name} failed: {last[0]}{told}", file=sys.stderr)
         return 1
     write_whole(out, nbformat.writes(executed) + "\n")
     working.unlink(missing_ok=True)
     print(f"{wanted.name}: {used['seconds']} s, {used['peak_memory_mib']} MiB: {out}")
     return 0
+
+
+def _keep(working: Path, failed: Path, told: str) -> str:
+    """Keep what was executed, where there is a working copy, as the failed one."""
+    if not working.is_file():
+        return ""
+    os.replace(working, failed)
+    return f"{told}{failed}"
 
 
 def _finish(

@@ -3,7 +3,10 @@
 import json
 import os
 import re
+import signal
 import sys
+import tempfile
+from pathlib import Path
 
 import made_results
 import nbformat
@@ -11,6 +14,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import kpnb.run.__main__ as run
+from kpnb.errors import STOPPING, answered
 from kpnb.metrics.results import run_fingerprint, write_results
 from kpnb.run import notebook as runner
 from kpnb.run.notebook import declared_values, parse_assignments, request
@@ -191,7 +195,7 @@ def test_kernels_look_for_data_where_the_shell_does(tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")
     for given, expected in (("", "kpnb_data"), ("here", "here")):
         monkeypatch.setenv("KPNB_DATA", given)
-        known = runner.own_kernels(tmp_path).kernel_spec.env
+        known = runner.own_kernels(tmp_path, print).kernel_spec.env
         assert known["KPNB_DATA"] == str(tmp_path / expected)
         assert "inline" in known["MPLBACKEND"] and JOURNAL in known
         assert set(runner.ALLOCATOR) <= set(known)
@@ -299,6 +303,54 @@ def test_a_failing_notebook_whose_output_is_followed(tmp_path, capsys):
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["image_x.failed.ipynb"]
     failed = executed(tmp_path, "image_x.failed.ipynb")
     assert "smoke 30" in stdout(failed) and "never" not in stdout(failed)
+
+
+@pytest.mark.parametrize(
+    "victim, number, told",
+    [
+        ("getppid", signal.SIGINT, "stopped: .*kept in .*store and in .*; run the same command"),
+        ("getppid", signal.SIGTERM, "stopped: .*run the same command again to go on"),
+        (
+            "getpid",
+            signal.SIGKILL,
+            "failed: the kernel was killed, probably out of memory: .*chunk",
+        ),
+        ("getpid", signal.SIGSEGV, "failed: Kernel died"),
+    ],
+)
+def test_what_a_signal_ends_leaves_its_cells_and_nothing_else(
+    tmp_path, monkeypatch, capsys, victim, number, told
+):
+    """Whether it is meant for the runner or for its kernel."""
+    end = f"import os, time\nprint(os.getpid(), flush=True)\nos.kill(os.{victim}(), {number:d})"
+    write(tmp_path, f"{end}\ntime.sleep(60)", "print('never')")
+    monkeypatch.setenv("KPNB_STORE", str(tmp_path / "store"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    before = signal.getsignal(signal.SIGINT)
+    assert main(tmp_path, execute=KERNEL) == (128 + number if victim == "getppid" else 1)
+    assert re.search(told, sentence := capsys.readouterr().err), sentence
+    assert sentence.count("\n") == 1 + (victim == "getpid") and "out/image_x.failed" in sentence
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["image_x.failed.ipynb"]
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert "smoke 30" in (shown := stdout(executed(tmp_path, "image_x.failed.ipynb")))
+    assert not Path(f"/proc/{shown.split()[-1]}").exists() and "never" not in shown
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_every_program_is_stopped_in_one_sentence_unless_it_ignores_the_signal(capsys):
+    def stopping(number):
+        def program():
+            os.kill(os.getpid(), number)
+
+        return program
+
+    for number in STOPPING:
+        assert answered(stopping(number)) == 128 + number
+        assert re.match("Stopped: .*same command again to go on.\n$", capsys.readouterr().err)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    assert answered(stopping(signal.SIGHUP)) == 0 and signal.getsignal(1) is signal.SIG_IGN
+    signal.signal(signal.SIGHUP, before)
 
 
 QUIET = new_output("error", ename="OSError", evalue="quiet", traceback=[])
