@@ -255,7 +255,8 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--output", type=Path, metavar="OUT.ipynb", help="default: executed/NOTEBOOK.ipynb")
     add("--notebooks", type=Path, default=HERE / "notebooks", metavar="DIR")
     told = "a file the notebook writes: without it the run has failed, and is run again"
-    add("--writes", type=Path, action="append", default=[], metavar="FILE", help=told)
+    file = {"type": lambda place: Path(os.path.expanduser(place)), "metavar": "FILE"}
+    add("--writes", action="append", default=[], help=told, **file)
     add("--force", action="store_true", help="run even if the executed copy is up to date")
     add("--log", action="store_true", help="show the notebook's output while it runs")
     add("--check", action="store_true", help="check and print the parameters only")

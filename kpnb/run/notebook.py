@@ -36,7 +36,8 @@ from kpnb.fingerprint import (
     notebook_seeds,
     peak_memory_mib,
 )
-from kpnb.store import JOURNAL, read_journal
+from kpnb.metrics.results import results_root
+from kpnb.store import JOURNAL, default_root, read_journal
 from kpnb.study.parameters import (
     StudyParameters,
     explicit,
@@ -50,6 +51,7 @@ Notebook = nbformat.NotebookNode
 
 TAG = "parameters"
 KERNEL = "python3"
+STORE, RESULTS = "KPNB_STORE", "KPNB_RESULTS"
 NOTE = "kpnb"
 START_TIMEOUT = 120
 LEAST_TOO_LARGE = 2**63  # of seeds: torch takes 64 bits, a network's own seed is 2 * seed + 1
@@ -313,13 +315,15 @@ def own_kernels(folder: Path, started: Callable[[Popen], None]) -> type:
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
-    # A notebook runs in its own folder, but names of data are looked up from the shell's.
+    # A notebook runs in its own folder, but these are places as seen from the shell's.
     data = os.environ.get(data_places.FOLDER) or data_places.DEFAULT
+    places = {data_places.FOLDER: data, STORE: default_root(), RESULTS: results_root()}
     path = filter(None, [str(checkout() or ""), os.environ.get("PYTHONPATH")])
-    environment = {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()} | {
+    environment = {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
+    environment |= {n: os.path.abspath(os.path.expanduser(place)) for n, place in places.items()}
+    environment |= {
         EXECUTED: "1",
         JOURNAL: str(folder / JOURNAL),
-        data_places.FOLDER: os.path.abspath(os.path.expanduser(data)),
         "IPYTHONDIR": str(folder / "ipython"),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # with Agg no figure is kept
         "PYTHONPATH": os.pathsep.join(path),
