@@ -12,7 +12,7 @@ WORKERS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 # Into this environment, wherever else the user's pip.conf and PIP_... want packages to go.
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-user --target= --prefix=
+PIP := PIP_PREFIX= $(PY) -m pip install --quiet --disable-pip-version-check --no-user --target=
 # The environment is as good as the two files that define it: their checksum names the stamp.
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 

@@ -1,5 +1,6 @@
 """The runner: nothing runs with a mistake in it, and an executed copy is what it says."""
 
+import io
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 import kpnb.run.__main__ as run
 from kpnb.errors import STOPPING, answered
-from kpnb.metrics.results import run_fingerprint, write_results
+from kpnb.metrics.results import results_root, run_fingerprint, write_results
 from kpnb.run import notebook as runner
 from kpnb.run.notebook import declared_values, parse_assignments, request
 from kpnb.store import JOURNAL
@@ -190,13 +191,18 @@ def test_fingerprint_follows_code_and_parameters_not_prose(tmp_path, monkeypatch
     assert len({first, other, longer, with_import, other_code, key()}) == 6
 
 
-def test_kernels_look_for_data_where_the_shell_does(tmp_path, monkeypatch):
+def test_kernels_look_for_places_where_the_shell_does(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KPNB_STORE", "my store")
+    monkeypatch.setenv("KPNB_RESULTS", "~/results")
     monkeypatch.setenv("MPLBACKEND", "Agg")
     for given, expected in (("", "kpnb_data"), ("here", "here")):
         monkeypatch.setenv("KPNB_DATA", given)
         known = runner.own_kernels(tmp_path, print).kernel_spec.env
         assert known["KPNB_DATA"] == str(tmp_path / expected)
+        assert known["KPNB_STORE"] == str(tmp_path / "my store")
+        assert known["KPNB_RESULTS"] == str(tmp_path / "results") == str(results_root())
         assert "inline" in known["MPLBACKEND"] and JOURNAL in known
         assert set(runner.ALLOCATOR) <= set(known)
 
@@ -336,6 +342,15 @@ def test_what_a_signal_ends_leaves_its_cells_and_nothing_else(
     assert "smoke 30" in (shown := stdout(executed(tmp_path, "image_x.failed.ipynb")))
     assert not Path(f"/proc/{shown.split()[-1]}").exists() and "never" not in shown
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("sign, shown", [("é", "\xe9"), ("←", "?"), ("\udce9", "?")])
+def test_a_sign_that_a_terminal_lacks_stops_nothing(monkeypatch, sign, shown):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert answered(lambda: print(sign)) == 0
+    terminal.flush()
+    assert terminal.buffer.getvalue().decode("latin-1") == f"{shown}\n"
 
 
 def test_every_program_is_stopped_in_one_sentence_unless_it_ignores_the_signal(capsys):
