@@ -13,6 +13,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # Into this environment, wherever else the user's pip.conf and PIP_... want packages to go.
 PIP := PIP_PREFIX= $(PY) -m pip install --quiet --disable-pip-version-check --no-user --target=
+# As a folder on the path, too, the package goes before a folder of its name, such as the clone seen
+# from its parent. The path is relative: not every locale's Python can read another.
+BESIDE := import sysconfig; open(sysconfig.get_path("purelib") + "/checkout.pth", "w").write("../../../..")
 # The environment is as good as the two files that define it: their checksum names the stamp.
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
@@ -46,4 +49,5 @@ $(READY):
 		{ echo "kpnb: $(PYTHON) cannot make environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@$(PIP) -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(PY) -c '$(BESIDE)'
 	@touch $@

@@ -165,6 +165,10 @@ def _run(wanted: Request, out: Path, options: argparse.Namespace) -> int:
         failed.unlink(missing_ok=True)
         used = notebook.execute(wanted.source, working, dict(wanted.values), options.log)
         executed = _finish(wanted, working, used, options.writes)
+    except PermissionError as error:
+        told = f"{error.filename} cannot be written: name a place that can with -o"
+        print(f"{wanted.name} failed: {told}.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as stopped:
         kept = f"what was computed is kept in {default_root()}"
         told = f"{wanted.name} stopped: {kept}{_keep(working, failed, ' and in ')}"
