@@ -31,18 +31,14 @@ from kpnb.metrics.results import (
     write_whole,
 )
 from kpnb.run import notebook
-from kpnb.run.notebook import NOTE, Request, parse_assignments, read_notebook
+from kpnb.run.assignments import full_places, parse_assignments
+from kpnb.run.notebook import NOTE, Request, read_notebook
 from kpnb.store import damaged, default_root
 
 HERE = checkout() or Path.cwd()
 #: What says where and when numbers were computed, not which: left out of the comparison.
 #: The fingerprint is over code and versions, of which the numbers may well be independent.
 LEFT_OUT = {"provenance", "seconds", "peak_memory_mb", "fingerprint"}
-#: Parameters that may be a place on this machine.
-PLACES = {"data": "", "images": "", "masks": "", "weights": ""}
-PLACES |= dict.fromkeys(["model", "network"], "config.json")  # names, or folders that hold this
-#: Which are no places, whatever lies in the current folder.
-WORDS = {EMBEDDED, "DEFAULT", "none"}
 #: Numbers in these units are times, memory and speeds of the machine.
 MACHINE_UNITS = ("s", "MB", "GFLOP/s")
 
@@ -223,22 +219,13 @@ def _hashes(files: Sequence[Path]) -> dict[str, str | None]:
 
 
 def _passed(options: argparse.Namespace) -> dict[str, object]:
-    """What the command line gives, with folders and files of `PLACES`, where they are there, by
-    their full path: notebooks run elsewhere. A leading ~/ is the home folder."""
-    passed = parse_assignments(options.parameters, options.notebook)
+    """What the command line gives, places by their full path: notebooks run elsewhere."""
+    passed = full_places(parse_assignments(options.parameters, options.notebook))
     if options.preset is not None:
         if passed.get("preset", options.preset) != options.preset:
             raise KpnbError("--preset and -p preset differ: give one of them.")
         passed["preset"] = options.preset
-    for name, value in passed.items():
-        if name in PLACES and isinstance(value, str) and value not in WORDS:
-            passed[name] = _full_path(value, PLACES[name])
     return passed
-
-
-def _full_path(place: str, needed: str) -> str:
-    place = os.path.expanduser(place) if place.startswith("~/") else place
-    return os.path.realpath(place) if os.path.exists(os.path.join(place, needed)) else place
 
 
 def _require_data(wanted: Request) -> None:

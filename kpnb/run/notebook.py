@@ -14,14 +14,13 @@ import resource
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
 
 import nbformat
-import yaml
 
 from kpnb.datasets import places as data_places
 from kpnb.errors import KpnbError, did_you_mean, stopped_by
@@ -38,14 +37,7 @@ from kpnb.fingerprint import (
 )
 from kpnb.metrics.results import results_root
 from kpnb.store import JOURNAL, default_root, read_journal
-from kpnb.study.parameters import (
-    StudyParameters,
-    explicit,
-    models_for,
-    resolve,
-    text_parameters,
-    with_more,
-)
+from kpnb.study.parameters import StudyParameters, explicit, models_for, resolve, with_more
 
 Notebook = nbformat.NotebookNode
 
@@ -196,30 +188,6 @@ def declared_values(source: str, name: str) -> dict[str, object]:
             raise KpnbError(f"The parameters cell of {name} sets {target} twice: set it once.")
         values[target] = value
     return values
-
-
-def parse_assignments(texts: Iterable[str], notebook: str = "") -> dict[str, object]:
-    """`name=value` texts of a command line; values are JSON, Python or YAML literals, but stay as
-    they are, None apart, where the notebook's parameter is a text."""
-    values, plain = {}, text_parameters(notebook)
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise KpnbError(f"-p {text!r} is not a parameter: write name=value.")
-        if name in values:
-            raise KpnbError(f"The parameter {name} is given twice: give it once.")
-        as_is = name in plain and value not in ("None", "null")
-        values[name] = value if as_is else _literal(value, name)
-    return values
-
-
-def _literal(text: str, name: str) -> object:
-    # JSON before YAML, which takes 1e-1 for a string; Python's for None and (1, 2).
-    for reader in (json.loads, ast.literal_eval, yaml.safe_load):
-        with suppress(ValueError, SyntaxError, TypeError, yaml.YAMLError):
-            value = reader(text)
-            return list(value) if isinstance(value, tuple) else value
-    raise KpnbError(f"The value {text!r} of {name} cannot be read: write it as JSON.")
 
 
 def _require_taken(later: list[str], name: str) -> None:

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 import pydantic
@@ -396,16 +395,6 @@ def models_for(notebook: str) -> type[StudyParameters]:
         known = f"names are {', '.join(f'{beginning}...' for beginning in MODELS)}"
         raise KpnbError(f"No parameters are known for the notebook {notebook!r}: {known}.")
     return OWN_MODELS.get(notebook) or found[0]
-
-
-def text_parameters(notebook: str) -> set[str]:
-    """Names of a notebook's parameters that are a text or one of some words, and nothing else;
-    none for a notebook without known parameters."""
-    with suppress(KpnbError):
-        known = models_for(notebook).model_json_schema()["properties"].items()
-        kinds = {name: {o.get("type") for o in told.get("anyOf", [told])} for name, told in known}
-        return {name for name, kind in kinds.items() if kind - {"null"} == {"string"}}
-    return set()
 
 
 def preset(kind: str, name: str) -> dict[str, object]:

@@ -18,7 +18,8 @@ import kpnb.run.__main__ as run
 from kpnb.errors import STOPPING, answered
 from kpnb.metrics.results import results_root, run_fingerprint, write_results
 from kpnb.run import notebook as runner
-from kpnb.run.notebook import declared_values, parse_assignments, request
+from kpnb.run.assignments import parse_assignments
+from kpnb.run.notebook import declared_values, request
 from kpnb.store import JOURNAL
 
 NO_MORE = 'preset = "smoke"  # which\nepochs = 30\nlayers = ["FC1"]'

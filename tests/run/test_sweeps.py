@@ -16,7 +16,7 @@ from kpnb.metrics.results import run_fingerprint, write_results
 from kpnb.paper import published_table
 from kpnb.run import sweeps
 from kpnb.run.__main__ import _parser
-from kpnb.run.notebook import parse_assignments
+from kpnb.run.assignments import parse_assignments
 from kpnb.run.sweeps import SHIPPED as FOLDER
 from kpnb.run.sweeps import Sweeps, read_sweeps
 
