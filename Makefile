@@ -11,6 +11,11 @@ WORKERS ?= 2
 
 VENV := .venv
 PY := $(VENV)/bin/python
+# Into this environment, wherever else the user's pip.conf and PIP_... want packages to go.
+PIP := PIP_PREFIX= $(PY) -m pip install --quiet --disable-pip-version-check --no-user --target=
+# As a folder on the path, too, the package goes before a folder of its name, such as the clone seen
+# from its parent. The path is relative: not every locale's Python can read another.
+BESIDE := import sysconfig; open(sysconfig.get_path("purelib") + "/checkout.pth", "w").write("../../../..")
 # The environment is as good as the two files that define it: their checksum names the stamp.
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
@@ -19,7 +24,7 @@ READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | cksum | cu
 book: $(READY)
 	@set -e; for name in $$($(PY) -m book.make --notebooks); do \
 		$(PY) -m kpnb.run $$name --preset $(PRESET) -o book/notebooks/$$name.ipynb \
-			--writes $${KPNB_RESULTS:-book/results}/$(PRESET)/$$name.json; \
+			--writes "$${KPNB_RESULTS:-book/results}/$(PRESET)/$$name.json"; \
 	done
 	@$(PY) -m book.make --preset $(PRESET)
 
@@ -42,6 +47,7 @@ $(READY):
 	@echo "kpnb: setting up $(VENV) from requirements.lock (a few GB, once)"
 	@$(PYTHON) -m venv --clear $(VENV) || \
 		{ echo "kpnb: $(PYTHON) cannot make environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PIP) -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(PY) -c '$(BESIDE)'
 	@touch $@

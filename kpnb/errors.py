@@ -2,22 +2,61 @@
 
 import difflib
 import re
+import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+#: Of signals those by which programs are stopped: Ctrl-C, `kill` and batch systems, a terminal that
+#: is closed.
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+KEPT = "what is finished is kept; run the same command again to go on"
 
 
 class KpnbError(ValueError):
     """Bad input, data or state; the message is one sentence: what is wrong and what to do."""
 
 
-def answered(program: Callable[[], int | None]) -> int:
-    """A program's exit code, 0 for None; 2 after a mistake, which goes to stderr as its one
-    sentence."""
+def answered(program: Callable[[], int | None], kept: str = KEPT) -> int:
+    """A program's exit code, 0 for None; 2 after a mistake, and 128 + N where signal N stopped it,
+    either told on stderr in one sentence. Signs that stdout's encoding lacks are printed as ?."""
+    if hasattr(sys.stdout, "reconfigure"):  # not in a notebook
+        sys.stdout.reconfigure(errors="replace")
     try:
-        return program() or 0
+        with stopped_by(_stop):
+            return program() or 0
     except KpnbError as mistake:
         print(mistake, file=sys.stderr)
         return 2
+    except KeyboardInterrupt as stopped:
+        print(f"Stopped: {kept}.", file=sys.stderr)
+        return stopped_code(stopped)
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(number)
+
+
+def stopped_code(stopped: KeyboardInterrupt) -> int:
+    """The exit code of a program that a signal stopped."""
+    return 128 + next((part for part in stopped.args if type(part) is int), signal.SIGINT)
+
+
+@contextmanager
+def stopped_by(stop: Callable[[int, object], None]) -> Iterator[None]:
+    """In the block, `stop(number, frame)` answers each signal of `STOPPING` that the process does
+    not ignore, as it does under nohup. No effect in a thread."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in STOPPING if main}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

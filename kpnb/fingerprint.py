@@ -320,12 +320,13 @@ def _git(*arguments: str) -> str | None:
     clone = checkout()
     if clone is None or not (clone / ".git").exists():
         return None
-    command = ["git", "-C", str(clone), *arguments]
+    # Its code runs here already, whoever it belongs to: git need not mistrust it.
+    command = ["git", "-c", "safe.directory=*", "-C", str(clone), *arguments]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        answer = subprocess.run(command, capture_output=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()
+    return os.fsdecode(answer.stdout).strip()
 
 
 def executed_copy() -> bool:

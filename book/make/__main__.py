@@ -21,7 +21,7 @@ from book.make import api, chapters, check, claims, plan_pages, published, table
 from book.make.frame import frame
 from book.make.pages import NOTEBOOKS, notebook_names, page_line, page_source, toc_pages
 from book.make.texts import block
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, answered
 from kpnb.experiments.robustness import construction_table
 from kpnb.metrics.formatting import PLAIN, SYMBOLS
 from kpnb.metrics.results import Results, available_cells, available_results, read_results
@@ -203,6 +203,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--check", action="store_true", help="fail if README.md's verdicts are stale")
     parser.add_argument("--preset", default="demo", help="whose results the notebooks hold")
     options = parser.parse_args(arguments)
+    return answered(lambda: _answer(options))
+
+
+def _answer(options: argparse.Namespace) -> int:
     book = CHECKOUT / "book"
     try:
         if options.notebooks:

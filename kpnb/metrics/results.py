@@ -228,7 +228,7 @@ def why_stale(then: Mapping, now: Mapping) -> str:
 def results_root() -> Path:
     """KPNB_RESULTS if set, else book/results of the checkout, else ./results."""
     if os.environ.get("KPNB_RESULTS"):
-        return Path(os.environ["KPNB_RESULTS"])
+        return Path(os.path.expanduser(os.environ["KPNB_RESULTS"]))
     clone = checkout()
     return clone / "book" / "results" if clone else Path.cwd() / "results"
 

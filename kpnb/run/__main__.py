@@ -1,6 +1,7 @@
 """`python -m kpnb.run NOTEBOOK -p name=value`: check, run, and keep the executed copy.
 
-Exit codes: 0 done or up to date, 1 the notebook failed, 2 a mistake found before running.
+Exit codes: 0 done or up to date, 1 the notebook failed, 2 a mistake found before running, 130 and
+143 stopped by Ctrl-C and SIGTERM.
 `python -m kpnb.run --status PRESET` says of each results file whether the code here would compute
 it again; exit code 1 if one is stale. `--compare A B` says whether two folders of results hold the
 same numbers; exit code 1 if they do not.
@@ -18,7 +19,7 @@ import nbformat
 from pydantic import ValidationError
 
 from kpnb.datasets.places import EMBEDDED, NAMES, PREFIX, find_data
-from kpnb.errors import KpnbError, answered
+from kpnb.errors import KpnbError, answered, stopped_code
 from kpnb.fingerprint import checkout, file_hash
 from kpnb.metrics.formatting import count
 from kpnb.metrics.results import (
@@ -30,15 +31,14 @@ from kpnb.metrics.results import (
     write_whole,
 )
 from kpnb.run import notebook
-from kpnb.run.notebook import NOTE, Request, parse_assignments, read_notebook
-from kpnb.store import damaged
+from kpnb.run.assignments import full_places, parse_assignments
+from kpnb.run.notebook import NOTE, Request, read_notebook
+from kpnb.store import damaged, default_root
 
 HERE = checkout() or Path.cwd()
 #: What says where and when numbers were computed, not which: left out of the comparison.
 #: The fingerprint is over code and versions, of which the numbers may well be independent.
 LEFT_OUT = {"provenance", "seconds", "peak_memory_mb", "fingerprint"}
-#: Parameters that may be a place on this machine.
-PLACES = {"data", "images", "masks", "weights"}
 #: Numbers in these units are times, memory and speeds of the machine.
 MACHINE_UNITS = ("s", "MB", "GFLOP/s")
 
@@ -161,17 +161,32 @@ def _run(wanted: Request, out: Path, options: argparse.Namespace) -> int:
         failed.unlink(missing_ok=True)
         used = notebook.execute(wanted.source, working, dict(wanted.values), options.log)
         executed = _finish(wanted, working, used, options.writes)
+    except PermissionError as error:
+        told = f"{error.filename} cannot be written: name a place that can with -o"
+        print(f"{wanted.name} failed: {told}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stopped:
+        kept = f"what was computed is kept in {default_root()}"
+        told = f"{wanted.name} stopped: {kept}{_keep(working, failed, ' and in ')}"
+        print(f"{told}; run the same command again to go on.", file=sys.stderr)
+        return stopped_code(stopped)
     except Exception as error:  # papermill, nbclient and the kernel each have their own
         last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        print(f"{wanted.name} failed: {last[0]}", file=sys.stderr)
-        if working.is_file():
-            os.replace(working, failed)
-            print(f"The failed copy is {failed}", file=sys.stderr)
+        told = _keep(working, failed, "\nThe failed copy is ")
+        print(f"{wanted.name} failed: {last[0]}{told}", file=sys.stderr)
         return 1
     write_whole(out, nbformat.writes(executed) + "\n")
     working.unlink(missing_ok=True)
     print(f"{wanted.name}: {used['seconds']} s, {used['peak_memory_mib']} MiB: {out}")
     return 0
+
+
+def _keep(working: Path, failed: Path, told: str) -> str:
+    """Keep what was executed, where there is a working copy, as the failed one."""
+    if not working.is_file():
+        return ""
+    os.replace(working, failed)
+    return f"{told}{failed}"
 
 
 def _finish(
@@ -204,17 +219,12 @@ def _hashes(files: Sequence[Path]) -> dict[str, str | None]:
 
 
 def _passed(options: argparse.Namespace) -> dict[str, object]:
-    """What the command line gives, with folders and files of `PLACES`, where they are there, by
-    their full path: notebooks run elsewhere."""
-    passed = parse_assignments(options.parameters)
+    """What the command line gives, places by their full path: notebooks run elsewhere."""
+    passed = full_places(parse_assignments(options.parameters, options.notebook))
     if options.preset is not None:
         if passed.get("preset", options.preset) != options.preset:
             raise KpnbError("--preset and -p preset differ: give one of them.")
         passed["preset"] = options.preset
-    for name in PLACES & passed.keys():
-        place = passed[name]
-        if isinstance(place, str) and place != EMBEDDED and Path(place).expanduser().exists():
-            passed[name] = str(Path(place).expanduser().resolve())
     return passed
 
 
@@ -236,7 +246,8 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--output", type=Path, metavar="OUT.ipynb", help="default: executed/NOTEBOOK.ipynb")
     add("--notebooks", type=Path, default=HERE / "notebooks", metavar="DIR")
     told = "a file the notebook writes: without it the run has failed, and is run again"
-    add("--writes", type=Path, action="append", default=[], metavar="FILE", help=told)
+    file = {"type": lambda place: Path(os.path.expanduser(place)), "metavar": "FILE"}
+    add("--writes", action="append", default=[], help=told, **file)
     add("--force", action="store_true", help="run even if the executed copy is up to date")
     add("--log", action="store_true", help="show the notebook's output while it runs")
     add("--check", action="store_true", help="check and print the parameters only")

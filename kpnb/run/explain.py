@@ -40,7 +40,6 @@ from kpnb.training.settings import chosen_device
 
 SHOWN = 12  # images in a picture; the tables have all
 LIBRARIES = ("kpnb", "torch", "torchvision", "numpy")
-STOPPED = 130
 
 
 @dataclass(frozen=True)
@@ -247,11 +246,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Mistakes go to stderr, one sentence each."""
     options = _parser().parse_args(arguments)
-    try:
-        return answered(lambda: explain(options))
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return STOPPED
+    return answered(lambda: explain(options), "nothing was written")
 
 
 if __name__ == "__main__":

@@ -7,21 +7,23 @@ by papermill in this very interpreter's environment.
 
 import ast
 import json
+import logging
 import os
 import re
 import resource
+import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 
 import nbformat
-import yaml
 
 from kpnb.datasets import places as data_places
-from kpnb.errors import KpnbError, did_you_mean
+from kpnb.errors import KpnbError, did_you_mean, stopped_by
 from kpnb.fingerprint import (
     EXECUTED,
     Stopwatch,
@@ -33,15 +35,20 @@ from kpnb.fingerprint import (
     notebook_seeds,
     peak_memory_mib,
 )
-from kpnb.store import JOURNAL, read_journal
+from kpnb.metrics.results import results_root
+from kpnb.store import JOURNAL, default_root, read_journal
 from kpnb.study.parameters import StudyParameters, explicit, models_for, resolve, with_more
 
 Notebook = nbformat.NotebookNode
 
 TAG = "parameters"
 KERNEL = "python3"
+STORE, RESULTS = "KPNB_STORE", "KPNB_RESULTS"
 NOTE = "kpnb"
 START_TIMEOUT = 120
+LEAST_TOO_LARGE = 2**63  # of seeds: torch takes 64 bits, a network's own seed is 2 * seed + 1
+#: Of parameters those that memory grows with.
+COSTLY = ("chunk", "batch", "image_size", "longest", "points", "teacher_samples", "samples")
 # glibc gives large blocks back to the system at every free and takes them anew; kept instead, a
 # training step on two CPU cores is about a third faster. Other allocators ignore the names.
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": f"{4 * 1024**3}", "MALLOC_MMAP_THRESHOLD_": f"{2**25}"}
@@ -109,6 +116,8 @@ def request(name: str, folder: Path, passed: Mapping[str, object]) -> Request:
         wanted = demo | {n: v for n, v in given.items() if v is not None}
     values = _for_the_cell(wanted, declared, demo, name)
     resolved = resolve(model, with_more(values), "demo")
+    if max(resolved.seeds) >= LEAST_TOO_LARGE:
+        raise KpnbError(f"seeds has {max(resolved.seeds)}: give numbers below {LEAST_TOO_LARGE}.")
     seeds = notebook_seeds("\n".join(cells))
     depends = {"code": code_fingerprint(*seeds, showing=True), "data": data_fingerprint(*seeds)}
     depends |= {"parameters": resolved.model_dump(mode="json"), "versions": library_versions()}
@@ -181,28 +190,6 @@ def declared_values(source: str, name: str) -> dict[str, object]:
     return values
 
 
-def parse_assignments(texts: Iterable[str]) -> dict[str, object]:
-    """`name=value` texts of a command line; values are JSON, Python or YAML literals."""
-    values: dict[str, object] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise KpnbError(f"-p {text!r} is not a parameter: write name=value.")
-        if name in values:
-            raise KpnbError(f"The parameter {name} is given twice: give it once.")
-        values[name] = _literal(value, name)
-    return values
-
-
-def _literal(text: str, name: str) -> object:
-    # JSON before YAML, which takes 1e-1 for a string; Python's for None and (1, 2).
-    for reader in (json.loads, ast.literal_eval, yaml.safe_load):
-        with suppress(ValueError, SyntaxError, TypeError, yaml.YAMLError):
-            value = reader(text)
-            return list(value) if isinstance(value, tuple) else value
-    raise KpnbError(f"The value {text!r} of {name} cannot be read: write it as JSON.")
-
-
 def _require_taken(later: list[str], name: str) -> None:
     """Parameters that no later cell takes would be without effect."""
     calls = [n for s in later for n in ast.walk(_parse(s, name)) if isinstance(n, ast.Call)]
@@ -233,35 +220,78 @@ def execute(source: Path, working_copy: Path, parameters: dict, log: bool = Fals
     and the entries of the store that it used.
 
     The kernel is this interpreter, its folder the notebook's. log: show what it prints meanwhile.
-    Raises what papermill raises.
+    Raises what papermill raises; KpnbError if the system killed the kernel; KeyboardInterrupt with
+    its number after a signal of `kpnb.errors.STOPPING`, the kernel ended.
     """
     import papermill  # here: it takes a second, and a check needs none of it
 
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # its errors are raised, too
     where = dict(kernel_name=KERNEL, language="python", cwd=source.parent)
     how = dict(progress_bar=False, autosave_cell_every=1, start_timeout=START_TIMEOUT)
     how |= dict(stdout_file=sys.stdout, stderr_file=sys.stderr) if log else {}
+    paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, working_copy)]
     with Stopwatch() as watch, tempfile.TemporaryDirectory(prefix="kpnb_kernel_") as folder:
-        how["kernel_manager_class"] = own_kernels(Path(folder))
-        papermill.execute_notebook(source, working_copy, parameters, **where, **how)
+        with _kernel_s_end(source.stem) as started:
+            how["kernel_manager_class"] = own_kernels(Path(folder), started)
+            papermill.execute_notebook(*paths, parameters, **where, **how)
         store = read_journal(Path(folder) / JOURNAL)
     peak = peak_memory_mib(resource.RUSAGE_CHILDREN)
     return {"seconds": round(watch.seconds, 1), "peak_memory_mib": round(peak), "store": store}
 
 
-def own_kernels(folder: Path) -> type:
+@contextmanager
+def _kernel_s_end(notebook: str) -> Iterator[Callable[[Popen], None]]:
+    """Yields what is to be told the kernel's process. A signal kills that one: papermill then ends
+    in order, as it does not after an exception from a signal's handler."""
+    kernels: list[Popen] = []
+    signals: list[int] = []
+
+    def stop(number: int, _frame: object = None) -> None:
+        signals.append(number)
+        for kernel in kernels:
+            with suppress(ProcessLookupError):
+                os.killpg(kernel.pid, signal.SIGKILL)
+
+    def started(kernel: Popen) -> None:
+        kernels.append(kernel)
+        if signals:
+            stop(signals[0])
+
+    try:
+        with stopped_by(stop):
+            yield started
+    except Exception as error:
+        if (
+            not signals
+            and [kernel.poll() for kernel in kernels] == [-signal.SIGKILL]
+            and ("Kernel died" in str(error))
+        ):
+            smaller = ", ".join(n for n in COSTLY if n in models_for(notebook).model_fields)
+            told = f"the kernel was killed, probably out of memory: lower one of {smaller}"
+            raise KpnbError(told) from error
+        if not signals:
+            raise
+    if signals:
+        raise KeyboardInterrupt(signals[0])
+
+
+def own_kernels(folder: Path, started: Callable[[Popen], None]) -> type:
     """A manager whose kernels are this interpreter, whatever kernels and IPython configuration a
-    user has; in `folder`, which is empty, they list the store's entries that they use."""
+    user has; in `folder`, which is empty, they list the store's entries that they use. `started` is
+    called with the process of each."""
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
-    # A notebook runs in its own folder, but names of data are looked up from the shell's.
+    # A notebook runs in its own folder, but these are places as seen from the shell's.
     data = os.environ.get(data_places.FOLDER) or data_places.DEFAULT
+    places = {data_places.FOLDER: data, STORE: default_root(), RESULTS: results_root()}
     path = filter(None, [str(checkout() or ""), os.environ.get("PYTHONPATH")])
-    environment = {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()} | {
+    environment = {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
+    environment |= {n: os.path.abspath(os.path.expanduser(place)) for n, place in places.items()}
+    environment |= {
         EXECUTED: "1",
         JOURNAL: str(folder / JOURNAL),
-        data_places.FOLDER: os.path.abspath(os.path.expanduser(data)),
         "IPYTHONDIR": str(folder / "ipython"),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # with Agg no figure is kept
         "PYTHONPATH": os.pathsep.join(path),
@@ -270,6 +300,11 @@ def own_kernels(folder: Path) -> type:
     class OwnKernels(AsyncKernelManager):
         # Without its remark, at every start, that the loopback connection is not encrypted.
         kernel_spec = KernelSpec(**get_kernel_dict(["--log-level=ERROR"]), env=environment)
+        connection_file = str(folder / "connection.json")
+
+        async def start_kernel(self, **given: object) -> None:
+            await super().start_kernel(**given)
+            started(self.provisioner.process)
 
     return OwnKernels
 

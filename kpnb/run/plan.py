@@ -345,10 +345,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _answer(options: argparse.Namespace) -> int:
-    from kpnb.run.notebook import parse_assignments
+    from kpnb.run.assignments import parse_assignments
 
     machine = read_machine(options.speeds) if options.speeds else this_machine(options.device)
-    given = parse_assignments(options.parameters)
+    given = parse_assignments(options.parameters, options.name)
     asked = options.name, given.pop("preset", options.preset), given
     print("\n".join(plan_name(*asked, machine, options.left).lines()))
     return 0

@@ -303,7 +303,8 @@ def command(run: str, preset: str, sweeps: Sweeps) -> list[str]:
     sweep = sweeps.sweep_of[run]
     arguments = ["-m", "kpnb.run", sweep.notebook, "--preset", preset]
     for name, value in sweep.given(run, preset).items():
-        arguments += ["-p", f"{name}={json.dumps(value)}"]
+        plain = value if isinstance(value, str) else json.dumps(value)
+        arguments += ["-p", f"{name}={plain}"]
     arguments += ["-o", relative(sweeps.executed_copy(run, preset))]
     arguments += ["--writes", relative(sweeps.results_file(run, preset))]
     if sweeps.notebooks != Sweeps.notebooks:

@@ -364,8 +364,10 @@ def test_files_are_found_by_their_name_alone(pack):
     refuses(fingerprints.packed_file, "2 folders", "other.csv", pack)
 
 
-def test_provenance_is_json_and_complete_and_versions_are_those_that_compute():
+def test_provenance_is_json_and_complete_and_versions_are_those_that_compute(monkeypatch):
     told = json.loads(json.dumps(fingerprints.provenance(), allow_nan=False))
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # as in another account's clone
+    assert fingerprints.provenance()["commit"] == told["commit"]
     here = fingerprints.library_versions()
     names = {"versions", "platform", "cpu", "threads", "gpu", "commit", "dirty"}
     assert set(told) == names and told["cpu"] and told["threads"] >= 1

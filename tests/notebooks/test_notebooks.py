@@ -99,15 +99,21 @@ def test_tasks_on_texts_differ_in_their_study_alone():
 
 
 @pytest.mark.parametrize("colab", [True, False])
-def test_the_first_cell_finds_the_clone_s_kpnb_or_installs_it(colab, monkeypatch):
+@pytest.mark.parametrize("beside", ["kpnb/__init__.py", "kpnb/kpnb/__init__.py", ""])
+def test_the_first_cell_finds_the_clone_s_kpnb_or_installs_it(colab, beside, tmp_path, monkeypatch):
+    """Not a clone beside the notebook's folder, whose name is the package's."""
     (cell,), asked = {code_cells(source(name))[0].source for name in EVERY}, []
     shell = types.SimpleNamespace(run_line_magic=lambda *call: asked.append(call))
     monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / beside).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / (beside or "kpnb")).touch()
     if colab:
         monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
-    assert len([line for line in cell.splitlines() if line]) <= 4
+    assert len([line for line in cell.splitlines() if line]) <= 6
     exec(TransformerManager().transform_cell(cell), {"get_ipython": lambda: shell})
-    assert sys.path[0] == ".." and len(asked) == colab
+    assert (sys.path[0] == "..") == (beside == "kpnb/__init__.py") and len(asked) == colab
     for magic, line in asked:
         assert magic == "pip" and "git+https://github.com/kpnb/kpnb" in line
         assert not re.search(r" (-U|--upgrade|--force-reinstall|torch)\b", line)

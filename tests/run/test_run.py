@@ -1,9 +1,13 @@
 """The runner: nothing runs with a mistake in it, and an executed copy is what it says."""
 
+import io
 import json
 import os
 import re
+import signal
 import sys
+import tempfile
+from pathlib import Path
 
 import made_results
 import nbformat
@@ -11,9 +15,11 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import kpnb.run.__main__ as run
-from kpnb.metrics.results import run_fingerprint, write_results
+from kpnb.errors import STOPPING, answered
+from kpnb.metrics.results import results_root, run_fingerprint, write_results
 from kpnb.run import notebook as runner
-from kpnb.run.notebook import declared_values, parse_assignments, request
+from kpnb.run.assignments import parse_assignments
+from kpnb.run.notebook import declared_values, request
 from kpnb.store import JOURNAL
 
 NO_MORE = 'preset = "smoke"  # which\nepochs = 30\nlayers = ["FC1"]'
@@ -64,7 +70,7 @@ PASSED = {
     "write name=value": "-p epochs", "given twice": "-p epochs=1 -p epochs=2",
     "'study' or 'paper'": "--preset papers", "differ": "--preset demo -p preset=study",
     "nowhere": "-p data=nowhere", "give download:NAME": "-p data=download:nothing",
-    "cub200": "-p data=cub200",
+    "cub200": "-p data=cub200", "below 9223372036854775808": f"-p seeds=[0,{2**63}]",
 }  # fmt: skip
 #: -> the notebook, and what is passed.
 NOTEBOOKS = {
@@ -137,8 +143,35 @@ def test_literals_of_the_command_line_and_of_the_cell():
     for text, value in read.items():
         parsed = parse_assignments([f"x={text}"])["x"]
         assert parsed == value and type(parsed) is type(value)
+    for text in ("birds #2", "a: b", "2024_05", "on", "~", "", '["FC1"]', "1e3", "'one'"):
+        assert parse_assignments([f"data={text}"], "image_h1") == {"data": text}
+    numbers = parse_assignments(["epochs=3", "seeds=[1]", "data=None", "batch=null"], "image_h1")
+    assert numbers == {"epochs": 3, "seeds": [1], "data": None, "batch": None}
     found = declared_values('a = 1  # one\nb = ["x", -2.5]\nc = None', "n")
     assert found == {"a": 1, "b": ["x", -2.5], "c": None}
+
+
+def test_texts_reach_the_run_as_they_are_given_and_places_by_their_full_path(
+    tmp_path, monkeypatch, capsys
+):
+    """A leading ~/ is the home folder; what is no place stays, though a folder has its name; a
+    model's folder is one that holds a model."""
+    names = ("birds", "birds #2", "a: b", "2024_05", "on", "d'été", "none")
+    for name in names:
+        (tmp_path / name).mkdir()
+    (tmp_path / "MiniLM-L6").mkdir()
+    (tmp_path / "on" / "config.json").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = {f"data={name}": str(tmp_path / name) for name in names[:-1]}
+    given |= {"data=~/a: b": str(tmp_path / "a: b"), "data=~": "~", "weights=none": "none"}
+    given |= {"network=on": str(tmp_path / "on"), "network=MiniLM-L6": "MiniLM-L6"}
+    notebooks = {"data": "image_h1", "weights": "own_model", "network": "qa_h1"}
+    for text, value in given.items():
+        name = text.partition("=")[0]
+        assert run.main([notebooks[name], "--check", "-p", text]) == 0
+        assert f"  {name} = {value!r}  (given)\n" in capsys.readouterr().out
+    assert run.main(["image_h1", "--check", "-p", f"data={'long' * 99}"]) == 2
 
 
 def test_fingerprint_follows_code_and_parameters_not_prose(tmp_path, monkeypatch):
@@ -159,13 +192,18 @@ def test_fingerprint_follows_code_and_parameters_not_prose(tmp_path, monkeypatch
     assert len({first, other, longer, with_import, other_code, key()}) == 6
 
 
-def test_kernels_look_for_data_where_the_shell_does(tmp_path, monkeypatch):
+def test_kernels_look_for_places_where_the_shell_does(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KPNB_STORE", "my store")
+    monkeypatch.setenv("KPNB_RESULTS", "~/results")
     monkeypatch.setenv("MPLBACKEND", "Agg")
     for given, expected in (("", "kpnb_data"), ("here", "here")):
         monkeypatch.setenv("KPNB_DATA", given)
-        known = runner.own_kernels(tmp_path).kernel_spec.env
+        known = runner.own_kernels(tmp_path, print).kernel_spec.env
         assert known["KPNB_DATA"] == str(tmp_path / expected)
+        assert known["KPNB_STORE"] == str(tmp_path / "my store")
+        assert known["KPNB_RESULTS"] == str(tmp_path / "results") == str(results_root())
         assert "inline" in known["MPLBACKEND"] and JOURNAL in known
         assert set(runner.ALLOCATOR) <= set(known)
 
@@ -272,6 +310,63 @@ def test_a_failing_notebook_whose_output_is_followed(tmp_path, capsys):
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["image_x.failed.ipynb"]
     failed = executed(tmp_path, "image_x.failed.ipynb")
     assert "smoke 30" in stdout(failed) and "never" not in stdout(failed)
+
+
+@pytest.mark.parametrize(
+    "victim, number, told",
+    [
+        ("getppid", signal.SIGINT, "stopped: .*kept in .*store and in .*; run the same command"),
+        ("getppid", signal.SIGTERM, "stopped: .*run the same command again to go on"),
+        (
+            "getpid",
+            signal.SIGKILL,
+            "failed: the kernel was killed, probably out of memory: .*chunk",
+        ),
+        ("getpid", signal.SIGSEGV, "failed: Kernel died"),
+    ],
+)
+def test_what_a_signal_ends_leaves_its_cells_and_nothing_else(
+    tmp_path, monkeypatch, capsys, victim, number, told
+):
+    """Whether it is meant for the runner or for its kernel."""
+    end = f"import os, time\nprint(os.getpid(), flush=True)\nos.kill(os.{victim}(), {number:d})"
+    write(tmp_path, f"{end}\ntime.sleep(60)", "print('never')")
+    monkeypatch.setenv("KPNB_STORE", str(tmp_path / "store"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    before = signal.getsignal(signal.SIGINT)
+    assert main(tmp_path, execute=KERNEL) == (128 + number if victim == "getppid" else 1)
+    assert re.search(told, sentence := capsys.readouterr().err), sentence
+    assert sentence.count("\n") == 1 + (victim == "getpid") and "out/image_x.failed" in sentence
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["image_x.failed.ipynb"]
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert "smoke 30" in (shown := stdout(executed(tmp_path, "image_x.failed.ipynb")))
+    assert not Path(f"/proc/{shown.split()[-1]}").exists() and "never" not in shown
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("sign, shown", [("é", "\xe9"), ("←", "?"), ("\udce9", "?")])
+def test_a_sign_that_a_terminal_lacks_stops_nothing(monkeypatch, sign, shown):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert answered(lambda: print(sign)) == 0
+    terminal.flush()
+    assert terminal.buffer.getvalue().decode("latin-1") == f"{shown}\n"
+
+
+def test_every_program_is_stopped_in_one_sentence_unless_it_ignores_the_signal(capsys):
+    def stopping(number):
+        def program():
+            os.kill(os.getpid(), number)
+
+        return program
+
+    for number in STOPPING:
+        assert answered(stopping(number)) == 128 + number
+        assert re.match("Stopped: .*same command again to go on.\n$", capsys.readouterr().err)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    assert answered(stopping(signal.SIGHUP)) == 0 and signal.getsignal(1) is signal.SIG_IGN
+    signal.signal(signal.SIGHUP, before)
 
 
 QUIET = new_output("error", ename="OSError", evalue="quiet", traceback=[])
