@@ -14,7 +14,7 @@ import shutil
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -97,23 +97,29 @@ def fetch(file: RemoteFile, folder: Path) -> Path:
                 return target
     wrong = _mismatch(target, file)
     if wrong:
-        raise KpnbError(f"{target} {wrong}: remove it and fetch it again.")
+        other = "" if file.unpack else ", or accept another content (--partial)"
+        raise KpnbError(f"{target} {wrong}: remove it and fetch it again{other}.")
     return target
 
 
-def obtain(files: Iterable[RemoteFile], root: Path, download: bool) -> None:
+def obtain(files: Sequence[RemoteFile], root: Path, download: bool, partial: bool = False) -> None:
     """See that every file of a data set is in `root`, archives unpacked; nothing is done twice.
 
     An archive that lies in `root` is unpacked without network, and kept. Archives are unpacked in
     a folder of their own, whose entries then move to `root`; while that folder is there, the
-    archive counts as not unpacked. download: fetch what is missing. An archive may unpack to the
-    larger of 16 GiB and three times its own size.
+    archive counts as not unpacked. download: fetch what is missing. partial: accept plain files of
+    another content, and, unless `download`, that some of the files are missing. An archive may
+    unpack to the larger of 16 GiB and three times its own size.
 
     Raises `KpnbError`, before anything is fetched, naming each file that is missing and cannot be
     fetched, where to get it and where to put it; and as `fetch` and `extract` do.
     """
     wanted = [file for file in files if not _present(file, root)]
     absent = [file for file in wanted if not _target(file, root).is_file()]
+    if partial:
+        wanted = [file for file in wanted if file.unpack or file in absent]
+        if not download and len(absent) < len(files):
+            wanted, absent = [file for file in wanted if file not in absent], []
     if not download and absent:
         offered = any(file.urls for file in absent)
         told = "or fetch it by giving --download" if offered else BY_HAND

@@ -19,7 +19,7 @@ import torch
 from numpy.lib import format as npy
 
 from data_prep.crops import CELLS, FOREGROUNDS, Crop, Foreground, UnusableObjectError, crops
-from data_prep.objects import AGAIN, ObjectSet, need_file, selected
+from data_prep.objects import ObjectSet, need_file, selected
 from kpnb.datasets.prepared import FORMAT, MANIFEST, manifest
 from kpnb.datasets.samples import SPLITS
 from kpnb.errors import KpnbError
@@ -238,7 +238,8 @@ def _write_split(folder: Path, split: str, made: Iterable[Crop], most: int, sett
             names.append(crop.obj.name)
     if not names:
         raise KpnbError(
-            f"No object is left for the {split} split: {AGAIN}, or leave out fewer (--least)."
+            f"No object is left for the {split} split: leave out fewer (--least, --skip), or "
+            "choose another foreground (--foreground)."
         )
     np.save(folder / f"{split}_labels.npy", np.array(labels, dtype=np.int64))
     write_file(folder / f"{split}_names.json", json.dumps(names).encode())

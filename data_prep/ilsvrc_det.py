@@ -75,8 +75,8 @@ FILES = tuple(
 )
 
 # The challenge's own page, image-net.org/challenges/LSVRC/2013: boxes for training (of all 200
-# classes) and pictures for validation.
-COUNTS = {"train boxes": 345_854, "validation pictures": 20_121}
+# classes) and pictures for validation, each of which has an annotation.
+COUNTS = {"train boxes": 345_854, "validation pictures": 20_121, "validation annotations": 20_121}
 
 OPTIONS = ReaderOptions(
     foregrounds=("box", "block"),
@@ -118,7 +118,9 @@ def read(
         reader.folder(folder, train / folder.name, "train")
     found = {"train boxes": reader.boxes}
     reader.folder(val_boxes, val, "test")
-    found["validation pictures"] = sum(file.suffix == ".JPEG" for file in _entries(val))
+    kinds = {"validation pictures": (val, ".JPEG"), "validation annotations": (val_boxes, ".xml")}
+    for what, (folder, suffix) in kinds.items():
+        found[what] = sum(file.suffix == suffix for file in _entries(folder))
     counts = check_counts(DATASET, found, COUNTS, partial)
     about = dict(classes=classes, wordnet=wanted, counts=counts, outside=outside)
     about["which classes"] = RULE if classes == CLASSES else "chosen by the caller"
@@ -191,8 +193,8 @@ def _layout(root: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What is in a folder, in the order of names."""
-    return [folder / name for name in sorted(os.listdir(folder))]
+    """What is in a folder, in the order of names, without what macOS leaves beside files (._*)."""
+    return [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
 
 
 if __name__ == "__main__":
