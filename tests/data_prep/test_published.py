@@ -1,6 +1,7 @@
 """SST-2, SQuAD and ModelNet40 are fetched, read and counted, on small releases of their layouts."""
 
 import json
+import shutil
 from functools import partial
 
 import pytest
@@ -163,5 +164,12 @@ def test_the_other_layout(tmp_path, release, run, module, layout, tree, name, co
     release(module, layout, name, counts, counts)
     told = run(module, "--layout", layout, "--download")
     assert line in told and told.endswith(f"data={tmp_path / 'root' / name}\n")
+    if layout == "off":
+        shutil.rmtree(made / "lamp" / "test")
+        told = run(module, "--layout", layout, "--partial", root=made)
+        assert "2 classes: airplane, table" in told and "in one split: lamp" in told
+        meshes_tree(made / "again")
+        (made / "again" / "lamp" / "test").rename(made / "lamp" / "test")
+        shutil.rmtree(made / "again")
     told = run(module, "--layout", layout, root=made)
     assert line in told and told.endswith(f"data={made}\n")
