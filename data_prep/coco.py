@@ -43,10 +43,10 @@ from data_prep.objects import (
     PictureObject,
     Split,
     check_counts,
+    content,
     faulty,
     in_both_splits,
     in_picture,
-    need_file,
 )
 from kpnb.errors import KpnbError
 
@@ -126,10 +126,10 @@ class _Part:
         if not self.folder.is_dir():
             raise KpnbError(f"There is no folder {self.folder}: unpack {name}.zip in {root}.")
         self.files = set(os.listdir(self.folder))
-        content = _load(self.file)
-        self.categories: dict[int, str] = {c["id"]: c["name"] for c in content["categories"]}
-        self.pictures = {p["id"]: p for p in content["images"]}
-        self.annotations = content["annotations"]
+        known = _load(self.file)
+        self.categories: dict[int, str] = {c["id"]: c["name"] for c in known["categories"]}
+        self.pictures = {p["id"]: p for p in known["images"]}
+        self.annotations = known["annotations"]
         for entry in self.annotations:
             if entry["category_id"] not in self.categories:
                 raise self.error(entry, f"unknown category {entry['category_id']!r}")
@@ -184,11 +184,11 @@ class _Part:
 
 def _load(file: Path) -> dict:
     """The content of an annotation file, with numbers of outlines as arrays."""
-    need_file(file, "the annotations of MS-COCO")
+    text = content(file, "the annotations of MS-COCO")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"), object_hook=_small)
+        known = json.loads(text, object_hook=_small)
         for part, kinds in _KEYS.items():
-            entries = content[part]
+            entries = known[part]
             if not isinstance(entries, list) or not entries:
                 raise TypeError(f"no list {part}")
             for entry in entries:
@@ -198,7 +198,7 @@ def _load(file: Path) -> dict:
                 raise ValueError(f"an id twice in {part}")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise faulty(f"{file} is damaged or no COCO annotations ({error})") from error
-    return content
+    return known
 
 
 # What is read of each entry, and of which type it has to be.

@@ -101,9 +101,7 @@ def read_picture(path: Path, mode: str = "RGB") -> Image.Image:
     except KpnbError:
         raise
     except _BROKEN as error:
-        raise KpnbError(
-            f"{path} cannot be read as a picture ({error}): unpack or fetch the data set again."
-        ) from error
+        raise faulty(f"{path} cannot be read as a picture ({error})", error) from error
 
 
 def _span(low: float, high: float, factor: float, length: int) -> tuple[int, int]:
@@ -151,7 +149,7 @@ def _outline(obj: PictureObject, picture: tuple[int, int]) -> np.ndarray:
     try:
         mask = np.asarray(obj.mask())
     except OSError as error:
-        raise faulty(f"The outline of {obj.name} cannot be read ({error})") from error
+        raise faulty(f"The outline of {obj.name} cannot be read ({error})", error) from error
     if mask.dtype != bool or mask.shape != picture[::-1]:
         raise KpnbError(
             f"The outline of {obj.name} is {mask.dtype} {mask.shape}, not bool {picture[::-1]} as "

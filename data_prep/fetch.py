@@ -15,7 +15,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -23,11 +23,10 @@ from time import sleep
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from filelock import FileLock
-
 from data_prep.archives import GIB, extract, safe_name
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import track
+from kpnb.store import locked
 
 # Seconds before each further try of an address, counted anew after `BLOCK` bytes of progress.
 WAITS = (3.0, 10.0, 30.0)
@@ -381,14 +380,10 @@ def _move_into(source: Path, target: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path, name: str) -> Iterator[None]:
-    """One process at a time; on a file system without locks, as many as there are."""
-    lock = FileLock(folder / f".{name}.lock")
+    """One process at a time."""
     try:
-        with suppress(NotImplementedError):
-            lock.acquire()
-    except OSError as error:
+        lock = locked(folder / f".{name}.lock", f"fetches or unpacks {name}")
+    except (OSError, NotImplementedError) as error:
         raise KpnbError(f"{folder} cannot be written ({error}): name another folder.") from error
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import filelock
 import numpy as np
 import PIL
 import torch
@@ -25,7 +24,7 @@ from kpnb.datasets.samples import SPLITS
 from kpnb.errors import KpnbError
 from kpnb.estimator.units import GridUnits
 from kpnb.fingerprint import file_hash, fingerprint
-from kpnb.store import with_ending, write_file
+from kpnb.store import locked, with_ending, write_file
 
 # Endings of sibling folders: one under way, and one that --force sets aside for a moment.
 PART, ASIDE = ".kpnb-part", ".kpnb-old"
@@ -132,11 +131,12 @@ def _request(objects: ObjectSet, settings: dict) -> str:
 def _alone(folder: Path) -> Iterator[None]:
     """One preparation of a folder at a time."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
-            yield
-    except filelock.Timeout:
-        raise KpnbError(f"{folder} is being prepared by another process: wait for it.") from None
+        lock = locked(folder.with_name(f".{folder.name}.lock"), f"prepares {folder}")
+    except (OSError, NotImplementedError) as error:
+        told = f"{folder} cannot be written ({error})"
+        raise KpnbError(f"{told}: choose another folder (--out).") from error
+    with lock:
+        yield
 
 
 def _there(folder: Path, request: str, force: bool) -> bool:

@@ -38,6 +38,7 @@ from data_prep.objects import (
     PictureObject,
     Split,
     check_counts,
+    content,
     faulty,
     in_both_splits,
     need_file,
@@ -144,11 +145,11 @@ class _Reader:
         """Add the objects of every annotation in one folder."""
         for file in (f for f in _entries(annotations) if f.suffix == ".xml"):
             # Most files have none of the classes: they are not parsed, but a cut one is noticed.
-            content = file.read_bytes()
-            if not content.rstrip().endswith(_END):
+            found = content(file)
+            if not found.rstrip().endswith(_END):
                 raise faulty(f"{file} is cut off")
-            self.boxes += content.count(b"<object>")
-            if any(mark in content for mark in self.marks):
+            self.boxes += found.count(b"<object>")
+            if any(mark in found for mark in self.marks):
                 self.add(file, pictures / f"{file.stem}.JPEG", split)
 
     def add(self, file: Path, picture: Path, split: Split) -> None:

@@ -210,7 +210,7 @@ def _indices(file: Path) -> np.ndarray:
                 raise faulty(f"{file} has lost its palette")
             return np.asarray(image)
     except (OSError, SyntaxError) as error:
-        raise faulty(f"{file} is damaged ({error})") from error
+        raise faulty(f"{file} is damaged ({error})", error) from error
 
 
 if __name__ == "__main__":

@@ -220,10 +220,10 @@ def require_split(split: str) -> None:
         raise KpnbError(f"split is {split!r}: give 'train' or 'test'.")
 
 
-def remedy(error: Exception, otherwise: str) -> str:
+def remedy(error: Exception | None, otherwise: str) -> str:
     """What to do about a file that cannot be read: `otherwise`, unless the file system refuses."""
     refused = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
-    return "check its permissions and its disk" if refused else otherwise
+    return "check permissions, free space and the disk" if refused else otherwise
 
 
 # The packed files of the embedded data

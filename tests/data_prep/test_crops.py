@@ -1,6 +1,8 @@
 """Objects cut out of pictures: their boxes and outlines, and windows, pixels and masks of crops."""
 
+import errno
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -257,6 +259,9 @@ def test_unreadable_pictures(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(content)
         refuses(read_picture, "cannot be read as a picture", tmp_path / name)
     refuses(read_picture, "is missing", tmp_path / "e.jpg")
+    with monkeypatch.context() as locked:  # root may read everything
+        locked.setattr(Image, "open", Mock(side_effect=PermissionError(errno.EACCES, "denied")))
+        refuses(read_picture, "denied.*: check permissions", tmp_path / "a.jpg")
     Image.fromarray(np.zeros((9, 9), dtype=np.uint16)).save(tmp_path / "f.png")
     refuses(read_picture, "8-bit", tmp_path / "f.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
