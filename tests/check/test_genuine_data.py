@@ -1,5 +1,5 @@
-"""Genuine files of the paper's data sets, from a folder that KPNB_REALDATA names: prepared, and read
-by one notebook each at the smoke preset."""
+"""Genuine files of the paper's data sets, from the folder that KPNB_REALDATA names: prepared, and
+read by one notebook each at the smoke preset."""
 
 import os
 import shutil
@@ -61,7 +61,7 @@ def test_tiny_imagenet(smoke, tmp_path):
     few = "--most", 10, "--size", 64
     assert "--partial" in prepared(tiny_imagenet, tmp_path, *few, status=2)
     told = prepared(tiny_imagenet, tmp_path, *few, "--partial").splitlines()
-    assert "images 1,200 1,200".split() in map(str.split, told)
+    assert ["images", "1,200", "1,200"] in map(str.split, told)
     assert "left out, over 10 of a class and split: 63,600" in told
     smoke("image_h1", "\n".join(told))
 
@@ -69,7 +69,7 @@ def test_tiny_imagenet(smoke, tmp_path):
 def test_coco(smoke, tmp_path):
     extract(Path(FOLDER) / "coco-287-pictures.tar.gz", tmp_path)
     told = prepared(coco, tmp_path, "--partial", "--size", 64).splitlines()
-    assert "classes 10 10".split() in map(str.split, told)
+    assert ["classes", "10", "10"] in map(str.split, told)
     smoke("image_h1", "\n".join(told))
 
 
