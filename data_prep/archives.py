@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from kpnb.datasets.samples import remedy
 from kpnb.errors import KpnbError
 
 GIB = 2**30
@@ -130,9 +131,8 @@ def _opened(archive: Path) -> Iterator[_Opened]:
             with tarfile.open(archive, fileobj=inner) as file:
                 yield map(_tar_member, file.getmembers()), lambda m: file.extractfile(m.handle)
     except _BROKEN as error:
-        raise KpnbError(
-            f"{archive} cannot be read or unpacked ({error}): fetch it again."
-        ) from error
+        told = f"{archive} cannot be read or unpacked ({error})"
+        raise KpnbError(f"{told}: {remedy(error, 'fetch it again')}.") from error
 
 
 def _zip_member(info: zipfile.ZipInfo) -> _Member:

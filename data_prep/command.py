@@ -72,7 +72,7 @@ def _cropped(reader: ModuleType, arguments: Sequence[str] | None) -> list[str]:
 
 def _prepare(reader: ModuleType, options: argparse.Namespace, folder: Path) -> dict:
     """The manifest of the folder, made where it is not there."""
-    obtain(reader.FILES, options.root, options.download)
+    obtain(reader.FILES, options.root, options.download, options.partial)
     own = {name: getattr(options, name) for name in reader.OPTIONS.own}
     objects = reader.read(options.root, partial=options.partial, **own)
     if options.factor is not None:
@@ -165,7 +165,7 @@ def _checked(reader: ModuleType, arguments: Sequence[str] | None) -> list[str]:
     files = reader.FILES[options.layout]
     for file in files:
         print(f"{file.name}: {file.licence}; {file.page}")
-    obtain(files, options.root, options.download)
+    obtain(files, options.root, options.download, options.partial)
     found = reader.check(options.root, options.layout, options.partial)
     if not options.partial:
         _write_marker(options.root, found)

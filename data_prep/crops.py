@@ -47,11 +47,10 @@ _BROKEN += (zlib.error, OverflowError, Image.DecompressionBombError)
 class UnusableObjectError(KpnbError):
     """An object whose annotation gives no crop; `reason` says in a few words why."""
 
-    def __init__(self, obj: PictureObject, reason: str) -> None:
+    def __init__(self, obj: PictureObject, reason: str, instead: str = "") -> None:
         self.reason = reason
         super().__init__(
-            f"{obj.name} in {obj.picture} has {reason}: get the annotations again, or leave such "
-            "objects out (--skip)."
+            f"{obj.name} in {obj.picture} has {reason}: leave such objects out (--skip){instead}."
         )
 
 
@@ -63,9 +62,9 @@ def crop_object(
     factor: by which the box is enlarged, width and height each, about its center. foreground:
     "outline" (the object's own mask), "box" or "block" (see the module).
 
-    Raises `UnusableObjectError` for an empty box, a box outside of the picture and a mask without
-    a pixel in the crop, `KpnbError` for a picture or mask that cannot be read and a mask of another
-    size than its picture.
+    Raises `UnusableObjectError` for an empty box, a box outside of the picture, no mask and one
+    without a pixel in the crop, `KpnbError` for a picture or mask that cannot be read and a mask of
+    another size than its picture.
     """
     picture = read_picture(obj.picture)
     box = (0, 0, *picture.size) if obj.box is None else obj.box
@@ -102,9 +101,7 @@ def read_picture(path: Path, mode: str = "RGB") -> Image.Image:
     except KpnbError:
         raise
     except _BROKEN as error:
-        raise KpnbError(
-            f"{path} cannot be read as a picture ({error}): unpack or fetch the data set again."
-        ) from error
+        raise faulty(f"{path} cannot be read as a picture ({error})", error) from error
 
 
 def _span(low: float, high: float, factor: float, length: int) -> tuple[int, int]:
@@ -148,11 +145,11 @@ def _nearest(first: int, last: int, size: int) -> np.ndarray:
 
 def _outline(obj: PictureObject, picture: tuple[int, int]) -> np.ndarray:
     if obj.mask is None:
-        raise KpnbError(f"{obj.name} has no outline: choose another foreground (--foreground box).")
+        raise UnusableObjectError(obj, "no outline", ", or take boxes (--foreground box)")
     try:
         mask = np.asarray(obj.mask())
     except OSError as error:
-        raise faulty(f"The outline of {obj.name} cannot be read ({error})") from error
+        raise faulty(f"The outline of {obj.name} cannot be read ({error})", error) from error
     if mask.dtype != bool or mask.shape != picture[::-1]:
         raise KpnbError(
             f"The outline of {obj.name} is {mask.dtype} {mask.shape}, not bool {picture[::-1]} as "

@@ -52,6 +52,7 @@ def read(root: Path, *, partial: bool = False) -> ObjectSet:
     root: holds CUB_200_2011/ and segmentations/. Names are those of images.txt without ".jpg",
     classes those of classes.txt, like "001.Black_footed_Albatross". Raises `KpnbError` for a file
     that is missing or does not fit the others, and for other counts than `COUNTS` unless `partial`.
+    The tables may have rows of images that images.txt does not name.
     """
     folder = Path(root) / "CUB_200_2011"
     classes = {key: name for key, (name,) in keyed(folder / "classes.txt").items()}
@@ -62,6 +63,7 @@ def read(root: Path, *, partial: bool = False) -> ObjectSet:
     outlines = folder / "segmentations"
     if not outlines.is_dir():  # a missing outline is noticed when it is read, if they are used
         outlines = Path(root) / "segmentations"
+    outlined = outlines.is_dir()
     objects = tuple(
         PictureObject(
             name=str(Path(image).with_suffix("")),
@@ -69,7 +71,7 @@ def read(root: Path, *, partial: bool = False) -> ObjectSet:
             category=_one_of(classes, labels[key][0], files[0]),
             split=_one_of(SPLITS, training[key][0], files[1]),
             box=_box(files[2], key, boxes[key]),
-            mask=bound(marked, inside(outlines, image).with_suffix(".png")),
+            mask=bound(marked, inside(outlines, image).with_suffix(".png")) if outlined else None,
         )
         for key, (image,) in images.items()
     )
@@ -88,7 +90,7 @@ def marked(path: Path) -> np.ndarray:
 
 def _for_images(path: Path, columns: int, images: Set[str]) -> dict[str, list[str]]:
     table = keyed(path, columns)
-    if table.keys() != images:
+    if not table.keys() >= images:
         raise faulty(f"{path} is not about the images of images.txt")
     return table
 

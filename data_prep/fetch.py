@@ -14,8 +14,8 @@ import shutil
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -23,11 +23,10 @@ from time import sleep
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from filelock import FileLock
-
 from data_prep.archives import GIB, extract, safe_name
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import track
+from kpnb.store import locked
 
 # Seconds before each further try of an address, counted anew after `BLOCK` bytes of progress.
 WAITS = (3.0, 10.0, 30.0)
@@ -97,23 +96,29 @@ def fetch(file: RemoteFile, folder: Path) -> Path:
                 return target
     wrong = _mismatch(target, file)
     if wrong:
-        raise KpnbError(f"{target} {wrong}: remove it and fetch it again.")
+        other = "" if file.unpack else ", or accept another content (--partial)"
+        raise KpnbError(f"{target} {wrong}: remove it and fetch it again{other}.")
     return target
 
 
-def obtain(files: Iterable[RemoteFile], root: Path, download: bool) -> None:
+def obtain(files: Sequence[RemoteFile], root: Path, download: bool, partial: bool = False) -> None:
     """See that every file of a data set is in `root`, archives unpacked; nothing is done twice.
 
     An archive that lies in `root` is unpacked without network, and kept. Archives are unpacked in
     a folder of their own, whose entries then move to `root`; while that folder is there, the
-    archive counts as not unpacked. download: fetch what is missing. An archive may unpack to the
-    larger of 16 GiB and three times its own size.
+    archive counts as not unpacked. download: fetch what is missing. partial: accept plain files of
+    another content, and, unless `download`, that some of the files are missing. An archive may
+    unpack to the larger of 16 GiB and three times its own size.
 
     Raises `KpnbError`, before anything is fetched, naming each file that is missing and cannot be
     fetched, where to get it and where to put it; and as `fetch` and `extract` do.
     """
     wanted = [file for file in files if not _present(file, root)]
     absent = [file for file in wanted if not _target(file, root).is_file()]
+    if partial:
+        wanted = [file for file in wanted if file.unpack or file in absent]
+        if not download and len(absent) < len(files):
+            wanted, absent = [file for file in wanted if file not in absent], []
     if not download and absent:
         offered = any(file.urls for file in absent)
         told = "or fetch it by giving --download" if offered else BY_HAND
@@ -375,14 +380,10 @@ def _move_into(source: Path, target: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path, name: str) -> Iterator[None]:
-    """One process at a time; on a file system without locks, as many as there are."""
-    lock = FileLock(folder / f".{name}.lock")
+    """One process at a time."""
     try:
-        with suppress(NotImplementedError):
-            lock.acquire()
-    except OSError as error:
+        lock = locked(folder / f".{name}.lock", f"fetches or unpacks {name}")
+    except (OSError, NotImplementedError) as error:
         raise KpnbError(f"{folder} cannot be written ({error}): name another folder.") from error
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()

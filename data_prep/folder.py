@@ -12,20 +12,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import filelock
 import numpy as np
 import PIL
 import torch
 from numpy.lib import format as npy
 
 from data_prep.crops import CELLS, FOREGROUNDS, Crop, Foreground, UnusableObjectError, crops
-from data_prep.objects import AGAIN, ObjectSet, need_file, selected
+from data_prep.objects import ObjectSet, need_file, selected
 from kpnb.datasets.prepared import FORMAT, MANIFEST, manifest
 from kpnb.datasets.samples import SPLITS
 from kpnb.errors import KpnbError
 from kpnb.estimator.units import GridUnits
 from kpnb.fingerprint import file_hash, fingerprint
-from kpnb.store import with_ending, write_file
+from kpnb.store import locked, with_ending, write_file
 
 # Endings of sibling folders: one under way, and one that --force sets aside for a moment.
 PART, ASIDE = ".kpnb-part", ".kpnb-old"
@@ -132,11 +131,12 @@ def _request(objects: ObjectSet, settings: dict) -> str:
 def _alone(folder: Path) -> Iterator[None]:
     """One preparation of a folder at a time."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
-            yield
-    except filelock.Timeout:
-        raise KpnbError(f"{folder} is being prepared by another process: wait for it.") from None
+        lock = locked(folder.with_name(f".{folder.name}.lock"), f"prepares {folder}")
+    except (OSError, NotImplementedError) as error:
+        told = f"{folder} cannot be written ({error})"
+        raise KpnbError(f"{told}: choose another folder (--out).") from error
+    with lock:
+        yield
 
 
 def _there(folder: Path, request: str, force: bool) -> bool:
@@ -238,7 +238,8 @@ def _write_split(folder: Path, split: str, made: Iterable[Crop], most: int, sett
             names.append(crop.obj.name)
     if not names:
         raise KpnbError(
-            f"No object is left for the {split} split: {AGAIN}, or leave out fewer (--least)."
+            f"No object is left for the {split} split: leave out fewer (--least, --skip), or "
+            "choose another foreground (--foreground)."
         )
     np.save(folder / f"{split}_labels.npy", np.array(labels, dtype=np.int64))
     write_file(folder / f"{split}_names.json", json.dumps(names).encode())

@@ -38,6 +38,7 @@ from data_prep.objects import (
     PictureObject,
     Split,
     check_counts,
+    content,
     faulty,
     in_both_splits,
     need_file,
@@ -75,8 +76,8 @@ FILES = tuple(
 )
 
 # The challenge's own page, image-net.org/challenges/LSVRC/2013: boxes for training (of all 200
-# classes) and pictures for validation.
-COUNTS = {"train boxes": 345_854, "validation pictures": 20_121}
+# classes) and pictures for validation, each of which has an annotation.
+COUNTS = {"train boxes": 345_854, "validation pictures": 20_121, "validation annotations": 20_121}
 
 OPTIONS = ReaderOptions(
     foregrounds=("box", "block"),
@@ -118,7 +119,9 @@ def read(
         reader.folder(folder, train / folder.name, "train")
     found = {"train boxes": reader.boxes}
     reader.folder(val_boxes, val, "test")
-    found["validation pictures"] = sum(file.suffix == ".JPEG" for file in _entries(val))
+    kinds = {"validation pictures": (val, ".JPEG"), "validation annotations": (val_boxes, ".xml")}
+    for what, (folder, suffix) in kinds.items():
+        found[what] = sum(file.suffix == suffix for file in _entries(folder))
     counts = check_counts(DATASET, found, COUNTS, partial)
     about = dict(classes=classes, wordnet=wanted, counts=counts, outside=outside)
     about["which classes"] = RULE if classes == CLASSES else "chosen by the caller"
@@ -142,11 +145,11 @@ class _Reader:
         """Add the objects of every annotation in one folder."""
         for file in (f for f in _entries(annotations) if f.suffix == ".xml"):
             # Most files have none of the classes: they are not parsed, but a cut one is noticed.
-            content = file.read_bytes()
-            if not content.rstrip().endswith(_END):
+            found = content(file)
+            if not found.rstrip().endswith(_END):
                 raise faulty(f"{file} is cut off")
-            self.boxes += content.count(b"<object>")
-            if any(mark in content for mark in self.marks):
+            self.boxes += found.count(b"<object>")
+            if any(mark in found for mark in self.marks):
                 self.add(file, pictures / f"{file.stem}.JPEG", split)
 
     def add(self, file: Path, picture: Path, split: Split) -> None:
@@ -191,8 +194,8 @@ def _layout(root: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What is in a folder, in the order of names."""
-    return [folder / name for name in sorted(os.listdir(folder))]
+    """What is in a folder, in the order of names, without what macOS leaves beside files (._*)."""
+    return [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
 
 
 if __name__ == "__main__":

@@ -10,8 +10,14 @@ from pathlib import Path
 
 from data_prep.command import Checked, inner_folder, main
 from data_prep.fetch import released
-from data_prep.objects import check_counts
-from kpnb.datasets.modelnet40 import NAMES, modelnet40, modelnet40_shapes
+from data_prep.objects import check_counts, rows
+from kpnb.datasets.modelnet40 import (
+    NAMES,
+    modelnet40,
+    modelnet40_classes,
+    modelnet40_shapes,
+    off_files,
+)
 from kpnb.datasets.samples import SPLITS
 from kpnb.errors import KpnbError
 
@@ -34,15 +40,19 @@ def check(root: Path, layout: str, partial: bool) -> Checked:
     "off" (meshes), whose files are counted, and looked at as far as their first word: reading all
     takes hours, and the archive's checksum and its members' are checked when it is unpacked.
     partial: accept other counts. Raises `KpnbError` as `modelnet40_shapes` does, for an empty or
-    foreign file, and for other counts.
+    foreign file, and for other counts. Classes without shapes in one split are named.
     """
     folder = inner_folder(root, *FOLDERS[layout])
     each = {split: _shapes(folder, split, layout) for split in SPLITS}
-    classes = tuple(dict.fromkeys(name for split in SPLITS for name in each[split]))
+    classes = tuple(modelnet40_classes(folder))
     found = {f"{split} shapes": each[split].total() for split in SPLITS}
     check_counts(DATASET, {"classes": len(classes), **found}, COUNTS[layout], partial)
     splits = {split: _described(each[split]) for split in SPLITS}
-    return Checked(DATASET, folder, layout, classes, splits, (_share(),), {"counts": found})
+    listed = [name for (name,) in rows(folder / NAMES, 1)] if layout == "hdf5" else []
+    alone = sorted({*listed, *each["train"], *each["test"]} - set(classes))
+    told = (f"left out, without shapes in one split: {', '.join(alone)}",) if alone else ()
+    notes = (_share(), *told)
+    return Checked(DATASET, folder, layout, classes, splits, notes, {"counts": found})
 
 
 def _shapes(folder: Path, split: str, layout: str) -> Counter[str]:
@@ -51,7 +61,7 @@ def _shapes(folder: Path, split: str, layout: str) -> Counter[str]:
         shapes = modelnet40_shapes(folder, split)
         return Counter(shapes.class_names[label] for label in sorted(shapes.labels.tolist()))
     each: Counter[str] = Counter()
-    for file in sorted(folder.glob(f"*/{split}/*.off")):
+    for file in off_files(folder, split):
         with file.open("rb") as content:
             if content.read(3) != b"OFF":
                 raise KpnbError(f"{file} does not begin with OFF: unpack ModelNet40 again.")

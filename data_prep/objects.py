@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from kpnb.datasets.samples import SPLITS
+from kpnb.datasets.samples import SPLITS, remedy
 from kpnb.errors import KpnbError
 
 AGAIN = "unpack the data set again"
@@ -24,9 +24,12 @@ Outside = Literal["refuse", "clip"]
 TOLERANCE = 1.0  # pixels: annotators' tools round a box at the border in either direction
 
 
-def faulty(what: str) -> KpnbError:
-    """The error of a damaged copy: what is wrong, and what to do about nearly every fault."""
-    return KpnbError(f"{what}: {AGAIN}.")
+def faulty(what: str, error: Exception | None = None) -> KpnbError:
+    """The error of a damaged copy: what is wrong, and what to do about nearly every fault.
+
+    error: why a file could not be read, where the file system may be the cause.
+    """
+    return KpnbError(f"{what}: {remedy(error, AGAIN)}.")
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,10 @@ def rows(path: Path, columns: int, separator: str | None = None) -> list[list[st
     separator: None for any space, of which the last column may hold more. Raises `KpnbError` for a
     file that is missing, empty or not text, and for a line with fewer columns.
     """
-    need_file(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise faulty(f"{path} cannot be read ({error})") from error
+        lines = content(path).decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise faulty(f"{path} is no UTF-8 text") from error
     found = [line.strip().split(separator, columns - 1) for line in lines if line.strip()]
     if not found:
         raise faulty(f"{path} is empty")
@@ -136,6 +138,14 @@ def need_file(file: Path, what: str = "") -> Path:
     if not file.is_file():
         raise faulty(f"{file} is missing{what and ', '}{what}")
     return file
+
+
+def content(file: Path, what: str = "") -> bytes:
+    """The bytes of a file; `KpnbError` where it is missing or cannot be read."""
+    try:
+        return need_file(file, what).read_bytes()
+    except OSError as error:
+        raise faulty(f"{file} cannot be read ({error})", error) from error
 
 
 # Which objects are taken

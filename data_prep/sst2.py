@@ -9,8 +9,9 @@ from pathlib import Path
 from data_prep.command import Checked, inner_folder, main, shares
 from data_prep.fetch import released
 from data_prep.objects import check_counts
-from kpnb.datasets.texts.corpora import GLUE, RELEASE, Foreground, sst2, sst2_foreground
+from kpnb.datasets.texts.corpora import GLUE, PHRASES, RELEASE, VALUES, sst2, sst2_foreground
 from kpnb.datasets.texts.embedded import Sentences
+from kpnb.datasets.texts.foreground import Foreground
 from kpnb.datasets.texts.word_pieces import word_spans
 from kpnb.errors import KpnbError
 
@@ -24,6 +25,7 @@ SENTENCES = {"treebank": {"train": 8544, "dev": 1101, "test": 2210}}
 SENTENCES |= {"glue": {"train": 67349, "dev": 872}}
 # Those that are clearly positive or negative (Socher et al., EMNLP 2013, Section 5.1).
 COUNTS = {"treebank": {"train": 6920, "dev": 872, "test": 1821}, "glue": dict(SENTENCES["glue"])}
+LINES = {PHRASES: 239_232, VALUES: 239_233}  # a phrase each, VALUES with a header
 # The published counts go by the roots of the parse trees, the reader looks sentences up in the
 # dictionary. How many labels that moves is not known: the clear ones may differ by this share.
 TOLERANCE = 0.005
@@ -37,6 +39,9 @@ def check(root: Path, layout: str, partial: bool) -> Checked:
     """
     folder = inner_folder(root, *FOLDERS[layout])
     rule = sst2_foreground(folder)
+    for name, expected in (LINES if layout == "treebank" else {}).items():
+        lines = (folder / name).read_bytes().rstrip().count(b"\n") + 1
+        check_counts(DATASET, {f"lines of {name}": lines}, {f"lines of {name}": expected}, partial)
     splits, counts, classes = {}, {}, ()
     for split in SENTENCES[layout]:
         sentences = sst2(folder, split)

@@ -39,6 +39,7 @@ SIDE = 64  # pixels
 FACTORS = {"whole": 2.0 * SIDE, "box": 1.5}
 FILES = released(NAME)
 COUNTS = {"classes": 200, "train images of a class": 500, "test images of a class": 50}
+COUNTS |= {"words": 82_115}  # WordNet's nouns
 OPTIONS = ReaderOptions(
     foregrounds=("box",),
     own=dict(crop=dict(default="whole", choices=[*FACTORS], help="or the box enlarged by 1.5")),
@@ -51,15 +52,17 @@ def read(root: Path, *, partial: bool = False, crop: str = "whole") -> ObjectSet
     crop: "whole" for whole pictures, "box" for the box enlarged by 1.5. Classes are WordNet
     identifiers, in the order of wnids.txt; `about["words"]` has their names. Raises `KpnbError` for
     a file that is missing or does not fit the others, another `crop`, and for other counts than
-    `COUNTS` unless `partial`.
+    `COUNTS` unless `partial`, when classes without a folder and val's rows of other classes go.
     """
     if crop not in FACTORS:
         raise KpnbError(f"crop is {crop!r}: give one of {', '.join(FACTORS)}.")
     folder = Path(root) / "tiny-imagenet-200"
     classes = tuple(name for (name,) in rows(folder / "wnids.txt", 1))
     words = keyed(folder / "words.txt", 2, "\t")
-    objects = (*_train(folder / "train", classes), *_val(folder / "val", classes))
-    counts = check_counts(DATASET, _found(classes, objects), COUNTS, partial)
+    places = folder / "train", folder / "val"
+    objects = (*_train(places[0], classes, partial), *_val(places[1], classes, partial))
+    found = _found(classes, objects) | {"words": len(words)}
+    counts = check_counts(DATASET, found, COUNTS, partial)
     about = {"counts": counts, "licence": FILES[0].licence, "crop": crop}
     every = ObjectSet(DATASET, classes, objects, FACTORS[crop], about=about)
     found = in_both_splits(every, partial)
@@ -67,19 +70,21 @@ def read(root: Path, *, partial: bool = False, crop: str = "whole") -> ObjectSet
     return found
 
 
-def _train(folder: Path, classes: tuple[str, ...]) -> Iterator[PictureObject]:
+def _train(folder: Path, classes: tuple[str, ...], partial: bool) -> Iterator[PictureObject]:
     for name in classes:
         if Path(name).name != name:
             raise faulty(f"{folder} has no class {name!r}")
+        if partial and not (folder / name).is_dir():
+            continue
         table = folder / name / f"{name}_boxes.txt"
         for image, texts in keyed(table, 5).items():
             yield _object(table, folder / name / "images", image, texts, name, "train")
 
 
-def _val(folder: Path, classes: tuple[str, ...]) -> Iterator[PictureObject]:
+def _val(folder: Path, classes: tuple[str, ...], partial: bool) -> Iterator[PictureObject]:
     table = folder / "val_annotations.txt"
     for image, (name, *texts) in keyed(table, 6).items():
-        if name not in classes:
+        if name not in classes and not partial:
             raise faulty(f"{table} has the unknown class {name!r}")
         yield _object(table, folder / "images", image, texts, name, "test")
 

@@ -111,6 +111,9 @@ def read(
         told = f"There is no VOCdevkit/VOC2012 with ImageSets in {root}"
         raise KpnbError(f"{told}: unpack {FILES[0].name} there.")
     kind = "Segmentation" if objects == "segmented" else "Main"
+    # Boxes can be taken of a part of the release that has no outlines.
+    whole = not partial or (folder / "SegmentationObject").is_dir()
+    outlined = kind == "Segmentation" and whole
     lists = {split: rows(folder / f"ImageSets/{kind}/{LISTS[split]}.txt", 1) for split in LISTS}
     pictures = {split: [name for (name,) in found] for split, found in lists.items()}
     counts = _counts(pictures, objects, partial)
@@ -120,7 +123,7 @@ def read(
         for name in names:
             annotation = read_annotation(folder / f"Annotations/{name}.xml")
             picture = need_file(folder / f"JPEGImages/{name}.jpg", "a picture of the lists")
-            fits = _Outlines(folder, name, annotation, mismatch) if kind == "Segmentation" else None
+            fits = _Outlines(folder, name, annotation, mismatch) if outlined else None
             for item in annotation.objects:
                 reason = _reason(item, keep_difficult, leave_truncated, f"{name}.xml")
                 reason = reason or (fits.reason(item) if fits else None)
@@ -207,7 +210,7 @@ def _indices(file: Path) -> np.ndarray:
                 raise faulty(f"{file} has lost its palette")
             return np.asarray(image)
     except (OSError, SyntaxError) as error:
-        raise faulty(f"{file} is damaged ({error})") from error
+        raise faulty(f"{file} is damaged ({error})", error) from error
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET  # entities are refused before it sees them, 
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.objects import Box, Outside, faulty, in_picture, leaves, need_file
+from data_prep.objects import Box, Outside, content, faulty, in_picture, leaves
 from kpnb.errors import KpnbError
 
 MOST_BYTES = 2**24  # bytes of an annotation; genuine ones have a few thousand
@@ -59,11 +59,11 @@ def read_annotation(file: Path, outside: Outside = "refuse") -> Annotation:
 
 
 def _root(file: Path) -> ET.Element:
-    need_file(file, "an annotation")
-    if file.stat().st_size > MOST_BYTES:
+    found = content(file, "an annotation")
+    if len(found) > MOST_BYTES:
         raise faulty(f"{file} is too large for an annotation")
     try:
-        text = file.read_bytes().decode("utf-8")
+        text = found.decode("utf-8")
     except UnicodeDecodeError as error:
         raise faulty(f"{file} is no UTF-8 text") from error
     if _DECLARATION.search(text):

@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
@@ -33,6 +34,7 @@ from kpnb.fingerprint import (
     Seed,
     checkout,
     code_fingerprint,
+    executed_copy,
     file_hash,
     fingerprint,
     library_versions,
@@ -235,6 +237,32 @@ def damaged(folders: Iterable[str]) -> list[str]:
     return found
 
 
+def locked(file: Path, doing: str) -> AbstractContextManager:
+    """Hold the lock `file`; where another process does, say once who, and wait for it.
+
+    doing: what that process does. Raises OSError where the folder takes no lock.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(file)
+    try:
+        return lock.acquire(timeout=0)
+    except filelock.Timeout:
+        told = f"Waiting for another process that {doing}{_holder(file)}"
+        logger.warning(told)
+        if executed_copy():  # whose streams are seen in the end: the console's own
+            console = getattr(sys.stderr, "_original_stdstream_copy", None) or 2
+            os.write(console, f"{told}\n".encode())
+        return lock.acquire()
+
+
+def _holder(file: Path) -> str:
+    """Who holds a lock whose file says so, as on file systems without locks of their own."""
+    with suppress(OSError, ValueError):
+        process, machine, *_ = file.read_text(encoding="utf-8").split()
+        return f" (process {process} on {machine}; if it is gone, remove {file})"
+    return ""
+
+
 def default_root() -> Path:
     """KPNB_STORE if set; else .kpnb_store in the checkout; else ~/.cache/kpnb."""
     if os.environ.get("KPNB_STORE"):
@@ -343,15 +371,9 @@ class Store:
         return filelock.FileLock(self.root / LOCKS / f"{folder.parent.name}.{folder.name}.lock")
 
     def _locked(self, folder: Path) -> AbstractContextManager:
-        """Hold the entry's lock; say once if another process holds it."""
-        lock = self._lock(folder)
+        """Hold the entry's lock."""
         try:
-            (self.root / LOCKS).mkdir(parents=True, exist_ok=True)
-            try:
-                return lock.acquire(timeout=0)
-            except filelock.Timeout:
-                logger.warning("Waiting for another process that computes %s", folder)
-                return lock.acquire()
+            return locked(Path(self._lock(folder).lock_file), f"computes {folder}")
         except OSError as error:
             raise storage_error(self.root, error) from error
 

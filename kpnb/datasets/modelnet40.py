@@ -23,6 +23,7 @@ from kpnb.datasets.samples import (
     SPLITS,
     PointSamples,
     Shapes,
+    remedy,
     require_split,
     tensor_digest,
     unit_sphere,
@@ -38,7 +39,7 @@ def read_off(text: str) -> Mesh:
     """The mesh of an OFF file; polygons are split into triangles around their first corner.
 
     Some ModelNet files lack the line break after the first word ("OFF490 518 0"): both spellings
-    are read. What follows a face's corners, a color, is left out, and so are comments ("#").
+    are read. Colors after a vertex or a face's corners are left out, and so are comments ("#").
     Raises `KpnbError` when numbers are missing, are no numbers, or name no vertex.
     """
     lines = [line.split("#", 1)[0].strip() for line in text.splitlines()]
@@ -48,9 +49,9 @@ def read_off(text: str) -> Mesh:
     rows = [row.split() for row in content.removeprefix("OFF").strip().split("\n")]
     try:
         vertices, faces = int(rows[0][0]), int(rows[0][1])
-        points = np.array(rows[1 : 1 + vertices], dtype=np.float64)
-        polygons = [[int(word) for word in row] for row in rows[1 + vertices :][:faces]]
-        corners = [row[1 : 1 + row[0]] for row in polygons if len(row) > row[0]]
+        points = np.array([row[:3] for row in rows[1 : 1 + vertices]], dtype=np.float64)
+        polygons = [(int(row[0]), row[1:]) for row in rows[1 + vertices :][:faces]]
+        corners = [[*map(int, row[:many])] for many, row in polygons if len(row) >= many]
     except (ValueError, IndexError, TypeError) as error:
         raise KpnbError(f"The OFF file is damaged ({error}): fetch it again.") from error
     if points.shape != (vertices, 3) or len(corners) != faces:
@@ -127,28 +128,49 @@ def modelnet40_shapes(folder: str | Path, split: str) -> Shapes:
     """The shapes of `split` ("train" or "test") in `folder`, 2,048 points each.
 
     folder: the HDF5 release (shape_names.txt, train_files.txt, test_files.txt, ply_data_*.h5), or
-        the OFF release (a folder for each class with folders train and test); classes are in the
-        order of shape_names.txt, or of the folders' names.
+        the OFF release (a folder for each class with folders train and test). Classes: see
+        `modelnet40_classes`; shapes of others are left out.
 
-    Raises `KpnbError` for a missing folder or file, a class without shapes in the split, a damaged
-    file, and when h5py, which the HDF5 layout needs, is not installed.
+    Raises `KpnbError` for a missing folder or file, a damaged file, as `modelnet40_classes` does,
+    and when h5py, which the HDF5 layout needs, is not installed.
     """
     folder = Path(folder)
     require_split(split)
-    if not folder.is_dir():
-        raise KpnbError(f"There is no folder {folder}: unpack ModelNet40 there.")
-    hdf5 = (folder / NAMES).is_file()
-    classes = _lines(folder / NAMES) if hdf5 else _folders(folder, split)
-    found = list(_hdf5_shapes(folder, split, classes) if hdf5 else _off_shapes(folder, split))
-    missing = sorted(set(classes) - {name for name, _, _ in found})
-    if missing:
-        raise KpnbError(f"{folder} has no {split} shapes of class {missing[0]!r}: unpack it again.")
-    kinds, names, clouds = zip(*found, strict=True)
+    classes, hdf5 = modelnet40_classes(folder), (folder / NAMES).is_file()
+    found = _hdf5_shapes(folder, split) if hdf5 else _off_shapes(folder, split)
+    kinds, names, clouds = zip(*(shape for shape in found if shape[0] in classes), strict=True)
     points = torch.from_numpy(np.stack(clouds).astype(np.float32))
     labels = torch.tensor([classes.index(name) for name in kinds])
     source = dict(dataset="modelnet40", layout="hdf5" if hdf5 else "off")
     source |= dict(data=tensor_digest(points, labels))
     return Shapes(points, labels, tuple(classes), names, source)
+
+
+def modelnet40_classes(folder: Path) -> list[str]:
+    """The classes with shapes in both splits, in the order of shape_names.txt or of the folders.
+
+    Raises `KpnbError` for a missing folder, and where there is none.
+    """
+    if not folder.is_dir():
+        raise KpnbError(f"There is no folder {folder}: unpack ModelNet40 there.")
+    train, test = (_kinds(folder, split) for split in SPLITS)
+    listed = _lines(folder / NAMES) if (folder / NAMES).is_file() else sorted(train)
+    classes = [name for name in listed if name in train & test]
+    if not classes:
+        raise KpnbError(
+            f"{folder} has no class with shapes in both splits, by {NAMES} or by folders "
+            "<class>/train and <class>/test: give the folder of ModelNet40's HDF5 or OFF files."
+        )
+    return classes
+
+
+def _kinds(folder: Path, split: str) -> set[str]:
+    """The classes with shapes in one split."""
+    if not (folder / NAMES).is_file():
+        return {file.parent.parent.name for file in off_files(folder, split)}
+    labels = (_hdf5_array(file, "label", np.int64) for file in _hdf5_files(folder, split))
+    found = {label for part in labels for label in part.reshape(-1).tolist()}
+    return {name for i, name in enumerate(_lines(folder / NAMES)) if i in found}
 
 
 def y_up_to_z_up(points: np.ndarray) -> np.ndarray:
@@ -159,14 +181,19 @@ def y_up_to_z_up(points: np.ndarray) -> np.ndarray:
 # The HDF5 layout
 
 
-def _hdf5_shapes(folder: Path, split: str, classes: list[str]) -> Iterator[Shape]:
-    """The shapes of the files that <split>_files.txt names, in that order.
+def _hdf5_files(folder: Path, split: str) -> list[Path]:
+    """The files that <split>_files.txt names, in that order.
 
     The lists name files by a path on the publisher's machine: only the last part counts.
     """
-    for line in _lines(folder / f"{split}_files.txt"):
-        file = folder / Path(line).name
-        points, labels = _hdf5_arrays(file)
+    return [folder / Path(line).name for line in _lines(folder / f"{split}_files.txt")]
+
+
+def _hdf5_shapes(folder: Path, split: str) -> Iterator[Shape]:
+    classes = _lines(folder / NAMES)
+    for file in _hdf5_files(folder, split):
+        points = _hdf5_array(file, "data", np.float64)
+        labels = _hdf5_array(file, "label", np.int64).reshape(-1)
         shape = points.shape == (len(labels), SAMPLED, 3)
         if not shape or not len(labels) or labels.min() < 0 or labels.max() >= len(classes):
             raise KpnbError(
@@ -179,8 +206,7 @@ def _hdf5_shapes(folder: Path, split: str, classes: list[str]) -> Iterator[Shape
             yield classes[label], f"{file.name}#{i}", clouds[i]
 
 
-def _hdf5_arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """`data` as float64 and `label` as a row of int64."""
+def _hdf5_array(file: Path, name: str, kind: type) -> np.ndarray:
     try:
         import h5py
     except ImportError as error:
@@ -189,14 +215,14 @@ def _hdf5_arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
             "or give the folder of the OFF files."
         ) from error
     try:
-        with h5py.File(file, "r") as content:
-            points = np.asarray(content["data"][...], dtype=np.float64)
-            labels = np.asarray(content["label"][...], dtype=np.int64)
+        # Files that are only read need no lock, which some network file systems refuse.
+        with h5py.File(file, "r", locking=False) as content:
+            return np.asarray(content[name][...], dtype=kind)
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise KpnbError(
-            f"{file} is missing or no HDF5 file with data and label ({error}): fetch it again."
+            f"{file} is missing or no HDF5 file with {name} ({error}): "
+            f"{remedy(error, 'fetch it again')}."
         ) from error
-    return points, labels.reshape(-1)
 
 
 def _lines(file: Path) -> list[str]:
@@ -210,20 +236,13 @@ def _lines(file: Path) -> list[str]:
 # The OFF layout
 
 
-def _folders(folder: Path, split: str) -> list[str]:
-    """The classes: the subfolders that hold one for `split`, or for the other split alone."""
-    inside = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    classes = [name for name in inside if any((folder / name / s).is_dir() for s in SPLITS)]
-    if not classes:
-        raise KpnbError(
-            f"{folder} holds neither {NAMES} nor folders <class>/{split}: give the folder of "
-            "ModelNet40's HDF5 or OFF files."
-        )
-    return classes
+def off_files(folder: Path, split: str) -> list[Path]:
+    """The meshes of a split, without what macOS leaves beside them (._*)."""
+    return sorted(folder.glob(f"[!.]*/{split}/[!.]*.off"))
 
 
 def _off_shapes(folder: Path, split: str) -> Iterator[Shape]:
-    for file in sorted(folder.glob(f"*/{split}/*.off")):
+    for file in off_files(folder, split):
         kind = file.parent.parent.name
         name = f"{kind}/{file.name}"
         with _about(file):

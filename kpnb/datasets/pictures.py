@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, resize
 
-from kpnb.datasets.samples import IMAGENET_MEAN, IMAGENET_STD
+from kpnb.datasets.samples import IMAGENET_MEAN, IMAGENET_STD, remedy
 from kpnb.errors import KpnbError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -29,7 +29,7 @@ def picture_files(places: Iterable[str | Path]) -> list[Path]:
         if not place.exists():
             raise KpnbError(f"there is no file or folder {place}: name pictures or their folder.")
         inside = sorted(place.iterdir()) if place.is_dir() else [place]
-        found += [f for f in inside if not place.is_dir() or f.suffix.lower() in SUFFIXES]
+        found += [f for f in inside if not place.is_dir() or _is_picture(f.name)]
     if not found:
         raise KpnbError(f"there is no picture: give files, or a folder with {', '.join(SUFFIXES)}.")
     names = [file.stem for file in found]
@@ -37,6 +37,11 @@ def picture_files(places: Iterable[str | Path]) -> list[Path]:
     if twice is not None:
         raise KpnbError(f"two pictures are named {twice}: give them names of their own.")
     return found
+
+
+def _is_picture(name: str) -> bool:
+    """By its ending, and no file that macOS leaves beside one (._*)."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def read_pictures(files: Sequence[Path], size: int) -> np.ndarray:
@@ -87,7 +92,8 @@ def _opened(file: Path) -> Image.Image:
             picture.load()
             return picture
     except (OSError, UnidentifiedImageError) as error:
-        raise KpnbError(f"{file} is no picture that can be read: leave it out.") from error
+        told = f"{file} is no picture that can be read ({error})"
+        raise KpnbError(f"{told}: {remedy(error, 'leave it out')}.") from error
 
 
 def _middle(

@@ -8,10 +8,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import yaml
-from filelock import FileLock
 
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import packed_file
+from kpnb.store import locked
 
 EMBEDDED = "embedded"
 PREFIX = "download:"
@@ -94,8 +94,7 @@ def _downloaded(name: str, value: str) -> Path:
         raise KpnbError(_unknown(value))
     root = _home(name)
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / ".prepare.lock").acquire()
+        lock = locked(root / ".prepare.lock", f"prepares {name}")
     except (OSError, NotImplementedError) as error:
         raise KpnbError(
             f"{root} cannot be written and locked ({error}): let {FOLDER} name another folder."

@@ -1,5 +1,6 @@
 """Samples that know where they come from; the checks and packed files that data sets share."""
 
+import errno
 import gzip
 import hashlib
 import zlib
@@ -217,6 +218,12 @@ def require_split(split: str) -> None:
     """Raise `KpnbError` unless `split` is one of `SPLITS`."""
     if split not in SPLITS:
         raise KpnbError(f"split is {split!r}: give 'train' or 'test'.")
+
+
+def remedy(error: Exception | None, otherwise: str) -> str:
+    """What to do about a file that cannot be read: `otherwise`, unless the file system refuses."""
+    refused = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
+    return "check permissions, free space and the disk" if refused else otherwise
 
 
 # The packed files of the embedded data

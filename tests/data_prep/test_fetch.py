@@ -1,5 +1,6 @@
 """Files are fetched whole or not at all; archives are unpacked so that nothing lands elsewhere."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -8,6 +9,7 @@ import tarfile
 import urllib.request
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from archive_files import make_deb, make_tar, make_zip, packed, tar_info
@@ -286,13 +288,16 @@ def test_a_link_already_in_the_folder_is_not_followed(tmp_path):
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def test_too_much_data_missing_names_and_broken_files(tmp_path):
+def test_too_much_data_missing_names_and_broken_files(tmp_path, monkeypatch):
     path, deb = make_tar(tmp_path / "x.tgz", *GOOD), make_deb(tmp_path / "x.deb", *GOOD)
     broken = {"cut.tgz": path.read_bytes()[:-40], "cut.deb": deb.read_bytes()[:150]}
     broken |= {"text.zip": b"PK not really", "text.tar": b"no archive at all"}
     for name, content in broken.items():
         (tmp_path / name).write_bytes(content)
         fails(extract, "fetch it again", tmp_path / name, tmp_path / "out")
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "copyfileobj", Mock(side_effect=OSError(errno.ENOSPC, "no space")))
+        refuses(extract, "no space.*: check permissions, free space", path, tmp_path / "out")
     refuses(extract, "limit", path, tmp_path / "out", limit=5)
     refuses(read_members, "limit", path, ["a/b.txt"], limit=4)
     refuses(read_members, "has no nothing", path, ["nothing", "c"])

@@ -1,6 +1,7 @@
 """SST-2, SQuAD and ModelNet40 are fetched, read and counted, on small releases of their layouts."""
 
 import json
+import shutil
 from functools import partial
 
 import pytest
@@ -46,10 +47,11 @@ def release(tmp_path, site, monkeypatch):
 
 
 @pytest.fixture
-def treebank(tmp_path, release):
+def treebank(tmp_path, release, monkeypatch):
     write_release(tmp_path / "made" / sst2.RELEASE)
     counts = {"train": 44, "dev": 2, "test": 1}
     release(sst2, "treebank", sst2.RELEASE, counts, counts | {"train": 46})
+    monkeypatch.setattr(sst2, "LINES", {})
     return tmp_path / "root"
 
 
@@ -77,6 +79,16 @@ def test_sst2_with_other_counts_is_refused_unless_partial(treebank, monkeypatch,
     assert marked_folder(treebank) is None  # an incomplete copy is not found by its name
 
 
+def test_a_dictionary_that_was_cut_is_refused(treebank, monkeypatch, run):
+    run(sst2, "--download", "--partial")
+    file = treebank / sst2.RELEASE / "dictionary.txt"
+    monkeypatch.setattr(sst2, "LINES", {file.name: len(file.read_text().splitlines())})
+    run(sst2)
+    kept = [line for line in file.read_text().splitlines() if not line.startswith("jokes|")]
+    put(file, "\n".join(kept))
+    assert f"{len(kept)} lines of dictionary.txt here" in run(sst2, status=2)
+
+
 @pytest.mark.usefixtures("treebank")
 def test_sentences_that_are_not_in_the_dictionary_explain_a_difference(tmp_path, monkeypatch, run):
     fillers = [(100 + i, 1, f"Filler {i}", f"Filler {i}", 0.75) for i in range(60)]
@@ -102,6 +114,10 @@ def test_squad(tmp_path, site, monkeypatch, run):
     assert "16.7% of 36 words are foreground, 2 of 2 texts" in told
     assert "CC BY-SA 4.0" in told and told.endswith(f"data={root}\n")
     assert marked_folder(root) == root
+    put(root / "dev-v1.1.json", json.dumps(dev, indent=1))  # another spelling of the same
+    assert "--partial" in run(squad, status=2)
+    run(squad, "--partial")
+    put(root / "dev-v1.1.json", json.dumps(dev))
     monkeypatch.setattr(squad, "COUNTS", {"train": 2, "dev": 2})
     assert "1 dev questions here, the complete release has 2" in run(squad, status=2)
     run(squad, "--partial", "--download", root=root / "SQuAD")
@@ -148,5 +164,12 @@ def test_the_other_layout(tmp_path, release, run, module, layout, tree, name, co
     release(module, layout, name, counts, counts)
     told = run(module, "--layout", layout, "--download")
     assert line in told and told.endswith(f"data={tmp_path / 'root' / name}\n")
+    if layout == "off":
+        shutil.rmtree(made / "lamp" / "test")
+        told = run(module, "--layout", layout, "--partial", root=made)
+        assert "2 classes: airplane, table" in told and "in one split: lamp" in told
+        meshes_tree(made / "again")
+        (made / "again" / "lamp" / "test").rename(made / "lamp" / "test")
+        shutil.rmtree(made / "again")
     told = run(module, "--layout", layout, root=made)
     assert line in told and told.endswith(f"data={made}\n")

@@ -3,6 +3,8 @@
 import json
 import re
 import runpy
+import shutil
+import subprocess
 import sys
 from collections import Counter
 from functools import partial
@@ -93,7 +95,6 @@ FAULTS = [
     ("cub", BOXES, " 34.0", "", "4 of 5 columns in row 1"),
     ("cub", BOXES, "10.0", "90.0", "outside of the picture"),
     ("cub", OUTLINE, None, None, "701.png is missing"),
-    ("tiny", "val/val_annotations.txt", WNIDS[1], "n1", "unknown class 'n1'"),
     ("tiny", "wnids.txt", WNIDS[0], f"../x\n{WNIDS[0]}", "no class '../x'"),
     ("voc", XML, "cat", "unicorn", "class 'unicorn'"),
     ("voc", VAL, "2008_000000", "2007_000000", "twice"),
@@ -217,6 +218,39 @@ def test_voc_rules(key, root):
     refuses(read, "both splits", key, root)
 
 
+@pytest.mark.parametrize("key", ["cub", "voc"])
+def test_boxes_of_a_copy_without_outlines(key, root, monkeypatch):
+    """The birds' archive of outlines is missing; tables may have rows of more images."""
+    places = {"cub": "segmentations", "voc": "VOCdevkit/VOC2012/SegmentationObject"}
+    shutil.rmtree(root / places[key])
+    if key == "cub":
+        for name in ("image_class_labels", "train_test_split"):
+            put(file := root / f"CUB_200_2011/{name}.txt", file.read_text() + "99 1\n")
+    assert "--foreground box" in run(key, root, status=2)
+    assert "leave out fewer" in run(key, root, "--skip", status=2)  # nothing is left
+    run(key, root, "--foreground", "box", "--factor", 1.5)
+    monkeypatch.setitem(voc2012.COUNTS, "segmented", {})  # a complete copy has outlines
+    assert "missing" in said(partial(command.main, READERS[key][0]), "--root", root, status=2)
+
+
+@pytest.mark.parametrize("key", ["tiny"])
+def test_classes_that_are_not_there(key, root, monkeypatch):
+    folder = root / READERS[key][2]
+    edit(folder / "val/val_annotations.txt", WNIDS[1], "n1")
+    put(folder / "wnids.txt", "\n".join(("n2", *WNIDS)))
+    found = read(key, root)
+    assert found.classes == WNIDS and found.left_out == {"class not in both splits": 1}
+    refuses(read, "n2_boxes.txt is missing", key, root, partial=False)
+    put(folder / "wnids.txt", "\n".join(WNIDS))
+    refuses(read, "unknown class 'n1'", key, root, partial=False)
+    edit(folder / "val/val_annotations.txt", "n1", WNIDS[1])
+    counts = {"classes": 2, "train images of a class": 4, "test images of a class": 2, "words": 2}
+    monkeypatch.setattr(READERS[key][0], "COUNTS", counts)
+    read(key, root, partial=False)
+    put(folder / "words.txt", "n00001740\tentity\n")
+    refuses(read, "1 words here, the complete release has 2", key, root, partial=False)
+
+
 def spoil(folder: Path, kind: str, change) -> None:
     file = folder / f"Segmentation{kind}/2007_000000.png"
     image = Image.open(file)
@@ -255,8 +289,23 @@ def test_det_layouts(layout, tmp_path):
     counted = Counter((o.split, o.category) for o in found.objects)
     assert counted["train", "bear"] == 2  # in the folder of a kind of bear
     assert not [o.name for o in found.objects if "2014" in o.name]
-    assert found.about["counts"]["found"] == {"train boxes": 7, "validation pictures": 4}
+    counts = {"train boxes": 7, "validation pictures": 4, "validation annotations": 4}
+    assert found.about["counts"]["found"] == counts
     assert found.left_out == {"another class, in pictures with one of these": 1}
+
+
+@pytest.mark.parametrize("key", ["det"])
+def test_half_of_the_validation_annotations(key, root, monkeypatch):
+    file = root / READERS[key][2] / "n02118333/n02118333_1.xml"
+    for name in ("._n02118333_1.xml", "._n02118333_1.JPEG"):  # what macOS leaves is no annotation
+        put(file.with_name(name), "\0\5\26\7Mac OS X")
+    whole = read(key, root)
+    monkeypatch.setattr(ilsvrc_det, "COUNTS", whole.about["counts"]["found"])
+    assert read(key, root, partial=False).objects == whole.objects
+    xml = sorted(root.glob("ILSVRC2013_DET_bbox_val/*.xml"))
+    for file in xml[len(xml) // 2 :]:
+        file.unlink()
+    refuses(read, "3 validation annotations here, .* has 7", key, root, partial=False)
 
 
 @pytest.mark.parametrize("key", ["det"])
@@ -300,7 +349,7 @@ def test_coco_and_its_largest_categories(key, root, tmp_path):
     runs = dict(size=[80, 96], counts=[7679, 1])
     change(root, lambda a: a[0].update(segmentation=runs))
     assert np.argwhere(read(key, root).objects[0].mask()).tolist() == [[79, 95]]
-    change(root, lambda a: a[0].update(segmentation=[[1, 2, 3, 4]]))
+    change(root, lambda a: a[0].update(segmentation=[[1, 2, 3]]))
     refuses(read(key, root).objects[0].mask, "annotation 1, has an outline")
     older = coco_tree(tmp_path / "2014", train=2, test=1, year="2014")
     name = read(key, older, year="2014").objects[0].picture.name
@@ -322,6 +371,32 @@ def test_coco_and_its_largest_categories(key, root, tmp_path):
 
     change(root, even)
     assert coco._Part(root, "train2017").ranked("objects") == [1, 3, 62]  # ties go by id
+
+
+@pytest.mark.parametrize("key", ["coco"])
+def test_coco_s_polygons_without_area_and_objects_without_outlines(key, root):
+    change(root, lambda a: a[0]["segmentation"].append([10.0, 10.0, 12.0, 12.0]))
+    ended = subprocess.run(
+        [sys.executable, "-m", "data_prep.coco", "--root", root, "--partial", "--least", "0"]
+        + ["--size", "32", "--largest", "3", "--workers", "0"],
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr  # the module's own command does as much
+    one = prepared_images(prepared(key, root), "train").masks[0]
+
+    def without(annotations):
+        annotations[0]["segmentation"] = [[1.0, 1.0, 9.0, 9.0]]
+        annotations[1]["segmentation"] = []
+        del annotations[2]["segmentation"]
+
+    change(root, without)
+    for told in ("no foreground in its crop", "train2017#1"):
+        assert told in run(key, root, "--force", status=2)
+    left_out = ("no foreground in its crop: 1", "no outline: 2")
+    printed = run(key, root, "--force", "--skip")
+    assert one.all() and all(f"left out, {told}" in printed for told in left_out)
+    assert "no outline" not in run(key, root, "--force", "--foreground", "box", "--factor", 1.5)
 
 
 PUBLISHED = (sst2, squad, modelnet40)  # with the five readers: all eight

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,7 +59,8 @@ TRIANGLE = "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("OFF\n", "OFF"), ("OFF\n", "OFF # a\n\n# b\n"), ("1 2\n", "1 2 255 0 0\n"), ("\n", "\r\n")],
+    [("OFF\n", "OFF"), ("OFF\n", "OFF # a\n\n# b\n"), ("1 2\n", "1 2 255 0 0\n"), ("\n", "\r\n")]
+    + [("1 2\n", "1 2 0.5 .25 1.0\n"), ("1 0 0\n", "1 0 0 0.5 0.5 0.5\n")],
 )
 def test_off_header_without_a_line_break_comments_and_colors(old, new):
     read = [part.tolist() for part in read_off(TRIANGLE.replace(old, new))]
@@ -113,16 +115,45 @@ def test_wrong_hdf5_content_is_refused(points_tree, arrays):
 def test_what_is_missing_is_named(off_tree, points_tree, tmp_path, monkeypatch):
     shutil.rmtree(off_tree / "lamp" / "test")
     refuses(modelnet40_shapes, "no folder", tmp_path / "none", "train")
-    refuses(modelnet40_shapes, "neither", tmp_path, "train")
+    refuses(modelnet40_shapes, "has no class", tmp_path, "train")
     refuses(modelnet40_shapes, "split", off_tree, "val")
-    refuses(modelnet40_shapes, "class 'lamp'", off_tree, "test")
+    shutil.rmtree(off_tree / "bed" / "train")
+    assert modelnet40_shapes(off_tree, "test").class_names == ("table",)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "h5py", None)
+        refuses(modelnet40_shapes, "install h5py", points_tree, "test")
     for name in ("ply_data_train0.h5", "train_files.txt"):
         (points_tree / name).unlink()
         refuses(modelnet40_shapes, f"{name} is missing", points_tree, "train")
-    (points_tree / "shape_names.txt").write_text("bed\nlamp\ntable\nsofa\n")
-    refuses(modelnet40_shapes, "class 'sofa'", points_tree, "test")
-    monkeypatch.setitem(sys.modules, "h5py", None)
-    refuses(modelnet40_shapes, "install h5py", points_tree, "test")
+
+
+def test_classes_without_shapes_in_one_split_and_what_macos_leaves(off_tree, points_tree):
+    for name in ("bed/train/._bed_0000.off", ".Trash/train/a.off", ".Trash/test/a.off"):
+        put(off_tree / name, "\0\5\26\7Mac OS X")
+    shutil.rmtree(off_tree / "lamp" / "test")
+    shutil.rmtree(off_tree / "bed" / "test")
+    data_trees.off_tree(off_tree / "more")
+    (off_tree / "more" / "lamp").rename(off_tree / "stool")
+    for split, count in (("train", 8), ("test", 6)):
+        shapes = modelnet40_shapes(off_tree, split)
+        assert shapes.class_names == ("stool", "table") and len(shapes) == count
+    put(points_tree / "shape_names.txt", "bed\nlamp\ntable\nsofa\n")
+    write_h5(points_tree / "ply_data_train0.h5", data=POINTS, label=ONE)  # leaves no lamp
+    label = np.array([[2], [0], [2]])
+    write_h5(points_tree / "ply_data_train1.h5", data=POINTS.repeat(3, 0), label=label)
+    shapes = modelnet40_shapes(points_tree, "test")
+    assert shapes.class_names == ("bed", "table") and shapes.labels.tolist() == [0, 1, 1, 0]
+
+
+def test_points_are_read_where_a_file_cannot_be_locked(points_tree):
+    """A network file system without locks, or a file that is open for writing elsewhere."""
+    import h5py
+
+    with h5py.File(points_tree / "ply_data_train0.h5", "a"):
+        child = "from kpnb.datasets.modelnet40 import modelnet40_shapes as read\n"
+        child += f"print(len(read({str(points_tree)!r}, 'train')))"
+        told = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True)
+    assert told.stdout == "7\n", told.stderr
 
 
 def test_every_shape_once_as_the_shapes_stand(off_tree):

@@ -1,5 +1,8 @@
 """Picture files as torchvision's own transform takes them; masks that stay with their pictures."""
 
+import errno
+from unittest.mock import Mock
+
 import numpy as np
 import torch
 from image_trees import photo
@@ -32,6 +35,14 @@ def test_files_and_folders_of_pictures_in_order(tmp_path):
     refuses(picture_files, "there is no picture", [tmp_path / "empty"])
     refuses(picture_files, "two pictures are named c", [tmp_path / "some", only])
     refuses(read_pictures, "no picture that can be read", [tmp_path / "some" / "notes.txt"], 8)
+
+
+def test_what_macos_leaves_is_no_picture_and_a_disk_may_fail(tmp_path, monkeypatch):
+    for name in ("a.png", "._a.png", ".hidden.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    assert picture_files([tmp_path]) == [tmp_path / "a.png"]
+    monkeypatch.setattr(Image, "open", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+    refuses(read_pictures, "error.*check permissions, free space", [tmp_path / "a.png"], 8)
 
 
 def test_masks_are_cropped_as_their_pictures_and_keep_their_numbers(tmp_path):

@@ -82,6 +82,7 @@ def treebank(tmp_path, monkeypatch):
         offered(sst2, "treebank", site, monkeypatch, [zipped(made)])
         for known, train in ((sst2.SENTENCES, 46), (sst2.COUNTS, 44)):
             monkeypatch.setitem(known, "treebank", {"train": train, "dev": 2, "test": 1})
+        monkeypatch.setattr(sst2, "LINES", {})
         yield site
 
 

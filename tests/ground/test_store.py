@@ -10,8 +10,10 @@ import sys
 import warnings
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
+from object_trees import put
 from refusals import refused
 from safetensors.torch import load_file
 from slow_sum import slow_sum
@@ -263,6 +265,23 @@ def test_a_killed_process_is_waited_for_and_one_of_two_goes_on_from_its_parts(tm
     assert sorted(out.strip() for out, _ in ends) == [f"False {state}", f"True {state}"]
     assert "Waiting" not in ends[0][1] + ends[1][1] and leftovers(root) == []
     assert log.read_text().split() == ["0", "1", "2", "3", "4"]
+
+
+def test_who_holds_a_lock_elsewhere_is_named(tmp_path, monkeypatch, caplog, capfd):
+    """Without locks of the file system the lock's file is the lock: a kill elsewhere leaves it."""
+    file, taken = tmp_path / "locks" / "a.lock", []
+
+    def acquire(lock, timeout=-1):
+        if timeout == 0:
+            put(file, "4711\nnode17\n123\n")
+            raise filelock.Timeout(str(file))
+        taken.append(lock)
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    monkeypatch.setenv("KPNB_EXECUTED_COPY", "1")  # the console is told, too
+    kpnb.store.locked(file, "computes it")
+    told = f"that computes it (process 4711 on node17; if it is gone, remove {file})"
+    assert taken and told in caplog.text and told in capfd.readouterr().err
 
 
 class Killed(BaseException):
