@@ -175,9 +175,6 @@ def _largest_gap(first: Tensor, second: Tensor) -> float:
     return float(torch.where(first.isnan() & second.isnan(), 0, gaps).nan_to_num(torch.inf).max())
 
 
-# What was found: numbers, tables, the reading
-
-
 class CoherencyFindings(Findings):
     """Numbers of the notebook on coherency; the results depend on how it is measured, too."""
 
@@ -291,9 +288,6 @@ def _changed_line(found: Coherency, how: str) -> str:
         f"With {how}, of {count(len(found.compared), 'method')} with a map per layer, unchanged: "
         f"{', '.join(good) or 'none'}; changed: {', '.join(bad) or 'none'}."
     )
-
-
-# Figures
 
 
 def magnitudes_figure(found: Coherency) -> Figure:

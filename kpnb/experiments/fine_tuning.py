@@ -19,19 +19,17 @@ from kpnb.experiments.pretraining import FineTuningStudy
 from kpnb.figures.charts import estimates_figure, stability_figure
 from kpnb.figures.paper import SampleSet, fates_figure
 from kpnb.figures.style import N_FG, ROLES, row_of_panels
+from kpnb.metrics import evidence as measures
 from kpnb.metrics.evidence import Choices, Evidence, metric_values, trajectory_points
 from kpnb.metrics.formatting import count, verdict_sentence
 from kpnb.metrics.results import estimated
 from kpnb.metrics.stats import Estimate, bootstrap, paired_difference, verdict
 from kpnb.paper import METRICS
-from kpnb.study.findings import Findings, thresholds_around
+from kpnb.study.findings import Findings
 
 #: Role in the evidence -> what the network is called.
 CALLED = {"S": "fine-tuned", "B": "from scratch"}
 _MINUS = "fine-tuned minus from scratch"
-
-
-# What is counted
 
 
 @dataclass(frozen=True)
@@ -112,9 +110,6 @@ def own_value(evidence: Evidence, role: str, name: str, threshold: float) -> Est
     """A quantity of one network; None where a seed has no defined sample."""
     values = network_values(evidence, role, name, threshold)
     return bootstrap(values) if np.isfinite(values).any(1).all() else None
-
-
-# What was found
 
 
 class FineTuningFindings(Findings):
@@ -205,7 +200,7 @@ def thresholds_table(evidence: Mapping[str, Evidence], threshold: float) -> pd.D
         for name in CLAIMED:
             asked = QUANTITIES[name]
             row = rows[layer, asked.label] = {}
-            for b in thresholds_around(threshold):
+            for b in measures.thresholds_around(threshold):
                 row[f"b = {b:g}"] = " ".join(_judged(found, name, b, asked.prediction))
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["layer", "difference of"])
 
@@ -228,9 +223,6 @@ def fine_tuning_reading(evidence: Mapping[str, Evidence], findings: FineTuningFi
     title = f"**Fine-tuning against training from scratch**, {network}, {images}, {seeds}"
     head, answer = f"{title}, b = {b:g} nats:", verdict_sentence(verdicts, "statement")
     return "\n".join([head, "", *lines, "", answer])
-
-
-# Figures
 
 
 def curves_figure(evidence: Mapping[str, Evidence], threshold: float) -> Figure:

@@ -47,9 +47,6 @@ SPLIT_WORDS = {"test": "unseen samples", "train": "training samples"}
 LIKELY_LAYER = "FC1"  # the layer of Figure 2; its symbol is lost in our copy of the paper
 
 
-# Accuracy by checkpoint
-
-
 def checkpoint_accuracies(study: Study, layer: str, seed: int) -> dict[int, dict[str, float]]:
     """epoch -> {"train", "test"} -> score of a student's checkpoint whose layers above `layer`
     have been trained on labels, by the student's own recipe; further scores as in the study.
@@ -82,9 +79,6 @@ def checkpoint_accuracies(study: Study, layer: str, seed: int) -> dict[int, dict
     record = study.stored("accuracies", key, compute, code, cost)
     # The store gives the names back in another order.
     return {epoch: record.info["scores"][f"{epoch}"] for epoch in epochs}
-
-
-# lambda and accuracy of several networks a seed
 
 
 @dataclass(frozen=True)
@@ -233,9 +227,6 @@ def correlation_interval(
     return Estimate(value, float(ends[0]), float(ends[1]), samples, seeds)
 
 
-# What was found
-
-
 class Question(NamedTuple):
     """One correlation over the checkpoints of a student; fewer: points that it has less than
     checkpoints."""
@@ -356,8 +347,6 @@ def ratio_reading(study: Study, by_layer: Mapping[str, Mapping[str, Answer]]) ->
     answer = verdict_sentence([found["test"].verdict for found in by_layer.values()], "layer")
     return "\n".join([*lines, "", f"Over training, on unseen samples: {answer}"])
 
-
-# Figures
 
 RATIO_LABEL = r"$\lambda$ [1]"
 EPOCH_COLORS = "cividis"  # of even lightness; the line that joins checkpoints tells epochs too

@@ -102,10 +102,7 @@ def _leaves(net: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     if next(net.children(), None) is None:
         return [(prefix, net)]
     if not isinstance(net, nn.Sequential):
-        raise KpnbError(
-            f"{type(net).__name__} is no chain of modules, so a factor cannot be followed through "
-            "it; rescale an AlexNet or a VGG."
-        )
+        raise KpnbError(f"{type(net).__name__} is no chain of modules; rescale AlexNet or a VGG.")
     parts = [
         (f"{prefix}.{name}" if prefix else name, child) for name, child in net.named_children()
     ]
@@ -123,9 +120,6 @@ def _revise(
     if first.bias is not None:
         first.bias /= factors
     second.weight *= factors[:, None, None]  # its inputs
-
-
-# What changes in maps
 
 
 def magnitudes(maps: LayerMaps) -> np.ndarray:
@@ -186,9 +180,7 @@ def _contrast(shape: Tensor) -> Tensor:
 
 def _check_layers(before: LayerMaps, after: LayerMaps) -> None:
     if list(before) != list(after) or not before:
-        raise KpnbError(
-            f"maps before have the layers {list(before)}, after {list(after)}; pass the same ones."
-        )
+        raise KpnbError(f"maps are of layers {list(before)} and {list(after)}; pass the same ones.")
 
 
 def _check_several(maps: LayerMaps) -> None:

@@ -13,14 +13,8 @@ import torch
 from torch import Tensor
 
 from kpnb.estimator.entropy import EntropyMaps
-from kpnb.metrics.points import (
-    KnowledgePoints,
-    knowledge_points,
-    learning_distance,
-    mean_entropies,
-    published_filter,
-    stability,
-)
+from kpnb.metrics import points as equations
+from kpnb.metrics.points import KnowledgePoints, knowledge_points, learning_distance, stability
 from kpnb.metrics.stats import Estimate, bootstrap, mean, paired_difference, variance, verdict
 from kpnb.paper import DISTANCE_METRICS, FINAL_METRICS, HYPOTHESES, METRICS, PREDICTIONS
 
@@ -72,7 +66,7 @@ class Evidence:
         late = [epoch for epoch in self.epochs if epoch >= FILTER_FROM * self.epochs[-1]]
         networks = [by_epoch for role in "SB" for by_epoch in self.maps[role]]
         maps = [by_epoch[epoch] for by_epoch in networks for epoch in late]
-        return published_filter(maps, self.foreground)
+        return equations.published_filter(maps, self.foreground)
 
     def points(self, role: str, seed: int, epoch: int | None, threshold: float) -> KnowledgePoints:
         """Knowledge points of one network at a checkpoint (None: the last)."""
@@ -207,7 +201,7 @@ def final_entropies(evidence: Evidence, role: str) -> tuple[np.ndarray, np.ndarr
     pairs = []
     for by_epoch in evidence.maps[role]:
         maps = by_epoch[max(by_epoch)]
-        pair = torch.stack(mean_entropies(maps.entropy, evidence.foreground)).double()
+        pair = torch.stack(equations.mean_entropies(maps.entropy, evidence.foreground)).double()
         pairs.append(torch.where(maps.defined, pair, torch.nan).numpy())
     inside, outside = np.stack(pairs, 1)
     return inside, outside

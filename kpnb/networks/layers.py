@@ -47,10 +47,7 @@ def initialize(net: nn.Module, seed: int, rules: Rules) -> None:
             rule(module, generator)
         elif next(module.parameters(recurse=False), None) is not None:
             known = ", ".join(kind.__name__ for kind in rules)
-            raise KpnbError(
-                f"There is no rule for the initial weights of {type(module).__name__}: build the "
-                f"network of {known} and normalizations."
-            )
+            raise KpnbError(f"No rule for {type(module).__name__}: use {known} and normalizations.")
         if getattr(module, "bias", None) is not None:
             nn.init.zeros_(module.bias)
 
@@ -131,8 +128,5 @@ def tracked_weight(net: nn.Module, name: str) -> nn.Parameter:
         if known == dotted and isinstance(layer, _BatchNorm):
             break
     if found is None:
-        raise KpnbError(
-            f"Layer {name!r} has no weight to track: name a convolution, a linear map or a batch "
-            "norm that follows one."
-        )
+        raise KpnbError(f"Layer {name!r} has no weight to track: name a convolution or linear map.")
     return found.weight

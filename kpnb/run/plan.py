@@ -51,9 +51,6 @@ PROCESS = 450 * 1024**2  # bytes of a process with torch and this package, about
 SLOW_ROWS = {"published": 96 * 80 * 2 / 5, "descent": 96 * 3200 * 2 / 5}
 
 
-# A study that counts
-
-
 class CountingStore(Store):
     """A store that notes what it is asked for, and gives back what has shapes but no numbers.
 

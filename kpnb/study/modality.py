@@ -105,8 +105,6 @@ class Modality(ABC):
     SCORING_CODE: ClassVar[tuple[Seed, ...]] = (accuracy,)
     MAPS_CODE: ClassVar[tuple[Seed, ...]]
 
-    # Data
-
     @cached_property
     def data(self) -> StudyData:
         return self.DATA(self.parameters)
@@ -127,8 +125,6 @@ class Modality(ABC):
     def foreground(self, **changes: object) -> Tensor:
         """(samples, units) bool of the measured samples, under changed estimator settings."""
         return self.data.foreground
-
-    # Networks
 
     @property
     def network_name(self) -> str:
@@ -164,8 +160,6 @@ class Modality(ABC):
         """layer -> the weight whose movement Eq. 8 measures for it."""
         return {layer: tracked_weight(net, layer) for layer in layers}
 
-    # What they cost
-
     @abstractmethod
     def example(self) -> tuple[int, ...]:
         """The shape of one sample as the networks take it."""
@@ -179,8 +173,6 @@ class Modality(ABC):
         net = self.skeleton(role)
         layers = ((layer_name(net, name), label) for label, name in self.named_layers.items())
         return count_anatomy(net, self.example(), layers)
-
-    # Training and scores
 
     def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
         """How teacher T, student S (its distillation at a layer) or baseline B is trained, and how
@@ -214,8 +206,6 @@ class Modality(ABC):
     def reference_lines(self) -> dict[str, float]:
         """Scores on the test samples of what has no network, by name."""
         return {"chance": 1 / self.outputs}
-
-    # Entropy maps
 
     @abstractmethod
     def explainer(self, layer: str, **changes: object) -> Explainer:

@@ -111,8 +111,6 @@ def imitation(study: Study, layer: str) -> str:
     )
 
 
-# Variants of what is measured, and words of several pieces
-
 Judgement = Mapping[str, tuple[Estimate, str]]  # metric -> (difference with interval, verdict)
 
 

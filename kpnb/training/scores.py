@@ -108,10 +108,7 @@ def span_scores(predictions: Sequence[str], accepted: Sequence[Sequence[str]]) -
     Raises `KpnbError` for lists that are empty or differ in length.
     """
     if not len(predictions) or len(predictions) != len(accepted):
-        raise KpnbError(
-            f"There are {len(predictions)} predictions for {len(accepted)} questions: give one "
-            "prediction for each question, at least one."
-        )
+        raise KpnbError(f"{len(predictions)} predictions, {len(accepted)} questions: one for each.")
     pairs = list(zip(predictions, accepted, strict=True))
     scores = {"exact_match": exact_match, "f1": f1}
     return {

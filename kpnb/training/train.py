@@ -243,9 +243,7 @@ def accuracy(net: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 2
 def check_labelled(images: Tensor, labels: Tensor) -> None:
     """Raise KpnbError unless each image has finite values and an integer label."""
     if len(images) == 0 or len(images) != len(labels):
-        raise KpnbError(
-            f"{len(images)} images do not go with {len(labels)} labels: pass one label an image."
-        )
+        raise KpnbError(f"{len(images)} images, {len(labels)} labels: pass one label an image.")
     if labels.dtype != torch.int64:
         raise KpnbError(f"Labels are {labels.dtype}: pass class numbers as torch.int64.")
     if not torch.isfinite(images).all():
