@@ -59,6 +59,7 @@ QUANTITIES: dict[str, Quantity] = {
     "rho": Quantity("rho", "1", "up", "there are fewer detours"),
 }
 CLAIMED = ("early_n_fg", "rho", "discarded")  # in Section 4.5's order
+UNDEFINED = "not defined"
 
 
 def network_values(evidence: Evidence, role: str, name: str, threshold: float) -> np.ndarray:
@@ -168,15 +169,11 @@ def scores_by_network(findings: FineTuningFindings) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["network", "images"])
 
 
-def _told(found: Estimate | None) -> str:
-    return "not defined" if found is None else str(found)
-
-
 def _judged(evidence: Evidence, name: str, threshold: float, side: str) -> tuple[str, str]:
     """A difference as text, and the verdict on the side that it should be on, "" for none."""
     gap = fine_tuned_difference(evidence, name, threshold)
     judged = verdict(gap, side) if gap and side else "inconclusive" if side else ""
-    return _told(gap), judged
+    return str(gap or UNDEFINED), judged
 
 
 def differences_table(evidence: Mapping[str, Evidence], threshold: float) -> pd.DataFrame:
@@ -185,7 +182,8 @@ def differences_table(evidence: Mapping[str, Evidence], threshold: float) -> pd.
     rows = {}
     for layer, found in evidence.items():
         for name, asked in QUANTITIES.items():
-            row = {CALLED[role]: _told(own_value(found, role, name, threshold)) for role in CALLED}
+            own = {role: own_value(found, role, name, threshold) for role in CALLED}
+            row = {CALLED[role]: str(value or UNDEFINED) for role, value in own.items()}
             gap, judged = _judged(found, name, threshold, asked.prediction)
             row |= {"difference": gap, "paper": asked.prediction or "not stated"}
             rows[layer, f"{asked.label} [{asked.unit}]"] = row | {"verdict": judged}
@@ -195,13 +193,11 @@ def differences_table(evidence: Mapping[str, Evidence], threshold: float) -> pd.
 def thresholds_table(evidence: Mapping[str, Evidence], threshold: float) -> pd.DataFrame:
     """The differences that the claims rest on, at the thresholds of Table III and the one in
     use."""
-    rows: dict[tuple[str, str], dict[str, str]] = {}
+    rows, around = {}, measures.thresholds_around(threshold)
     for layer, found in evidence.items():
-        for name in CLAIMED:
-            asked = QUANTITIES[name]
-            row = rows[layer, asked.label] = {}
-            for b in measures.thresholds_around(threshold):
-                row[f"b = {b:g}"] = " ".join(_judged(found, name, b, asked.prediction))
+        for asked, name in ((QUANTITIES[name], name) for name in CLAIMED):
+            told = {b: _judged(found, name, b, asked.prediction) for b in around}
+            rows[layer, asked.label] = {f"b = {b:g}": " ".join(pair) for b, pair in told.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["layer", "difference of"])
 
 
@@ -255,24 +251,19 @@ def counts_by_epoch(evidence: Evidence, role: str, threshold: float) -> list[Est
 def discarded_figure(evidence: Mapping[str, Evidence], threshold: float) -> Figure:
     """Foreground points per image: ever learned, held in the end, and discarded on the way, by
     layer; the network from scratch is the baseline."""
-    shown, places = ("ever", "n_fg", "discarded"), FineTuningStudy.PLACES.items()
-    return estimates_figure(
-        {
-            f"{layer}: {QUANTITIES[name].label}": {
-                role: own_value(found, place, name, threshold) for place, role in places
-            }
-            for layer, found in evidence.items()
-            for name in shown
-        }
-    )
+    shown, places = {}, FineTuningStudy.PLACES.items()
+    for layer, found in evidence.items():
+        for name in ("ever", "n_fg", "discarded"):
+            values = {role: own_value(found, place, name, threshold) for place, role in places}
+            shown[f"{layer}: {QUANTITIES[name].label}"] = values
+    return estimates_figure(shown)
 
 
 def rho_figure(evidence: Evidence, threshold: float) -> Figure:
     """How rho(x) of Eq. 9 is distributed over images and seeds at one layer."""
-    places = FineTuningStudy.PLACES.items()
-    return stability_figure(
-        {role: network_values(evidence, place, "rho", threshold) for place, role in places}
-    )
+    places = {role: place for place, role in FineTuningStudy.PLACES.items()}
+    rho = {r: network_values(evidence, place, "rho", threshold) for r, place in places.items()}
+    return stability_figure(rho)
 
 
 def fine_tuning_fates(

@@ -162,9 +162,7 @@ Relation = Callable[[np.ndarray, np.ndarray], float]
 
 def over_checkpoints(ratio: np.ndarray, accuracy: np.ndarray) -> float:
     """Spearman's correlation over checkpoints, averaged over the seeds where it is defined.
-
-    Undefined (NaN): with fewer than three checkpoints, or one of the two constant.
-    """
+    Undefined (NaN): with fewer than three checkpoints, or one of the two constant."""
     return float(mean(np.array([_spearman(*row) for row in zip(ratio, accuracy, strict=True)])))
 
 

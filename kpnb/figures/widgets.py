@@ -62,10 +62,8 @@ def epoch_slider(frames: Sequence[Figure], labels: Sequence[str], title: str) ->
 
 
 def fates_slider(samples: SampleSet, trails: Mapping[str, Trail], index: int) -> Html:
-    """Figure 5 to step through: a frame per epoch, in it a panel per role.
-
-    Arguments as in `fates_figure`. Raises KpnbError for words: their figure has every epoch's line.
-    """
+    """Figure 5 to step through: a frame per epoch, in it a panel per role. Arguments as in
+    `fates_figure`. Raises KpnbError for words: their figure has every epoch's line."""
     epochs = shown_epochs_of(trails)
     frames = [fates_figure(samples, trails, index, [epoch]) for epoch in epochs]
     labels = [f"epoch {epoch}" for epoch in epochs]

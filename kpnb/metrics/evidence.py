@@ -77,10 +77,8 @@ class Evidence:
     def trajectory(
         self, role: str, seed: int, threshold: float, untrained: bool = False
     ) -> list[KnowledgePoints]:
-        """Knowledge points at every checkpoint; with the untrained one only on request.
-
-        Eq. 8 and 9 run over epochs 1..M. The public code includes epoch 0 (random weights).
-        """
+        """Knowledge points at every checkpoint; with the untrained one only on request. Eq. 8 and 9
+        run over epochs 1..M. The public code includes epoch 0 (random weights)."""
         epochs = self.epochs if untrained else self.epochs[1:]
         return [self.points(role, seed, epoch, threshold) for epoch in epochs]
 

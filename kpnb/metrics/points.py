@@ -181,9 +181,7 @@ def learning_speed(
     n_fg_by_epoch: Tensor, weight_distance: Tensor | Sequence[float]
 ) -> tuple[float, float]:
     """(D_mean, D_var) of Eq. 8: mean and population variance over samples of `learning_distance`.
-
-    Small values mean that knowledge points are learned quickly and at similar speeds.
-    """
+    Small values mean that knowledge points are learned quickly and at similar speeds."""
     distance = learning_distance(n_fg_by_epoch, weight_distance)
     return float(distance.mean()), float(distance.var(correction=0))
 

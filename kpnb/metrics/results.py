@@ -254,10 +254,8 @@ def write_results(results: Results) -> Path:
 
 
 def write_whole(path: Path, text: str) -> Path:
-    """Write a file in one step: a reader sees the old file or the new, never a part.
-
-    Returns: its path. Raises: KpnbError where it cannot be written, as on a full disk.
-    """
+    """Write a file in one step: a reader sees the old file or the new, never a part. Returns: its
+    path. Raises: KpnbError where it cannot be written, as on a full disk."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -270,10 +268,8 @@ def write_whole(path: Path, text: str) -> Path:
 
 
 def read_results(notebook: str, preset: str, run: str = "") -> Results:
-    """The results of a notebook at a preset, or of one of a sweep's runs of it.
-
-    Raises: KpnbError where the file is missing, is not JSON, or does not fit the schema.
-    """
+    """The results of a notebook at a preset, or of one of a sweep's runs of it. Raises: KpnbError
+    where the file is missing, is not JSON, or does not fit the schema."""
     path = results_path(notebook, preset, run)
     how = f"run `python -m kpnb.run {notebook} --preset {preset}`"
     how = f"run `snakemake --cores 2 {run} --config preset={preset}`" if run else how

@@ -70,11 +70,8 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
 
 
 def nearest(points: Tensor, centers: Tensor, k: int) -> Tensor:
-    """Indices (n, centers, k) of the k points nearest to each center, nearest first.
-
-    A center that is a point of the cloud counts among its own neighbors.
-    Raises KpnbError unless 1 <= k <= p.
-    """
+    """Indices (n, centers, k) of the k points nearest to each center, nearest first. A center that
+    is a point of the cloud counts among its own neighbors. Raises KpnbError unless 1 <= k <= p."""
     _check(k, points.shape[1], "neighbors")
     return _closest(points, centers, k)[1]
 

@@ -78,10 +78,8 @@ def _added_convolutions(channels: int) -> nn.Sequential:
 def _resnet_chain(
     trunk: dict[str, nn.Module], channels: int, width: int, classes: int, dropout: float
 ) -> ImageNetwork:
-    """A ResNet's trunk with the paper's two convolutions and three FC layers on top.
-
-    Conv is the second added convolution with its batch norm, before the ReLU (published code).
-    """
+    """A ResNet's trunk with the paper's two convolutions and three FC layers on top. Conv is the
+    second added convolution with its batch norm, before the ReLU (published code)."""
     below = {**trunk, "added": _added_convolutions(channels)}
     classifier = _fully_connected(channels, width, classes, dropout)
     return _chain(below, nn.AdaptiveAvgPool2d(1), classifier, "added.4")
@@ -125,10 +123,8 @@ def torchvision_name(name: str) -> str:
 
 
 def build_full(name: str, classes: int, dropout: float = FULL_DROPOUT) -> ImageNetwork:
-    """One of IMAGE_NETWORKS at full size, with torchvision's parameter names.
-
-    AlexNet and VGG: Conv is the last convolution. ResNets: see `_resnet_chain`.
-    """
+    """One of IMAGE_NETWORKS at full size, with torchvision's parameter names. AlexNet and VGG: Conv
+    is the last convolution. ResNets: see `_resnet_chain`."""
     if name in _RESNETS:
         net = torchvision.models.get_model(_RESNETS[name][0], weights=None)
         trunk = {name: m for name, m in net.named_children() if name not in ("avgpool", "fc")}
@@ -158,9 +154,7 @@ _GRID = 4  # the poolings leave 4x4 of a 64x64 image; other sizes are averaged t
 
 def build_narrow(name: str, classes: int, dropout: float = NARROW_DROPOUT) -> ImageNetwork:
     """One of IMAGE_NETWORKS with few channels and FC layers of 256; layers named as at full size.
-
-    Made for 64x64 images; any size from 16x16 on works.
-    """
+    Made for 64x64 images; any size from 16x16 on works."""
     if name in _RESNETS:
         trunk = _resnet_trunk(_RESNETS[name][1])
         channels = _RESNET_PLANES[-1] * Bottleneck.expansion

@@ -19,10 +19,8 @@ Rules = Mapping[type[nn.Module], Callable[[nn.Module, torch.Generator], object]]
 
 
 def built(build: Callable[[], _Network], seed: int, rules: Rules) -> _Network:
-    """What build() makes, with weights from `seed` by `rules` (see `initialize`).
-
-    It is built without storage: nothing is drawn from the global generator, no weight set twice.
-    """
+    """What build() makes, with weights from `seed` by `rules` (see `initialize`). It is built
+    without storage: nothing is drawn from the global generator, no weight set twice."""
     with torch.device("meta"):
         net = build()
     net.to_empty(device="cpu")
@@ -78,10 +76,8 @@ def check_request(kind: str, name: str, known: Collection[str], scale: str, clas
 
 
 def modules_above(net: nn.Module, name: str) -> list[nn.Module]:
-    """Leaf modules that come after layer `name`, in the order of registration.
-
-    All networks of kpnb register their modules in forward order; so must a network of your own.
-    """
+    """Leaf modules that come after layer `name`, in the order of registration. All networks of kpnb
+    register their modules in forward order; so must a network of your own."""
     dotted = layer_name(net, name)
     named = list(net.named_modules())
     position = [known for known, _ in named].index(dotted)

@@ -84,10 +84,8 @@ def load_encoder(name: str, layers: int | None = None) -> "PreTrainedModel":
 
 
 def load_config(name: str, layers: int | None = None) -> "PretrainedConfig":
-    """The encoder's configuration (transformers), with `layers` layers (None: all).
-
-    Raises KpnbError where it cannot be loaded or has fewer layers.
-    """
+    """The encoder's configuration (transformers), with `layers` layers (None: all). Raises
+    KpnbError where it cannot be loaded or has fewer layers."""
     from transformers import AutoConfig
 
     config = _loaded(name, AutoConfig.from_pretrained)
@@ -115,10 +113,8 @@ def _stamp(name: str) -> tuple[tuple[int, int], ...]:
 
 @_kept_for_files
 def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
-    """The fast tokenizer, which knows the characters that each piece came from.
-
-    Raises KpnbError where it cannot be loaded or is none of the fast ones.
-    """
+    """The fast tokenizer, which knows the characters that each piece came from. Raises KpnbError
+    where it cannot be loaded or is none of the fast ones."""
     from transformers import AutoTokenizer
 
     tokenizer = _loaded(name, AutoTokenizer.from_pretrained)

@@ -285,9 +285,7 @@ def plan_name(
     name: str, preset: str, given: dict[str, object], machine: Machine, left: bool = False
 ) -> Planned:
     """The plan of a notebook with the parameters given, a sweep or a run of a sweep, by its name.
-
-    Raises KpnbError for an unknown name or parameter, and for parameters given to a sweep.
-    """
+    Raises KpnbError for an unknown name or parameter, and for parameters given to a sweep."""
     from kpnb.run.notebook import find_notebook
     from kpnb.run.sweeps import Sweeps
 

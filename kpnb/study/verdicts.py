@@ -44,10 +44,8 @@ def with_interval(value: float, item: Measure | Comparison) -> str:
 
 
 def reading(findings: Findings, hypothesis: int) -> str:
-    """The verdict on a hypothesis in words, as Markdown, built from the comparisons alone.
-
-    Raises KpnbError where nothing was compared and no note says why.
-    """
+    """The verdict on a hypothesis in words, as Markdown, built from the comparisons alone. Raises
+    KpnbError where nothing was compared and no note says why."""
     metrics, notes = hypothesis_metrics(hypothesis), findings.notes
     headline = [c for c in findings.comparisons if c.metric in metrics and _headline(findings, c)]
     if not headline and not notes:

@@ -19,11 +19,8 @@ Labels = Tensor | Sequence[int]
 
 
 def majority(train_labels: Labels, test_labels: Labels) -> float:
-    """Accuracy, 0 to 1, on the test labels of the most frequent training label.
-
-    Both are (n,) integers; of equally frequent labels the smallest is taken.
-    Raises `KpnbError` for no labels.
-    """
+    """Accuracy, 0 to 1, on the test labels of the most frequent training label. Both are (n,)
+    integers; of equally frequent labels the smallest is taken. Raises `KpnbError` for no labels."""
     train, test = _labels("train_labels", train_labels), _labels("test_labels", test_labels)
     values, counts = train.unique(return_counts=True)  # ascending, so argmax takes the smallest
     return (test == values[counts.argmax()]).double().mean().item()
@@ -84,10 +81,8 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(prediction: str, accepted: Sequence[str]) -> float:
-    """1.0 where the normalized prediction equals a normalized accepted answer, else 0.0.
-
-    Raises `KpnbError` when no answer is accepted.
-    """
+    """1.0 where the normalized prediction equals a normalized accepted answer, else 0.0. Raises
+    `KpnbError` when no answer is accepted."""
     return _best(lambda p, a: float(p == a), prediction, accepted)
 
 

@@ -131,10 +131,8 @@ class _Loop:
         return torch.stack([loss.detach().double(), metric.detach().double()])
 
     def _batches(self, epoch: int) -> list[Tensor]:
-        """The sample indices of the epoch's batches.
-
-        A last batch of one sample is joined to the one before: batch norm cannot normalize it.
-        """
+        """The sample indices of the epoch's batches. A last batch of one sample is joined to the
+        one before: batch norm cannot normalize it."""
         order = torch.randperm(self.count, generator=_generator(self.settings.seed, epoch, _ORDER))
         batches = list(order.split(self.settings.batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1 < self.settings.batch_size:
