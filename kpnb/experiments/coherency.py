@@ -97,8 +97,7 @@ class Coherency:
 
     @cached_property
     def scores(self) -> dict[str, dict[str, Estimate]]:
-        """Method -> its COHERENCY_SCORES over images and seeds: a shape needs several units, an
-        order several layers."""
+        """Method -> its COHERENCY_SCORES; a shape needs several units, an order several layers."""
         found: dict[str, dict[str, Estimate]] = {method: {} for method in self.before[0]}
         for method, scores in found.items():
             for name, (*_, change) in COHERENCY_SCORES.items():
@@ -122,8 +121,7 @@ class Coherency:
         return max(_largest_gap(entropy_of(first), entropy_of(second)) for first, second in parts)
 
     def unchanged(self, method: str) -> bool:
-        """Whether magnitude and shape stay as they are, to within COHERENT with all of their
-        intervals."""
+        """Whether magnitude and shape stay to within COHERENT with all of their intervals."""
         scores = self.scores[method]
         return all(scores[name].high < COHERENT for name in ("coherency", "coherency_shape"))
 
@@ -184,8 +182,7 @@ class CoherencyFindings(Findings):
         """Every score of every method, under both kinds of rescaling.
 
         coherency_<method>: |log(m'/m)| in nats; coherency_shape_<method>: change of shape;
-        swaps_<method>, spread_<method>: between layers. Under a factor per channel the names begin
-        with channel_.
+        swaps_<method>, spread_<method>: between layers. A factor per channel: channel_ before it.
         """
         images, uniform = len(self.study.data.measured), found["layer"]
         for kind, how in KIND_NAMES.items():

@@ -191,8 +191,7 @@ def differences_table(evidence: Mapping[str, Evidence], threshold: float) -> pd.
 
 
 def thresholds_table(evidence: Mapping[str, Evidence], threshold: float) -> pd.DataFrame:
-    """The differences that the claims rest on, at the thresholds of Table III and the one in
-    use."""
+    """The differences that the claims rest on, at Table III's thresholds and the one in use."""
     rows, around = {}, measures.thresholds_around(threshold)
     for layer, found in evidence.items():
         for asked, name in ((QUANTITIES[name], name) for name in CLAIMED):

@@ -168,8 +168,7 @@ class OwnModel(NotebookStudy):
 
     @cached_property
     def shares(self) -> dict[tuple[str, str], Estimate]:
-        """By method and layer: share of the top tenth of the cells by value that is foreground, its
-        mean over images."""
+        """By method and layer: mean share of the top tenth of the cells that is foreground."""
         found, count = {}, round(TOP * self.foreground.shape[1])
         for key, values in self._ranked().items():
             top = values.nan_to_num(-torch.inf).topk(count, dim=1).indices
@@ -212,8 +211,7 @@ class OwnModel(NotebookStudy):
         return sheet(grid)
 
     def methods_figure(self) -> Figure:
-        """The first images: knowledge points of the last layer, and the top tenth of the cells by
-        each method."""
+        """The first images: points of the last layer, and the top tenth of cells by each method."""
         layer, grid = self.layers[-1], []
         ranked = {m: v for (m, la), v in self._ranked().items() if la in (layer, INPUT)}
         for row in self._few:

@@ -7,8 +7,7 @@ student and baseline after training.
 Checkpoints are a time series, not independent draws. What an interval here covers is the choice of
 the measured samples and, with several, of the training seeds, with the checkpoints held fixed; the
 error of an accuracy from finitely many test samples is not in it. A resampled lambda is noisier
-than the measured one, and noise pulls a correlation towards zero: an interval may lie nearer to
-zero than its value.
+than the measured one, which pulls a correlation, and so an interval, towards zero.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -226,8 +225,7 @@ def correlation_interval(
 
 
 class Question(NamedTuple):
-    """One correlation over the checkpoints of a student; fewer: points that it has less than
-    checkpoints."""
+    """One correlation over a student's checkpoints; fewer: points less than checkpoints."""
 
     text: str
     relation: Relation = over_checkpoints
@@ -353,8 +351,7 @@ SEED_MARKERS = "os^Dv"
 
 def training_figure(curve: RatioAccuracy) -> Figure:
     """Figure 2: lambda against accuracy at a student's checkpoints, a panel for each split, a mark
-    for each seed; bars are 95% intervals, of lambda over measured samples, of accuracy over test
-    samples."""
+    for each seed; bars are 95% intervals over samples, of accuracy over test samples."""
     norm = PowerNorm(0.5, vmin=curve.places[0], vmax=curve.places[-1])
     look = {"cmap": EPOCH_COLORS, "norm": norm, "s": 32, "edgecolors": "black", "linewidths": 0.6}
 

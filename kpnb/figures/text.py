@@ -278,12 +278,10 @@ def _legends(shown: Sequence[Line]) -> list[str]:
     values = [value for line in shown for value in line.values]
     marks = [marked(escape(style.name), style) for style in shown[0].styles]
     legends = [marks, entropy_legend(values)] if values else [[*marks, FOREGROUND]]
-    return [_legend(pieces) for pieces in legends if pieces]
-
-
-def _legend(pieces: Sequence[str]) -> str:
-    whole = "\u2003".join(styled("display:inline-block", piece) for piece in pieces)
-    return styled(f"{SMALL};margin-top:5px", whole, "div")
+    spread = [[styled("display:inline-block", piece) for piece in pieces] for pieces in legends]
+    return [
+        styled(f"{SMALL};margin-top:5px", "\u2003".join(part), "div") for part in spread if part
+    ]
 
 
 def own_entropies(sample: TextSample, entropy: Array) -> list[float]:

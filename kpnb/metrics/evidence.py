@@ -169,8 +169,7 @@ def _of_network(
 def is_defined(evidence: Evidence, metric: str, choices: Choices) -> bool:
     """Whether, for every seed, some sample has a value of the metric in student and in baseline.
 
-    D and rho need a map at every checkpoint: with an output of two dimensions behind a ReLU there
-    may be none.
+    D and rho need a map at every checkpoint, which two outputs behind a ReLU may not give.
     """
     pair = [metric_values(evidence, role, metric, choices) for role in "SB"]
     return bool(np.isfinite(pair[0] + pair[1]).any(1).all())

@@ -82,8 +82,7 @@ class KnowledgePoints(UnitTable):
         return self.kinds.cpu().numpy()
 
     def grid(self) -> Tensor:
-        """The `kinds` on a square grid (samples, rows, columns); KpnbError for units that make
-        none."""
+        """The `kinds` on a square grid (samples, rows, columns); KpnbError where there is none."""
         return self._on_grid(self.kinds)
 
     def to_pandas(self) -> "pd.DataFrame":

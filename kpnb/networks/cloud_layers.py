@@ -2,8 +2,7 @@
 can be kept, point-wise layers and the classifier.
 
 Tensors are (clouds, points, channels) throughout, so a layer that acts on each point alone is an
-nn.Linear on the last dimension (a convolution of size 1 in the original codes; same weights, same
-result).
+nn.Linear on the last dimension (a convolution of size 1 in the original codes; the same result).
 
 The original codes of PointNet++ and PointConv differ in these points:
 1. Farthest-point sampling starts there at the first point in storage or at a random one. Here it

@@ -125,8 +125,7 @@ def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
 
 @_kept_for_files
 def model_hash(name: str) -> str:
-    """SHA-256 of the weights, configuration and tokenizer on this machine; of the name for a hub's
-    model."""
+    """SHA-256 of weights, configuration and tokenizer here; of the name for a hub's model."""
     source = model_source(name)
     if name in HUB:
         return hashlib.sha256(source.encode()).hexdigest()
@@ -146,8 +145,7 @@ def _loaded(name: str, load: Callable, **options: object) -> object:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's progress bars, and its remarks about weights that a shortened or
-    headless model leaves out."""
+    """Without progress bars, and remarks about weights that a shortened model leaves out."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

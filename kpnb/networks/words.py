@@ -76,8 +76,7 @@ class OwnWords(WordUnits):
     given: Mapping[str, Tensor]
 
     def problem(self, model: nn.Module, inputs: Tensor) -> Problem:
-        """As for WordUnits. Raises KpnbError for a model that does not read its embeddings once in
-        a forward pass."""
+        """As for WordUnits; KpnbError for a model that does not read its embeddings once a pass."""
         table = _table(model).weight
         known = inspect.signature(model.forward).parameters  # of DistilBERT no token_type_ids
         names = [name for name in self.given if name in known or "input_ids" not in known]

@@ -198,8 +198,7 @@ def probe_study(network: str, **given: object) -> Study:
 
 
 def measure_machine(studies: Sequence[Study], seconds: float = 3.0) -> Machine:
-    """The machine's speeds on the networks of some studies, which share a device; of a CPU with
-    one thread."""
+    """The speeds on the networks of some studies, which share a device; a CPU's with one thread."""
     torch.set_num_threads(1)
     about, device, found = provenance(), studies[0].device.type, []
     for study in studies:

@@ -105,8 +105,7 @@ class Sweep(_Effort):
         return self.at_preset(preset) | self.runs[run].at_preset(preset) | {"run": run}
 
     def resolved(self, run: str, preset: str) -> StudyParameters:
-        """All parameters of a run, checked; raises KpnbError as `kpnb.study.parameters.resolve`
-        does."""
+        """All parameters of a run, checked; KpnbError as `kpnb.study.parameters.resolve`."""
         return resolve(models_for(self.notebook), self.given(run, preset) | {"preset": preset})
 
     def beside(self, run: str, printed: pd.DataFrame) -> pd.DataFrame:
@@ -183,9 +182,9 @@ def _require_resolves(sweep: Sweep, run: str) -> None:
         raise KpnbError(f"The notebook {sweep.notebook} has no parameter 'run' to file under.")
     for preset in sweep.presets:
         given = sweep.at_preset(preset) | sweep.runs[run].at_preset(preset)
-        for name in ("run", "preset"):  # which the run's name and the preset asked for decide
-            if name in given:
-                raise KpnbError(f"{name} is not set in a sweep: leave it out.")
+        # The run's name and the preset asked for decide these.
+        if own := [name for name in ("run", "preset") if name in given]:
+            raise KpnbError(f"{own[0]} is not set in a sweep: leave it out.")
         sweep.resolved(run, preset)
 
 
@@ -290,8 +289,7 @@ def _time(file: Path) -> int:
 def command(run: str, preset: str, sweeps: Sweeps) -> list[str]:
     """Arguments of the Python interpreter that execute one run: `-m kpnb.run NOTEBOOK ...`.
 
-    Paths are relative where they lie below the current folder, so that the same command serves
-    on another machine.
+    Paths below the current folder are relative, so that the command serves on another machine.
     """
     sweep = sweeps.sweep_of[run]
     arguments = ["-m", "kpnb.run", sweep.notebook, "--preset", preset]

@@ -52,8 +52,7 @@ def show(*shown: object) -> None:
 
 
 def _parameters_cell(cells: Sequence[str]) -> list[str]:
-    """The names that the cell which sets `preset` assigned when it was last run, and those that
-    papermill puts behind it."""
+    """The names that the cell which sets `preset` last assigned, and those papermill adds."""
     found = [position for position, cell in enumerate(cells) if "preset" in _assigned(cell)]
     if not found:
         return []
@@ -204,17 +203,14 @@ class NotebookFindings:
 
     def accuracy_table(self: Findings) -> pd.DataFrame:
         """Scores on seen and unseen samples: mean over seeds (smallest to largest)."""
-        rows = [m for m in self.measures if m.metric in SCORES]
-        ends = [f" ({m.low:.1%} to {m.high:.1%})" if m.low is not None else "" for m in rows]
-        table = {
-            "network": [ROLES[m.role] + (f" ({m.layer})" if m.layer else "") for m in rows],
-            "samples": [SCORES[m.metric][1] for m in rows],
-            "score": [SCORES[m.metric][0] for m in rows],
-            "value": [f"{m.mean:.1%}{end}" for m, end in zip(rows, ends, strict=True)],
-            "n samples": [m.n_samples for m in rows],
-            "n seeds": [m.n_seeds for m in rows],
-        }
-        return pd.DataFrame(table).set_index(["network", "samples", "score"])
+        rows = []
+        for m in (m for m in self.measures if m.metric in SCORES):
+            network = ROLES[m.role] + (f" ({m.layer})" if m.layer else "")
+            end = "" if m.low is None else f" ({m.low:.1%} to {m.high:.1%})"
+            about = network, *SCORES[m.metric][::-1], f"{m.mean:.1%}{end}", m.n_samples, m.n_seeds
+            rows.append(about)
+        columns = ["network", "samples", "score", "value", "n samples", "n seeds"]
+        return pd.DataFrame(rows, columns=columns).set_index(columns[:3])
 
     def schedules(self: Findings) -> pd.DataFrame:
         """How student (its distillation) and baseline were trained: what D depends on."""
@@ -291,8 +287,7 @@ class NotebookFindings:
         return table.dropna(axis="columns", how="all").fillna("").rename_axis(columns="role")
 
     def comparison_table(self: Findings) -> pd.DataFrame:
-        """Student minus baseline with interval and verdict, all samples beside the published
-        filter's."""
+        """Student minus baseline with verdict, all samples beside the published filter's."""
         rows = [c for c in self.comparisons if c.threshold == self.threshold]
         order = list(dict.fromkeys((c.layer, label(c)) for c in rows))
         rows.sort(key=lambda c: order.index((c.layer, label(c))))

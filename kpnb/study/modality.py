@@ -50,8 +50,7 @@ class StudyData:
 
     @cached_property
     def measured(self) -> Samples:
-        """The samples whose entropy is measured: the first usable ones of the training or of the
-        test samples."""
+        """The samples whose entropy is measured: the first usable training or test samples."""
         p = self.parameters
         training = p.measured_on == "train"
         source = self.training_samples if training else self.test_samples
@@ -87,8 +86,7 @@ class Modality(ABC):
 
     outputs: dimensions of the networks' output. units: input units of a sample, about where samples
     differ. named_layers: label -> name of the layers that a picture of the whole network shows,
-    upwards. least_teacher: the test score that a teacher must exceed to have learned anything to
-    speak of.
+    upwards. least_teacher: the test score that a teacher must exceed to be fit to teach.
     """
 
     parameters: StudyParameters

@@ -90,8 +90,7 @@ class TextEstimator:
             TextNetwork that reads strings, its PieceEncoder, or the whole tokenizer it was made of.
         progress: a bar over the texts; None shows it on a terminal.
         Raises KpnbError for networks and texts that do not fit together, what `aligned_text`
-        refuses, and what `EntropyEstimator.explain` raises; `Stopped` on Ctrl-C, with the maps of
-        the texts before.
+        refuses, and what `EntropyEstimator.explain` raises; `Stopped` on Ctrl-C, with earlier maps.
         """
         layer, own = self.estimator.layer, not isinstance(net, TextNetwork)
         if isinstance(layer, (list, tuple)):

@@ -140,7 +140,7 @@ def _feature_variance(
     if not isinstance(targets, Tensor):
         targets = torch.cat([targets(batch) for batch in images.split(128)])
     if len(targets) != len(images):
-        raise KpnbError(f"{len(targets)} teacher features, {len(images)} images: pass as many.")
+        raise KpnbError(f"{len(targets)} teacher features: take those of the same images.")
     variance = targets.double().var(dim=0, correction=0).mean().item()
     if not variance > 0:
         raise KpnbError("The teacher's feature does not vary: train it, and pass several images.")

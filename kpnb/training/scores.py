@@ -131,8 +131,7 @@ def predicted_answers(net: nn.Module, samples: EncodedTexts, batch_size: int = 6
     """The answer to each question, as it stands in its context.
 
     Among pieces of the context, with the last not before the first and at most LONGEST_ANSWER
-    pieces in all, the pair with the largest sum of logits; whole words. Eval mode, modes as before
-    after.
+    pieces in all, the pair with the largest sum of logits; whole words. Modes are left as they are.
     """
     pieces, found = samples.pieces, []
     device = next(net.parameters()).device

@@ -1,5 +1,4 @@
-"""The one training loop, behind classification, feature distillation and head training; classifiers
-and their accuracy.
+"""The one training loop, behind classification, distillation and heads; classifiers' accuracy.
 
 A run that was killed is taken up again by `kpnb.training.checkpoints`; how far weights move is in
 `kpnb.training.weight_distance`, the feature regression of distillation in
