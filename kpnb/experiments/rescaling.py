@@ -59,8 +59,16 @@ def rescaled(
     random = None if channel_seed is None else torch.Generator().manual_seed(channel_seed)
     with torch.inference_mode(False), torch.no_grad():
         copied = copy.deepcopy(net).eval()
-        for first, second in named_pairs(copied, pairs):
-            _revise(copied.get_submodule(first), copied.get_submodule(second), factor, random)
+        for names in named_pairs(copied, pairs):
+            first, second = map(copied.get_submodule, names)
+            factors = first.weight.new_full((len(first.weight),), factor)
+            if random is not None:
+                turned = torch.randint(2, factors.shape, generator=random).to(factors.device)
+                factors = torch.where(turned > 0, 1 / factors, factors)
+            first.weight /= factors[:, None, None, None]
+            if first.bias is not None:
+                first.bias /= factors
+            second.weight *= factors[:, None, None]  # its inputs
     return copied
 
 
@@ -109,19 +117,6 @@ def _leaves(net: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     return [leaf for name, child in parts for leaf in _leaves(child, name)]
 
 
-def _revise(
-    first: nn.Conv2d, second: nn.Conv2d, factor: float, random: torch.Generator | None
-) -> None:
-    factors = first.weight.new_full((len(first.weight),), factor)
-    if random is not None:
-        turned = torch.randint(2, factors.shape, generator=random).to(factors.device)
-        factors = torch.where(turned > 0, 1 / factors, factors)
-    first.weight /= factors[:, None, None, None]
-    if first.bias is not None:
-        first.bias /= factors
-    second.weight *= factors[:, None, None]  # its inputs
-
-
 def magnitudes(maps: LayerMaps) -> np.ndarray:
     """(images, layers) mean of |value|; NaN where a map is zero or not defined."""
     found = torch.stack([part.double().abs().flatten(1).mean(1) for part in maps.values()], 1)
@@ -138,8 +133,10 @@ def shape_changes(before: LayerMaps, after: LayerMaps) -> np.ndarray:
     """(images,) mean over layers of sum |q' - q| over sum |q - 1/n|, q the map over its sum; NaN
     for maps that are zero or flat, which have no shape."""
     _check_layers(before, after)
-    pairs = [(_shape(before[layer]), _shape(after[layer])) for layer in before]
-    moved = [(a - b).abs().sum(1) / _contrast(b) for b, a in pairs]
+    moved = []
+    for b, a in ((_shape(before[layer]), _shape(after[layer])) for layer in before):
+        contrast = (b - 1 / b.shape[1]).abs().sum(1)
+        moved.append((a - b).abs().sum(1) / torch.where(contrast > FLAT, contrast, torch.nan))
     return mean(torch.stack(moved, 1).numpy())
 
 
@@ -170,12 +167,6 @@ def _shape(maps: Tensor) -> Tensor:
     flat = maps.double().abs().flatten(1)
     total = flat.sum(1, keepdim=True)
     return flat / torch.where(total > 0, total, torch.nan)
-
-
-def _contrast(shape: Tensor) -> Tensor:
-    """(images,) sum |q - 1/n|; NaN for a flat map."""
-    found = (shape - 1 / shape.shape[1]).abs().sum(1)
-    return torch.where(found > FLAT, found, torch.nan)
 
 
 def _check_layers(before: LayerMaps, after: LayerMaps) -> None:
