@@ -12,8 +12,9 @@ a feature by 1/c, and gradient times feature by 1, with a factor per channel cha
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 
 import torch
 from captum import attr
@@ -115,45 +116,25 @@ def _activation(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -> Tenso
     return attr.LayerActivation(net, layer_module(net, layer)).attribute(x).mean(1)
 
 
-def _grad_cam(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -> Tensor:
-    """Grad-CAM with its final ReLU."""
-    explained = attr.LayerGradCam(net, layer_module(net, layer))
-    return explained.attribute(x, target=targets, relu_attributions=True).squeeze(1)
-
-
-def _summed(attribution: type, **options: object) -> Compute:
-    """A layer's contributions to the score, added over channels."""
+def _captum(attribution: type, joined: Callable[[Tensor], Tensor], **options: object) -> Compute:
+    """A method of captum about the score, of a layer or of INPUT; joined: channels to one map."""
 
     def compute(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -> Tensor:
-        explained = attribution(net, layer_module(net, layer))
-        return explained.attribute(x, target=targets, **_bounded(options, x)).sum(1)
+        explained = attribution(net, *([] if layer == INPUT else [layer_module(net, layer)]))
+        steps = {"internal_batch_size": len(x)} if "n_steps" in options else {}
+        return joined(explained.attribute(x, target=targets, **options, **steps))
 
     return compute
 
 
-# About the input
-
-
-def _of_input(attribution: type, mean_of_absolute: bool, **options: object) -> Compute:
-    """Added over colors if they are contributions, else the mean of absolute values."""
-
-    def compute(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -> Tensor:
-        found = attribution(net).attribute(x, target=targets, **_bounded(options, x))
-        return found.abs().mean(1) if mean_of_absolute else found.sum(1)
-
-    return compute
-
-
-def _bounded(options: Mapping[str, object], x: Tensor) -> dict[str, object]:
-    return dict(options) | ({"internal_batch_size": len(x)} if "n_steps" in options else {})
+def _sizes(found: Tensor) -> Tensor:
+    """Mean of absolute values over channels, for what are no contributions."""
+    return found.abs().mean(1)
 
 
 def _occlusion(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -> Tensor:
     """Change of the score when a patch takes the data's mean color, at each of its pixels."""
     return attr.FeatureAblation(net).attribute(x, target=targets, feature_mask=_patches(x))[:, 0]
-
-
-# About a layer's feature as a whole
 
 
 def _feature_gradient(net: nn.Module, x: Tensor, targets: Tensor, layer: str) -> Tensor:
@@ -185,22 +166,24 @@ def _patches(x: Tensor) -> Tensor:
 
 
 GRADIENT, CAM, PERTURBATION = "gradient-based", "class activation", "perturbation-based"
-_TIMES = _summed(attr.LayerGradientXActivation)
-_CONDUCTANCE = _summed(attr.LayerConductance, n_steps=STEPS)
-_PATH = _of_input(attr.IntegratedGradients, False, n_steps=STEPS)
-_INPUT_TIMES = _of_input(attr.InputXGradient, False)
-_GUIDED = _of_input(attr.GuidedBackprop, True)
+_ADDED = methodcaller("sum", 1)  # contributions to the score
+_CAM = _captum(attr.LayerGradCam, _ADDED, relu_attributions=True)  # has one channel
+_TIMES = _captum(attr.LayerGradientXActivation, _ADDED)
+_CONDUCTANCE = _captum(attr.LayerConductance, _ADDED, n_steps=STEPS)
+_PATH = _captum(attr.IntegratedGradients, _ADDED, n_steps=STEPS)
+_INPUT_TIMES = _captum(attr.InputXGradient, _ADDED)
+_GUIDED = _captum(attr.GuidedBackprop, _sizes)
 METHODS = {
     "gradient": Method("gradient", GRADIENT, "layer", _gradient),
     "activation": Method("activation", CAM, "layer", _activation),
-    "grad_cam": Method("Grad-CAM", CAM, "layer", _grad_cam),
+    "grad_cam": Method("Grad-CAM", CAM, "layer", _CAM),
     "gradient_x_activation": Method("gradient x activation", GRADIENT, "layer", _TIMES),
     "conductance": Method("conductance", GRADIENT, "layer", _CONDUCTANCE),
     "feature_gradient": Method("gradient of the feature", GRADIENT, "feature", _feature_gradient),
     "feature_occlusion": Method(
         "occlusion of the feature", PERTURBATION, "feature", _feature_occlusion
     ),
-    "saliency": Method("saliency", GRADIENT, "input", _of_input(attr.Saliency, True)),
+    "saliency": Method("saliency", GRADIENT, "input", _captum(attr.Saliency, _sizes)),
     "input_x_gradient": Method("input x gradient", GRADIENT, "input", _INPUT_TIMES),
     "integrated_gradients": Method("integrated gradients", GRADIENT, "input", _PATH),
     "guided_backprop": Method("guided backpropagation", GRADIENT, "input", _GUIDED),

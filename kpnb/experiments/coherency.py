@@ -97,8 +97,7 @@ class Coherency:
 
     @cached_property
     def scores(self) -> dict[str, dict[str, Estimate]]:
-        """Method -> its COHERENCY_SCORES over images and seeds: a shape needs several units, an
-        order several layers."""
+        """Method -> its COHERENCY_SCORES; a shape needs several units, an order several layers."""
         found: dict[str, dict[str, Estimate]] = {method: {} for method in self.before[0]}
         for method, scores in found.items():
             for name, (*_, change) in COHERENCY_SCORES.items():
@@ -122,8 +121,7 @@ class Coherency:
         return max(_largest_gap(entropy_of(first), entropy_of(second)) for first, second in parts)
 
     def unchanged(self, method: str) -> bool:
-        """Whether magnitude and shape stay as they are, to within COHERENT with all of their
-        intervals."""
+        """Whether magnitude and shape stay to within COHERENT with all of their intervals."""
         scores = self.scores[method]
         return all(scores[name].high < COHERENT for name in ("coherency", "coherency_shape"))
 
@@ -152,10 +150,8 @@ def measure_coherency(study: ImageStudy) -> dict[str, Coherency]:
 
 
 def explanations(study: ImageStudy, net: nn.Module, targets: Tensor) -> Maps:
-    """Every method's maps of the measured images, the entropy's sigma and sigma_f^2 with them.
-
-    The layers are the convolutions ("conv 1", ...), their feature what comes out of their ReLU.
-    """
+    """Every method's maps of the measured images, the entropy's sigma and sigma_f^2 with them. The
+    layers are the convolutions ("conv 1", ...), their feature what comes out of their ReLU."""
     p, samples = study.parameters, study.data.measured
     names = rescaling.convolutions(net)
     labels = {rescaling.feature_name(net, name): f"conv {i + 1}" for i, name in enumerate(names)}
@@ -175,9 +171,6 @@ def _largest_gap(first: Tensor, second: Tensor) -> float:
     return float(torch.where(first.isnan() & second.isnan(), 0, gaps).nan_to_num(torch.inf).max())
 
 
-# What was found: numbers, tables, the reading
-
-
 class CoherencyFindings(Findings):
     """Numbers of the notebook on coherency; the results depend on how it is measured, too."""
 
@@ -189,8 +182,7 @@ class CoherencyFindings(Findings):
         """Every score of every method, under both kinds of rescaling.
 
         coherency_<method>: |log(m'/m)| in nats; coherency_shape_<method>: change of shape;
-        swaps_<method>, spread_<method>: between layers. Under a factor per channel the names begin
-        with channel_.
+        swaps_<method>, spread_<method>: between layers. A factor per channel: channel_ before it.
         """
         images, uniform = len(self.study.data.measured), found["layer"]
         for kind, how in KIND_NAMES.items():
@@ -225,40 +217,33 @@ def scores_table(found: _Found) -> pd.DataFrame:
 
 def spread_table(found: _Found) -> pd.DataFrame:
     """How far the layers' magnitudes lie apart, original and rescaled, one factor per layer."""
-    rows = {
-        TITLES[method]: {
-            f"{name} [nats]": str(found["layer"].spread(method, name == "rescaled"))
-            for name in _STYLES
-        }
-        for method in found["layer"].layered
-    }
+    rows, uniform = {}, found["layer"]
+    for method in uniform.layered:
+        spreads = {name: uniform.spread(method, name == "rescaled") for name in _STYLES}
+        rows[TITLES[method]] = {f"{name} [nats]": str(value) for name, value in spreads.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
 def family_table(found: _Found) -> pd.DataFrame:
-    """Table I with what was measured: families of explanations by coherency and generality.
-
-    Of each family, the methods with a map per layer; generality is the paper's claim, quoted.
-    """
+    """Table I with what was measured: families of explanations by coherency and generality. Of each
+    family, the methods with a map per layer; generality is the paper's claim, quoted."""
     families: dict[str, list[str]] = {}
     for method in found["layer"].compared:
         family = METHODS[method].family if method in METHODS else ENTROPY_FAMILY
         families.setdefault(family, []).append(method)
-    rows = {
-        family: {how: _family_cell(found[kind], members) for kind, how in KIND_NAMES.items()}
-        for family, members in families.items()
-    }
-    rows[INVERSION_FAMILY] = dict.fromkeys(KIND_NAMES.values(), "not measured")
-    for family, row in rows.items():
-        row["generality"] = GENERALITY if family == ENTROPY_FAMILY else NO_GENERALITY
+    rows = {}
+    for family, members in families.items():
+        claim = GENERALITY if family == ENTROPY_FAMILY else NO_GENERALITY
+        row = rows[family] = {}
+        for kind, how in KIND_NAMES.items():
+            good = sum(found[kind].unchanged(m) for m in members)
+            scores = [found[kind].scores[m]["coherency"].value for m in members]
+            ends = dict.fromkeys((number(min(scores)), number(max(scores))))
+            row[how] = f"{good} of {len(members)}; magnitude by {' to '.join(ends)} nats"
+        row["generality"] = claim
+    missing = dict.fromkeys(KIND_NAMES.values(), "not measured")
+    rows[INVERSION_FAMILY] = missing | {"generality": NO_GENERALITY}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("family")
-
-
-def _family_cell(found: Coherency, members: Sequence[str]) -> str:
-    good = sum(found.unchanged(m) for m in members)
-    scores = [found.scores[m]["coherency"].value for m in members]
-    ends = dict.fromkeys((number(min(scores)), number(max(scores))))
-    return f"{good} of {len(members)}; magnitude by {' to '.join(ends)} nats"
 
 
 def coherency_reading(found: _Found, factor: float) -> str:
@@ -291,9 +276,6 @@ def _changed_line(found: Coherency, how: str) -> str:
         f"With {how}, of {count(len(found.compared), 'method')} with a map per layer, unchanged: "
         f"{', '.join(good) or 'none'}; changed: {', '.join(bad) or 'none'}."
     )
-
-
-# Figures
 
 
 def magnitudes_figure(found: Coherency) -> Figure:
@@ -362,22 +344,19 @@ def maps_figure(found: Coherency, picture: np.ndarray, index: int) -> Figure:
         draw_picture(line[0], picture, 1)
         line[0].set_ylabel(f"{TITLES[method]},\n{list(_STYLES)[row % 2]}", fontsize=7.5)
         largest = max(float(part[index].abs().max()) for m in ends for part in m[method].values())
+        look = {"cmap": "magma", "interpolation": "nearest", "vmin": 0, "vmax": largest}
         for ax, layer in zip(line[1:], layers, strict=True):
-            _draw_map(ax, maps[method][layer][index], method, largest)
+            values = maps[method][layer][index]
+            if method == ENTROPY:
+                draw_entropy(ax, entropy_of(values))
+            else:
+                ax.imshow(np.abs(style.as_array(values)), **look)
     for ax, layer in zip(axes[0, 1:], layers, strict=True):
         ax.set_title(layer, fontsize=style.TITLE_SIZE)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
     entropy_bar(figure, axes[-2:, 1:].flat)
     return figure
-
-
-def _draw_map(ax: Axes, values: Tensor, method: str, largest: float) -> None:
-    if method == ENTROPY:
-        draw_entropy(ax, entropy_of(values))
-    else:
-        look = {"cmap": "magma", "interpolation": "nearest"}
-        ax.imshow(np.abs(style.as_array(values)), vmin=0, vmax=largest, **look)
 
 
 def _same_span(axes: Sequence[Axes]) -> None:

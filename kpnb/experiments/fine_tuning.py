@@ -19,19 +19,17 @@ from kpnb.experiments.pretraining import FineTuningStudy
 from kpnb.figures.charts import estimates_figure, stability_figure
 from kpnb.figures.paper import SampleSet, fates_figure
 from kpnb.figures.style import N_FG, ROLES, row_of_panels
+from kpnb.metrics import evidence as measures
 from kpnb.metrics.evidence import Choices, Evidence, metric_values, trajectory_points
 from kpnb.metrics.formatting import count, verdict_sentence
 from kpnb.metrics.results import estimated
 from kpnb.metrics.stats import Estimate, bootstrap, paired_difference, verdict
 from kpnb.paper import METRICS
-from kpnb.study.findings import Findings, thresholds_around
+from kpnb.study.findings import Findings
 
 #: Role in the evidence -> what the network is called.
 CALLED = {"S": "fine-tuned", "B": "from scratch"}
 _MINUS = "fine-tuned minus from scratch"
-
-
-# What is counted
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,7 @@ QUANTITIES: dict[str, Quantity] = {
     "rho": Quantity("rho", "1", "up", "there are fewer detours"),
 }
 CLAIMED = ("early_n_fg", "rho", "discarded")  # in Section 4.5's order
+UNDEFINED = "not defined"
 
 
 def network_values(evidence: Evidence, role: str, name: str, threshold: float) -> np.ndarray:
@@ -112,9 +111,6 @@ def own_value(evidence: Evidence, role: str, name: str, threshold: float) -> Est
     """A quantity of one network; None where a seed has no defined sample."""
     values = network_values(evidence, role, name, threshold)
     return bootstrap(values) if np.isfinite(values).any(1).all() else None
-
-
-# What was found
 
 
 class FineTuningFindings(Findings):
@@ -173,15 +169,11 @@ def scores_by_network(findings: FineTuningFindings) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["network", "images"])
 
 
-def _told(found: Estimate | None) -> str:
-    return "not defined" if found is None else str(found)
-
-
 def _judged(evidence: Evidence, name: str, threshold: float, side: str) -> tuple[str, str]:
     """A difference as text, and the verdict on the side that it should be on, "" for none."""
     gap = fine_tuned_difference(evidence, name, threshold)
     judged = verdict(gap, side) if gap and side else "inconclusive" if side else ""
-    return _told(gap), judged
+    return str(gap or UNDEFINED), judged
 
 
 def differences_table(evidence: Mapping[str, Evidence], threshold: float) -> pd.DataFrame:
@@ -190,7 +182,8 @@ def differences_table(evidence: Mapping[str, Evidence], threshold: float) -> pd.
     rows = {}
     for layer, found in evidence.items():
         for name, asked in QUANTITIES.items():
-            row = {CALLED[role]: _told(own_value(found, role, name, threshold)) for role in CALLED}
+            own = {role: own_value(found, role, name, threshold) for role in CALLED}
+            row = {CALLED[role]: str(value or UNDEFINED) for role, value in own.items()}
             gap, judged = _judged(found, name, threshold, asked.prediction)
             row |= {"difference": gap, "paper": asked.prediction or "not stated"}
             rows[layer, f"{asked.label} [{asked.unit}]"] = row | {"verdict": judged}
@@ -198,15 +191,12 @@ def differences_table(evidence: Mapping[str, Evidence], threshold: float) -> pd.
 
 
 def thresholds_table(evidence: Mapping[str, Evidence], threshold: float) -> pd.DataFrame:
-    """The differences that the claims rest on, at the thresholds of Table III and the one in
-    use."""
-    rows: dict[tuple[str, str], dict[str, str]] = {}
+    """The differences that the claims rest on, at Table III's thresholds and the one in use."""
+    rows, around = {}, measures.thresholds_around(threshold)
     for layer, found in evidence.items():
-        for name in CLAIMED:
-            asked = QUANTITIES[name]
-            row = rows[layer, asked.label] = {}
-            for b in thresholds_around(threshold):
-                row[f"b = {b:g}"] = " ".join(_judged(found, name, b, asked.prediction))
+        for asked, name in ((QUANTITIES[name], name) for name in CLAIMED):
+            told = {b: _judged(found, name, b, asked.prediction) for b in around}
+            rows[layer, asked.label] = {f"b = {b:g}": " ".join(pair) for b, pair in told.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["layer", "difference of"])
 
 
@@ -228,9 +218,6 @@ def fine_tuning_reading(evidence: Mapping[str, Evidence], findings: FineTuningFi
     title = f"**Fine-tuning against training from scratch**, {network}, {images}, {seeds}"
     head, answer = f"{title}, b = {b:g} nats:", verdict_sentence(verdicts, "statement")
     return "\n".join([head, "", *lines, "", answer])
-
-
-# Figures
 
 
 def curves_figure(evidence: Mapping[str, Evidence], threshold: float) -> Figure:
@@ -263,24 +250,19 @@ def counts_by_epoch(evidence: Evidence, role: str, threshold: float) -> list[Est
 def discarded_figure(evidence: Mapping[str, Evidence], threshold: float) -> Figure:
     """Foreground points per image: ever learned, held in the end, and discarded on the way, by
     layer; the network from scratch is the baseline."""
-    shown, places = ("ever", "n_fg", "discarded"), FineTuningStudy.PLACES.items()
-    return estimates_figure(
-        {
-            f"{layer}: {QUANTITIES[name].label}": {
-                role: own_value(found, place, name, threshold) for place, role in places
-            }
-            for layer, found in evidence.items()
-            for name in shown
-        }
-    )
+    shown, places = {}, FineTuningStudy.PLACES.items()
+    for layer, found in evidence.items():
+        for name in ("ever", "n_fg", "discarded"):
+            values = {role: own_value(found, place, name, threshold) for place, role in places}
+            shown[f"{layer}: {QUANTITIES[name].label}"] = values
+    return estimates_figure(shown)
 
 
 def rho_figure(evidence: Evidence, threshold: float) -> Figure:
     """How rho(x) of Eq. 9 is distributed over images and seeds at one layer."""
-    places = FineTuningStudy.PLACES.items()
-    return stability_figure(
-        {role: network_values(evidence, place, "rho", threshold) for place, role in places}
-    )
+    places = {role: place for place, role in FineTuningStudy.PLACES.items()}
+    rho = {r: network_values(evidence, place, "rho", threshold) for r, place in places.items()}
+    return stability_figure(rho)
 
 
 def fine_tuning_fates(

@@ -25,9 +25,9 @@ from kpnb.estimator.units import GridUnits
 from kpnb.experiments.attributions import INPUT, attributions
 from kpnb.figures.image import ImagePanels
 from kpnb.figures.panel import Marked, in_rows, marked_points, sheet
-from kpnb.fingerprint import Stopwatch, provenance
+from kpnb.fingerprint import Stopwatch
 from kpnb.metrics.points import KnowledgePoints, knowledge_points, mean_entropies
-from kpnb.metrics.results import Number, Results, estimated, run_fingerprint, write_results
+from kpnb.metrics.results import Number, estimated, measured, write_results
 from kpnb.metrics.stats import Estimate, bootstrap, paired_difference
 from kpnb.networks.named import check_layers, named_network, stage_layers
 from kpnb.study.display import NotebookStudy, Prose
@@ -65,8 +65,6 @@ class OwnModel(NotebookStudy):
         p = self.parameters
         told = f"Nothing is trained: {p.samples} images at {len(self.layers)} layers"
         return Prose(f"{told} ({', '.join(self.layers)}), quality {p.quality}.")
-
-    # What is explained
 
     @cached_property
     def net(self) -> nn.Module:
@@ -111,8 +109,6 @@ class OwnModel(NotebookStudy):
         found = list(self.parameters.layers or stage_layers(self.net, self.inputs, STAGES))
         check_layers(self.net, found, self.inputs)
         return found
-
-    # What is measured
 
     def _estimated(self, layers: list[str], seed: int) -> dict[str, EntropyMaps]:
         given = dict(quality=self.parameters.quality, seed=seed)
@@ -159,31 +155,25 @@ class OwnModel(NotebookStudy):
         shares: dict[str, list[Tensor]] = {layer: [] for layer in self.layers}
         for seed in self.parameters.seeds[1:]:
             for layer, maps in self._estimated(self.layers, seed).items():
-                first, other = _every(self.points[layer]), _every(self._points(maps))
-                kept = (first & other).sum(1) / first.sum(1)  # NaN without points
-                shares[layer].append(kept)
+                first, other = self.points[layer].kinds != 0, self._points(maps).kinds != 0
+                shares[layer].append((first & other).sum(1) / first.sum(1))  # NaN without points
         known = {la: torch.stack(one).numpy() for la, one in shares.items() if one}
         return {la: bootstrap(one) for la, one in known.items() if np.isfinite(one).any(1).all()}
 
-    def on_object(self, values: Tensor) -> Tensor:
-        """(n,) share of the top tenth of the cells by value that is foreground."""
-        count = round(TOP * values.shape[1])
-        top = values.nan_to_num(-torch.inf).topk(count, dim=1).indices
-        return self.foreground.gather(1, top).double().mean(1)
-
     def _ranked(self) -> dict[tuple[str, str], Tensor]:
         """By method and layer, (n, units): what is ranked."""
-        found = {ENTROPY: {layer: -maps.entropy for layer, maps in self.maps.items()}}
-        found |= self.attributed
-        return {
-            (method, layer): found[method][layer] for method in found for layer in found[method]
-        }
+        own = {ENTROPY: {layer: -maps.entropy for layer, maps in self.maps.items()}}
+        every = own | self.attributed
+        return {(method, layer): v for method in every for layer, v in every[method].items()}
 
     @cached_property
     def shares(self) -> dict[tuple[str, str], Estimate]:
-        """By method and layer: `on_object`, its mean over images."""
-        found = {key: self.on_object(values) for key, values in self._ranked().items()}
-        return {key: bootstrap(share.numpy()) for key, share in found.items()}
+        """By method and layer: mean share of the top tenth of the cells that is foreground."""
+        found, count = {}, round(TOP * self.foreground.shape[1])
+        for key, values in self._ranked().items():
+            top = values.nan_to_num(-torch.inf).topk(count, dim=1).indices
+            found[key] = bootstrap(self.foreground.gather(1, top).double().mean(1).numpy())
+        return found
 
     @cached_property
     def counts(self) -> dict[str, dict[str, Estimate]]:
@@ -197,32 +187,34 @@ class OwnModel(NotebookStudy):
             found[layer]["H of background minus object [nats]"] = gap
         return found
 
-    # What is shown
-
     @cached_property
     def _panels(self) -> ImagePanels:
         return ImagePanels(self.pictures, range(len(self.pictures)))
 
     def samples_figure(self) -> Figure:
         """The images with the border of their foreground."""
-        rows = range(min(8, len(self.pictures)))
+        rows = range(len(self.pictures))[:8]
         return sheet(in_rows([self._panels.sample(row, self.foreground[row]) for row in rows]))
 
-    def maps_figure(self, count: int = 3) -> Figure:
+    @property
+    def _few(self) -> range:
+        """The images in figures of several panels each."""
+        return range(len(self.pictures))[:3]
+
+    def maps_figure(self) -> Figure:
         """The first images and their entropies, layer by layer."""
-        grid = [[self._panels.sample(row, self.foreground[row])] for row in range(self._few(count))]
+        grid = [[self._panels.sample(row, self.foreground[row])] for row in self._few]
         for layer, maps in self.maps.items():
             for row, line in enumerate(grid):
                 given = maps.entropy[row], layer, self.foreground[row]
                 line.append(self._panels.entropy(row, *given))
         return sheet(grid)
 
-    def methods_figure(self, count: int = 3) -> Figure:
-        """The first images: knowledge points of the last layer, and the top tenth of the cells by
-        each method."""
+    def methods_figure(self) -> Figure:
+        """The first images: points of the last layer, and the top tenth of cells by each method."""
         layer, grid = self.layers[-1], []
         ranked = {m: v for (m, la), v in self._ranked().items() if la in (layer, INPUT)}
-        for row in range(self._few(count)):
+        for row in self._few:
             found = marked_points(self.points[layer], row)
             grid.append([self._panels.marked(row, found, "knowledge points")])
             for method, values in ranked.items():
@@ -233,9 +225,6 @@ class OwnModel(NotebookStudy):
                 one = Marked(found.points, row, kinds, {})
                 grid[-1].append(self._panels.marked(row, one, f"top tenth:\n{method}"))
         return sheet(grid)
-
-    def _few(self, count: int) -> int:
-        return min(count, len(self.pictures))
 
     def counts_table(self) -> pd.DataFrame:
         """Means over images by layer, with 95% intervals."""
@@ -273,8 +262,6 @@ class OwnModel(NotebookStudy):
             told += f" With other noise {self.stays[layer]} of the points of {layer} stay."
         return Prose(told)
 
-    # What is kept
-
     def numbers(self) -> dict[str, Number]:
         """All of it for the results file; what is not finite is left out."""
         found = {f"{name} | {layer}": value for layer, by_name in self.counts.items()
@@ -286,18 +273,11 @@ class OwnModel(NotebookStudy):
 
     def save(self) -> None:
         """Write the results file of the notebook, and print what it holds."""
-        settings, code = self.parameters.model_dump(mode="json"), [type(self).__name__]
-        numbers, told = self.numbers(), provenance() | {"code": code}
-        used = self._watch.as_dict()
-        about = dict(notebook=NAME, preset=self.parameters.preset, settings=settings)
-        about |= dict(seconds=used["seconds"], peak_memory_mb=used["peak_memory_mib"])
-        about |= dict(provenance=told, fingerprint=run_fingerprint(settings, code))
-        write_results(Results(**about, numbers=numbers))
-        print(f"{len(numbers)} numbers")
-
-
-def _every(points: KnowledgePoints) -> Tensor:
-    return points.foreground_points | points.background_points
+        p, code = self.parameters, [type(self).__name__]
+        found = measured(NAME, p.model_dump(mode="json"), code, self.numbers, p.preset)
+        used = {"seconds": self._watch.as_dict()["seconds"]}
+        write_results(found.model_copy(update=used))
+        print(f"{len(found.numbers)} numbers")
 
 
 def _table(rows: Mapping[str, Mapping[str, Estimate]]) -> pd.DataFrame:

@@ -41,10 +41,7 @@ def take_convolutions(net: nn.Module, state: Mapping[str, Tensor]) -> None:
     """
     own, given = _below(net.state_dict()), _below(state)
     if {name: t.shape for name, t in own.items()} != {name: t.shape for name, t in given.items()}:
-        raise KpnbError(
-            "the pre-trained network has other convolutions than the one to fine-tune: take one "
-            "of the same architecture and scale."
-        )
+        raise KpnbError("the source network has other convolutions: take one of the same kind.")
     net.load_state_dict(given, strict=False)
 
 
@@ -61,9 +58,6 @@ def imagenet_state(name: str, seed: int) -> dict[str, Tensor]:
 
 def _below(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if not name.startswith(FC_PART)}
-
-
-# The study
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ student and baseline after training.
 Checkpoints are a time series, not independent draws. What an interval here covers is the choice of
 the measured samples and, with several, of the training seeds, with the checkpoints held fixed; the
 error of an accuracy from finitely many test samples is not in it. A resampled lambda is noisier
-than the measured one, and noise pulls a correlation towards zero: an interval may lie nearer to
-zero than its value.
+than the measured one, which pulls a correlation, and so an interval, towards zero.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -47,9 +46,6 @@ SPLIT_WORDS = {"test": "unseen samples", "train": "training samples"}
 LIKELY_LAYER = "FC1"  # the layer of Figure 2; its symbol is lost in our copy of the paper
 
 
-# Accuracy by checkpoint
-
-
 def checkpoint_accuracies(study: Study, layer: str, seed: int) -> dict[int, dict[str, float]]:
     """epoch -> {"train", "test"} -> score of a student's checkpoint whose layers above `layer`
     have been trained on labels, by the student's own recipe; further scores as in the study.
@@ -82,9 +78,6 @@ def checkpoint_accuracies(study: Study, layer: str, seed: int) -> dict[int, dict
     record = study.stored("accuracies", key, compute, code, cost)
     # The store gives the names back in another order.
     return {epoch: record.info["scores"][f"{epoch}"] for epoch in epochs}
-
-
-# lambda and accuracy of several networks a seed
 
 
 @dataclass(frozen=True)
@@ -168,9 +161,7 @@ Relation = Callable[[np.ndarray, np.ndarray], float]
 
 def over_checkpoints(ratio: np.ndarray, accuracy: np.ndarray) -> float:
     """Spearman's correlation over checkpoints, averaged over the seeds where it is defined.
-
-    Undefined (NaN): with fewer than three checkpoints, or one of the two constant.
-    """
+    Undefined (NaN): with fewer than three checkpoints, or one of the two constant."""
     return float(mean(np.array([_spearman(*row) for row in zip(ratio, accuracy, strict=True)])))
 
 
@@ -233,12 +224,8 @@ def correlation_interval(
     return Estimate(value, float(ends[0]), float(ends[1]), samples, seeds)
 
 
-# What was found
-
-
 class Question(NamedTuple):
-    """One correlation over the checkpoints of a student; fewer: points that it has less than
-    checkpoints."""
+    """One correlation over a student's checkpoints; fewer: points less than checkpoints."""
 
     text: str
     relation: Relation = over_checkpoints
@@ -357,8 +344,6 @@ def ratio_reading(study: Study, by_layer: Mapping[str, Mapping[str, Answer]]) ->
     return "\n".join([*lines, "", f"Over training, on unseen samples: {answer}"])
 
 
-# Figures
-
 RATIO_LABEL = r"$\lambda$ [1]"
 EPOCH_COLORS = "cividis"  # of even lightness; the line that joins checkpoints tells epochs too
 SEED_MARKERS = "os^Dv"
@@ -366,8 +351,7 @@ SEED_MARKERS = "os^Dv"
 
 def training_figure(curve: RatioAccuracy) -> Figure:
     """Figure 2: lambda against accuracy at a student's checkpoints, a panel for each split, a mark
-    for each seed; bars are 95% intervals, of lambda over measured samples, of accuracy over test
-    samples."""
+    for each seed; bars are 95% intervals over samples, of accuracy over test samples."""
     norm = PowerNorm(0.5, vmin=curve.places[0], vmax=curve.places[-1])
     look = {"cmap": EPOCH_COLORS, "norm": norm, "s": 32, "edgecolors": "black", "linewidths": 0.6}
 

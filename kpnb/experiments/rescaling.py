@@ -59,8 +59,16 @@ def rescaled(
     random = None if channel_seed is None else torch.Generator().manual_seed(channel_seed)
     with torch.inference_mode(False), torch.no_grad():
         copied = copy.deepcopy(net).eval()
-        for first, second in named_pairs(copied, pairs):
-            _revise(copied.get_submodule(first), copied.get_submodule(second), factor, random)
+        for names in named_pairs(copied, pairs):
+            first, second = map(copied.get_submodule, names)
+            factors = first.weight.new_full((len(first.weight),), factor)
+            if random is not None:
+                turned = torch.randint(2, factors.shape, generator=random).to(factors.device)
+                factors = torch.where(turned > 0, 1 / factors, factors)
+            first.weight /= factors[:, None, None, None]
+            if first.bias is not None:
+                first.bias /= factors
+            second.weight *= factors[:, None, None]  # its inputs
     return copied
 
 
@@ -102,30 +110,11 @@ def _leaves(net: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     if next(net.children(), None) is None:
         return [(prefix, net)]
     if not isinstance(net, nn.Sequential):
-        raise KpnbError(
-            f"{type(net).__name__} is no chain of modules, so a factor cannot be followed through "
-            "it; rescale an AlexNet or a VGG."
-        )
+        raise KpnbError(f"{type(net).__name__} is no chain of modules; rescale AlexNet or a VGG.")
     parts = [
         (f"{prefix}.{name}" if prefix else name, child) for name, child in net.named_children()
     ]
     return [leaf for name, child in parts for leaf in _leaves(child, name)]
-
-
-def _revise(
-    first: nn.Conv2d, second: nn.Conv2d, factor: float, random: torch.Generator | None
-) -> None:
-    factors = first.weight.new_full((len(first.weight),), factor)
-    if random is not None:
-        turned = torch.randint(2, factors.shape, generator=random).to(factors.device)
-        factors = torch.where(turned > 0, 1 / factors, factors)
-    first.weight /= factors[:, None, None, None]
-    if first.bias is not None:
-        first.bias /= factors
-    second.weight *= factors[:, None, None]  # its inputs
-
-
-# What changes in maps
 
 
 def magnitudes(maps: LayerMaps) -> np.ndarray:
@@ -144,8 +133,10 @@ def shape_changes(before: LayerMaps, after: LayerMaps) -> np.ndarray:
     """(images,) mean over layers of sum |q' - q| over sum |q - 1/n|, q the map over its sum; NaN
     for maps that are zero or flat, which have no shape."""
     _check_layers(before, after)
-    pairs = [(_shape(before[layer]), _shape(after[layer])) for layer in before]
-    moved = [(a - b).abs().sum(1) / _contrast(b) for b, a in pairs]
+    moved = []
+    for b, a in ((_shape(before[layer]), _shape(after[layer])) for layer in before):
+        contrast = (b - 1 / b.shape[1]).abs().sum(1)
+        moved.append((a - b).abs().sum(1) / torch.where(contrast > FLAT, contrast, torch.nan))
     return mean(torch.stack(moved, 1).numpy())
 
 
@@ -178,17 +169,9 @@ def _shape(maps: Tensor) -> Tensor:
     return flat / torch.where(total > 0, total, torch.nan)
 
 
-def _contrast(shape: Tensor) -> Tensor:
-    """(images,) sum |q - 1/n|; NaN for a flat map."""
-    found = (shape - 1 / shape.shape[1]).abs().sum(1)
-    return torch.where(found > FLAT, found, torch.nan)
-
-
 def _check_layers(before: LayerMaps, after: LayerMaps) -> None:
     if list(before) != list(after) or not before:
-        raise KpnbError(
-            f"maps before have the layers {list(before)}, after {list(after)}; pass the same ones."
-        )
+        raise KpnbError(f"maps are of layers {list(before)} and {list(after)}; pass the same ones.")
 
 
 def _check_several(maps: LayerMaps) -> None:

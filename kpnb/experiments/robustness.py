@@ -147,9 +147,6 @@ def variants_table(study: Study, layer: str, findings: Findings) -> pd.DataFrame
     return judged_table(judged).rename_axis("how H is measured").join(changes)
 
 
-# What the entropy is made of
-
-
 def variant_entropies(study: Study, layer: str, chosen: Mapping[str, Variant]) -> dict[str, Tensor]:
     """Variant -> H of the student's and the baseline's final maps of the first seed, in nats."""
 
@@ -215,8 +212,6 @@ def shares_figure(shares: Tensor, maps: Mapping[str, EntropyMaps]) -> Figure:
     labels = ("½ log(1/p) [nats]", "entropy H [nats]")
     return row_of_panels(maps, draw, *labels, (4.2, 3.6), sharex=True)
 
-
-# How hard the point-cloud task is
 
 CONSTRUCTION = "pointcloud_construction"  # the results' name
 NETWORK = "PointNet++"  # the quickest of the four to train

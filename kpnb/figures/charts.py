@@ -39,7 +39,13 @@ def threshold_figure(differences: Mapping[str, Mapping[float, Estimate]]) -> Fig
         for threshold, estimate in differences[metric].items():
             _interval(ax, threshold, estimate, "black", "o")
         ax.margins(x=0.15, y=0.15)
-        _shade(ax, PREDICTIONS[metric])
+        low, high = ax.get_ylim()
+        room = 0.2 * max(high, -low)  # so that the other side of zero is seen too
+        low, high = min(low, -room), max(high, room)
+        side = (0, high) if PREDICTIONS[metric] == "up" else (low, 0)
+        ax.axhspan(*side, facecolor="0.9", edgecolor="0.7", hatch="..", linewidth=0, zorder=0)
+        ax.axhline(0, color="black", linewidth=1)
+        ax.set_ylim(low, high)
         ax.set_xticks(list(differences[metric]))
         ax.grid(visible=False)
 
@@ -168,13 +174,3 @@ def _distributions(
 
     label = "share of samples at or below [1]"
     return row_of_panels({"": None}, draw, x, label, (5.1, 3.5), columns=2)
-
-
-def _shade(ax: Axes, prediction: str) -> None:
-    low, high = ax.get_ylim()
-    room = 0.2 * max(high, -low)  # so that the other side of zero is seen too
-    low, high = min(low, -room), max(high, room)
-    side = (0, high) if prediction == "up" else (low, 0)
-    ax.axhspan(*side, facecolor="0.9", edgecolor="0.7", hatch="..", linewidth=0, zorder=0)
-    ax.axhline(0, color="black", linewidth=1)
-    ax.set_ylim(low, high)

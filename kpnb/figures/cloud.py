@@ -68,9 +68,7 @@ def as_cloud(points: Array) -> np.ndarray:
     """One cloud (p, 3) as an array; KpnbError for another shape or points that are not finite."""
     cloud = as_array(points)
     if cloud.ndim != 2 or cloud.shape[1] != 3 or not len(cloud) or not np.isfinite(cloud).all():
-        raise KpnbError(
-            f"points of shape {cloud.shape} are no cloud to draw; pass finite coordinates (p, 3)."
-        )
+        raise KpnbError(f"{cloud.shape} is no cloud to draw; pass finite coordinates (p, 3).")
     return cloud.astype(float)
 
 

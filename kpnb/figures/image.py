@@ -81,8 +81,7 @@ def grid_of(values: Array) -> np.ndarray:
 
 
 def draw_picture(ax: Axes, picture: np.ndarray, side: int, **options: object) -> None:
-    """A picture in its proportions, its axes counted in cells of the grid of `side` x `side`;
-    options: of imshow."""
+    """A picture in its proportions, axes in cells of a grid `side` x `side`; options: of imshow."""
     options = {"aspect": len(picture) / picture.shape[1], "interpolation": "nearest"} | options
     ax.imshow(picture, extent=(0, side, side, 0), **options)
     ticks = [0, side // 2, side]

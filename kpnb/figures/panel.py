@@ -142,8 +142,7 @@ class Panels:
     entropy(index, values, title, foreground): it in the colors of its entropies, (units,) in nats.
     marked(index, marked, title): it with its knowledge points; title: instead of their numbers.
     layers(index, maps by layer): rows of panels, Fig. 1(a), its entropies at each layer.
-    KIND: what one sample is called. UNITS: what its units are called. DEFINITION: panels of Fig. 3
-        beside each other.
+    KIND, UNITS: what one sample and its units are called. DEFINITION: panels of Fig. 3 in a row.
     """
 
     KIND: str

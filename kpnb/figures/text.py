@@ -81,9 +81,6 @@ def in_terminal(html: str) -> str:
     return "\n".join(textwrap.fill(line, TEXT_WIDTH, **how) for line in lines)
 
 
-# Pieces of a display, in HTML
-
-
 def brief(value: float) -> str:
     return f"{value:z.2f}".replace("-", "−")
 
@@ -143,9 +140,6 @@ def cut_lines(gap: float, kind: PointStyle | None) -> str:
     frame = _frame(kind) if kind else "border:1.5px solid transparent"
     css = f"display:block;padding:0 4px;border-radius:4px;{frame}"
     return styled(css, small(brief(gap)) + small(SIGNS[kind.marker] if kind else "no"))
-
-
-# Lines
 
 
 def lines(sample: TextSample, found: Sequence[str], running: bool = False) -> str:
@@ -284,25 +278,18 @@ def _legends(shown: Sequence[Line]) -> list[str]:
     values = [value for line in shown for value in line.values]
     marks = [marked(escape(style.name), style) for style in shown[0].styles]
     legends = [marks, entropy_legend(values)] if values else [[*marks, FOREGROUND]]
-    return [_legend(pieces) for pieces in legends if pieces]
-
-
-def _legend(pieces: Sequence[str]) -> str:
-    whole = "\u2003".join(styled("display:inline-block", piece) for piece in pieces)
-    return styled(f"{SMALL};margin-top:5px", whole, "div")
-
-
-# Values that belong to one text
+    spread = [[styled("display:inline-block", piece) for piece in pieces] for pieces in legends]
+    return [
+        styled(f"{SMALL};margin-top:5px", "\u2003".join(part), "div") for part in spread if part
+    ]
 
 
 def own_entropies(sample: TextSample, entropy: Array) -> list[float]:
     """The entropies of the text's own words, from a row that may be wider."""
     row, count = as_array(entropy), len(sample.units)
     if row.ndim != 1 or len(row) < count or np.isfinite(row[count:]).any():
-        raise KpnbError(
-            f"entropy of shape {row.shape} does not fit a text of {count} words; pass one row, "
-            "with NaN beyond the last word."
-        )
+        told = f"entropy of shape {row.shape} does not fit a text of {count} words"
+        raise KpnbError(f"{told}; pass one row, with NaN beyond the last word.")
     return row[:count].tolist()
 
 

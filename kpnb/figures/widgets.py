@@ -46,9 +46,7 @@ def epoch_slider(frames: Sequence[Figure], labels: Sequence[str], title: str) ->
     Raises KpnbError without frames, for labels of another number and for what is no figure.
     """
     if not frames or len(frames) != len(labels):
-        raise KpnbError(
-            f"{len(frames)} frames and {len(labels)} labels; pass a label for each frame."
-        )
+        raise KpnbError(f"{len(frames)} frames, {len(labels)} labels; pass a label for each frame.")
     texts = [f"{title}: {label}" for label in labels]
     pictures = "".join(_frame(frames[n], text, n == 0) for n, text in enumerate(texts))
     first = escape(texts[0])
@@ -64,10 +62,8 @@ def epoch_slider(frames: Sequence[Figure], labels: Sequence[str], title: str) ->
 
 
 def fates_slider(samples: SampleSet, trails: Mapping[str, Trail], index: int) -> Html:
-    """Figure 5 to step through: a frame per epoch, in it a panel per role.
-
-    Arguments as in `fates_figure`. Raises KpnbError for words: their figure has every epoch's line.
-    """
+    """Figure 5 to step through: a frame per epoch, in it a panel per role. Arguments as in
+    `fates_figure`. Raises KpnbError for words: their figure has every epoch's line."""
     epochs = shown_epochs_of(trails)
     frames = [fates_figure(samples, trails, index, [epoch]) for epoch in epochs]
     labels = [f"epoch {epoch}" for epoch in epochs]
@@ -100,10 +96,8 @@ def picker(
         return None
     counts = {len(maps) for maps in maps_by_layer.values()}
     if counts != {len(samples)}:
-        raise KpnbError(
-            f"{len(samples)} samples, maps of {sorted(counts)} samples; pass maps of a layer for "
-            "exactly these samples."
-        )
+        told = f"{len(samples)} samples, maps of {sorted(counts)} samples"
+        raise KpnbError(f"{told}; pass maps of a layer for exactly these samples.")
 
     def drawn(layer: str, sample: int, b: float) -> Figure | Html:
         maps = maps_by_layer[layer]

@@ -13,14 +13,8 @@ import torch
 from torch import Tensor
 
 from kpnb.estimator.entropy import EntropyMaps
-from kpnb.metrics.points import (
-    KnowledgePoints,
-    knowledge_points,
-    learning_distance,
-    mean_entropies,
-    published_filter,
-    stability,
-)
+from kpnb.metrics import points as equations
+from kpnb.metrics.points import KnowledgePoints, knowledge_points, learning_distance, stability
 from kpnb.metrics.stats import Estimate, bootstrap, mean, paired_difference, variance, verdict
 from kpnb.paper import DISTANCE_METRICS, FINAL_METRICS, HYPOTHESES, METRICS, PREDICTIONS
 
@@ -72,7 +66,7 @@ class Evidence:
         late = [epoch for epoch in self.epochs if epoch >= FILTER_FROM * self.epochs[-1]]
         networks = [by_epoch for role in "SB" for by_epoch in self.maps[role]]
         maps = [by_epoch[epoch] for by_epoch in networks for epoch in late]
-        return published_filter(maps, self.foreground)
+        return equations.published_filter(maps, self.foreground)
 
     def points(self, role: str, seed: int, epoch: int | None, threshold: float) -> KnowledgePoints:
         """Knowledge points of one network at a checkpoint (None: the last)."""
@@ -83,10 +77,8 @@ class Evidence:
     def trajectory(
         self, role: str, seed: int, threshold: float, untrained: bool = False
     ) -> list[KnowledgePoints]:
-        """Knowledge points at every checkpoint; with the untrained one only on request.
-
-        Eq. 8 and 9 run over epochs 1..M. The public code includes epoch 0 (random weights).
-        """
+        """Knowledge points at every checkpoint; with the untrained one only on request. Eq. 8 and 9
+        run over epochs 1..M. The public code includes epoch 0 (random weights)."""
         epochs = self.epochs if untrained else self.epochs[1:]
         return [self.points(role, seed, epoch, threshold) for epoch in epochs]
 
@@ -177,8 +169,7 @@ def _of_network(
 def is_defined(evidence: Evidence, metric: str, choices: Choices) -> bool:
     """Whether, for every seed, some sample has a value of the metric in student and in baseline.
 
-    D and rho need a map at every checkpoint: with an output of two dimensions behind a ReLU there
-    may be none.
+    D and rho need a map at every checkpoint, which two outputs behind a ReLU may not give.
     """
     pair = [metric_values(evidence, role, metric, choices) for role in "SB"]
     return bool(np.isfinite(pair[0] + pair[1]).any(1).all())
@@ -207,7 +198,7 @@ def final_entropies(evidence: Evidence, role: str) -> tuple[np.ndarray, np.ndarr
     pairs = []
     for by_epoch in evidence.maps[role]:
         maps = by_epoch[max(by_epoch)]
-        pair = torch.stack(mean_entropies(maps.entropy, evidence.foreground)).double()
+        pair = torch.stack(equations.mean_entropies(maps.entropy, evidence.foreground)).double()
         pairs.append(torch.where(maps.defined, pair, torch.nan).numpy())
     inside, outside = np.stack(pairs, 1)
     return inside, outside

@@ -82,8 +82,7 @@ class KnowledgePoints(UnitTable):
         return self.kinds.cpu().numpy()
 
     def grid(self) -> Tensor:
-        """The `kinds` on a square grid (samples, rows, columns); KpnbError for units that make
-        none."""
+        """The `kinds` on a square grid (samples, rows, columns); KpnbError where there is none."""
         return self._on_grid(self.kinds)
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -181,9 +180,7 @@ def learning_speed(
     n_fg_by_epoch: Tensor, weight_distance: Tensor | Sequence[float]
 ) -> tuple[float, float]:
     """(D_mean, D_var) of Eq. 8: mean and population variance over samples of `learning_distance`.
-
-    Small values mean that knowledge points are learned quickly and at similar speeds.
-    """
+    Small values mean that knowledge points are learned quickly and at similar speeds."""
     distance = learning_distance(n_fg_by_epoch, weight_distance)
     return float(distance.mean()), float(distance.var(correction=0))
 

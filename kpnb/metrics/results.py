@@ -207,8 +207,7 @@ def freshness(results: Results, asked: dict | None = None) -> str:
 def why_stale(then: Mapping, now: Mapping) -> str:
     """Why what was made `then` would not come out the same now; "" if it would.
 
-    then, now: "parameters", and the "fingerprint" of these with code, data and versions; then may
-    say its "versions".
+    then, now: "parameters", "fingerprint" (of these, code, data, versions); then: "versions".
     """
     old, new = then["parameters"], now["parameters"]
     names = [name for name in sorted({**old, **new}) if old.get(name) != new.get(name)]
@@ -243,8 +242,7 @@ def results_path(notebook: str, preset: str, run: str = "") -> Path:
 
 
 def write_results(results: Results) -> Path:
-    """Write a results file; returns its path. Raises KpnbError where a value is NaN or infinite,
-    and as `write_whole`."""
+    """Write a results file; gives its path. KpnbError as `write_whole`, and for NaN or infinity."""
     path = results_path(results.notebook, results.preset, results.run)
     try:
         text = json.dumps(results.model_dump(), indent=1, sort_keys=True, allow_nan=False)
@@ -254,10 +252,8 @@ def write_results(results: Results) -> Path:
 
 
 def write_whole(path: Path, text: str) -> Path:
-    """Write a file in one step: a reader sees the old file or the new, never a part.
-
-    Returns: its path. Raises: KpnbError where it cannot be written, as on a full disk.
-    """
+    """Write a file in one step: a reader sees the old file or the new, never a part. Returns: its
+    path. Raises: KpnbError where it cannot be written, as on a full disk."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -270,10 +266,8 @@ def write_whole(path: Path, text: str) -> Path:
 
 
 def read_results(notebook: str, preset: str, run: str = "") -> Results:
-    """The results of a notebook at a preset, or of one of a sweep's runs of it.
-
-    Raises: KpnbError where the file is missing, is not JSON, or does not fit the schema.
-    """
+    """The results of a notebook at a preset, or of one of a sweep's runs of it. Raises: KpnbError
+    where the file is missing, is not JSON, or does not fit the schema."""
     path = results_path(notebook, preset, run)
     how = f"run `python -m kpnb.run {notebook} --preset {preset}`"
     how = f"run `snakemake --cores 2 {run} --config preset={preset}`" if run else how

@@ -68,10 +68,8 @@ def paired_difference(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Estimate:
-    """statistic(student) - statistic(baseline), both resampled with the same seeds and samples.
-
-    A sample that is undefined (NaN) for one of the two takes part for neither.
-    """
+    """statistic(student) - statistic(baseline), both resampled with the same seeds and samples. A
+    sample that is undefined (NaN) for one of the two takes part for neither."""
     pair = [_table(student), _table(baseline)]
     if pair[0].shape != pair[1].shape:
         raise KpnbError(f"a paired difference needs equal shapes, not {[p.shape for p in pair]}.")
@@ -100,10 +98,8 @@ def interval_verdict(low: float | None, high: float | None, prediction: str) -> 
 
 
 def share_interval(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share of n independent samples.
-
-    Raises KpnbError for a share outside [0, 1] or no sample.
-    """
+    """Wilson's 95% interval of a share of n independent samples. Raises KpnbError for a share
+    outside [0, 1] or no sample."""
     if n < 1 or not 0 <= share <= 1:
         raise KpnbError(f"A share of {share} of {n} samples has no interval: pass 0 to 1, n >= 1.")
     middle = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)

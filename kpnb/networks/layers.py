@@ -19,10 +19,8 @@ Rules = Mapping[type[nn.Module], Callable[[nn.Module, torch.Generator], object]]
 
 
 def built(build: Callable[[], _Network], seed: int, rules: Rules) -> _Network:
-    """What build() makes, with weights from `seed` by `rules` (see `initialize`).
-
-    It is built without storage: nothing is drawn from the global generator, no weight set twice.
-    """
+    """What build() makes, with weights from `seed` by `rules` (see `initialize`). It is built
+    without storage: nothing is drawn from the global generator, no weight set twice."""
     with torch.device("meta"):
         net = build()
     net.to_empty(device="cpu")
@@ -47,10 +45,7 @@ def initialize(net: nn.Module, seed: int, rules: Rules) -> None:
             rule(module, generator)
         elif next(module.parameters(recurse=False), None) is not None:
             known = ", ".join(kind.__name__ for kind in rules)
-            raise KpnbError(
-                f"There is no rule for the initial weights of {type(module).__name__}: build the "
-                f"network of {known} and normalizations."
-            )
+            raise KpnbError(f"No rule for {type(module).__name__}: use {known} and normalizations.")
         if getattr(module, "bias", None) is not None:
             nn.init.zeros_(module.bias)
 
@@ -81,10 +76,8 @@ def check_request(kind: str, name: str, known: Collection[str], scale: str, clas
 
 
 def modules_above(net: nn.Module, name: str) -> list[nn.Module]:
-    """Leaf modules that come after layer `name`, in the order of registration.
-
-    All networks of kpnb register their modules in forward order; so must a network of your own.
-    """
+    """Leaf modules that come after layer `name`, in the order of registration. All networks of kpnb
+    register their modules in forward order; so must a network of your own."""
     dotted = layer_name(net, name)
     named = list(net.named_modules())
     position = [known for known, _ in named].index(dotted)
@@ -131,8 +124,5 @@ def tracked_weight(net: nn.Module, name: str) -> nn.Parameter:
         if known == dotted and isinstance(layer, _BatchNorm):
             break
     if found is None:
-        raise KpnbError(
-            f"Layer {name!r} has no weight to track: name a convolution, a linear map or a batch "
-            "norm that follows one."
-        )
+        raise KpnbError(f"Layer {name!r} has no weight to track: name a convolution or linear map.")
     return found.weight

@@ -37,7 +37,7 @@ def named_network(name: str, weights: str = DEFAULT) -> nn.Module:
         raise KpnbError(f"weights={weights!r} is no file: give {DEFAULT}, {NONE} or a state dict.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = _maker(name)(weights == DEFAULT)
+        net = _made(name, weights == DEFAULT)
     if not isinstance(net, nn.Module):
         raise KpnbError(f"{name} gives a {type(net).__name__}: let it return a torch.nn.Module.")
     if file is not None:
@@ -45,32 +45,35 @@ def named_network(name: str, weights: str = DEFAULT) -> nn.Module:
     return net.eval()
 
 
-def _maker(name: str) -> Callable[[bool], object]:
-    """From whether published weights are wanted to the network."""
+def _made(name: str, trained: bool) -> object:
+    """What the name gives, with published weights or without."""
+    try:
+        if name == PACKAGED and trained:
+            return packaged_network()
+        if name in torchvision.models.list_models():
+            return torchvision.models.get_model(name, weights=DEFAULT if trained else None)
+        if name.startswith("timm:"):
+            create = _imported("timm", "create_model")
+            return create(name.removeprefix("timm:"), pretrained=trained)
+        if "/" in name or Path(name).is_dir():
+            automatic = _imported("transformers", "AutoModelForImageClassification")
+            if trained:
+                return automatic.from_pretrained(name)
+            config = _imported("transformers", "AutoConfig").from_pretrained(name)
+            return automatic.from_config(config)
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        told = " ".join(str(error).split())[:200].rstrip(".")
+        raise KpnbError(
+            f"{name} could not be had ({told}): connect to the internet, or give a file of weights."
+        ) from error
     if name == PACKAGED:
-        return _packaged
-    if name in torchvision.models.list_models():
-        return lambda trained: _fetched(
-            name, lambda: torchvision.models.get_model(name, weights=DEFAULT if trained else None)
-        )
-    if name.startswith("timm:"):
-        create = _imported("timm", "create_model")
-        own = name.removeprefix("timm:")
-        return lambda trained: _fetched(name, lambda: create(own, pretrained=trained))
-    if "/" in name or Path(name).is_dir():
-        return lambda trained: _fetched(name, lambda: _hugging_face(name, trained))
+        raise KpnbError(f"{PACKAGED} comes with its weights: leave weights at {DEFAULT}.")
     if ":" in name:
         module, _, function = name.partition(":")
-        return lambda _: _imported(module, function)()
+        return _imported(module, function)()
     hint = did_you_mean(name, [PACKAGED, *torchvision.models.list_models()])
     more = "timm:NAME, a Hugging Face name with a / and module:function work too."
     raise KpnbError(f"there is no network {name!r} in torchvision: {hint or more}")
-
-
-def _packaged(trained: bool) -> nn.Module:
-    if not trained:
-        raise KpnbError(f"{PACKAGED} comes with its weights: leave weights at {DEFAULT}.")
-    return packaged_network()
 
 
 def _imported(module: str, function: str) -> Callable:
@@ -82,23 +85,6 @@ def _imported(module: str, function: str) -> Callable:
         ) from error
     except AttributeError:
         raise KpnbError(f"the module {module} has no {function!r}: name one of it.") from None
-
-
-def _hugging_face(name: str, trained: bool) -> nn.Module:
-    automatic = _imported("transformers", "AutoModelForImageClassification")
-    if trained:
-        return automatic.from_pretrained(name)
-    return automatic.from_config(_imported("transformers", "AutoConfig").from_pretrained(name))
-
-
-def _fetched(name: str, make: Callable[[], nn.Module]) -> nn.Module:
-    try:
-        return make()
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
-        told = " ".join(str(error).split())[:200].rstrip(".")
-        raise KpnbError(
-            f"{name} could not be had ({told}): connect to the internet, or give a file of weights."
-        ) from error
 
 
 def _load(net: nn.Module, file: Path) -> None:

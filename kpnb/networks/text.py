@@ -49,10 +49,7 @@ def model_source(name: str) -> str:
         package, inside, install = PACKAGED[name]
         found = importlib.util.find_spec(package)
         if found is None or not found.submodule_search_locations:
-            raise KpnbError(
-                f"The text model {name} is not installed: pip install {install}, or give the path "
-                "of a folder with another model."
-            )
+            raise KpnbError(f"The text model {name} is not installed: pip install {install}.")
         folder = Path(found.submodule_search_locations[0]) / inside
     if not folder.is_dir():
         known = ", ".join([*PACKAGED, *HUB])
@@ -82,18 +79,13 @@ def load_encoder(name: str, layers: int | None = None) -> "PreTrainedModel":
         model, found = _loaded(name, AutoModel.from_pretrained, output_loading_info=True, **options)
     missing = sorted(weight for weight in found["missing_keys"] if "pooler" not in weight)
     if missing:  # the library would draw them at random
-        raise KpnbError(
-            f"The text model {name} lacks weights, {missing[0]} for one: give one whose weights "
-            "fit its config.json."
-        )
+        raise KpnbError(f"{name} lacks weights such as {missing[0]}: give one that has them all.")
     return model
 
 
 def load_config(name: str, layers: int | None = None) -> "PretrainedConfig":
-    """The encoder's configuration (transformers), with `layers` layers (None: all).
-
-    Raises KpnbError where it cannot be loaded or has fewer layers.
-    """
+    """The encoder's configuration (transformers), with `layers` layers (None: all). Raises
+    KpnbError where it cannot be loaded or has fewer layers."""
     from transformers import AutoConfig
 
     config = _loaded(name, AutoConfig.from_pretrained)
@@ -121,10 +113,8 @@ def _stamp(name: str) -> tuple[tuple[int, int], ...]:
 
 @_kept_for_files
 def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
-    """The fast tokenizer, which knows the characters that each piece came from.
-
-    Raises KpnbError where it cannot be loaded or is none of the fast ones.
-    """
+    """The fast tokenizer, which knows the characters that each piece came from. Raises KpnbError
+    where it cannot be loaded or is none of the fast ones."""
     from transformers import AutoTokenizer
 
     tokenizer = _loaded(name, AutoTokenizer.from_pretrained)
@@ -135,8 +125,7 @@ def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
 
 @_kept_for_files
 def model_hash(name: str) -> str:
-    """SHA-256 of the weights, configuration and tokenizer on this machine; of the name for a hub's
-    model."""
+    """SHA-256 of weights, configuration and tokenizer here; of the name for a hub's model."""
     source = model_source(name)
     if name in HUB:
         return hashlib.sha256(source.encode()).hexdigest()
@@ -156,8 +145,7 @@ def _loaded(name: str, load: Callable, **options: object) -> object:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's progress bars, and its remarks about weights that a shortened or
-    headless model leaves out."""
+    """Without progress bars, and remarks about weights that a shortened model leaves out."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -76,8 +76,7 @@ class OwnWords(WordUnits):
     given: Mapping[str, Tensor]
 
     def problem(self, model: nn.Module, inputs: Tensor) -> Problem:
-        """As for WordUnits. Raises KpnbError for a model that does not read its embeddings once in
-        a forward pass."""
+        """As for WordUnits; KpnbError for a model that does not read its embeddings once a pass."""
         table = _table(model).weight
         known = inspect.signature(model.forward).parameters  # of DistilBERT no token_type_ids
         names = [name for name in self.given if name in known or "input_ids" not in known]
@@ -120,10 +119,7 @@ def encoder_of(net: TextNetwork, tokenizer: object) -> PieceEncoder:
     if getattr(tokenizer, "is_fast", False):
         tokenizer = PieceEncoder(tokenizer)
     if not isinstance(tokenizer, PieceEncoder) or len(tokenizer) != rows:
-        raise KpnbError(
-            f"this TextNetwork knows {rows} pieces: pass as tokenizer the PieceEncoder that it was "
-            "made with."
-        )
+        raise KpnbError(f"this network has {rows} pieces: pass the PieceEncoder that made them.")
     return tokenizer
 
 
@@ -142,10 +138,7 @@ def own_tokenizer(model: nn.Module, tokenizer: object = None) -> object:
             return found
     except Exception:  # of many kinds, by what the folder lacks
         pass
-    raise KpnbError(
-        f"no tokenizer can be loaded from the model's name_or_path {name!r}: pass the model's own "
-        "as tokenizer."
-    )
+    raise KpnbError(f"name_or_path {name!r} gives no tokenizer: pass the model's own as tokenizer.")
 
 
 def _table(model: nn.Module) -> nn.Module:

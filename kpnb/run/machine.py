@@ -96,10 +96,8 @@ class Machine(BaseModel, frozen=True, extra="forbid"):
         KpnbError where no network of the kind was measured."""
         known = [speed for speed in self.speeds if speed.kind == kind]
         if not known:
-            raise KpnbError(
-                f"No {kind.rstrip('_')} network was measured on {self}: run `python -m "
-                "kpnb.run.machine` there."
-            )
+            told = f"No {kind.rstrip('_')} network was measured on {self}"
+            raise KpnbError(f"{told}: run `python -m kpnb.run.machine` there.")
         operations = anatomy.up_to("")
 
         def distance(speed: Speed) -> tuple:
@@ -200,8 +198,7 @@ def probe_study(network: str, **given: object) -> Study:
 
 
 def measure_machine(studies: Sequence[Study], seconds: float = 3.0) -> Machine:
-    """The machine's speeds on the networks of some studies, which share a device; of a CPU with
-    one thread."""
+    """The speeds on the networks of some studies, which share a device; a CPU's with one thread."""
     torch.set_num_threads(1)
     about, device, found = provenance(), studies[0].device.type, []
     for study in studies:
@@ -244,10 +241,8 @@ def this_machine(device: str | None = None, folder: Path = FOLDER) -> Machine:
     own = cpu_name() if device == "cpu" else gpu
     known = [machine for machine in machines(folder) if machine.device == device]
     if not known:
-        raise KpnbError(
-            f"There are no speeds of a {device} here: run `python -m kpnb.run.machine --device "
-            f"{device}` on one."
-        )
+        how = f"run `python -m kpnb.run.machine --device {device}` on one"
+        raise KpnbError(f"There are no speeds of a {device} here: {how}.")
     return min(known, key=lambda machine: (machine.hardware != own, machine.threads))
 
 

@@ -51,9 +51,6 @@ PROCESS = 450 * 1024**2  # bytes of a process with torch and this package, about
 SLOW_ROWS = {"published": 96 * 80 * 2 / 5, "descent": 96 * 3200 * 2 / 5}
 
 
-# A study that counts
-
-
 class CountingStore(Store):
     """A store that notes what it is asked for, and gives back what has shapes but no numbers.
 
@@ -288,9 +285,7 @@ def plan_name(
     name: str, preset: str, given: dict[str, object], machine: Machine, left: bool = False
 ) -> Planned:
     """The plan of a notebook with the parameters given, a sweep or a run of a sweep, by its name.
-
-    Raises KpnbError for an unknown name or parameter, and for parameters given to a sweep.
-    """
+    Raises KpnbError for an unknown name or parameter, and for parameters given to a sweep."""
     from kpnb.run.notebook import find_notebook
     from kpnb.run.sweeps import Sweeps
 

@@ -60,11 +60,8 @@ Preset = Literal[PRESET_NAMES]
 Column = Literal["dataset", "network", "layer", "learning", "grid_size", "threshold_b"]
 
 
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-Choice = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+Listed = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+Choice = Annotated[list[str], Listed, Field(min_length=1)]
 
 
 class _Effort(BaseModel):
@@ -108,8 +105,7 @@ class Sweep(_Effort):
         return self.at_preset(preset) | self.runs[run].at_preset(preset) | {"run": run}
 
     def resolved(self, run: str, preset: str) -> StudyParameters:
-        """All parameters of a run, checked; raises KpnbError as `kpnb.study.parameters.resolve`
-        does."""
+        """All parameters of a run, checked; KpnbError as `kpnb.study.parameters.resolve`."""
         return resolve(models_for(self.notebook), self.given(run, preset) | {"preset": preset})
 
     def beside(self, run: str, printed: pd.DataFrame) -> pd.DataFrame:
@@ -186,9 +182,9 @@ def _require_resolves(sweep: Sweep, run: str) -> None:
         raise KpnbError(f"The notebook {sweep.notebook} has no parameter 'run' to file under.")
     for preset in sweep.presets:
         given = sweep.at_preset(preset) | sweep.runs[run].at_preset(preset)
-        for name in ("run", "preset"):  # which the run's name and the preset asked for decide
-            if name in given:
-                raise KpnbError(f"{name} is not set in a sweep: leave it out.")
+        # The run's name and the preset asked for decide these.
+        if own := [name for name in ("run", "preset") if name in given]:
+            raise KpnbError(f"{own[0]} is not set in a sweep: leave it out.")
         sweep.resolved(run, preset)
 
 
@@ -271,7 +267,12 @@ class Sweeps:
         fresh = self.state(run, preset) == FRESH
         asked = {"notebook": planned.name} | planned.made_from
         newest = max(_time(self.results_file(run, preset)), _time(self.executed_copy(run, preset)))
-        if not _asks(path, asked) or (not fresh and _time(path) <= newest):
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            there = None
+        same = isinstance(there, dict) and there | {"asked": 0} == asked | {"asked": 0}
+        if not same or (not fresh and _time(path) <= newest):
             # With the time inside, for Snakemake takes a newer file with the old content as
             # unchanged; in one step, because nodes of a cluster read while another writes.
             text = json.dumps(asked | {"asked": time.time_ns()}, indent=1, sort_keys=True)
@@ -285,20 +286,10 @@ def _time(file: Path) -> int:
     return file.stat().st_mtime_ns if file.is_file() else -1
 
 
-def _asks(file: Path, asked: dict) -> bool:
-    """Whether a request is for just this."""
-    try:
-        there = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return {name: value for name, value in there.items() if name != "asked"} == asked
-
-
 def command(run: str, preset: str, sweeps: Sweeps) -> list[str]:
     """Arguments of the Python interpreter that execute one run: `-m kpnb.run NOTEBOOK ...`.
 
-    Paths are relative where they lie below the current folder, so that the same command serves
-    on another machine.
+    Paths below the current folder are relative, so that the command serves on another machine.
     """
     sweep = sweeps.sweep_of[run]
     arguments = ["-m", "kpnb.run", sweep.notebook, "--preset", preset]
@@ -347,12 +338,6 @@ def summary(sweeps: Sweeps, name: str, runs: list[str], preset: str) -> str:
     return f"{name} at {preset}: {count(len(runs), 'run')}, {_done(sweeps, runs, preset)}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code. Mistakes go to stderr, one sentence each."""
-    options = _parser().parse_args(arguments)
-    return answered(lambda: _answer(options))
-
-
 def _answer(options: argparse.Namespace) -> int:
     sweeps = Sweeps(options.sweeps, options.notebooks, options.executed)
     if options.name is None:
@@ -374,10 +359,10 @@ def _answer(options: argparse.Namespace) -> int:
     return int(options.check and set(states.values()) != {FRESH})
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m kpnb.run.sweeps", description="List the sweeps."
-    )
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Mistakes go to stderr, one sentence each."""
+    program = "python -m kpnb.run.sweeps"
+    parser = argparse.ArgumentParser(prog=program, description="List the sweeps.")
     add = parser.add_argument
     add("name", nargs="?", help="a sweep or a run; without it, all of them are listed")
     add("--preset", choices=PRESET_NAMES, default="demo")
@@ -385,7 +370,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--sweeps", type=Path, default=Sweeps.folder, metavar="DIR")
     add("--notebooks", type=Path, default=Sweeps.notebooks, metavar="DIR")
     add("--executed", type=Path, default=Sweeps.executed, metavar="DIR")
-    return parser
+    options = parser.parse_args(arguments)
+    return answered(lambda: _answer(options))
 
 
 if __name__ == "__main__":

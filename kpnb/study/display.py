@@ -16,17 +16,8 @@ import pandas as pd
 
 from kpnb.errors import KpnbError
 from kpnb.figures import charts, paper, widgets
-from kpnb.metrics.evidence import (
-    Choices,
-    Evidence,
-    decided,
-    difference,
-    estimate,
-    metric_values,
-    thresholds_around,
-    trajectory_counts,
-    trajectory_points,
-)
+from kpnb.metrics import evidence as measures
+from kpnb.metrics.evidence import Choices, Evidence, difference
 from kpnb.metrics.points import KnowledgePoints
 from kpnb.metrics.results import write_results
 from kpnb.paper import FINAL_METRICS, HYPOTHESES, ROLES, SCORES
@@ -60,12 +51,8 @@ def show(*shown: object) -> None:
     display(*shown)
 
 
-# A study from a notebook's names
-
-
 def _parameters_cell(cells: Sequence[str]) -> list[str]:
-    """The names that the cell which sets `preset` assigned when it was last run, and those that
-    papermill puts behind it."""
+    """The names that the cell which sets `preset` last assigned, and those papermill adds."""
     found = [position for position, cell in enumerate(cells) if "preset" in _assigned(cell)]
     if not found:
         return []
@@ -134,17 +121,14 @@ class NotebookStudy:
         show(self.parameters_table(), *filter(None, [self.plan()]))
 
 
-# Tables
-
-
 def choices_table(
     evidence: Evidence, metrics: Sequence[str], options: Sequence[Choices]
 ) -> pd.DataFrame:
     """Student, baseline, their difference and the verdict under each set of choices."""
     rows = {}
     for choices in options:
-        for metric, (gap, judged) in decided(evidence, metrics, choices).items():
-            values = {ROLES[r]: str(estimate(evidence, r, metric, choices)) for r in "SB"}
+        for metric, (gap, judged) in measures.decided(evidence, metrics, choices).items():
+            values = {ROLES[r]: str(measures.estimate(evidence, r, metric, choices)) for r in "SB"}
             start = "included" if choices.untrained else "left out"
             values |= {"student - baseline": str(gap), "verdict": judged}
             rows[NAMES[metric], choices.threshold, choices.per, start] = values
@@ -208,8 +192,6 @@ class NotebookFindings:
         """Some of the measured samples with their foreground."""
         return paper.samples_figure(self._measured, self.study.data.foreground, count)
 
-    # Scores
-
     def accuracies(self: Findings) -> pd.DataFrame:
         """Scores on seen and unseen samples, as a figure and as the table that is returned."""
         layers = self.study.parameters.layers
@@ -221,17 +203,14 @@ class NotebookFindings:
 
     def accuracy_table(self: Findings) -> pd.DataFrame:
         """Scores on seen and unseen samples: mean over seeds (smallest to largest)."""
-        rows = [m for m in self.measures if m.metric in SCORES]
-        ends = [f" ({m.low:.1%} to {m.high:.1%})" if m.low is not None else "" for m in rows]
-        table = {
-            "network": [ROLES[m.role] + (f" ({m.layer})" if m.layer else "") for m in rows],
-            "samples": [SCORES[m.metric][1] for m in rows],
-            "score": [SCORES[m.metric][0] for m in rows],
-            "value": [f"{m.mean:.1%}{end}" for m, end in zip(rows, ends, strict=True)],
-            "n samples": [m.n_samples for m in rows],
-            "n seeds": [m.n_seeds for m in rows],
-        }
-        return pd.DataFrame(table).set_index(["network", "samples", "score"])
+        rows = []
+        for m in (m for m in self.measures if m.metric in SCORES):
+            network = ROLES[m.role] + (f" ({m.layer})" if m.layer else "")
+            end = "" if m.low is None else f" ({m.low:.1%} to {m.high:.1%})"
+            about = network, *SCORES[m.metric][::-1], f"{m.mean:.1%}{end}", m.n_samples, m.n_seeds
+            rows.append(about)
+        columns = ["network", "samples", "score", "value", "n samples", "n seeds"]
+        return pd.DataFrame(rows, columns=columns).set_index(columns[:3])
 
     def schedules(self: Findings) -> pd.DataFrame:
         """How student (its distillation) and baseline were trained: what D depends on."""
@@ -240,8 +219,6 @@ class NotebookFindings:
         for role, loss in (("S", "feature MSE / variance"), ("B", "cross-entropy")):
             rows[ROLES[role]] = vars(self.study.settings(role, seed)) | {"loss": loss}
         return pd.DataFrame.from_dict(rows, orient="index")[["loss", *shown, "batch_size"]]
-
-    # Maps and points
 
     def layers(self: Findings) -> Figure:
         """Figure 1(a): what the teacher's layers discard of the example."""
@@ -282,14 +259,12 @@ class NotebookFindings:
         return widgets.fates_slider(self._measured, self._trails("SB"), self.example)
 
     def _trails(self: Findings, roles: str) -> dict[str, dict[int, KnowledgePoints]]:
-        return {r: trajectory_points(self.first, r, 0, self.threshold) for r in roles}
+        return {r: measures.trajectory_points(self.first, r, 0, self.threshold) for r in roles}
 
     def picker(self: Findings) -> object:
         """In a live notebook: layer, sample and threshold to choose, of the student."""
         last = {la: found.maps["S"][0][found.epochs[-1]] for la, found in self.evidence.items()}
         return widgets.picker(self._measured, last, self.study.data.foreground)
-
-    # Metrics
 
     def figure(self: Findings, *metrics: str) -> Figure:
         """Metrics with their intervals by role; by default all that some sample has. The teacher
@@ -297,7 +272,7 @@ class NotebookFindings:
         metrics, chosen = metrics or self.defined(self.first), Choices(self.threshold)
         roles = "TSB" if set(metrics) <= set(FINAL_METRICS) else "SB"
         return charts.estimates_figure(
-            {m: {r: estimate(self.first, r, m, chosen) for r in roles} for m in metrics}
+            {m: {r: measures.estimate(self.first, r, m, chosen) for r in roles} for m in metrics}
         )
 
     def measure_table(self: Findings, selection: str = "all") -> pd.DataFrame:
@@ -312,8 +287,7 @@ class NotebookFindings:
         return table.dropna(axis="columns", how="all").fillna("").rename_axis(columns="role")
 
     def comparison_table(self: Findings) -> pd.DataFrame:
-        """Student minus baseline with interval and verdict, all samples beside the published
-        filter's."""
+        """Student minus baseline with verdict, all samples beside the published filter's."""
         rows = [c for c in self.comparisons if c.threshold == self.threshold]
         order = list(dict.fromkeys((c.layer, label(c)) for c in rows))
         rows.sort(key=lambda c: order.index((c.layer, label(c))))
@@ -331,13 +305,13 @@ class NotebookFindings:
 
     def thresholds(self: Findings) -> Figure:
         """Student minus baseline at the thresholds of Table III and the one in use."""
-        metrics, around = self.defined(self.first), thresholds_around(self.threshold)
+        metrics, around = self.defined(self.first), measures.thresholds_around(self.threshold)
         gaps = {m: {b: difference(self.first, m, Choices(b)) for b in around} for m in metrics}
         return charts.threshold_figure(gaps)
 
     def learning(self: Findings) -> Figure:
         """Figure 4: foreground points of every sample over the distance of the weights."""
-        counts = {r: trajectory_counts(self.first, r, 0, self.threshold) for r in "SB"}
+        counts = {r: measures.trajectory_counts(self.first, r, 0, self.threshold) for r in "SB"}
         ways = {role: self.first.distance[role, "step"][0][1:] for role in "SB"}
         return paper.learning_figure({role: (ways[role], counts[role]) for role in "SB"})
 
@@ -351,7 +325,7 @@ class NotebookFindings:
 
     def _values(self: Findings, metric: str) -> dict[str, np.ndarray]:
         chosen = Choices(self.threshold)
-        return {role: metric_values(self.first, role, metric, chosen)[0] for role in "SB"}
+        return {role: measures.metric_values(self.first, role, metric, chosen)[0] for role in "SB"}
 
     def choices(self: Findings) -> pd.DataFrame:
         """The metrics under what their definitions leave open: the untrained network, and for D
@@ -365,8 +339,6 @@ class NotebookFindings:
         chosen = [Choices(self.threshold)]
         table = choices_table(self.first.in_epochs(), self.metrics, chosen)
         return table.rename(index={"step": "epochs, counted"})
-
-    # Sentences
 
     def never_learned(self: Findings) -> Prose:
         """Samples without a foreground point at any checkpoint, as a note."""

@@ -3,25 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 from kpnb.fingerprint import Stopwatch, provenance
-from kpnb.metrics.evidence import (
-    Choices,
-    Evidence,
-    decided,
-    estimate,
-    final_entropies,
-    hypothesis_metrics,
-    is_defined,
-    thresholds_around,
-)
+from kpnb.metrics import evidence as measures
+from kpnb.metrics.evidence import Choices, Evidence
 from kpnb.metrics.formatting import count
-from kpnb.metrics.results import (
-    Comparison,
-    Measure,
-    Number,
-    Results,
-    estimated,
-    run_fingerprint,
-)
+from kpnb.metrics.results import Comparison, Measure, Number, Results, estimated, run_fingerprint
 from kpnb.metrics.stats import Estimate, bootstrap, paired_difference
 from kpnb.paper import DISTANCE_METRICS, FINAL_METRICS, METRICS, PREDICTIONS, ROLES
 from kpnb.study.display import NotebookFindings
@@ -41,7 +26,7 @@ class Findings(NotebookFindings):
         self, study: Study, notebook: str, hypothesis: int | None = None, run: str = ""
     ) -> None:
         self.study, self.notebook, self.run = study, notebook, run
-        self.metrics = METRICS if hypothesis is None else hypothesis_metrics(hypothesis)
+        self.metrics = METRICS if hypothesis is None else measures.hypothesis_metrics(hypothesis)
         self.threshold = study.parameters.threshold
         self.measures: list[Measure] = []
         self.comparisons: list[Comparison] = []
@@ -71,7 +56,7 @@ class Findings(NotebookFindings):
                 f"{evidence.layer}: {', '.join(missing)} not measured, because no {sample} has an "
                 "entropy map at every checkpoint of student and baseline."
             )
-        for threshold in thresholds_around(self.threshold):
+        for threshold in measures.thresholds_around(self.threshold):
             self._add(evidence, Choices(threshold), "all", self.metrics)
         if "d_mean" in self.metrics:
             self._add(evidence, Choices(self.threshold, per="epoch"), "all", DISTANCE_METRICS)
@@ -88,7 +73,7 @@ class Findings(NotebookFindings):
     def defined(self, evidence: Evidence) -> tuple[str, ...]:
         """Those of the metrics that some sample has a value of, in student and baseline."""
         chosen = Choices(self.threshold)
-        return tuple(m for m in self.metrics if is_defined(evidence, m, chosen))
+        return tuple(m for m in self.metrics if measures.is_defined(evidence, m, chosen))
 
     def add_accuracies(self, layers: Iterable[str]) -> None:
         """Scores of teacher, baseline and of the student of each layer."""
@@ -142,7 +127,7 @@ class Findings(NotebookFindings):
     def _add_entropies(self, evidence: Evidence) -> None:
         """What is discarded of background and foreground, which counts alone do not tell."""
         for role, name in ROLES.items():
-            inside, outside = final_entropies(evidence, role)
+            inside, outside = measures.final_entropies(evidence, role)
             gap, minus = paired_difference(outside, inside), " minus that of foreground units"
             found = {"background_entropy": (bootstrap(outside), ""), "entropy_gap": (gap, minus)}
             for key, (value, minus) in found.items():
@@ -153,8 +138,8 @@ class Findings(NotebookFindings):
     def _add(
         self, evidence: Evidence, choices: Choices, selection: str, metrics: Sequence[str]
     ) -> None:
-        metrics = [m for m in metrics if is_defined(evidence, m, choices)]
-        for metric, (gap, judged) in decided(evidence, metrics, choices).items():
+        metrics = [m for m in metrics if measures.is_defined(evidence, m, choices)]
+        for metric, (gap, judged) in measures.decided(evidence, metrics, choices).items():
             shared = self._cell(evidence.layer) | {
                 "metric": metric,
                 "threshold": choices.threshold,
@@ -162,7 +147,7 @@ class Findings(NotebookFindings):
                 "distance": choices.per if metric in DISTANCE_METRICS else None,
             }
             for role in "TSB" if metric in FINAL_METRICS else "SB":
-                found = estimate(evidence, role, metric, choices)
+                found = measures.estimate(evidence, role, metric, choices)
                 given = self._spread(found) | {"role": role, "mean": found.value}
                 self.measures.append(Measure(**shared, **given))
             given = self._spread(gap) | {"prediction": PREDICTIONS[metric], "verdict": judged}

@@ -153,8 +153,6 @@ class ImageStudy(Study):
         units = changes.get("units", self.data.units)
         return units.foreground(self.data.measured.masks)
 
-    # Networks
-
     @property
     def outputs(self) -> int:
         """A class each."""
@@ -211,8 +209,6 @@ class ImageStudy(Study):
     def units(self) -> int:
         return self.parameters.grid**2
 
-    # Training and scores
-
     def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
         p, ours = self.parameters, super().schedule(role, seed, layer)
         if p.recipe == "ours":
@@ -242,8 +238,6 @@ class ImageStudy(Study):
     def least_teacher(self) -> float:
         chance = 1 / self.outputs
         return min(LEAST_TIMES_CHANCE * chance, (1 + chance) / 2)
-
-    # Entropy maps
 
     def explainer(self, layer: str, **changes: object) -> EntropyEstimator:
         weight = entropy_weight(self.parameters.network)

@@ -50,8 +50,7 @@ class StudyData:
 
     @cached_property
     def measured(self) -> Samples:
-        """The samples whose entropy is measured: the first usable ones of the training or of the
-        test samples."""
+        """The samples whose entropy is measured: the first usable training or test samples."""
         p = self.parameters
         training = p.measured_on == "train"
         source = self.training_samples if training else self.test_samples
@@ -87,8 +86,7 @@ class Modality(ABC):
 
     outputs: dimensions of the networks' output. units: input units of a sample, about where samples
     differ. named_layers: label -> name of the layers that a picture of the whole network shows,
-    upwards. least_teacher: the test score that a teacher must exceed to have learned anything to
-    speak of.
+    upwards. least_teacher: the test score that a teacher must exceed to be fit to teach.
     """
 
     parameters: StudyParameters
@@ -104,8 +102,6 @@ class Modality(ABC):
     TRAINING_CODE: ClassVar[tuple[Seed, ...]]
     SCORING_CODE: ClassVar[tuple[Seed, ...]] = (accuracy,)
     MAPS_CODE: ClassVar[tuple[Seed, ...]]
-
-    # Data
 
     @cached_property
     def data(self) -> StudyData:
@@ -127,8 +123,6 @@ class Modality(ABC):
     def foreground(self, **changes: object) -> Tensor:
         """(samples, units) bool of the measured samples, under changed estimator settings."""
         return self.data.foreground
-
-    # Networks
 
     @property
     def network_name(self) -> str:
@@ -164,8 +158,6 @@ class Modality(ABC):
         """layer -> the weight whose movement Eq. 8 measures for it."""
         return {layer: tracked_weight(net, layer) for layer in layers}
 
-    # What they cost
-
     @abstractmethod
     def example(self) -> tuple[int, ...]:
         """The shape of one sample as the networks take it."""
@@ -179,8 +171,6 @@ class Modality(ABC):
         net = self.skeleton(role)
         layers = ((layer_name(net, name), label) for label, name in self.named_layers.items())
         return count_anatomy(net, self.example(), layers)
-
-    # Training and scores
 
     def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
         """How teacher T, student S (its distillation at a layer) or baseline B is trained, and how
@@ -214,8 +204,6 @@ class Modality(ABC):
     def reference_lines(self) -> dict[str, float]:
         """Scores on the test samples of what has no network, by name."""
         return {"chance": 1 / self.outputs}
-
-    # Entropy maps
 
     @abstractmethod
     def explainer(self, layer: str, **changes: object) -> Explainer:

@@ -25,17 +25,11 @@ from kpnb.store import Record, Scratch, Store
 from kpnb.study.display import NotebookStudy
 from kpnb.study.modality import Modality
 from kpnb.study.parameters import StudyParameters
+from kpnb.training import settings as training
 from kpnb.training.checkpoints import Resume
 from kpnb.training.costs import Cost, Work
 from kpnb.training.distillation import distill_features, teacher_features, train_above
-from kpnb.training.settings import (
-    TrainingRecord,
-    TrainingSettings,
-    chosen_device,
-    device_use,
-    exactness,
-    with_effort,
-)
+from kpnb.training.settings import TrainingRecord, TrainingSettings, device_use
 from kpnb.training.train import train_classifier
 
 
@@ -103,8 +97,6 @@ class Study(NotebookStudy, Modality):
     _seconds: dict[str, float] = field(default_factory=dict, repr=False)
     _networks: dict[tuple, Trained] = field(default_factory=dict, repr=False)
 
-    # Networks
-
     @property
     def checkpoints(self) -> tuple[int, ...]:
         return tuple(self.parameters.checkpoints)
@@ -127,7 +119,7 @@ class Study(NotebookStudy, Modality):
 
     def settings(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
         """The `schedule` of a role, with the batch and the precision that are asked for."""
-        return with_effort(self.parameters, self.schedule(role, seed, layer))
+        return training.with_effort(self.parameters, self.schedule(role, seed, layer))
 
     def classifier(self, role: str, seed: int, **key: object) -> Trained:
         """A network that learns from labels: teacher T or baseline B. key: what else it is of."""
@@ -211,7 +203,7 @@ class Study(NotebookStudy, Modality):
     ) -> Trained:
         key = key | {"role": role, "seed": seed, "device": self.device.type}
         key |= {"teacher_samples": self.parameters.teacher_samples} | self.network_key(role)
-        key |= exactness(self.parameters)
+        key |= training.exactness(self.parameters)
 
         def compute(scratch: Scratch) -> Computed:
             states: dict[int, dict[str, Tensor]] = {}
@@ -239,8 +231,6 @@ class Study(NotebookStudy, Modality):
     def scoring_work(self, role: str) -> Work:
         """What `scores_by_split` takes."""
         return Work("forward", sum(map(len, self._splits.values())), role)
-
-    # Entropy maps
 
     def maps(
         self,
@@ -314,8 +304,6 @@ class Study(NotebookStudy, Modality):
         maps = {place: [self.maps(net, layer) for net in nets] for place, nets in trained.items()}
         return trained, maps
 
-    # Scores
-
     def accuracies(self, role: str, layer: str | None = None) -> dict[str, list[float]]:
         """SCORE on "train" and "test" by seed of T, B, or the student of a layer; further scores
         under "train <name>" and "test <name>"."""
@@ -373,8 +361,6 @@ class Study(NotebookStudy, Modality):
             )
         return f"The {teacher} is fit to teach; {self.SCORE} on unseen samples: {told}."
 
-    # The store and the device
-
     def _device_use(self, lower: str) -> AbstractContextManager:
         return device_use(self.device, self.parameters.deterministic, f"lower {lower}")
 
@@ -385,7 +371,7 @@ class Study(NotebookStudy, Modality):
 
     @cached_property
     def device(self) -> torch.device:
-        return chosen_device(self.parameters.device)
+        return training.chosen_device(self.parameters.device)
 
     def stored(
         self,

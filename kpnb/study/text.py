@@ -32,15 +32,9 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import TENSORS, EntropyEstimator, EntropyMaps, Stopped
 from kpnb.estimator.inputs import readable
 from kpnb.metrics.formatting import count
+from kpnb.networks import text as networks
 from kpnb.networks.layers import tracked_weight
-from kpnb.networks.text import (
-    HUB,
-    TextNetwork,
-    load_tokenizer,
-    model_hash,
-    pretrained_network,
-    scratch_network,
-)
+from kpnb.networks.text import HUB, TextNetwork, pretrained_network, scratch_network
 from kpnb.networks.words import component_size, encoder_of, own_tokenizer, word_units
 from kpnb.study.modality import StudyData
 from kpnb.study.parameters import QuestionParameters, SentimentParameters
@@ -96,8 +90,7 @@ class TextEstimator:
             TextNetwork that reads strings, its PieceEncoder, or the whole tokenizer it was made of.
         progress: a bar over the texts; None shows it on a terminal.
         Raises KpnbError for networks and texts that do not fit together, what `aligned_text`
-        refuses, and what `EntropyEstimator.explain` raises; `Stopped` on Ctrl-C, with the maps of
-        the texts before.
+        refuses, and what `EntropyEstimator.explain` raises; `Stopped` on Ctrl-C, with earlier maps.
         """
         layer, own = self.estimator.layer, not isinstance(net, TextNetwork)
         if isinstance(layer, (list, tuple)):
@@ -185,7 +178,7 @@ class StudyTexts(StudyData, ABC):
         """Keeps the word pieces of the texts of this study only."""
         raw = self._raw.values()
         texts = [text for part in raw for parts in self.strings(part) for text in parts]
-        return PieceEncoder.for_texts(load_tokenizer(self.parameters.network), texts)
+        return PieceEncoder.for_texts(networks.load_tokenizer(self.parameters.network), texts)
 
     @cached_property
     def teacher_samples(self) -> EncodedTexts:
@@ -213,7 +206,7 @@ class StudyTexts(StudyData, ABC):
     def _first(self, split: str, count: int | str) -> Sentences | Questions:
         """The first `count` raw samples of a split that fit `longest` pieces, or "all" of them."""
         raw, longest = self.load(split), self.parameters.longest
-        tokenizer = load_tokenizer(self.parameters.network)
+        tokenizer = networks.load_tokenizer(self.parameters.network)
         fitting = []
         for position, parts in enumerate(self.strings(raw)):
             if len(tokenizer(*parts, verbose=False)["input_ids"]) <= longest:
@@ -290,8 +283,6 @@ class TextStudy(Study):
     def inputs(self, samples: EncodedTexts) -> Tensor:
         return samples.pieces.ids
 
-    # Networks
-
     @property
     def network_name(self) -> str:
         p = self.parameters
@@ -309,7 +300,7 @@ class TextStudy(Study):
 
     def network_key(self, role: str) -> dict:
         p = self.parameters
-        key = {"network": model_hash(p.network), "depth": p.depth, "task": self.HEAD}
+        key = {"network": networks.model_hash(p.network), "depth": p.depth, "task": self.HEAD}
         # Scores are stored with a network, so what it is tested on counts too.
         key |= {"tested": self.data.test_samples.source}
         # What the texts became counts, not the code that chose and encoded them.
@@ -325,8 +316,6 @@ class TextStudy(Study):
 
     def dotted(self, role: str, layer: str) -> str:
         return {"Last": "encoder"}.get(layer, layer)  # as TextNetwork says, without building one
-
-    # What they cost
 
     def example(self) -> tuple[int, ...]:
         p = self.parameters
@@ -345,8 +334,6 @@ class TextStudy(Study):
 
     def state(self, role: str) -> dict[str, Tensor]:
         return {"all": torch.empty(self.anatomy(role).parameters, device="meta")}
-
-    # Entropy maps
 
     def explainer(self, layer: str, **changes: object) -> TextEstimator:
         scale = changes.pop("scale", self.parameters.noise)

@@ -44,31 +44,26 @@ def with_interval(value: float, item: Measure | Comparison) -> str:
 
 
 def reading(findings: Findings, hypothesis: int) -> str:
-    """The verdict on a hypothesis in words, as Markdown, built from the comparisons alone.
-
-    Raises KpnbError where nothing was compared and no note says why.
-    """
+    """The verdict on a hypothesis in words, as Markdown, built from the comparisons alone. Raises
+    KpnbError where nothing was compared and no note says why."""
     metrics, notes = hypothesis_metrics(hypothesis), findings.notes
-    headline = [c for c in findings.comparisons if c.metric in metrics and _headline(findings, c)]
+    chosen = (findings.threshold, "all")
+    in_use = [c for c in findings.comparisons if (c.threshold, c.selection) == chosen]
+    headline = [c for c in in_use if c.metric in metrics and c.distance != "epoch"]
     if not headline and not notes:
         raise KpnbError("there is no comparison to read: add evidence to the findings first.")
     if not headline:
         return "\n\n".join([f"**Hypothesis {hypothesis}** was not measured.", *notes])
-    lines = [f"**Hypothesis {hypothesis}** ({CLAIMED[hypothesis]}), {_over(headline[0])}:", ""]
+    first = headline[0]
+    lines = [
+        f"**Hypothesis {hypothesis}** ({CLAIMED[hypothesis]}), {first.network} ({first.scale}) on "
+        f"{first.dataset}, {count(first.n_samples, first.sample)}, "
+        f"{count(first.n_seeds, 'seed')}, b = {first.threshold:g}:",
+        "",
+    ]
     lines += [f"- {_sentence(findings, item)}" for item in headline]
     lines += ["", verdict_sentence([c.verdict for c in headline], "comparison")]
     return "\n".join([*lines, *(f"\n{note}" for note in notes)])
-
-
-def _headline(findings: Findings, item: Comparison) -> bool:
-    in_use = item.threshold == findings.threshold
-    return in_use and item.selection == "all" and item.distance != "epoch"
-
-
-def _over(item: Comparison) -> str:
-    scale = f"{item.network} ({item.scale}) on {item.dataset}"
-    samples, seeds = count(item.n_samples, item.sample), count(item.n_seeds, "seed")
-    return f"{scale}, {samples}, {seeds}, b = {item.threshold:g}"
 
 
 def _sentence(findings: Findings, item: Comparison) -> str:
@@ -76,15 +71,11 @@ def _sentence(findings: Findings, item: Comparison) -> str:
     others = [c for c in same if c is not item]
     changed = sum(other.verdict != item.verdict for other in others)
     steady = f"another in {changed} of" if changed else "the same in all"
-    varied = (
-        called
-        for name, called in VARIED.items()
-        if any(getattr(other, name) != getattr(item, name) for other in others)
-    )
+    differ = [n for n in VARIED if any(getattr(c, n) != getattr(item, n) for c in others)]
     return (
         f"{item.layer}, {NAMES[item.metric]}: **{item.verdict}** (student minus baseline "
         f"{with_interval(item.difference, item)}, predicted {item.prediction}; {steady} "
-        f"{count(len(others), 'variant')}: {', '.join(varied)})."
+        f"{count(len(others), 'variant')}: {', '.join(VARIED[n] for n in differ)})."
     )
 
 
@@ -110,8 +101,6 @@ def imitation(study: Study, layer: str) -> str:
         f"feature at {layer} on the training samples (padding counted, as in the loss)."
     )
 
-
-# Variants of what is measured, and words of several pieces
 
 Judgement = Mapping[str, tuple[Estimate, str]]  # metric -> (difference with interval, verdict)
 
@@ -159,8 +148,7 @@ def of_single_pieces(evidence: Evidence, single: Tensor) -> Evidence:
 
 
 def pieces_table(evidence: Evidence, single: Tensor, threshold: float) -> pd.DataFrame:
-    """Student minus baseline in the metrics of Hypothesis 1, with all words and with those of one
-    piece."""
+    """Student minus baseline, Hypothesis 1's metrics, with all words and those of one piece."""
     parts = {"all": evidence, "of one piece": of_single_pieces(evidence, single)}
     metrics, chosen = hypothesis_metrics(1), Choices(threshold)
     judged = {name: decided(part, metrics, chosen) for name, part in parts.items()}
@@ -171,17 +159,12 @@ def pieces_table(evidence: Evidence, single: Tensor, threshold: float) -> pd.Dat
 def pieces_reading(evidence: Evidence, single: Tensor, threshold: float) -> str:
     """How many of the student's and the baseline's points are words of several pieces, and whether
     a verdict turns without them."""
-    told = [_share(evidence, single, role, threshold) for role in "SB"]
-    return f"{' '.join(told)} {turned_verdicts(pieces_table(evidence, single, threshold))}"
-
-
-def _share(evidence: Evidence, single: Tensor, role: str, threshold: float) -> str:
-    found = [evidence.points(role, seed, None, threshold) for seed in evidence.seeds]
-    held = torch.stack([p.foreground_points | p.background_points for p in found])
-    points, several = int(held.sum()), int((held & ~single).sum())
-    live = found[0].entropy.isfinite()
-    usual = float((live & ~single).sum() / live.sum())
-    return (
-        f"Of the {ROLES[role]}'s {points} knowledge points {several} are words of several pieces, "
-        f"which are {usual:.0%} of all words."
-    )
+    told = ""
+    for role in "SB":
+        found = [evidence.points(role, seed, None, threshold) for seed in evidence.seeds]
+        held = torch.stack([points.kinds != 0 for points in found])
+        live, several = found[0].entropy.isfinite(), int((held & ~single).sum())
+        usual = float((live & ~single).sum() / live.sum())
+        told += f"Of the {ROLES[role]}'s {int(held.sum())} knowledge points {several} are words of "
+        told += f"several pieces, which are {usual:.0%} of all words. "
+    return told + turned_verdicts(pieces_table(evidence, single, threshold))

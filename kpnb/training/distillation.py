@@ -140,16 +140,10 @@ def _feature_variance(
     if not isinstance(targets, Tensor):
         targets = torch.cat([targets(batch) for batch in images.split(128)])
     if len(targets) != len(images):
-        raise KpnbError(
-            f"{len(targets)} teacher features do not go with {len(images)} images: compute them "
-            "from the same images."
-        )
+        raise KpnbError(f"{len(targets)} teacher features: take those of the same images.")
     variance = targets.double().var(dim=0, correction=0).mean().item()
     if not variance > 0:
-        raise KpnbError(
-            "The teacher's feature does not vary over the images, so there is nothing to distill: "
-            "check that the teacher has learned and that there are several images."
-        )
+        raise KpnbError("The teacher's feature does not vary: train it, and pass several images.")
     return variance, targets.shape[1:]
 
 

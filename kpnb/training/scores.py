@@ -19,11 +19,8 @@ Labels = Tensor | Sequence[int]
 
 
 def majority(train_labels: Labels, test_labels: Labels) -> float:
-    """Accuracy, 0 to 1, on the test labels of the most frequent training label.
-
-    Both are (n,) integers; of equally frequent labels the smallest is taken.
-    Raises `KpnbError` for no labels.
-    """
+    """Accuracy, 0 to 1, on the test labels of the most frequent training label. Both are (n,)
+    integers; of equally frequent labels the smallest is taken. Raises `KpnbError` for no labels."""
     train, test = _labels("train_labels", train_labels), _labels("test_labels", test_labels)
     values, counts = train.unique(return_counts=True)  # ascending, so argmax takes the smallest
     return (test == values[counts.argmax()]).double().mean().item()
@@ -84,10 +81,8 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(prediction: str, accepted: Sequence[str]) -> float:
-    """1.0 where the normalized prediction equals a normalized accepted answer, else 0.0.
-
-    Raises `KpnbError` when no answer is accepted.
-    """
+    """1.0 where the normalized prediction equals a normalized accepted answer, else 0.0. Raises
+    `KpnbError` when no answer is accepted."""
     return _best(lambda p, a: float(p == a), prediction, accepted)
 
 
@@ -108,10 +103,7 @@ def span_scores(predictions: Sequence[str], accepted: Sequence[Sequence[str]]) -
     Raises `KpnbError` for lists that are empty or differ in length.
     """
     if not len(predictions) or len(predictions) != len(accepted):
-        raise KpnbError(
-            f"There are {len(predictions)} predictions for {len(accepted)} questions: give one "
-            "prediction for each question, at least one."
-        )
+        raise KpnbError(f"{len(predictions)} predictions, {len(accepted)} questions: one for each.")
     pairs = list(zip(predictions, accepted, strict=True))
     scores = {"exact_match": exact_match, "f1": f1}
     return {
@@ -139,8 +131,7 @@ def predicted_answers(net: nn.Module, samples: EncodedTexts, batch_size: int = 6
     """The answer to each question, as it stands in its context.
 
     Among pieces of the context, with the last not before the first and at most LONGEST_ANSWER
-    pieces in all, the pair with the largest sum of logits; whole words. Eval mode, modes as before
-    after.
+    pieces in all, the pair with the largest sum of logits; whole words. Modes are left as they are.
     """
     pieces, found = samples.pieces, []
     device = next(net.parameters()).device

@@ -1,5 +1,4 @@
-"""The one training loop, behind classification, feature distillation and head training; classifiers
-and their accuracy.
+"""The one training loop, behind classification, distillation and heads; classifiers' accuracy.
 
 A run that was killed is taken up again by `kpnb.training.checkpoints`; how far weights move is in
 `kpnb.training.weight_distance`, the feature regression of distillation in
@@ -131,10 +130,8 @@ class _Loop:
         return torch.stack([loss.detach().double(), metric.detach().double()])
 
     def _batches(self, epoch: int) -> list[Tensor]:
-        """The sample indices of the epoch's batches.
-
-        A last batch of one sample is joined to the one before: batch norm cannot normalize it.
-        """
+        """The sample indices of the epoch's batches. A last batch of one sample is joined to the
+        one before: batch norm cannot normalize it."""
         order = torch.randperm(self.count, generator=_generator(self.settings.seed, epoch, _ORDER))
         batches = list(order.split(self.settings.batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1 < self.settings.batch_size:
@@ -243,9 +240,7 @@ def accuracy(net: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 2
 def check_labelled(images: Tensor, labels: Tensor) -> None:
     """Raise KpnbError unless each image has finite values and an integer label."""
     if len(images) == 0 or len(images) != len(labels):
-        raise KpnbError(
-            f"{len(images)} images do not go with {len(labels)} labels: pass one label an image."
-        )
+        raise KpnbError(f"{len(images)} images, {len(labels)} labels: pass one label an image.")
     if labels.dtype != torch.int64:
         raise KpnbError(f"Labels are {labels.dtype}: pass class numbers as torch.int64.")
     if not torch.isfinite(images).all():

@@ -8,10 +8,10 @@ import torch
 from conftest import made_evidence, smoke_study
 from studied import findings_of
 
-from kpnb.metrics.evidence import final_entropies
+from kpnb.metrics.evidence import final_entropies, hypothesis_metrics, thresholds_around
 from kpnb.metrics.results import Results
 from kpnb.paper import METRICS
-from kpnb.study.findings import Findings, hypothesis_metrics, thresholds_around
+from kpnb.study.findings import Findings
 from kpnb.study.verdicts import reading
 
 

@@ -157,4 +157,4 @@ def test_refusals():
     refuses(compared, "pass model=", student=states)
     given = {"student": states, "baseline": states, "model": network(0)}
     refuses(compared, r"state dict \(student, epoch 1\) does not fit model", **given)
-    refuses(compared, "5 images do not go with 4 labels", labels=torch.zeros(4).long())
+    refuses(compared, "5 images, 4 labels", labels=torch.zeros(4).long())

@@ -53,8 +53,8 @@ def test_lines_by_hand_and_embedded_sentences_beat_majority_and_repeat():
         (tfidf_logistic, (["a", "b"], [0, 1], "two", [0, 1, 0]), "test_texts fits no 3 labels"),
         (tfidf_logistic, (["a", "b"], [1, 1], ["two"], [0]), "one label only"),
         (span_scores, (["Black Sea"], ["Black Sea"]), "list of accepted answers"),
-        (span_scores, ([], []), "0 predictions for 0 questions"),
-        (span_scores, (["x"], [["x"], ["x"]]), "1 predictions for 2 questions"),
+        (span_scores, ([], []), "0 predictions, 0 questions"),
+        (span_scores, (["x"], [["x"], ["x"]]), "1 predictions, 2 questions"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, given, told):
