@@ -181,7 +181,7 @@ def cost_of_an_interval(
         maps: list[EntropyMaps] = []
         explain = replace(_estimator(net), units=data.units, **changes).explain
         taken[name] = _seconds(lambda run=explain, into=maps: into.append(run(net, images)), 1)
-        found = bootstrap(knowledge_points(maps[0], foreground, b).n_fg.double().numpy())
+        found = bootstrap(knowledge_points(maps[0], foreground, b).n_fg.double().cpu().numpy())
         numbers[f"{title}: N_fg, {name}"] = estimated(found, "mean", "points")
     ratio = _ratio(taken["published"] / taken["path, 8 probes"])
     return numbers | {f"{title}: time of published / path, 8 probes": ratio}
