@@ -37,6 +37,7 @@ def chapter_tables(rows: pd.DataFrame) -> dict[str, str]:
         "estimator_budgets": budget_table(cases),
         "estimator_figure": NOTHING if cases.empty else block("estimator_figure"),
         "estimator_speed": speed_table(rows),
+        "network_speed": network_speed_table(rows),
         "estimator_summary": summary(cases),
         "outputs_reading": outputs_reading(viii),
         "outputs_figure": "" if viii.empty else block("outputs_figure"),
@@ -142,6 +143,24 @@ def speed_table(rows: pd.DataFrame) -> str:
     """Every number of the benchmark."""
     found = rows[(rows["kind"] == "number") & (rows["notebook"] == speed.ESTIMATOR_SPEED)]
     return sheet("speed", records(found[found["nth"] == found["nth"].min()]))
+
+
+def network_speed_table(rows: pd.DataFrame) -> str:
+    """A row a network, quality and machine; then the numbers that belong to no network."""
+    found = rows[rows["notebook"].str.startswith(speed.NETWORK_SPEED) & (rows["kind"] == "number")]
+    split = found["name"].str.extract(_NAME)
+    lines = []
+    for _, part in (
+        found.assign(**split)
+        .dropna(subset="case")
+        .groupby(["notebook", "case", "method"], sort=False)
+    ):
+        quantities = dict(zip(part["quantity"], records(part), strict=True))
+        lines.append(quantities["forward passes"] | {"of": quantities})
+    rest = records(found[split["case"].isna()])
+    return "\n\n".join(
+        [sheet("network_speed", lines), sheet("speed", rest)] if lines else [NOTHING]
+    )
 
 
 _CLASSES = 10  # of the embedded shapes

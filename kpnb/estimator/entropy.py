@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -44,10 +44,12 @@ Layer = str | nn.Module | None
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C during `explain`; maps: those of the samples that were finished, None for none."""
+    """Ctrl-C during `explain`; maps: those of the samples that were finished, as `explain` gives
+    them, None for none."""
 
-    def __init__(self, maps: EntropyMaps | None) -> None:
-        count = 0 if maps is None else len(maps)
+    def __init__(self, maps: EntropyMaps | dict[str, EntropyMaps] | None) -> None:
+        each = maps.values() if isinstance(maps, dict) else [maps or ()]
+        count = min(map(len, each), default=0)
         super().__init__(f"stopped; the maps of the first {count} samples are in the error's .maps")
         self.maps = maps
 
@@ -170,52 +172,56 @@ class EntropyEstimator:
         non-finite inputs, a model that is no function of its input, and when memory runs out
         (naming `chunk`); `Stopped` on Ctrl-C.
         """
-        layers = self.layer if isinstance(self.layer, (list, tuple)) else [self.layer]
+        several = isinstance(self.layer, (list, tuple))
+        model, *layers = given.readable(model, *(self.layer if several else [self.layer]))
         if not layers:
             raise KpnbError("layer is an empty list: name one layer or more.")
-        batches = given.each_batch(inputs, transform)
-        batches = list(batches) if len(layers) > 1 else batches
-        found = {}
-        for layer in layers:
-            net, own = given.readable(model, layer)
-            maps = replace(self, layer=own)._all(net, batches, forward_args, progress)
-            found[str(maps.settings["layer"])] = maps
-        return found if isinstance(self.layer, (list, tuple)) else maps
-
-    def _all(
-        self, model: nn.Module, batches: Iterable, arguments: object, progress: bool | None
-    ) -> EntropyMaps:
-        """The maps of all batches, which are taken one after the other."""
-        parts: list[EntropyMaps] = []
-        for x in batches:
-            try:
-                parts.append(self._batch(model, x, arguments, progress))
-            except Stopped as stopped:
-                parts += [stopped.maps] if stopped.maps is not None else []
-                raise Stopped(EntropyMaps.joined(parts) if parts else None) from None
+        parts: dict[str, list[EntropyMaps]] = {}
+        try:
+            for x in given.each_batch(inputs, transform):
+                self._batch(model, layers, x, forward_args, progress, parts)
+        except KeyboardInterrupt:
+            raise Stopped(_joined(parts, several)) from None
         if not parts:
             raise KpnbError("there are no samples to explain; pass at least one.")
-        return parts[0] if len(parts) == 1 else EntropyMaps.joined(parts)
+        return _joined(parts, several)
 
     def _batch(
-        self, model: nn.Module, x: object, arguments: object, progress: bool | None
-    ) -> EntropyMaps:
+        self,
+        model: nn.Module,
+        layers: Sequence[Layer],
+        x: object,
+        arguments: object,
+        progress: bool | None,
+        into: dict[str, list[EntropyMaps]],
+    ) -> None:
+        """The maps of one batch, layer by layer, into lists by layer."""
         with given.full_precision():
             problem = self.units.problem(model, given.moved(x, model))
             problem = given.with_arguments(problem, model, arguments)
             _check_samples(problem.x)
             keys = sample_keys(problem.x, self.seed)
-            with FeatureReader(model, self.layer, self.relu, self.feature) as reader:
-                given.check_model(reader, problem, keys, self.init_sigma)
-                named = replace(self, layer=reader.layer)
-                return named._collect(named._blocks(reader, problem, keys, progress))
+            with FeatureReader(model, layers[0], self.relu, self.feature) as first:
+                readers = [first.at(layer) for layer in layers]
+                given.check_model(readers, problem, keys, self.init_sigma)
+                for reader in readers:
+                    named, outcomes = replace(self, layer=reader.layer), []
+                    try:
+                        named._blocks(reader, problem, keys, progress, outcomes)
+                    finally:
+                        maps = [named._collect(outcomes)] if outcomes else []
+                        into.setdefault(str(reader.layer), []).extend(maps)
 
     def _blocks(
-        self, reader: FeatureReader, problem: Problem, keys: list[bytes], progress: bool | None
-    ) -> list[dict[str, Tensor]]:
-        """The outcomes of all samples, block by block."""
+        self,
+        reader: FeatureReader,
+        problem: Problem,
+        keys: list[bytes],
+        progress: bool | None,
+        outcomes: list[dict[str, Tensor]],
+    ) -> None:
+        """The outcomes of all samples at one layer, block by block."""
         chunk = given.rows_in_memory(reader, problem) if self.chunk == "auto" else self.chunk
-        outcomes: list[dict[str, Tensor]] = []
         done, live = 0, sys.stderr.isatty() or "ipykernel" in sys.modules
         bar = tqdm(total=len(keys), desc=f"maps of {reader.layer or 'output'}", unit="sample",
                    disable=not (live if progress is None else progress), leave=False)  # fmt: skip
@@ -225,8 +231,6 @@ class EntropyEstimator:
                 block = range(done, min(done + size, len(keys)))
                 try:
                     outcomes.append(self._explain_block(reader, problem, keys, block, chunk, bar))
-                except KeyboardInterrupt:
-                    raise Stopped(self._collect(outcomes) if outcomes else None) from None
                 except Exception as error:
                     if not is_out_of_memory(error):
                         raise
@@ -240,7 +244,6 @@ class EntropyEstimator:
                 done = block.stop
                 bar.n = done
                 bar.refresh()
-        return outcomes
 
     @property
     def _closed(self) -> bool:
@@ -297,7 +300,7 @@ class EntropyEstimator:
         whole["reached"] = whole["reached"] & defined
         maps = EntropyMaps(**whole, settings=self.settings)
         for told in self._shortcomings(maps):
-            warnings.warn(told, stacklevel=5)
+            warnings.warn(told, stacklevel=4)
         return maps
 
     def _shortcomings(self, maps: EntropyMaps) -> list[str]:
@@ -318,6 +321,14 @@ class EntropyEstimator:
                 f"samples (up to {error.max():.2g}) with most_probes={self.most_probes}; raise it."
             )
         return told
+
+
+def _joined(
+    parts: dict[str, list[EntropyMaps]], several: bool
+) -> EntropyMaps | dict[str, EntropyMaps] | None:
+    """As `explain` returns them; None where there are none."""
+    maps = {layer: EntropyMaps.joined(some) for layer, some in parts.items() if some}
+    return maps if several else next(iter(maps.values()), None)
 
 
 _SMALLEST = {

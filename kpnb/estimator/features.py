@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import difflib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import TracebackType
 from weakref import WeakKeyDictionary
 
@@ -179,31 +180,52 @@ class FeatureReader:
             self._attributes.put_back()
         return self._shaped(feature)
 
-    def whole(self, forward: Callable[[], object]) -> Tensor:
-        """As a call, but forward() runs to its end; KpnbError where the layer is called more than
-        once in it, or not at all."""
-        outputs: list[object] = []
-        module = None if self.layer is OUTPUT else layer_module(self.model, self.layer)
-        hook = module and module.register_forward_hook(lambda _, __, out: outputs.append(out))
-        try:
-            end = forward()
-        finally:
-            self._attributes.put_back()
-            if hook:
-                hook.remove()
-        outputs = [end] if self.layer is OUTPUT else outputs
-        if len(outputs) > 1:
-            raise KpnbError(
-                f"{self.name} is called {len(outputs)} times in one forward pass, so its "
-                "feature is ambiguous; name a module that is called once."
-            )
-        if not outputs:
-            raise KpnbError(f"{self.name} takes no part in the model's forward pass.")
-        return self._shaped(chosen_tensor(outputs[0], self.layer, self.choice))
+    def at(self, layer: str | nn.Module | None) -> FeatureReader:
+        """The reader of another layer, in the context of this one."""
+        other = copy.copy(self)
+        _check_readable(self.model, layer)
+        other.layer = OUTPUT if layer is OUTPUT else layer_name(self.model, layer)
+        return other
+
+    def taken(self, output: object) -> Tensor:
+        """The feature (rows, d) in what the layer gives."""
+        return self._shaped(chosen_tensor(output, self.layer, self.choice))
 
     def _shaped(self, feature: Tensor) -> Tensor:
         feature = feature.flatten(1) if feature.ndim > 1 else feature.reshape(-1, 1)
         return feature.relu() if self.relu else feature
+
+
+def whole(readers: Sequence[FeatureReader], forward: Callable[[], object]) -> list[Tensor]:
+    """The features of several layers of one model, from one forward() that runs to its end.
+
+    readers: the first one's context is entered. Raises KpnbError for a layer that is called more
+    than once, or not at all.
+    """
+    owner, found = threading.get_ident(), [[] for _ in readers]
+
+    def note(number: int, module: object, args: object, output: object) -> None:
+        if threading.get_ident() == owner:
+            found[number].append(readers[number].taken(output))
+
+    with ExitStack() as stack:
+        stack.callback(readers[0]._attributes.put_back)
+        for number, reader in enumerate(readers):
+            if reader.layer is not OUTPUT:
+                module = layer_module(reader.model, reader.layer)
+                stack.callback(module.register_forward_hook(partial(note, number)).remove)
+        end = forward()
+    for number, reader in enumerate(readers):
+        if reader.layer is OUTPUT:
+            note(number, reader, (), end)
+        if len(found[number]) > 1:
+            raise KpnbError(
+                f"{reader.name} is called {len(found[number])} times in one forward pass, so its "
+                "feature is ambiguous; name a module that is called once."
+            )
+        if not found[number]:
+            raise KpnbError(f"{reader.name} takes no part in the model's forward pass.")
+    return [features[0] for features in found]
 
 
 def _check_readable(model: nn.Module, layer: object) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
-from kpnb.estimator.features import FeatureReader
+from kpnb.estimator.features import FeatureReader, whole
 from kpnb.estimator.perturbation import normal
 from kpnb.estimator.units import Problem
 
@@ -43,9 +43,9 @@ class _Function(nn.Module):
         return self.function(*args, **kwargs)
 
 
-def readable(model: object, layer: object) -> tuple[nn.Module, object]:
-    """The module in what users have, and the layer in it: without the wrapping of torch.compile and
-    DataParallel, a function as a module; half-precision weights as a float32 copy.
+def readable(model: object, *layers: object) -> tuple[nn.Module, ...]:
+    """The module in what users have, and the layers in it: without the wrapping of torch.compile
+    and DataParallel, a function as a module; half-precision weights as a float32 copy.
 
     Raises KpnbError for what cannot be called.
     """
@@ -56,17 +56,21 @@ def readable(model: object, layer: object) -> tuple[nn.Module, object]:
         if inside is None:
             break
         model = inside
-        if isinstance(layer, str):
-            layer = layer.removeprefix("_orig_mod.").removeprefix("module.")
+        layers = tuple(
+            layer.removeprefix("_orig_mod.").removeprefix("module.")
+            if isinstance(layer, str)
+            else layer
+            for layer in layers
+        )
     if not callable(model):
         raise KpnbError(f"a {type(model).__name__} is no model: pass a module or a function.")
     if not isinstance(model, nn.Module):
-        return _Function(model), layer
+        return _Function(model), *layers
     if any(t.dtype in HALF for t in (*model.parameters(), *model.buffers())):
-        if isinstance(layer, nn.Module):
-            layer = next((name for name, m in model.named_modules() if m is layer), layer)
+        names = {module: name for name, module in model.named_modules()}
+        layers = tuple(names.get(la, la) if isinstance(la, nn.Module) else la for la in layers)
         model = copy.deepcopy(model).float()
-    return model, layer
+    return model, *layers
 
 
 @contextmanager
@@ -159,27 +163,37 @@ def with_arguments(problem: Problem, model: nn.Module, given: object) -> Problem
 
 
 def check_model(
-    reader: FeatureReader, problem: Problem, keys: Sequence[bytes], step: float
+    readers: Sequence[FeatureReader], problem: Problem, keys: Sequence[bytes], step: float
 ) -> None:
     """Clean passes of a few samples; KpnbError for what the estimator relies on and does not hold.
 
-    step: the noise that changes are held against (init_sigma).
+    readers: of the layers, which share the passes. step: the noise that changes are held against
+    (init_sigma).
     """
+
+    def features(x: Tensor, samples: Tensor) -> list[Tensor]:
+        return whole(readers, lambda: problem.forward(x.clone(), samples))
+
     few = torch.arange(min(CHECKED, len(keys)), device=problem.x.device)
     x, one = problem.x[few], few[:1]
     with torch.no_grad():
-        found = _first_pass(reader, problem, x, few)
-        _check_numbers(reader, found, len(few))
-        again = reader(lambda: problem.forward(x.clone(), few))
-        alone = reader(lambda: problem.forward(x[:1].clone(), one)) if len(few) > 1 else again
+        found = _first_pass(features, x, few)
+        for reader, feature in zip(readers, found, strict=True):
+            _check_numbers(reader, feature, len(few))
+        again = features(x, few)
+        alone = features(x[:1], one) if len(few) > 1 else again
         noise = step * normal(keys[:1], "check", range(1), x.shape[1:], x)[:, 0]
-        pair = reader(lambda: problem.forward(torch.cat([x[:1], x[:1] + noise]), one.repeat(2)))
-    change = pair[1] - pair[0]
-    for other, what in ((again, _RANDOM), (alone, _TALKING), (pair, _TALKING)):
-        off = (other[0] - found[0]).double().norm()
-        if off**2 > UNSTEADY * change.double().norm() ** 2 and off > 1e-4 * found[0].norm():
-            raise KpnbError(f"the model gives another feature {what}.")
-    _check_gradient(reader, problem, x[:1] + noise, noise, change, step)
+        pair = features(torch.cat([x[:1], x[:1] + noise]), one.repeat(2))
+    changes = [both[1] - both[0] for both in pair]
+    for others, what in ((again, _RANDOM), (alone, _TALKING), (pair, _TALKING)):
+        for feature, other, change in zip(found, others, changes, strict=True):
+            off = (other[0] - feature[0]).double().norm()
+            if off**2 > UNSTEADY * change.double().norm() ** 2 and off > 1e-4 * feature[0].norm():
+                raise KpnbError(f"the model gives another feature {what}.")
+    with torch.enable_grad():
+        noisy = (x[:1] + noise).requires_grad_()
+        for reader, feature, change in zip(readers, features(noisy, one), changes, strict=True):
+            _check_gradient(reader, feature, noisy, noise, change, step)
 
 
 _RANDOM = (
@@ -194,7 +208,7 @@ _TALKING = (
 
 def _check_gradient(
     reader: FeatureReader,
-    problem: Problem,
+    feature: Tensor,
     noisy: Tensor,
     noise: Tensor,
     change: Tensor,
@@ -203,15 +217,11 @@ def _check_gradient(
     """KpnbError where the feature changes under noise, and its gradient shows next to nothing of
     it, along this noise or any other: rounding, integer kernels, parts under no_grad. Features that
     jump, as with neighbors taken anew, have a gradient beside the jumps."""
-    first = torch.zeros(1, dtype=torch.long, device=noisy.device)
-    with torch.enable_grad():
-        x = noisy.clone().requires_grad_()
-        feature = reader(lambda: problem.forward(x.clone(), first))
-        seen = torch.zeros((), device=noisy.device)
-        if feature.requires_grad:
-            (slope,) = torch.autograd.grad(feature, x, change[None], allow_unused=True)
-            if slope is not None:
-                seen = torch.maximum((slope * noise).sum().abs(), step * slope.norm())
+    seen, given = torch.zeros((), device=noisy.device), {"retain_graph": True, "allow_unused": True}
+    if feature.requires_grad:
+        (slope,) = torch.autograd.grad(feature, noisy, change[None], **given)
+        if slope is not None:
+            seen = torch.maximum((slope * noise).sum().abs(), step * slope.norm())
     size = change.square().sum()
     if size > 0 and seen < SEEN * size:
         raise KpnbError(
@@ -221,9 +231,9 @@ def _check_gradient(
         )
 
 
-def _first_pass(reader: FeatureReader, problem: Problem, x: Tensor, few: Tensor) -> Tensor:
+def _first_pass(features: Callable[..., list[Tensor]], x: Tensor, few: Tensor) -> list[Tensor]:
     try:
-        return reader.whole(lambda: problem.forward(x.clone(), few))
+        return features(x, few)
     except TypeError as error:
         if "argument" not in str(error):
             raise

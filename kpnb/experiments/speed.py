@@ -1,10 +1,13 @@
 """What the methods cost: `python -m kpnb.experiments.speed`.
 
 Ratios of times within one run, which depend on the machine much less than times do, to the plain
-passes that a method is made of. Weights are random: what a pass costs does not depend on them.
+passes that a method is made of, to the published procedure, and to integrated gradients. Weights
+are random, as what a pass costs does not depend on them, but for `cost_of_an_interval`. Times are
+of the processor, or on a GPU of the clock.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -13,23 +16,46 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+import torchvision
+from captum.attr import IntegratedGradients
 from torch import Tensor, nn
+from transformers import BertConfig, BertForSequenceClassification
 
 from kpnb.errors import answered
 from kpnb.estimator.closed_form import RESPONSE_DRAWS
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import FeatureReader, layer_name
 from kpnb.estimator.rates import OWN, SHARED
+from kpnb.estimator.units import GridUnits, MaskUnits, Units
 from kpnb.fingerprint import peak_memory_mib
-from kpnb.metrics.results import Number, Results, measured, write_results
+from kpnb.metrics.points import knowledge_points
+from kpnb.metrics.results import Number, Results, estimated, measured, write_results
+from kpnb.metrics.stats import bootstrap
 from kpnb.networks.image import image_network
+from kpnb.store import Store
+from kpnb.study.image import ImageStudy
+from kpnb.study.parameters import ImageParameters, resolve
 from kpnb.training.recipes import entropy_weight
 from kpnb.training.settings import chosen_device
 
 ESTIMATOR_SPEED = "estimator_speed"  # the results' name
+NETWORK_SPEED = "network_speed"  # and where it ran, cpu or cuda
 _IMAGES = (32, 64, 128, 256, 512)
 PUBLISHED_STEPS = 60  # at least; up to 80
 _CLASSES = 12
+#: Networks of torchvision, and one of transformers: the layer that is read.
+BERT = "bert_base"
+NETWORKS = {
+    "resnet18": "layer4",
+    "resnet50": "layer4",
+    "mobilenet_v3_large": "features",
+    "vit_b_16": "encoder",
+    BERT: "net.bert.encoder",
+}
+SIDE, TOKENS = 224, 64  # of an image in pixels, of a text
+QUALITIES = {"cpu": ("fast", "standard"), "cuda": ("fast", "standard", "exact")}
+STEPS = 50  # of integrated gradients: captum's default
+_TOGETHER = {"cpu": 10, "cuda": STEPS}  # of them in one pass
 
 _Numbers = dict[str, Number]
 
@@ -38,10 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 0, or 2 with one sentence on stderr."""
     parser = argparse.ArgumentParser(prog="python -m kpnb.experiments.speed", description=__doc__)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    device = parser.parse_args(arguments).device
+    parser.add_argument("--networks", action="store_true", help="of networks at full size instead")
+    chosen = parser.parse_args(arguments)
 
     def measure() -> None:
-        found = measure_estimator_speed(chosen_device(device))
+        what = measure_network_speed if chosen.networks else measure_estimator_speed
+        found = what(chosen_device(chosen.device))
         for name, value in found.numbers.items():
             print(f"{name:58} {value.value:10.3g} {value.unit}")
         print(write_results(found))
@@ -62,8 +90,106 @@ def measure_estimator_speed(device: torch.device) -> Results:
     return measured(ESTIMATOR_SPEED, settings, code, compute)
 
 
+def measure_network_speed(device: torch.device) -> Results:
+    """What a map costs by network and quality, and an interval of the mean N_fg by method."""
+
+    def compute() -> _Numbers:
+        numbers = {}
+        for name in NETWORKS:  # each in a process of its own, for its peak of memory
+            found = _alone(f"network_numbers({name!r}, {device.type!r})")
+            numbers |= {told: Number(**number) for told, number in found.items()}
+        return numbers | cost_of_an_interval(device)
+
+    settings = {"device": device.type, "threads": torch.get_num_threads()}
+    code = ["measure_network_speed", "network_numbers"]
+    return measured(f"{NETWORK_SPEED}_{device.type}", settings, code, compute)
+
+
+def network_numbers(name: str, kind: str) -> dict[str, dict]:
+    """Of one of NETWORKS, one input, named "network | quality | quantity"; what a Number takes.
+
+    kind: of device. The peak of memory is that of the quality "standard": on a CPU the process's
+    with what the libraries take, on a GPU that of its tensors.
+    """
+    device, numbers, runs = torch.device(kind), {}, 1 if kind == "cpu" else 3
+    net, x, settings = _network_of(name, device)
+    with torch.no_grad():
+        forward = _seconds(lambda: net(x), 5)
+    gradients = IntegratedGradients(net)
+    given = {"target": 0, "n_steps": STEPS, "internal_batch_size": _TOGETHER[kind]}
+    attributed = _seconds(lambda: gradients.attribute(x, **given))
+    for quality in QUALITIES[kind]:
+        estimator = EntropyEstimator(NETWORKS[name], quality=quality, **settings)
+        maps: list[EntropyMaps] = []
+        taken = _seconds(lambda e=estimator, into=maps: into.append(e.explain(net, x)), runs)
+        error = float(maps[0].standard_error.mean())
+        numbers |= {
+            f"{name} | {quality} | forward passes": _told(taken / forward, "times"),
+            f"{name} | {quality} | integrated gradients": _told(taken / attributed, "times"),
+            f"{name} | {quality} | standard error": _told(error, "nats", "mean over units"),
+        }
+        if quality == "standard":
+            cuda = torch.cuda.max_memory_allocated() / 2**20 if kind == "cuda" else 0
+            peak = _told(cuda or peak_memory_mib(), "MiB", "peak memory")
+            numbers[f"{name} | {quality} | memory"] = peak
+    return numbers
+
+
+def _network_of(name: str, device: torch.device) -> tuple[nn.Module, Tensor, dict]:
+    """One of NETWORKS with random weights, an input, and settings of its estimator."""
+    torch.manual_seed(0)  # of the weights, which take no generator
+    generator, units = torch.Generator().manual_seed(1), GridUnits(16)
+    if name == BERT:
+        net: nn.Module = _OfEmbeddings(BertForSequenceClassification(BertConfig()))
+        shape, units = (1, BertConfig().hidden_size, TOKENS), MaskUnits(torch.arange(TOKENS))
+    else:
+        net, shape = getattr(torchvision.models, name)(weights=None), (1, 3, SIDE, SIDE)
+    x = torch.randn(shape, generator=generator).to(device)
+    settings: dict[str, Units | bool] = {"units": units, "relu": "vit" not in name and name != BERT}
+    return net.to(device).eval(), x, settings
+
+
+class _OfEmbeddings(nn.Module):
+    """Scores from the embeddings of words (samples, width, words)."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(inputs_embeds=x.mT).logits
+
+
+def cost_of_an_interval(
+    device: torch.device, preset: str = "study", count: int = 60, draws: int = 96
+) -> _Numbers:
+    """What the mean N_fg over images costs by the published procedure and by the fast closed form,
+    and its interval by both; the image study's trained VGG-11 at FC1.
+
+    draws: of the published procedure, a step (public code: 96).
+    """
+    given = {"preset": preset, "seeds": [0], "device": device.type}
+    study = ImageStudy(resolve(ImageParameters, given), Store())
+    net, data = study.network(study.of("B", 0)), study.data
+    images, foreground = data.measured.images[:count].to(device), data.foreground[:count]
+    numbers, taken = {}, {}
+    title, b = f"VGG-11 narrow, {len(images)} images", study.parameters.threshold
+    for name, changes in {
+        "published": {"method": "published", "draws": draws},
+        "path, 8 probes": {"probes": 8},
+    }.items():
+        maps: list[EntropyMaps] = []
+        explain = replace(_estimator(net), units=data.units, **changes).explain
+        run = 1 if name == "published" and device.type == "cpu" else 2
+        taken[name] = _seconds(lambda e=explain, into=maps: into.append(e(net, images)), run)
+        found = bootstrap(knowledge_points(maps[0], foreground, b).n_fg.double().cpu().numpy())
+        numbers[f"{title}: N_fg, {name}"] = estimated(found, "mean", "points")
+    ratio = _ratio(taken["published"] / taken["path, 8 probes"])
+    return numbers | {f"{title}: time of published / path, 8 probes": ratio}
+
+
 def against_published(scale: str, side: int, device: torch.device, steps: int) -> _Numbers:
-    """Wall-clock of the published procedure over that of the closed forms, one image, VGG-11 FC1.
+    """Time of the published procedure over that of the closed forms, one image, VGG-11 FC1.
 
     steps: of the published procedure that are timed; its 60 are the same step over and over.
     """
@@ -140,7 +266,7 @@ def precision(device: torch.device, count: int) -> _Numbers:
 def memory() -> _Numbers:
     """Peak memory of a process with many images over that of one with few."""
     few, many = _IMAGES[0], _IMAGES[-1]
-    ratio = _ratio(_in_own_process(many) / _in_own_process(few))
+    ratio = _ratio(_alone(f"peak_memory_of({many})") / _alone(f"peak_memory_of({few})"))
     return {f"peak memory, {many} / {few} images": ratio}
 
 
@@ -152,11 +278,11 @@ def peak_memory_of(images: int) -> float:
     return peak_memory_mib()
 
 
-def _in_own_process(images: int) -> float:
-    program = f"from {__spec__.name} import peak_memory_of as peak; print(peak({images}))"
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.splitlines()[-1])
+def _alone(call: str) -> float | dict:
+    """What a call of this module gives in a process of its own."""
+    program = f"import json, {__spec__.name} as here; print(json.dumps(here.{call}))"
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 # Networks, images and the clock
@@ -177,14 +303,15 @@ def _estimator(net: nn.Module, **changes: object) -> EntropyEstimator:
 
 
 def _seconds(work: Callable[[], object], runs: int = 2) -> float:
-    """Wall-clock of `work`: the best of several runs, of which the first warms up."""
+    """What `work` takes: the best of several runs, of which the first warms up."""
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     taken = []
     for _ in range(runs):
         _wait()
-        started = time.perf_counter()
+        started = clock()
         work()
         _wait()
-        taken.append(time.perf_counter() - started)
+        taken.append(clock() - started)
     return min(taken)
 
 
@@ -194,7 +321,11 @@ def _wait() -> None:
 
 
 def _ratio(value: float) -> Number:
-    return Number(value=value, what="wall-clock ratio in one run", unit="times")
+    return Number(**_told(value, "times"))
+
+
+def _told(value: float, unit: str, what: str = "ratio in one run") -> dict:
+    return {"value": value, "what": what, "unit": unit}
 
 
 def _exponent(sizes: Sequence[int], seconds: Sequence[float]) -> Number:

@@ -108,7 +108,7 @@ def knowledge_points(
 
     maps: EntropyMaps, or entropies (samples, units) in nats; NaN marks units that take no part, and
         a sample of NaN only is not defined.
-    foreground: (samples, units) bool.
+    foreground: (samples, units) bool, a tensor on any device or an array.
     threshold: b in nats; 0.2 for most image networks of the paper.
     baseline: "dataset": H_bar is the mean over samples of each sample's background mean (Eq. 7 and
         the public code); "sample": each sample's own background mean.
@@ -116,6 +116,7 @@ def knowledge_points(
     threshold that is not positive, and when no sample is defined.
     """
     entropy = maps.entropy if isinstance(maps, EntropyMaps) else maps
+    foreground = torch.as_tensor(foreground, device=entropy.device)
     _check(entropy, foreground, threshold, baseline)
     live = entropy.isfinite()
     defined = live.any(1)

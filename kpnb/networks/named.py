@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError, did_you_mean
-from kpnb.estimator.features import FeatureReader
+from kpnb.estimator.features import FeatureReader, whole
 from kpnb.estimator.inputs import moved
 from kpnb.networks.image import packaged_network
 
@@ -131,9 +131,8 @@ def stage_layers(net: nn.Module, example: Tensor, count: int = 4) -> list[str]:
 def check_layers(net: nn.Module, layers: Sequence[str], x: Tensor) -> None:
     """That each layer can be read of inputs (n, 3, h, w), in a pass of one of them; KpnbError for
     one that is not there, and one that is called more than once or not at all."""
-    for layer in layers:
-        with FeatureReader(net, layer) as reader, torch.no_grad():
-            reader.whole(lambda: net(moved(x[:1].clone(), net)))
+    with FeatureReader(net, None) as reader, torch.no_grad():
+        whole([reader.at(layer) for layer in layers], lambda: net(moved(x[:1].clone(), net)))
 
 
 def _outputs(net: nn.Module, x: Tensor) -> list[tuple[str, tuple[int, ...]]]:

@@ -55,6 +55,22 @@ def test_a_layer_is_a_name_a_module_the_output_or_a_list():
     close(found["3"], explain(net, X, "3"))
 
 
+def test_layers_of_a_list_share_the_clean_passes_and_take_iterators():
+    ends = []
+    behind = Applied(lambda y: (ends.append(len(y)), y)[1])
+    found = explain(Wrapped(behind=behind), iter(X.split(2)), ["net.3", "net.5", "net.7"])
+    assert ends == [2, 2, 1, 2, 1, 1, 1, 2, 1]  # whole passes: twice, alone, a pair, a gradient
+    close(found["net.7"])
+    close(found["net.3"], explain(conv_net(), X, "3"))
+
+
+def test_a_layer_before_an_in_place_relu_is_read_as_it_was():
+    """Without relu the feature has its negative part, also in the passes that check."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Flatten())
+    plain = nn.Sequential(net[0], nn.ReLU(), nn.Flatten())
+    close(explain(net, X, "0", relu=False), explain(plain, X, "0", relu=False))
+
+
 @pytest.mark.parametrize(
     "behind, feature",
     [
@@ -314,6 +330,20 @@ def test_ctrl_c_keeps_the_samples_that_are_finished():
     with pytest.raises(Stopped, match="first 2 samples") as stopped:
         explain(Wrapped(Applied(pressed)), X, "net.7", chunk=4)
     close(stopped.value.maps, PLAIN[:2], atol=1e-3)
+
+
+def test_ctrl_c_in_a_second_layer_keeps_the_first():
+    def pressed(y):
+        calls.append(len(y))
+        if len(calls) > 8:
+            raise KeyboardInterrupt
+        return y
+
+    calls, net = [], nn.Sequential(conv_net(), Applied(lambda y: y), Applied(pressed))
+    with pytest.raises(Stopped, match="first 3 samples") as stopped:
+        explain(net, X, ["0.7", "2"])
+    assert list(stopped.value.maps) == ["0.7"]
+    close(stopped.value.maps["0.7"])
 
 
 # The model is left as it was
