@@ -312,6 +312,18 @@ def test_a_failing_notebook_whose_output_is_followed(tmp_path, capsys):
     assert "smoke 30" in stdout(failed) and "never" not in stdout(failed)
 
 
+@pytest.fixture
+def heeded():
+    """Signals as a terminal has them: a test run in the background may ignore some."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    for number in STOPPING:
+        usual = signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler
+        signal.signal(number, usual)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(
     "victim, number, told",
     [
@@ -326,7 +338,7 @@ def test_a_failing_notebook_whose_output_is_followed(tmp_path, capsys):
     ],
 )
 def test_what_a_signal_ends_leaves_its_cells_and_nothing_else(
-    tmp_path, monkeypatch, capsys, victim, number, told
+    tmp_path, monkeypatch, capsys, heeded, victim, number, told
 ):
     """Whether it is meant for the runner or for its kernel."""
     end = f"import os, time\nprint(os.getpid(), flush=True)\nos.kill(os.{victim}(), {number:d})"
@@ -354,7 +366,7 @@ def test_a_sign_that_a_terminal_lacks_stops_nothing(monkeypatch, sign, shown):
     assert terminal.buffer.getvalue().decode("latin-1") == f"{shown}\n"
 
 
-def test_every_program_is_stopped_in_one_sentence_unless_it_ignores_the_signal(capsys):
+def test_every_program_is_stopped_in_one_sentence_unless_it_ignores_the_signal(capsys, heeded):
     def stopping(number):
         def program():
             os.kill(os.getpid(), number)
