@@ -12,10 +12,11 @@ from random import Random
 from shutil import rmtree
 from unittest.mock import patch
 
+from archive_files import make_deb, make_tar, make_zip, tar_info
+
 from data_prep.archives import extract, read_members
 from data_prep.fetch import RemoteFile, obtain
 from kpnb.errors import KpnbError
-from tests.helpers.archive_files import make_deb, make_tar, make_zip, tar_info
 
 LIMIT = 2**20  # bytes, of what is unpacked here
 MODES = {"tar": "w", "tar.gz": "w:gz", "tar.xz": "w:xz", "tar.bz2": "w:bz2"}

@@ -18,7 +18,7 @@ from random import Random
 ROOT = Path(__file__).resolve().parents[3]
 NOTEBOOKS = ("image_h2", "image_h3")  # the quickest; they share a study
 PRESET = "smoke"
-PATIENCE = 3600  # seconds for one run of the loop
+PATIENCE = 3600  # seconds for one run of the loop, which takes a minute on a quiet machine
 #: What the command line of a victim holds; make is the process that was started.
 VICTIMS = {"kernel": "ipykernel_launcher", "runner": "-m kpnb.run image_", "make": ""}
 WRITTEN = (".kpnb_store", "book/notebooks", "book/results/smoke")
@@ -29,10 +29,13 @@ class Clone:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.results = folder, folder / "book" / "results" / PRESET
+        self.temporary = folder.with_name(f"{folder.name}.tmp")
         if not (folder / ".venv").exists():
             shutil.rmtree(folder, ignore_errors=True)
             subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
             self._borrow_environment()
+        if commit(folder) != commit(ROOT):
+            raise SystemExit(f"{folder} is of another commit: give another --work, or remove it.")
 
     def _borrow_environment(self) -> None:
         """make takes .venv for ready by its stamp, and never touches the environment itself."""
@@ -49,9 +52,11 @@ class Clone:
     def empty(self) -> None:
         for place in WRITTEN:
             shutil.rmtree(self.folder / place, ignore_errors=True)
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        self.temporary.mkdir()
 
     def start(self, log: Path) -> subprocess.Popen:
-        environment = os.environ | {"PYTHONPATH": str(self.folder), "TMPDIR": str(log.parent)}
+        environment = os.environ | {"PYTHONPATH": str(self.folder), "TMPDIR": str(self.temporary)}
         for name in ("KPNB_STORE", "KPNB_RESULTS", "MAKEFLAGS"):
             environment.pop(name, None)
         command = ["make", "notebooks", f"PRESET={PRESET}", f"NOTEBOOKS={' '.join(NOTEBOOKS)}"]
@@ -99,36 +104,39 @@ class Killed:
         victim, share = random.choice(list(VICTIMS)), random.random()
         log = self.work / "killed.log"
         log.write_text("")
-        while not (left := self._kill(victim, share * self.seconds, log)):
-            share *= 0.7  # the machine is faster than it was
+        while not (left := self._kill(victim, share, log)):
+            share *= 0.9  # the run ended before its time was up, or the kernel had
         code = finished(self.clone.start(log))
         wait_for(left)
         wrong = f"the next run ended with {code}: {last_lines(log)}" if code else ""
         wrong = wrong or self.clone.compared(self.reference) or self._again(log)
-        place = f"at {share:.0%} of the run"
         if wrong:
             shutil.copy(log, self.work / f"killed_{number}.log")
-            return f"{victim} killed", "wrong", f"{place}: {wrong}"
-        told = ", ".join([place, *self.clone.left()])
-        return f"{victim} killed", "equal results" + (", files left" * bool(self.clone.left())), told
+        came = "equal results, files left" if self.clone.left() else "equal results"
+        told = f"at {share:.0%} of the run: {wrong or self.clone.left()}"
+        return f"{victim} killed", "wrong" if wrong else came, told
 
-    def _kill(self, victim: str, after: float, log: Path) -> set[int]:
+    def _kill(self, victim: str, share: float, log: Path) -> set[int]:
         """Kill a victim of a run from an empty store; all processes of that run that are left.
 
         Where none was there to be killed, the empty set.
         """
         self.clone.empty()
         make = self.clone.start(log)
-        deadline = time.monotonic() + after
+        started = time.monotonic()
         while make.poll() is None:
-            found = [make.pid] if victim == "make" else children(make.pid, VICTIMS[victim])
-            if time.monotonic() >= deadline and found:
-                everyone = {make.pid, *children(make.pid)}
+            time.sleep(0.02)
+            if time.monotonic() - started < share * self.seconds:
+                continue
+            everyone = [make.pid, *children(make.pid)]
+            found = everyone[:1] if victim == "make" else children(make.pid, VICTIMS[victim])
+            if found:
                 os.kill(found[-1], signal.SIGKILL)
-                if victim != "make":
-                    finished(make)
-                return everyone
-            time.sleep(0.01)
+                finished(make)
+                return set(everyone)
+        if make.returncode:
+            raise RuntimeError(f"it failed before it was killed: {last_lines(log)}")
+        self.seconds = time.monotonic() - started  # the machine may be faster than it was
         return set()
 
     def _again(self, log: Path) -> str:
@@ -158,6 +166,11 @@ class Together:
         return f"{count} runs at once", "wrong" if wrong else "equal results", wrong
 
 
+def commit(folder: Path) -> str:
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 def finished(process: subprocess.Popen) -> int:
     return process.wait(timeout=PATIENCE)
 
@@ -171,7 +184,9 @@ def processes() -> Iterator[tuple[int, int, str]]:
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            command = (
+                (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            )
             yield int(folder.name), int(parent), command
 
 

@@ -11,6 +11,7 @@ import math
 import string
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 from random import Random
 from unittest.mock import patch
@@ -93,12 +94,17 @@ def wrong_values(model: type, name: str, kind: str) -> Iterator[object]:
     if kind == KINDS[0]:
         yield None
         return
-    schema = model.model_json_schema()["properties"][name]
+    schema = schema_of(model)[name]
     if kind == KINDS[1]:
         adapter = TypeAdapter(model.model_fields[name].annotation)
         yield from (value for value in TYPED if not of_type(adapter, value))
     else:
         yield from beyond(name, schema)
+
+
+@cache
+def schema_of(model: type) -> dict[str, dict]:
+    return model.model_json_schema()["properties"]
 
 
 def of_type(adapter: TypeAdapter, value: object) -> bool:
@@ -122,8 +128,18 @@ def beyond(name: str, schema: dict) -> Iterator[object]:
             yield []
             inner = list(beyond(name, part["items"])) or [2**64]
             yield from ([value] for value in inner)
-            yield [0, 0] if part["items"].get("type") == "integer" else [part["items"].get("enum", [0])[0]] * 2
-        if part.get("type") == "string" and name in ("data", "network", "images", "masks", "weights"):
+            yield (
+                [0, 0]
+                if part["items"].get("type") == "integer"
+                else [part["items"].get("enum", [0])[0]] * 2
+            )
+        if part.get("type") == "string" and name in (
+            "data",
+            "network",
+            "images",
+            "masks",
+            "weights",
+        ):
             yield from NOWHERE
         if "pattern" in part:
             yield from ("../outside", "With Capitals", "")
@@ -138,4 +154,4 @@ def _numbers(part: dict) -> Iterator[float]:
             yield part[f"exclusive{limit.title()}"]
     if "multipleOf" in part:
         yield part.get("minimum", part["multipleOf"]) + 1
-    yield from (-(10**30), 10**30) if whole else (math.nan, math.inf)
+    yield from (-(2**64), 2**64) if whole else (math.nan, math.inf)
