@@ -25,7 +25,11 @@ NAME = "reliability"
 PARTS = {
     "damaged": (damaged.Damaged, 1000, "one byte flipped, a file cut off or deleted"),
     "mistaken": (mistaken.Mistaken, None, "a parameter of a notebook passed wrongly"),
-    "full": (disk.Full, 20, "from a random write on, the disk is full; then a second run"),
+    "full": (
+        disk.Full,
+        None,
+        "from one write on, each in turn, the disk is full; then a second run",
+    ),
     "clock": (disk.Clock, 20, "the clock goes backwards and files have any time; a second run"),
     "shared": (crowded.Shared, 40, "processes that compute the same at once, in half one killed"),
     "hostile": (hostile.Hostile, None, "an archive that reaches outside, or holds too much"),

@@ -22,9 +22,8 @@ from kpnb.store import INFO, SETTINGS, Store, damaged, read_folder
 from tests.check.reliability.killed import NOTEBOOKS, PRESET, WRITTEN, reference
 
 KINDS = {"byte flipped": 6, "cut off": 3, "deleted": 1}  # how often, of ten
-#: Of an executed copy's cells and of itself: what neither the book nor a person is shown.
-UNREAD_OF_CELLS = ("papermill", "execution")
-UNREAD = ("papermill", "kpnb")
+#: What the book's builder reads of the metadata of a copy's cells, and of its own.
+OF_CELLS, OF_LANGUAGE = ("tags", "mystnb"), ("pygments_lexer", "name")
 
 
 class Damaged:
@@ -123,15 +122,13 @@ class Damaged:
 def shown(file: Path) -> dict[str, object]:
     """Of an executed copy what the book is made from."""
     notebook = nbformat.read(file, as_version=4)
-    cells = notebook.cells
-    return {
+    metadata, cells = notebook.metadata, notebook.cells
+    found = {name: [cell.metadata.get(name) or [] for cell in cells] for name in OF_CELLS}
+    language = metadata.get("language_info", {})
+    found |= {f"language's {name}": language.get(name) for name in OF_LANGUAGE}
+    return found | {
         "kinds": [cell.cell_type for cell in cells],
         "sources": [cell.source for cell in cells],
         "outputs": [cell.get("outputs") for cell in cells],
-        "cells' metadata": [without(cell.metadata, UNREAD_OF_CELLS) for cell in cells],
-        "metadata": without(notebook.metadata, UNREAD),
+        "widgets": metadata.get("widgets"),
     }
-
-
-def without(metadata: dict, names: tuple[str, ...]) -> dict:
-    return {name: value for name, value in metadata.items() if name not in names}

@@ -1,4 +1,4 @@
-"""A disk that is full from a random write on, and a clock that goes backwards.
+"""A disk that is full from one write on, each in turn, and a clock that goes backwards.
 
 Both are tried on all that the project writes: the store with its parts, results, an executed copy,
 a prepared folder of pictures and an unpacked archive, in this process.
@@ -181,11 +181,14 @@ class _Tried:
 
 
 class Full(_Tried):
-    """From a random place on, nothing can be written; then there is room again."""
+    """From one place on, nothing can be written; then there is room again."""
+
+    def __len__(self) -> int:
+        return len(self.places)
 
     def trial(self, number: int, random: Random) -> tuple[str, str, str]:
-        after, written, told = random.randrange(len(self.places)), Written(self.folder), ""
-        with full_disk(self.folder, after):
+        written, told = Written(self.folder), ""
+        with full_disk(self.folder, number):
             try:
                 written.write()
             except (KpnbError, OSError) as error:
@@ -194,7 +197,7 @@ class Full(_Tried):
         wrong = self._wrong(written, 2 * self.computed)
         if not wrong and (not told or "\n" in told or "fetch it again" in told):
             wrong = f"the true cause is not told in one sentence: {told!r}"
-        where = self.places[after].replace(str(self.folder), "")
+        where = self.places[number].replace(str(self.folder), "")
         outcome = "wrong" if wrong else "told, then equal results"
         return "full disk", outcome, f"{where}: {wrong or told}"
 
