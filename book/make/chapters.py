@@ -36,7 +36,7 @@ def chapter_tables(rows: pd.DataFrame) -> dict[str, str]:
         "estimator_accuracy": accuracy_of_cases(cases),
         "estimator_budgets": budget_table(cases),
         "estimator_figure": NOTHING if cases.empty else block("estimator_figure"),
-        "estimator_speed": speed_table(rows),
+        **{name: numbers_table(rows, name) for name in (speed.ESTIMATOR_SPEED, "reliability")},
         "network_speed": network_speed_table(rows),
         "estimator_summary": summary(cases),
         "outputs_reading": outputs_reading(viii),
@@ -139,10 +139,10 @@ def summary(cases: pd.DataFrame) -> str:
     return block("summary", total=len(cases), outside=outside, **ends)
 
 
-def speed_table(rows: pd.DataFrame) -> str:
-    """Every number of the benchmark."""
-    found = rows[(rows["kind"] == "number") & (rows["notebook"] == speed.ESTIMATOR_SPEED)]
-    return sheet("speed", records(found[found["nth"] == found["nth"].min()]))
+def numbers_table(rows: pd.DataFrame, name: str) -> str:
+    """Every number of a program's results, in the sheet of their name."""
+    found = rows[(rows["kind"] == "number") & (rows["notebook"] == name)]
+    return sheet(name, records(found[found["nth"] == found["nth"].min()]))
 
 
 def network_speed_table(rows: pd.DataFrame) -> str:
@@ -159,7 +159,7 @@ def network_speed_table(rows: pd.DataFrame) -> str:
         lines.append(quantities["forward passes"] | {"of": quantities})
     rest = records(found[split["case"].isna()])
     return "\n\n".join(
-        [sheet("network_speed", lines), sheet("speed", rest)] if lines else [NOTHING]
+        [sheet("network_speed", lines), sheet(speed.ESTIMATOR_SPEED, rest)] if lines else [NOTHING]
     )
 
 

@@ -14,7 +14,7 @@ def tar_info(name, kind=tarfile.REGTYPE, content=b"", link=""):
 def make_tar(path, *members, mode="w:gz"):
     with tarfile.open(path, mode) as file:
         for info, content in members:
-            file.addfile(info, io.BytesIO(content))
+            file.addfile(info, io.BytesIO(content) if content else None)
     return path
 
 
