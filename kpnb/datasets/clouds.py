@@ -196,8 +196,6 @@ def _check_sizes(shapes: Shapes, count: int | None, points: int, background: int
         )
 
 
-# The embedded shapes
-
 SOURCES = {part: (part,) for part in FILES} | {"both": tuple(FILES)}
 
 

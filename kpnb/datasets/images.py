@@ -37,8 +37,6 @@ from kpnb.datasets.samples import (
 )
 from kpnb.errors import KpnbError
 
-# The packed cut-outs and photographs, and their split
-
 OBJECTS = "objects96.zip"
 BACKGROUNDS = "backgrounds128.zip"
 PACKED_SHA256 = {
@@ -150,8 +148,6 @@ def held_out(groups: list[str], key: str, share: float = TEST_SHARE) -> frozense
     return frozenset(held)
 
 
-# One image: a cut-out pasted on part of a photograph
-
 OBJECT_SIDE = (0.5, 0.8)  # longest side of the object over the side of the image
 WINDOW_SIDE = (0.6, 1.0)  # side of the background window over the side of the packed crop
 
@@ -220,8 +216,6 @@ def _mask(alpha: np.ndarray) -> np.ndarray:
     return mask if mask.any() else alpha == alpha.max()
 
 
-# The data set
-
 IMAGE_SIZES = (16, 256)  # smaller hides the object, larger only enlarges the 96-pixel cut-outs
 
 # Chosen after test scores of all 12 classes had been seen (see the module's docstring).
@@ -287,9 +281,6 @@ def balanced_labels(count: int, classes: int, key: tuple[int, int]) -> np.ndarra
     return np.concatenate(orders)[:count].astype(np.int64)
 
 
-# Other labels
-
-
 def relabeled(samples: ImageSamples, outputs: int) -> ImageSamples:
     """The same images under `outputs` labels.
 
@@ -347,8 +338,6 @@ def shown_objects(samples: ImageSamples) -> list[tuple[str, str]]:
     recipes = _recipes(names, source["split"], source["image_size"], source["seed"])
     return [(name, recipe.cut_out.name) for name, recipe in zip(names, recipes, strict=True)]
 
-
-# Some of the classes
 
 Names = tuple[str, ...]
 

@@ -30,8 +30,6 @@ from kpnb.datasets.samples import (
 )
 from kpnb.errors import KpnbError
 
-# Triangle meshes: the OFF format, and points drawn uniformly from a surface
-
 Mesh = tuple[np.ndarray, np.ndarray]  # vertices (v, 3) float64, triangles (t, 3) int64
 
 
@@ -97,8 +95,6 @@ def surface_points(mesh: Mesh, count: int, rng: np.random.Generator) -> np.ndarr
     u, v = np.sqrt(rng.random((count, 1))), rng.random((count, 1))
     return (1 - u) * first[chosen] + u * (1 - v) * second[chosen] + u * v * third[chosen]
 
-
-# The data set
 
 SAMPLED = 2048  # points of a mesh, as many as the HDF5 files have
 NAMES = "shape_names.txt"
@@ -178,9 +174,6 @@ def y_up_to_z_up(points: np.ndarray) -> np.ndarray:
     return points[..., [0, 2, 1]] * [1, -1, 1]
 
 
-# The HDF5 layout
-
-
 def _hdf5_files(folder: Path, split: str) -> list[Path]:
     """The files that <split>_files.txt names, in that order.
 
@@ -231,9 +224,6 @@ def _lines(file: Path) -> list[str]:
     if not lines:
         raise KpnbError(f"{file} is missing or empty: unpack ModelNet40 again.")
     return lines
-
-
-# The OFF layout
 
 
 def off_files(folder: Path, split: str) -> list[Path]:

@@ -71,9 +71,6 @@ def _mount_drive() -> None:
         ) from error
 
 
-# Names
-
-
 def _home(name: str) -> Path:
     return Path(os.path.expanduser(os.environ.get(FOLDER) or DEFAULT)) / name
 
@@ -111,9 +108,6 @@ def _downloaded(name: str, value: str) -> Path:
     return found
 
 
-# What to say
-
-
 def _unknown(value: str) -> str:
     """Why `value` leads nowhere, and what may be given."""
     name = value.removeprefix(PREFIX)
@@ -142,8 +136,6 @@ def _near_folders(value: str) -> list[str]:
         return []
     return [beside[name] for name in get_close_matches(meant.name, beside, n=3, cutoff=0.6)]
 
-
-# What a reader leaves in a folder that it found complete
 
 MARKER = "kpnb_checked.json"
 CHECKED_FORMAT = "kpnb-checked-1"

@@ -203,9 +203,6 @@ def tensor_digest(*tensors: Tensor) -> str:
     return state.hexdigest()
 
 
-# Arguments
-
-
 def require_int(name: str, value: int, least: int, most: int | None = None) -> None:
     """Raise `KpnbError` unless `value` is an integer (no bool) from `least` to `most`."""
     integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
@@ -224,9 +221,6 @@ def remedy(error: Exception | None, otherwise: str) -> str:
     """What to do about a file that cannot be read: `otherwise`, unless the file system refuses."""
     refused = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
     return "check permissions, free space and the disk" if refused else otherwise
-
-
-# The packed files of the embedded data
 
 
 def packed_content(name: str, sha256: str, builder: str) -> bytes:

@@ -118,9 +118,6 @@ def _decode(match: re.Match) -> str:
         return match[0]
 
 
-# Which words carry sentiment
-
-
 def _carrying(text: str, values: Mapping[str, float]) -> list[bool]:
     """For each word of `word_spans(text)` whether it carries sentiment by itself."""
     by_lexicon = set(sentiment_foreground(text))
@@ -138,9 +135,6 @@ def _carrying(text: str, values: Mapping[str, float]) -> list[bool]:
 def _value(word: str, values: Mapping[str, float]) -> float | None:
     word = mend(word)
     return values.get(word, values.get(word.lower()))
-
-
-# The files
 
 
 def _locate(root: Path) -> tuple[Path, str]:
@@ -252,8 +246,6 @@ def _text(path: Path) -> str:
 def _digest(folder: Path, *names: str) -> str:
     return packed_hash({name: file_hash(folder / name) for name in names})
 
-
-# SQuAD
 
 FILES = {"train": "train-v1.1.json", "dev": "dev-v1.1.json"}
 FOLDERS = (".", "SQuAD", "squad")

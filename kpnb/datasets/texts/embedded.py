@@ -35,8 +35,6 @@ from kpnb.datasets.samples import (
 from kpnb.datasets.texts.word_pieces import Span
 from kpnb.errors import KpnbError
 
-# The packed sentences, words and questions
-
 SENTENCES = "sentences.tsv.gz"
 LEXICON = "lexicon.tsv.gz"
 TEXT_SHA256 = {
@@ -76,8 +74,6 @@ def packed_document(split: str) -> dict:
     name = QUESTIONS[split]
     return json.loads(packed_content(name, QUESTIONS_SHA256[name], "embedded_questions"))
 
-
-# Sentences
 
 RATINGS = (0.5, 4.0)  # the packed sentences begin at 0.5, the scale ends at 4
 TEST_SHARE = 0.2
@@ -188,8 +184,6 @@ def _runs(text: str) -> list[tuple[str, ...]]:
     return [words, *(words[start : start + SHARED_WORDS] for start in starts)]
 
 
-# Questions
-
 VERSION = "1.1"
 
 
@@ -222,9 +216,6 @@ def drawn(questions: Questions, count: int | None, seed: int) -> Questions:
     """The questions in the order of `ordered` by their ids; adds seed and count to `source`."""
     chosen = torch.tensor(ordered(range(len(questions)), questions.ids, count, seed))
     return questions.taken(chosen, seed=int(seed), count=len(chosen))
-
-
-# SQuAD v1.1
 
 
 def parse_squad(document: object, source: Mapping[str, object] | None = None) -> Questions:
@@ -288,9 +279,6 @@ def _spans(qa: dict, context: str, name: str) -> tuple[Span, ...]:
     if not spans:
         raise KpnbError(f"There is no answer to {where}: leave the question out.")
     return tuple(dict.fromkeys(spans))
-
-
-# The embedded ones
 
 
 def embedded_questions(split: str = "train", count: int | None = None, seed: int = 0) -> Questions:

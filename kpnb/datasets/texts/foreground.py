@@ -112,8 +112,6 @@ def _folded(word: str) -> str:
     return word.casefold().replace("’", "'")
 
 
-# Questions and their contexts
-
 _FUNCTION_WORDS = """
 a an the this that these those there here such same other another any some all both each every
 either neither no not nor only own many much more most less least few several one
@@ -176,8 +174,6 @@ def _root(text: str, span: Span) -> str | None:
     word = word.removesuffix("'s")
     return word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] not in "su" else word
 
-
-# Sentences
 
 _END = re.compile(r"[.!?。！？]+[\"'’”)\]]*(?=\s+[\"'‘“(\[]*[^\W_a-z])|\n\s*\n")
 _SHORT_FORMS = """

@@ -42,8 +42,6 @@ def words(text: str) -> list[str]:
     return [text[start:end] for start, end in word_spans(text)]
 
 
-# Word pieces
-
 NO_WORD = -1
 LEAST_LENGTH = 8
 # A text that spells "[SEP]" or "[PAD]" has these signs as words, no special piece.
@@ -236,8 +234,6 @@ def _fit(parts: list[list[_Word]], room: int | None, answer: Span | None) -> lis
 def _count(words: Sequence[_Word]) -> int:
     return sum(len(word.pieces) for word in words)
 
-
-# Texts as their units
 
 CLOSING = frozenset(",.;:!?)]}%…”’")
 OPENING = frozenset("([{“‘¿¡")
