@@ -29,17 +29,9 @@ from typing import TYPE_CHECKING, TypeVar
 import filelock
 from safetensors import SafetensorError
 
+from kpnb import fingerprint as keys
 from kpnb.errors import KpnbError
-from kpnb.fingerprint import (
-    Seed,
-    checkout,
-    code_fingerprint,
-    executed_copy,
-    file_hash,
-    fingerprint,
-    library_versions,
-    require_json,
-)
+from kpnb.fingerprint import Seed, checkout, executed_copy, file_hash, require_json
 
 if TYPE_CHECKING:
     import torch
@@ -361,11 +353,11 @@ class Store:
             "format": FORMAT,
             "kind": _plain_name(kind, "kind of result"),
             "settings": settings,
-            "code": code_fingerprint(*code),
+            "code": keys.code_fingerprint(*code),
             "data": data or {},
-            "versions": library_versions(),
+            "versions": keys.library_versions(),
         }
-        return self.root / kind / fingerprint(key), key
+        return self.root / kind / keys.fingerprint(key), key
 
     def _lock(self, folder: Path) -> filelock.BaseFileLock:
         return filelock.FileLock(self.root / LOCKS / f"{folder.parent.name}.{folder.name}.lock")
@@ -407,7 +399,7 @@ def _fill(folder: Path, key: dict, compute: Callable[[Scratch], tuple[Tensors, d
 
 def _record(folder: Path, computed: bool = False) -> Record:
     tensors, documents = read_folder(folder, (INFO, SETTINGS))
-    if fingerprint(documents[SETTINGS]) != folder.name:
+    if keys.fingerprint(documents[SETTINGS]) != folder.name:
         raise DamagedEntryError(f"{SETTINGS} belongs to another entry")
     return Record(tensors, documents[INFO], folder, folder.name, computed)
 

@@ -25,16 +25,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kpnb.datasets.samples import (
-    SEEDS,
-    SPLITS,
-    ImageSamples,
-    normalization,
-    packed_content,
-    packed_hash,
-    require_int,
-    require_split,
-)
+from kpnb.datasets import samples as data
 from kpnb.errors import KpnbError
 
 OBJECTS = "objects96.zip"
@@ -69,7 +60,7 @@ class Photo:
 
 def packed_members(name: str) -> dict[str, bytes]:
     """The files inside packed file `name`, by name; raises as `packed_content` does."""
-    content = packed_content(name, PACKED_SHA256[name], "embedded_images")
+    content = data.packed_content(name, PACKED_SHA256[name], "embedded_images")
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
         return {member: packed.read(member) for member in packed.namelist()}
 
@@ -224,7 +215,7 @@ EIGHT_CLASSES = ("bird", "mammal", "insect", "fruit", "flower", "vehicle", "inst
 
 def embedded_images(
     count: int, split: str = "train", classes: int = 12, image_size: int = 64, seed: int = 0
-) -> ImageSamples:
+) -> data.ImageSamples:
     """Compose `count` images of `image_size` x `image_size` pixels with labels and exact masks.
 
     Image i is drawn from a generator seeded with (seed, split, i) alone: the first 10 of 100 images
@@ -241,17 +232,17 @@ def embedded_images(
 
     Raises `KpnbError` for an argument outside these ranges and for damaged packed data.
     """
-    require_int("count", count, 1)
-    require_int("image_size", image_size, *IMAGE_SIZES)
-    require_int("seed", seed, *SEEDS)
-    require_split(split)
+    data.require_int("count", count, 1)
+    data.require_int("image_size", image_size, *IMAGE_SIZES)
+    data.require_int("seed", seed, *data.SEEDS)
+    data.require_split(split)
     if classes not in (8, 12):
         raise KpnbError(f"classes is {classes!r}: give 12, or 8 for the easier subset.")
     names = class_names() if classes == 12 else EIGHT_CLASSES
-    labels = torch.from_numpy(balanced_labels(count, len(names), (seed, SPLITS.index(split))))
+    labels = torch.from_numpy(balanced_labels(count, len(names), (seed, data.SPLITS.index(split))))
     images = torch.empty(count, 3, image_size, image_size)
     masks = torch.empty(count, image_size, image_size, dtype=torch.bool)
-    mean, std = normalization()
+    mean, std = data.normalization()
     shown = (names[label] for label in labels.tolist())
     for i, recipe in enumerate(_recipes(shown, split, image_size, seed)):
         picture, mask = render(recipe, image_size)
@@ -259,15 +250,15 @@ def embedded_images(
         masks[i] = torch.from_numpy(mask)
     source = dict(dataset="embedded-images", split=split, seed=int(seed), count=int(count))
     source |= dict(image_size=int(image_size), classes=list(names))
-    source |= dict(data=packed_hash(PACKED_SHA256), parts=[])
-    return ImageSamples(images.sub_(mean).div_(std), labels, masks, tuple(names), source)
+    source |= dict(data=data.packed_hash(PACKED_SHA256), parts=[])
+    return data.ImageSamples(images.sub_(mean).div_(std), labels, masks, tuple(names), source)
 
 
 def _recipes(classes: Iterable[str], split: str, side: int, seed: int) -> Iterator[Recipe]:
     """What is drawn for the image of each class, from its seed, split and place alone."""
     cut_outs, photos = split_cut_outs(split), split_photos(split)
     for i, name in enumerate(classes):
-        rng = np.random.default_rng([seed, SPLITS.index(split), i])
+        rng = np.random.default_rng([seed, data.SPLITS.index(split), i])
         yield draw_recipe(rng, cut_outs[name], photos, side)
 
 
@@ -281,7 +272,7 @@ def balanced_labels(count: int, classes: int, key: tuple[int, int]) -> np.ndarra
     return np.concatenate(orders)[:count].astype(np.int64)
 
 
-def relabeled(samples: ImageSamples, outputs: int) -> ImageSamples:
+def relabeled(samples: data.ImageSamples, outputs: int) -> data.ImageSamples:
     """The same images under `outputs` labels.
 
     Up to the number of classes c, class k becomes label floor(k outputs / c): classes merge with
@@ -306,14 +297,14 @@ def relabeled(samples: ImageSamples, outputs: int) -> ImageSamples:
     return replace(samples, labels=labels.long(), class_names=names, source=source)
 
 
-def same_part(samples: ImageSamples, share: float, seed: int) -> Tensor:
+def same_part(samples: data.ImageSamples, share: float, seed: int) -> Tensor:
     """Positions of `samples.fraction(share, seed)`, so that every number of labels gets the same
     images: the fraction is taken by class."""
     riding = replace(samples, images=torch.arange(len(samples)))
     return riding.fraction(share, seed).images
 
 
-def _split_labels(samples: ImageSamples, outputs: int) -> list[int]:
+def _split_labels(samples: data.ImageSamples, outputs: int) -> list[int]:
     """Label of each image, by class and object."""
     by_class = split_cut_outs("train")
     starts, table = 0, {}
@@ -332,7 +323,7 @@ def _split_labels(samples: ImageSamples, outputs: int) -> list[int]:
     return [table[found] for found in shown_objects(samples)]
 
 
-def shown_objects(samples: ImageSamples) -> list[tuple[str, str]]:
+def shown_objects(samples: data.ImageSamples) -> list[tuple[str, str]]:
     """Class and name of the object that each image shows: its recipe drawn again."""
     source, names = samples.source, [samples.class_names[i] for i in samples.labels.tolist()]
     recipes = _recipes(names, source["split"], source["image_size"], source["seed"])
@@ -356,7 +347,7 @@ def split_classes(names: Sequence[str], source: int, seed: int) -> tuple[Names, 
     return first, tuple(name for name in names if name not in first)
 
 
-def of_classes(samples: ImageSamples, names: Sequence[str]) -> ImageSamples:
+def of_classes(samples: data.ImageSamples, names: Sequence[str]) -> data.ImageSamples:
     """The samples of the classes `names` in their order, labels numbered anew by that of `names`.
 
     Raises `KpnbError` for a class that is unknown, named twice, or has no sample.

@@ -35,7 +35,7 @@ from kpnb.store import Scratch
 from kpnb.study.findings import Findings
 from kpnb.study.study import SPLITS, Study
 from kpnb.training.costs import Cost
-from kpnb.training.train import to_device
+from kpnb.training.train import on_device
 
 RESAMPLES = 2000
 # Two points always lie on a line; with a third variable taken out, so do three.
@@ -63,7 +63,7 @@ def checkpoint_accuracies(study: Study, layer: str, seed: int) -> dict[int, dict
         for epoch in track(epochs, f"accuracies S {layer} seed {seed}"):
             if scratch.load(f"{epoch}") is None:
                 net = study.network(trained, epoch)
-                to_device(net, study.device, head)  # the layout in which a student is scored
+                on_device(net, head)  # the layout in which a student is scored
                 study.train_head(net, layer, head)
                 scratch.save(f"{epoch}", {}, study.scores_by_split(net))
         found = {f"{epoch}": scratch.load(f"{epoch}")[1] for epoch in epochs}

@@ -21,15 +21,9 @@ from pydantic import ValidationError
 from kpnb.datasets.places import EMBEDDED, NAMES, PREFIX, find_data
 from kpnb.errors import KpnbError, answered, stopped_code
 from kpnb.fingerprint import checkout, file_hash
+from kpnb.metrics import results as files
 from kpnb.metrics.formatting import count
-from kpnb.metrics.results import (
-    Results,
-    available_cells,
-    available_results,
-    freshness,
-    why_stale,
-    write_whole,
-)
+from kpnb.metrics.results import Results, freshness, why_stale, write_whole
 from kpnb.run import notebook
 from kpnb.run.assignments import full_places, parse_assignments
 from kpnb.run.notebook import NOTE, Request, read_notebook
@@ -58,7 +52,7 @@ def status(preset: str) -> int:
     """Print each results file of a preset, fresh, stale and why, or unknown; 1 if one is stale."""
     states = {
         found.run or found.notebook: freshness(found)
-        for found in [*available_results(preset), *available_cells(preset)]
+        for found in [*files.available_results(preset), *files.available_cells(preset)]
     }
     print("\n".join(f"{name}: {state}" for name, state in states.items()))
     return int(any(state.startswith("stale") for state in states.values()))

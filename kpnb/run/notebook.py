@@ -22,19 +22,10 @@ from subprocess import Popen
 
 import nbformat
 
+from kpnb import fingerprint as keys
 from kpnb.datasets import places as data_places
 from kpnb.errors import KpnbError, did_you_mean, stopped_by
-from kpnb.fingerprint import (
-    EXECUTED,
-    Stopwatch,
-    checkout,
-    code_fingerprint,
-    data_fingerprint,
-    fingerprint,
-    library_versions,
-    notebook_seeds,
-    peak_memory_mib,
-)
+from kpnb.fingerprint import EXECUTED, Stopwatch, checkout, peak_memory_mib
 from kpnb.metrics.results import results_root
 from kpnb.store import JOURNAL, default_root, read_journal
 from kpnb.study.parameters import StudyParameters, explicit, models_for, resolve, with_more
@@ -118,10 +109,11 @@ def request(name: str, folder: Path, passed: Mapping[str, object]) -> Request:
     resolved = resolve(model, with_more(values), "demo")
     if max(resolved.seeds) >= LEAST_TOO_LARGE:
         raise KpnbError(f"seeds has {max(resolved.seeds)}: give numbers below {LEAST_TOO_LARGE}.")
-    seeds = notebook_seeds("\n".join(cells))
-    depends = {"code": code_fingerprint(*seeds, showing=True), "data": data_fingerprint(*seeds)}
-    depends |= {"parameters": resolved.model_dump(mode="json"), "versions": library_versions()}
-    key = fingerprint(depends | {"cells": [cell.source for cell in _code_cells(notebook)]})
+    seeds = keys.notebook_seeds("\n".join(cells))
+    code = keys.code_fingerprint(*seeds, showing=True)
+    depends = {"code": code, "data": keys.data_fingerprint(*seeds)}
+    depends |= {"parameters": resolved.model_dump(mode="json"), "versions": keys.library_versions()}
+    key = keys.fingerprint(depends | {"cells": [cell.source for cell in _code_cells(notebook)]})
     return Request(name, source, notebook, dict(passed), own, values, resolved, key)
 
 
@@ -356,7 +348,7 @@ def outputs_fingerprint(notebook: Notebook) -> str:
     cells = [[cell.source, cell.outputs] for cell in _code_cells(notebook)]
     shown = [cells, notebook.metadata.get("widgets")]
     # As text: a figure's data may hold NaN, which `fingerprint` refuses.
-    return fingerprint(json.dumps(shown, sort_keys=True))
+    return keys.fingerprint(json.dumps(shown, sort_keys=True))
 
 
 def prose(notebook: Notebook) -> list[tuple]:

@@ -70,7 +70,7 @@ def distill_features(
     if augment is not None and isinstance(targets, Tensor):
         raise KpnbError("Features computed once do not fit augmented images: pass augment=None.")
     variance, shape = _feature_variance(targets, images)
-    student, images = train.to_device(student, handing.get("device"), settings, images)
+    (images,) = train.on_device(student, settings, images)
     targets = targets.to(images.device) if isinstance(targets, Tensor) else targets
     own = teacher_features(student, dotted, images[:1]).shape[1:]
     if own != shape:
@@ -112,9 +112,7 @@ def train_above(
     above = parameters_above(student, dotted)
     if not above:
         raise KpnbError(f"Nothing to train above {layer!r}: leave out this phase for that layer.")
-    student, images, labels = train.to_device(
-        student, handing.get("device"), settings, images, labels
-    )
+    images, labels = train.on_device(student, settings, images, labels)
     net, chain = student, None if augment else split_at(student, dotted)
     if chain is not None:
         # Indexing copies the batch, so an in-place ReLU on top does not reach the kept features.

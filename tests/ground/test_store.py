@@ -79,7 +79,7 @@ def test_everything_changes_the_fingerprint(tmp_path, monkeypatch):
 
     names = [name(), name(kind="map"), name(settings={"a": 2}), name(code=("file_hash",))]
     names += [name(data={"images": "0"}), name(data={"images": "1"})]
-    monkeypatch.setattr(kpnb.store, "library_versions", lambda: {"torch": "0"})
+    monkeypatch.setattr(kpnb.fingerprint, "library_versions", lambda: {"torch": "0"})
     names.append(name())
     monkeypatch.setattr(kpnb.store, "FORMAT", 99)
     names.append(name())

@@ -24,14 +24,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from kpnb.datasets.samples import (
-    LabeledSamples,
-    Samples,
-    packed_content,
-    packed_hash,
-    require_int,
-    require_split,
-)
+from kpnb.datasets import samples as data
 from kpnb.datasets.texts.word_pieces import Span
 from kpnb.errors import KpnbError
 
@@ -45,7 +38,7 @@ TEXT_SHA256 = {
 
 def packed_text(name: str) -> str:
     """The content of packed file `name`; raises as `packed_content` does."""
-    return packed_content(name, TEXT_SHA256[name], "embedded_sentences").decode("utf-8")
+    return data.packed_content(name, TEXT_SHA256[name], "embedded_sentences").decode("utf-8")
 
 
 @cache
@@ -72,7 +65,7 @@ QUESTIONS_SHA256 = {
 def packed_document(split: str) -> dict:
     """The packed document of a split, in the format of SQuAD v1.1; raises as `packed_content`."""
     name = QUESTIONS[split]
-    return json.loads(packed_content(name, QUESTIONS_SHA256[name], "embedded_questions"))
+    return json.loads(data.packed_content(name, QUESTIONS_SHA256[name], "embedded_questions"))
 
 
 RATINGS = (0.5, 4.0)  # the packed sentences begin at 0.5, the scale ends at 4
@@ -86,9 +79,9 @@ def ordered(items: Sequence, texts: Sequence[str], count: int | None, seed: int)
     Fewer are a prefix of more, and a random part. Raises `KpnbError` for a seed that is no integer
     from 0 and a count that is not from 1 to the number of items.
     """
-    require_int("seed", seed, 0)
+    data.require_int("seed", seed, 0)
     if count is not None:
-        require_int("count", count, 1, len(items))
+        data.require_int("count", count, 1, len(items))
     digests = [_digest(f"{seed}/{text}") for text in texts]
     return [items[i] for i in sorted(range(len(items)), key=digests.__getitem__)][:count]
 
@@ -98,7 +91,7 @@ def _digest(text: str) -> bytes:
 
 
 @dataclass(frozen=True)
-class Sentences(LabeledSamples):
+class Sentences(data.LabeledSamples):
     """Sentences with a human rating.
 
     texts: n sentences; labels: (n,) int64, 1 = positive, an index into `class_names`
@@ -127,7 +120,7 @@ def embedded_sentences(
     Raises `KpnbError` for an argument outside these ranges, more sentences than there are, and
     damaged packed data.
     """
-    require_split(split)
+    data.require_split(split)
     if not RATINGS[0] <= least_rating <= RATINGS[1]:
         raise KpnbError(f"least_rating is {least_rating}: give a rating from 0.5 to 4.")
     held = _held_out()
@@ -142,8 +135,8 @@ def embedded_sentences(
     ratings = torch.tensor([rating for rating, _ in found])
     texts = tuple(text for _, text in found)
     source = dict(dataset="embedded-sentences", split=split, seed=int(seed))
-    source |= dict(least_rating=float(least_rating), count=len(found))
-    source |= dict(classes=list(Sentences.class_names), data=packed_hash(TEXT_SHA256), parts=[])
+    source |= dict(least_rating=float(least_rating), count=len(found), parts=[])
+    source |= dict(classes=list(Sentences.class_names), data=data.packed_hash(TEXT_SHA256))
     return Sentences(texts, (ratings > 0).long(), ratings, source)
 
 
@@ -188,7 +181,7 @@ VERSION = "1.1"
 
 
 @dataclass(frozen=True)
-class Questions(Samples):
+class Questions(data.Samples):
     """Questions, each with its context and the spans of the context that answer it.
 
     questions, contexts, ids: n texts each; ids are unique
@@ -293,11 +286,13 @@ def embedded_questions(split: str = "train", count: int | None = None, seed: int
     Raises `KpnbError` for an argument outside these ranges, more questions than there are, and
     damaged packed data.
     """
-    require_split(split)
+    data.require_split(split)
     return drawn(_questions(split), count, seed)
 
 
 @cache
 def _questions(split: str) -> Questions:
-    source = dict(dataset="embedded-questions", split=split, data=packed_hash(QUESTIONS_SHA256))
+    source = dict(
+        dataset="embedded-questions", split=split, data=data.packed_hash(QUESTIONS_SHA256)
+    )
     return parse_squad(packed_document(split), source)
