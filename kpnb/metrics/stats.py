@@ -16,6 +16,7 @@ from kpnb.errors import KpnbError
 
 #: Standard deviations of a normal distribution to the ends of its middle 95%.
 Z95 = 1.959964
+RESAMPLES = 2000
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -51,22 +52,16 @@ def _quietly(statistic: Callable[..., np.ndarray], values: np.ndarray) -> np.nda
         return statistic(values, axis=-1)
 
 
-def bootstrap(
-    values: np.ndarray, statistic: Statistic = mean, resamples: int = 2000, seed: int = 0
-) -> Estimate:
+def bootstrap(values: np.ndarray, statistic: Statistic = mean) -> Estimate:
     """statistic over samples, averaged over seeds, with its 95% percentile interval.
 
     values: (seeds, samples) or (samples,).
     """
-    return _estimate([_table(values)], lambda tables: statistic(tables[0]), resamples, seed)
+    return _estimate([_table(values)], lambda tables: statistic(tables[0]))
 
 
 def paired_difference(
-    student: np.ndarray,
-    baseline: np.ndarray,
-    statistic: Statistic = mean,
-    resamples: int = 2000,
-    seed: int = 0,
+    student: np.ndarray, baseline: np.ndarray, statistic: Statistic = mean
 ) -> Estimate:
     """statistic(student) - statistic(baseline), both resampled with the same seeds and samples. A
     sample that is undefined (NaN) for one of the two takes part for neither."""
@@ -75,7 +70,7 @@ def paired_difference(
         raise KpnbError(f"a paired difference needs equal shapes, not {[p.shape for p in pair]}.")
     gone = np.isnan(pair[0] + pair[1])
     pair = [_table(np.where(gone, np.nan, values)) for values in pair]
-    return _estimate(pair, lambda t: statistic(t[0]) - statistic(t[1]), resamples, seed)
+    return _estimate(pair, lambda t: statistic(t[0]) - statistic(t[1]))
 
 
 def verdict(difference: Estimate, prediction: str) -> str:
@@ -107,12 +102,11 @@ def share_interval(share: float, n: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def correlation(first: np.ndarray, second: np.ndarray, by_rank: bool = True) -> float:
-    """Spearman's (or Pearson's) correlation of two vectors; NaN when one of them is constant."""
+def correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's correlation of two vectors; NaN when one of them is constant."""
     from scipy.stats import rankdata  # here: half a second, and few need it
 
-    pair = [np.asarray(values, float) for values in (first, second)]
-    pair = [rankdata(values) for values in pair] if by_rank else pair  # ties at their mean rank
+    pair = [rankdata(np.asarray(values, float)) for values in (first, second)]  # ties: mean rank
     constant = any(np.ptp(values) == 0 for values in pair)
     return float("nan") if constant else float(np.corrcoef(*pair)[0, 1])
 
@@ -127,14 +121,12 @@ def _table(values: np.ndarray) -> np.ndarray:
     return table
 
 
-def _estimate(
-    tables: list[np.ndarray], statistic: Callable[..., np.ndarray], resamples: int, seed: int
-) -> Estimate:
+def _estimate(tables: list[np.ndarray], statistic: Callable[..., np.ndarray]) -> Estimate:
     seeds, samples = tables[0].shape
-    rng = np.random.default_rng(seed)
-    rows = rng.integers(seeds, size=(resamples, seeds, 1))
-    columns = rng.integers(samples, size=(resamples, 1, samples))
-    # (resamples, seeds, samples) each; the same draws for every table keep pairs together.
+    rng = np.random.default_rng(0)
+    rows = rng.integers(seeds, size=(RESAMPLES, seeds, 1))
+    columns = rng.integers(samples, size=(RESAMPLES, 1, samples))
+    # (RESAMPLES, seeds, samples) each; the same draws for every table keep pairs together.
     draws = statistic([table[rows, columns] for table in tables]).mean(1)
     low, high = np.nanpercentile(draws, [2.5, 97.5])
     used = int(np.isfinite(sum(tables)).any(0).sum())

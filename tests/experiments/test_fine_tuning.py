@@ -17,7 +17,7 @@ from studied import KeyStore, same_states
 from kpnb.datasets.images import embedded_images, of_classes, split_classes
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.experiments import fine_tuning, pretraining
-from kpnb.experiments.fine_tuning import QUANTITIES, fine_tuned_difference, network_values
+from kpnb.experiments.fine_tuning import QUANTITIES, estimate_of, network_values
 from kpnb.experiments.pretraining import FineTuningStudy, SourceStudy, imagenet_state
 from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.results import read_results
@@ -221,8 +221,8 @@ def test_known_differences():
     wanted = {"n_fg": 3.0, "early_n_fg": 3.5, "discarded": -2.5, "d_mean": -0.05}
     wanted["rho"] = 1 - (3 / 7 + 3 / 4) / 2
     for name, value in wanted.items():
-        assert fine_tuned_difference(evidence, name, B).value == pytest.approx(value), name
-    assert fine_tuning.own_value(evidence, "S", "discarded", B).value == 0
+        assert estimate_of(evidence, name, B).value == pytest.approx(value), name
+    assert estimate_of(evidence, "discarded", B, "S").value == 0
     # A sample without a map at some checkpoint takes no part.
     evidence = random_evidence()
     evidence.maps["S"][1][4].sigma[2] = torch.nan
@@ -236,7 +236,7 @@ def test_a_network_against_itself_differs_in_nothing():
     evidence = random_evidence()
     evidence = replace(evidence, maps={role: evidence.maps["S"] for role in "SB"})
     for name in QUANTITIES:
-        gap = fine_tuned_difference(evidence, name, B)
+        gap = estimate_of(evidence, name, B)
         assert (gap.value, gap.low, gap.high) == (0, 0, 0), name
     by_epoch = fine_tuning.counts_by_epoch(evidence, "S", B)
     for epoch, found in zip(evidence.epochs, by_epoch, strict=True):
@@ -281,7 +281,7 @@ def test_what_is_not_defined_is_a_note_and_no_number():
     evidence = replace(evidence, maps=evidence.maps | {"B": [nothing]})
     found = findings()
     found.add(evidence)
-    assert fine_tuned_difference(evidence, "epochs_to_half", B) is None
+    assert estimate_of(evidence, "epochs_to_half", B) is None
     assert "epochs_to_half_fc1" not in found.numbers and len(found.notes) == 2
     assert found.numbers["n_fg_difference_fc1"].value == 6
     assert "not defined inconclusive" not in read(evidence)

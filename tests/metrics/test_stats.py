@@ -44,12 +44,11 @@ def test_the_interval_is_as_wide_as_the_analytic_error(n, statistic, known, erro
     assert found.value == pytest.approx(known(3 + values))
     assert width(found) == pytest.approx(2 * 1.96 * error, rel=within)
     assert found.low < found.value < found.high and bootstrap(3 + values, statistic) == found
-    assert bootstrap(3 + values, statistic, seed=1).low != found.low
     assert (found.n_samples, found.n_seeds) == (n, 1)
 
 
 def test_the_interval_covers_the_truth_95_times_in_100():
-    found = [bootstrap(normals(60, seed=k), resamples=200, seed=k) for k in range(200)]
+    found = [bootstrap(normals(60, seed=k)) for k in range(200)]
     assert 0.88 <= np.mean([part.low <= 0 <= part.high for part in found]) <= 0.99
 
 
@@ -129,7 +128,6 @@ def test_correlations_equal_their_twins_with_ties(pairs):
         assert math.isnan(correlation(a, b))
         return
     assert correlation(a, b) == pytest.approx(spearman(a, b))
-    assert correlation(a, b, by_rank=False) == pytest.approx(np.corrcoef(a, b)[0, 1])
 
 
 def test_wilson_interval_against_published_values():
