@@ -299,14 +299,6 @@ class Scratch:
         found = _found(self._part(name), lambda part: read_folder(part, (INFO,)), discard=True)
         return found and (found[0], found[1][INFO])
 
-    def names(self) -> list[str]:
-        """The parts there are, sorted."""
-        return sorted(part.name for part in self.folder.glob("*") if part.is_dir())
-
-    def drop(self, name: str) -> None:
-        """Remove a part that is no longer needed, if it is there."""
-        shutil.rmtree(self._part(name), ignore_errors=True)
-
     def _part(self, name: str) -> Path:
         return self.folder / _plain_name(name, "part")
 

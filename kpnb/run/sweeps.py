@@ -37,7 +37,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -48,9 +48,6 @@ from kpnb.metrics.results import freshness, read_results, results_path, why_stal
 from kpnb.run.__main__ import HERE
 from kpnb.run.notebook import NOTE, Request, request
 from kpnb.study.parameters import PRESET_NAMES, StudyParameters, models_for, resolve
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SHIPPED = Path(__file__).with_name("sweeps")
 
@@ -107,13 +104,6 @@ class Sweep(_Effort):
     def resolved(self, run: str, preset: str) -> StudyParameters:
         """All parameters of a run, checked; KpnbError as `kpnb.study.parameters.resolve`."""
         return resolve(models_for(self.notebook), self.given(run, preset) | {"preset": preset})
-
-    def beside(self, run: str, printed: pd.DataFrame) -> pd.DataFrame:
-        """Of the rows of its table those that a run stands beside; none where it says why not."""
-        selector = self.runs[run].published
-        for column, allowed in selector.items():
-            printed = printed[printed[column].isin(allowed)]
-        return printed if selector else printed.iloc[:0]
 
 
 def read_sweeps(folder: Path = SHIPPED) -> dict[str, Sweep]:

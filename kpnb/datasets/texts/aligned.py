@@ -69,7 +69,7 @@ def aligned_text(tokenizer: object, text: str) -> AlignedText:
     if len(ids) > most:
         raise KpnbError(f"The text {text[:40]!r} has {len(ids)} pieces of at most {most}: cut it.")
     spans = word_spans(text)
-    owners = _owners(spans, found["offset_mapping"])
+    owners = word_pieces.words_of_pieces(spans, found["offset_mapping"])
     # "[MASK]" written in a text is a special piece, too; an unknown word is a word.
     special = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
     for position, part in enumerate(found.sequence_ids(0)):
@@ -82,17 +82,6 @@ def aligned_text(tokenizer: object, text: str) -> AlignedText:
     names = [name for name in tokenizer.model_input_names if name in found]
     inputs = {name: torch.tensor([found[name]]) for name in names}
     return AlignedText(inputs, torch.tensor([unit[word] for word in owners]), places, len(spans))
-
-
-def _owners(spans: Sequence[Span], offsets: Iterable[Span]) -> list[int]:
-    """For each piece, by its characters, the first word that it touches; NO_WORD for none."""
-    found, word = [], 0
-    for start, end in offsets:
-        while word + 1 < len(spans) and spans[word][1] <= start:
-            word += 1
-        touched = bool(spans) and start < spans[word][1] and end > spans[word][0]
-        found.append(word if touched else NO_WORD)
-    return found
 
 
 class TextSamples(list[TextSample]):
@@ -167,4 +156,4 @@ def _phrase(text: str, phrase: str) -> set[int]:
 def _touched(spans: Sequence[Span], span: object) -> set[int]:
     if not isinstance(span, Sequence) or len(span) != 2 or not span[0] < span[1]:
         return set()
-    return {unit for unit, (start, end) in enumerate(spans) if start < span[1] and end > span[0]}
+    return {unit for unit, own in enumerate(spans) if word_pieces.meet(own, span)}
