@@ -25,7 +25,7 @@ import torch
 
 from kpnb.datasets import samples as data
 from kpnb.datasets.images import balanced_labels, of_split
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
 FILES = {"furniture": "furniture.npz", "components": "components.npz"}
 PACKED_SHA256 = {
@@ -100,8 +100,7 @@ def point_scenes(
     data.require_split(split)
     data.require_int("seed", seed, *data.SEEDS)
     for name, value, most in (("distance", distance, 100), ("turn", turn, 360)):
-        if not 0 <= value <= most:
-            raise KpnbError(f"{name} is {value!r}: give a number from 0 to {most}.")
+        require(0 <= value <= most, f"{name} is {value!r}: give a number from 0 to {most}.")
     _check_sizes(shapes, count, points, background)
     key = (int(seed), data.SPLITS.index(split))
     objects = _objects(shapes, count, key)
@@ -199,8 +198,7 @@ def embedded_shapes(split: str = "train", source: str = "furniture") -> data.Sha
     Raises `KpnbError` for another split or source and for damaged packed data.
     """
     data.require_split(split)
-    if source not in SOURCES:
-        raise KpnbError(f"source is {source!r}: give 'furniture', 'components' or 'both'.")
+    require(source in SOURCES, f"source is {source!r}: give 'furniture', 'components' or 'both'.")
     parts = [split_arrays(part, split) for part in SOURCES[source]]
     labels, classes = [], []
     for part in parts:

@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from kpnb.datasets import samples as data
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
 OBJECTS = "objects96.zip"
 BACKGROUNDS = "backgrounds128.zip"
@@ -236,8 +236,7 @@ def embedded_images(
     data.require_int("image_size", image_size, *IMAGE_SIZES)
     data.require_int("seed", seed, *data.SEEDS)
     data.require_split(split)
-    if classes not in (8, 12):
-        raise KpnbError(f"classes is {classes!r}: give 12, or 8 for the easier subset.")
+    require(classes in (8, 12), f"classes is {classes!r}: give 12, or 8 for the easier subset.")
     names = class_names() if classes == 12 else EIGHT_CLASSES
     labels = torch.from_numpy(balanced_labels(count, len(names), (seed, data.SPLITS.index(split))))
     images = torch.empty(count, 3, image_size, image_size)
@@ -288,8 +287,7 @@ def relabeled(samples: data.ImageSamples, outputs: int) -> data.ImageSamples:
         )
     if source["split"] != "train":
         raise KpnbError("Unseen objects have no label of their own: label the training split.")
-    if outputs < 2:
-        raise KpnbError(f"outputs={outputs} tells nothing apart: ask for at least 2.")
+    require(outputs >= 2, f"outputs={outputs} tells nothing apart: ask for at least 2.")
     merged = samples.labels * outputs // classes
     labels = merged if outputs <= classes else torch.tensor(_split_labels(samples, outputs))
     names = tuple(f"output {number}" for number in range(outputs))
@@ -362,8 +360,7 @@ def of_classes(samples: data.ImageSamples, names: Sequence[str]) -> data.ImageSa
     new[[samples.class_names.index(name) for name in names]] = torch.arange(len(names))
     labels = new[samples.labels]
     missing = [name for i, name in enumerate(names) if not (labels == i).any()]
-    if missing:
-        raise KpnbError(f"there is no sample of {', '.join(missing)}: take more samples.")
+    require(not missing, f"there is no sample of {', '.join(missing)}: take more samples.")
     part = samples.subset(labels >= 0)
     source = part.source | {"parts": [*part.source["parts"], {"classes": list(names)}]}
     return replace(part, labels=new[part.labels], class_names=tuple(names), source=source)

@@ -20,7 +20,7 @@ import torch
 
 from kpnb.datasets import samples as data
 from kpnb.datasets.clouds import point_scenes
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
 Mesh = tuple[np.ndarray, np.ndarray]  # vertices (v, 3) float64, triangles (t, 3) int64
 
@@ -34,8 +34,7 @@ def read_off(text: str) -> Mesh:
     """
     lines = [line.split("#", 1)[0].strip() for line in text.splitlines()]
     content = " \n".join(line for line in lines if line)
-    if not content.startswith("OFF"):
-        raise KpnbError("An OFF file must begin with OFF: fetch the file again.")
+    require(content.startswith("OFF"), "An OFF file must begin with OFF: fetch the file again.")
     rows = [row.split() for row in content.removeprefix("OFF").strip().split("\n")]
     try:
         vertices, faces = int(rows[0][0]), int(rows[0][1])
@@ -139,8 +138,7 @@ def modelnet40_classes(folder: Path) -> list[str]:
 
     Raises `KpnbError` for a missing folder, and where there is none.
     """
-    if not folder.is_dir():
-        raise KpnbError(f"There is no folder {folder}: unpack ModelNet40 there.")
+    require(folder.is_dir(), f"There is no folder {folder}: unpack ModelNet40 there.")
     train, test = (_kinds(folder, split) for split in data.SPLITS)
     listed = _lines(folder / NAMES) if (folder / NAMES).is_file() else sorted(train)
     classes = [name for name in listed if name in train & test]
@@ -213,8 +211,7 @@ def _hdf5_array(file: Path, name: str, kind: type) -> np.ndarray:
 def _lines(file: Path) -> list[str]:
     lines = file.read_text().splitlines() if file.is_file() else []
     lines = [line.strip() for line in lines if line.strip()]
-    if not lines:
-        raise KpnbError(f"{file} is missing or empty: unpack ModelNet40 again.")
+    require(lines, f"{file} is missing or empty: unpack ModelNet40 again.")
     return lines
 
 

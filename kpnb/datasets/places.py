@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.fingerprint import packed_file
 from kpnb.store import locked
 
@@ -103,8 +103,7 @@ def _downloaded(name: str, value: str) -> Path:
             given = ["--root", str(root), "--download"]
             importlib.import_module("data_prep.command").run(reader, given)
         found = _prepared(name)
-    if found is None:
-        raise KpnbError(f"{root} holds no prepared {name}: run python -m data_prep.{name}.")
+    require(found is not None, f"{root} holds no prepared {name}: run python -m data_prep.{name}.")
     return found
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from kpnb.datasets.samples import SPLITS, ImageSamples, normalization, require_int, require_split
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.fingerprint import fingerprint, known_hash
 
 
@@ -82,8 +82,7 @@ def manifest(folder: str | Path) -> dict:
         raise KpnbError(f"{folder} has no {MANIFEST}: {_ADVICE}.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise KpnbError(f"{path} cannot be read ({error}): {_ADVICE}.") from error
-    if not whole:
-        raise KpnbError(f"{path} is not of the format {FORMAT}: {_ADVICE}.")
+    require(whole, f"{path} is not of the format {FORMAT}: {_ADVICE}.")
     return known
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.fingerprint import packed_file
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -67,8 +67,7 @@ class Samples:
                 f"The index does not fit {len(self)} samples ({error}): give positions from 0 to "
                 f"{len(self) - 1}, a boolean mask of that length or a slice."
             ) from error
-        if len(chosen) == 0:
-            raise KpnbError("The index chooses no sample: choose at least one.")
+        require(len(chosen) > 0, "The index chooses no sample: choose at least one.")
         return chosen
 
 
@@ -92,8 +91,7 @@ class LabeledSamples(Samples):
 
         Samples keep their order. 0 < share <= 1, or `KpnbError` is raised.
         """
-        if not 0 < share <= 1:
-            raise KpnbError(f"share is {share}: give a share above 0 and at most 1.")
+        require(0 < share <= 1, f"share is {share}: give a share above 0 and at most 1.")
         require_int("seed", seed, 0)
         rng = np.random.default_rng(seed)
         chosen = []
@@ -213,8 +211,7 @@ def require_int(name: str, value: int, least: int, most: int | None = None) -> N
 
 def require_split(split: str) -> None:
     """Raise `KpnbError` unless `split` is one of `SPLITS`."""
-    if split not in SPLITS:
-        raise KpnbError(f"split is {split!r}: give 'train' or 'test'.")
+    require(split in SPLITS, f"split is {split!r}: give 'train' or 'test'.")
 
 
 def remedy(error: Exception | None, otherwise: str) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.metrics.stats import mean
 
 FACTOR = 4.0  # the paper's, by recollection: the text that we have has lost it
@@ -86,12 +86,10 @@ def feature_name(net: nn.Module, layer: str) -> str:
 
 def named_pairs(net: nn.Module, pairs: str = "disjoint") -> list[tuple[str, str]]:
     """The pairs as dotted names; KpnbError where a factor cannot pass from one to the other."""
-    if pairs not in PAIRS:
-        raise KpnbError(f"pairs={pairs!r} is unknown; use one of {', '.join(PAIRS)}.")
+    require(pairs in PAIRS, f"pairs={pairs!r} is unknown; use one of {', '.join(PAIRS)}.")
     leaves, names = _leaves(net), convolutions(net)
     found = list(zip(names[:-1], names[1:], strict=True))[:: PAIRS[pairs]]
-    if not found:
-        raise KpnbError("there is no pair to revise; the network needs two convolutions in a row.")
+    require(found, "there is no pair to revise; the network needs two convolutions in a row.")
     order = [name for name, _ in leaves]
     for first, second in found:
         if leaves[order.index(second)][1].groups > 1:

@@ -19,7 +19,7 @@ import nbformat
 from pydantic import ValidationError
 
 from kpnb.datasets.places import EMBEDDED, NAMES, PREFIX, find_data
-from kpnb.errors import KpnbError, answered, stopped_code
+from kpnb.errors import KpnbError, answered, require, stopped_code
 from kpnb.fingerprint import checkout, file_hash
 from kpnb.metrics import results as files
 from kpnb.metrics.formatting import count
@@ -79,8 +79,7 @@ def compare_results(first: Path, second: Path) -> int:
 
 def _results_in(folder: Path) -> set[str]:
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*.json")}
-    if not found:
-        raise KpnbError(f"There are no results files in {folder}: name a folder that holds some.")
+    require(found, f"There are no results files in {folder}: name a folder that holds some.")
     return found
 
 
@@ -194,8 +193,7 @@ def _finish(
     if errors:
         raise KpnbError(f"The notebook ran to its end but shows an error: {errors[0]}")
     missing = [str(file) for file in writes if not file.is_file()]
-    if missing:
-        raise KpnbError(f"The notebook ran to its end but did not write {', '.join(missing)}.")
+    require(not missing, f"The notebook ran to its end but did not write {', '.join(missing)}.")
     executed.metadata[NOTE] = {
         **wanted.made_from,
         "given": wanted.given,

@@ -9,7 +9,7 @@ from contextlib import suppress
 import yaml
 
 from kpnb.datasets.places import EMBEDDED
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.study.parameters import models_for
 
 #: Parameters that may be a place on this machine -> what a folder holds to be one.
@@ -27,8 +27,7 @@ def parse_assignments(texts: Iterable[str], notebook: str = "") -> dict[str, obj
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise KpnbError(f"-p {text!r} is not a parameter: write name=value.")
-        if name in values:
-            raise KpnbError(f"The parameter {name} is given twice: give it once.")
+        require(name not in values, f"The parameter {name} is given twice: give it once.")
         as_is = name in plain and value not in ("None", "null")
         values[name] = value if as_is else _literal(value, name)
     return values

@@ -42,7 +42,7 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from kpnb.errors import KpnbError, answered, did_you_mean
+from kpnb.errors import KpnbError, answered, did_you_mean, require
 from kpnb.metrics.formatting import count, table
 from kpnb.metrics.results import freshness, read_results, results_path, why_stale, write_whole
 from kpnb.run.__main__ import HERE
@@ -113,8 +113,7 @@ def read_sweeps(folder: Path = SHIPPED) -> dict[str, Sweep]:
     and a parameter that the notebook does not take, at any preset.
     """
     files = sorted(folder.glob("*.yaml"))
-    if not files:
-        raise KpnbError(f"There are no sweeps (*.yaml) in {folder}: name another folder.")
+    require(files, f"There are no sweeps (*.yaml) in {folder}: name another folder.")
     sweeps = {file.stem: _read(file) for file in files}
     # Runs and sweeps are both targets, and a run's name is also that of its results.
     owner = {name: f"a sweep ({name}.yaml)" for name in sweeps} | {"all": "every sweep together"}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import pandas as pd
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.figures import charts, paper, widgets
 from kpnb.metrics import evidence as measures
 from kpnb.metrics.evidence import Choices, Evidence, difference
@@ -159,8 +159,7 @@ class NotebookFindings:
     @property
     def first(self: Findings) -> Evidence:
         """The evidence of the first layer; raises KpnbError before anything is measured."""
-        if not self.evidence:
-            raise KpnbError("nothing is measured yet: call findings.measure() first.")
+        require(self.evidence, "nothing is measured yet: call findings.measure() first.")
         return next(iter(self.evidence.values()))
 
     def points(self: Findings, role: str) -> KnowledgePoints:

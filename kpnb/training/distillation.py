@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.estimator.features import layer_name, output_at
 from kpnb.networks.layers import modules_above, parameters_above, split_at
 from kpnb.training import train
@@ -110,8 +110,7 @@ def train_above(
     train.check_labelled(images, labels)
     dotted = layer_name(student, layer)
     above = parameters_above(student, dotted)
-    if not above:
-        raise KpnbError(f"Nothing to train above {layer!r}: leave out this phase for that layer.")
+    require(above, f"Nothing to train above {layer!r}: leave out this phase for that layer.")
     images, labels = train.on_device(student, settings, images, labels)
     net, chain = student, None if augment else split_at(student, dotted)
     if chain is not None:
@@ -140,8 +139,7 @@ def _feature_variance(
     if len(targets) != len(images):
         raise KpnbError(f"{len(targets)} teacher features: take those of the same images.")
     variance = targets.double().var(dim=0, correction=0).mean().item()
-    if not variance > 0:
-        raise KpnbError("The teacher's feature does not vary: train it, and pass several images.")
+    require(variance > 0, "The teacher's feature does not vary: train it, and pass several images.")
     return variance, targets.shape[1:]
 
 

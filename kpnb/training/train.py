@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.training.checkpoints import OnCheckpoint, Resume, RunState, cpu_state
 from kpnb.training.settings import TrainingRecord, TrainingSettings, learning_rate
 
@@ -56,12 +56,10 @@ def fit(
     On one CPU, equal calls give equal bits.
     Raises KpnbError if there is nothing to train on or the loss stops being finite.
     """
-    if count < 1:
-        raise KpnbError("There is no sample to train on: pass at least one.")
+    require(count >= 1, "There is no sample to train on: pass at least one.")
     chosen = model.parameters() if parameters is None else parameters
     trained = [p for p in chosen if p.requires_grad]
-    if not trained:
-        raise KpnbError("No parameter requires gradients: call requires_grad_() on the model.")
+    require(trained, "No parameter requires gradients: call requires_grad_() on the model.")
     how = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
     optimizer = torch.optim.SGD(trained, lr=settings.lr, **how)
     identity = {"settings": settings.to_info(), "count": count}

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from kpnb.datasets.texts import word_pieces
 from kpnb.datasets.texts.word_pieces import NO_WORD, Pieces, Span, TextSample, word_spans
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
 _NO_WORDS = "The text {!r} holds no word: leave it out."
 
@@ -76,8 +76,7 @@ def aligned_text(tokenizer: object, text: str) -> AlignedText:
         if part is None or ids[position] in special:
             owners[position] = NO_WORD
     places = sorted({*owners} - {NO_WORD})
-    if not places:
-        raise KpnbError(_NO_WORDS.format(text[:40]))
+    require(places, _NO_WORDS.format(text[:40]))
     unit = {word: number for number, word in enumerate(places)} | {NO_WORD: NO_WORD}
     names = [name for name in tokenizer.model_input_names if name in found]
     inputs = {name: torch.tensor([found[name]]) for name in names}
@@ -127,8 +126,7 @@ def listed(texts: str | Iterable[str]) -> list[str]:
 
 def _sample(text: str, marks: Iterable[str | Span]) -> TextSample:
     spans, meant = word_spans(text), set()
-    if not spans:
-        raise KpnbError(_NO_WORDS.format(text[:40]))
+    require(spans, _NO_WORDS.format(text[:40]))
     for mark in [marks] if isinstance(marks, str) else marks:
         units = _phrase(text, mark) if isinstance(mark, str) else _touched(spans, mark)
         if not units:

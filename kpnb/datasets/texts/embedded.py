@@ -26,7 +26,7 @@ from torch import Tensor
 
 from kpnb.datasets import samples as data
 from kpnb.datasets.texts.word_pieces import Span
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
 SENTENCES = "sentences.tsv.gz"
 LEXICON = "lexicon.tsv.gz"
@@ -129,8 +129,7 @@ def embedded_sentences(
         for position, (rating, text) in enumerate(packed_sentences())
         if abs(rating) >= least_rating and (position in held) == (split == "test")
     ]
-    if not found:
-        raise KpnbError(f"No sentence is rated {least_rating} or more: ask for less.")
+    require(found, f"No sentence is rated {least_rating} or more: ask for less.")
     found = ordered(found, [text for _, text in found], count, seed)
     ratings = torch.tensor([rating for rating, _ in found])
     texts = tuple(text for _, text in found)
@@ -237,8 +236,7 @@ def parse_squad(document: object, source: Mapping[str, object] | None = None) ->
         for name in [_part(qa, "id", "a question", str)]
     ]
     ids = tuple(row[3] for row in rows)
-    if not rows:
-        raise KpnbError("The document holds no question: get the files of SQuAD v1.1.")
+    require(rows, "The document holds no question: get the files of SQuAD v1.1.")
     if len(set(ids)) < len(ids):
         twice = Counter(ids).most_common(1)[0][0]
         raise KpnbError(f"Question {twice!r} is there twice: give every question its own id.")
@@ -269,8 +267,7 @@ def _spans(qa: dict, context: str, name: str) -> tuple[Span, ...]:
                 "correct answer_start or leave the question out."
             )
         spans.append((start, start + len(text)))
-    if not spans:
-        raise KpnbError(f"There is no answer to {where}: leave the question out.")
+    require(spans, f"There is no answer to {where}: leave the question out.")
     return tuple(dict.fromkeys(spans))
 
 

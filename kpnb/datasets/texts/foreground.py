@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from kpnb.datasets.texts.embedded import sentiment_words
 from kpnb.datasets.texts.word_pieces import Span, meet, word_spans
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
 Foreground = Callable[[str], tuple[Span, ...]]  # a rule: the spans of a text's foreground words
 
@@ -152,8 +152,7 @@ def answer_foreground(
         )
     words = word_spans(context)
     in_answer = {span for span in words if meet(span, answer)}
-    if not in_answer:
-        raise KpnbError(f"The answer {answer} holds no word: leave the question out.")
+    require(in_answer, f"The answer {answer} holds no word: leave the question out.")
     sentences = [span for span in sentence_spans(context) if meet(span, answer)]
     nearby = [span for span in words if any(meet(span, sentence) for sentence in sentences)]
     asked = {span: _root(question, span) for span in word_spans(question)}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -166,8 +166,7 @@ class PieceEncoder:
     def _encoded(
         self, texts: Sequence[tuple[str, ...]], length: int | None, answers: Sequence[Span | None]
     ) -> Pieces:
-        if len(texts) == 0:
-            raise KpnbError("There is no text to encode: pass at least one in a list.")
+        require(len(texts) > 0, "There is no text to encode: pass at least one in a list.")
         if length is not None and length < LEAST_LENGTH:
             raise KpnbError(f"length={length} leaves no room for words: pass at least 8.")
         fitted, cut = [], 0
@@ -205,8 +204,7 @@ class PieceEncoder:
             if word != NO_WORD:
                 pieces[word].append(int(self._new[piece]))
         held = [_Word(span, tuple(ids)) for span, ids in zip(spans, pieces, strict=True) if ids]
-        if not held:
-            raise KpnbError(f"The text {text[:40]!r} holds no word: leave it out.")
+        require(held, f"The text {text[:40]!r} holds no word: leave it out.")
         return held
 
     def _row(self, parts: Sequence[Sequence[_Word]]) -> tuple[Tensor, Tensor]:
