@@ -282,9 +282,7 @@ def relabeled(samples: data.ImageSamples, outputs: int) -> data.ImageSamples:
     """
     source, classes = samples.source, len(samples.class_names)
     if source.get("dataset") != "embedded-images" or source["parts"] or "outputs" in source:
-        raise KpnbError(
-            "Only whole sets of embedded images can be labeled anew: take parts afterwards."
-        )
+        raise KpnbError("Only whole sets of embedded images can be relabeled: take parts later.")
     if source["split"] != "train":
         raise KpnbError("Unseen objects have no label of their own: label the training split.")
     require(outputs >= 2, f"outputs={outputs} tells nothing apart: ask for at least 2.")
@@ -337,9 +335,7 @@ def split_classes(names: Sequence[str], source: int, seed: int) -> tuple[Names, 
     Both keep the order of `names`. Raises `KpnbError` where one side would be empty.
     """
     if not 0 < source < len(names):
-        raise KpnbError(
-            f"{source} of {len(names)} classes leave one side empty: take 1 to {len(names) - 1}."
-        )
+        raise KpnbError(f"source is {source} of {len(names)} classes: leave some on either side.")
     chosen = set(np.random.default_rng(seed).permutation(len(names))[:source].tolist())
     first = tuple(name for i, name in enumerate(names) if i in chosen)
     return first, tuple(name for name in names if name not in first)

@@ -28,18 +28,14 @@ def picture_files(places: Iterable[str | Path]) -> list[Path]:
     for place in (Path(place).expanduser() for place in places):
         if not place.exists():
             raise KpnbError(f"there is no file or folder {place}: name pictures or their folder.")
-        inside = sorted(place.iterdir()) if place.is_dir() else [place]
-        found += [f for f in inside if not place.is_dir() or _is_picture(f.name)]
+        # Of a folder by their ending, and no file that macOS leaves beside one (._*).
+        inside = [f for f in sorted(place.glob("[!.]*")) if f.name.lower().endswith(SUFFIXES)]
+        found += inside if place.is_dir() else [place]
     require(found, f"there is no picture: give files, or a folder with {', '.join(SUFFIXES)}.")
     names = [file.stem for file in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     require(twice is None, f"two pictures are named {twice}: give them names of their own.")
     return found
-
-
-def _is_picture(name: str) -> bool:
-    """By its ending, and no file that macOS leaves beside one (._*)."""
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def read_pictures(files: Sequence[Path], size: int) -> np.ndarray:

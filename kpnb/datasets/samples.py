@@ -186,9 +186,7 @@ def unit_sphere(points: np.ndarray) -> np.ndarray:
     else:
         radius = np.zeros(1)
     if not (radius > 0).all():
-        raise KpnbError(
-            "A shape has coordinates that are not finite or all points in one place: leave it out."
-        )
+        raise KpnbError("A shape has infinite or missing coordinates, or no extent: leave it out.")
     return centered / radius
 
 

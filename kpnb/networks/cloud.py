@@ -230,22 +230,19 @@ class PointConvolution(nn.Module):
     def forward(
         self, points: Tensor, features: Tensor | None, choices: KeptChoices
     ) -> tuple[Tensor, Tensor]:
-        centers, index = self._neighborhoods(points, choices)
+        if self.sample is None:
+            centers = points.mean(1, keepdim=True)
+            index = torch.arange(points.shape[1], device=points.device).expand(len(points), 1, -1)
+        else:
+            centroids, k = self.sample
+            centers = gather(points, choices(lambda: clouds.farthest_points(points, centroids)))
+            index = choices(lambda: clouds.nearest(points, centers, k))  # (n, q, k)
         relative = gather(points, index) - centers.unsqueeze(2)
         local = _with_features(relative, features, index)
         inverse = 1 / gather(kernel_density(points, self.bandwidth).unsqueeze(-1), index)
         share = self.density(inverse / inverse.amax(2, keepdim=True))
         sums = (self.layers(local) * share).mT @ self.weights(relative)
         return centers, self.output(sums.flatten(2))
-
-    def _neighborhoods(self, points: Tensor, choices: KeptChoices) -> tuple[Tensor, Tensor]:
-        """Centers (n, q, 3) and the neighbors of each (n, q, k)."""
-        if self.sample is None:
-            everything = torch.arange(points.shape[1], device=points.device)
-            return points.mean(1, keepdim=True), everything.expand(len(points), 1, -1)
-        centroids, k = self.sample
-        centers = gather(points, choices(lambda: clouds.farthest_points(points, centroids)))
-        return centers, choices(lambda: clouds.nearest(points, centers, k))
 
 
 class ConvolutionalFeatures(nn.Module):

@@ -214,15 +214,11 @@ class WordEncoder(nn.Module):
         ids, embeddings, mask = ids[:, :longest], embeddings[:, :longest], mask[:, :longest]
         given = {"attention_mask": None if bool(mask.all()) else mask.long()}
         if getattr(self.model.config, "type_vocab_size", 0) > 1:
-            given["token_type_ids"] = self._parts(ids, mask)
+            ends = (ids == self.separator).long()  # 0 up to the first separator, 1 after it
+            given["token_type_ids"] = ((ends.cumsum(1) - ends).clamp(max=1) * mask).long()
         states = self.model(inputs_embeds=embeddings, **given).last_hidden_state
         states = states if given["attention_mask"] is None else states * mask.unsqueeze(-1)
         return pad(states, (0, 0, 0, whole - longest))
-
-    def _parts(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """0 up to the first separator, 1 after it."""
-        ends = (ids == self.separator).long()
-        return ((ends.cumsum(1) - ends).clamp(max=1) * mask).long()
 
     def _check(self, ids: Tensor) -> None:
         longest = getattr(self.model.config, "max_position_embeddings", ids.numel())

@@ -55,14 +55,11 @@ def text_parameters(notebook: str) -> set[str]:
 def full_places(passed: Mapping[str, object]) -> dict[str, object]:
     """The parameters, with those of `PLACES` by their full path where they are there. A leading ~/
     is the home folder."""
-    return {
-        name: _full_path(value, PLACES[name])
-        if name in PLACES and isinstance(value, str) and value not in WORDS
-        else value
-        for name, value in passed.items()
-    }
-
-
-def _full_path(place: str, needed: str) -> str:
-    place = os.path.expanduser(place) if place.startswith("~/") else place
-    return os.path.realpath(place) if os.path.exists(os.path.join(place, needed)) else place
+    found = dict(passed)
+    for name in PLACES.keys() & passed.keys():
+        place = passed[name]
+        if isinstance(place, str) and place not in WORDS:
+            place = os.path.expanduser(place) if place.startswith("~/") else place
+            there = os.path.exists(os.path.join(place, PLACES[name]))
+            found[name] = os.path.realpath(place) if there else place
+    return found

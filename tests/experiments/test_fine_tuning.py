@@ -68,7 +68,7 @@ def test_the_split_takes_every_class_once_and_samples_are_those_of_some_classes(
     assert part.class_names == names and part.source["parts"][-1] == {"classes": list(names)}
     assert of_classes(samples, names[::-1]).source != part.source
     for count in (0, 12, -1):
-        refuses(split_classes, "one side empty", NAMES, count, 0)
+        refuses(split_classes, "either side", NAMES, count, 0)
     one = embedded_images(1, image_size=16)
     other = next(name for name in one.class_names if name != one.class_names[one.labels[0]])
     for names in (("bird", "dragon"), ("bird", "bird")):

@@ -224,9 +224,7 @@ def parse_squad(document: object, source: Mapping[str, object] | None = None) ->
     """
     version = document.get("version") if isinstance(document, dict) else None
     if version != VERSION:
-        raise KpnbError(
-            f"The questions are of version {version!r}: get the files of SQuAD v{VERSION}."
-        )
+        raise KpnbError(f"The questions are of version {version!r}: get those of SQuAD v{VERSION}.")
     rows = [
         (_part(qa, "question", f"question {name!r}", str), context, _spans(qa, context, name), name)
         for article in _part(document, "data", "the document", list)
