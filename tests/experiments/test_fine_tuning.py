@@ -81,15 +81,15 @@ def test_the_split_takes_every_class_once_and_samples_are_those_of_some_classes(
 
 
 def test_source_and_target_share_no_image(study):
+    assert not set(study.source.names) & set(study.names)
     source, target = study.source.data, study.data
-    assert not set(source.names) & set(target.names)
     for split in ("teacher_samples", "test_samples"):
         both = [getattr(data, split) for data in (source, target)]
         assert sum(map(len, both)) == len(getattr(study.whole, split))
         seen = [{image.numpy().tobytes() for image in part.images} for part in both]
         assert not seen[0] & seen[1]
-    assert set(target.training_samples.labels.tolist()) == set(range(len(target.names)))
-    assert study.outputs == len(target.names) == 6 == study.source.outputs
+    assert set(target.training_samples.labels.tolist()) == set(range(len(study.names)))
+    assert study.outputs == len(study.names) == 6 == study.source.outputs
 
 
 def test_what_the_two_networks_start_from_and_that_both_move(study):
