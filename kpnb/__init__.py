@@ -1,6 +1,4 @@
-"""kpnb: knowledge points of neural networks.
-
-Three lines for a model of your own:
+"""kpnb: knowledge points of neural networks, in three lines for a model of your own:
 
     maps = kpnb.EntropyEstimator(layer="classifier.0").explain(model, images)
     points = kpnb.knowledge_points(maps, foreground, threshold=0.2)
@@ -55,9 +53,12 @@ __all__ = sorted(_MODULE_OF)  # noqa: PLE0605
 def __getattr__(name: str) -> object:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'kpnb' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
-    globals()[name] = value
-    return value
+    try:
+        module = importlib.import_module(_MODULE_OF[name])
+    except ModuleNotFoundError as error:
+        told = f"kpnb.{name} needs {error.name}: pip install 'kpnb[notebooks]'."
+        raise ModuleNotFoundError(told, name=error.name) from error
+    return globals().setdefault(name, getattr(module, name))
 
 
 def __dir__() -> list[str]:

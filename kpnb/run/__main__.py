@@ -121,13 +121,12 @@ def refresh(wanted: Request, out: Path, writes: Sequence[Path] = ()) -> str:
         return ""
     try:
         executed = read_notebook(out)
-        why = _why_again(wanted, executed, writes)
-    except (KpnbError, KeyError, TypeError):
+        why, before = _why_again(wanted, executed, writes), notebook.prose(executed)
+    except (KpnbError, AttributeError, KeyError, TypeError):
         why = "the executed copy is damaged"
     if why:
         print(f"{wanted.name}: {why}; running again", file=sys.stderr)
         return ""
-    before = notebook.prose(executed)
     refreshed = notebook.with_prose_of(executed, wanted.notebook)
     if notebook.prose(refreshed) == before:
         return "up to date"

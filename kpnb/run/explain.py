@@ -139,8 +139,7 @@ def explain(options: argparse.Namespace) -> int:
     known = maps.items() if foreground is not None else ()
     points = {la: knowledge_points(own, foreground, options.threshold) for la, own in known}
     notes = [str(warning.message) for warning in caught if warning.category is UserWarning]
-    names = [file.name for file in files]
-    write(Explanation(names, pictures, foreground, maps, points, notes), options)
+    write(Explanation([f.name for f in files], pictures, foreground, maps, points, notes), options)
     return 0
 
 

@@ -80,6 +80,16 @@ def notebook_parameters(names: Mapping[str, object], model: type[Parameters]) ->
     return resolve(model, with_more(given), "demo")
 
 
+def parameters_table(parameters: Parameters) -> pd.DataFrame:
+    """Every parameter with its value, and the value in the preset's file where that differs."""
+    values, name = parameters.model_dump(mode="json"), parameters.preset
+    preset = resolve(type(parameters), {"preset": name}).model_dump(mode="json")
+    other = {n: str(preset[n]) if preset[n] != value else "" for n, value in values.items()}
+    rows = {"value": {n: str(v) for n, v in values.items()}}
+    rows |= {f"instead of the {name} preset's": other}
+    return pd.DataFrame(rows).rename_axis("parameter")
+
+
 class NotebookStudy:
     """What a notebook needs of a study: to make it from its parameters, and to show what it is."""
 
@@ -98,16 +108,6 @@ class NotebookStudy:
         chosen = model or typing.get_type_hints(cls)["parameters"]
         return cls(notebook_parameters(names, chosen))
 
-    def parameters_table(self: Study) -> pd.DataFrame:
-        """Every parameter with its value, and the value in the preset's file where that differs."""
-        values = self.parameters.model_dump(mode="json")
-        preset = resolve(type(self.parameters), {"preset": self.parameters.preset})
-        preset = preset.model_dump(mode="json")
-        other = {n: str(preset[n]) if preset[n] != value else "" for n, value in values.items()}
-        rows = {"value": {n: str(v) for n, v in values.items()}}
-        rows |= {f"instead of the {self.parameters.preset} preset's": other}
-        return pd.DataFrame(rows).rename_axis("parameter")
-
     def plan(self) -> Prose:
         """What the run will take, if the runner is there to say; "" if it is not."""
         try:
@@ -119,7 +119,7 @@ class NotebookStudy:
         return Prose(found)
 
     def _ipython_display_(self) -> None:
-        show(self.parameters_table(), *filter(None, [self.plan()]))
+        show(parameters_table(self.parameters), *filter(None, [self.plan()]))
 
 
 def choices_table(

@@ -31,6 +31,14 @@ def test_promised_and_listed_names_exist():
         _ = kpnb.nonsense
 
 
+def test_a_name_beyond_the_core_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(kpnb._MODULE_OF, "compare", "not_installed")
+    monkeypatch.delitem(vars(kpnb), "compare", raising=False)
+    told = r"kpnb\.compare needs not_installed: pip install 'kpnb\[notebooks\]'\."
+    with pytest.raises(ModuleNotFoundError, match=told):
+        _ = kpnb.compare
+
+
 @pytest.mark.parametrize(
     "module, library",
     [("kpnb", "torch"), ("kpnb", "numpy"), ("kpnb.store", "torch"), ("kpnb.paper", "pandas")],

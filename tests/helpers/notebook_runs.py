@@ -48,7 +48,8 @@ class Executed:
         self.notebook = nbformat.read(self.file, as_version=4) if self.file.is_file() else None
 
     def arguments(self) -> list[str]:
-        values = [part for n, v in self.given.items() for part in ("-p", f"{n}={json.dumps(v)}")]
+        texts = {n: v if isinstance(v, str) else json.dumps(v) for n, v in self.given.items()}
+        values = [part for name, text in texts.items() for part in ("-p", f"{name}={text}")]
         places = ["--notebooks", str(FOLDER), "-o", str(self.file), "--writes", str(self.results)]
         return [self.notebook_name, *places, *values]
 

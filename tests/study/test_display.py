@@ -10,7 +10,7 @@ from studied import findings_of
 
 from kpnb.metrics.evidence import Choices
 from kpnb.study.cloud import CloudStudy
-from kpnb.study.display import Prose, choices_table
+from kpnb.study.display import Prose, choices_table, parameters_table
 from kpnb.study.findings import Findings
 from kpnb.study.image import CellStudy, ImageStudy
 from kpnb.study.parameters import CoherencyParameters, preset, resolve
@@ -69,7 +69,7 @@ def test_a_preset_s_values_for_a_notebook_s_names():
     refuses(preset, "preset is 'papers'", "image", "papers")
     # The study shows what differs from the preset's file.
     study = ImageStudy.from_notebook({"preset": "study", "seeds": [0, 1, 2], "samples": 60})
-    table = study.parameters_table()
+    table = parameters_table(study.parameters)
     other = table["instead of the study preset's"]
     assert dict(other[other != ""]) == {"layers": "['Conv', 'FC1', 'FC2']"}
     assert table.loc["layers", "value"] == "['FC1']"
