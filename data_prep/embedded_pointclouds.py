@@ -51,9 +51,6 @@ def main(arguments: list[str] | None = None) -> int:
     return run_builder(__doc__, "pointclouds", [*packages.values()], build, arguments)
 
 
-# The packages
-
-
 def furniture_meshes(archive: Path, names: list[str]) -> Named:
     """Meshes of the furniture package, z up; a name is a library's file, "#" and a shape's id.
 
@@ -102,9 +99,6 @@ def component_meshes(archive: Path, names: list[str]) -> Named:
 
 
 READERS = {"furniture": furniture_meshes, "components": component_meshes}
-
-
-# The packed files
 
 
 def pack(
@@ -162,8 +156,6 @@ def content_sha256(arrays: Mapping[str, np.ndarray]) -> str:
         state.update(array.tobytes())
     return state.hexdigest()
 
-
-# Meshes of the two formats that the packages hold
 
 VRML_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 VRML_POINTS = re.compile(r"\bpoint\s*\[([^\]]*)\]")

@@ -30,19 +30,9 @@ from pathlib import Path
 
 import yaml
 
+from data_prep import objects as data
 from data_prep.command import ReaderOptions, main
 from data_prep.fetch import RemoteFile
-from data_prep.objects import (
-    ObjectSet,
-    Outside,
-    PictureObject,
-    Split,
-    check_counts,
-    content,
-    faulty,
-    in_both_splits,
-    need_file,
-)
 from data_prep.voc_xml import read_annotation
 from kpnb.errors import KpnbError
 
@@ -96,8 +86,8 @@ _END = b"</annotation>"
 
 
 def read(
-    root: Path, *, partial: bool = False, classes: str = CLASSES, outside: Outside = "clip"
-) -> ObjectSet:
+    root: Path, *, partial: bool = False, classes: str = CLASSES, outside: data.Outside = "clip"
+) -> data.ObjectSet:
     """The objects of `classes` in ILSVRC-2013 DET below `root`, boxes to be enlarged 1.5 times.
 
     root: holds the folders of one layout, or the folder ILSVRC they are in. partial: see
@@ -122,49 +112,49 @@ def read(
     kinds = {"validation pictures": (val, ".JPEG"), "validation annotations": (val_boxes, ".xml")}
     for what, (folder, suffix) in kinds.items():
         found[what] = sum(file.suffix == suffix for file in _entries(folder))
-    counts = check_counts(DATASET, found, COUNTS, partial)
+    counts = data.check_counts(DATASET, found, COUNTS, partial)
     about = dict(classes=classes, wordnet=wanted, counts=counts, outside=outside)
     about["which classes"] = RULE if classes == CLASSES else "chosen by the caller"
     about["boxes cut at their picture's edge"] = reader.clipped
     names, objects = tuple(wanted.values()), tuple(reader.objects)
-    every = ObjectSet(DATASET, names, objects, FACTOR, dict(reader.left_out), about)
-    return in_both_splits(every, partial)
+    every = data.ObjectSet(DATASET, names, objects, FACTOR, dict(reader.left_out), about)
+    return data.in_both_splits(every, partial)
 
 
 class _Reader:
     """Collects the objects of the wanted classes from folders of annotations."""
 
-    def __init__(self, wanted: dict[str, str], outside: Outside):
+    def __init__(self, wanted: dict[str, str], outside: data.Outside):
         self.wanted, self.outside = wanted, outside
         self.marks = [number.encode() for number in wanted]
-        self.objects: list[PictureObject] = []
+        self.objects: list[data.PictureObject] = []
         self.left_out: Counter[str] = Counter()
         self.clipped = self.boxes = 0
 
-    def folder(self, annotations: Path, pictures: Path, split: Split) -> None:
+    def folder(self, annotations: Path, pictures: Path, split: data.Split) -> None:
         """Add the objects of every annotation in one folder."""
         for file in (f for f in _entries(annotations) if f.suffix == ".xml"):
             # Most files have none of the classes: they are not parsed, but a cut one is noticed.
-            found = content(file)
+            found = data.content(file)
             if not found.rstrip().endswith(_END):
-                raise faulty(f"{file} is cut off")
+                raise data.faulty(f"{file} is cut off")
             self.boxes += found.count(b"<object>")
             if any(mark in found for mark in self.marks):
                 self.add(file, pictures / f"{file.stem}.JPEG", split)
 
-    def add(self, file: Path, picture: Path, split: Split) -> None:
+    def add(self, file: Path, picture: Path, split: data.Split) -> None:
         for item in read_annotation(file, self.outside).objects:
             if not _WNID.fullmatch(item.category):
-                raise faulty(f"{file} has an object of unknown class {item.category!r}")
+                raise data.faulty(f"{file} has an object of unknown class {item.category!r}")
             if item.category not in self.wanted:
                 self.left_out["another class, in pictures with one of these"] += 1
             elif item.box is None:
                 self.left_out["box without a pixel in its picture"] += 1
             else:
                 self.clipped += item.clipped
-                need_file(picture, f"the picture of {file.name}")
+                data.need_file(picture, f"the picture of {file.name}")
                 name, category = f"{file.stem}#{item.number}", self.wanted[item.category]
-                self.objects.append(PictureObject(name, picture, category, split, item.box))
+                self.objects.append(data.PictureObject(name, picture, category, split, item.box))
 
 
 def _wanted(classes: str) -> dict[str, str]:

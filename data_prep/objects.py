@@ -84,9 +84,6 @@ def check_counts(
     return {"found": dict(found), "release": dict(expected), "complete": not wrong}
 
 
-# Tables
-
-
 def rows(path: Path, columns: int, separator: str | None = None) -> list[list[str]]:
     """The lines of a table, each as its columns; empty lines are left out.
 
@@ -146,9 +143,6 @@ def content(file: Path, what: str = "") -> bytes:
         return need_file(file, what).read_bytes()
     except OSError as error:
         raise faulty(f"{file} cannot be read ({error})", error) from error
-
-
-# Which objects are taken
 
 
 def in_both_splits(found: ObjectSet, partial: bool) -> ObjectSet:

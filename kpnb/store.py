@@ -76,7 +76,7 @@ def write_folder(folder: Path, tensors: Tensors, documents: dict[str, dict]) -> 
         temporary.mkdir(parents=True)
         for name, blob in blobs.items():
             write_file(temporary / name, blob)
-        _put_in_place(temporary, folder)
+        put_in_place(temporary, folder)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise storage_error(folder.parent, error) from error
@@ -150,9 +150,10 @@ def storage_error(folder: Path, error: OSError) -> KpnbError:
     return KpnbError(f"{cause}: free some, or set KPNB_STORE to a folder elsewhere.")
 
 
-def _put_in_place(temporary: Path, folder: Path) -> None:
-    """Rename, keeping the old version until the new one stands; folders cannot be swapped."""
-    old = with_ending(folder, REPLACED)
+def put_in_place(temporary: Path, folder: Path, ending: str = REPLACED) -> None:
+    """Rename, keeping the old version, with that ending, until the new one stands; folders cannot
+    be swapped."""
+    old = with_ending(folder, ending)
     _flush_folder(temporary)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
@@ -229,14 +230,14 @@ def damaged(folders: Iterable[str]) -> list[str]:
     return found
 
 
-def locked(file: Path, doing: str) -> AbstractContextManager:
+def locked(file: Path, doing: str, remedy: str) -> AbstractContextManager:
     """Hold the lock `file`; where another process does, say once who, and wait for it.
 
-    doing: what that process does. Raises OSError where the folder takes no lock.
+    doing: what that process does. Raises KpnbError with the remedy where the folder takes no lock.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(file)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         return lock.acquire(timeout=0)
     except filelock.Timeout:
         told = f"Waiting for another process that {doing}{_holder(file)}"
@@ -245,6 +246,9 @@ def locked(file: Path, doing: str) -> AbstractContextManager:
             console = getattr(sys.stderr, "_original_stdstream_copy", None) or 2
             os.write(console, f"{told}\n".encode())
         return lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        told = f"{file.parent} cannot be written and locked ({error})"
+        raise KpnbError(f"{told}: {remedy}.") from error
 
 
 def _holder(file: Path) -> str:
@@ -330,7 +334,8 @@ class Store:
         folder, key = self._entry(kind, settings, code, data)
         record = _found(folder, _record)
         if record is None:
-            with self._locked(folder):
+            remedy = "free some disk space, or set KPNB_STORE to a folder elsewhere"
+            with locked(self._lock(folder), f"computes {folder}", remedy):
                 self._clean_beside(folder)
                 record = _found(folder, _record, discard=True) or _fill(folder, key, compute)
         shutil.rmtree(with_ending(folder, PART), ignore_errors=True)
@@ -351,20 +356,13 @@ class Store:
         }
         return self.root / kind / keys.fingerprint(key), key
 
-    def _lock(self, folder: Path) -> filelock.BaseFileLock:
-        return filelock.FileLock(self.root / LOCKS / f"{folder.parent.name}.{folder.name}.lock")
-
-    def _locked(self, folder: Path) -> AbstractContextManager:
-        """Hold the entry's lock."""
-        try:
-            return locked(Path(self._lock(folder).lock_file), f"computes {folder}")
-        except OSError as error:
-            raise storage_error(self.root, error) from error
+    def _lock(self, folder: Path) -> Path:
+        return self.root / LOCKS / f"{folder.parent.name}.{folder.name}.lock"
 
     def _clean_beside(self, folder: Path) -> None:
         """Remove what killed processes left of other entries; writing tidies an entry's own."""
         for leftover in _leftovers(folder.parent):
-            lock = self._lock(leftover.with_suffix(""))
+            lock = filelock.FileLock(self._lock(leftover.with_suffix("")))
             with suppress(filelock.Timeout), lock.acquire(timeout=0):
                 shutil.rmtree(leftover, ignore_errors=True)
 

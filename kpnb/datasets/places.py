@@ -90,13 +90,7 @@ def _downloaded(name: str, value: str) -> Path:
     if name not in NAMES:
         raise KpnbError(_unknown(value))
     root = _home(name)
-    try:
-        lock = locked(root / ".prepare.lock", f"prepares {name}")
-    except (OSError, NotImplementedError) as error:
-        raise KpnbError(
-            f"{root} cannot be written and locked ({error}): let {FOLDER} name another folder."
-        ) from error
-    with lock:
+    with locked(root / ".prepare.lock", f"prepares {name}", f"let {FOLDER} name another folder"):
         if _prepared(name) is None:
             # The data set's own command.
             reader = importlib.import_module(f"data_prep.{name}")

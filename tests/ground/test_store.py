@@ -283,7 +283,7 @@ def test_who_holds_a_lock_elsewhere_is_named(tmp_path, monkeypatch, caplog, capf
 
     monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
     monkeypatch.setenv("KPNB_EXECUTED_COPY", "1")  # the console is told, too
-    kpnb.store.locked(file, "computes it")
+    kpnb.store.locked(file, "computes it", "go elsewhere")
     told = f"that computes it (process 4711 on node17; if it is gone, remove {file})"
     assert taken and told in caplog.text and told in capfd.readouterr().err
 
