@@ -22,6 +22,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from numpy.random import Generator
 
 from kpnb.datasets import samples as data
 from kpnb.datasets.images import balanced_labels, of_split
@@ -138,12 +139,7 @@ def _rounds(members: np.ndarray, label: int, key: tuple[int, int]) -> Iterator[i
 
 
 def _background(
-    clouds: np.ndarray,
-    others: np.ndarray,
-    count: int,
-    distance: float,
-    turn: float,
-    rng: np.random.Generator,
+    clouds: np.ndarray, others: np.ndarray, count: int, distance: float, turn: float, rng: Generator
 ) -> np.ndarray:
     """(count, 3) points of five of the `clouds` marked in `others`, turned and moved away."""
     if count == 0:
@@ -156,11 +152,11 @@ def _background(
     return _drawn(np.concatenate(union), count, rng)
 
 
-def _drawn(cloud: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def _drawn(cloud: np.ndarray, count: int, rng: Generator) -> np.ndarray:
     return cloud[rng.choice(len(cloud), count, replace=False)]
 
 
-def _turned(cloud: np.ndarray, turn: float, rng: np.random.Generator) -> np.ndarray:
+def _turned(cloud: np.ndarray, turn: float, rng: Generator) -> np.ndarray:
     """`cloud` (k, 3) turned about z, counterclockwise seen from above, by up to half of `turn`."""
     angle = math.radians(turn) * rng.uniform(-0.5, 0.5)
     c, s = math.cos(angle), math.sin(angle)

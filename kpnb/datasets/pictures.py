@@ -47,9 +47,7 @@ def read_pictures(files: Sequence[Path], size: int) -> np.ndarray:
 
 
 def as_inputs(
-    pictures: np.ndarray,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
+    pictures: np.ndarray, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> Tensor:
     """Pictures (n, size, size, 3) in [0, 1] as inputs (n, 3, size, size), by mean and standard
     deviation of red, green and blue."""

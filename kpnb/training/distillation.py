@@ -12,7 +12,6 @@ Where this differs from the published code:
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ from kpnb.estimator.features import layer_name, output_at
 from kpnb.networks.layers import modules_above, parameters_above, split_at
 from kpnb.training import train
 from kpnb.training.settings import TrainingRecord, TrainingSettings
-from kpnb.training.train import Augment, Handing
+from kpnb.training.train import Augment
 
 
 def teacher_features(
@@ -54,7 +53,7 @@ def distill_features(
     track: Mapping[str, Tensor] | None = None,
     scale_by_variance: bool = True,
     augment: Augment | None = None,
-    **handing: Unpack[Handing],
+    **handing: object,
 ) -> TrainingRecord:
     """Train `student` in place, up to and with `layer`, to give the teacher's feature there.
 
@@ -99,7 +98,7 @@ def train_above(
     settings: TrainingSettings,
     track: Mapping[str, Tensor] | None = None,
     augment: Augment | None = None,
-    **handing: Unpack[Handing],
+    **handing: object,
 ) -> TrainingRecord:
     """Train only the layers above `layer` with cross-entropy; everything below stays bit for bit.
 

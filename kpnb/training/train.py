@@ -8,7 +8,6 @@ A run that was killed is taken up again by `kpnb.training.checkpoints`; how far 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -22,13 +21,6 @@ from kpnb.training.settings import TrainingRecord, TrainingSettings, learning_ra
 BatchLoss = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 _ORDER, _DROPOUT, _AUGMENT = range(3)  # independent streams of random numbers of an epoch
-
-
-class Handing(TypedDict, total=False):
-    """What each trainer hands on to `fit`, by keyword, and what is meant there."""
-
-    on_checkpoint: OnCheckpoint | None
-    resume: Resume | None
 
 
 def fit(
@@ -171,12 +163,12 @@ def train_classifier(
     settings: TrainingSettings,
     track: Mapping[str, Tensor] | None = None,
     augment: Augment | None = None,
-    **handing: Unpack[Handing],
+    **handing: object,
 ) -> TrainingRecord:
     """Train `net` in place with cross-entropy, all weights: teacher and baseline of the paper.
 
     images: (n, 3, h, w) float32; labels: (n,) int64. augment: applied to each batch, as in
-    `kpnb.training.augmentation`. The rest: see `fit`. The record's metric is the share of right
+    `kpnb.training.augmentation`. handing: `on_checkpoint` and `resume`, see `fit`. The record's metric is the share of right
     answers. Raises KpnbError for images or labels that cannot be learned from.
     """
     check_labelled(images, labels)
