@@ -52,16 +52,22 @@ def _quietly(statistic: Callable[..., np.ndarray], values: np.ndarray) -> np.nda
         return statistic(values, axis=-1)
 
 
-def bootstrap(values: np.ndarray, statistic: Statistic = mean) -> Estimate:
+def bootstrap(
+    values: np.ndarray, statistic: Statistic = mean, resamples: int = RESAMPLES, seed: int = 0
+) -> Estimate:
     """statistic over samples, averaged over seeds, with its 95% percentile interval.
 
     values: (seeds, samples) or (samples,).
     """
-    return _estimate([_table(values)], lambda tables: statistic(tables[0]))
+    return _estimate([_table(values)], lambda tables: statistic(tables[0]), resamples, seed)
 
 
 def paired_difference(
-    student: np.ndarray, baseline: np.ndarray, statistic: Statistic = mean
+    student: np.ndarray,
+    baseline: np.ndarray,
+    statistic: Statistic = mean,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Estimate:
     """statistic(student) - statistic(baseline), both resampled with the same seeds and samples. A
     sample that is undefined (NaN) for one of the two takes part for neither."""
@@ -70,7 +76,7 @@ def paired_difference(
         raise KpnbError(f"a paired difference needs equal shapes, not {[p.shape for p in pair]}.")
     gone = np.isnan(pair[0] + pair[1])
     pair = [_table(np.where(gone, np.nan, values)) for values in pair]
-    return _estimate(pair, lambda t: statistic(t[0]) - statistic(t[1]))
+    return _estimate(pair, lambda t: statistic(t[0]) - statistic(t[1]), resamples, seed)
 
 
 def verdict(difference: Estimate, prediction: str) -> str:
@@ -121,12 +127,14 @@ def _table(values: np.ndarray) -> np.ndarray:
     return table
 
 
-def _estimate(tables: list[np.ndarray], statistic: Callable[..., np.ndarray]) -> Estimate:
+def _estimate(
+    tables: list[np.ndarray], statistic: Callable[..., np.ndarray], resamples: int, seed: int
+) -> Estimate:
     seeds, samples = tables[0].shape
-    rng = np.random.default_rng(0)
-    rows = rng.integers(seeds, size=(RESAMPLES, seeds, 1))
-    columns = rng.integers(samples, size=(RESAMPLES, 1, samples))
-    # (RESAMPLES, seeds, samples) each; the same draws for every table keep pairs together.
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(seeds, size=(resamples, seeds, 1))
+    columns = rng.integers(samples, size=(resamples, 1, samples))
+    # (resamples, seeds, samples) each; the same draws for every table keep pairs together.
     draws = statistic([table[rows, columns] for table in tables]).mean(1)
     low, high = np.nanpercentile(draws, [2.5, 97.5])
     used = int(np.isfinite(sum(tables)).any(0).sum())

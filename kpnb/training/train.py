@@ -168,8 +168,9 @@ def train_classifier(
     """Train `net` in place with cross-entropy, all weights: teacher and baseline of the paper.
 
     images: (n, 3, h, w) float32; labels: (n,) int64. augment: applied to each batch, as in
-    `kpnb.training.augmentation`. handing: `on_checkpoint` and `resume`, see `fit`. The record's metric is the share of right
-    answers. Raises KpnbError for images or labels that cannot be learned from.
+    `kpnb.training.augmentation`. handing: `on_checkpoint` and `resume`, see `fit`. The record's
+    metric is the share of right answers. Raises KpnbError for images or labels that cannot be
+    learned from.
     """
     check_labelled(images, labels)
     images, labels = on_device(net, settings, images, labels)

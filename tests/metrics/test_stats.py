@@ -44,11 +44,12 @@ def test_the_interval_is_as_wide_as_the_analytic_error(n, statistic, known, erro
     assert found.value == pytest.approx(known(3 + values))
     assert width(found) == pytest.approx(2 * 1.96 * error, rel=within)
     assert found.low < found.value < found.high and bootstrap(3 + values, statistic) == found
+    assert bootstrap(3 + values, statistic, seed=1).low != found.low
     assert (found.n_samples, found.n_seeds) == (n, 1)
 
 
 def test_the_interval_covers_the_truth_95_times_in_100():
-    found = [bootstrap(normals(60, seed=k)) for k in range(200)]
+    found = [bootstrap(normals(60, seed=k), resamples=200, seed=k) for k in range(200)]
     assert 0.88 <= np.mean([part.low <= 0 <= part.high for part in found]) <= 0.99
 
 
