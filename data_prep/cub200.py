@@ -81,14 +81,12 @@ def marked(path: Path) -> np.ndarray:
 
 def _for_images(path: Path, columns: int, images: Set[str]) -> dict[str, list[str]]:
     table = data.keyed(path, columns)
-    if not table.keys() >= images:
-        raise data.faulty(f"{path} is not about the images of images.txt")
+    data.need(table.keys() >= images, f"{path} is not about the images of images.txt")
     return table
 
 
 def _one_of(table: dict[str, str], key: str, path: Path) -> str:
-    if key not in table:
-        raise data.faulty(f"{path} has the unknown value {key!r}")
+    data.need(key in table, f"{path} has the unknown value {key!r}")
     return table[key]
 
 

@@ -24,7 +24,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from data_prep.archives import GIB, extract, safe_name
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.fingerprint import track
 from kpnb.store import locked
 
@@ -87,8 +87,7 @@ def fetch(file: RemoteFile, folder: Path) -> Path:
     """
     target = _target(file, folder)
     if not target.is_file():
-        if not file.urls:
-            raise KpnbError(_missing([file], folder, "it may not be fetched by a program"))
+        require(file.urls, _missing([file], folder, "it may not be fetched by a program"))
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder, file):
             if not target.is_file():

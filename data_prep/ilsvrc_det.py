@@ -34,7 +34,7 @@ from data_prep import objects as data
 from data_prep.command import ReaderOptions, main
 from data_prep.fetch import RemoteFile
 from data_prep.voc_xml import read_annotation
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
 NAME = "ilsvrc_det"
 DATASET = "ILSVRC-2013 DET"
@@ -100,8 +100,7 @@ def read(
     out of its picture.
     """
     wanted = _wanted(classes)
-    if outside not in ("clip", "refuse"):
-        raise KpnbError(f"outside is {outside!r}: give 'clip' or 'refuse'.")
+    require(outside in ("clip", "refuse"), f"outside is {outside!r}: give 'clip' or 'refuse'.")
     train, train_boxes, val, val_boxes = _layout(Path(root))
     reader = _Reader(wanted, outside)
     # Synset folders hold pictures of the same name; other folders are of later years.
@@ -136,8 +135,7 @@ class _Reader:
         for file in (f for f in _entries(annotations) if f.suffix == ".xml"):
             # Most files have none of the classes: they are not parsed, but a cut one is noticed.
             found = data.content(file)
-            if not found.rstrip().endswith(_END):
-                raise data.faulty(f"{file} is cut off")
+            data.need(found.rstrip().endswith(_END), f"{file} is cut off")
             self.boxes += found.count(b"<object>")
             if any(mark in found for mark in self.marks):
                 self.add(file, pictures / f"{file.stem}.JPEG", split)
@@ -164,11 +162,9 @@ def _wanted(classes: str) -> dict[str, str]:
         number = MAMMALS.get(name.replace("_", " "), name)
         if not _WNID.fullmatch(number):
             raise KpnbError(f"{name!r} is no class: give {', '.join(MAMMALS)}, or n and 8 digits.")
-        if number in wanted:
-            raise KpnbError(f"The class {name!r} is given twice: give it once.")
+        require(number not in wanted, f"The class {name!r} is given twice: give it once.")
         wanted[number] = next((key for key, value in MAMMALS.items() if value == number), number)
-    if len(wanted) < 2:
-        raise KpnbError(f"classes is {classes!r}: give at least two.")
+    require(len(wanted) >= 2, f"classes is {classes!r}: give at least two.")
     return wanted
 
 

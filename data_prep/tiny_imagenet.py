@@ -20,7 +20,7 @@ from data_prep import objects as data
 from data_prep.command import ReaderOptions, main
 from data_prep.fetch import released
 from kpnb.datasets.samples import SPLITS
-from kpnb.errors import KpnbError
+from kpnb.errors import require
 
 NAME = "tiny_imagenet"
 DATASET = "Tiny ImageNet"
@@ -44,8 +44,7 @@ def read(root: Path, *, partial: bool = False, crop: str = "whole") -> data.Obje
     a file that is missing or does not fit the others, another `crop`, and for other counts than
     `COUNTS` unless `partial`, when classes without a folder and val's rows of other classes go.
     """
-    if crop not in FACTORS:
-        raise KpnbError(f"crop is {crop!r}: give one of {', '.join(FACTORS)}.")
+    require(crop in FACTORS, f"crop is {crop!r}: give one of {', '.join(FACTORS)}.")
     folder = Path(root) / "tiny-imagenet-200"
     classes = tuple(name for (name,) in data.rows(folder / "wnids.txt", 1))
     words = data.keyed(folder / "words.txt", 2, "\t")
@@ -62,8 +61,7 @@ def read(root: Path, *, partial: bool = False, crop: str = "whole") -> data.Obje
 
 def _train(folder: Path, classes: tuple[str, ...], partial: bool) -> Iterator[data.PictureObject]:
     for name in classes:
-        if Path(name).name != name:
-            raise data.faulty(f"{folder} has no class {name!r}")
+        data.need(Path(name).name == name, f"{folder} has no class {name!r}")
         if partial and not (folder / name).is_dir():
             continue
         table = folder / name / f"{name}_boxes.txt"
@@ -74,8 +72,7 @@ def _train(folder: Path, classes: tuple[str, ...], partial: bool) -> Iterator[da
 def _val(folder: Path, classes: tuple[str, ...], partial: bool) -> Iterator[data.PictureObject]:
     table = folder / "val_annotations.txt"
     for image, (name, *texts) in data.keyed(table, 6).items():
-        if name not in classes and not partial:
-            raise data.faulty(f"{table} has the unknown class {name!r}")
+        data.need(name in classes or partial, f"{table} has the unknown class {name!r}")
         yield _object(table, folder / "images", image, texts, name, "test")
 
 

@@ -174,8 +174,7 @@ class _Outlines:
 def _reason(
     item: AnnotatedObject, keep_difficult: bool, leave_truncated: bool, file: str
 ) -> str | None:
-    if item.category not in CLASSES:
-        raise data.faulty(f"{file} has an object of unknown class {item.category!r}")
+    data.need(item.category in CLASSES, f"{file} has an object of unknown class {item.category!r}")
     if item.difficult and not keep_difficult:
         return "difficult"
     if item.truncated and leave_truncated:
@@ -185,8 +184,7 @@ def _reason(
 
 def _counts(pictures: dict[data.Split, list[str]], objects: str, partial: bool) -> dict:
     names = [name for listed in pictures.values() for name in listed]
-    if len(set(names)) < len(names):
-        raise data.faulty("A picture is twice in VOC's lists")
+    data.need(len(set(names)) == len(names), "A picture is twice in VOC's lists")
     found = {f"{split} pictures": len(listed) for split, listed in pictures.items()}
     return data.check_counts(DATASET, found, COUNTS[objects], partial)
 
@@ -196,8 +194,7 @@ def _indices(file: Path) -> np.ndarray:
     data.need_file(file, "the outlines of a picture")
     try:
         with Image.open(file) as image:
-            if image.mode != "P":
-                raise data.faulty(f"{file} has lost its palette")
+            data.need(image.mode == "P", f"{file} has lost its palette")
             return np.asarray(image)
     except (OSError, SyntaxError) as error:
         raise data.faulty(f"{file} is damaged ({error})", error) from error

@@ -337,7 +337,11 @@ class Store:
             remedy = "free some disk space, or set KPNB_STORE to a folder elsewhere"
             with locked(self._lock(folder), f"computes {folder}", remedy):
                 self._clean_beside(folder)
-                record = _found(folder, _record, discard=True) or _fill(folder, key, compute)
+                record = _found(folder, _record, discard=True)
+                if record is None:
+                    tensors, info = compute(Scratch(with_ending(folder, PART)))
+                    write_folder(folder, tensors, {INFO: info, SETTINGS: key})
+                    record = _record(folder, computed=True)  # what was written is read back
         shutil.rmtree(with_ending(folder, PART), ignore_errors=True)
         note_use(folder)
         return record
@@ -378,13 +382,6 @@ def _found(folder: Path, read: Callable[[Path], Found], discard: bool = False) -
             )
             shutil.rmtree(folder, ignore_errors=True)
         return None
-
-
-def _fill(folder: Path, key: dict, compute: Callable[[Scratch], tuple[Tensors, dict]]) -> Record:
-    """Compute, write, and read back what was written."""
-    tensors, info = compute(Scratch(with_ending(folder, PART)))
-    write_folder(folder, tensors, {INFO: info, SETTINGS: key})
-    return _record(folder, computed=True)
 
 
 def _record(folder: Path, computed: bool = False) -> Record:

@@ -138,9 +138,12 @@ def shape_changes(before: LayerMaps, after: LayerMaps) -> np.ndarray:
     return mean(torch.stack(moved, 1).numpy())
 
 
+_ONE_MAP = "one map has no spread over layers; pass a method with a map per layer."
+
+
 def layer_spread(maps: LayerMaps) -> np.ndarray:
     """(images,) standard deviation over layers of log m, nats; KpnbError for a single layer."""
-    _check_several(maps)
+    require(len(maps) > 1, _ONE_MAP)
     logs = np.log(magnitudes(maps))
     return np.sqrt(mean((logs - mean(logs)[:, None]) ** 2))
 
@@ -149,7 +152,7 @@ def order_changes(before: LayerMaps, after: LayerMaps) -> np.ndarray:
     """(images,) share of pairs of layers whose order by magnitude is another afterwards; pairs
     with a magnitude that is not defined are left out."""
     _check_layers(before, after)
-    _check_several(before)
+    require(len(before) > 1, _ONE_MAP)
     first, second = np.triu_indices(len(before), 1)
     signs = []
     for maps in (before, after):
@@ -170,8 +173,3 @@ def _shape(maps: Tensor) -> Tensor:
 def _check_layers(before: LayerMaps, after: LayerMaps) -> None:
     if list(before) != list(after) or not before:
         raise KpnbError(f"maps are of layers {list(before)} and {list(after)}; pass the same ones.")
-
-
-def _check_several(maps: LayerMaps) -> None:
-    if len(maps) < 2:
-        raise KpnbError("one map has no spread over layers; pass a method with a map per layer.")

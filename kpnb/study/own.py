@@ -343,24 +343,19 @@ def _distances(
     try:
         for role, trail in [(r, trail) for r in "SB" for trail in trails[r]]:
             nets = (readable(net(), layers[role]) for net in trail.values())
-            weights = [tracked_weight(*net).detach().cpu() for net in nets]
-            ways[role, "epoch"].append(_way(weights))
-            starts[role].append(weights[0])
+            first, *others = (tracked_weight(*net).detach().cpu() for net in nets)
+            weight = first.clone()
+            travelled = WeightDistance({"": weight})
+            record = TrainingRecord(distance_per_step={"": [0.0]}, distance_per_epoch={"": [0.0]})
+            for later in others:
+                weight.copy_(later)
+                travelled.end_epoch(record)
+            ways[role, "epoch"].append(record.distance_per_epoch[""])
+            starts[role].append(first)
     except KpnbError as error:
         return {}, [f"D is not measured: {error}"]
     same = all(map(torch.equal, starts["S"], starts["B"]))
     return ways, [] if same else ["Student and baseline do not start from the same weights."]
-
-
-def _way(weights: Sequence[Tensor]) -> list[float]:
-    """The way that a weight has gone at each checkpoint, over its first norm (Eq. 8)."""
-    weight = weights[0].clone()
-    travelled = WeightDistance({"": weight})
-    record = TrainingRecord(distance_per_step={"": [0.0]}, distance_per_epoch={"": [0.0]})
-    for later in weights[1:]:
-        weight.copy_(later)
-        travelled.end_epoch(record)
-    return record.distance_per_epoch[""]
 
 
 def _feature(net: nn.Module, layer: str | None, images: Tensor, choice: Choice) -> Tensor:
