@@ -244,9 +244,7 @@ def scaling(device: torch.device) -> _Numbers:
     net, pool = _network("narrow", device), _images(max(_IMAGES), 64, device)
     small = _estimator(net, probes=8, evaluations=1)
     taken = [_seconds(lambda n=n: small.explain(net, pool[:n]), 1) for n in _IMAGES]
-    slope = float(np.polyfit(np.log(_IMAGES), np.log(taken), 1)[0])
-    found = Number(value=slope, what="of cost, by least squares", n=len(_IMAGES))
-    return {f"exponent in images, {_IMAGES[0]} to {_IMAGES[-1]}": found}
+    return {f"exponent in images, {_IMAGES[0]} to {_IMAGES[-1]}": _exponent(_IMAGES, taken)}
 
 
 def precision(device: torch.device, count: int) -> _Numbers:
@@ -325,6 +323,11 @@ def _ratio(value: float) -> Number:
 
 def _told(value: float, unit: str, what: str = "ratio in one run") -> dict:
     return {"value": value, "what": what, "unit": unit}
+
+
+def _exponent(sizes: Sequence[int], seconds: Sequence[float]) -> Number:
+    slope = np.polyfit(np.log(sizes), np.log(seconds), 1)[0]
+    return Number(value=float(slope), what="of cost, by least squares", n=len(sizes))
 
 
 if __name__ == "__main__":
