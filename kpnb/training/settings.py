@@ -7,8 +7,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from typing import Protocol
+from dataclasses import asdict, dataclass, field
 
 import torch
 
@@ -98,28 +97,6 @@ def chosen_device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise KpnbError("device is 'cuda', but no GPU is usable here; pass device='cpu'.")
     return torch.device(wanted)
-
-
-class DeviceParameters(Protocol):
-    """How a device is used: batch size (None: the recipe's), precision ("float32" or "bfloat16"),
-    compiled forward passes, and equal bits twice on a GPU."""
-
-    batch: int | None
-    precision: str
-    compiled: bool
-    deterministic: bool
-
-
-def with_effort(parameters: DeviceParameters, settings: TrainingSettings) -> TrainingSettings:
-    """The settings with the batch and the precision that the parameters ask for."""
-    precision = None if parameters.precision == "float32" else parameters.precision
-    batch = settings.batch_size if parameters.batch is None else parameters.batch
-    return replace(settings, batch_size=batch, autocast=precision or settings.autocast)
-
-
-def exactness(parameters: DeviceParameters) -> dict[str, bool]:
-    """For the store's keys: what makes a device compute the same in another way, where it is on."""
-    return {name: True for name in ("compiled", "deterministic") if getattr(parameters, name)}
 
 
 @contextmanager
