@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.fingerprint import file_hash
 
 EMBEDDED_DATA = Path(__file__).resolve().parents[1] / "kpnb" / "datasets" / "embedded"
@@ -61,8 +61,7 @@ class Package:
         """Raise `KpnbError` unless the file lies in `root` with its SHA-256."""
         path = root / self.file
         advice = f"fetch it there with `{shlex.join(self.command)}`, or use --download"
-        if not path.is_file():
-            raise KpnbError(f"{path} is missing: {advice}.")
+        require(path.is_file(), f"{path} is missing: {advice}.")
         if (found := file_hash(path)) != self.sha256:
             raise KpnbError(f"{path} has SHA-256 {found}, not {self.sha256}: {advice}.")
 

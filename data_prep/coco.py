@@ -36,25 +36,17 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep import objects as data
 from data_prep.command import ReaderOptions, main
 from data_prep.fetch import released
-from data_prep.objects import (
-    ObjectSet,
-    PictureObject,
-    Split,
-    check_counts,
-    content,
-    faulty,
-    in_both_splits,
-    in_picture,
-)
+from data_prep.objects import PictureObject
 from kpnb.errors import KpnbError
 
 NAME = "coco"
 DATASET = "MSCOCO"
 FACTOR = 1.0
 LARGEST = 10  # Table VIII
-PARTS: dict[Split, str] = {"train": "train", "test": "val"}
+PARTS: dict[data.Split, str] = {"train": "train", "test": "val"}
 YEARS = ("2017", "2014")
 RANKS = ("objects", "pictures", "pixels")
 
@@ -89,7 +81,7 @@ def read(
     largest: int = LARGEST,
     rank: str = RANKS[0],
     names: str = "",
-) -> ObjectSet:
+) -> data.ObjectSet:
     """The objects of the `largest` categories of MS-COCO below `root`; classes by category id.
 
     root: holds annotations, train<year> and val<year>. partial: see `in_both_splits`. rank:
@@ -104,18 +96,18 @@ def read(
     root = Path(root)
     parts = {split: _Part(root, f"{name}{year}") for split, name in PARTS.items()}
     if parts["train"].categories != parts["test"].categories:
-        raise faulty(f"The two annotation files in {root} differ in categories")
+        raise data.faulty(f"The two annotation files in {root} differ in categories")
     found = {f"{split} pictures": len(part.pictures) for split, part in parts.items()}
     found |= {f"{split} annotations": len(part.annotations) for split, part in parts.items()}
-    counts = check_counts(DATASET, found, COUNTS[year], partial)
+    counts = data.check_counts(DATASET, found, COUNTS[year], partial)
     ranked = parts["train"].ranked(rank)
     wanted = _named(names, parts["train"].categories) if names else sorted(ranked[:largest])
     left_out: Counter[str] = Counter()
     objects = (o for split, part in parts.items() for o in part.objects(wanted, split, left_out))
     classes, objects = tuple(parts["train"].categories[i] for i in wanted), tuple(objects)
     about = dict(year=year, counts=counts, categories=names or f"the {largest} with most {rank}")
-    every = ObjectSet(DATASET, classes, objects, FACTOR, dict(left_out), about)
-    return in_both_splits(every, partial)
+    every = data.ObjectSet(DATASET, classes, objects, FACTOR, dict(left_out), about)
+    return data.in_both_splits(every, partial)
 
 
 class _Part:
@@ -147,7 +139,9 @@ class _Part:
             seen.add(place)
         return sorted(sizes, key=lambda category: (-sizes[category], category))
 
-    def objects(self, wanted: list[int], split: Split, left_out: Counter) -> list[PictureObject]:
+    def objects(
+        self, wanted: list[int], split: data.Split, left_out: Counter
+    ) -> list[PictureObject]:
         """The objects of the categories `wanted`, in the file's order; counts what is left out."""
         found = []
         for entry in (e for e in self.annotations if e["category_id"] in wanted):
@@ -159,12 +153,12 @@ class _Part:
                 found.append(self.object(entry, split))
         return found
 
-    def object(self, entry: dict, split: Split) -> PictureObject:
+    def object(self, entry: dict, split: data.Split) -> PictureObject:
         picture = self.pictures[entry["image_id"]]
         width, height = picture["width"], picture["height"]
         left, top, wide, high = entry["bbox"]
         where = f"{self.file}, annotation {entry['id']},"
-        box = in_picture((left, top, left + wide, top + high), width, height, where, "refuse")
+        box = data.in_picture((left, top, left + wide, top + high), width, height, where, "refuse")
         if box is None:
             raise self.error(entry, "a box out of its picture")
         name = picture["file_name"]
@@ -179,12 +173,12 @@ class _Part:
         return PictureObject(name, file, category, split, box, mask)
 
     def error(self, entry: dict, what: str) -> KpnbError:
-        return faulty(f"{self.file}, annotation {entry['id']}, has {what}")
+        return data.faulty(f"{self.file}, annotation {entry['id']}, has {what}")
 
 
 def _load(file: Path) -> dict:
     """The content of an annotation file, with numbers of outlines as arrays."""
-    text = content(file, "the annotations of MS-COCO")
+    text = data.content(file, "the annotations of MS-COCO")
     try:
         known = json.loads(text, object_hook=_small)
         for part, kinds in _KEYS.items():
@@ -197,7 +191,7 @@ def _load(file: Path) -> dict:
             if len({entry["id"] for entry in entries}) < len(entries):
                 raise ValueError(f"an id twice in {part}")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise faulty(f"{file} is damaged or no COCO annotations ({error})") from error
+        raise data.faulty(f"{file} is damaged or no COCO annotations ({error})") from error
     return known
 
 
@@ -241,9 +235,6 @@ def _named(names: str, categories: dict[int, str]) -> list[int]:
     return sorted(ids[name] for name in wanted)
 
 
-# Outlines of MS-COCO
-
-
 def coco_mask(
     segmentation: list | dict, height: int, width: int, where: str = "An outline"
 ) -> np.ndarray:
@@ -265,7 +256,7 @@ def coco_mask(
             mask |= _from_polygon(np.asarray(polygon, dtype=float), height, width)
         return mask
     except (KeyError, TypeError, ValueError) as error:
-        raise faulty(f"{where} has an outline that cannot be read ({error})") from error
+        raise data.faulty(f"{where} has an outline that cannot be read ({error})") from error
 
 
 def run_lengths(text: str) -> list[int]:

@@ -60,9 +60,6 @@ def run(reader: ModuleType, arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-# Images that are cropped
-
-
 def _cropped(reader: ModuleType, arguments: Sequence[str] | None) -> list[str]:
     options = _image_parser(reader).parse_args(arguments)
     folder = _folder(reader, options)
@@ -124,9 +121,6 @@ def _image_parser(reader: ModuleType) -> argparse.ArgumentParser:
     add("verify", action="store_true", help="check the prepared folder's SHA-256 and do no more")
     add("force", action="store_true", help="prepare again, in the place of a prepared folder")
     return parser
-
-
-# Files that are taken as they are published
 
 
 @dataclass(frozen=True)

@@ -158,8 +158,6 @@ def _outline(obj: PictureObject, picture: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-# Of many objects, by several threads
-
 AHEAD = 4  # crops a thread may be ahead of the writer, which bounds memory
 
 

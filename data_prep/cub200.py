@@ -22,20 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep import objects as data
 from data_prep.command import ReaderOptions, main
 from data_prep.crops import read_picture
 from data_prep.fetch import released
-from data_prep.objects import (
-    Box,
-    ObjectSet,
-    PictureObject,
-    check_counts,
-    faulty,
-    floats,
-    in_both_splits,
-    inside,
-    keyed,
-)
+from data_prep.objects import inside
 
 NAME = "cub200"
 DATASET = "CUB200-2011"
@@ -46,7 +37,7 @@ COUNTS = {"classes": 200, "train images": 5_994, "test images": 5_794}
 OPTIONS = ReaderOptions(foregrounds=("outline", "box"))
 
 
-def read(root: Path, *, partial: bool = False) -> ObjectSet:
+def read(root: Path, *, partial: bool = False) -> data.ObjectSet:
     """All birds, in the order of images.txt, with the split that the data set comes with.
 
     root: holds CUB_200_2011/ and segmentations/. Names are those of images.txt without ".jpg",
@@ -55,8 +46,8 @@ def read(root: Path, *, partial: bool = False) -> ObjectSet:
     The tables may have rows of images that images.txt does not name.
     """
     folder = Path(root) / "CUB_200_2011"
-    classes = {key: name for key, (name,) in keyed(folder / "classes.txt").items()}
-    images = keyed(folder / "images.txt")
+    classes = {key: name for key, (name,) in data.keyed(folder / "classes.txt").items()}
+    images = data.keyed(folder / "images.txt")
     tables = {"image_class_labels": 2, "train_test_split": 2, "bounding_boxes": 5}  # columns
     files = [folder / f"{name}.txt" for name in tables]
     labels, training, boxes = map(_for_images, files, tables.values(), repeat(images.keys()))
@@ -65,7 +56,7 @@ def read(root: Path, *, partial: bool = False) -> ObjectSet:
         outlines = Path(root) / "segmentations"
     outlined = outlines.is_dir()
     objects = tuple(
-        PictureObject(
+        data.PictureObject(
             name=str(Path(image).with_suffix("")),
             picture=inside(folder / "images", image),
             category=_one_of(classes, labels[key][0], files[0]),
@@ -77,10 +68,10 @@ def read(root: Path, *, partial: bool = False) -> ObjectSet:
     )
     found = Counter(f"{obj.split} images" for obj in objects)
     found["classes"] = len(classes)
-    counts = check_counts(DATASET, found, COUNTS, partial)
+    counts = data.check_counts(DATASET, found, COUNTS, partial)
     about = {"counts": counts, "licence": FILES[0].licence}
-    birds = ObjectSet(DATASET, tuple(classes.values()), objects, FACTOR, about=about)
-    return in_both_splits(birds, partial)
+    birds = data.ObjectSet(DATASET, tuple(classes.values()), objects, FACTOR, about=about)
+    return data.in_both_splits(birds, partial)
 
 
 def marked(path: Path) -> np.ndarray:
@@ -89,20 +80,18 @@ def marked(path: Path) -> np.ndarray:
 
 
 def _for_images(path: Path, columns: int, images: Set[str]) -> dict[str, list[str]]:
-    table = keyed(path, columns)
-    if not table.keys() >= images:
-        raise faulty(f"{path} is not about the images of images.txt")
+    table = data.keyed(path, columns)
+    data.need(table.keys() >= images, f"{path} is not about the images of images.txt")
     return table
 
 
 def _one_of(table: dict[str, str], key: str, path: Path) -> str:
-    if key not in table:
-        raise faulty(f"{path} has the unknown value {key!r}")
+    data.need(key in table, f"{path} has the unknown value {key!r}")
     return table[key]
 
 
-def _box(path: Path, key: str, texts: list[str]) -> Box:
-    left, top, width, height = floats(path, key, texts)
+def _box(path: Path, key: str, texts: list[str]) -> data.Box:
+    left, top, width, height = data.floats(path, key, texts)
     return left, top, left + width, top + height
 
 

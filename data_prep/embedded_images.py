@@ -104,8 +104,6 @@ def draw_svg(content: bytes) -> bytes:
     )
 
 
-# Objects
-
 Entries = Iterator[tuple[str, bytes]]
 
 
@@ -148,9 +146,6 @@ def cut_out(picture: Image.Image, name: str) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-# Backgrounds
-
-
 def pack_photos(references: list[str], reader: Reader) -> Entries:
     """The members of the backgrounds' file: `CROPS` of each photograph as JPEG, then meta.json."""
     pictures = reader.pictures(references)
@@ -174,9 +169,6 @@ def photo_crops(photo: Image.Image) -> Iterator[Image.Image]:
         upper = round((photo.height - side) * down)
         window = photo.crop((left, upper, left + side, upper + side))
         yield window.resize((CROP_SIDE, CROP_SIDE), Image.Resampling.LANCZOS)
-
-
-# Writing
 
 
 def encode(picture: Image.Image, settings: Mapping[str, object]) -> bytes:

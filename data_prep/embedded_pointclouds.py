@@ -23,7 +23,7 @@ from data_prep.builders import Package, report, run_builder, verdict
 from kpnb.datasets.clouds import FILES, PACKED_SHA256
 from kpnb.datasets.modelnet40 import Mesh, named_generator, surface_points, triangles, y_up_to_z_up
 from kpnb.datasets.samples import unit_sphere
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
 TABLE = Path(__file__).with_name("embedded_pointclouds_shapes.json")
 POINTS = 1024  # of a shape, as many as the paper's objects have
@@ -49,9 +49,6 @@ def main(arguments: list[str] | None = None) -> int:
             describe(out / FILES[part], table["contents"][part])
 
     return run_builder(__doc__, "pointclouds", [*packages.values()], build, arguments)
-
-
-# The packages
 
 
 def furniture_meshes(archive: Path, names: list[str]) -> Named:
@@ -104,9 +101,6 @@ def component_meshes(archive: Path, names: list[str]) -> Named:
 READERS = {"furniture": furniture_meshes, "components": component_meshes}
 
 
-# The packed files
-
-
 def pack(
     groups: Groups, read: Callable[[Path, list[str]], Named], archive: Path
 ) -> dict[str, np.ndarray]:
@@ -118,8 +112,7 @@ def pack(
         for name in names
     ]
     names = [name for name, _, _ in rows]
-    if len(set(names)) < len(names):
-        raise KpnbError("A shape is in the table twice: correct the table.")
+    require(len(set(names)) == len(names), "A shape is in the table twice: correct the table.")
     clouds = {name: cloud(name, mesh) for name, mesh in read(archive, names)}
     return dict(
         points=np.stack([clouds[name] for name in names]),
@@ -163,8 +156,6 @@ def content_sha256(arrays: Mapping[str, np.ndarray]) -> str:
     return state.hexdigest()
 
 
-# Meshes of the two formats that the packages hold
-
 VRML_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 VRML_POINTS = re.compile(r"\bpoint\s*\[([^\]]*)\]")
 VRML_CORNERS = re.compile(r"\bcoordIndex\s*\[([^\]]*)\]")
@@ -192,8 +183,7 @@ def read_vrml(text: str) -> Mesh:
     if re.search(r"\bTransform\b", text):
         raise KpnbError("A VRML file has a Transform, which is not supported: leave it out.")
     meshes = [mesh for part in text.split("IndexedFaceSet")[1:] if (mesh := _face_set(part))]
-    if not meshes:
-        raise KpnbError("A VRML file has no faces: leave it out.")
+    require(meshes, "A VRML file has no faces: leave it out.")
     starts = np.cumsum([0, *(len(vertices) for vertices, _ in meshes)])
     faces = [faces + start for (_, faces), start in zip(meshes, starts, strict=False)]
     return np.concatenate([vertices for vertices, _ in meshes]), np.concatenate(faces)

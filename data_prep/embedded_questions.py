@@ -58,9 +58,6 @@ def build(root: Path, out: Path) -> None:
         report(write_gzip(out / name, content + "\n"), QUESTIONS_SHA256[name])
 
 
-# The packages
-
-
 def read_entities(root: Path) -> list[Entity]:
     """What can be asked about: from the dictionary's nouns and the database of elements."""
     nouns = read_members(root / DICTIONARY.file, [NOUNS])[NOUNS]
@@ -93,9 +90,6 @@ def _element_entities(database: bytes) -> Iterator[Entity]:
         for row in connection.execute("SELECT * FROM elements ORDER BY atomic_number"):
             if entity := element(row):
                 yield entity
-
-
-# The paragraphs
 
 
 def once(entities: Sequence[Entity]) -> list[Entity]:

@@ -55,9 +55,6 @@ def read_sources(archive: Path) -> tuple[str, str]:
     return reviews.decode("utf-8"), members[WORDS].decode("utf-8")
 
 
-# The tables
-
-
 def _rows(table: str, columns: int) -> Iterator[list[str]]:
     """The rows of a tab-separated table; `KpnbError` for one with too few columns."""
     for number, line in enumerate(table.replace("\r\n", "\n").split("\n"), start=1):

@@ -14,8 +14,8 @@ import shutil
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from data_prep.archives import GIB, extract, safe_name
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.fingerprint import track
 from kpnb.store import locked
 
@@ -87,10 +87,9 @@ def fetch(file: RemoteFile, folder: Path) -> Path:
     """
     target = _target(file, folder)
     if not target.is_file():
-        if not file.urls:
-            raise KpnbError(_missing([file], folder, "it may not be fetched by a program"))
+        require(file.urls, _missing([file], folder, "it may not be fetched by a program"))
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder, file.name):
+        with _alone(folder, file):
             if not target.is_file():
                 _fetch_any(file, target)
                 return target
@@ -128,9 +127,15 @@ def obtain(files: Sequence[RemoteFile], root: Path, download: bool, partial: boo
     for file in wanted:
         archive = fetch(file, root)
         if file.unpack:
-            with _locked(root, file.name):
+            with _alone(root, file):
                 if not _present(file, root):
                     _unpack(file, archive, root)
+
+
+def _alone(folder: Path, file: RemoteFile) -> AbstractContextManager:
+    """One process at a time."""
+    doing = f"fetches or unpacks {file.name}"
+    return locked(folder / f".{file.name}.lock", doing, "name another folder")
 
 
 def _target(file: RemoteFile, folder: Path) -> Path:
@@ -150,9 +155,6 @@ def _missing(files: Sequence[RemoteFile], folder: Path, hint: str) -> str:
 
 def _sources(file: RemoteFile) -> list[str]:
     return [source for source in (file.page, *file.urls) if source] or ["its publisher"]
-
-
-# Fetching
 
 
 def _fetch_any(file: RemoteFile, target: Path) -> None:
@@ -198,8 +200,6 @@ def _mismatch(path: Path, file: RemoteFile) -> str:
                 return f"has {kind} {found}, not {expected}"
     return ""
 
-
-# One address
 
 BLOCK = 2**20  # bytes read at once; also the progress after which tries are counted anew
 TIMEOUT = 60.0  # seconds without a byte
@@ -334,9 +334,6 @@ class _Redirect(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_Redirect)
 
 
-# Unpacking
-
-
 def _present(file: RemoteFile, root: Path) -> bool:
     if file.unpack and (root / f"{_STAGING}{file.name}").exists():
         return False  # an unpacking was killed
@@ -376,14 +373,3 @@ def _move_into(source: Path, target: Path) -> None:
             raise KpnbError(f"{place} is in the way of unpacking: remove it.")
         else:
             os.replace(entry, place)
-
-
-@contextmanager
-def _locked(folder: Path, name: str) -> Iterator[None]:
-    """One process at a time."""
-    try:
-        lock = locked(folder / f".{name}.lock", f"fetches or unpacks {name}")
-    except (OSError, NotImplementedError) as error:
-        raise KpnbError(f"{folder} cannot be written ({error}): name another folder.") from error
-    with lock:
-        yield

@@ -24,7 +24,7 @@ from kpnb.datasets.samples import SPLITS
 from kpnb.errors import KpnbError
 from kpnb.estimator.units import GridUnits
 from kpnb.fingerprint import file_hash, fingerprint
-from kpnb.store import locked, with_ending, write_file
+from kpnb.store import locked, put_in_place, with_ending, write_file
 
 # Endings of sibling folders: one under way, and one that --force sets aside for a moment.
 PART, ASIDE = ".kpnb-part", ".kpnb-old"
@@ -64,7 +64,8 @@ def prepare_images(
     settings = dict(dataset=objects.dataset, name=name, size=size, factor=objects.factor)
     settings |= dict(foreground=foreground, classes=list(objects.classes))
     request = _request(objects, settings | dict(skip=skip))
-    with _alone(folder):
+    lock = folder.with_name(f".{folder.name}.lock")
+    with locked(lock, f"prepares {folder}", "choose another folder (--out)"):
         if _there(folder, request, force):
             return folder
         part = with_ending(folder, PART)
@@ -72,7 +73,7 @@ def prepare_images(
         part.mkdir(parents=True)
         try:
             _write(objects, part, settings, request, skip, workers)
-            _put_in_place(part, folder)
+            put_in_place(part, folder, ASIDE)
         except OSError as error:
             raise KpnbError(
                 f"{folder} cannot be written ({error}): free disk space, or choose another folder "
@@ -125,18 +126,6 @@ def _request(objects: ObjectSet, settings: dict) -> str:
     ]
     about = {"left_out": objects.left_out, "about": objects.about}
     return fingerprint({"settings": settings, "objects": listed} | about)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One preparation of a folder at a time."""
-    try:
-        lock = locked(folder.with_name(f".{folder.name}.lock"), f"prepares {folder}")
-    except (OSError, NotImplementedError) as error:
-        told = f"{folder} cannot be written ({error})"
-        raise KpnbError(f"{told}: choose another folder (--out).") from error
-    with lock:
-        yield
 
 
 def _there(folder: Path, request: str, force: bool) -> bool:
@@ -209,14 +198,6 @@ def _usable(
             left_out[crop.reason] = left_out.get(crop.reason, 0) + 1
         else:
             raise crop
-
-
-def _put_in_place(part: Path, folder: Path) -> None:
-    aside = with_ending(folder, ASIDE)
-    if folder.exists():
-        os.replace(folder, aside)
-    os.replace(part, folder)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_split(folder: Path, split: str, made: Iterable[Crop], most: int, settings: dict) -> dict:

@@ -30,21 +30,11 @@ from pathlib import Path
 
 import yaml
 
+from data_prep import objects as data
 from data_prep.command import ReaderOptions, main
 from data_prep.fetch import RemoteFile
-from data_prep.objects import (
-    ObjectSet,
-    Outside,
-    PictureObject,
-    Split,
-    check_counts,
-    content,
-    faulty,
-    in_both_splits,
-    need_file,
-)
 from data_prep.voc_xml import read_annotation
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
 NAME = "ilsvrc_det"
 DATASET = "ILSVRC-2013 DET"
@@ -96,8 +86,8 @@ _END = b"</annotation>"
 
 
 def read(
-    root: Path, *, partial: bool = False, classes: str = CLASSES, outside: Outside = "clip"
-) -> ObjectSet:
+    root: Path, *, partial: bool = False, classes: str = CLASSES, outside: data.Outside = "clip"
+) -> data.ObjectSet:
     """The objects of `classes` in ILSVRC-2013 DET below `root`, boxes to be enlarged 1.5 times.
 
     root: holds the folders of one layout, or the folder ILSVRC they are in. partial: see
@@ -110,8 +100,7 @@ def read(
     out of its picture.
     """
     wanted = _wanted(classes)
-    if outside not in ("clip", "refuse"):
-        raise KpnbError(f"outside is {outside!r}: give 'clip' or 'refuse'.")
+    require(outside in ("clip", "refuse"), f"outside is {outside!r}: give 'clip' or 'refuse'.")
     train, train_boxes, val, val_boxes = _layout(Path(root))
     reader = _Reader(wanted, outside)
     # Synset folders hold pictures of the same name; other folders are of later years.
@@ -122,49 +111,48 @@ def read(
     kinds = {"validation pictures": (val, ".JPEG"), "validation annotations": (val_boxes, ".xml")}
     for what, (folder, suffix) in kinds.items():
         found[what] = sum(file.suffix == suffix for file in _entries(folder))
-    counts = check_counts(DATASET, found, COUNTS, partial)
+    counts = data.check_counts(DATASET, found, COUNTS, partial)
     about = dict(classes=classes, wordnet=wanted, counts=counts, outside=outside)
     about["which classes"] = RULE if classes == CLASSES else "chosen by the caller"
     about["boxes cut at their picture's edge"] = reader.clipped
     names, objects = tuple(wanted.values()), tuple(reader.objects)
-    every = ObjectSet(DATASET, names, objects, FACTOR, dict(reader.left_out), about)
-    return in_both_splits(every, partial)
+    every = data.ObjectSet(DATASET, names, objects, FACTOR, dict(reader.left_out), about)
+    return data.in_both_splits(every, partial)
 
 
 class _Reader:
     """Collects the objects of the wanted classes from folders of annotations."""
 
-    def __init__(self, wanted: dict[str, str], outside: Outside):
+    def __init__(self, wanted: dict[str, str], outside: data.Outside):
         self.wanted, self.outside = wanted, outside
         self.marks = [number.encode() for number in wanted]
-        self.objects: list[PictureObject] = []
+        self.objects: list[data.PictureObject] = []
         self.left_out: Counter[str] = Counter()
         self.clipped = self.boxes = 0
 
-    def folder(self, annotations: Path, pictures: Path, split: Split) -> None:
+    def folder(self, annotations: Path, pictures: Path, split: data.Split) -> None:
         """Add the objects of every annotation in one folder."""
         for file in (f for f in _entries(annotations) if f.suffix == ".xml"):
             # Most files have none of the classes: they are not parsed, but a cut one is noticed.
-            found = content(file)
-            if not found.rstrip().endswith(_END):
-                raise faulty(f"{file} is cut off")
+            found = data.content(file)
+            data.need(found.rstrip().endswith(_END), f"{file} is cut off")
             self.boxes += found.count(b"<object>")
             if any(mark in found for mark in self.marks):
                 self.add(file, pictures / f"{file.stem}.JPEG", split)
 
-    def add(self, file: Path, picture: Path, split: Split) -> None:
+    def add(self, file: Path, picture: Path, split: data.Split) -> None:
         for item in read_annotation(file, self.outside).objects:
             if not _WNID.fullmatch(item.category):
-                raise faulty(f"{file} has an object of unknown class {item.category!r}")
+                raise data.faulty(f"{file} has an object of unknown class {item.category!r}")
             if item.category not in self.wanted:
                 self.left_out["another class, in pictures with one of these"] += 1
             elif item.box is None:
                 self.left_out["box without a pixel in its picture"] += 1
             else:
                 self.clipped += item.clipped
-                need_file(picture, f"the picture of {file.name}")
+                data.need_file(picture, f"the picture of {file.name}")
                 name, category = f"{file.stem}#{item.number}", self.wanted[item.category]
-                self.objects.append(PictureObject(name, picture, category, split, item.box))
+                self.objects.append(data.PictureObject(name, picture, category, split, item.box))
 
 
 def _wanted(classes: str) -> dict[str, str]:
@@ -174,11 +162,9 @@ def _wanted(classes: str) -> dict[str, str]:
         number = MAMMALS.get(name.replace("_", " "), name)
         if not _WNID.fullmatch(number):
             raise KpnbError(f"{name!r} is no class: give {', '.join(MAMMALS)}, or n and 8 digits.")
-        if number in wanted:
-            raise KpnbError(f"The class {name!r} is given twice: give it once.")
+        require(number not in wanted, f"The class {name!r} is given twice: give it once.")
         wanted[number] = next((key for key, value in MAMMALS.items() if value == number), number)
-    if len(wanted) < 2:
-        raise KpnbError(f"classes is {classes!r}: give at least two.")
+    require(len(wanted) >= 2, f"classes is {classes!r}: give at least two.")
     return wanted
 
 

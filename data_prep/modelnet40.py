@@ -11,13 +11,8 @@ from pathlib import Path
 from data_prep.command import Checked, inner_folder, main
 from data_prep.fetch import released
 from data_prep.objects import check_counts, rows
-from kpnb.datasets.modelnet40 import (
-    NAMES,
-    modelnet40,
-    modelnet40_classes,
-    modelnet40_shapes,
-    off_files,
-)
+from kpnb.datasets import modelnet40 as reader
+from kpnb.datasets.modelnet40 import NAMES, modelnet40
 from kpnb.datasets.samples import SPLITS
 from kpnb.errors import KpnbError
 
@@ -44,7 +39,7 @@ def check(root: Path, layout: str, partial: bool) -> Checked:
     """
     folder = inner_folder(root, *FOLDERS[layout])
     each = {split: _shapes(folder, split, layout) for split in SPLITS}
-    classes = tuple(modelnet40_classes(folder))
+    classes = tuple(reader.modelnet40_classes(folder))
     found = {f"{split} shapes": each[split].total() for split in SPLITS}
     check_counts(DATASET, {"classes": len(classes), **found}, COUNTS[layout], partial)
     splits = {split: _described(each[split]) for split in SPLITS}
@@ -58,10 +53,10 @@ def check(root: Path, layout: str, partial: bool) -> Checked:
 def _shapes(folder: Path, split: str, layout: str) -> Counter[str]:
     """Shapes of each class, in the order of the classes."""
     if layout == "hdf5":
-        shapes = modelnet40_shapes(folder, split)
+        shapes = reader.modelnet40_shapes(folder, split)
         return Counter(shapes.class_names[label] for label in sorted(shapes.labels.tolist()))
     each: Counter[str] = Counter()
-    for file in off_files(folder, split):
+    for file in reader.off_files(folder, split):
         with file.open("rb") as content:
             if content.read(3) != b"OFF":
                 raise KpnbError(f"{file} does not begin with OFF: unpack ModelNet40 again.")

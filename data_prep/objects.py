@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from kpnb.datasets.samples import SPLITS, remedy
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
 AGAIN = "unpack the data set again"
 Box = tuple[float, float, float, float]
@@ -30,6 +30,12 @@ def faulty(what: str, error: Exception | None = None) -> KpnbError:
     error: why a file could not be read, where the file system may be the cause.
     """
     return KpnbError(f"{what}: {remedy(error, AGAIN)}.")
+
+
+def need(holds: object, what: str) -> None:
+    """Raise `faulty` unless the first argument is true; what: is wrong then."""
+    if not holds:
+        raise faulty(what)
 
 
 @dataclass(frozen=True)
@@ -84,9 +90,6 @@ def check_counts(
     return {"found": dict(found), "release": dict(expected), "complete": not wrong}
 
 
-# Tables
-
-
 def rows(path: Path, columns: int, separator: str | None = None) -> list[list[str]]:
     """The lines of a table, each as its columns; empty lines are left out.
 
@@ -98,11 +101,9 @@ def rows(path: Path, columns: int, separator: str | None = None) -> list[list[st
     except UnicodeDecodeError as error:
         raise faulty(f"{path} is no UTF-8 text") from error
     found = [line.strip().split(separator, columns - 1) for line in lines if line.strip()]
-    if not found:
-        raise faulty(f"{path} is empty")
+    need(found, f"{path} is empty")
     for number, row in enumerate(found, 1):
-        if len(row) != columns:
-            raise faulty(f"{path} has {len(row)} of {columns} columns in row {number}")
+        need(len(row) == columns, f"{path} has {len(row)} of {columns} columns in row {number}")
     return found
 
 
@@ -110,8 +111,7 @@ def keyed(path: Path, columns: int = 2, separator: str | None = None) -> dict[st
     """`rows` by their first column, which must be unique; raises as `rows` does."""
     found = rows(path, columns, separator)
     table = {row[0]: row[1:] for row in found}
-    if len(table) != len(found):
-        raise faulty(f"{path} names something twice")
+    need(len(table) == len(found), f"{path} names something twice")
     return table
 
 
@@ -135,8 +135,7 @@ def inside(folder: Path, name: str) -> Path:
 
 def need_file(file: Path, what: str = "") -> Path:
     """`file`, which has to be there: `KpnbError` says that it is missing, and `what` it is."""
-    if not file.is_file():
-        raise faulty(f"{file} is missing{what and ', '}{what}")
+    need(file.is_file(), f"{file} is missing{what and ', '}{what}")
     return file
 
 
@@ -146,9 +145,6 @@ def content(file: Path, what: str = "") -> bytes:
         return need_file(file, what).read_bytes()
     except OSError as error:
         raise faulty(f"{file} cannot be read ({error})", error) from error
-
-
-# Which objects are taken
 
 
 def in_both_splits(found: ObjectSet, partial: bool) -> ObjectSet:
@@ -193,8 +189,7 @@ def selected(objects: ObjectSet, least: int = 0, most: int | None = None) -> Obj
 
 
 def _check(objects: ObjectSet, least: int, most: int | None) -> None:
-    if least < 0:
-        raise KpnbError(f"least is {least}: give 0 or a number of pixels.")
+    require(least >= 0, f"least is {least}: give 0 or a number of pixels.")
     if most is not None and most < 1:
         raise KpnbError(f"most is {most}: give a number of objects, or none for all.")
     names = Counter(o.name for o in objects.objects)

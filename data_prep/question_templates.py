@@ -105,8 +105,6 @@ def find_word(sentence: str, text: str, start: int = 0) -> Span:
     return re.compile(rf"\b{re.escape(text)}\b").search(sentence, start).span()
 
 
-# Persons
-
 STOP = r"\b| ?[;,(]|\.$"  # where a phrase ends, beside some words
 
 PEOPLE = r"United States|American|(?:South |New )?[A-Z][a-z]+(?:ish|ch|an|ese|ian|ss|ek|eli)"

@@ -16,21 +16,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_prep import objects as data
 from data_prep.command import ReaderOptions, main
 from data_prep.fetch import released
-from data_prep.objects import (
-    ObjectSet,
-    PictureObject,
-    check_counts,
-    faulty,
-    floats,
-    in_both_splits,
-    inside,
-    keyed,
-    rows,
-)
 from kpnb.datasets.samples import SPLITS
-from kpnb.errors import KpnbError
+from kpnb.errors import require
 
 NAME = "tiny_imagenet"
 DATASET = "Tiny ImageNet"
@@ -46,7 +36,7 @@ OPTIONS = ReaderOptions(
 )
 
 
-def read(root: Path, *, partial: bool = False, crop: str = "whole") -> ObjectSet:
+def read(root: Path, *, partial: bool = False, crop: str = "whole") -> data.ObjectSet:
     """All labelled pictures: train class by class, then val as the test split.
 
     crop: "whole" for whole pictures, "box" for the box enlarged by 1.5. Classes are WordNet
@@ -54,51 +44,48 @@ def read(root: Path, *, partial: bool = False, crop: str = "whole") -> ObjectSet
     a file that is missing or does not fit the others, another `crop`, and for other counts than
     `COUNTS` unless `partial`, when classes without a folder and val's rows of other classes go.
     """
-    if crop not in FACTORS:
-        raise KpnbError(f"crop is {crop!r}: give one of {', '.join(FACTORS)}.")
+    require(crop in FACTORS, f"crop is {crop!r}: give one of {', '.join(FACTORS)}.")
     folder = Path(root) / "tiny-imagenet-200"
-    classes = tuple(name for (name,) in rows(folder / "wnids.txt", 1))
-    words = keyed(folder / "words.txt", 2, "\t")
+    classes = tuple(name for (name,) in data.rows(folder / "wnids.txt", 1))
+    words = data.keyed(folder / "words.txt", 2, "\t")
     places = folder / "train", folder / "val"
     objects = (*_train(places[0], classes, partial), *_val(places[1], classes, partial))
     found = _found(classes, objects) | {"words": len(words)}
-    counts = check_counts(DATASET, found, COUNTS, partial)
+    counts = data.check_counts(DATASET, found, COUNTS, partial)
     about = {"counts": counts, "licence": FILES[0].licence, "crop": crop}
-    every = ObjectSet(DATASET, classes, objects, FACTORS[crop], about=about)
-    found = in_both_splits(every, partial)
+    every = data.ObjectSet(DATASET, classes, objects, FACTORS[crop], about=about)
+    found = data.in_both_splits(every, partial)
     about["words"] = [words.get(name, [name])[0] for name in found.classes]
     return found
 
 
-def _train(folder: Path, classes: tuple[str, ...], partial: bool) -> Iterator[PictureObject]:
+def _train(folder: Path, classes: tuple[str, ...], partial: bool) -> Iterator[data.PictureObject]:
     for name in classes:
-        if Path(name).name != name:
-            raise faulty(f"{folder} has no class {name!r}")
+        data.need(Path(name).name == name, f"{folder} has no class {name!r}")
         if partial and not (folder / name).is_dir():
             continue
         table = folder / name / f"{name}_boxes.txt"
-        for image, texts in keyed(table, 5).items():
+        for image, texts in data.keyed(table, 5).items():
             yield _object(table, folder / name / "images", image, texts, name, "train")
 
 
-def _val(folder: Path, classes: tuple[str, ...], partial: bool) -> Iterator[PictureObject]:
+def _val(folder: Path, classes: tuple[str, ...], partial: bool) -> Iterator[data.PictureObject]:
     table = folder / "val_annotations.txt"
-    for image, (name, *texts) in keyed(table, 6).items():
-        if name not in classes and not partial:
-            raise faulty(f"{table} has the unknown class {name!r}")
+    for image, (name, *texts) in data.keyed(table, 6).items():
+        data.need(name in classes or partial, f"{table} has the unknown class {name!r}")
         yield _object(table, folder / "images", image, texts, name, "test")
 
 
 def _object(
     table: Path, images: Path, image: str, texts: list[str], category: str, split: str
-) -> PictureObject:
-    left, top, right, bottom = floats(table, image, texts)
+) -> data.PictureObject:
+    left, top, right, bottom = data.floats(table, image, texts)
     box = (left, top, right + 1, bottom + 1)  # difference 2
     name = str(Path(image).with_suffix(""))
-    return PictureObject(name, inside(images, image), category, split, box)
+    return data.PictureObject(name, data.inside(images, image), category, split, box)
 
 
-def _found(classes: tuple[str, ...], objects: tuple[PictureObject, ...]) -> dict[str, int]:
+def _found(classes: tuple[str, ...], objects: tuple[data.PictureObject, ...]) -> dict[str, int]:
     """Counts of `COUNTS`; where classes differ, one that has another number than the release."""
     found, each = {"classes": len(set(classes))}, Counter((o.split, o.category) for o in objects)
     for split in SPLITS:

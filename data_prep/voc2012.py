@@ -26,26 +26,16 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from data_prep import objects as data
 from data_prep.command import ReaderOptions, main
 from data_prep.fetch import released
-from data_prep.objects import (
-    AGAIN,
-    ObjectSet,
-    PictureObject,
-    Split,
-    check_counts,
-    faulty,
-    in_both_splits,
-    need_file,
-    rows,
-)
 from data_prep.voc_xml import AnnotatedObject, Annotation, read_annotation
 from kpnb.errors import KpnbError
 
 NAME = "voc2012"
 DATASET = "Pascal VOC 2012"
 FACTOR = 1.2
-LISTS: dict[Split, str] = {"train": "train", "test": "val"}
+LISTS: dict[data.Split, str] = {"train": "train", "test": "val"}
 FOLDERS = ("VOCdevkit/VOC2012", "VOC2012", ".")
 VOID = 255
 
@@ -92,7 +82,7 @@ def read(
     keep_difficult: bool = False,
     leave_truncated: bool = False,
     mismatch: Literal["refuse", "leave_out"] = "refuse",
-) -> ObjectSet:
+) -> data.ObjectSet:
     """The objects of Pascal VOC 2012 below `root`, boxes to be enlarged 1.2 times (Section 4.1).
 
     root: holds VOCdevkit, or is it, or VOC2012 itself. partial: see `in_both_splits`. objects:
@@ -114,15 +104,15 @@ def read(
     # Boxes can be taken of a part of the release that has no outlines.
     whole = not partial or (folder / "SegmentationObject").is_dir()
     outlined = kind == "Segmentation" and whole
-    lists = {split: rows(folder / f"ImageSets/{kind}/{LISTS[split]}.txt", 1) for split in LISTS}
+    lists = {s: data.rows(folder / f"ImageSets/{kind}/{name}.txt", 1) for s, name in LISTS.items()}
     pictures = {split: [name for (name,) in found] for split, found in lists.items()}
     counts = _counts(pictures, objects, partial)
     left_out: Counter[str] = Counter()
-    found: list[PictureObject] = []
+    found: list[data.PictureObject] = []
     for split, names in pictures.items():
         for name in names:
             annotation = read_annotation(folder / f"Annotations/{name}.xml")
-            picture = need_file(folder / f"JPEGImages/{name}.jpg", "a picture of the lists")
+            picture = data.need_file(folder / f"JPEGImages/{name}.jpg", "a picture of the lists")
             fits = _Outlines(folder, name, annotation, mismatch) if outlined else None
             for item in annotation.objects:
                 reason = _reason(item, keep_difficult, leave_truncated, f"{name}.xml")
@@ -132,11 +122,11 @@ def read(
                     continue
                 mask = bound(outline, fits.objects_file, item.number) if fits else None
                 key = f"{name}#{item.number}"
-                found.append(PictureObject(key, picture, item.category, split, item.box, mask))
+                found.append(data.PictureObject(key, picture, item.category, split, item.box, mask))
     about = dict(objects=objects, lists=dict(LISTS), difficult=keep_difficult)
     about |= dict(truncated=not leave_truncated, mismatch=mismatch, counts=counts)
-    every = ObjectSet(DATASET, CLASSES, tuple(found), FACTOR, dict(left_out), about)
-    return in_both_splits(every, partial)
+    every = data.ObjectSet(DATASET, CLASSES, tuple(found), FACTOR, dict(left_out), about)
+    return data.in_both_splits(every, partial)
 
 
 def outline(file: Path, number: int) -> np.ndarray:
@@ -155,11 +145,11 @@ class _Outlines:
         size = annotation.width, annotation.height
         for indices in (self.numbers, self.colors):
             if (own := indices.shape[::-1]) != size:
-                raise faulty(f"The outlines of {name} have {own} pixels, not {size}")
+                raise data.faulty(f"The outlines of {name} have {own} pixels, not {size}")
         known = {0, VOID, *(item.number for item in annotation.objects)}
         if unknown := set(np.unique(self.numbers).tolist()) - known:
             told = f"{len(annotation.objects)} objects"
-            raise faulty(f"{self.objects_file} has an outline {min(unknown)} and only {told}")
+            raise data.faulty(f"{self.objects_file} has an outline {min(unknown)} and only {told}")
 
     def reason(self, item: AnnotatedObject) -> str | None:
         """Why `item` is left out, None when it is not."""
@@ -177,15 +167,14 @@ class _Outlines:
             return "outline does not fit the object"
         raise KpnbError(
             f"Outline {item.number} of {self.objects_file} does not fit its {item.category} in the "
-            f"annotation: {AGAIN}, or leave such objects out (mismatch)."
+            f"annotation: {data.AGAIN}, or leave such objects out (mismatch)."
         )
 
 
 def _reason(
     item: AnnotatedObject, keep_difficult: bool, leave_truncated: bool, file: str
 ) -> str | None:
-    if item.category not in CLASSES:
-        raise faulty(f"{file} has an object of unknown class {item.category!r}")
+    data.need(item.category in CLASSES, f"{file} has an object of unknown class {item.category!r}")
     if item.difficult and not keep_difficult:
         return "difficult"
     if item.truncated and leave_truncated:
@@ -193,24 +182,22 @@ def _reason(
     return None
 
 
-def _counts(pictures: dict[Split, list[str]], objects: str, partial: bool) -> dict:
+def _counts(pictures: dict[data.Split, list[str]], objects: str, partial: bool) -> dict:
     names = [name for listed in pictures.values() for name in listed]
-    if len(set(names)) < len(names):
-        raise faulty("A picture is twice in VOC's lists")
+    data.need(len(set(names)) == len(names), "A picture is twice in VOC's lists")
     found = {f"{split} pictures": len(listed) for split, listed in pictures.items()}
-    return check_counts(DATASET, found, COUNTS[objects], partial)
+    return data.check_counts(DATASET, found, COUNTS[objects], partial)
 
 
 def _indices(file: Path) -> np.ndarray:
     """(height, width) uint8: the palette indices of a PNG."""
-    need_file(file, "the outlines of a picture")
+    data.need_file(file, "the outlines of a picture")
     try:
         with Image.open(file) as image:
-            if image.mode != "P":
-                raise faulty(f"{file} has lost its palette")
+            data.need(image.mode == "P", f"{file} has lost its palette")
             return np.asarray(image)
     except (OSError, SyntaxError) as error:
-        raise faulty(f"{file} is damaged ({error})", error) from error
+        raise data.faulty(f"{file} is damaged ({error})", error) from error
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET  # entities are refused before it sees them, 
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.objects import Box, Outside, content, faulty, in_picture, leaves
+from data_prep.objects import Box, Outside, content, faulty, in_picture, leaves, need
 from kpnb.errors import KpnbError
 
 MOST_BYTES = 2**24  # bytes of an annotation; genuine ones have a few thousand
@@ -51,8 +51,7 @@ def read_annotation(file: Path, outside: Outside = "refuse") -> Annotation:
     root = _root(file)
     size = root.find("size")
     width, height = (int(_number(file, size, tag)) for tag in ("width", "height"))
-    if width < 1 or height < 1:
-        raise faulty(f"{file} says a picture of {width} x {height} pixels")
+    need(width >= 1 and height >= 1, f"{file} says a picture of {width} x {height} pixels")
     nodes = enumerate(root.findall("object"), 1)
     objects = tuple(_object(file, node, i, width, height, outside) for i, node in nodes)
     return Annotation(width, height, objects)
@@ -60,8 +59,7 @@ def read_annotation(file: Path, outside: Outside = "refuse") -> Annotation:
 
 def _root(file: Path) -> ET.Element:
     found = content(file, "an annotation")
-    if len(found) > MOST_BYTES:
-        raise faulty(f"{file} is too large for an annotation")
+    need(len(found) <= MOST_BYTES, f"{file} is too large for an annotation")
     try:
         text = found.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -86,8 +84,7 @@ def _object(
     edges = {"xmin": -1, "ymin": -1, "xmax": 0, "ymax": 0}
     box = tuple(_number(file, corners, tag) + less for tag, less in edges.items())
     category = (node.findtext("name") or "").strip()
-    if not category:
-        raise faulty(f"{where} has no name")
+    need(category, f"{where} has no name")
     flags = ((node.findtext(tag) or "0").strip() == "1" for tag in ("difficult", "truncated"))
     inside = in_picture(box, width, height, where, outside)
     return AnnotatedObject(number, category, inside, *flags, leaves(box, width, height))
@@ -100,6 +97,5 @@ def _number(file: Path, parent: ET.Element | None, tag: str) -> float:
         value = float(text or "")
     except ValueError:
         value = float("nan")
-    if not abs(value) < 1e6:  # also false for NaN
-        raise faulty(f"{file} has {text!r} where <{tag}> should be a number")
+    need(abs(value) < 1e6, f"{file} has {text!r} where <{tag}> should be a number")
     return value

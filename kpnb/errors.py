@@ -18,6 +18,12 @@ class KpnbError(ValueError):
     """Bad input, data or state; the message is one sentence: what is wrong and what to do."""
 
 
+def require(holds: object, told: str) -> None:
+    """Raise KpnbError with the sentence `told` unless the first argument is true."""
+    if not holds:
+        raise KpnbError(told)
+
+
 def answered(program: Callable[[], int | None], kept: str = KEPT) -> int:
     """A program's exit code, 0 for None; 2 after a mistake, and 128 + N where signal N stopped it,
     either told on stderr in one sentence. Signs that stdout's encoding lacks are printed as ?."""

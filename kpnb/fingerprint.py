@@ -117,7 +117,7 @@ def data_fingerprint(*seeds: Seed, package: Path | None = None) -> str:
     folder, written = closure.folder, "".join(text.text for text in closure.texts.values())
     named = [name for name in _packed(folder) if f"Constant[{name!r}," in written]
     paths = [packed_file(name, folder) for name in named]
-    return fingerprint({path.name: _file_hash(path, path.stat().st_mtime_ns) for path in paths})
+    return fingerprint({path.name: known_hash(path) for path in paths})
 
 
 def reached(*seeds: Seed, package: Path | None = None) -> frozenset[tuple[str, str]]:
@@ -169,6 +169,17 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def known_hash(path: Path) -> str:
+    """`file_hash`, taken once for as long as neither the file's size nor its time changes."""
+    about = path.stat()
+    return _hash_of(path.resolve(), about.st_size, about.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _hash_of(path: Path, size: int, changed: int) -> str:
+    return file_hash(path)
+
+
 def _inside(place: Place, modules: Iterable[str]) -> bool:
     return any(f"{place.module}.".startswith(f"{module}.") for module in modules)
 
@@ -216,12 +227,6 @@ def _closure(seeds: Iterable[Seed], showing: bool, folder: Path | None) -> _Clos
     opened += [SHOWING] if showing else []
     closed = [module for room in ROOMS if room not in opened for module in room]
     return _closure_of(package, places, tuple(closed))
-
-
-@functools.lru_cache(maxsize=256)
-def _file_hash(path: Path, changed: int) -> str:
-    """Modification time is an argument so that an edit is seen."""
-    return file_hash(path)
 
 
 def _place(package: Package, seed: Seed) -> Place:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.fingerprint import packed_file
 
 if TYPE_CHECKING:  # the functions that need it import it, as it takes half a second
@@ -221,8 +221,7 @@ def checkpoint_epochs(epochs: int) -> tuple[int, ...]:
     The authors' public code keeps 15 of 150 epochs, denser at the beginning; this scales them
     to `epochs` and rounds. Raises `KpnbError` for fewer than one epoch.
     """
-    if epochs < 1:
-        raise KpnbError(f"epochs is {epochs}: train for at least 1 epoch.")
+    require(epochs >= 1, f"epochs is {epochs}: train for at least 1 epoch.")
     scale = epochs / PUBLISHED_EPOCHS
     scaled = {math.floor(epoch * scale + 0.5) for epoch in PUBLISHED_CHECKPOINTS}
     return tuple(sorted(scaled | {0, 1, epochs}))

@@ -29,17 +29,9 @@ from typing import TYPE_CHECKING, TypeVar
 import filelock
 from safetensors import SafetensorError
 
+from kpnb import fingerprint as keys
 from kpnb.errors import KpnbError
-from kpnb.fingerprint import (
-    Seed,
-    checkout,
-    code_fingerprint,
-    executed_copy,
-    file_hash,
-    fingerprint,
-    library_versions,
-    require_json,
-)
+from kpnb.fingerprint import Seed, checkout, executed_copy, file_hash, require_json
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +76,7 @@ def write_folder(folder: Path, tensors: Tensors, documents: dict[str, dict]) -> 
         temporary.mkdir(parents=True)
         for name, blob in blobs.items():
             write_file(temporary / name, blob)
-        _put_in_place(temporary, folder)
+        put_in_place(temporary, folder)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise storage_error(folder.parent, error) from error
@@ -158,9 +150,10 @@ def storage_error(folder: Path, error: OSError) -> KpnbError:
     return KpnbError(f"{cause}: free some, or set KPNB_STORE to a folder elsewhere.")
 
 
-def _put_in_place(temporary: Path, folder: Path) -> None:
-    """Rename, keeping the old version until the new one stands; folders cannot be swapped."""
-    old = with_ending(folder, REPLACED)
+def put_in_place(temporary: Path, folder: Path, ending: str = REPLACED) -> None:
+    """Rename, keeping the old version, with that ending, until the new one stands; folders cannot
+    be swapped."""
+    old = with_ending(folder, ending)
     _flush_folder(temporary)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
@@ -237,14 +230,14 @@ def damaged(folders: Iterable[str]) -> list[str]:
     return found
 
 
-def locked(file: Path, doing: str) -> AbstractContextManager:
+def locked(file: Path, doing: str, remedy: str) -> AbstractContextManager:
     """Hold the lock `file`; where another process does, say once who, and wait for it.
 
-    doing: what that process does. Raises OSError where the folder takes no lock.
+    doing: what that process does. Raises KpnbError with the remedy where the folder takes no lock.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(file)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         return lock.acquire(timeout=0)
     except filelock.Timeout:
         told = f"Waiting for another process that {doing}{_holder(file)}"
@@ -253,6 +246,9 @@ def locked(file: Path, doing: str) -> AbstractContextManager:
             console = getattr(sys.stderr, "_original_stdstream_copy", None) or 2
             os.write(console, f"{told}\n".encode())
         return lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        told = f"{file.parent} cannot be written and locked ({error})"
+        raise KpnbError(f"{told}: {remedy}.") from error
 
 
 def _holder(file: Path) -> str:
@@ -307,14 +303,6 @@ class Scratch:
         found = _found(self._part(name), lambda part: read_folder(part, (INFO,)), discard=True)
         return found and (found[0], found[1][INFO])
 
-    def names(self) -> list[str]:
-        """The parts there are, sorted."""
-        return sorted(part.name for part in self.folder.glob("*") if part.is_dir())
-
-    def drop(self, name: str) -> None:
-        """Remove a part that is no longer needed, if it is there."""
-        shutil.rmtree(self._part(name), ignore_errors=True)
-
     def _part(self, name: str) -> Path:
         return self.folder / _plain_name(name, "part")
 
@@ -346,9 +334,14 @@ class Store:
         folder, key = self._entry(kind, settings, code, data)
         record = _found(folder, _record)
         if record is None:
-            with self._locked(folder):
+            remedy = "free some disk space, or set KPNB_STORE to a folder elsewhere"
+            with locked(self._lock(folder), f"computes {folder}", remedy):
                 self._clean_beside(folder)
-                record = _found(folder, _record, discard=True) or _fill(folder, key, compute)
+                record = _found(folder, _record, discard=True)
+                if record is None:
+                    tensors, info = compute(Scratch(with_ending(folder, PART)))
+                    write_folder(folder, tensors, {INFO: info, SETTINGS: key})
+                    record = _record(folder, computed=True)  # what was written is read back
         shutil.rmtree(with_ending(folder, PART), ignore_errors=True)
         note_use(folder)
         return record
@@ -361,26 +354,19 @@ class Store:
             "format": FORMAT,
             "kind": _plain_name(kind, "kind of result"),
             "settings": settings,
-            "code": code_fingerprint(*code),
+            "code": keys.code_fingerprint(*code),
             "data": data or {},
-            "versions": library_versions(),
+            "versions": keys.library_versions(),
         }
-        return self.root / kind / fingerprint(key), key
+        return self.root / kind / keys.fingerprint(key), key
 
-    def _lock(self, folder: Path) -> filelock.BaseFileLock:
-        return filelock.FileLock(self.root / LOCKS / f"{folder.parent.name}.{folder.name}.lock")
-
-    def _locked(self, folder: Path) -> AbstractContextManager:
-        """Hold the entry's lock."""
-        try:
-            return locked(Path(self._lock(folder).lock_file), f"computes {folder}")
-        except OSError as error:
-            raise storage_error(self.root, error) from error
+    def _lock(self, folder: Path) -> Path:
+        return self.root / LOCKS / f"{folder.parent.name}.{folder.name}.lock"
 
     def _clean_beside(self, folder: Path) -> None:
         """Remove what killed processes left of other entries; writing tidies an entry's own."""
         for leftover in _leftovers(folder.parent):
-            lock = self._lock(leftover.with_suffix(""))
+            lock = filelock.FileLock(self._lock(leftover.with_suffix("")))
             with suppress(filelock.Timeout), lock.acquire(timeout=0):
                 shutil.rmtree(leftover, ignore_errors=True)
 
@@ -398,16 +384,9 @@ def _found(folder: Path, read: Callable[[Path], Found], discard: bool = False) -
         return None
 
 
-def _fill(folder: Path, key: dict, compute: Callable[[Scratch], tuple[Tensors, dict]]) -> Record:
-    """Compute, write, and read back what was written."""
-    tensors, info = compute(Scratch(with_ending(folder, PART)))
-    write_folder(folder, tensors, {INFO: info, SETTINGS: key})
-    return _record(folder, computed=True)
-
-
 def _record(folder: Path, computed: bool = False) -> Record:
     tensors, documents = read_folder(folder, (INFO, SETTINGS))
-    if fingerprint(documents[SETTINGS]) != folder.name:
+    if keys.fingerprint(documents[SETTINGS]) != folder.name:
         raise DamagedEntryError(f"{SETTINGS} belongs to another entry")
     return Record(tensors, documents[INFO], folder, folder.name, computed)
 

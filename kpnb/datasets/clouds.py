@@ -22,20 +22,11 @@ from functools import cache
 
 import numpy as np
 import torch
+from numpy.random import Generator
 
+from kpnb.datasets import samples as data
 from kpnb.datasets.images import balanced_labels, of_split
-from kpnb.datasets.samples import (
-    SEEDS,
-    SPLITS,
-    PointSamples,
-    Shapes,
-    packed_content,
-    packed_hash,
-    require_int,
-    require_split,
-    unit_sphere,
-)
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
 FILES = {"furniture": "furniture.npz", "components": "components.npz"}
 PACKED_SHA256 = {
@@ -50,7 +41,7 @@ def packed_arrays(name: str) -> dict[str, np.ndarray]:
     points (m, 1024, 3) float16, label (m,) uint8 (an index into classes), names (m,), group (m,)
     and classes (c,) of fixed-width text.
     """
-    content = packed_content(name, PACKED_SHA256[name], "embedded_pointclouds")
+    content = data.packed_content(name, PACKED_SHA256[name], "embedded_pointclouds")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return {key: arrays[key] for key in arrays.files}
 
@@ -77,7 +68,7 @@ SHAPES, ONCE = 2, 3
 
 
 def point_scenes(
-    shapes: Shapes,
+    shapes: data.Shapes,
     count: int | None,
     points: int,
     background: int,
@@ -85,7 +76,7 @@ def point_scenes(
     turn: float,
     seed: int,
     split: str,
-) -> PointSamples:
+) -> data.PointSamples:
     """Compose scenes of `points` foreground and `background` background points each.
 
     Scene i is drawn from a generator seeded with (seed, split, i) alone: it does not depend on
@@ -107,13 +98,12 @@ def point_scenes(
     Returns (n, points + background, 3) points in random order. Raises `KpnbError` for an argument
     outside these ranges, more points than the shapes have, and a class without shapes.
     """
-    require_split(split)
-    require_int("seed", seed, *SEEDS)
+    data.require_split(split)
+    data.require_int("seed", seed, *data.SEEDS)
     for name, value, most in (("distance", distance, 100), ("turn", turn, 360)):
-        if not 0 <= value <= most:
-            raise KpnbError(f"{name} is {value!r}: give a number from 0 to {most}.")
+        require(0 <= value <= most, f"{name} is {value!r}: give a number from 0 to {most}.")
     _check_sizes(shapes, count, points, background)
-    key = (int(seed), SPLITS.index(split))
+    key = (int(seed), data.SPLITS.index(split))
     objects = _objects(shapes, count, key)
     clouds, labels = shapes.points.numpy(), shapes.labels.numpy()
     scenes = np.empty((len(objects), points + background, 3), dtype=np.float32)
@@ -130,10 +120,10 @@ def point_scenes(
     source |= {"distance": float(distance), "turn": float(turn)}
     source |= {"once": count is None, "classes": list(shapes.class_names), "parts": []}
     tensors = map(torch.from_numpy, (scenes, labels[objects], foreground))
-    return PointSamples(*tensors, shapes.class_names, source)
+    return data.PointSamples(*tensors, shapes.class_names, source)
 
 
-def _objects(shapes: Shapes, count: int | None, key: tuple[int, int]) -> np.ndarray:
+def _objects(shapes: data.Shapes, count: int | None, key: tuple[int, int]) -> np.ndarray:
     """(count,) positions of shapes: classes in blocks, the shapes of a class in blocks."""
     if count is None:
         return np.random.default_rng([*key, 0, ONCE]).permutation(len(shapes))
@@ -149,12 +139,7 @@ def _rounds(members: np.ndarray, label: int, key: tuple[int, int]) -> Iterator[i
 
 
 def _background(
-    clouds: np.ndarray,
-    others: np.ndarray,
-    count: int,
-    distance: float,
-    turn: float,
-    rng: np.random.Generator,
+    clouds: np.ndarray, others: np.ndarray, count: int, distance: float, turn: float, rng: Generator
 ) -> np.ndarray:
     """(count, 3) points of five of the `clouds` marked in `others`, turned and moved away."""
     if count == 0:
@@ -167,24 +152,24 @@ def _background(
     return _drawn(np.concatenate(union), count, rng)
 
 
-def _drawn(cloud: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def _drawn(cloud: np.ndarray, count: int, rng: Generator) -> np.ndarray:
     return cloud[rng.choice(len(cloud), count, replace=False)]
 
 
-def _turned(cloud: np.ndarray, turn: float, rng: np.random.Generator) -> np.ndarray:
+def _turned(cloud: np.ndarray, turn: float, rng: Generator) -> np.ndarray:
     """`cloud` (k, 3) turned about z, counterclockwise seen from above, by up to half of `turn`."""
     angle = math.radians(turn) * rng.uniform(-0.5, 0.5)
     c, s = math.cos(angle), math.sin(angle)
     return cloud @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
 
 
-def _check_sizes(shapes: Shapes, count: int | None, points: int, background: int) -> None:
+def _check_sizes(shapes: data.Shapes, count: int | None, points: int, background: int) -> None:
     """There are that many points; every class has a shape and, with a background, five others."""
     if count is not None:
-        require_int("count", count, 1)
+        data.require_int("count", count, 1)
     size = shapes.points.shape[1]
-    require_int("points", points, 1, size)
-    require_int("background", background, 0, CLOUDS * size)
+    data.require_int("points", points, 1, size)
+    data.require_int("background", background, 0, CLOUDS * size)
     sizes = np.bincount(shapes.labels.numpy(), minlength=len(shapes.class_names))
     if not sizes.all():
         missing = shapes.class_names[int(sizes.argmin())]
@@ -196,12 +181,10 @@ def _check_sizes(shapes: Shapes, count: int | None, points: int, background: int
         )
 
 
-# The embedded shapes
-
 SOURCES = {part: (part,) for part in FILES} | {"both": tuple(FILES)}
 
 
-def embedded_shapes(split: str = "train", source: str = "furniture") -> Shapes:
+def embedded_shapes(split: str = "train", source: str = "furniture") -> data.Shapes:
     """The packed shapes of a split, 1,024 points each, in a fixed order.
 
     split: "train" or "test", about 80 to 20 in each class; no group (variants of one design) is
@@ -210,22 +193,21 @@ def embedded_shapes(split: str = "train", source: str = "furniture") -> Shapes:
 
     Raises `KpnbError` for another split or source and for damaged packed data.
     """
-    require_split(split)
-    if source not in SOURCES:
-        raise KpnbError(f"source is {source!r}: give 'furniture', 'components' or 'both'.")
+    data.require_split(split)
+    require(source in SOURCES, f"source is {source!r}: give 'furniture', 'components' or 'both'.")
     parts = [split_arrays(part, split) for part in SOURCES[source]]
     labels, classes = [], []
     for part in parts:
         labels.append(part["label"].astype(np.int64) + len(classes))
         classes.extend(part["classes"].tolist())
     # Normalized again, in double precision, for what rounding to 16 bits has moved.
-    points = [unit_sphere(part["points"].astype(np.float64)) for part in parts]
-    return Shapes(
+    points = [data.unit_sphere(part["points"].astype(np.float64)) for part in parts]
+    return data.Shapes(
         torch.from_numpy(np.concatenate(points).astype(np.float32)),
         torch.from_numpy(np.concatenate(labels)),
         tuple(classes),
         tuple(name for part in parts for name in part["names"].tolist()),
-        dict(dataset="embedded-pointclouds", shapes=source, data=packed_hash(PACKED_SHA256)),
+        dict(dataset="embedded-pointclouds", shapes=source, data=data.packed_hash(PACKED_SHA256)),
     )
 
 
@@ -238,7 +220,7 @@ def embedded_pointclouds(
     distance: float = 0.0,
     turn: float = 0.0,
     seed: int = 0,
-) -> PointSamples:
+) -> data.PointSamples:
     """Compose scenes of `embedded_shapes`, of one split, as `point_scenes` does, which says more.
 
     points, background: 256 and 125, a quarter of the paper's 1,024 and 500, which networks on two

@@ -25,19 +25,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kpnb.datasets.samples import (
-    SEEDS,
-    SPLITS,
-    ImageSamples,
-    normalization,
-    packed_content,
-    packed_hash,
-    require_int,
-    require_split,
-)
-from kpnb.errors import KpnbError
-
-# The packed cut-outs and photographs, and their split
+from kpnb.datasets import samples as data
+from kpnb.errors import KpnbError, require
 
 OBJECTS = "objects96.zip"
 BACKGROUNDS = "backgrounds128.zip"
@@ -71,7 +60,7 @@ class Photo:
 
 def packed_members(name: str) -> dict[str, bytes]:
     """The files inside packed file `name`, by name; raises as `packed_content` does."""
-    content = packed_content(name, PACKED_SHA256[name], "embedded_images")
+    content = data.packed_content(name, PACKED_SHA256[name], "embedded_images")
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
         return {member: packed.read(member) for member in packed.namelist()}
 
@@ -150,8 +139,6 @@ def held_out(groups: list[str], key: str, share: float = TEST_SHARE) -> frozense
     return frozenset(held)
 
 
-# One image: a cut-out pasted on part of a photograph
-
 OBJECT_SIDE = (0.5, 0.8)  # longest side of the object over the side of the image
 WINDOW_SIDE = (0.6, 1.0)  # side of the background window over the side of the packed crop
 
@@ -220,8 +207,6 @@ def _mask(alpha: np.ndarray) -> np.ndarray:
     return mask if mask.any() else alpha == alpha.max()
 
 
-# The data set
-
 IMAGE_SIZES = (16, 256)  # smaller hides the object, larger only enlarges the 96-pixel cut-outs
 
 # Chosen after test scores of all 12 classes had been seen (see the module's docstring).
@@ -230,7 +215,7 @@ EIGHT_CLASSES = ("bird", "mammal", "insect", "fruit", "flower", "vehicle", "inst
 
 def embedded_images(
     count: int, split: str = "train", classes: int = 12, image_size: int = 64, seed: int = 0
-) -> ImageSamples:
+) -> data.ImageSamples:
     """Compose `count` images of `image_size` x `image_size` pixels with labels and exact masks.
 
     Image i is drawn from a generator seeded with (seed, split, i) alone: the first 10 of 100 images
@@ -247,17 +232,16 @@ def embedded_images(
 
     Raises `KpnbError` for an argument outside these ranges and for damaged packed data.
     """
-    require_int("count", count, 1)
-    require_int("image_size", image_size, *IMAGE_SIZES)
-    require_int("seed", seed, *SEEDS)
-    require_split(split)
-    if classes not in (8, 12):
-        raise KpnbError(f"classes is {classes!r}: give 12, or 8 for the easier subset.")
+    data.require_int("count", count, 1)
+    data.require_int("image_size", image_size, *IMAGE_SIZES)
+    data.require_int("seed", seed, *data.SEEDS)
+    data.require_split(split)
+    require(classes in (8, 12), f"classes is {classes!r}: give 12, or 8 for the easier subset.")
     names = class_names() if classes == 12 else EIGHT_CLASSES
-    labels = torch.from_numpy(balanced_labels(count, len(names), (seed, SPLITS.index(split))))
+    labels = torch.from_numpy(balanced_labels(count, len(names), (seed, data.SPLITS.index(split))))
     images = torch.empty(count, 3, image_size, image_size)
     masks = torch.empty(count, image_size, image_size, dtype=torch.bool)
-    mean, std = normalization()
+    mean, std = data.normalization()
     shown = (names[label] for label in labels.tolist())
     for i, recipe in enumerate(_recipes(shown, split, image_size, seed)):
         picture, mask = render(recipe, image_size)
@@ -265,15 +249,15 @@ def embedded_images(
         masks[i] = torch.from_numpy(mask)
     source = dict(dataset="embedded-images", split=split, seed=int(seed), count=int(count))
     source |= dict(image_size=int(image_size), classes=list(names))
-    source |= dict(data=packed_hash(PACKED_SHA256), parts=[])
-    return ImageSamples(images.sub_(mean).div_(std), labels, masks, tuple(names), source)
+    source |= dict(data=data.packed_hash(PACKED_SHA256), parts=[])
+    return data.ImageSamples(images.sub_(mean).div_(std), labels, masks, tuple(names), source)
 
 
 def _recipes(classes: Iterable[str], split: str, side: int, seed: int) -> Iterator[Recipe]:
     """What is drawn for the image of each class, from its seed, split and place alone."""
     cut_outs, photos = split_cut_outs(split), split_photos(split)
     for i, name in enumerate(classes):
-        rng = np.random.default_rng([seed, SPLITS.index(split), i])
+        rng = np.random.default_rng([seed, data.SPLITS.index(split), i])
         yield draw_recipe(rng, cut_outs[name], photos, side)
 
 
@@ -287,10 +271,7 @@ def balanced_labels(count: int, classes: int, key: tuple[int, int]) -> np.ndarra
     return np.concatenate(orders)[:count].astype(np.int64)
 
 
-# Other labels
-
-
-def relabeled(samples: ImageSamples, outputs: int) -> ImageSamples:
+def relabeled(samples: data.ImageSamples, outputs: int) -> data.ImageSamples:
     """The same images under `outputs` labels.
 
     Up to the number of classes c, class k becomes label floor(k outputs / c): classes merge with
@@ -301,13 +282,10 @@ def relabeled(samples: ImageSamples, outputs: int) -> ImageSamples:
     """
     source, classes = samples.source, len(samples.class_names)
     if source.get("dataset") != "embedded-images" or source["parts"] or "outputs" in source:
-        raise KpnbError(
-            "Only whole sets of embedded images can be labeled anew: take parts afterwards."
-        )
+        raise KpnbError("Only whole sets of embedded images can be relabeled: take parts later.")
     if source["split"] != "train":
         raise KpnbError("Unseen objects have no label of their own: label the training split.")
-    if outputs < 2:
-        raise KpnbError(f"outputs={outputs} tells nothing apart: ask for at least 2.")
+    require(outputs >= 2, f"outputs={outputs} tells nothing apart: ask for at least 2.")
     merged = samples.labels * outputs // classes
     labels = merged if outputs <= classes else torch.tensor(_split_labels(samples, outputs))
     names = tuple(f"output {number}" for number in range(outputs))
@@ -315,14 +293,14 @@ def relabeled(samples: ImageSamples, outputs: int) -> ImageSamples:
     return replace(samples, labels=labels.long(), class_names=names, source=source)
 
 
-def same_part(samples: ImageSamples, share: float, seed: int) -> Tensor:
+def same_part(samples: data.ImageSamples, share: float, seed: int) -> Tensor:
     """Positions of `samples.fraction(share, seed)`, so that every number of labels gets the same
     images: the fraction is taken by class."""
     riding = replace(samples, images=torch.arange(len(samples)))
     return riding.fraction(share, seed).images
 
 
-def _split_labels(samples: ImageSamples, outputs: int) -> list[int]:
+def _split_labels(samples: data.ImageSamples, outputs: int) -> list[int]:
     """Label of each image, by class and object."""
     by_class = split_cut_outs("train")
     starts, table = 0, {}
@@ -341,14 +319,12 @@ def _split_labels(samples: ImageSamples, outputs: int) -> list[int]:
     return [table[found] for found in shown_objects(samples)]
 
 
-def shown_objects(samples: ImageSamples) -> list[tuple[str, str]]:
+def shown_objects(samples: data.ImageSamples) -> list[tuple[str, str]]:
     """Class and name of the object that each image shows: its recipe drawn again."""
     source, names = samples.source, [samples.class_names[i] for i in samples.labels.tolist()]
     recipes = _recipes(names, source["split"], source["image_size"], source["seed"])
     return [(name, recipe.cut_out.name) for name, recipe in zip(names, recipes, strict=True)]
 
-
-# Some of the classes
 
 Names = tuple[str, ...]
 
@@ -359,15 +335,13 @@ def split_classes(names: Sequence[str], source: int, seed: int) -> tuple[Names, 
     Both keep the order of `names`. Raises `KpnbError` where one side would be empty.
     """
     if not 0 < source < len(names):
-        raise KpnbError(
-            f"{source} of {len(names)} classes leave one side empty: take 1 to {len(names) - 1}."
-        )
+        raise KpnbError(f"source is {source} of {len(names)} classes: leave some on either side.")
     chosen = set(np.random.default_rng(seed).permutation(len(names))[:source].tolist())
     first = tuple(name for i, name in enumerate(names) if i in chosen)
     return first, tuple(name for name in names if name not in first)
 
 
-def of_classes(samples: ImageSamples, names: Sequence[str]) -> ImageSamples:
+def of_classes(samples: data.ImageSamples, names: Sequence[str]) -> data.ImageSamples:
     """The samples of the classes `names` in their order, labels numbered anew by that of `names`.
 
     Raises `KpnbError` for a class that is unknown, named twice, or has no sample.
@@ -382,8 +356,7 @@ def of_classes(samples: ImageSamples, names: Sequence[str]) -> ImageSamples:
     new[[samples.class_names.index(name) for name in names]] = torch.arange(len(names))
     labels = new[samples.labels]
     missing = [name for i, name in enumerate(names) if not (labels == i).any()]
-    if missing:
-        raise KpnbError(f"there is no sample of {', '.join(missing)}: take more samples.")
+    require(not missing, f"there is no sample of {', '.join(missing)}: take more samples.")
     part = samples.subset(labels >= 0)
     source = part.source | {"parts": [*part.source["parts"], {"classes": list(names)}]}
     return replace(part, labels=new[part.labels], class_names=tuple(names), source=source)

@@ -18,19 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kpnb.datasets import samples as data
 from kpnb.datasets.clouds import point_scenes
-from kpnb.datasets.samples import (
-    SPLITS,
-    PointSamples,
-    Shapes,
-    remedy,
-    require_split,
-    tensor_digest,
-    unit_sphere,
-)
-from kpnb.errors import KpnbError
-
-# Triangle meshes: the OFF format, and points drawn uniformly from a surface
+from kpnb.errors import KpnbError, require
 
 Mesh = tuple[np.ndarray, np.ndarray]  # vertices (v, 3) float64, triangles (t, 3) int64
 
@@ -44,8 +34,7 @@ def read_off(text: str) -> Mesh:
     """
     lines = [line.split("#", 1)[0].strip() for line in text.splitlines()]
     content = " \n".join(line for line in lines if line)
-    if not content.startswith("OFF"):
-        raise KpnbError("An OFF file must begin with OFF: fetch the file again.")
+    require(content.startswith("OFF"), "An OFF file must begin with OFF: fetch the file again.")
     rows = [row.split() for row in content.removeprefix("OFF").strip().split("\n")]
     try:
         vertices, faces = int(rows[0][0]), int(rows[0][1])
@@ -98,8 +87,6 @@ def surface_points(mesh: Mesh, count: int, rng: np.random.Generator) -> np.ndarr
     return (1 - u) * first[chosen] + u * (1 - v) * second[chosen] + u * v * third[chosen]
 
 
-# The data set
-
 SAMPLED = 2048  # points of a mesh, as many as the HDF5 files have
 NAMES = "shape_names.txt"
 Shape = tuple[str, str, np.ndarray]  # class, name, points (k, 3) with z up
@@ -114,7 +101,7 @@ def modelnet40(
     turn: float = 0.0,
     seed: int = 0,
     count: int | None = None,
-) -> PointSamples:
+) -> data.PointSamples:
     """Scenes of `modelnet40_shapes` among background points, see `point_scenes`; errors are theirs.
 
     Defaults are the paper's 1,024 + 500 points, as the shapes stand (no turn), every shape of the
@@ -124,7 +111,7 @@ def modelnet40(
     return point_scenes(shapes, count, points, background, distance, turn, seed, split)
 
 
-def modelnet40_shapes(folder: str | Path, split: str) -> Shapes:
+def modelnet40_shapes(folder: str | Path, split: str) -> data.Shapes:
     """The shapes of `split` ("train" or "test") in `folder`, 2,048 points each.
 
     folder: the HDF5 release (shape_names.txt, train_files.txt, test_files.txt, ply_data_*.h5), or
@@ -135,15 +122,15 @@ def modelnet40_shapes(folder: str | Path, split: str) -> Shapes:
     and when h5py, which the HDF5 layout needs, is not installed.
     """
     folder = Path(folder)
-    require_split(split)
+    data.require_split(split)
     classes, hdf5 = modelnet40_classes(folder), (folder / NAMES).is_file()
     found = _hdf5_shapes(folder, split) if hdf5 else _off_shapes(folder, split)
     kinds, names, clouds = zip(*(shape for shape in found if shape[0] in classes), strict=True)
     points = torch.from_numpy(np.stack(clouds).astype(np.float32))
     labels = torch.tensor([classes.index(name) for name in kinds])
     source = dict(dataset="modelnet40", layout="hdf5" if hdf5 else "off")
-    source |= dict(data=tensor_digest(points, labels))
-    return Shapes(points, labels, tuple(classes), names, source)
+    source |= dict(data=data.tensor_digest(points, labels))
+    return data.Shapes(points, labels, tuple(classes), names, source)
 
 
 def modelnet40_classes(folder: Path) -> list[str]:
@@ -151,9 +138,8 @@ def modelnet40_classes(folder: Path) -> list[str]:
 
     Raises `KpnbError` for a missing folder, and where there is none.
     """
-    if not folder.is_dir():
-        raise KpnbError(f"There is no folder {folder}: unpack ModelNet40 there.")
-    train, test = (_kinds(folder, split) for split in SPLITS)
+    require(folder.is_dir(), f"There is no folder {folder}: unpack ModelNet40 there.")
+    train, test = (_kinds(folder, split) for split in data.SPLITS)
     listed = _lines(folder / NAMES) if (folder / NAMES).is_file() else sorted(train)
     classes = [name for name in listed if name in train & test]
     if not classes:
@@ -178,9 +164,6 @@ def y_up_to_z_up(points: np.ndarray) -> np.ndarray:
     return points[..., [0, 2, 1]] * [1, -1, 1]
 
 
-# The HDF5 layout
-
-
 def _hdf5_files(folder: Path, split: str) -> list[Path]:
     """The files that <split>_files.txt names, in that order.
 
@@ -201,7 +184,7 @@ def _hdf5_shapes(folder: Path, split: str) -> Iterator[Shape]:
                 f"x 3 and the {len(classes)} classes: fetch the file again."
             )
         with _about(file):
-            clouds = unit_sphere(y_up_to_z_up(points))
+            clouds = data.unit_sphere(y_up_to_z_up(points))
         for i, label in enumerate(labels.tolist()):
             yield classes[label], f"{file.name}#{i}", clouds[i]
 
@@ -221,19 +204,15 @@ def _hdf5_array(file: Path, name: str, kind: type) -> np.ndarray:
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise KpnbError(
             f"{file} is missing or no HDF5 file with {name} ({error}): "
-            f"{remedy(error, 'fetch it again')}."
+            f"{data.remedy(error, 'fetch it again')}."
         ) from error
 
 
 def _lines(file: Path) -> list[str]:
     lines = file.read_text().splitlines() if file.is_file() else []
     lines = [line.strip() for line in lines if line.strip()]
-    if not lines:
-        raise KpnbError(f"{file} is missing or empty: unpack ModelNet40 again.")
+    require(lines, f"{file} is missing or empty: unpack ModelNet40 again.")
     return lines
-
-
-# The OFF layout
 
 
 def off_files(folder: Path, split: str) -> list[Path]:
@@ -247,7 +226,7 @@ def _off_shapes(folder: Path, split: str) -> Iterator[Shape]:
         name = f"{kind}/{file.name}"
         with _about(file):
             mesh = read_off(file.read_text(encoding="ascii", errors="replace"))
-            points = unit_sphere(surface_points(mesh, SAMPLED, named_generator(name)))
+            points = data.unit_sphere(surface_points(mesh, SAMPLED, named_generator(name)))
         yield kind, name, points
 
 

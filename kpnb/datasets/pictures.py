@@ -11,7 +11,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, resize
 
 from kpnb.datasets.samples import IMAGENET_MEAN, IMAGENET_STD, remedy
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 #: Shorter side of the resized picture over the side of its crop, as torchvision's 256 and 224.
@@ -28,20 +28,14 @@ def picture_files(places: Iterable[str | Path]) -> list[Path]:
     for place in (Path(place).expanduser() for place in places):
         if not place.exists():
             raise KpnbError(f"there is no file or folder {place}: name pictures or their folder.")
-        inside = sorted(place.iterdir()) if place.is_dir() else [place]
-        found += [f for f in inside if not place.is_dir() or _is_picture(f.name)]
-    if not found:
-        raise KpnbError(f"there is no picture: give files, or a folder with {', '.join(SUFFIXES)}.")
+        # Of a folder by their ending, and no file that macOS leaves beside one (._*).
+        inside = [f for f in sorted(place.glob("[!.]*")) if f.name.lower().endswith(SUFFIXES)]
+        found += inside if place.is_dir() else [place]
+    require(found, f"there is no picture: give files, or a folder with {', '.join(SUFFIXES)}.")
     names = [file.stem for file in found]
     twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise KpnbError(f"two pictures are named {twice}: give them names of their own.")
+    require(twice is None, f"two pictures are named {twice}: give them names of their own.")
     return found
-
-
-def _is_picture(name: str) -> bool:
-    """By its ending, and no file that macOS leaves beside one (._*)."""
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def read_pictures(files: Sequence[Path], size: int) -> np.ndarray:
@@ -53,9 +47,7 @@ def read_pictures(files: Sequence[Path], size: int) -> np.ndarray:
 
 
 def as_inputs(
-    pictures: np.ndarray,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
+    pictures: np.ndarray, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> Tensor:
     """Pictures (n, size, size, 3) in [0, 1] as inputs (n, 3, size, size), by mean and standard
     deviation of red, green and blue."""
@@ -72,8 +64,7 @@ def read_masks(files: Sequence[Path], masks: Iterable[str | Path], size: int) ->
     """
     by_name, found = {file.stem: file for file in picture_files(masks)}, []
     for file in files:
-        if file.stem not in by_name:
-            raise KpnbError(f"{file.name} has no mask: name one {file.stem}.png.")
+        require(file.stem in by_name, f"{file.name} has no mask: name one {file.stem}.png.")
         mask, picture = _opened(by_name[file.stem]), _opened(file)
         if mask.size != picture.size:
             raise KpnbError(

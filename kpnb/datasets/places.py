@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.fingerprint import packed_file
 from kpnb.store import locked
 
@@ -71,9 +71,6 @@ def _mount_drive() -> None:
         ) from error
 
 
-# Names
-
-
 def _home(name: str) -> Path:
     return Path(os.path.expanduser(os.environ.get(FOLDER) or DEFAULT)) / name
 
@@ -93,25 +90,15 @@ def _downloaded(name: str, value: str) -> Path:
     if name not in NAMES:
         raise KpnbError(_unknown(value))
     root = _home(name)
-    try:
-        lock = locked(root / ".prepare.lock", f"prepares {name}")
-    except (OSError, NotImplementedError) as error:
-        raise KpnbError(
-            f"{root} cannot be written and locked ({error}): let {FOLDER} name another folder."
-        ) from error
-    with lock:
+    with locked(root / ".prepare.lock", f"prepares {name}", f"let {FOLDER} name another folder"):
         if _prepared(name) is None:
             # The data set's own command.
             reader = importlib.import_module(f"data_prep.{name}")
             given = ["--root", str(root), "--download"]
             importlib.import_module("data_prep.command").run(reader, given)
         found = _prepared(name)
-    if found is None:
-        raise KpnbError(f"{root} holds no prepared {name}: run python -m data_prep.{name}.")
+    require(found is not None, f"{root} holds no prepared {name}: run python -m data_prep.{name}.")
     return found
-
-
-# What to say
 
 
 def _unknown(value: str) -> str:
@@ -142,8 +129,6 @@ def _near_folders(value: str) -> list[str]:
         return []
     return [beside[name] for name in get_close_matches(meant.name, beside, n=3, cutoff=0.6)]
 
-
-# What a reader leaves in a folder that it found complete
 
 MARKER = "kpnb_checked.json"
 CHECKED_FORMAT = "kpnb-checked-1"

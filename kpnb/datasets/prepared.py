@@ -5,7 +5,6 @@ data set then fits onto one GPU (CUB-200-2011's 5,994 training images of 224 x 2
 GB), so that no epoch waits for a disk or a decoder.
 """
 
-import functools
 import json
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from kpnb.datasets.samples import SPLITS, ImageSamples, normalization, require_int, require_split
-from kpnb.errors import KpnbError
-from kpnb.fingerprint import file_hash, fingerprint
+from kpnb.errors import KpnbError, require
+from kpnb.fingerprint import fingerprint, known_hash
 
 
 def normalized(images: Tensor) -> Tensor:
@@ -83,8 +82,7 @@ def manifest(folder: str | Path) -> dict:
         raise KpnbError(f"{folder} has no {MANIFEST}: {_ADVICE}.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise KpnbError(f"{path} cannot be read ({error}): {_ADVICE}.") from error
-    if not whole:
-        raise KpnbError(f"{path} is not of the format {FORMAT}: {_ADVICE}.")
+    require(whole, f"{path} is not of the format {FORMAT}: {_ADVICE}.")
     return known
 
 
@@ -104,15 +102,8 @@ def _verify(folder: Path, files: dict[str, dict]) -> None:
         path = folder / name
         if Path(name).name != name or not path.is_file():
             raise KpnbError(f"{folder} lacks the file {name!r} of its manifest: {_ADVICE}.")
-        stat = path.stat()
-        if _hashed(path.resolve(), stat.st_size, stat.st_mtime_ns) != entry["sha256"]:
+        if known_hash(path) != entry["sha256"]:
             raise KpnbError(f"{path} is damaged, its SHA-256 is not the manifest's: {_ADVICE}.")
-
-
-@functools.lru_cache(maxsize=128)
-def _hashed(path: Path, size: int, changed: int) -> str:
-    """The file's SHA-256, taken once for as long as neither its size nor its time changes."""
-    return file_hash(path)
 
 
 def _array(folder: Path, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:

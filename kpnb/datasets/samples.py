@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.fingerprint import packed_file
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -67,8 +67,7 @@ class Samples:
                 f"The index does not fit {len(self)} samples ({error}): give positions from 0 to "
                 f"{len(self) - 1}, a boolean mask of that length or a slice."
             ) from error
-        if len(chosen) == 0:
-            raise KpnbError("The index chooses no sample: choose at least one.")
+        require(len(chosen) > 0, "The index chooses no sample: choose at least one.")
         return chosen
 
 
@@ -92,8 +91,7 @@ class LabeledSamples(Samples):
 
         Samples keep their order. 0 < share <= 1, or `KpnbError` is raised.
         """
-        if not 0 < share <= 1:
-            raise KpnbError(f"share is {share}: give a share above 0 and at most 1.")
+        require(0 < share <= 1, f"share is {share}: give a share above 0 and at most 1.")
         require_int("seed", seed, 0)
         rng = np.random.default_rng(seed)
         chosen = []
@@ -188,9 +186,7 @@ def unit_sphere(points: np.ndarray) -> np.ndarray:
     else:
         radius = np.zeros(1)
     if not (radius > 0).all():
-        raise KpnbError(
-            "A shape has coordinates that are not finite or all points in one place: leave it out."
-        )
+        raise KpnbError("A shape has infinite or missing coordinates, or no extent: leave it out.")
     return centered / radius
 
 
@@ -203,9 +199,6 @@ def tensor_digest(*tensors: Tensor) -> str:
     return state.hexdigest()
 
 
-# Arguments
-
-
 def require_int(name: str, value: int, least: int, most: int | None = None) -> None:
     """Raise `KpnbError` unless `value` is an integer (no bool) from `least` to `most`."""
     integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
@@ -216,17 +209,13 @@ def require_int(name: str, value: int, least: int, most: int | None = None) -> N
 
 def require_split(split: str) -> None:
     """Raise `KpnbError` unless `split` is one of `SPLITS`."""
-    if split not in SPLITS:
-        raise KpnbError(f"split is {split!r}: give 'train' or 'test'.")
+    require(split in SPLITS, f"split is {split!r}: give 'train' or 'test'.")
 
 
 def remedy(error: Exception | None, otherwise: str) -> str:
     """What to do about a file that cannot be read: `otherwise`, unless the file system refuses."""
     refused = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
     return "check permissions, free space and the disk" if refused else otherwise
-
-
-# The packed files of the embedded data
 
 
 def packed_content(name: str, sha256: str, builder: str) -> bytes:

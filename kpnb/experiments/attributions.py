@@ -20,7 +20,7 @@ import torch
 from captum import attr
 from torch import Tensor, nn
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.estimator.features import layer_module, output_at
 from kpnb.estimator.units import GridUnits
 
@@ -56,8 +56,7 @@ def attributions(
     Raises KpnbError for an unknown method or layer, no images, or targets of another number.
     """
     for name in methods:
-        if name not in METHODS:
-            raise KpnbError(f"method {name!r} is unknown; use one of {', '.join(METHODS)}.")
+        require(name in METHODS, f"method {name!r} is unknown; use one of {', '.join(METHODS)}.")
     for layer in layers:
         layer_module(net, layer)
     if len(images) == 0 or targets.shape != images.shape[:1]:

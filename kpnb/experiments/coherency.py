@@ -11,7 +11,7 @@ The entropy takes part as the map of its noise sigma_i (log m' - log m is then a
 nats), and sigma_f^2 as a map of a single number: what the entropy would be without the division.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -116,9 +116,13 @@ class Coherency:
     def entropy_difference(self) -> float:
         """Largest |H' - H| in nats over seeds, images, layers and units; infinite where only one
         of the two is defined."""
-        pairs = zip(self.before, self.after, strict=True)
-        parts = [(b[ENTROPY][k], a[ENTROPY][k]) for b, a in pairs for k in b[ENTROPY]]
-        return max(_largest_gap(entropy_of(first), entropy_of(second)) for first, second in parts)
+        gaps = []
+        for b, a in zip(self.before, self.after, strict=True):
+            for layer, sigma in b[ENTROPY].items():
+                first, second = entropy_of(sigma), entropy_of(a[ENTROPY][layer])
+                gap = torch.where(first.isnan() & second.isnan(), 0, (first - second).abs())
+                gaps.append(float(gap.nan_to_num(torch.inf).max()))
+        return max(gaps)
 
     def unchanged(self, method: str) -> bool:
         """Whether magnitude and shape stay to within COHERENT with all of their intervals."""
@@ -164,11 +168,6 @@ def explanations(study: ImageStudy, net: nn.Module, targets: Tensor) -> Maps:
         ENTROPY: {label: e.sigma.cpu() for label, e in by_label.items()},
         VARIANCE: {label: e.feature_variance.cpu()[:, None] for label, e in by_label.items()},
     }
-
-
-def _largest_gap(first: Tensor, second: Tensor) -> float:
-    gaps = (first - second).abs()
-    return float(torch.where(first.isnan() & second.isnan(), 0, gaps).nan_to_num(torch.inf).max())
 
 
 class CoherencyFindings(Findings):
@@ -297,7 +296,13 @@ def magnitudes_figure(found: Coherency) -> Figure:
 
     parts, size = {TITLES[m]: m for m in found.layered}, (style.WIDTH / 3, 2.3)
     figure = style.row_of_panels(parts, draw, "convolution", "", size, most=3)
-    _same_span(figure.axes[: len(parts)])
+    # As many decades in every panel: a method's change looks as large as it is.
+    axes = figure.axes[: len(parts)]
+    ends = [np.log10(ax.get_ylim()) for ax in axes]
+    half = max(LEAST_DECADES, *(high - low for low, high in ends)) / 2
+    for ax, (low, high) in zip(axes, ends, strict=True):
+        ax.set_ylim(10 ** ((low + high) / 2 - half), 10 ** ((low + high) / 2 + half))
+        ax.yaxis.set_minor_formatter(NullFormatter())
     label = "m, mean |value| of the map [the method's own unit]"
     figure.supylabel(label, fontsize=style.LABEL_SIZE)
     return figure
@@ -357,12 +362,3 @@ def maps_figure(found: Coherency, picture: np.ndarray, index: int) -> Figure:
         ax.set(xticks=[], yticks=[])
     entropy_bar(figure, axes[-2:, 1:].flat)
     return figure
-
-
-def _same_span(axes: Sequence[Axes]) -> None:
-    """As many decades in every panel: a method's change looks as large as it is."""
-    ends = [np.log10(ax.get_ylim()) for ax in axes]
-    half = max(LEAST_DECADES, *(high - low for low, high in ends)) / 2
-    for ax, (low, high) in zip(axes, ends, strict=True):
-        ax.set_ylim(10 ** ((low + high) / 2 - half), 10 ** ((low + high) / 2 + half))
-        ax.yaxis.set_minor_formatter(NullFormatter())

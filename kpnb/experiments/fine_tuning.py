@@ -100,17 +100,13 @@ def training_values(
     return {name: torch.where(whole, part.double(), torch.nan) for name, part in found.items()}
 
 
-def fine_tuned_difference(evidence: Evidence, name: str, threshold: float) -> Estimate | None:
-    """Fine-tuned minus from scratch, paired by sample and seed; None where a seed has no sample
-    that is defined for both."""
-    pair = [network_values(evidence, role, name, threshold) for role in CALLED]
-    return paired_difference(*pair) if np.isfinite(sum(pair)).any(1).all() else None
-
-
-def own_value(evidence: Evidence, role: str, name: str, threshold: float) -> Estimate | None:
-    """A quantity of one network; None where a seed has no defined sample."""
-    values = network_values(evidence, role, name, threshold)
-    return bootstrap(values) if np.isfinite(values).any(1).all() else None
+def estimate_of(evidence: Evidence, name: str, threshold: float, *roles: str) -> Estimate | None:
+    """A quantity of one network or, by default, fine-tuned minus from scratch, paired by sample and
+    seed; None where a seed has no sample that is defined for all of them."""
+    values = [network_values(evidence, role, name, threshold) for role in roles or CALLED]
+    if not np.isfinite(sum(values)).any(1).all():
+        return None
+    return bootstrap(*values) if len(values) == 1 else paired_difference(*values)
 
 
 class FineTuningFindings(Findings):
@@ -124,10 +120,8 @@ class FineTuningFindings(Findings):
         for name, asked in QUANTITIES.items():
             # The difference of epochs_to_half goes by its plain name.
             key = name if name == "epochs_to_half" else f"{name}_difference"
-            found = {
-                f"{name}_{CALLED[role]}": own_value(evidence, role, name, b) for role in CALLED
-            }
-            found[key] = fine_tuned_difference(evidence, name, b)
+            found = {f"{name}_{CALLED[r]}": estimate_of(evidence, name, b, r) for r in CALLED}
+            found[key] = estimate_of(evidence, name, b)
             for (key, value), of in zip(found.items(), (*CALLED.values(), _MINUS), strict=True):
                 what = f"{asked.label} at {layer}, {of}"
                 self._keep(f"{key}_{layer.lower()}", value, what, asked.unit)
@@ -171,7 +165,7 @@ def scores_by_network(findings: FineTuningFindings) -> pd.DataFrame:
 
 def _judged(evidence: Evidence, name: str, threshold: float, side: str) -> tuple[str, str]:
     """A difference as text, and the verdict on the side that it should be on, "" for none."""
-    gap = fine_tuned_difference(evidence, name, threshold)
+    gap = estimate_of(evidence, name, threshold)
     judged = verdict(gap, side) if gap and side else "inconclusive" if side else ""
     return str(gap or UNDEFINED), judged
 
@@ -182,7 +176,7 @@ def differences_table(evidence: Mapping[str, Evidence], threshold: float) -> pd.
     rows = {}
     for layer, found in evidence.items():
         for name, asked in QUANTITIES.items():
-            own = {role: own_value(found, role, name, threshold) for role in CALLED}
+            own = {role: estimate_of(found, name, threshold, role) for role in CALLED}
             row = {CALLED[role]: str(value or UNDEFINED) for role, value in own.items()}
             gap, judged = _judged(found, name, threshold, asked.prediction)
             row |= {"difference": gap, "paper": asked.prediction or "not stated"}
@@ -253,7 +247,7 @@ def discarded_figure(evidence: Mapping[str, Evidence], threshold: float) -> Figu
     shown, places = {}, FineTuningStudy.PLACES.items()
     for layer, found in evidence.items():
         for name in ("ever", "n_fg", "discarded"):
-            values = {role: own_value(found, place, name, threshold) for place, role in places}
+            values = {role: estimate_of(found, name, threshold, place) for place, role in places}
             shown[f"{layer}: {QUANTITIES[name].label}"] = values
     return estimates_figure(shown)
 

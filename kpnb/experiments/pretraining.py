@@ -61,33 +61,6 @@ def _below(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class ClassImages(StudyImages):
-    """A study's images of some of the classes, labels numbered anew."""
-
-    whole: StudyImages
-    names: Names
-
-    @cached_property
-    def teacher_samples(self) -> ImageSamples:
-        return of_classes(self.whole.teacher_samples, self.names)
-
-    @cached_property
-    def test_samples(self) -> ImageSamples:
-        return of_classes(self.whole.test_samples, self.names)
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        return self.whole.hashes
-
-    @property
-    def title(self) -> str:
-        return self.whole.title
-
-    def order(self, positions: Tensor) -> Tensor:
-        return self.whole.order(positions)
-
-
-@dataclass(frozen=True)
 class FineTuningStudy(ImageStudy):
     """Fine-tuned network F and network from scratch B on the target classes.
 
@@ -121,8 +94,12 @@ class FineTuningStudy(ImageStudy):
         return self.class_parts[1]
 
     @cached_property
-    def data(self) -> ClassImages:
-        return ClassImages(self.parameters, self.whole, self.names)
+    def data(self) -> StudyImages:
+        """The images of this study's classes, labels numbered anew."""
+        found = study_images(self.parameters)
+        for name in ("teacher_samples", "test_samples"):  # in place of what it would load
+            found.__dict__[name] = of_classes(getattr(self.whole, name), self.names)
+        return found
 
     @property
     def outputs(self) -> int:
@@ -158,16 +135,12 @@ class FineTuningStudy(ImageStudy):
     def build(self, role: str, seed: int) -> nn.Module:
         # F is the untrained B with other convolutions: the FC layers of both start equal.
         net = super().build(role, seed)
-        if role == "F":
-            take_convolutions(net, self._handed_on(seed))
+        if role == "F" and self._from_imagenet:
+            take_convolutions(net, imagenet_state(self.parameters.network, 2 * seed))
+        elif role == "F":
+            trained = self.source.of("T", seed)
+            take_convolutions(net, trained.states[trained.final_epoch])
         return net
-
-    def _handed_on(self, seed: int) -> dict[str, Tensor]:
-        """The weights that the fine-tuned network of a seed starts from."""
-        if self._from_imagenet:
-            return imagenet_state(self.parameters.network, 2 * seed)
-        trained = self.source.of("T", seed)
-        return trained.states[trained.final_epoch]
 
     def classifier(self, role: str, seed: int, **key: object) -> Trained:
         """F, B or the source network T; each serves all layers."""

@@ -12,6 +12,7 @@ than the measured one, which pulls a correlation, and so an interval, towards ze
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import cycle
 from math import isfinite
 from typing import NamedTuple
@@ -27,17 +28,17 @@ from torch import Tensor
 from kpnb.errors import KpnbError
 from kpnb.figures import style
 from kpnb.fingerprint import track
+from kpnb.metrics import stats
 from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.formatting import count, verdict_sentence
 from kpnb.metrics.results import estimated
-from kpnb.metrics.stats import Estimate, bootstrap, correlation, mean, share_interval, verdict
+from kpnb.metrics.stats import Estimate, bootstrap, mean, verdict
 from kpnb.store import Scratch
 from kpnb.study.findings import Findings
 from kpnb.study.study import SPLITS, Study
 from kpnb.training.costs import Cost
-from kpnb.training.train import to_device
+from kpnb.training.train import on_device
 
-RESAMPLES = 2000
 # Two points always lie on a line; with a third variable taken out, so do three.
 LEAST_POINTS, LEAST_PARTIAL = 3, 4
 # Below this share of variance left, a rank is a function of the epoch up to rounding.
@@ -63,7 +64,7 @@ def checkpoint_accuracies(study: Study, layer: str, seed: int) -> dict[int, dict
         for epoch in track(epochs, f"accuracies S {layer} seed {seed}"):
             if scratch.load(f"{epoch}") is None:
                 net = study.network(trained, epoch)
-                to_device(net, study.device, head)  # the layout in which a student is scored
+                on_device(net, head)  # the layout in which a student is scored
                 study.train_head(net, layer, head)
                 scratch.save(f"{epoch}", {}, study.scores_by_split(net))
         found = {f"{epoch}": scratch.load(f"{epoch}")[1] for epoch in epochs}
@@ -159,35 +160,17 @@ def repeat_gap(study: Study, curve: RatioAccuracy) -> float:
 Relation = Callable[[np.ndarray, np.ndarray], float]
 
 
-def over_checkpoints(ratio: np.ndarray, accuracy: np.ndarray) -> float:
-    """Spearman's correlation over checkpoints, averaged over the seeds where it is defined.
-    Undefined (NaN): with fewer than three checkpoints, or one of the two constant."""
-    return float(mean(np.array([_spearman(*row) for row in zip(ratio, accuracy, strict=True)])))
-
-
-def given_epoch(ratio: np.ndarray, accuracy: np.ndarray) -> float:
-    """Spearman's partial correlation given the epoch, averaged over seeds: what the two have in
-    common beyond each rising or falling with training.
-
-    Undefined (NaN): with fewer than four checkpoints, or where one of the two rises or falls
-    without exception, for then its ranks are the epoch's and nothing is left.
-    """
-    return float(mean(np.array([_partial(*row) for row in zip(ratio, accuracy, strict=True)])))
-
-
-def across_networks(ratio: np.ndarray, accuracy: np.ndarray) -> float:
-    """Spearman's correlation over all networks of all seeds together."""
-    return _spearman(ratio.ravel(), accuracy.ravel())
-
-
 def _spearman(ratio: np.ndarray, accuracy: np.ndarray) -> float:
     # A resample of few samples may leave a lambda undefined.
     if len(ratio) < LEAST_POINTS or not np.isfinite(ratio).all():
         return float("nan")
-    return correlation(ratio, accuracy)
+    return stats.correlation(ratio, accuracy)
 
 
 def _partial(ratio: np.ndarray, accuracy: np.ndarray) -> float:
+    """Spearman's partial correlation given the epoch: what the two have in common beyond each
+    rising or falling with training. Undefined with fewer than four checkpoints, or where one of the
+    two rises or falls without exception, for then its ranks are the epoch's and nothing is left."""
     if len(ratio) < LEAST_PARTIAL:
         return float("nan")
     epoch = np.arange(len(ratio))
@@ -198,12 +181,24 @@ def _partial(ratio: np.ndarray, accuracy: np.ndarray) -> float:
     return (both - first * second) / left**0.5 if left > NOTHING_LEFT else float("nan")
 
 
+def over_checkpoints(
+    ratio: np.ndarray, accuracy: np.ndarray, relation: Relation = _spearman
+) -> float:
+    """Spearman's correlation over checkpoints, averaged over the seeds where it is defined.
+    Undefined (NaN): with fewer than three checkpoints, or one of the two constant."""
+    return float(mean(np.array([relation(*row) for row in zip(ratio, accuracy, strict=True)])))
+
+
+given_epoch = partial(over_checkpoints, relation=_partial)
+
+
+def across_networks(ratio: np.ndarray, accuracy: np.ndarray) -> float:
+    """Spearman's correlation over all networks of all seeds together."""
+    return _spearman(ratio.ravel(), accuracy.ravel())
+
+
 def correlation_interval(
-    terms: np.ndarray,
-    accuracy: np.ndarray,
-    relation: Relation,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    terms: np.ndarray, accuracy: np.ndarray, relation: Relation, resamples: int = stats.RESAMPLES
 ) -> Estimate:
     """A correlation with its 95% percentile interval over samples and seeds.
 
@@ -212,7 +207,7 @@ def correlation_interval(
     networks, their accuracies and the background's mean entropy stay. Draws in which the
     correlation is undefined are left out; value and ends are NaN where nothing is defined.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     seeds, _, samples = terms.shape
     draws = np.empty(resamples)
     for draw in range(resamples):
@@ -281,7 +276,7 @@ def in_order(layers: Sequence[str]) -> list[str]:
 
 
 def answers(
-    curve: RatioAccuracy, networks: RatioAccuracy, resamples: int = RESAMPLES
+    curve: RatioAccuracy, networks: RatioAccuracy, resamples: int = stats.RESAMPLES
 ) -> dict[str, Answer]:
     """name -> correlation over a student's checkpoints, and across the final networks."""
     asked = {name: (curve, question) for name, question in CORRELATIONS.items()}
@@ -380,7 +375,7 @@ def _bars(ax: Axes, ratio: Estimate, share: float, tested: int | None, **look: o
     """95% intervals: of lambda, and of an accuracy on `tested` samples (None: none is drawn)."""
     ax.hlines(100 * share, ratio.low, ratio.high, zorder=0, **look)
     if tested is not None:
-        low, high = share_interval(share, tested)
+        low, high = stats.share_interval(share, tested)
         ax.vlines(ratio.value, 100 * low, 100 * high, zorder=0, **look)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.metrics.stats import mean
 
 FACTOR = 4.0  # the paper's, by recollection: the text that we have has lost it
@@ -86,12 +86,10 @@ def feature_name(net: nn.Module, layer: str) -> str:
 
 def named_pairs(net: nn.Module, pairs: str = "disjoint") -> list[tuple[str, str]]:
     """The pairs as dotted names; KpnbError where a factor cannot pass from one to the other."""
-    if pairs not in PAIRS:
-        raise KpnbError(f"pairs={pairs!r} is unknown; use one of {', '.join(PAIRS)}.")
+    require(pairs in PAIRS, f"pairs={pairs!r} is unknown; use one of {', '.join(PAIRS)}.")
     leaves, names = _leaves(net), convolutions(net)
     found = list(zip(names[:-1], names[1:], strict=True))[:: PAIRS[pairs]]
-    if not found:
-        raise KpnbError("there is no pair to revise; the network needs two convolutions in a row.")
+    require(found, "there is no pair to revise; the network needs two convolutions in a row.")
     order = [name for name, _ in leaves]
     for first, second in found:
         if leaves[order.index(second)][1].groups > 1:
@@ -140,9 +138,12 @@ def shape_changes(before: LayerMaps, after: LayerMaps) -> np.ndarray:
     return mean(torch.stack(moved, 1).numpy())
 
 
+_ONE_MAP = "one map has no spread over layers; pass a method with a map per layer."
+
+
 def layer_spread(maps: LayerMaps) -> np.ndarray:
     """(images,) standard deviation over layers of log m, nats; KpnbError for a single layer."""
-    _check_several(maps)
+    require(len(maps) > 1, _ONE_MAP)
     logs = np.log(magnitudes(maps))
     return np.sqrt(mean((logs - mean(logs)[:, None]) ** 2))
 
@@ -151,7 +152,7 @@ def order_changes(before: LayerMaps, after: LayerMaps) -> np.ndarray:
     """(images,) share of pairs of layers whose order by magnitude is another afterwards; pairs
     with a magnitude that is not defined are left out."""
     _check_layers(before, after)
-    _check_several(before)
+    require(len(before) > 1, _ONE_MAP)
     first, second = np.triu_indices(len(before), 1)
     signs = []
     for maps in (before, after):
@@ -172,8 +173,3 @@ def _shape(maps: Tensor) -> Tensor:
 def _check_layers(before: LayerMaps, after: LayerMaps) -> None:
     if list(before) != list(after) or not before:
         raise KpnbError(f"maps are of layers {list(before)} and {list(after)}; pass the same ones.")
-
-
-def _check_several(maps: LayerMaps) -> None:
-    if len(maps) < 2:
-        raise KpnbError("one map has no spread over layers; pass a method with a map per layer.")

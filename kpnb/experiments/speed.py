@@ -285,9 +285,6 @@ def _alone(call: str) -> float | dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-# Networks, images and the clock
-
-
 def _network(scale: str, device: torch.device) -> nn.Module:
     return image_network("VGG-11", _CLASSES, scale).to(device).eval()
 

@@ -16,6 +16,7 @@ from kpnb.errors import KpnbError
 
 #: Standard deviations of a normal distribution to the ends of its middle 95%.
 Z95 = 1.959964
+RESAMPLES = 2000
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -52,7 +53,7 @@ def _quietly(statistic: Callable[..., np.ndarray], values: np.ndarray) -> np.nda
 
 
 def bootstrap(
-    values: np.ndarray, statistic: Statistic = mean, resamples: int = 2000, seed: int = 0
+    values: np.ndarray, statistic: Statistic = mean, resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate:
     """statistic over samples, averaged over seeds, with its 95% percentile interval.
 
@@ -65,7 +66,7 @@ def paired_difference(
     student: np.ndarray,
     baseline: np.ndarray,
     statistic: Statistic = mean,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
     """statistic(student) - statistic(baseline), both resampled with the same seeds and samples. A
@@ -107,12 +108,11 @@ def share_interval(share: float, n: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def correlation(first: np.ndarray, second: np.ndarray, by_rank: bool = True) -> float:
-    """Spearman's (or Pearson's) correlation of two vectors; NaN when one of them is constant."""
+def correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's correlation of two vectors; NaN when one of them is constant."""
     from scipy.stats import rankdata  # here: half a second, and few need it
 
-    pair = [np.asarray(values, float) for values in (first, second)]
-    pair = [rankdata(values) for values in pair] if by_rank else pair  # ties at their mean rank
+    pair = [rankdata(np.asarray(values, float)) for values in (first, second)]  # ties: mean rank
     constant = any(np.ptp(values) == 0 for values in pair)
     return float("nan") if constant else float(np.corrcoef(*pair)[0, 1])
 

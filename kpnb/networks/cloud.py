@@ -9,7 +9,7 @@ original code (github.com/charlesq34/pointnet):
 1. The penalty that keeps the feature transform near an orthogonal matrix is 0.001 ||I - A A^T||^2,
    as the paper writes it, averaged over the clouds of a batch; the original code adds half of that
    norm summed over the batch, n / 2 times as much for n clouds.
-2. The penalty enters as its gradient in the backward pass (see `pulled_to_orthogonal`), because a
+2. The penalty enters as its gradient in the backward pass (see `OrthogonalPull`), because a
    training loop that serves all networks knows the loss of the classes alone.
 
 PointNet++ with single-scale grouping (Qi et al., NeurIPS 2017). Its last PointNet gets the
@@ -48,7 +48,7 @@ from kpnb.networks import cloud_layers as clouds
 from kpnb.networks.cloud_layers import KeptChoices, PointNetwork, PointNormalization, gather
 from kpnb.networks.layers import built, check_request
 
-PENALTY = 0.001
+PENALTY = 0.001  # as in the paper
 # Channels at full size, those of the originals: of PointNet below and above its feature transform
 # (a transform has the latter, then those of FC1 and FC2); of the point-wise layers of PointNet++
 # and PointConv by level; of DGCNN's edge convolutions; of what is pooled; of FC1 and FC2.
@@ -65,34 +65,27 @@ def scaled(widths: Sequence[int], scale: str) -> tuple[int, ...]:
     return tuple(width // DIVISORS[scale] for width in widths)
 
 
-class _OrthogonalPull(torch.autograd.Function):
-    """The identity on matrices, with the gradient of the penalty added on the way back."""
+class OrthogonalPull(torch.autograd.Function):
+    """The same matrices A (n, c, c), whose gradient is that of the loss with the penalty
+    PENALTY * mean over the batch of ||I - A A^T||^2 (squared Frobenius norm) added to it.
+
+    The penalty is a function of A alone, so its gradient, 4 PENALTY / n (A A^T - I) A, can be added
+    where the gradient of the loss passes A, once per backward pass, whatever factor the loss has;
+    the value of the loss stays that of the classes.
+    """
 
     @staticmethod
-    def forward(ctx, matrices: Tensor, weight: float) -> Tensor:
+    def forward(ctx, matrices: Tensor) -> Tensor:
         ctx.save_for_backward(matrices)
-        ctx.weight = weight
         return matrices.view_as(matrices)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx, gradient: Tensor) -> Tensor:
         (matrices,) = ctx.saved_tensors
-        size = matrices.shape[-1]
-        eye = torch.eye(size, dtype=matrices.dtype, device=matrices.device)
+        eye = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
         excess = matrices @ matrices.mT - eye
-        return gradient + (4 * ctx.weight / len(matrices)) * (excess @ matrices), None
-
-
-def pulled_to_orthogonal(matrices: Tensor, weight: float = PENALTY) -> Tensor:
-    """The same matrices A (n, c, c), whose gradient is that of the loss with the penalty
-    weight * mean over the batch of ||I - A A^T||^2 (squared Frobenius norm) added to it.
-
-    The penalty is a function of A alone, so its gradient, 4 weight / n (A A^T - I) A, can be added
-    where the gradient of the loss passes A, once per backward pass, whatever factor the loss has;
-    the value of the loss stays that of the classes. weight: 0.001 as in the paper.
-    """
-    return _OrthogonalPull.apply(matrices, weight)
+        return gradient + (4 * PENALTY / len(matrices)) * (excess @ matrices)
 
 
 class Transform(nn.Module):
@@ -112,7 +105,7 @@ class Transform(nn.Module):
         offsets = self.matrix(self.cloud(pooled)).view(-1, self.channels, self.channels)
         eye = torch.eye(self.channels, dtype=points.dtype, device=points.device)
         matrices = offsets + eye
-        return pulled_to_orthogonal(matrices) if self.orthogonal and self.training else matrices
+        return OrthogonalPull.apply(matrices) if self.orthogonal and self.training else matrices
 
 
 class PointNetFeatures(nn.Module):
@@ -209,11 +202,7 @@ class PointConvolution(nn.Module):
     """
 
     def __init__(
-        self,
-        widths: Sequence[int],
-        bandwidth: float,
-        weights: int,
-        sample: tuple[int, int] | None = None,
+        self, widths: Sequence[int], bandwidth: float, weights: int, sample: tuple[int, int] | None
     ) -> None:
         super().__init__()
         self.bandwidth, self.sample = bandwidth, sample
@@ -230,22 +219,19 @@ class PointConvolution(nn.Module):
     def forward(
         self, points: Tensor, features: Tensor | None, choices: KeptChoices
     ) -> tuple[Tensor, Tensor]:
-        centers, index = self._neighborhoods(points, choices)
+        if self.sample is None:
+            centers = points.mean(1, keepdim=True)
+            index = torch.arange(points.shape[1], device=points.device).expand(len(points), 1, -1)
+        else:
+            centroids, k = self.sample
+            centers = gather(points, choices(lambda: clouds.farthest_points(points, centroids)))
+            index = choices(lambda: clouds.nearest(points, centers, k))  # (n, q, k)
         relative = gather(points, index) - centers.unsqueeze(2)
         local = _with_features(relative, features, index)
         inverse = 1 / gather(kernel_density(points, self.bandwidth).unsqueeze(-1), index)
         share = self.density(inverse / inverse.amax(2, keepdim=True))
         sums = (self.layers(local) * share).mT @ self.weights(relative)
         return centers, self.output(sums.flatten(2))
-
-    def _neighborhoods(self, points: Tensor, choices: KeptChoices) -> tuple[Tensor, Tensor]:
-        """Centers (n, q, 3) and the neighbors of each (n, q, k)."""
-        if self.sample is None:
-            everything = torch.arange(points.shape[1], device=points.device)
-            return points.mean(1, keepdim=True), everything.expand(len(points), 1, -1)
-        centroids, k = self.sample
-        centers = gather(points, choices(lambda: clouds.farthest_points(points, centroids)))
-        return centers, choices(lambda: clouds.nearest(points, centers, k))
 
 
 class ConvolutionalFeatures(nn.Module):

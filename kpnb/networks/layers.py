@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.estimator.features import layer_name
 
 SCALES = ("full", "narrow")
@@ -67,12 +67,9 @@ def normal_weights(std: float) -> Callable[[nn.Module, torch.Generator], object]
 
 def check_request(kind: str, name: str, known: Collection[str], scale: str, classes: int) -> None:
     """Raise KpnbError for a network that no builder of this kind makes."""
-    if name not in known:
-        raise KpnbError(f"No {kind} network {name!r}: choose one of {', '.join(known)}.")
-    if scale not in SCALES:
-        raise KpnbError(f"No scale {scale!r}: choose 'full' or 'narrow'.")
-    if classes < 2:
-        raise KpnbError(f"A classifier needs at least 2 classes, not {classes}: pass more.")
+    require(name in known, f"No {kind} network {name!r}: choose one of {', '.join(known)}.")
+    require(scale in SCALES, f"No scale {scale!r}: choose 'full' or 'narrow'.")
+    require(classes >= 2, f"A classifier needs at least 2 classes, not {classes}: pass more.")
 
 
 def modules_above(net: nn.Module, name: str) -> list[nn.Module]:

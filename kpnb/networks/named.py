@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kpnb.errors import KpnbError, did_you_mean
+from kpnb.errors import KpnbError, did_you_mean, require
 from kpnb.estimator.features import FeatureReader, whole
 from kpnb.estimator.inputs import moved
 from kpnb.networks.image import packaged_network
@@ -66,8 +66,7 @@ def _made(name: str, trained: bool) -> object:
         raise KpnbError(
             f"{name} could not be had ({told}): connect to the internet, or give a file of weights."
         ) from error
-    if name == PACKAGED:
-        raise KpnbError(f"{PACKAGED} comes with its weights: leave weights at {DEFAULT}.")
+    require(name != PACKAGED, f"{PACKAGED} comes with its weights: leave weights at {DEFAULT}.")
     if ":" in name:
         module, _, function = name.partition(":")
         return _imported(module, function)()
@@ -112,8 +111,7 @@ def stage_layers(net: nn.Module, example: Tensor, count: int = 4) -> list[str]:
     passed through. Raises KpnbError for a network without any layer.
     """
     called = _outputs(net, example[:1].repeat(2, 1, 1, 1))
-    if not called:
-        raise KpnbError("the network has no layer that could be named: give one that is modules.")
+    require(called, "the network has no layer that could be named: give one that is modules.")
     placed = {name: shape[2:] if len(shape) == 4 else shape[1:-1] for name, shape in called}
     placed = {name: places for name, places in placed.items() if max(places, default=1) > 1}
     if not placed:

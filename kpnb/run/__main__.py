@@ -19,17 +19,11 @@ import nbformat
 from pydantic import ValidationError
 
 from kpnb.datasets.places import EMBEDDED, NAMES, PREFIX, find_data
-from kpnb.errors import KpnbError, answered, stopped_code
+from kpnb.errors import KpnbError, answered, require, stopped_code
 from kpnb.fingerprint import checkout, file_hash
+from kpnb.metrics import results as files
 from kpnb.metrics.formatting import count
-from kpnb.metrics.results import (
-    Results,
-    available_cells,
-    available_results,
-    freshness,
-    why_stale,
-    write_whole,
-)
+from kpnb.metrics.results import Results, freshness, why_stale, write_whole
 from kpnb.run import notebook
 from kpnb.run.assignments import full_places, parse_assignments
 from kpnb.run.notebook import NOTE, Request, read_notebook
@@ -58,7 +52,7 @@ def status(preset: str) -> int:
     """Print each results file of a preset, fresh, stale and why, or unknown; 1 if one is stale."""
     states = {
         found.run or found.notebook: freshness(found)
-        for found in [*available_results(preset), *available_cells(preset)]
+        for found in [*files.available_results(preset), *files.available_cells(preset)]
     }
     print("\n".join(f"{name}: {state}" for name, state in states.items()))
     return int(any(state.startswith("stale") for state in states.values()))
@@ -85,8 +79,7 @@ def compare_results(first: Path, second: Path) -> int:
 
 def _results_in(folder: Path) -> set[str]:
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*.json")}
-    if not found:
-        raise KpnbError(f"There are no results files in {folder}: name a folder that holds some.")
+    require(found, f"There are no results files in {folder}: name a folder that holds some.")
     return found
 
 
@@ -199,8 +192,7 @@ def _finish(
     if errors:
         raise KpnbError(f"The notebook ran to its end but shows an error: {errors[0]}")
     missing = [str(file) for file in writes if not file.is_file()]
-    if missing:
-        raise KpnbError(f"The notebook ran to its end but did not write {', '.join(missing)}.")
+    require(not missing, f"The notebook ran to its end but did not write {', '.join(missing)}.")
     executed.metadata[NOTE] = {
         **wanted.made_from,
         "given": wanted.given,

@@ -9,7 +9,7 @@ from contextlib import suppress
 import yaml
 
 from kpnb.datasets.places import EMBEDDED
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.study.parameters import models_for
 
 #: Parameters that may be a place on this machine -> what a folder holds to be one.
@@ -27,8 +27,7 @@ def parse_assignments(texts: Iterable[str], notebook: str = "") -> dict[str, obj
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise KpnbError(f"-p {text!r} is not a parameter: write name=value.")
-        if name in values:
-            raise KpnbError(f"The parameter {name} is given twice: give it once.")
+        require(name not in values, f"The parameter {name} is given twice: give it once.")
         as_is = name in plain and value not in ("None", "null")
         values[name] = value if as_is else _literal(value, name)
     return values
@@ -56,14 +55,11 @@ def text_parameters(notebook: str) -> set[str]:
 def full_places(passed: Mapping[str, object]) -> dict[str, object]:
     """The parameters, with those of `PLACES` by their full path where they are there. A leading ~/
     is the home folder."""
-    return {
-        name: _full_path(value, PLACES[name])
-        if name in PLACES and isinstance(value, str) and value not in WORDS
-        else value
-        for name, value in passed.items()
-    }
-
-
-def _full_path(place: str, needed: str) -> str:
-    place = os.path.expanduser(place) if place.startswith("~/") else place
-    return os.path.realpath(place) if os.path.exists(os.path.join(place, needed)) else place
+    found = dict(passed)
+    for name in PLACES.keys() & passed.keys():
+        place = passed[name]
+        if isinstance(place, str) and place not in WORDS:
+            place = os.path.expanduser(place) if place.startswith("~/") else place
+            there = os.path.exists(os.path.join(place, PLACES[name]))
+            found[name] = os.path.realpath(place) if there else place
+    return found

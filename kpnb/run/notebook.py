@@ -22,19 +22,10 @@ from subprocess import Popen
 
 import nbformat
 
+from kpnb import fingerprint as keys
 from kpnb.datasets import places as data_places
 from kpnb.errors import KpnbError, did_you_mean, stopped_by
-from kpnb.fingerprint import (
-    EXECUTED,
-    Stopwatch,
-    checkout,
-    code_fingerprint,
-    data_fingerprint,
-    fingerprint,
-    library_versions,
-    notebook_seeds,
-    peak_memory_mib,
-)
+from kpnb.fingerprint import EXECUTED, Stopwatch, checkout, peak_memory_mib
 from kpnb.metrics.results import results_root
 from kpnb.store import JOURNAL, default_root, read_journal
 from kpnb.study.parameters import StudyParameters, explicit, models_for, resolve, with_more
@@ -118,10 +109,11 @@ def request(name: str, folder: Path, passed: Mapping[str, object]) -> Request:
     resolved = resolve(model, with_more(values), "demo")
     if max(resolved.seeds) >= LEAST_TOO_LARGE:
         raise KpnbError(f"seeds has {max(resolved.seeds)}: give numbers below {LEAST_TOO_LARGE}.")
-    seeds = notebook_seeds("\n".join(cells))
-    depends = {"code": code_fingerprint(*seeds, showing=True), "data": data_fingerprint(*seeds)}
-    depends |= {"parameters": resolved.model_dump(mode="json"), "versions": library_versions()}
-    key = fingerprint(depends | {"cells": [cell.source for cell in _code_cells(notebook)]})
+    seeds = keys.notebook_seeds("\n".join(cells))
+    code = keys.code_fingerprint(*seeds, showing=True)
+    depends = {"code": code, "data": keys.data_fingerprint(*seeds)}
+    depends |= {"parameters": resolved.model_dump(mode="json"), "versions": keys.library_versions()}
+    key = keys.fingerprint(depends | {"cells": [cell.source for cell in _code_cells(notebook)]})
     return Request(name, source, notebook, dict(passed), own, values, resolved, key)
 
 
@@ -162,10 +154,7 @@ def parameters_cell(notebook: Notebook, name: str) -> int:
     cells = enumerate(notebook.cells)
     tagged = [n for n, cell in cells if cell.cell_type == "code" and TAG in _tags(cell)]
     if len(tagged) != 1:
-        raise KpnbError(
-            f"The notebook {name} has {len(tagged)} code cells tagged {TAG!r}: "
-            "tag exactly the one that declares its parameters."
-        )
+        raise KpnbError(f"{name} has {len(tagged)} code cells tagged {TAG!r}: tag exactly one.")
     return tagged[0]
 
 
@@ -309,6 +298,9 @@ def own_kernels(folder: Path, started: Callable[[Popen], None]) -> type:
     return OwnKernels
 
 
+_PROGRESS = re.compile(r"\d+%\|.*\||\[\d+:\d+<|\d+(\.\d+)?\s*(it/s|s/it)")
+
+
 def clean(notebook: Notebook) -> list[str]:
     """Tidy an executed notebook in place; returns the lines of stderr that were taken out.
 
@@ -318,25 +310,21 @@ def clean(notebook: Notebook) -> list[str]:
     """
     removed: list[str] = []
     for output in (o for o in _outputs(notebook) if o.output_type == "stream"):
-        output.text = _last_states(output.text)
+        lines = output.text.split("\n")
+        output.text = "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines)
         removed += output.text.splitlines() if output.name == "stderr" else []
     for cell in _code_cells(notebook):
         cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-        _tell_figures(cell)
+        # The alternative texts that figures carry (kpnb.figures.style), to where the book's builder
+        # looks for them.
+        metadata = [output.get("metadata", {}).get("image/png", {}) for output in cell.outputs]
+        if told := [found["alt"] for found in metadata if "alt" in found]:
+            cell.metadata["mystnb"] = {"image": {"alt": " ".join(told)}}
     noted = notebook.metadata.get("papermill", {})
     for name in ("input_path", "output_path"):
         if noted.get(name):
             noted[name] = Path(noted[name]).name
-    return [line for line in removed if line.strip() and not _is_progress(line)]
-
-
-def _tell_figures(cell: Notebook) -> None:
-    """The alternative texts that figures carry (kpnb.figures.style), to where the book's builder
-    looks for them: the cell's metadata."""
-    metadata = [output.get("metadata", {}).get("image/png", {}) for output in cell.outputs]
-    told = [found["alt"] for found in metadata if "alt" in found]
-    if told:
-        cell.metadata["mystnb"] = {"image": {"alt": " ".join(told)}}
+    return [line for line in removed if line.strip() and not _PROGRESS.search(line)]
 
 
 def error_outputs(notebook: Notebook) -> list[str]:
@@ -356,7 +344,7 @@ def outputs_fingerprint(notebook: Notebook) -> str:
     cells = [[cell.source, cell.outputs] for cell in _code_cells(notebook)]
     shown = [cells, notebook.metadata.get("widgets")]
     # As text: a figure's data may hold NaN, which `fingerprint` refuses.
-    return fingerprint(json.dumps(shown, sort_keys=True))
+    return keys.fingerprint(json.dumps(shown, sort_keys=True))
 
 
 def prose(notebook: Notebook) -> list[tuple]:
@@ -393,12 +381,3 @@ def _code_cells(notebook: Notebook) -> list[Notebook]:
 
 def _outputs(notebook: Notebook) -> list[Notebook]:
     return [output for cell in _code_cells(notebook) for output in cell.outputs]
-
-
-def _last_states(text: str) -> str:
-    lines = text.split("\n")
-    return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines)
-
-
-def _is_progress(line: str) -> bool:
-    return bool(re.search(r"\d+%\|.*\||\[\d+:\d+<|\d+(\.\d+)?\s*(it/s|s/it)", line))

@@ -37,20 +37,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from kpnb.errors import KpnbError, answered, did_you_mean
+from kpnb.errors import KpnbError, answered, did_you_mean, require
 from kpnb.metrics.formatting import count, table
 from kpnb.metrics.results import freshness, read_results, results_path, why_stale, write_whole
 from kpnb.run.__main__ import HERE
 from kpnb.run.notebook import NOTE, Request, request
 from kpnb.study.parameters import PRESET_NAMES, StudyParameters, models_for, resolve
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SHIPPED = Path(__file__).with_name("sweeps")
 
@@ -108,13 +105,6 @@ class Sweep(_Effort):
         """All parameters of a run, checked; KpnbError as `kpnb.study.parameters.resolve`."""
         return resolve(models_for(self.notebook), self.given(run, preset) | {"preset": preset})
 
-    def beside(self, run: str, printed: pd.DataFrame) -> pd.DataFrame:
-        """Of the rows of its table those that a run stands beside; none where it says why not."""
-        selector = self.runs[run].published
-        for column, allowed in selector.items():
-            printed = printed[printed[column].isin(allowed)]
-        return printed if selector else printed.iloc[:0]
-
 
 def read_sweeps(folder: Path = SHIPPED) -> dict[str, Sweep]:
     """All sweeps of a folder by name, each run checked against its notebook's parameters.
@@ -123,8 +113,7 @@ def read_sweeps(folder: Path = SHIPPED) -> dict[str, Sweep]:
     and a parameter that the notebook does not take, at any preset.
     """
     files = sorted(folder.glob("*.yaml"))
-    if not files:
-        raise KpnbError(f"There are no sweeps (*.yaml) in {folder}: name another folder.")
+    require(files, f"There are no sweeps (*.yaml) in {folder}: name another folder.")
     sweeps = {file.stem: _read(file) for file in files}
     # Runs and sweeps are both targets, and a run's name is also that of its results.
     owner = {name: f"a sweep ({name}.yaml)" for name in sweeps} | {"all": "every sweep together"}

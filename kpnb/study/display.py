@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import pandas as pd
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.figures import charts, paper, widgets
 from kpnb.metrics import evidence as measures
 from kpnb.metrics.evidence import Choices, Evidence, difference
+from kpnb.metrics.formatting import count
 from kpnb.metrics.points import KnowledgePoints
 from kpnb.metrics.results import write_results
 from kpnb.paper import FINAL_METRICS, HYPOTHESES, ROLES, SCORES
@@ -158,8 +159,7 @@ class NotebookFindings:
     @property
     def first(self: Findings) -> Evidence:
         """The evidence of the first layer; raises KpnbError before anything is measured."""
-        if not self.evidence:
-            raise KpnbError("nothing is measured yet: call findings.measure() first.")
+        require(self.evidence, "nothing is measured yet: call findings.measure() first.")
         return next(iter(self.evidence.values()))
 
     def points(self: Findings, role: str) -> KnowledgePoints:
@@ -341,13 +341,29 @@ class NotebookFindings:
         return table.rename(index={"step": "epochs, counted"})
 
     def never_learned(self: Findings) -> Prose:
-        """Samples without a foreground point at any checkpoint, as a note."""
-        sample = self.study.parameters.SAMPLE
-        return self.note(verdicts.never_learned(self.first, self.threshold, sample))
+        """How many samples have no foreground knowledge point at any checkpoint after the first
+        epoch, for which D and rho say nothing, as a note."""
+        told, evidence = [], self.first
+        for role in "SB":
+            trails = [evidence.trajectory(role, seed, self.threshold) for seed in evidence.seeds]
+            never = sum(int((sum(p.n_fg for p in trail) == 0).sum()) for trail in trails)
+            of = count(len(evidence.foreground) * len(trails), self.study.parameters.SAMPLE)
+            told.append(f"{ROLES[role]}: {never} of {of}")
+        seeds = " (all seeds together)" if len(evidence.seeds) > 1 else ""
+        start = f"Without a foreground knowledge point at any checkpoint{seeds}"
+        return self.note(f"{start}: {'; '.join(told)}.")
 
     def imitation(self: Findings) -> Prose:
-        """How much of the teacher's feature the student explains, as a note."""
-        return self.note(verdicts.imitation(self.study, self.first.layer))
+        """How much of the teacher's feature the students explain at the end of distillation, as a
+        note."""
+        study, layer = self.study, self.first.layer
+        shares = [study.of("S", seed, layer).record.metric[-1] for seed in study.parameters.seeds]
+        told = " / ".join(f"{share:.0%}" for share in shares)
+        return self.note(
+            f"At the end of its training the student explains {told} of the variance of the "
+            f"teacher's feature at {layer} on the training samples (padding counted, as in the "
+            "loss)."
+        )
 
     def even_share(self: Findings) -> Prose:
         """What lambda would be were points spread evenly over all units, as a note."""

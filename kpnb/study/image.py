@@ -22,7 +22,7 @@ from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_module
 from kpnb.estimator.units import GridUnits
 from kpnb.fingerprint import Seed
-from kpnb.networks.image import build_full, build_narrow, image_network, pretrained_teacher
+from kpnb.networks.image import build, image_network, pretrained_teacher
 from kpnb.networks.layers import tracked_weight
 from kpnb.paper import LAYERS
 from kpnb.study.modality import StudyData
@@ -184,7 +184,7 @@ class ImageStudy(Study):
         if name == PRETRAINED:  # its package loads weights, which need memory
             return super().skeleton(role)
         with torch.device("meta"):
-            return (build_full if self.scale == "full" else build_narrow)(name, self.outputs)
+            return build(name, self.outputs, self.scale)
 
     def network_key(self, role: str) -> dict:
         # A teacher of another size is the very network that teaches students of its own size;

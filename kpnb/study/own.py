@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import Choice, FeatureReader, layer_name
 from kpnb.estimator.inputs import moved, readable
@@ -237,7 +237,7 @@ def compare(
         for epoch, net in trail.items():
             made[epoch] = reader.explain(net(), images[rows]).to("cpu")
             told = f"the {ROLES[role]} has no entropy map of any sample (epoch {epoch})"
-            _require(made[epoch].defined.any(), f"{told}: name another layer, or set relu=False.")
+            require(made[epoch].defined.any(), f"{told}: name another layer, or set relu=False.")
         return made
 
     found = {role: [maps(role, trail) for trail in trails[role]] for role in ROLES}
@@ -249,52 +249,47 @@ def compare(
     return replace(whole, notes=(*whole.notes, why)) if lost else whole
 
 
-def _require(holds: bool, told: str) -> None:
-    if not holds:
-        raise KpnbError(told)
-
-
 def _usable(
     estimator: EntropyEstimator, images: Tensor, masks: object, foreground: Tensor | None
 ) -> tuple[Tensor, Tensor, list[str]]:
     """The foreground of all samples, which of them have background too, and what is left out."""
-    _require(isinstance(images, Tensor), "images must be a tensor of the networks' inputs.")
+    require(isinstance(images, Tensor), "images must be a tensor of the networks' inputs.")
     one = (masks is None) != (foreground is None)
-    _require(one, "give either masks, or foreground as (samples, units) bool.")
+    require(one, "give either masks, or foreground as (samples, units) bool.")
     units, kind = estimator.units, type(estimator.units).__name__
     if foreground is None:
-        _require(hasattr(units, "foreground"), f"{kind} take no masks: pass foreground instead.")
+        require(hasattr(units, "foreground"), f"{kind} take no masks: pass foreground instead.")
         foreground = units.foreground(masks)
     wanted, held = (len(images), units.count(images)), tuple(foreground.shape)
     told = f"the foreground is {foreground.dtype} {held}, but samples and units are {wanted}"
-    _require(held == wanted and foreground.dtype == torch.bool, f"{told}: give bool of that shape.")
+    require(held == wanted and foreground.dtype == torch.bool, f"{told}: give bool of that shape.")
     foreground = foreground.cpu()
     rows = foreground.any(1) & ~foreground.all(1)
     left = int((~rows).sum())
     told = f"{left} of {len(rows)} samples are left out, without foreground or without background"
-    _require(len(rows) - left > 1, f"{told}: give two more or mend the masks.")
+    require(len(rows) - left > 1, f"{told}: give two more or mend the masks.")
     return foreground, rows, [f"{told}."] if left else []
 
 
 def _trails(name: str, given: object, model: nn.Module | None) -> list[Trail]:
     """One for each seed; a network without checkpoints is at FINAL."""
     given = given if isinstance(given, (list, tuple)) else [given]
-    _require(len(given) > 0, f"there is no {name}: give a network, or a list of one per seed.")
+    require(len(given) > 0, f"there is no {name}: give a network, or a list of one per seed.")
     found = []
     for one in given:
         several = _is_dictionary(one)
         by_epoch = one if several else {FINAL: one}
-        _require(name != "teacher" or not several, "the teacher is one network, after training.")
+        require(name != "teacher" or not several, "the teacher is one network, after training.")
         whole = all(type(epoch) is int and epoch >= 0 for epoch in by_epoch)
         told = f"the {name} is a dictionary of {list(by_epoch)[:3]}"
-        _require(whole, f"{told}: give {{epoch: network}}, epochs whole numbers from 0.")
+        require(whole, f"{told}: give {{epoch: network}}, epochs whole numbers from 0.")
         epochs = sorted(by_epoch)
         enough = not several or (0 in epochs and len(epochs) > 1)
         told = f"the {name}'s checkpoints are of epochs {epochs}"
-        _require(enough, f"{told}: give epoch 0, the untrained network, and a later one.")
+        require(enough, f"{told}: give epoch 0, the untrained network, and a later one.")
         states = any(_is_dictionary(saved) for saved in by_epoch.values())
         told = f"the {name} is given by state dicts: pass model=, a network that takes them."
-        _require(model is not None or not states, told)
+        require(model is not None or not states, told)
         saved = {epoch: (by_epoch[epoch], model, f"{name}, epoch {epoch}") for epoch in epochs}
         found.append({epoch: partial(_network, *parts) for epoch, parts in saved.items()})
     return found
@@ -321,17 +316,17 @@ def _common_epochs(trails: Mapping[str, list[Trail]]) -> tuple[int, ...]:
     many = [len(found) for found in trails.values()]
     one_each = many[1] == many[2] and many[0] in (1, many[1])
     told = f"teacher, student and baseline are {many[0]}, {many[1]} and {many[2]} networks"
-    _require(one_each, f"{told}: give one of each a seed, or one teacher for all.")
+    require(one_each, f"{told}: give one of each a seed, or one teacher for all.")
     epochs = sorted({tuple(trail) for role in "SB" for trail in trails[role]})
     told = " and ".join(f"{list(found)}" for found in epochs[:2])
-    _require(len(epochs) == 1, f"checkpoints differ, {told}: give the same epochs of all.")
+    require(len(epochs) == 1, f"checkpoints differ, {told}: give the same epochs of all.")
     return epochs[0]
 
 
 def _layer(name: str, networks: Sequence[nn.Module], given: object) -> str | None:
     """The layer of a role; KpnbError where one of its networks has none of that name."""
     own = given.get(name, ...) if isinstance(given, Mapping) else given
-    _require(own is not ..., f"layer names none for the {name}: give one for each of the three.")
+    require(own is not ..., f"layer names none for the {name}: give one for each of the three.")
     for net in networks if own is not None else ():
         try:
             layer_name(*readable(net, own))
@@ -348,24 +343,19 @@ def _distances(
     try:
         for role, trail in [(r, trail) for r in "SB" for trail in trails[r]]:
             nets = (readable(net(), layers[role]) for net in trail.values())
-            weights = [tracked_weight(*net).detach().cpu() for net in nets]
-            ways[role, "epoch"].append(_way(weights))
-            starts[role].append(weights[0])
+            first, *others = (tracked_weight(*net).detach().cpu() for net in nets)
+            weight = first.clone()
+            travelled = WeightDistance({"": weight})
+            record = TrainingRecord(distance_per_step={"": [0.0]}, distance_per_epoch={"": [0.0]})
+            for later in others:
+                weight.copy_(later)
+                travelled.end_epoch(record)
+            ways[role, "epoch"].append(record.distance_per_epoch[""])
+            starts[role].append(first)
     except KpnbError as error:
         return {}, [f"D is not measured: {error}"]
     same = all(map(torch.equal, starts["S"], starts["B"]))
     return ways, [] if same else ["Student and baseline do not start from the same weights."]
-
-
-def _way(weights: Sequence[Tensor]) -> list[float]:
-    """The way that a weight has gone at each checkpoint, over its first norm (Eq. 8)."""
-    weight = weights[0].clone()
-    travelled = WeightDistance({"": weight})
-    record = TrainingRecord(distance_per_step={"": [0.0]}, distance_per_epoch={"": [0.0]})
-    for later in weights[1:]:
-        weight.copy_(later)
-        travelled.end_epoch(record)
-    return record.distance_per_epoch[""]
 
 
 def _feature(net: nn.Module, layer: str | None, images: Tensor, choice: Choice) -> Tensor:

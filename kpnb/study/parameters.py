@@ -4,17 +4,17 @@
 """
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 import pydantic
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from kpnb.datasets.places import EMBEDDED
 from kpnb.errors import KpnbError, did_you_mean, first_mistake
 from kpnb.fingerprint import packed_file
 from kpnb.paper import checkpoint_epochs, paper_preset, paper_settings
-from kpnb.study.presets.own_model import OwnModelParameters
+from kpnb.study.presets.own_model import LISTED, OwnModelParameters, Parameters
 
 PRESET_NAMES = ("smoke", "demo", "study", "paper")
 
@@ -46,8 +46,6 @@ def no_repeats(items: tuple[Item, ...]) -> tuple[Item, ...]:
     return items
 
 
-# A notebook writes lists, and JSON knows no tuples; a frozen model keeps tuples.
-LISTED = Field(strict=False, min_length=1)
 Whole = Annotated[int, Field(ge=0, strict=True)]
 Count = Annotated[int, Field(ge=100, strict=True)] | Literal["all"]
 Wholes = Annotated[tuple[Whole, ...], LISTED, AfterValidator(no_repeats)]
@@ -74,18 +72,9 @@ BY_NETWORK: dict[str, dict[str, float]] = {
 }
 
 
-class StudyParameters(BaseModel):
-    """What the parameters of every study share; a modality adds its data and networks.
-
-    Each parameter says what it is and where its default comes from. Types are strict, other names
-    are refused, values do not change. PRESETS: preset -> name -> value; None is left to the model.
-    SAMPLE: what one sample is called.
-    """
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-    model_config |= ConfigDict(use_attribute_docstrings=True)
-    PRESETS: ClassVar[dict[str, dict]] = {}
-    SAMPLE: ClassVar[str] = "sample"
+class StudyParameters(Parameters):
+    """What the parameters of every study share; a modality adds its data and networks. Each says
+    what it is and where its default comes from."""
 
     preset: Literal["smoke", "demo", "study", "paper"]
     """names the values and the results: demo takes minutes, study has several seeds and more

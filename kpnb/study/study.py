@@ -8,7 +8,7 @@ first, and a killed run goes on where it stopped.
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import ClassVar
 
@@ -25,11 +25,10 @@ from kpnb.store import Record, Scratch, Store
 from kpnb.study.display import NotebookStudy
 from kpnb.study.modality import Modality
 from kpnb.study.parameters import StudyParameters
-from kpnb.training import settings as training
 from kpnb.training.checkpoints import Resume
 from kpnb.training.costs import Cost, Work
 from kpnb.training.distillation import distill_features, teacher_features, train_above
-from kpnb.training.settings import TrainingRecord, TrainingSettings, device_use
+from kpnb.training.settings import TrainingRecord, TrainingSettings, chosen_device, device_use
 from kpnb.training.train import train_classifier
 
 
@@ -119,7 +118,15 @@ class Study(NotebookStudy, Modality):
 
     def settings(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
         """The `schedule` of a role, with the batch and the precision that are asked for."""
-        return training.with_effort(self.parameters, self.schedule(role, seed, layer))
+        p, found = self.parameters, self.schedule(role, seed, layer)
+        autocast = found.autocast if p.precision == "float32" else p.precision
+        return replace(found, batch_size=p.batch or found.batch_size, autocast=autocast)
+
+    @property
+    def exactness(self) -> dict[str, bool]:
+        """For the store's keys: what makes a device compute the same in another way, where on."""
+        ways = ("compiled", "deterministic")
+        return {name: True for name in ways if getattr(self.parameters, name)}
 
     def classifier(self, role: str, seed: int, **key: object) -> Trained:
         """A network that learns from labels: teacher T or baseline B. key: what else it is of."""
@@ -203,7 +210,7 @@ class Study(NotebookStudy, Modality):
     ) -> Trained:
         key = key | {"role": role, "seed": seed, "device": self.device.type}
         key |= {"teacher_samples": self.parameters.teacher_samples} | self.network_key(role)
-        key |= training.exactness(self.parameters)
+        key |= self.exactness
 
         def compute(scratch: Scratch) -> Computed:
             states: dict[int, dict[str, Tensor]] = {}
@@ -371,7 +378,7 @@ class Study(NotebookStudy, Modality):
 
     @cached_property
     def device(self) -> torch.device:
-        return training.chosen_device(self.parameters.device)
+        return chosen_device(self.parameters.device)
 
     def stored(
         self,

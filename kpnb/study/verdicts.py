@@ -20,7 +20,6 @@ from kpnb.paper import ROLES
 
 if TYPE_CHECKING:
     from kpnb.study.findings import Findings
-    from kpnb.study.study import Study
 
 NAMES = PLAIN | {"lambda": "lambda", "rho": "rho"}  # as one types them
 SELECTIONS = {"all": "all samples", "published_filter": "published filter"}
@@ -76,29 +75,6 @@ def _sentence(findings: Findings, item: Comparison) -> str:
         f"{item.layer}, {NAMES[item.metric]}: **{item.verdict}** (student minus baseline "
         f"{with_interval(item.difference, item)}, predicted {item.prediction}; {steady} "
         f"{count(len(others), 'variant')}: {', '.join(VARIED[n] for n in differ)})."
-    )
-
-
-def never_learned(evidence: Evidence, threshold: float, sample: str) -> str:
-    """How many samples have no foreground knowledge point at any checkpoint after the first epoch:
-    for those D and rho say nothing."""
-    told = []
-    for role in "SB":
-        trails = [evidence.trajectory(role, seed, threshold) for seed in evidence.seeds]
-        never = sum(int((sum(p.n_fg for p in trail) == 0).sum()) for trail in trails)
-        of = count(len(evidence.foreground) * len(trails), sample)
-        told.append(f"{ROLES[role]}: {never} of {of}")
-    seeds = " (all seeds together)" if len(evidence.seeds) > 1 else ""
-    return f"Without a foreground knowledge point at any checkpoint{seeds}: {'; '.join(told)}."
-
-
-def imitation(study: Study, layer: str) -> str:
-    """How much of the teacher's feature the students explain at the end of distillation."""
-    shares = [study.of("S", seed, layer).record.metric[-1] for seed in study.parameters.seeds]
-    told = " / ".join(f"{share:.0%}" for share in shares)
-    return (
-        f"At the end of its training the student explains {told} of the variance of the teacher's "
-        f"feature at {layer} on the training samples (padding counted, as in the loss)."
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim import SGD
 
 from kpnb.store import Scratch
 from kpnb.training.settings import TrainingRecord, TrainingSettings
@@ -20,11 +21,7 @@ class RunState:
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.SGD,
-        track: Mapping[str, Tensor],
-        identity: dict,
+        self, model: nn.Module, optimizer: SGD, track: Mapping[str, Tensor], identity: dict
     ) -> None:
         self.model, self.optimizer, self.distance = model, optimizer, WeightDistance(track)
         self.identity = {**identity, "tracked": sorted(track)}

@@ -12,18 +12,17 @@ Where this differs from the published code:
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.estimator.features import layer_name, output_at
 from kpnb.networks.layers import modules_above, parameters_above, split_at
 from kpnb.training import train
 from kpnb.training.settings import TrainingRecord, TrainingSettings
-from kpnb.training.train import Augment, Handing
+from kpnb.training.train import Augment
 
 
 def teacher_features(
@@ -54,7 +53,7 @@ def distill_features(
     track: Mapping[str, Tensor] | None = None,
     scale_by_variance: bool = True,
     augment: Augment | None = None,
-    **handing: Unpack[Handing],
+    **handing: object,
 ) -> TrainingRecord:
     """Train `student` in place, up to and with `layer`, to give the teacher's feature there.
 
@@ -70,7 +69,7 @@ def distill_features(
     if augment is not None and isinstance(targets, Tensor):
         raise KpnbError("Features computed once do not fit augmented images: pass augment=None.")
     variance, shape = _feature_variance(targets, images)
-    student, images = train.to_device(student, handing.get("device"), settings, images)
+    (images,) = train.on_device(student, settings, images)
     targets = targets.to(images.device) if isinstance(targets, Tensor) else targets
     own = teacher_features(student, dotted, images[:1]).shape[1:]
     if own != shape:
@@ -99,7 +98,7 @@ def train_above(
     settings: TrainingSettings,
     track: Mapping[str, Tensor] | None = None,
     augment: Augment | None = None,
-    **handing: Unpack[Handing],
+    **handing: object,
 ) -> TrainingRecord:
     """Train only the layers above `layer` with cross-entropy; everything below stays bit for bit.
 
@@ -110,11 +109,8 @@ def train_above(
     train.check_labelled(images, labels)
     dotted = layer_name(student, layer)
     above = parameters_above(student, dotted)
-    if not above:
-        raise KpnbError(f"Nothing to train above {layer!r}: leave out this phase for that layer.")
-    student, images, labels = train.to_device(
-        student, handing.get("device"), settings, images, labels
-    )
+    require(above, f"Nothing to train above {layer!r}: leave out this phase for that layer.")
+    images, labels = train.on_device(student, settings, images, labels)
     net, chain = student, None if augment else split_at(student, dotted)
     if chain is not None:
         # Indexing copies the batch, so an in-place ReLU on top does not reach the kept features.
@@ -142,8 +138,7 @@ def _feature_variance(
     if len(targets) != len(images):
         raise KpnbError(f"{len(targets)} teacher features: take those of the same images.")
     variance = targets.double().var(dim=0, correction=0).mean().item()
-    if not variance > 0:
-        raise KpnbError("The teacher's feature does not vary: train it, and pass several images.")
+    require(variance > 0, "The teacher's feature does not vary: train it, and pass several images.")
     return variance, targets.shape[1:]
 
 

@@ -27,10 +27,7 @@ def majority(train_labels: Labels, test_labels: Labels) -> float:
 
 
 def tfidf_logistic(
-    train_texts: Sequence[str],
-    train_labels: Labels,
-    test_texts: Sequence[str],
-    test_labels: Labels,
+    train_texts: Sequence[str], train_labels: Labels, test_texts: Sequence[str], test_labels: Labels
 ) -> float:
     """Accuracy, 0 to 1, on the test texts of TF-IDF features with a logistic regression.
 

@@ -7,12 +7,11 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from typing import Protocol
+from dataclasses import asdict, dataclass, field
 
 import torch
 
-from kpnb.errors import KpnbError, is_out_of_memory
+from kpnb.errors import KpnbError, is_out_of_memory, require
 
 SCHEDULES = ("log", "cosine", "constant")
 
@@ -50,31 +49,25 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
-        for good, message in self._rules():
-            if not good:
-                raise KpnbError(message)
-
-    def _rules(self) -> list[tuple[bool, str]]:
-        """What must hold, and what to say otherwise."""
         epochs, warmup, marks = self.epochs, self.warmup_epochs, self.checkpoints
         rates = [lr for lr in (self.lr, self.lr_end) if lr is not None]
         positive = all(math.isfinite(lr) and lr > 0 for lr in rates)
         in_order = list(marks) == sorted({k for k in marks if 0 <= k <= epochs})
         decay, clip, batch = self.weight_decay, self.grad_clip, self.batch_size
         schedules = ", ".join(SCHEDULES)
-        return [
-            (epochs >= 1, f"epochs={epochs} trains nothing: pass at least 1."),
-            (positive, f"Learning rates {rates} must be positive: pass for example lr=0.01."),
-            (self.schedule in SCHEDULES, f"No schedule {self.schedule!r}: choose {schedules}."),
-            (0 <= warmup < epochs, f"warmup_epochs={warmup} must be below epochs: pass fewer."),
-            (in_order, f"checkpoints={marks} must rise from 0 to at most epochs={epochs}."),
-            (0 <= self.momentum < 1, f"momentum={self.momentum} is not in [0, 1): pass 0.9."),
-            (decay >= 0, f"weight_decay={decay} is negative: pass 0 or more."),
-            (batch >= 1, f"batch_size={batch} holds no sample: pass at least 1."),
-            (self.seed >= 0, f"seed={self.seed} is negative: pass 0 or more."),
-            (clip is None or clip > 0, f"grad_clip={clip} must be above 0, or None for no limit."),
-            (self.autocast in (None, "bfloat16"), "autocast must be None or 'bfloat16'."),
-        ]
+        require(epochs >= 1, f"epochs={epochs} trains nothing: pass at least 1.")
+        require(positive, f"Learning rates {rates} must be positive: pass for example lr=0.01.")
+        require(self.schedule in SCHEDULES, f"No schedule {self.schedule!r}: choose {schedules}.")
+        require(0 <= warmup < epochs, f"warmup_epochs={warmup} must be below epochs: pass fewer.")
+        require(in_order, f"checkpoints={marks} must rise from 0 to at most epochs={epochs}.")
+        require(0 <= self.momentum < 1, f"momentum={self.momentum} is not in [0, 1): pass 0.9.")
+        require(decay >= 0, f"weight_decay={decay} is negative: pass 0 or more.")
+        require(batch >= 1, f"batch_size={batch} holds no sample: pass at least 1.")
+        require(self.seed >= 0, f"seed={self.seed} is negative: pass 0 or more.")
+        require(
+            clip is None or clip > 0, f"grad_clip={clip} must be above 0, or None for no limit."
+        )
+        require(self.autocast in (None, "bfloat16"), "autocast must be None or 'bfloat16'.")
 
     def to_info(self) -> dict:
         """The settings for JSON."""
@@ -104,28 +97,6 @@ def chosen_device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise KpnbError("device is 'cuda', but no GPU is usable here; pass device='cpu'.")
     return torch.device(wanted)
-
-
-class DeviceParameters(Protocol):
-    """How a device is used: batch size (None: the recipe's), precision ("float32" or "bfloat16"),
-    compiled forward passes, and equal bits twice on a GPU."""
-
-    batch: int | None
-    precision: str
-    compiled: bool
-    deterministic: bool
-
-
-def with_effort(parameters: DeviceParameters, settings: TrainingSettings) -> TrainingSettings:
-    """The settings with the batch and the precision that the parameters ask for."""
-    precision = None if parameters.precision == "float32" else parameters.precision
-    batch = settings.batch_size if parameters.batch is None else parameters.batch
-    return replace(settings, batch_size=batch, autocast=precision or settings.autocast)
-
-
-def exactness(parameters: DeviceParameters) -> dict[str, bool]:
-    """For the store's keys: what makes a device compute the same in another way, where it is on."""
-    return {name: True for name in ("compiled", "deterministic") if getattr(parameters, name)}
 
 
 @contextmanager

@@ -8,29 +8,19 @@ A run that was killed is taken up again by `kpnb.training.checkpoints`; how far 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.training.checkpoints import OnCheckpoint, Resume, RunState, cpu_state
 from kpnb.training.settings import TrainingRecord, TrainingSettings, learning_rate
 
 BatchLoss = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 _ORDER, _DROPOUT, _AUGMENT = range(3)  # independent streams of random numbers of an epoch
-
-
-class Handing(TypedDict, total=False):
-    """What each trainer hands on to `fit`, by keyword, and what is meant there."""
-
-    on_checkpoint: OnCheckpoint | None
-    resume: Resume | None
-    device: str | torch.device | None
 
 
 def fit(
@@ -42,114 +32,96 @@ def fit(
     parameters: Iterable[nn.Parameter] | None = None,
     on_checkpoint: OnCheckpoint | None = None,
     resume: Resume | None = None,
-    device: str | torch.device | None = None,
     set_mode: Callable[[], object] | None = None,
 ) -> TrainingRecord:
-    """Train `model` in place with SGD over `count` samples and report.
+    """Train `model` in place, where it is, with SGD over `count` samples and report.
 
     batch_loss(index, generator): mean loss (to be minimized) and mean metric of the samples `index`
     (int64, on the device); `generator` (CPU) is for augmentation.
     track: label -> weight of `model` whose distance is measured (Eq. 8).
     parameters: those to train; None is all that require gradients.
     on_checkpoint(epoch, state dict): called at settings.checkpoints with copies on the CPU.
-    device: where to train; None is where the model is. set_mode: called before each epoch; None is
-    model.train(). Modes and the global generators are as before afterwards.
+    set_mode: called before each epoch; None is model.train(). Modes and the global generators are
+    as before afterwards.
 
     All randomness of epoch k comes from (settings.seed, k), so that a run can be taken up again.
     On one CPU, equal calls give equal bits.
     Raises KpnbError if there is nothing to train on or the loss stops being finite.
     """
-    if count < 1:
-        raise KpnbError("There is no sample to train on: pass at least one.")
-    if device is not None:
-        model.to(device)
+    require(count >= 1, "There is no sample to train on: pass at least one.")
     chosen = model.parameters() if parameters is None else parameters
     trained = [p for p in chosen if p.requires_grad]
-    if not trained:
-        raise KpnbError("No parameter requires gradients: call requires_grad_() on the model.")
+    require(trained, "No parameter requires gradients: call requires_grad_() on the model.")
     how = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
     optimizer = torch.optim.SGD(trained, lr=settings.lr, **how)
     identity = {"settings": settings.to_info(), "count": count}
     identity["trained"] = sum(p.numel() for p in trained)
     state = RunState(model, optimizer, track or {}, identity)
-    loop = _Loop(batch_loss, count, settings, trained, state)
-    with restored(model.modules(), "training"):
-        done = resume and resume.take_up(state, settings, on_checkpoint)
-        if done is None:
-            loop.hand_over(0, resume, on_checkpoint)
-        for epoch in range((done or 0) + 1, settings.epochs + 1):
-            (set_mode or model.train)()
-            loop.run_epoch(epoch)
-            loop.hand_over(epoch, resume, on_checkpoint)
-    optimizer.zero_grad(set_to_none=True)
-    return state.record
 
-
-@dataclass
-class _Loop:
-    """One call of `fit`: what it was given, and the state that moves."""
-
-    batch_loss: BatchLoss
-    count: int
-    settings: TrainingSettings
-    trained: list[nn.Parameter]
-    state: RunState
-
-    def run_epoch(self, epoch: int) -> None:
-        """All batches of one epoch, and its line in the record."""
-        device = self.trained[0].device
-        sums = torch.zeros(2, dtype=torch.float64, device=device)
-        augmentation = _generator(self.settings.seed, epoch, _AUGMENT)
-        batches = self._batches(epoch)
-        with _seeded(device, _seed(self.settings.seed, epoch, _DROPOUT)):
-            for step, index in enumerate(batches):
-                lr = learning_rate(self.settings, epoch, step, len(batches))
-                sums += self._step(index.to(device), lr, augmentation) * len(index)
-        loss, metric = (sums / self.count).tolist()
-        if not math.isfinite(loss):
-            raise KpnbError(
-                f"The loss stopped being finite in epoch {epoch} at learning rate {lr:g}: lower lr "
-                f"(for example to {self.settings.lr / 3:.2g}), or set warmup_epochs or grad_clip."
-            )
-        self.state.end_epoch(loss, metric, lr)
-
-    def _step(self, index: Tensor, lr: float, augmentation: torch.Generator) -> Tensor:
-        """One SGD step; the batch's loss and metric, (2,) float64, left on the device."""
-        optimizer = self.state.optimizer
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        bfloat16 = self.settings.autocast is not None  # the only one that is offered
-        with torch.autocast(index.device.type, torch.bfloat16, enabled=bfloat16):
-            loss, metric = self.batch_loss(index, augmentation)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.settings.grad_clip is not None:
-            nn.utils.clip_grad_norm_(self.trained, self.settings.grad_clip)
-        optimizer.step()
-        self.state.distance.step()
-        return torch.stack([loss.detach().double(), metric.detach().double()])
-
-    def _batches(self, epoch: int) -> list[Tensor]:
-        """The sample indices of the epoch's batches. A last batch of one sample is joined to the
-        one before: batch norm cannot normalize it."""
-        order = torch.randperm(self.count, generator=_generator(self.settings.seed, epoch, _ORDER))
-        batches = list(order.split(self.settings.batch_size))
-        if len(batches) > 1 and len(batches[-1]) == 1 < self.settings.batch_size:
-            batches[-2:] = [torch.cat(batches[-2:])]
-        return batches
-
-    def hand_over(
-        self, epoch: int, resume: Resume | None, on_checkpoint: OnCheckpoint | None
-    ) -> None:
+    def hand_over(epoch: int) -> None:
         """Keep the state after `epoch`, and give it out if it is a checkpoint."""
-        due = epoch in self.settings.checkpoints and on_checkpoint is not None
-        weights = cpu_state(self.state.model) if due or resume else {}
+        due = epoch in settings.checkpoints and on_checkpoint is not None
+        weights = cpu_state(model) if due or resume else {}
         if due and resume:
             resume.save_checkpoint(epoch, weights)
         if due:
             on_checkpoint(epoch, weights)
         if resume:
-            resume.save(epoch, self.state, weights)
+            resume.save(epoch, state, weights)
+
+    with restored(model.modules(), "training"):
+        done = resume and resume.take_up(state, settings, on_checkpoint)
+        if done is None:
+            hand_over(0)
+        for epoch in range((done or 0) + 1, settings.epochs + 1):
+            (set_mode or model.train)()
+            _run_epoch(epoch, batch_loss, count, settings, state)
+            hand_over(epoch)
+    optimizer.zero_grad(set_to_none=True)
+    return state.record
+
+
+def _run_epoch(
+    epoch: int, batch_loss: BatchLoss, count: int, settings: TrainingSettings, state: RunState
+) -> None:
+    """All batches of one epoch, and its line in the record."""
+    optimizer, trained = state.optimizer, state.optimizer.param_groups[0]["params"]
+    device = trained[0].device
+    # The losses and metrics are left on the device.
+    sums = torch.zeros(2, dtype=torch.float64, device=device)
+    augmentation = _generator(settings.seed, epoch, _AUGMENT)
+    bfloat16 = settings.autocast is not None  # the only one that is offered
+    batches = _batches(epoch, count, settings)
+    with _seeded(device, _seed(settings.seed, epoch, _DROPOUT)):
+        for step, index in enumerate(batches):
+            lr = learning_rate(settings, epoch, step, len(batches))
+            optimizer.param_groups[0]["lr"] = lr
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                loss, metric = batch_loss(index.to(device), augmentation)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if settings.grad_clip is not None:
+                nn.utils.clip_grad_norm_(trained, settings.grad_clip)
+            optimizer.step()
+            state.distance.step()
+            sums += torch.stack([loss.detach().double(), metric.detach().double()]) * len(index)
+    loss, metric = (sums / count).tolist()
+    if not math.isfinite(loss):
+        raise KpnbError(
+            f"The loss stopped being finite in epoch {epoch} at learning rate {lr:g}: lower lr "
+            f"(for example to {settings.lr / 3:.2g}), or set warmup_epochs or grad_clip."
+        )
+    state.end_epoch(loss, metric, lr)
+
+
+def _batches(epoch: int, count: int, settings: TrainingSettings) -> list[Tensor]:
+    """The sample indices of the epoch's batches. A last batch of one sample is joined to the one
+    before: batch norm cannot normalize it."""
+    order = torch.randperm(count, generator=_generator(settings.seed, epoch, _ORDER))
+    batches = list(order.split(settings.batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1 < settings.batch_size:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 @contextmanager
@@ -191,16 +163,17 @@ def train_classifier(
     settings: TrainingSettings,
     track: Mapping[str, Tensor] | None = None,
     augment: Augment | None = None,
-    **handing: Unpack[Handing],
+    **handing: object,
 ) -> TrainingRecord:
     """Train `net` in place with cross-entropy, all weights: teacher and baseline of the paper.
 
     images: (n, 3, h, w) float32; labels: (n,) int64. augment: applied to each batch, as in
-    `kpnb.training.augmentation`. The rest: see `fit`. The record's metric is the share of right
-    answers. Raises KpnbError for images or labels that cannot be learned from.
+    `kpnb.training.augmentation`. handing: `on_checkpoint` and `resume`, see `fit`. The record's
+    metric is the share of right answers. Raises KpnbError for images or labels that cannot be
+    learned from.
     """
     check_labelled(images, labels)
-    net, images, labels = to_device(net, handing.get("device"), settings, images, labels)
+    images, labels = on_device(net, settings, images, labels)
     batch_loss = classification(net, images, labels, augment)
     return fit(net, batch_loss, len(images), settings, track, **handing)
 
@@ -247,14 +220,11 @@ def check_labelled(images: Tensor, labels: Tensor) -> None:
         raise KpnbError("An image holds NaN or infinite values: remove or repair it.")
 
 
-def to_device(
-    net: nn.Module, device: str | torch.device | None, settings: TrainingSettings, *tensors: Tensor
-) -> tuple:
-    """The network (in place) and the tensors on the device, in the settings' memory layout."""
-    net.to(device or next(net.parameters()).device)
+def on_device(net: nn.Module, settings: TrainingSettings, *tensors: Tensor) -> list[Tensor]:
+    """The tensors where the network is, all in the settings' memory layout (it in place)."""
     where = next(net.parameters()).device
     moved, layout = [tensor.to(where) for tensor in tensors], torch.channels_last
     if settings.channels_last:
         net.to(memory_format=layout)
         moved = [t.contiguous(memory_format=layout) if t.dim() == 4 else t for t in moved]
-    return net, *moved
+    return moved

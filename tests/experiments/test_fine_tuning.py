@@ -17,7 +17,7 @@ from studied import KeyStore, same_states
 from kpnb.datasets.images import embedded_images, of_classes, split_classes
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.experiments import fine_tuning, pretraining
-from kpnb.experiments.fine_tuning import QUANTITIES, fine_tuned_difference, network_values
+from kpnb.experiments.fine_tuning import QUANTITIES, estimate_of, network_values
 from kpnb.experiments.pretraining import FineTuningStudy, SourceStudy, imagenet_state
 from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.results import read_results
@@ -68,7 +68,7 @@ def test_the_split_takes_every_class_once_and_samples_are_those_of_some_classes(
     assert part.class_names == names and part.source["parts"][-1] == {"classes": list(names)}
     assert of_classes(samples, names[::-1]).source != part.source
     for count in (0, 12, -1):
-        refuses(split_classes, "one side empty", NAMES, count, 0)
+        refuses(split_classes, "either side", NAMES, count, 0)
     one = embedded_images(1, image_size=16)
     other = next(name for name in one.class_names if name != one.class_names[one.labels[0]])
     for names in (("bird", "dragon"), ("bird", "bird")):
@@ -81,15 +81,15 @@ def test_the_split_takes_every_class_once_and_samples_are_those_of_some_classes(
 
 
 def test_source_and_target_share_no_image(study):
+    assert not set(study.source.names) & set(study.names)
     source, target = study.source.data, study.data
-    assert not set(source.names) & set(target.names)
     for split in ("teacher_samples", "test_samples"):
         both = [getattr(data, split) for data in (source, target)]
         assert sum(map(len, both)) == len(getattr(study.whole, split))
         seen = [{image.numpy().tobytes() for image in part.images} for part in both]
         assert not seen[0] & seen[1]
-    assert set(target.training_samples.labels.tolist()) == set(range(len(target.names)))
-    assert study.outputs == len(target.names) == 6 == study.source.outputs
+    assert set(target.training_samples.labels.tolist()) == set(range(len(study.names)))
+    assert study.outputs == len(study.names) == 6 == study.source.outputs
 
 
 def test_what_the_two_networks_start_from_and_that_both_move(study):
@@ -221,8 +221,8 @@ def test_known_differences():
     wanted = {"n_fg": 3.0, "early_n_fg": 3.5, "discarded": -2.5, "d_mean": -0.05}
     wanted["rho"] = 1 - (3 / 7 + 3 / 4) / 2
     for name, value in wanted.items():
-        assert fine_tuned_difference(evidence, name, B).value == pytest.approx(value), name
-    assert fine_tuning.own_value(evidence, "S", "discarded", B).value == 0
+        assert estimate_of(evidence, name, B).value == pytest.approx(value), name
+    assert estimate_of(evidence, "discarded", B, "S").value == 0
     # A sample without a map at some checkpoint takes no part.
     evidence = random_evidence()
     evidence.maps["S"][1][4].sigma[2] = torch.nan
@@ -236,7 +236,7 @@ def test_a_network_against_itself_differs_in_nothing():
     evidence = random_evidence()
     evidence = replace(evidence, maps={role: evidence.maps["S"] for role in "SB"})
     for name in QUANTITIES:
-        gap = fine_tuned_difference(evidence, name, B)
+        gap = estimate_of(evidence, name, B)
         assert (gap.value, gap.low, gap.high) == (0, 0, 0), name
     by_epoch = fine_tuning.counts_by_epoch(evidence, "S", B)
     for epoch, found in zip(evidence.epochs, by_epoch, strict=True):
@@ -281,7 +281,7 @@ def test_what_is_not_defined_is_a_note_and_no_number():
     evidence = replace(evidence, maps=evidence.maps | {"B": [nothing]})
     found = findings()
     found.add(evidence)
-    assert fine_tuned_difference(evidence, "epochs_to_half", B) is None
+    assert estimate_of(evidence, "epochs_to_half", B) is None
     assert "epochs_to_half_fc1" not in found.numbers and len(found.notes) == 2
     assert found.numbers["n_fg_difference_fc1"].value == 6
     assert "not defined inconclusive" not in read(evidence)

@@ -13,8 +13,7 @@ from torch import nn
 
 from kpnb.networks.image import (
     IMAGE_NETWORKS,
-    build_full,
-    build_narrow,
+    build,
     image_network,
     pretrained_teacher,
     torchvision_name,
@@ -38,7 +37,7 @@ def test_full_networks_are_torchvisions_and_a_resnet_has_the_papers_layers(name)
     classes = CLASSES if name.startswith("ResNet") else 1000
     with torch.device("meta"):
         theirs = torchvision.models.get_model(torchvision_name(name))
-        ours = build_full(name, classes)
+        ours = build(name, classes, "full")
     if classes == 1000:
         shapes = [{k: v.shape for k, v in net.state_dict().items()} for net in (ours, theirs)]
         assert shapes[0] == shapes[1]
@@ -64,10 +63,10 @@ def test_narrow_layers_have_the_stated_shapes(name):
 
 
 @pytest.mark.parametrize("name", IMAGE_NETWORKS)
-@pytest.mark.parametrize(("build", "dropout"), ((build_full, 0.5), (build_narrow, 0.0)))
-def test_conv_is_the_last_convolution_and_nothing_lies_above_fc3(name, build, dropout):
+@pytest.mark.parametrize(("scale", "dropout"), (("full", 0.5), ("narrow", 0.0)))
+def test_conv_is_the_last_convolution_and_nothing_lies_above_fc3(name, scale, dropout):
     with torch.device("meta"):
-        net, other = build(name, CLASSES), build(name, CLASSES, 0.3)
+        net = build(name, CLASSES, scale)
     above = modules_above(net, "Conv")
     assert not any(isinstance(m, nn.Conv2d) for m in above)
     assert isinstance(above[0], nn.ReLU)  # so the feature is the one before the ReLU
@@ -77,7 +76,6 @@ def test_conv_is_the_last_convolution_and_nothing_lies_above_fc3(name, build, dr
     maps = [of_type(net, nn.Conv2d)[-1], *of_type(net, nn.Linear)]
     assert all(one is module.weight for one, module in zip(tracked, maps, strict=True))
     assert [m.p for m in of_type(net, nn.Dropout)] == [dropout] * 2
-    assert [m.p for m in of_type(other, nn.Dropout)] == [0.3] * 2
 
 
 def test_narrow_vgg11_is_the_pilots_takes_other_sizes_and_starts_by_fan_out():

@@ -44,7 +44,6 @@ def test_bad_requests_say_what_to_do():
         (image_network, "AlexNet.*VGG-11", ("VGG-12", 7)),
         (image_network, "'full' or 'narrow'", ("VGG-11", 7, "tiny")),
         (image_network, "at least 2", ("VGG-11", 1)),
-        (image_network, "below 1", ("VGG-11", 7, "full", 0, False, 1.0)),
         (image_network, "scale='full'", ("VGG-11", 7, "narrow", 0, True)),
         (point_network, "PointNet.*DGCNN", ("PointNet3", 5)),
         (point_network, "'full' or 'narrow'", ("PointNet", 5, "wide")),

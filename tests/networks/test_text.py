@@ -212,7 +212,7 @@ def test_a_name_of_the_hub_is_passed_on_and_a_package_needs_its_files(monkeypatc
     (tmp_path / "emptied" / "model").mkdir(parents=True)
     (tmp_path / "emptied" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(text.PACKAGED, "Emptied", ("emptied", "model", "some-package"))
+    monkeypatch.setitem(text.PACKAGED, "Emptied", "emptied")
     refuses(text.model_source, "model.safetensors", "Emptied")
 
 

@@ -125,7 +125,7 @@ def test_what_fits_no_text_model_is_refused(tmp_path):
     assert len(own_tokenizer(model)) == len(tokenizer)
     other, own = own_model("roberta")
     other.resize_token_embeddings(20)
-    refuses(word_units, "but the model only 20", other, aligned_text(own, TEXT), 1.0)
+    refuses(word_units, "has no piece", other, aligned_text(own, TEXT), 1.0)
     estimator = TextEstimator(QUICK)
     refuses(estimator.explain, "fast tokenizer", model, [TEXT], str.split)
     refuses(estimator.explain, "hold int", model, [1], tokenizer)

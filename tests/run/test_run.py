@@ -186,9 +186,9 @@ def test_fingerprint_follows_code_and_parameters_not_prose(tmp_path, monkeypatch
     longer = key()
     write(tmp_path, used="from kpnb.metrics.stats import mean\nmean\n" + USED)
     with_import = key()
-    monkeypatch.setattr(runner, "code_fingerprint", lambda *seeds, showing: f"{seeds}")
+    monkeypatch.setattr(runner.keys, "code_fingerprint", lambda *seeds, showing: f"{seeds}")
     other_code = key()
-    monkeypatch.setattr(runner, "data_fingerprint", lambda *seeds: "other")
+    monkeypatch.setattr(runner.keys, "data_fingerprint", lambda *seeds: "other")
     assert len({first, other, longer, with_import, other_code, key()}) == 6
 
 

@@ -21,7 +21,7 @@ from kpnb.study.findings import Findings
 from kpnb.study.image import CellStudy, ImageStudy
 from kpnb.study.parameters import CellParameters, FineTuningParameters, ImageParameters, resolve
 from kpnb.training.augmentation import crop_and_flip, flip_and_shift, strong
-from kpnb.training.settings import device_use, exactness
+from kpnb.training.settings import device_use
 
 CLASSES = 12
 SHORT = {"samples": 2, "teacher_samples": 120, "teacher_epochs": 1, "epochs": 1}
@@ -128,7 +128,7 @@ def test_batch_precision_and_compiling_reach_the_trainer(prepared, monkeypatch):
         found = prepared(**given)
         settings = found.settings("B", 0)
         assert (settings.batch_size, settings.autocast) == (given.get("batch", 16), autocast)
-        assert exactness(found.parameters) == {}
+        assert found.exactness == {}
     # Large networks are read again.
     monkeypatch.setattr("kpnb.study.study.KEPT", 1000)
     found = prepared()
@@ -138,7 +138,7 @@ def test_batch_precision_and_compiling_reach_the_trainer(prepared, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda net: compiled.append(net))
     found = prepared(compiled=True)
-    assert exactness(found.parameters) == {"compiled": True}
+    assert found.exactness == {"compiled": True}
     for role in "BTS":
         found.of(role, 0, "FC1")
     assert len(compiled) == 2

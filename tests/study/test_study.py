@@ -179,15 +179,15 @@ def test_training_that_stopped_goes_on_and_changes_no_bit(tmp_path, monkeypatch,
     shared = all_studies("PointNet")
     before = shared.study.of("B", 0).fingerprint
     part = tmp_path / "networks" / f"{before}.part"
-    run_epoch, epochs = kpnb.training.train._Loop.run_epoch, []
+    run_epoch, epochs = kpnb.training.train._run_epoch, []
 
-    def counting(loop, epoch):
+    def counting(epoch, *given):
         epochs.append(epoch)
         if epochs == [1, 2]:
             raise KeyboardInterrupt  # in place of a kill
-        run_epoch(loop, epoch)
+        run_epoch(epoch, *given)
 
-    monkeypatch.setattr(kpnb.training.train._Loop, "run_epoch", counting)
+    monkeypatch.setattr(kpnb.training.train, "_run_epoch", counting)
     study = study_of("PointNet", tmp_path, "")
     with pytest.raises(KeyboardInterrupt):
         study.of("B", 0)

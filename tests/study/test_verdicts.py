@@ -11,7 +11,8 @@ from studied import findings_of
 
 from kpnb.metrics.evidence import Choices, metric_values
 from kpnb.study import verdicts
-from kpnb.study.verdicts import never_learned, of_single_pieces, pieces_reading, reading
+from kpnb.study.display import NotebookFindings
+from kpnb.study.verdicts import of_single_pieces, pieces_reading, reading
 
 
 def test_verdicts_and_the_answer_follow_what_was_built_in():
@@ -56,6 +57,13 @@ def test_what_the_reading_is_over_and_a_sentence_for_each_metric_but_not_for_var
     refuses(reading, "add evidence", findings_of(), 1)
 
 
+def never_learned(evidence):
+    study = Some(parameters=Some(SAMPLE="image"))
+    return NotebookFindings.never_learned(
+        Some(first=evidence, threshold=0.2, study=study, note=str)
+    )
+
+
 def test_never_learned_counts_samples_without_a_point_at_any_checkpoint():
     evidence = made_evidence(samples=4, seeds=2)
     first, once = evidence.maps["B"][0], dict(evidence.maps["B"][1])
@@ -64,9 +72,9 @@ def test_never_learned_counts_samples_without_a_point_at_any_checkpoint():
     lost[:, :8] = 1.0  # all dropped in the end, held before: learned once
     once[2] = replace(once[2], sigma=lost)
     evidence = replace(evidence, maps=evidence.maps | {"B": [nothing, once]})
-    told = never_learned(evidence, 0.2, "image")
+    told = never_learned(evidence)
     assert "student: 0 of 8 images" in told and "baseline: 4 of 8 images" in told
-    assert "all seeds" in told and "all seeds" not in never_learned(made_evidence(), 0.2, "image")
+    assert "all seeds" in told and "all seeds" not in never_learned(made_evidence())
 
 
 def without(*units: int, samples: int = 8) -> torch.Tensor:
@@ -158,4 +166,5 @@ def test_imitation_is_the_last_share_of_every_seed():
     metric = {0: [0.1, 0.25], 1: [0.2, 0.5]}
     record = lambda role, seed, layer: Some(record=Some(metric=metric[seed]))  # noqa: E731
     study = Some(parameters=Some(seeds=(0, 1)), of=record)
-    assert "explains 25% / 50% of the variance" in verdicts.imitation(study, "Last")
+    told = NotebookFindings.imitation(Some(study=study, first=Some(layer="Last"), note=str))
+    assert "explains 25% / 50% of the variance" in told

@@ -24,8 +24,12 @@ IMAGES = torch.randn(24, 3, 4, 4, generator=generator(0)).kron(torch.ones(1, 1, 
 LABELS = torch.randint(0, 3, (24,), generator=generator(1))
 
 
-def network(seed, name="VGG-11", **options):
-    return image_network(name, 3, "narrow", seed=seed, **options)
+def network(seed, name="VGG-11", dropout=0.0):
+    net = image_network(name, 3, "narrow", seed=seed)
+    for module in net.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = dropout
+    return net
 
 
 def changed(net, before):

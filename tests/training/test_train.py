@@ -16,10 +16,10 @@ def test_a_separable_toy_is_learned(device):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a GPU")
     fast = {"autocast": "bfloat16", "channels_last": True} if device == "cuda" else {}
-    net, (images, labels) = small_net(), two_classes()
+    net, (images, labels) = small_net().to(device), two_classes()
     before = accuracy(net, images, labels)
     settings = TrainingSettings(epochs=8, lr=0.05, **fast)
-    record = train_classifier(net, images, labels, settings, {"FC": net[5].weight}, device=device)
+    record = train_classifier(net, images, labels, settings, {"FC": net[5].weight})
     assert record.loss[-1] < 0.3 * record.loss[0] and net[0].weight.device.type == device
     assert len(record.loss) == len(record.metric) == len(record.learning_rate) == 8
     found = accuracy(net.train(), images, labels)

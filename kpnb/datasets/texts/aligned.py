@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from kpnb.datasets.texts import word_pieces
 from kpnb.datasets.texts.word_pieces import NO_WORD, Pieces, Span, TextSample, word_spans
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
 _NO_WORDS = "The text {!r} holds no word: leave it out."
 
@@ -69,30 +69,18 @@ def aligned_text(tokenizer: object, text: str) -> AlignedText:
     if len(ids) > most:
         raise KpnbError(f"The text {text[:40]!r} has {len(ids)} pieces of at most {most}: cut it.")
     spans = word_spans(text)
-    owners = _owners(spans, found["offset_mapping"])
+    owners = word_pieces.words_of_pieces(spans, found["offset_mapping"])
     # "[MASK]" written in a text is a special piece, too; an unknown word is a word.
     special = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
     for position, part in enumerate(found.sequence_ids(0)):
         if part is None or ids[position] in special:
             owners[position] = NO_WORD
     places = sorted({*owners} - {NO_WORD})
-    if not places:
-        raise KpnbError(_NO_WORDS.format(text[:40]))
+    require(places, _NO_WORDS.format(text[:40]))
     unit = {word: number for number, word in enumerate(places)} | {NO_WORD: NO_WORD}
     names = [name for name in tokenizer.model_input_names if name in found]
     inputs = {name: torch.tensor([found[name]]) for name in names}
     return AlignedText(inputs, torch.tensor([unit[word] for word in owners]), places, len(spans))
-
-
-def _owners(spans: Sequence[Span], offsets: Iterable[Span]) -> list[int]:
-    """For each piece, by its characters, the first word that it touches; NO_WORD for none."""
-    found, word = [], 0
-    for start, end in offsets:
-        while word + 1 < len(spans) and spans[word][1] <= start:
-            word += 1
-        touched = bool(spans) and start < spans[word][1] and end > spans[word][0]
-        found.append(word if touched else NO_WORD)
-    return found
 
 
 class TextSamples(list[TextSample]):
@@ -138,8 +126,7 @@ def listed(texts: str | Iterable[str]) -> list[str]:
 
 def _sample(text: str, marks: Iterable[str | Span]) -> TextSample:
     spans, meant = word_spans(text), set()
-    if not spans:
-        raise KpnbError(_NO_WORDS.format(text[:40]))
+    require(spans, _NO_WORDS.format(text[:40]))
     for mark in [marks] if isinstance(marks, str) else marks:
         units = _phrase(text, mark) if isinstance(mark, str) else _touched(spans, mark)
         if not units:
@@ -167,4 +154,4 @@ def _phrase(text: str, phrase: str) -> set[int]:
 def _touched(spans: Sequence[Span], span: object) -> set[int]:
     if not isinstance(span, Sequence) or len(span) != 2 or not span[0] < span[1]:
         return set()
-    return {unit for unit, (start, end) in enumerate(spans) if start < span[1] and end > span[0]}
+    return {unit for unit, own in enumerate(spans) if word_pieces.meet(own, span)}

@@ -21,7 +21,7 @@ from kpnb.datasets.samples import packed_hash
 from kpnb.datasets.texts.embedded import Questions, Sentences, drawn, ordered, parse_squad
 from kpnb.datasets.texts.foreground import Foreground, sentiment_foreground, with_modifiers
 from kpnb.datasets.texts.word_pieces import word_spans
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.fingerprint import file_hash
 
 SPLITS = {"train": "1", "test": "2", "dev": "3"}  # name: number in datasetSplit.txt
@@ -58,13 +58,11 @@ def sst2(
     Raises `KpnbError` for wrong arguments, a missing or damaged file, and more than 3% of the
     split's sentences not in the dictionary.
     """
-    if split not in SPLITS:
-        raise KpnbError(f"split is {split!r}: give 'train', 'dev' or 'test'.")
+    require(split in SPLITS, f"split is {split!r}: give 'train', 'dev' or 'test'.")
     folder, layout = _locate(Path(root))
     read = _read_release if layout == "treebank" else _read_glue
     found, about = read(folder, split)
-    if not found:
-        raise KpnbError(f"{folder} has no sentence of split {split!r}: fetch the files again.")
+    require(found, f"{folder} has no sentence of split {split!r}: fetch the files again.")
     found = ordered(found, [text for text, *_ in found], count, seed)
     texts, labels, ratings = zip(*found, strict=True)
     source = dict(dataset="sst2", layout=layout, split=split, seed=int(seed), count=len(texts))
@@ -118,9 +116,6 @@ def _decode(match: re.Match) -> str:
         return match[0]
 
 
-# Which words carry sentiment
-
-
 def _carrying(text: str, values: Mapping[str, float]) -> list[bool]:
     """For each word of `word_spans(text)` whether it carries sentiment by itself."""
     by_lexicon = set(sentiment_foreground(text))
@@ -140,9 +135,6 @@ def _value(word: str, values: Mapping[str, float]) -> float | None:
     return values.get(word, values.get(word.lower()))
 
 
-# The files
-
-
 def _locate(root: Path) -> tuple[Path, str]:
     """The folder with the files, and its layout: "treebank" or "glue"."""
     for folder in (root, root / RELEASE):
@@ -156,8 +148,7 @@ def _locate(root: Path) -> tuple[Path, str]:
 
 def _complete(folder: Path, names: tuple[str, ...]) -> Path:
     missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise KpnbError(f"{folder} lacks {' and '.join(missing)}: {ADVICE}.")
+    require(not missing, f"{folder} lacks {' and '.join(missing)}: {ADVICE}.")
     return folder
 
 
@@ -207,21 +198,18 @@ def _phrases(folder: Path) -> dict[str, float]:
             raise KpnbError(f"{VALUES} has the value {value!r}, not 0 to 1: fetch it again.")
     phrases: dict[str, float] = {}
     for phrase, number in _rows(folder / PHRASES, "|"):
-        if number not in values:
-            raise KpnbError(f"{VALUES} has no value for phrase {number!r}: fetch it again.")
+        require(number in values, f"{VALUES} has no value for phrase {number!r}: fetch it again.")
         phrases.setdefault(mend(phrase), values[number])
     return phrases
 
 
 def _read_glue(folder: Path, split: str) -> tuple[Found, dict]:
-    if split == "test":
-        raise KpnbError(f"{folder} is GLUE's, without labels of split 'test': give 'dev'.")
+    require(split != "test", f"{folder} is GLUE's, without labels of split 'test': give 'dev'.")
     name = f"{split}.tsv"
     _complete(folder, (name,))
     found = []
     for sentence, label in _rows(folder / name, "\t", "sentence\tlabel"):
-        if label not in ("0", "1"):
-            raise KpnbError(f"{name} has the label {label!r}, not 0 or 1: fetch it again.")
+        require(label in ("0", "1"), f"{name} has the label {label!r}, not 0 or 1: fetch it again.")
         found.append((mend(sentence), int(label), math.nan))
     about = dict(foreground="lexicon", neutral=0, not_found=0)
     return found, about | dict(data=_digest(folder, name))
@@ -253,8 +241,6 @@ def _digest(folder: Path, *names: str) -> str:
     return packed_hash({name: file_hash(folder / name) for name in names})
 
 
-# SQuAD
-
 FILES = {"train": "train-v1.1.json", "dev": "dev-v1.1.json"}
 FOLDERS = (".", "SQuAD", "squad")
 ADDRESS = "https://rajpurkar.github.io/SQuAD-explorer/dataset/"
@@ -272,8 +258,7 @@ def squad(
     Raises `KpnbError` for an argument outside these ranges, a missing file (naming its address),
     and a file that is no JSON or not in the format of version 1.1.
     """
-    if split not in FILES:
-        raise KpnbError(f"split is {split!r}: give 'train' or 'dev'.")
+    require(split in FILES, f"split is {split!r}: give 'train' or 'dev'.")
     places = [Path(root) / folder / FILES[split] for folder in FOLDERS]
     path = next((place for place in places if place.is_file()), None)
     if path is None:

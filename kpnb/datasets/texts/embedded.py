@@ -24,18 +24,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from kpnb.datasets.samples import (
-    LabeledSamples,
-    Samples,
-    packed_content,
-    packed_hash,
-    require_int,
-    require_split,
-)
+from kpnb.datasets import samples as data
 from kpnb.datasets.texts.word_pieces import Span
-from kpnb.errors import KpnbError
-
-# The packed sentences, words and questions
+from kpnb.errors import KpnbError, require
 
 SENTENCES = "sentences.tsv.gz"
 LEXICON = "lexicon.tsv.gz"
@@ -47,7 +38,7 @@ TEXT_SHA256 = {
 
 def packed_text(name: str) -> str:
     """The content of packed file `name`; raises as `packed_content` does."""
-    return packed_content(name, TEXT_SHA256[name], "embedded_sentences").decode("utf-8")
+    return data.packed_content(name, TEXT_SHA256[name], "embedded_sentences").decode("utf-8")
 
 
 @cache
@@ -74,10 +65,8 @@ QUESTIONS_SHA256 = {
 def packed_document(split: str) -> dict:
     """The packed document of a split, in the format of SQuAD v1.1; raises as `packed_content`."""
     name = QUESTIONS[split]
-    return json.loads(packed_content(name, QUESTIONS_SHA256[name], "embedded_questions"))
+    return json.loads(data.packed_content(name, QUESTIONS_SHA256[name], "embedded_questions"))
 
-
-# Sentences
 
 RATINGS = (0.5, 4.0)  # the packed sentences begin at 0.5, the scale ends at 4
 TEST_SHARE = 0.2
@@ -90,9 +79,9 @@ def ordered(items: Sequence, texts: Sequence[str], count: int | None, seed: int)
     Fewer are a prefix of more, and a random part. Raises `KpnbError` for a seed that is no integer
     from 0 and a count that is not from 1 to the number of items.
     """
-    require_int("seed", seed, 0)
+    data.require_int("seed", seed, 0)
     if count is not None:
-        require_int("count", count, 1, len(items))
+        data.require_int("count", count, 1, len(items))
     digests = [_digest(f"{seed}/{text}") for text in texts]
     return [items[i] for i in sorted(range(len(items)), key=digests.__getitem__)][:count]
 
@@ -102,7 +91,7 @@ def _digest(text: str) -> bytes:
 
 
 @dataclass(frozen=True)
-class Sentences(LabeledSamples):
+class Sentences(data.LabeledSamples):
     """Sentences with a human rating.
 
     texts: n sentences; labels: (n,) int64, 1 = positive, an index into `class_names`
@@ -131,7 +120,7 @@ def embedded_sentences(
     Raises `KpnbError` for an argument outside these ranges, more sentences than there are, and
     damaged packed data.
     """
-    require_split(split)
+    data.require_split(split)
     if not RATINGS[0] <= least_rating <= RATINGS[1]:
         raise KpnbError(f"least_rating is {least_rating}: give a rating from 0.5 to 4.")
     held = _held_out()
@@ -140,14 +129,13 @@ def embedded_sentences(
         for position, (rating, text) in enumerate(packed_sentences())
         if abs(rating) >= least_rating and (position in held) == (split == "test")
     ]
-    if not found:
-        raise KpnbError(f"No sentence is rated {least_rating} or more: ask for less.")
+    require(found, f"No sentence is rated {least_rating} or more: ask for less.")
     found = ordered(found, [text for _, text in found], count, seed)
     ratings = torch.tensor([rating for rating, _ in found])
     texts = tuple(text for _, text in found)
     source = dict(dataset="embedded-sentences", split=split, seed=int(seed))
-    source |= dict(least_rating=float(least_rating), count=len(found))
-    source |= dict(classes=list(Sentences.class_names), data=packed_hash(TEXT_SHA256), parts=[])
+    source |= dict(least_rating=float(least_rating), count=len(found), parts=[])
+    source |= dict(classes=list(Sentences.class_names), data=data.packed_hash(TEXT_SHA256))
     return Sentences(texts, (ratings > 0).long(), ratings, source)
 
 
@@ -188,13 +176,11 @@ def _runs(text: str) -> list[tuple[str, ...]]:
     return [words, *(words[start : start + SHARED_WORDS] for start in starts)]
 
 
-# Questions
-
 VERSION = "1.1"
 
 
 @dataclass(frozen=True)
-class Questions(Samples):
+class Questions(data.Samples):
     """Questions, each with its context and the spans of the context that answer it.
 
     questions, contexts, ids: n texts each; ids are unique
@@ -224,9 +210,6 @@ def drawn(questions: Questions, count: int | None, seed: int) -> Questions:
     return questions.taken(chosen, seed=int(seed), count=len(chosen))
 
 
-# SQuAD v1.1
-
-
 def parse_squad(document: object, source: Mapping[str, object] | None = None) -> Questions:
     """The questions of a document in the format of SQuAD v1.1, in the document's order.
 
@@ -241,9 +224,7 @@ def parse_squad(document: object, source: Mapping[str, object] | None = None) ->
     """
     version = document.get("version") if isinstance(document, dict) else None
     if version != VERSION:
-        raise KpnbError(
-            f"The questions are of version {version!r}: get the files of SQuAD v{VERSION}."
-        )
+        raise KpnbError(f"The questions are of version {version!r}: get those of SQuAD v{VERSION}.")
     rows = [
         (_part(qa, "question", f"question {name!r}", str), context, _spans(qa, context, name), name)
         for article in _part(document, "data", "the document", list)
@@ -253,8 +234,7 @@ def parse_squad(document: object, source: Mapping[str, object] | None = None) ->
         for name in [_part(qa, "id", "a question", str)]
     ]
     ids = tuple(row[3] for row in rows)
-    if not rows:
-        raise KpnbError("The document holds no question: get the files of SQuAD v1.1.")
+    require(rows, "The document holds no question: get the files of SQuAD v1.1.")
     if len(set(ids)) < len(ids):
         twice = Counter(ids).most_common(1)[0][0]
         raise KpnbError(f"Question {twice!r} is there twice: give every question its own id.")
@@ -285,12 +265,8 @@ def _spans(qa: dict, context: str, name: str) -> tuple[Span, ...]:
                 "correct answer_start or leave the question out."
             )
         spans.append((start, start + len(text)))
-    if not spans:
-        raise KpnbError(f"There is no answer to {where}: leave the question out.")
+    require(spans, f"There is no answer to {where}: leave the question out.")
     return tuple(dict.fromkeys(spans))
-
-
-# The embedded ones
 
 
 def embedded_questions(split: str = "train", count: int | None = None, seed: int = 0) -> Questions:
@@ -305,11 +281,13 @@ def embedded_questions(split: str = "train", count: int | None = None, seed: int
     Raises `KpnbError` for an argument outside these ranges, more questions than there are, and
     damaged packed data.
     """
-    require_split(split)
+    data.require_split(split)
     return drawn(_questions(split), count, seed)
 
 
 @cache
 def _questions(split: str) -> Questions:
-    source = dict(dataset="embedded-questions", split=split, data=packed_hash(QUESTIONS_SHA256))
+    source = dict(
+        dataset="embedded-questions", split=split, data=data.packed_hash(QUESTIONS_SHA256)
+    )
     return parse_squad(packed_document(split), source)

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from kpnb.datasets.samples import Samples, tensor_digest
+from kpnb.datasets.texts import word_pieces
 from kpnb.datasets.texts.embedded import Questions, Sentences
 from kpnb.datasets.texts.foreground import Foreground, answer_foreground
-from kpnb.datasets.texts.word_pieces import PieceEncoder, Pieces, Span, TextSample, joined_words
+from kpnb.datasets.texts.word_pieces import PieceEncoder, Pieces, Span, TextSample, meet
 from kpnb.errors import KpnbError
 
 
@@ -72,7 +73,7 @@ class EncodedTexts(Samples):
 
     def _shown(self, row: int) -> TextSample:
         first, spans = self.pieces.firsts[row], self.pieces.spans[row]
-        joined = joined_words(spans[:first]) + joined_words(spans[first:])
+        joined = word_pieces.joined_words(spans[:first]) + word_pieces.joined_words(spans[first:])
         pair = len(self.parts[row]) == 2
         parts = (("question", 0), ("context", first)) if pair else (("", 0),)
         return TextSample(self.words(row), self.marked[row], parts, self.notes[row], joined)
@@ -120,12 +121,8 @@ def _marks(spans: Sequence[Span], foreground: Sequence[Span]) -> tuple[bool, ...
 
 def _positions(pieces: Pieces, row: int, answer: Span) -> tuple[int, int]:
     """First and last position of the pieces of the words that the answer touches."""
-    first = pieces.firsts[row]
-    units = [
-        unit
-        for unit, (start, end) in enumerate(pieces.spans[row])
-        if unit >= first and start < answer[1] and end > answer[0]
-    ]
+    own = enumerate(pieces.spans[row])
+    units = [unit for unit, span in own if unit >= pieces.firsts[row] and meet(span, answer)]
     if not units:
         raise KpnbError(
             f"The answer {answer} of text {row} touches no word of the tokenizer: leave the "

@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from kpnb.datasets.texts.embedded import sentiment_words
-from kpnb.datasets.texts.word_pieces import Span, word_spans
-from kpnb.errors import KpnbError
+from kpnb.datasets.texts.word_pieces import Span, meet, word_spans
+from kpnb.errors import KpnbError, require
 
 Foreground = Callable[[str], tuple[Span, ...]]  # a rule: the spans of a text's foreground words
 
@@ -112,8 +112,6 @@ def _folded(word: str) -> str:
     return word.casefold().replace("’", "'")
 
 
-# Questions and their contexts
-
 _FUNCTION_WORDS = """
 a an the this that these those there here such same other another any some all both each every
 either neither no not nor only own many much more most less least few several one
@@ -153,19 +151,14 @@ def answer_foreground(
             "0 <= start < end within it."
         )
     words = word_spans(context)
-    in_answer = {span for span in words if _meet(span, answer)}
-    if not in_answer:
-        raise KpnbError(f"The answer {answer} holds no word: leave the question out.")
-    sentences = [span for span in sentence_spans(context) if _meet(span, answer)]
-    nearby = [span for span in words if any(_meet(span, sentence) for sentence in sentences)]
+    in_answer = {span for span in words if meet(span, answer)}
+    require(in_answer, f"The answer {answer} holds no word: leave the question out.")
+    sentences = [span for span in sentence_spans(context) if meet(span, answer)]
+    nearby = [span for span in words if any(meet(span, sentence) for sentence in sentences)]
     asked = {span: _root(question, span) for span in word_spans(question)}
     found = {_root(context, span) for span in nearby} & set(asked.values()) - {None}
     chosen = in_answer | {span for span in nearby if _root(context, span) in found}
     return tuple(span for span in asked if asked[span] in found), tuple(sorted(chosen))
-
-
-def _meet(first: Span, second: Span) -> bool:
-    return first[0] < second[1] and second[0] < first[1]
 
 
 def _root(text: str, span: Span) -> str | None:
@@ -176,8 +169,6 @@ def _root(text: str, span: Span) -> str | None:
     word = word.removesuffix("'s")
     return word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] not in "su" else word
 
-
-# Sentences
 
 _END = re.compile(r"[.!?。！？]+[\"'’”)\]]*(?=\s+[\"'‘“(\[]*[^\W_a-z])|\n\s*\n")
 _SHORT_FORMS = """

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,7 +42,10 @@ def words(text: str) -> list[str]:
     return [text[start:end] for start, end in word_spans(text)]
 
 
-# Word pieces
+def meet(first: Span, second: Span) -> bool:
+    """Whether two spans have a character in common."""
+    return first[0] < second[1] and second[0] < first[1]
+
 
 NO_WORD = -1
 LEAST_LENGTH = 8
@@ -88,6 +91,16 @@ class Pieces:
             tuple(self.firsts[position] for position in chosen),
             self.pad,
         )
+
+
+def words_of_pieces(spans: Sequence[Span], offsets: Iterable[Span]) -> list[int]:
+    """For each piece, by its characters, the first word that it touches; NO_WORD for none."""
+    found, word = [], 0
+    for piece in offsets:
+        while word + 1 < len(spans) and spans[word][1] <= piece[0]:
+            word += 1
+        found.append(word if spans and meet(piece, spans[word]) else NO_WORD)
+    return found
 
 
 class _Word(NamedTuple):
@@ -153,8 +166,7 @@ class PieceEncoder:
     def _encoded(
         self, texts: Sequence[tuple[str, ...]], length: int | None, answers: Sequence[Span | None]
     ) -> Pieces:
-        if len(texts) == 0:
-            raise KpnbError("There is no text to encode: pass at least one in a list.")
+        require(len(texts) > 0, "There is no text to encode: pass at least one in a list.")
         if length is not None and length < LEAST_LENGTH:
             raise KpnbError(f"length={length} leaves no room for words: pass at least 8.")
         fitted, cut = [], 0
@@ -187,15 +199,12 @@ class PieceEncoder:
         spans = word_spans(text)
         found = self.tokenizer(text, return_offsets_mapping=True, **_PLAIN)
         pieces: list[list[int]] = [[] for _ in spans]
-        word = 0
-        for piece, (start, end) in zip(found["input_ids"], found["offset_mapping"], strict=True):
-            while word + 1 < len(spans) and spans[word][1] <= start:
-                word += 1
-            if spans and start < spans[word][1] and end > spans[word][0]:
+        owners = words_of_pieces(spans, found["offset_mapping"])
+        for piece, word in zip(found["input_ids"], owners, strict=True):
+            if word != NO_WORD:
                 pieces[word].append(int(self._new[piece]))
         held = [_Word(span, tuple(ids)) for span, ids in zip(spans, pieces, strict=True) if ids]
-        if not held:
-            raise KpnbError(f"The text {text[:40]!r} holds no word: leave it out.")
+        require(held, f"The text {text[:40]!r} holds no word: leave it out.")
         return held
 
     def _row(self, parts: Sequence[Sequence[_Word]]) -> tuple[Tensor, Tensor]:
@@ -216,7 +225,7 @@ def _fit(parts: list[list[_Word]], room: int | None, answer: Span | None) -> lis
         return parts
     left = room - _count(sum(before, []))
     span = last[0].span if answer is None or not before else answer
-    inside = [n for n, word in enumerate(last) if word.span[0] < span[1] and word.span[1] > span[0]]
+    inside = [n for n, word in enumerate(last) if meet(word.span, span)]
     first, end = (inside[0], inside[-1] + 1) if inside else (0, 1)
     left -= _count(last[first:end])
     if left < 0:
@@ -236,8 +245,6 @@ def _fit(parts: list[list[_Word]], room: int | None, answer: Span | None) -> lis
 def _count(words: Sequence[_Word]) -> int:
     return sum(len(word.pieces) for word in words)
 
-
-# Texts as their units
 
 CLOSING = frozenset(",.;:!?)]}%…”’")
 OPENING = frozenset("([{“‘¿¡")

@@ -10,13 +10,21 @@ from kpnb.datasets.places import EMBEDDED
 LISTED = Field(strict=False, min_length=1)
 
 
-class OwnModelParameters(BaseModel):
-    """Parameters of the notebook on a network of one's own, which is explained as it is."""
+class Parameters(BaseModel):
+    """What every notebook's parameters have: types are strict, other names are refused, values do
+    not change. PRESETS: preset -> name -> value, which kpnb.study.parameters reads; None is left to
+    the model. SAMPLE: what one sample is called."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
     model_config |= ConfigDict(use_attribute_docstrings=True)
-    PRESETS: ClassVar[dict[str, dict]] = {}  # kpnb.study.parameters reads them
-    SAMPLE: ClassVar[str] = "image"
+    PRESETS: ClassVar[dict[str, dict]] = {}
+    SAMPLE: ClassVar[str] = "sample"
+
+
+class OwnModelParameters(Parameters):
+    """Parameters of the notebook on a network of one's own, which is explained as it is."""
+
+    SAMPLE = "image"
 
     preset: Literal["smoke", "demo", "study"]
     """names the values and the results: demo takes minutes, study has more images and a smaller
