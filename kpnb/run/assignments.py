@@ -15,6 +15,7 @@ from kpnb.study.parameters import models_for
 #: Parameters that may be a place on this machine -> what a folder holds to be one.
 PLACES = {"data": "", "images": "", "masks": "", "weights": ""}
 PLACES |= dict.fromkeys(["model", "network"], "config.json")
+FILES = {"images", "masks", "weights"}  # places, but for the words below
 #: Which are no places, whatever lies in the current folder.
 WORDS = {EMBEDDED, "DEFAULT", "none"}
 
@@ -54,12 +55,14 @@ def text_parameters(notebook: str) -> set[str]:
 
 def full_places(passed: Mapping[str, object]) -> dict[str, object]:
     """The parameters, with those of `PLACES` by their full path where they are there. A leading ~/
-    is the home folder."""
+    is the home folder. Raises KpnbError for a path that is not there."""
     found = dict(passed)
     for name in PLACES.keys() & passed.keys():
         place = passed[name]
         if isinstance(place, str) and place not in WORDS:
             place = os.path.expanduser(place) if place.startswith("~/") else place
             there = os.path.exists(os.path.join(place, PLACES[name]))
+            only = name in FILES or place.startswith((os.sep, f".{os.sep}", f"..{os.sep}"))
+            require(there or not only, f"{name} is {passed[name]!r}, which is not there: name one.")
             found[name] = os.path.realpath(place) if there else place
     return found

@@ -37,7 +37,6 @@ KERNEL = "python3"
 STORE, RESULTS = "KPNB_STORE", "KPNB_RESULTS"
 NOTE = "kpnb"
 START_TIMEOUT = 120
-LEAST_TOO_LARGE = 2**63  # of seeds: torch takes 64 bits, a network's own seed is 2 * seed + 1
 #: Of parameters those that memory grows with.
 COSTLY = ("chunk", "batch", "image_size", "longest", "points", "teacher_samples", "samples")
 # glibc gives large blocks back to the system at every free and takes them anew; kept instead, a
@@ -107,8 +106,6 @@ def request(name: str, folder: Path, passed: Mapping[str, object]) -> Request:
         wanted = demo | {n: v for n, v in given.items() if v is not None}
     values = _for_the_cell(wanted, declared, demo, name)
     resolved = resolve(model, with_more(values), "demo")
-    if max(resolved.seeds) >= LEAST_TOO_LARGE:
-        raise KpnbError(f"seeds has {max(resolved.seeds)}: give numbers below {LEAST_TOO_LARGE}.")
     seeds = keys.notebook_seeds("\n".join(cells))
     code = keys.code_fingerprint(*seeds, showing=True)
     depends = {"code": code, "data": keys.data_fingerprint(*seeds)}

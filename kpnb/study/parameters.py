@@ -14,11 +14,9 @@ from kpnb.datasets.places import EMBEDDED
 from kpnb.errors import KpnbError, did_you_mean, first_mistake
 from kpnb.fingerprint import packed_file
 from kpnb.paper import checkpoint_epochs, paper_preset, paper_settings
-from kpnb.study.presets.own_model import LISTED, OwnModelParameters, Parameters
+from kpnb.study.presets.own_model import LISTED, OwnModelParameters, Parameters, Wholes, no_repeats
 
 PRESET_NAMES = ("smoke", "demo", "study", "paper")
-
-Item = TypeVar("Item")
 
 
 def presets_of(kind: str) -> dict[str, dict]:
@@ -39,16 +37,7 @@ def presets_of(kind: str) -> dict[str, dict]:
     return found | ({"paper": paper_preset(*content["paper"])} if "paper" in content else {})
 
 
-def no_repeats(items: tuple[Item, ...]) -> tuple[Item, ...]:
-    """The items as they are; pydantic makes a sentence of the error."""
-    if len(set(items)) < len(items):
-        raise ValueError("name each item once")
-    return items
-
-
-Whole = Annotated[int, Field(ge=0, strict=True)]
 Count = Annotated[int, Field(ge=100, strict=True)] | Literal["all"]
-Wholes = Annotated[tuple[Whole, ...], LISTED, AfterValidator(no_repeats)]
 
 Layer = Literal["Conv", "FC1", "FC2", "FC3"]
 Layers = Annotated[tuple[Layer, ...], LISTED, AfterValidator(no_repeats)]

@@ -70,7 +70,8 @@ PASSED = {
     "write name=value": "-p epochs", "given twice": "-p epochs=1 -p epochs=2",
     "'study' or 'paper'": "--preset papers", "differ": "--preset demo -p preset=study",
     "nowhere": "-p data=nowhere", "give download:NAME": "-p data=download:nothing",
-    "cub200": "-p data=cub200", "below 9223372036854775808": f"-p seeds=[0,{2**63}]",
+    "at least 1 character": "-p data=", "which is not there": "-p network=/no/such/folder",
+    "cub200": "-p data=cub200", "below 2..63": f"-p seeds=[0,{2**63}]",
 }  # fmt: skip
 #: -> the notebook, and what is passed.
 NOTEBOOKS = {

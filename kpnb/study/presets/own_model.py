@@ -1,13 +1,26 @@
 """The parameters of the notebook that explains a network of one's own; torch is not needed."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from kpnb.datasets.places import EMBEDDED
 
 # A notebook writes lists, and JSON knows no tuples; a frozen model keeps tuples.
 LISTED = Field(strict=False, min_length=1)
+Item = TypeVar("Item")
+LEAST_TOO_LARGE = 2**63  # torch takes seeds of 64 bits; a network's own is 2 * seed + 1
+
+
+def no_repeats(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """The items as they are; pydantic makes a sentence of the error."""
+    if len(set(items)) < len(items):
+        raise ValueError("name each item once")
+    return items
+
+
+Whole = Annotated[int, Field(ge=0, strict=True)]
+Wholes = Annotated[tuple[Whole, ...], LISTED, AfterValidator(no_repeats)]
 
 
 class Parameters(BaseModel):
@@ -16,9 +29,18 @@ class Parameters(BaseModel):
     the model. SAMPLE: what one sample is called."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-    model_config |= ConfigDict(use_attribute_docstrings=True)
+    model_config |= ConfigDict(use_attribute_docstrings=True, str_min_length=1)
     PRESETS: ClassVar[dict[str, dict]] = {}
     SAMPLE: ClassVar[str] = "sample"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fit_the_machine(cls, values: dict[str, object]) -> dict[str, object]:
+        for name, value in values.items():
+            for one in value if isinstance(value, (list, tuple)) else [value]:
+                if isinstance(one, int) and abs(one) >= LEAST_TOO_LARGE:
+                    raise ValueError(f"{name} has {one}: give whole numbers below 2**63")
+        return values
 
 
 class OwnModelParameters(Parameters):
@@ -50,7 +72,7 @@ class OwnModelParameters(Parameters):
     """b of Eqs. 5 and 6, in nats; 0.2 in the public code"""
     quality: Literal["fast", "standard", "exact"]
     """of the estimate, see `EntropyEstimator`; fast in the demo for time"""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], LISTED]
+    seeds: Wholes
     """of the estimator's noise: what is shown is measured with the first, and it is asked how many
     points stay with each other one"""
     device: Literal["auto", "cpu", "cuda"]
