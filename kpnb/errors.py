@@ -1,6 +1,7 @@
 """The one exception kpnb raises for input it cannot work with, and parts of its sentences."""
 
 import difflib
+import errno
 import re
 import signal
 import sys
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 #: Of signals those by which programs are stopped: Ctrl-C, `kill` and batch systems, a terminal that
 #: is closed.
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Of errors of the system those of a place that takes no files.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 KEPT = "what is finished is kept; run the same command again to go on"
 
 
@@ -25,8 +28,9 @@ def require(holds: object, told: str) -> None:
 
 
 def answered(program: Callable[[], int | None], kept: str = KEPT) -> int:
-    """A program's exit code, 0 for None; 2 after a mistake, and 128 + N where signal N stopped it,
-    either told on stderr in one sentence. Signs that stdout's encoding lacks are printed as ?."""
+    """A program's exit code, 0 for None; 2 after a mistake or on a full disk, and 128 + N where
+    signal N stopped it, told on stderr in one sentence. Signs that stdout lacks are printed as ?.
+    """
     if hasattr(sys.stdout, "reconfigure"):  # not in a notebook
         sys.stdout.reconfigure(errors="replace")
     try:
@@ -35,9 +39,20 @@ def answered(program: Callable[[], int | None], kept: str = KEPT) -> int:
     except KpnbError as mistake:
         print(mistake, file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(no_room(error), file=sys.stderr)
+        return 2
     except KeyboardInterrupt as stopped:
         print(f"Stopped: {kept}.", file=sys.stderr)
         return stopped_code(stopped)
+
+
+def no_room(error: OSError) -> str:
+    """The sentence for a place that takes no files."""
+    place = error.filename2 or error.filename or "a file"
+    return f"{place} cannot be written ({error.strerror}): free space or name another place."
 
 
 def _stop(number: int, _frame: object) -> None:

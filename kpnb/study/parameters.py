@@ -4,11 +4,12 @@
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
 import pydantic
 import yaml
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from kpnb.datasets.places import EMBEDDED
 from kpnb.errors import KpnbError, did_you_mean, first_mistake
@@ -17,6 +18,8 @@ from kpnb.paper import checkpoint_epochs, paper_preset, paper_settings
 from kpnb.study.presets.own_model import LISTED, OwnModelParameters, Parameters, Wholes, no_repeats
 
 PRESET_NAMES = ("smoke", "demo", "study", "paper")
+#: Encoders by name: width, and feed-forward width; for plans, others count as MiniLM.
+ENCODERS = {"MiniLM-L6": (384, 1536), "BERT-base": (768, 3072)}
 
 
 def presets_of(kind: str) -> dict[str, dict]:
@@ -274,6 +277,13 @@ class TextParameters(StudyParameters):
     """unit of sigma, in root mean squares of the network's embedding components; with 1 the
     public code's settings mean what they mean for normalized images"""
 
+    @field_validator("network")
+    @classmethod
+    def _is_there(cls, network: str) -> str:
+        if network not in ENCODERS and not Path(network, "config.json").is_file():
+            raise ValueError("give MiniLM-L6, BERT-base or a folder that save_pretrained wrote")
+        return network
+
 
 class SentimentParameters(TextParameters):
     """Parameters of the sentiment notebooks."""
@@ -339,8 +349,7 @@ OwnModelParameters.PRESETS = presets_of("own_model")
 _OWN, _ALL = presets_of("own_study"), ImageParameters.model_fields
 _TAKEN = {name: (_ALL[name].annotation, _ALL[name]) for name in _OWN["demo"]}
 _TAKEN |= {"preset": (Literal["smoke", "demo", "study"], _ALL["preset"])}
-_STRICT = ImageParameters.model_config
-OwnParameters = pydantic.create_model("OwnParameters", __config__=_STRICT, **_TAKEN)
+OwnParameters = pydantic.create_model("OwnParameters", __base__=Parameters, **_TAKEN)
 OwnParameters.PRESETS = _OWN
 
 #: By the beginning of a notebook's name.

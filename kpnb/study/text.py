@@ -37,7 +37,7 @@ from kpnb.networks.layers import tracked_weight
 from kpnb.networks.text import HUB, TextNetwork, pretrained_network, scratch_network
 from kpnb.networks.words import component_size, encoder_of, own_tokenizer, word_units
 from kpnb.study.modality import StudyData
-from kpnb.study.parameters import QuestionParameters, SentimentParameters
+from kpnb.study.parameters import ENCODERS, QuestionParameters, SentimentParameters
 from kpnb.study.study import TRAINERS, Study
 from kpnb.training.costs import Anatomy, encoder_anatomy
 from kpnb.training.scores import answer_scores, majority, tfidf_logistic
@@ -256,8 +256,6 @@ class StudyQuestions(StudyTexts):
 # One measurement at the start of the path is enough: on a pre-trained and an untrained encoder the
 # mean difference to 128 probes and four evaluations was 0.005 and 0.003 nats, as with three.
 EVALUATIONS = 1
-# Width and feed-forward width of encoders whose files no plan has to read; others count as MiniLM.
-ENCODERS = {"MiniLM-L6": (384, 1536), "BERT-base": (768, 3072)}
 # Word pieces that the embedded texts have in the mean, about, at the presets' `longest`, and how
 # many different ones they have (those of another data set: all of BERT's).
 MEAN_PIECES = {"sentence": 26, "question": 60}

@@ -374,6 +374,9 @@ def test_every_program_is_stopped_in_one_sentence_unless_it_ignores_the_signal(c
 
         return program
 
+    full = OSError(errno.ENOSPC, "no space", "there")
+    assert answered(Mock(side_effect=full)) == 2
+    assert capsys.readouterr().err.startswith("there cannot be written (no space): free")
     for number in STOPPING:
         assert answered(stopping(number)) == 128 + number
         assert re.match("Stopped: .*same command again to go on.\n$", capsys.readouterr().err)

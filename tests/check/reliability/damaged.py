@@ -99,7 +99,7 @@ class Damaged:
     @staticmethod
     def _code_of(key: dict):
         """The code that computed an entry, by its hash."""
-        return patch("kpnb.store.code_fingerprint", lambda *seeds: key["code"])
+        return patch("kpnb.store.keys.code_fingerprint", lambda *seeds: key["code"])
 
     def _state(self, name: str) -> str:
         out = self.folder / "book" / "notebooks" / f"{name}.ipynb"

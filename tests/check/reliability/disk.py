@@ -24,7 +24,7 @@ from made_results import full_run
 import kpnb.run.__main__ as runner
 from data_prep.fetch import RemoteFile, obtain
 from data_prep.folder import prepare_images
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, no_room
 from kpnb.metrics.results import write_results
 from kpnb.store import Scratch, Store
 
@@ -192,7 +192,7 @@ class Full(_Tried):
             try:
                 written.write()
             except (KpnbError, OSError) as error:
-                told = str(error) if isinstance(error, KpnbError) else f"{error!r}\n"
+                told = str(error) if isinstance(error, KpnbError) else no_room(error)
         written.write()
         wrong = self._wrong(written, 2 * self.computed)
         if not wrong and (not told or "\n" in told or "fetch it again" in told):
