@@ -50,10 +50,8 @@ def check(root: Path, layout: str, partial: bool) -> Checked:
     defaults = inspect.signature(modelnet40).parameters
     points, background = defaults["points"].default, defaults["background"].default
     share = f"{points / (points + background):.1%} in every scene"
-    notes = (
-        f"foreground: {points:,} points of the shape among {background:,} others, {share}",
-        *told,
-    )
+    share = f"foreground: {points:,} points of the shape among {background:,} others, {share}"
+    notes = (share, *told)
     return Checked(DATASET, folder, layout, classes, splits, notes, {"counts": found})
 
 
