@@ -163,7 +163,12 @@ def _checked(reader: ModuleType, arguments: Sequence[str] | None) -> list[str]:
     found = reader.check(options.root, options.layout, options.partial)
     if not options.partial:
         _write_marker(options.root, found)
-    return _report(found)
+    lines = [f"{found.dataset}, layout {found.layout}"]
+    if found.classes:
+        lines.append(f"  {len(found.classes)} classes: {', '.join(found.classes)}")
+    lines += [f"  {split}: {text}" for split, text in found.splits.items()]
+    lines += [f"  {note}" for note in found.notes]
+    return [*lines, f"data={found.folder}"]
 
 
 def inner_folder(root: Path, name: str, first: str) -> Path:
@@ -187,12 +192,3 @@ def _write_marker(root: Path, found: Checked) -> None:
         os.replace(new, root / MARKER)
     except OSError as error:
         raise KpnbError(f"{root} cannot be written ({error}): copy it elsewhere.") from error
-
-
-def _report(found: Checked) -> list[str]:
-    lines = [f"{found.dataset}, layout {found.layout}"]
-    if found.classes:
-        lines.append(f"  {len(found.classes)} classes: {', '.join(found.classes)}")
-    lines += [f"  {split}: {text}" for split, text in found.splits.items()]
-    lines += [f"  {note}" for note in found.notes]
-    return [*lines, f"data={found.folder}"]

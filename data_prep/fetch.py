@@ -248,7 +248,7 @@ def _attempt(url: str, part: Path, size: int | None) -> None:
             raise TransferError(f"it has a file of {total} bytes, not {size}")
         total = size if total is None else total
         left = None if total is None else total - start
-        _require_space(part.parent, left or 0)
+        require_space(part.parent, left or 0)
         with part.open("ab" if start else "wb") as file:
             _receive(response, file, left)
     got = part.stat().st_size
@@ -312,13 +312,11 @@ def _require_http(url: str) -> None:
         raise TransferError("only http and https addresses are fetched")
 
 
-def _require_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise KpnbError(
-            f"{folder} has {free} bytes free, and {needed} more are needed: make room, or name a "
-            "folder on another disk."
-        )
+def require_space(folder: Path, needed: int, remedy: str = "") -> None:
+    """Raise `KpnbError`, with the remedy, unless the disk of `folder` has `needed` bytes free."""
+    free, otherwise = shutil.disk_usage(folder).free, "make room, or name a folder on another disk"
+    told = f"{folder} has {free} bytes free, and {needed} more are needed"
+    require(needed <= free, f"{told}: {remedy or otherwise}.")
 
 
 class _Redirect(urllib.request.HTTPRedirectHandler):
@@ -343,7 +341,7 @@ def _present(file: RemoteFile, root: Path) -> bool:
 
 def _unpack(file: RemoteFile, archive: Path, root: Path) -> None:
     size = archive.stat().st_size
-    _require_space(root, size)
+    require_space(root, size)
     staging = root / f"{_STAGING}{file.name}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()

@@ -18,6 +18,7 @@ import torch
 from numpy.lib import format as npy
 
 from data_prep.crops import CELLS, FOREGROUNDS, Crop, Foreground, UnusableObjectError, crops
+from data_prep.fetch import require_space
 from data_prep.objects import ObjectSet, need_file, selected
 from kpnb.datasets.prepared import FORMAT, MANIFEST, manifest
 from kpnb.datasets.samples import SPLITS
@@ -156,7 +157,8 @@ def _there(folder: Path, request: str, force: bool) -> bool:
 def _write(
     objects: ObjectSet, part: Path, settings: dict, request: str, skip: bool, workers: int
 ) -> None:
-    _check_space(objects, part, settings["size"])
+    needed = len(objects.objects) * (3 * settings["size"] ** 2 + settings["size"] ** 2 // 8 + 100)
+    require_space(part, needed, "choose a folder elsewhere (--out), a smaller --size or --most")
     left_out, report, splits = dict(objects.left_out), {}, {}
     for split in SPLITS:
         chosen = [o for o in objects.objects if o.split == split]
@@ -176,16 +178,6 @@ def _write(
     known = {"format": FORMAT} | settings | {"splits": splits, "report": report}
     known |= {"left_out": left_out, "about": about, "request": request}
     write_file(part / MANIFEST, json.dumps(known, indent=1).encode())
-
-
-def _check_space(objects: ObjectSet, part: Path, size: int) -> None:
-    needed = len(objects.objects) * (3 * size**2 + size**2 // 8 + 100)
-    free = shutil.disk_usage(part).free
-    if needed > free:
-        raise KpnbError(
-            f"{objects.dataset} takes {needed / 1e9:.1f} GB and {part.parent} has {free / 1e9:.1f} "
-            "GB free: choose a folder elsewhere (--out), a smaller --size or --most."
-        )
 
 
 def _usable(

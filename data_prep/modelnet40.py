@@ -46,7 +46,12 @@ def check(root: Path, layout: str, partial: bool) -> Checked:
     listed = [name for (name,) in rows(folder / NAMES, 1)] if layout == "hdf5" else []
     alone = sorted({*listed, *each["train"], *each["test"]} - set(classes))
     told = (f"left out, without shapes in one split: {', '.join(alone)}",) if alone else ()
-    notes = (_share(), *told)
+    # The foreground share of scenes at the reader's defaults, which are the paper's.
+    defaults = inspect.signature(modelnet40).parameters
+    points, background = defaults["points"].default, defaults["background"].default
+    share = f"{points / (points + background):.1%} in every scene"
+    share = f"foreground: {points:,} points of the shape among {background:,} others, {share}"
+    notes = (share, *told)
     return Checked(DATASET, folder, layout, classes, splits, notes, {"counts": found})
 
 
@@ -67,16 +72,6 @@ def _shapes(folder: Path, split: str, layout: str) -> Counter[str]:
 def _described(each: Counter[str]) -> str:
     least, most = min(each.values(), default=0), max(each.values(), default=0)
     return f"{each.total():,} shapes, {least:,} to {most:,} of a class"
-
-
-def _share() -> str:
-    """The foreground share of scenes at the reader's defaults, which are the paper's."""
-    defaults = inspect.signature(modelnet40).parameters
-    points, background = defaults["points"].default, defaults["background"].default
-    return (
-        f"foreground: {points:,} points of the shape among {background:,} others, "
-        f"{points / (points + background):.1%} in every scene"
-    )
 
 
 if __name__ == "__main__":

@@ -79,7 +79,10 @@ def write_folder(folder: Path, tensors: Tensors, documents: dict[str, dict]) -> 
         put_in_place(temporary, folder)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise storage_error(folder.parent, error) from error
+        cause = f"The store's folder {folder.parent} cannot be written ({error.strerror or error})"
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            cause = f"There is no disk space left in {folder.parent}"
+        raise KpnbError(f"{cause}: free some, or set KPNB_STORE to a folder elsewhere.") from error
 
 
 def read_folder(folder: Path, names: tuple[str, ...]) -> tuple[Tensors, dict[str, dict]]:
@@ -139,15 +142,6 @@ def finish_replacement(folder: Path) -> None:
 def with_ending(folder: Path, ending: str) -> Path:
     """The sibling of a folder whose name has `ending` appended."""
     return folder.with_name(folder.name + ending)
-
-
-def storage_error(folder: Path, error: OSError) -> KpnbError:
-    """The one sentence for a store that cannot be written."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        cause = f"There is no disk space left in {folder}"
-    else:
-        cause = f"The store's folder {folder} cannot be written ({error.strerror or error})"
-    return KpnbError(f"{cause}: free some, or set KPNB_STORE to a folder elsewhere.")
 
 
 def put_in_place(temporary: Path, folder: Path, ending: str = REPLACED) -> None:

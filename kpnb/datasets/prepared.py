@@ -54,7 +54,12 @@ def prepared_images(folder: str | Path, split: str, image_size: int | None = Non
     folder, known = Path(folder), manifest(folder)
     require_split(split)
     own, count = known["size"], known["splits"][split]["count"]
-    _verify(folder, known["splits"][split]["files"])
+    for name, entry in known["splits"][split]["files"].items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise KpnbError(f"{folder} lacks the file {name!r} of its manifest: {_ADVICE}.")
+        if known_hash(path) != entry["sha256"]:
+            raise KpnbError(f"{path} is damaged, its SHA-256 is not the manifest's: {_ADVICE}.")
     pixels = _array(folder, f"{split}_pixels.npy", np.uint8, (count, 3, own, own))
     labels = _array(folder, f"{split}_labels.npy", np.int64, (count,))
     packed = _array(folder, f"{split}_masks.npy", np.uint8, (count, -(-own * own // 8)))
@@ -94,16 +99,6 @@ def prepared_hash(folder: str | Path) -> str:
 
 
 _ADVICE = "prepare the data set with its script in data_prep/ and pass the folder it prints"
-
-
-def _verify(folder: Path, files: dict[str, dict]) -> None:
-    """Compare each file's SHA-256 with the manifest's."""
-    for name, entry in files.items():
-        path = folder / name
-        if Path(name).name != name or not path.is_file():
-            raise KpnbError(f"{folder} lacks the file {name!r} of its manifest: {_ADVICE}.")
-        if known_hash(path) != entry["sha256"]:
-            raise KpnbError(f"{path} is damaged, its SHA-256 is not the manifest's: {_ADVICE}.")
 
 
 def _array(folder: Path, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:

@@ -16,16 +16,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
+from kpnb import fingerprint as keys
 from kpnb.errors import KpnbError
-from kpnb.fingerprint import (
-    Stopwatch,
-    checkout,
-    code_fingerprint,
-    data_fingerprint,
-    fingerprint,
-    library_versions,
-    provenance,
-)
+from kpnb.fingerprint import Stopwatch, checkout, provenance
 from kpnb.metrics.stats import Estimate, interval_verdict
 from kpnb.paper import LAYERS, METRICS, ROLES, SCORES
 
@@ -181,9 +174,9 @@ def run_fingerprint(settings: dict, code: Sequence[str]) -> str:
     such as "ImageStudy"; what these refer to in kpnb is counted too. Starts with the scheme.
     Raises: KpnbError for a name that kpnb does not define once, or settings that JSON cannot hold.
     """
-    parts = {"code": code_fingerprint(*code), "data": data_fingerprint(*code)}
-    parts |= {"settings": settings, "versions": library_versions()}
-    return f"{SCHEME}:{fingerprint(parts)}"
+    parts = {"code": keys.code_fingerprint(*code), "data": keys.data_fingerprint(*code)}
+    parts |= {"settings": settings, "versions": keys.library_versions()}
+    return f"{SCHEME}:{keys.fingerprint(parts)}"
 
 
 def freshness(results: Results, asked: dict | None = None) -> str:
@@ -217,7 +210,7 @@ def why_stale(then: Mapping, now: Mapping) -> str:
     versions = then.get("versions", {})
     changed += [
         f"{name} {versions[name]}, here {here}"
-        for name, here in library_versions().items()
+        for name, here in keys.library_versions().items()
         # Python counts by major.minor, and may be recorded with its patch level.
         if name in versions and not f"{versions[name]}.".startswith(f"{here}.")
     ]

@@ -162,5 +162,5 @@ def test_refusals(objects, tmp_path, monkeypatch):
     monkeypatch.setattr(images, "crops", None)
     usage = images.shutil.disk_usage(tmp_path)._replace(free=10_000)
     monkeypatch.setattr(images.shutil, "disk_usage", lambda path: usage)
-    refuses(prepare_images, "GB free", objects, tmp_path / "out", 32, "box")  # noticed first
+    refuses(prepare_images, "bytes free", objects, tmp_path / "out", 32, "box")  # noticed first
     assert not (tmp_path / "out").exists()
