@@ -1,5 +1,6 @@
 """The runner: nothing runs with a mistake in it, and an executed copy is what it says."""
 
+import errno
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import made_results
 import nbformat
