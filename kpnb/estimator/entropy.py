@@ -177,14 +177,16 @@ class EntropyEstimator:
         if not layers:
             raise KpnbError("layer is an empty list: name one layer or more.")
         parts: dict[str, list[EntropyMaps]] = {}
+        shapes = set()
         try:
             for x in given.each_batch(inputs, transform):
+                shapes.add(tuple(getattr(x, "shape", ())[1:]))
                 self._batch(model, layers, x, forward_args, progress, parts)
         except KeyboardInterrupt:
-            raise Stopped(_joined(parts, several)) from None
+            raise Stopped(_joined(parts, several, shapes)) from None
         if not parts:
             raise KpnbError("there are no samples to explain; pass at least one.")
-        return _joined(parts, several)
+        return _joined(parts, several, shapes)
 
     def _batch(
         self,
@@ -203,6 +205,7 @@ class EntropyEstimator:
             keys = sample_keys(problem.x, self.seed)
             with FeatureReader(model, layers[0], self.relu, self.feature) as first:
                 readers = [first.at(layer) for layer in layers]
+                given.check_scale(problem)
                 given.check_model(readers, problem, keys, self.init_sigma)
                 for reader in readers:
                     named, outcomes = replace(self, layer=reader.layer), []
@@ -324,10 +327,13 @@ class EntropyEstimator:
 
 
 def _joined(
-    parts: dict[str, list[EntropyMaps]], several: bool
+    parts: dict[str, list[EntropyMaps]], several: bool, shapes: set[tuple[int, ...]]
 ) -> EntropyMaps | dict[str, EntropyMaps] | None:
-    """As `explain` returns them; None where there are none."""
+    """As `explain` returns them, with the shape of an input, if it is one; None where there are
+    none."""
     maps = {layer: EntropyMaps.joined(some) for layer, some in parts.items() if some}
+    for found in maps.values() if len(shapes) == 1 else ():
+        found.settings["inputs"] = list(*shapes)
     return maps if several else next(iter(maps.values()), None)
 
 

@@ -34,7 +34,8 @@ class _LayerReached(BaseException):
 
 
 def layer_name(net: nn.Module, name: str | nn.Module) -> str:
-    """Dotted name of a layer: "Conv", "FC1", "FC2", "FC3", a dotted name as it is, or a module.
+    """Dotted name of a layer: "Conv", "FC1", "FC2", "FC3", a dotted name as it is, or a module; or
+    its end, where a single layer, or a single one at the least depth, ends so.
 
     Raises KpnbError, listing near names, if `net` has no such layer.
     """
@@ -52,8 +53,14 @@ def layer_name(net: nn.Module, name: str | nn.Module) -> str:
     dotted = labels.get(name, name)
     if dotted in modules:
         return dotted
-    every = [*labels, *modules]
-    near = difflib.get_close_matches(name, every, n=5, cutoff=0.4) or every[:8]
+    ends = [known for known in modules if known.endswith(f".{name}")]
+    least = min((known.count(".") for known in ends), default=0)
+    outer = [known for known in ends if known.count(".") == least]
+    if len(outer) == 1:  # of a network inside another, whose names begin with that one's
+        return outer[0]
+    near = difflib.get_close_matches(name, [*labels, *modules], n=5, cutoff=0.4)
+    children = [child for child, _ in net.named_children()]
+    near = outer[:5] or near or list(dict.fromkeys([*labels, *children[:8], *modules[-4:]]))
     raise KpnbError(f"No layer {name!r} in this network: use one of its names, such as {near}.")
 
 

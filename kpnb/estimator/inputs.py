@@ -8,15 +8,17 @@ goes in, and that numbers are precise enough.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from os import PathLike
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
-from kpnb.estimator.features import FeatureReader, whole
+from kpnb.estimator.features import OUTPUT, FeatureReader, chosen_tensor, whole
 from kpnb.estimator.perturbation import normal
 from kpnb.estimator.units import Problem
 
@@ -25,6 +27,8 @@ CHECKED = 4  # samples in the clean passes
 # above rounding, far below dropout and batch statistics.
 UNSTEADY = 0.02
 SEEN = 0.01  # share of a change that a gradient has to show at least
+SCALES = (0.05, 20)  # standard deviations of inputs, beyond which they are hardly as in training
+NEGATIVE = 0.2  # share of an output below 0 from which a ReLU is warned of
 LEAST_DISTINCT = 8  # values of a feature from which low precision is told
 # Memory that the rows of one pass may take, bytes: on a CPU; on a GPU a share of what is free.
 CPU_ROWS, GPU_SHARE = 3 * 2**29, 0.4
@@ -105,8 +109,14 @@ def each_batch(inputs: object, transform: Callable[[object], Tensor] | None) -> 
 
 def _batch(inputs: object, transform: Callable[[object], Tensor] | None) -> object:
     several = isinstance(inputs, (Tensor, np.ndarray, Sequence)) and not isinstance(inputs, str)
+    if any(isinstance(one, (str, PathLike)) for one in (inputs if several else [inputs])):
+        raise KpnbError("inputs are names of files: open them first, [PIL.Image.open(name), ...].")
     if transform is not None:
-        return torch.stack([transform(one) for one in (inputs if several else [inputs])])
+        found = [transform(one) for one in (inputs if several else [inputs])]
+        shapes = {tuple(one.shape) for one in found}
+        if len(shapes) > 1:
+            raise KpnbError(f"transform gives {sorted(shapes)[:2]}: let it crop to one size.")
+        return torch.stack(found)
     if isinstance(inputs, np.ndarray):
         inputs = torch.from_numpy(inputs)
     if several and not isinstance(inputs, Tensor):
@@ -162,6 +172,18 @@ def with_arguments(problem: Problem, model: nn.Module, given: object) -> Problem
     return Problem(problem.x, forward, plain=True)
 
 
+def check_scale(problem: Problem) -> None:
+    """Warns of inputs that are hardly scaled as in training, since noise has a size of its own."""
+    low, high = SCALES
+    spread = float(problem.x.double().std())
+    if problem.plain and spread > 0 and not low <= spread <= high:
+        warnings.warn(
+            f"the inputs' standard deviation is {spread:.2g}, and the noise is meant for about 1: "
+            "scale them as in training.",
+            stacklevel=5,
+        )
+
+
 def check_model(
     readers: Sequence[FeatureReader], problem: Problem, keys: Sequence[bytes], step: float
 ) -> None:
@@ -180,6 +202,11 @@ def check_model(
         found = _first_pass(features, x, few)
         for reader, feature in zip(readers, found, strict=True):
             _check_numbers(reader, feature, len(few))
+            if reader.layer is OUTPUT and reader.relu:
+                raw = chosen_tensor(problem.forward(x.clone(), few), None, reader.choice)
+                if (raw < 0).double().mean() > NEGATIVE:
+                    told = "relu=True drops the negative values of the output: pass relu=False"
+                    warnings.warn(f"{told} to keep them.", stacklevel=5)
         again = features(x, few)
         alone = features(x[:1], one) if len(few) > 1 else again
         noise = step * normal(keys[:1], "check", range(1), x.shape[1:], x)[:, 0]

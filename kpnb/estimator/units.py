@@ -70,13 +70,15 @@ class GridUnits:
     def problem(self, model: nn.Module, inputs: Tensor) -> Problem:
         """Images are perturbed as they are; raises KpnbError for another shape or a finer grid."""
         if not isinstance(inputs, Tensor) or inputs.ndim != 4:
-            raise KpnbError(
-                "GridUnits needs a tensor of images (samples, channels, height, width)."
-            )
+            held = tuple(getattr(inputs, "shape", ())) or type(inputs).__name__
+            told = "GridUnits needs a tensor of images (samples, channels, height, width)"
+            raise KpnbError(f"{told}, not {held}; images[None] is a batch of one.")
         if min(inputs.shape[-2:]) < self.cells:
+            last = inputs.shape[-1] <= 4 < inputs.shape[1]
+            remedy = "are channels last? permute(0, 3, 1, 2)" if last else "choose fewer cells"
             raise KpnbError(
                 f"a grid of {self.cells} cells does not fit images of {tuple(inputs.shape[-2:])} "
-                "pixels; choose fewer cells or larger images."
+                f"pixels; {remedy} or larger images."
             )
         return Problem(inputs, _anew(model), plain=True)
 
@@ -93,15 +95,19 @@ class GridUnits:
         down, across = (self._membership(size, image) for size in image.shape[-2:])
         return (down @ image @ across.T).flatten(1)
 
-    def foreground(self, masks: Tensor | np.ndarray, label: int | None = None) -> Tensor:
+    def foreground(self, masks: object, label: int | None = None) -> Tensor:
         """(samples, height, width) pixel masks -> (samples, units) bool.
 
-        masks: bool, or numbers that are 0 and 1, or 0 and 255 as in PNG files; with `label`, a map
-        of labels, of which that one is foreground. A cell is foreground when at least half of its
-        pixels are (difference 6 of the book's list: the public code takes the pixel nearest to the
-        cell's center instead). Raises KpnbError for another shape and other numbers.
+        masks: an array, or a list of single ones, PIL images too; bool, or numbers that are 0 and
+        1, or 0 and 255 as in PNG files; with `label`, a map of labels, of which that one is
+        foreground. A cell is foreground when at least half of its pixels are (difference 6 of the
+        book's list: the public code takes the pixel nearest to the cell's center instead). Raises
+        KpnbError for another shape, fewer pixels than cells a side, and other numbers.
         """
         masks = as_masks(masks, label)
+        if min(masks.shape[1:]) < self.cells:
+            told = f"masks of {tuple(masks.shape[1:])} pixels are coarser than {self.cells} cells"
+            raise KpnbError(f"{told} a side: pass masks of the size of the inputs.")
         inside = self.gather(masks.unsqueeze(1).double())
         return 2 * inside >= self.gather(torch.ones_like(masks[:1]).unsqueeze(1).double())
 
@@ -127,8 +133,13 @@ class GridUnits:
         return nn.functional.one_hot(cell, self.cells).T.to(like.dtype)  # (cells, size)
 
 
-def as_masks(masks: Tensor | np.ndarray, label: int | None = None) -> Tensor:
+def as_masks(masks: object, label: int | None = None) -> Tensor:
     """Masks (samples, height, width) as bool; see `GridUnits.foreground`."""
+    if not isinstance(masks, (Tensor, np.ndarray)):
+        parts = [np.asarray(one) for one in (masks if isinstance(masks, Sequence) else [masks])]
+        if len({part.shape for part in parts}) != 1:
+            raise KpnbError("masks have different sizes: resize and crop each as its picture.")
+        masks = np.stack(parts)
     masks = torch.as_tensor(masks)
     if masks.ndim != 3:
         raise KpnbError(f"masks are {tuple(masks.shape)}: pass (samples, height, width).")
