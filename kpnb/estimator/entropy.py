@@ -134,14 +134,11 @@ class EntropyEstimator:
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise KpnbError(f"{name}={getattr(self, name)!r} must be positive.")
         if self.probes % BLOCK:
-            raise KpnbError(
-                f"probes={self.probes} does not divide by {BLOCK}: draws come in blocks, so use "
-                f"{self.probes // BLOCK * BLOCK + BLOCK}."
-            )
+            told = f"probes={self.probes} does not divide by {BLOCK}: draws come in blocks"
+            raise KpnbError(f"{told}, so use {self.probes // BLOCK * BLOCK + BLOCK}.")
         if self.autocast not in _PRECISIONS:
-            raise KpnbError(
-                f"autocast={self.autocast!r} is unknown; use None, 'bfloat16' or 'float16'."
-            )
+            told = f"autocast={self.autocast!r} is unknown"
+            raise KpnbError(f"{told}; use None, 'bfloat16' or 'float16'.")
         start = torch.tensor(self.init_sigma).log() + GAUSSIAN_ENTROPY
         if self.method not in ("optimum", "descent") and not self.target_entropy > start:
             raise KpnbError(

@@ -122,16 +122,12 @@ def _batch(inputs: object, transform: Callable[[object], Tensor] | None) -> obje
     if several and not isinstance(inputs, Tensor):
         if not all(isinstance(one, Tensor) for one in inputs):
             kind = type(inputs[0]).__name__ if len(inputs) else "nothing"
-            raise KpnbError(
-                f"inputs are a list of {kind}: pass a tensor, or transform= a function that makes "
-                "one of each, scaled as in training."
-            )
+            told = f"inputs are a list of {kind}: pass a tensor, or transform= a function that"
+            raise KpnbError(f"{told} makes one of each, scaled as in training.")
         return torch.stack(list(inputs))
     if isinstance(inputs, Tensor) and inputs.dtype == torch.uint8:
-        raise KpnbError(
-            "inputs are bytes (uint8): pass floats scaled as in training, or transform= a function "
-            "that makes them of one picture."
-        )
+        told = "inputs are bytes (uint8): pass floats scaled as in training"
+        raise KpnbError(f"{told}, or transform= a function that makes them of one picture.")
     return inputs
 
 
@@ -174,14 +170,10 @@ def with_arguments(problem: Problem, model: nn.Module, given: object) -> Problem
 
 def check_scale(problem: Problem) -> None:
     """Warns of inputs that are hardly scaled as in training, since noise has a size of its own."""
-    low, high = SCALES
     spread = float(problem.x.double().std())
-    if problem.plain and spread > 0 and not low <= spread <= high:
-        warnings.warn(
-            f"the inputs' standard deviation is {spread:.2g}, and the noise is meant for about 1: "
-            "scale them as in training.",
-            stacklevel=5,
-        )
+    if problem.plain and spread > 0 and not SCALES[0] <= spread <= SCALES[1]:
+        told = f"the inputs' standard deviation is {spread:.2g}, and noise is meant for about 1"
+        warnings.warn(f"{told}: scale them as in training.", stacklevel=5)
 
 
 def check_model(
@@ -264,17 +256,13 @@ def _first_pass(features: Callable[..., list[Tensor]], x: Tensor, few: Tensor) -
     except TypeError as error:
         if "argument" not in str(error):
             raise
-        raise KpnbError(
-            f"the model takes other arguments than its input alone ({error}): pass them as "
-            "forward_args, or wrap it in a function."
-        ) from error
+        told = f"the model takes other arguments than its input alone ({error})"
+        raise KpnbError(f"{told}: pass them as forward_args, or wrap it in a function.") from error
     except RuntimeError as error:
         if not any(word in str(error) for word in ("Half", "BFloat16", "same dtype")):
             raise
-        raise KpnbError(
-            f"the model cannot be computed in float32 ({str(error).splitlines()[0]}): pass one "
-            "that does not change to another precision inside."
-        ) from error
+        told = f"the model cannot be computed in float32 ({str(error).splitlines()[0]}): pass one"
+        raise KpnbError(f"{told} that does not change to another precision inside.") from error
 
 
 def _check_numbers(reader: FeatureReader, feature: Tensor, rows: int) -> None:
@@ -290,10 +278,8 @@ def _check_numbers(reader: FeatureReader, feature: Tensor, rows: int) -> None:
     for dtype in HALF:
         low = feature.dtype == dtype
         if low or (enough and torch.equal(telling, telling.to(dtype).to(telling.dtype))):
-            raise KpnbError(
-                f"{reader.name} is computed in {str(dtype).removeprefix('torch.')}, too coarse for "
-                "small noise: have the model compute in float32."
-            )
+            told = f"{reader.name} is computed in {str(dtype).removeprefix('torch.')}, too coarse"
+            raise KpnbError(f"{told} for small noise: have the model compute in float32.")
 
 
 def rows_in_memory(reader: FeatureReader, problem: Problem) -> int:

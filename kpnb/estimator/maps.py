@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from html import escape
 from math import isqrt
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kpnb.errors import KpnbError
 from kpnb.estimator.loss import entropy_of
-from kpnb.estimator.units import GridUnits, MaskUnits, as_masks
+from kpnb.estimator.units import GridUnits, as_masks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,22 +160,16 @@ class UnitTable:
         return pd.DataFrame(places | values)
 
     def show(
-        self,
-        samples: object = None,
-        count: int = 8,
-        normalization: Sequence | None = None,
-        transform: Callable[[object], Tensor] | None = None,
-        units: MaskUnits | None = None,
+        self, images: object = None, count: int = 8, normalization: object = None, **how: object
     ) -> Figure | Html:
         """Draws the first `count` samples as what the units are, maps on the fixed scale in nats:
-        cells on their images, if given; words and points, which need the texts or clouds.
-
-        normalization: mean and standard deviation, where images are normalized, but not as for
-        ImageNet. transform: as for `explain`, where pictures are given as they were there. units:
-        those of the maps, for MaskUnits. More, and errors: kpnb.figures.show.shown."""
+        cells on their images, if given; words and points, which need the texts or clouds in place
+        of `images`. normalization: mean and standard deviation, where images are normalized, but
+        not as for ImageNet. how: transform=, as for `explain`, where pictures are given as they
+        were there; units=, the MaskUnits of the maps. More, and errors: kpnb.figures.show.shown."""
         from kpnb.figures.show import shown
 
-        return shown(self, samples, count, normalization, transform, units)
+        return shown(self, images, count, normalization, **how)
 
 
 def _wide(tensor: Tensor, units: int) -> Tensor:
@@ -252,8 +246,6 @@ class EntropyMaps(UnitTable):
         side, found = self.grid().shape[1], as_masks(masks, label)
         wanted = (len(self), *self.settings.get("inputs", found.shape)[-2:])
         if found.shape != wanted:
-            raise KpnbError(
-                f"masks are {tuple(found.shape)}, but the network saw {wanted}: resize and crop a "
-                "mask as its picture."
-            )
+            told = f"masks are {tuple(found.shape)}, but the network saw {wanted}"
+            raise KpnbError(f"{told}: resize and crop a mask as its picture.")
         return GridUnits(side).foreground(found)

@@ -122,9 +122,7 @@ class Perturbation:
         if not change.requires_grad:
             if bool((change == 0).all()):
                 return torch.zeros_like(noisy).unflatten(0, (n, k))
-            raise KpnbError(
-                f"the feature of {self.reader.name} is not differentiable in the input."
-            )
+            raise KpnbError(f"{self.reader.name} is not differentiable in the input.")
         (gradient,) = torch.autograd.grad(
             change, noisy, weights.expand_as(change), retain_graph=keep, allow_unused=True
         )

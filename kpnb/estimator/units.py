@@ -76,10 +76,8 @@ class GridUnits:
         if min(inputs.shape[-2:]) < self.cells:
             last = inputs.shape[-1] <= 4 < inputs.shape[1]
             remedy = "are channels last? permute(0, 3, 1, 2)" if last else "choose fewer cells"
-            raise KpnbError(
-                f"a grid of {self.cells} cells does not fit images of {tuple(inputs.shape[-2:])} "
-                f"pixels; {remedy} or larger images."
-            )
+            told = f"a grid of {self.cells} cells does not fit images of {tuple(inputs.shape[-2:])}"
+            raise KpnbError(f"{told} pixels; {remedy} or larger images.")
         return Problem(inputs, _anew(model), plain=True)
 
     def count(self, x: Tensor) -> int:
@@ -147,10 +145,8 @@ def as_masks(masks: object, label: int | None = None) -> Tensor:
         return masks == label
     values = masks.unique().tolist()
     if masks.dtype != torch.bool and set(values) - {0, 1} and set(values) - {0, 255}:
-        raise KpnbError(
-            f"masks hold {values[:5]}: pass bool, 0 and 1, or 0 and 255; of a map of labels say "
-            "which is the foreground with label=."
-        )
+        told = f"masks hold {values[:5]}: pass bool, 0 and 1, or 0 and 255"
+        raise KpnbError(f"{told}; of a map of labels say which is the foreground with label=.")
     return masks != 0
 
 
@@ -224,19 +220,15 @@ class PointUnits:
         a network that cannot keep them."""
         axis = 1 if self.channels_first else 2
         if not isinstance(inputs, Tensor) or inputs.ndim != 3 or inputs.shape[axis] != 3:
-            raise KpnbError(
-                "PointUnits needs a tensor of clouds (samples, points, 3), or (samples, 3, points) "
-                "with channels_first=True."
-            )
+            told = "PointUnits needs a tensor of clouds (samples, points, 3)"
+            raise KpnbError(f"{told}, or (samples, 3, points) with channels_first=True.")
         forward = self._frozen(model, inputs) if self.frozen else _anew(model)
         return Problem(inputs, forward, plain=not self.frozen)
 
     def _frozen(self, model: nn.Module, inputs: Tensor) -> Callable[[Tensor, Tensor], object]:
         if not callable(getattr(model, "choices", None)):
-            raise KpnbError(
-                "PointUnits(frozen=True) needs a network with choices(points), such as "
-                "point_network makes; pass frozen=False for any other."
-            )
+            told = "PointUnits(frozen=True) needs a network with choices(points), such as"
+            raise KpnbError(f"{told} point_network makes; pass frozen=False for any other.")
         kept = _kept(model, inputs)
         return lambda noisy, samples: model(noisy, [choice[samples] for choice in kept])
 

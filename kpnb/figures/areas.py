@@ -1,7 +1,5 @@
 """Units of labels on what they are parts of: superpixels on images, stretches along a series."""
 
-from collections.abc import Iterable
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
@@ -13,6 +11,7 @@ from kpnb.figures.panel import Marked, Panel, Panels, entropy_rgba, known_rows
 from kpnb.figures.style import Array, as_array
 
 AROUND = (0.6, 0.6, 0.6, 0.7)  # over what is no foreground
+FLAT = 0.6  # height of a series over its width
 MARGIN = 0.05  # of a series, above and below
 MARK = 40  # size of a mark, points squared
 
@@ -27,19 +26,13 @@ class AreaPanels(Panels):
     KIND, UNITS = "input", "units"
 
     def __init__(
-        self,
-        inputs: Array,
-        rows: Iterable[int],
-        labels: Tensor,
-        normalization: Normalization | None = None,
+        self, inputs: Array, rows: list[int], labels: Tensor, normalization: Normalization | None
     ) -> None:
         inputs, self.labels = as_array(inputs), as_array(labels)
         rows = known_rows(rows, len(inputs), self.KIND)
         if self.labels.ndim > 2 or inputs.shape[2:] != self.labels.shape:
-            raise KpnbError(
-                f"inputs {inputs.shape} are no series or images of labels {self.labels.shape}: "
-                "pass those of the maps."
-            )
+            told = f"inputs {inputs.shape} are no series or images of labels {self.labels.shape}"
+            raise KpnbError(f"{told}: pass those of the maps.")
         pictures = as_pictures(inputs[rows], normalization) if self.labels.ndim == 2 else ()
         self.pictures = dict(zip(rows, pictures, strict=False))
         self.series = {row: inputs[row] for row in rows if not self.pictures}
@@ -50,23 +43,14 @@ class AreaPanels(Panels):
         """The input alone."""
         return self._panel(index, title, np.zeros((len(values), 4)))
 
-    def entropy(
-        self, index: int, values: Array, title: str, foreground: Array | None = None
-    ) -> Panel:
-        return self._panel(index, title, entropy_rgba(as_array(values)), colored=True)
+    def entropy(self, index: int, values: Array, title: str, foreground: object = None) -> Panel:
+        return self._panel(index, title, entropy_rgba(as_array(values)))
 
     def marked(self, index: int, marked: Marked, title: str | None = None) -> Panel:
         shades = np.where(marked.foreground[:, None], 0, AROUND)
         return self._panel(index, title or marked.title, shades, marked)
 
-    def _panel(
-        self,
-        index: int,
-        title: str,
-        colors: np.ndarray,
-        marked: Marked | None = None,
-        colored: bool = False,
-    ) -> Panel:
+    def _panel(self, index: int, title: str, colors: Array, marked: Marked | None = None) -> Panel:
         """An input under the colors (units, 4) of its areas, with marks in their middle."""
         areas = np.where(self.labels[..., None] < 0, 0, colors[self.labels])
 
@@ -85,8 +69,9 @@ class AreaPanels(Panels):
                 ax.scatter(*places.T, MARK, style.color, marker=style.marker, label=style.name,
                            zorder=3, edgecolors=style.edge, linewidths=0.6)  # fmt: skip
 
+        colored = marked is None
         if self.series:
-            return Panel(title, draw, ("place [step]", "value [as given]"), colored, 0.6)
+            return Panel(title, draw, ("place [step]", "value [as given]"), colored, FLAT)
         return Panel(
             title, draw, ("column [pixel]", "row [pixel]"), colored, np.divide(*self.labels.shape)
         )

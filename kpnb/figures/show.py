@@ -28,7 +28,7 @@ KINDS: dict[str, tuple[type[Panels], str]] = {
     "grid": (ImagePanels, "cells of a grid: pass the images"),
     "word": (TextPanels, "words: pass the texts, strings or what kpnb.text_samples makes of them"),
     "point": (CloudPanels, "points: pass the clouds, PointSamples or (samples, points, 3)"),
-    "mask": (AreaPanels, "areas of labels: pass the inputs, and units= the MaskUnits of the maps"),
+    "mask": (AreaPanels, ""),
 }
 ASPECT = 0.02  # relative difference of proportions, beyond which a picture is another
 Transform = Callable[[object], Tensor]
@@ -52,7 +52,21 @@ def shown(
     grid without it, for fewer samples than maps drawn, and for images that are not those seen.
     """
     rows = known_rows(range(min(len(table), count)), len(table), "sample")
-    found = _drawn_on(table, samples, rows, normalization, transform, units)
+    kind = next((name for name in KINDS if name in _units(table).lower()), "")
+    samples = [samples] if kind == "word" and isinstance(samples, str) else samples
+    several = hasattr(samples, "__len__") and not isinstance(samples, str)
+    if samples is not None and (not several or len(samples) < len(rows)):
+        raise KpnbError(f"pass a tensor, an array or a list with one per sample, {len(rows)} here.")
+    if transform is not None and samples is not None:
+        samples = torch.stack([transform(samples[row]) for row in rows])
+    if isinstance(samples, list | tuple) and all(isinstance(one, str) for one in samples):
+        samples = text_samples(samples)
+    if kind != "mask":
+        found = _drawn_on(table, kind, samples, rows, normalization)
+    elif samples is None or str(units) != _units(table):
+        raise KpnbError("these units are areas of labels: pass the inputs, and units= of the maps.")
+    else:
+        found = AreaPanels(samples, rows, units.labels, normalization)
     if isinstance(table, KnowledgePoints):
         return _whole(found, [found.marked(row, marked_points(table, row)) for row in rows], rows)
     pictures, entropy = getattr(found, "pictures", {}), table.entropy
@@ -62,36 +76,21 @@ def shown(
     return found.sheet([upper, maps]) if upper else _whole(found, maps, rows)
 
 
+def _units(table: UnitTable) -> str:
+    return str(table.settings.get("units", ""))
+
+
 def _drawn_on(
-    table: UnitTable,
-    samples: SampleSet | Sequence[str] | None,
-    rows: list[int],
-    normalization: Normalization | None,
-    transform: Transform | None,
-    units: MaskUnits | None,
+    table: UnitTable, kind: str, samples: SampleSet | None, rows: list[int], normalization: object
 ) -> Panels:
     """The panels of what is passed, once it fits the units."""
-    own = str(table.settings.get("units", ""))
-    kind = next((name for name in KINDS if name in own.lower()), "")
-    if kind == "grid" or (not kind and (own or samples is None)):
+    if kind == "grid" or (not kind and (_units(table) or samples is None)):
         table.grid()
-    wanted, told = KINDS.get(kind, (Panels, ""))
-    samples = [samples] if kind == "word" and isinstance(samples, str) else samples
-    several = hasattr(samples, "__len__") and not isinstance(samples, str)
-    if samples is not None and (not several or len(samples) < len(rows)):
-        raise KpnbError(f"pass a tensor, an array or a list with one per sample, {len(rows)} here.")
-    if transform is not None and samples is not None:
-        samples = torch.stack([transform(samples[row]) for row in rows])
-    if isinstance(samples, list | tuple) and all(isinstance(one, str) for one in samples):
-        samples = text_samples(samples)
     shape = getattr(samples, "shape", ())
     if kind == "point" and len(shape) == 3 and shape[1] == 3 != shape[2]:
         samples = samples.swapaxes(1, 2)  # as networks with channels first take them
-    found = ImagePanels(None, rows) if samples is None else None
-    if found is None and kind != "mask":
-        found = panels_of(samples, rows, normalization)
-    elif found is None and str(units) == own:
-        found = AreaPanels(samples, rows, units.labels, normalization)
+    wanted, told = KINDS.get(kind, (Panels, ""))
+    found = ImagePanels(None, rows) if samples is None else panels_of(samples, rows, normalization)
     if not isinstance(found, wanted):
         raise KpnbError(f"these units are {told}.")
     if kind == "grid":
@@ -104,10 +103,8 @@ def _check_seen(found: ImagePanels, inputs: Sequence[int] | None) -> None:
     for row, aspect in found.aspects.items() if inputs else ():
         seen = inputs[-2] / inputs[-1]
         if abs(aspect / seen - 1) > ASPECT:
-            raise KpnbError(
-                f"image {row} is {aspect:.2f} times as high as wide, what the network saw "
-                f"{seen:.2f}: pass that, or the transform= of explain."
-            )
+            told = f"image {row} is {aspect:.2f} times as high as wide, what the network saw"
+            raise KpnbError(f"{told} {seen:.2f}: pass that, or the transform= of explain.")
 
 
 def _whole(found: Panels, shown: list[Panel | Line], rows: list[int]) -> Figure | Html:

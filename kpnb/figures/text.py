@@ -235,9 +235,7 @@ class TextPanels(Panels):
         styles = [style for _, style in marked.kinds]
         return Line(running, name + counts_label(marked.counts), marked.color, styles=styles)
 
-    def entropy(
-        self, index: int, values: Array, title: str, foreground: Array | None = None
-    ) -> Line:
+    def entropy(self, index: int, values: Array, title: str, foreground: object = None) -> Line:
         sample = self.texts[index]
         values = own_entropies(sample, values)
         boxes = [*map(colored, written(sample), values)]
@@ -311,10 +309,8 @@ def _of_words(sample: TextSample, marked: Marked) -> list[PointStyle | None]:
     live = marked.live[:count]
     beyond = any(held[count:].any() for held, _ in marked.kinds)
     if beyond or (marked.foreground[:count] != sample.foreground)[live].any():
-        raise KpnbError(
-            "the points are of another text than the one given: foreground or length differ; pass "
-            "samples, maps and points in the same order."
-        )
+        told = "the points are of another text than the one given: foreground or length differ"
+        raise KpnbError(f"{told}; pass samples, maps and points in the same order.")
     return [
         next((style for held, style in marked.kinds if held[unit]), None) for unit in range(count)
     ]

@@ -161,10 +161,8 @@ def learning_distance(n_fg_by_epoch: Tensor, weight_distance: Tensor | Sequence[
     """
     distance = torch.as_tensor(weight_distance, dtype=torch.float64)
     if n_fg_by_epoch.ndim != 2 or distance.shape != n_fg_by_epoch.shape[:1]:
-        raise KpnbError(
-            f"n_fg_by_epoch {tuple(n_fg_by_epoch.shape)} must be (epochs, samples) and "
-            f"weight_distance {tuple(distance.shape)} must be (epochs,)."
-        )
+        told = f"n_fg_by_epoch {tuple(n_fg_by_epoch.shape)} must be (epochs, samples) and"
+        raise KpnbError(f"{told} weight_distance {tuple(distance.shape)} must be (epochs,).")
     return distance[(n_fg_by_epoch == n_fg_by_epoch.max(0).values).int().argmax(0)]
 
 

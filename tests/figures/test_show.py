@@ -229,7 +229,7 @@ def test_units_of_labels_are_areas_of_images_or_stretches_of_series(form):
     assert [int(labels.reshape(-1, 8)[-1, int(x)]) for x in middle] == [0, 1]
     other = MaskUnits(labels.flip(-1))
     for given in ({}, {"units": other}):
-        refuses(maps.show, "units= the MaskUnits of the maps", inputs, **given)
+        refuses(maps.show, "units= of the maps", inputs, **given)
     refuses(maps.show, "no series or images of labels", inputs[..., :4], units=units)
 
 
