@@ -226,19 +226,14 @@ _TALKING = (
 
 
 def _check_gradient(
-    reader: FeatureReader,
-    feature: Tensor,
-    noisy: Tensor,
-    noise: Tensor,
-    change: Tensor,
-    step: float,
+    reader: FeatureReader, found: Tensor, noisy: Tensor, noise: Tensor, change: Tensor, step: float
 ) -> None:
     """KpnbError where the feature changes under noise, and its gradient shows next to nothing of
     it, along this noise or any other: rounding, integer kernels, parts under no_grad. Features that
     jump, as with neighbors taken anew, have a gradient beside the jumps."""
     seen, given = torch.zeros((), device=noisy.device), {"retain_graph": True, "allow_unused": True}
-    if feature.requires_grad:
-        (slope,) = torch.autograd.grad(feature, noisy, change[None], **given)
+    if found.requires_grad:
+        (slope,) = torch.autograd.grad(found, noisy, change[None], **given)
         if slope is not None:
             seen = torch.maximum((slope * noise).sum().abs(), step * slope.norm())
     size = change.square().sum()

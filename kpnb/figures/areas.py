@@ -11,6 +11,7 @@ from kpnb.figures.panel import Marked, Panel, Panels, entropy_rgba, known_rows
 from kpnb.figures.style import Array, as_array
 
 AROUND = (0.6, 0.6, 0.6, 0.7)  # over what is no foreground
+PIXELS = ("column [pixel]", "row [pixel]")
 FLAT = 0.6  # height of a series over its width
 MARGIN = 0.05  # of a series, above and below
 MARK = 40  # size of a mark, points squared
@@ -69,12 +70,9 @@ class AreaPanels(Panels):
                 ax.scatter(*places.T, MARK, style.color, marker=style.marker, label=style.name,
                            zorder=3, edgecolors=style.edge, linewidths=0.6)  # fmt: skip
 
-        colored = marked is None
-        if self.series:
-            return Panel(title, draw, ("place [step]", "value [as given]"), colored, FLAT)
-        return Panel(
-            title, draw, ("column [pixel]", "row [pixel]"), colored, np.divide(*self.labels.shape)
-        )
+        axes = ("place [step]", "value [as given]") if self.series else PIXELS
+        aspect = FLAT if self.series else np.divide(*self.labels.shape)
+        return Panel(title, draw, axes, marked is None, aspect)
 
     def _middle(self, unit: int) -> tuple[float, float]:
         """Where the mark of a unit goes: its place that is nearest to the mean of all."""

@@ -133,11 +133,9 @@ def _check(entropy: Tensor, foreground: Tensor, threshold: float, baseline: str)
     if not threshold > 0:
         raise KpnbError(f"threshold={threshold!r} must be positive (nats); the paper uses 0.2.")
     if foreground.dtype != torch.bool or foreground.shape != entropy.shape or entropy.ndim != 2:
-        raise KpnbError(
-            f"foreground must be bool of the maps' shape {tuple(entropy.shape)}, not "
-            f"{foreground.dtype} {tuple(foreground.shape)}; maps.foreground(masks) makes it of "
-            "masks of pixels."
-        )
+        held = f"{foreground.dtype} {tuple(foreground.shape)}"
+        told = f"foreground must be bool of the maps' shape {tuple(entropy.shape)}, not {held}"
+        raise KpnbError(f"{told}; of masks of pixels maps.foreground(masks) makes it.")
 
 
 def _check_masks(foreground: Tensor, live: Tensor) -> None:
