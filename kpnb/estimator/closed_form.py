@@ -38,12 +38,9 @@ class _Run:
         return found, replace(self, blocks=self.blocks + blocks)
 
     def take(self, rows: Tensor) -> _Run:
-        p = self.p.take(rows)
-        kept = self.response.take(rows)
-        measured = tuple(rates.take(rows) for rates in self.measured)
-        return replace(
-            self, p=p, response=kept, directions=Directions(p, kept.moving), measured=measured
-        )
+        p, kept = self.p.take(rows), self.response.take(rows)
+        measured, directions = [m.take(rows) for m in self.measured], Directions(p, kept.moving)
+        return replace(self, p=p, response=kept, directions=directions, measured=(*measured,))
 
 
 def _begin(p: Perturbation, estimator: EntropyEstimator) -> _Run:

@@ -134,14 +134,11 @@ class EntropyEstimator:
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise KpnbError(f"{name}={getattr(self, name)!r} must be positive.")
         if self.probes % BLOCK:
-            raise KpnbError(
-                f"probes={self.probes} does not divide by {BLOCK}: draws come in blocks, so use "
-                f"{self.probes // BLOCK * BLOCK + BLOCK}."
-            )
+            told = f"probes={self.probes} does not divide by {BLOCK}: draws come in blocks"
+            raise KpnbError(f"{told}, so use {self.probes // BLOCK * BLOCK + BLOCK}.")
         if self.autocast not in _PRECISIONS:
-            raise KpnbError(
-                f"autocast={self.autocast!r} is unknown; use None, 'bfloat16' or 'float16'."
-            )
+            told = f"autocast={self.autocast!r} is unknown"
+            raise KpnbError(f"{told}; use None, 'bfloat16' or 'float16'.")
         start = torch.tensor(self.init_sigma).log() + GAUSSIAN_ENTROPY
         if self.method not in ("optimum", "descent") and not self.target_entropy > start:
             raise KpnbError(
@@ -177,14 +174,16 @@ class EntropyEstimator:
         if not layers:
             raise KpnbError("layer is an empty list: name one layer or more.")
         parts: dict[str, list[EntropyMaps]] = {}
+        shapes = set()
         try:
             for x in given.each_batch(inputs, transform):
+                shapes.add(tuple(getattr(x, "shape", ())[1:]))
                 self._batch(model, layers, x, forward_args, progress, parts)
         except KeyboardInterrupt:
-            raise Stopped(_joined(parts, several)) from None
+            raise Stopped(_joined(parts, several, shapes)) from None
         if not parts:
             raise KpnbError("there are no samples to explain; pass at least one.")
-        return _joined(parts, several)
+        return _joined(parts, several, shapes)
 
     def _batch(
         self,
@@ -203,6 +202,7 @@ class EntropyEstimator:
             keys = sample_keys(problem.x, self.seed)
             with FeatureReader(model, layers[0], self.relu, self.feature) as first:
                 readers = [first.at(layer) for layer in layers]
+                given.check_scale(problem)
                 given.check_model(readers, problem, keys, self.init_sigma)
                 for reader in readers:
                     named, outcomes = replace(self, layer=reader.layer), []
@@ -324,10 +324,13 @@ class EntropyEstimator:
 
 
 def _joined(
-    parts: dict[str, list[EntropyMaps]], several: bool
+    parts: dict[str, list[EntropyMaps]], several: bool, shapes: set[tuple[int, ...]]
 ) -> EntropyMaps | dict[str, EntropyMaps] | None:
-    """As `explain` returns them; None where there are none."""
+    """As `explain` returns them, with the shape of an input, if it is one; None where there are
+    none."""
     maps = {layer: EntropyMaps.joined(some) for layer, some in parts.items() if some}
+    for found in maps.values() if len(shapes) == 1 else ():
+        found.settings["inputs"] = list(*shapes)
     return maps if several else next(iter(maps.values()), None)
 
 

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from types import TracebackType
 from weakref import WeakKeyDictionary
 
 import torch
@@ -34,7 +33,8 @@ class _LayerReached(BaseException):
 
 
 def layer_name(net: nn.Module, name: str | nn.Module) -> str:
-    """Dotted name of a layer: "Conv", "FC1", "FC2", "FC3", a dotted name as it is, or a module.
+    """Dotted name of a layer: "Conv", "FC1", "FC2", "FC3", a dotted name as it is, or a module; or
+    its end, where a single layer, or a single one at the least depth, ends so.
 
     Raises KpnbError, listing near names, if `net` has no such layer.
     """
@@ -52,8 +52,14 @@ def layer_name(net: nn.Module, name: str | nn.Module) -> str:
     dotted = labels.get(name, name)
     if dotted in modules:
         return dotted
-    every = [*labels, *modules]
-    near = difflib.get_close_matches(name, every, n=5, cutoff=0.4) or every[:8]
+    ends = [known for known in modules if known.endswith(f".{name}")]
+    least = min((known.count(".") for known in ends), default=0)
+    outer = [known for known in ends if known.count(".") == least]
+    if len(outer) == 1:  # of a network inside another, whose names begin with that one's
+        return outer[0]
+    near = difflib.get_close_matches(name, [*labels, *modules], n=5, cutoff=0.4)
+    children = [child for child, _ in net.named_children()]
+    near = outer[:5] or near or list(dict.fromkeys([*labels, *children[:8], *modules[-4:]]))
     raise KpnbError(f"No layer {name!r} in this network: use one of its names, such as {near}.")
 
 
@@ -79,10 +85,8 @@ def chosen_tensor(output: object, layer: str | None, choice: Choice = None) -> T
     if not isinstance(found, Tensor):
         held = f" with {list(output)[:6]}" if isinstance(output, dict) else ""
         told = f"layer {layer!r}" if layer else "the model"
-        raise KpnbError(
-            f"{told} returns {type(found).__name__}{held}, not a tensor: let feature= name the key "
-            "or the place of one, or give a function that takes it out."
-        )
+        told = f"{told} returns {type(found).__name__}{held}, not a tensor: let feature= name the"
+        raise KpnbError(f"{told} key or the place of one, or give a function that takes it out.")
     return found.clone()
 
 
@@ -90,9 +94,8 @@ def _part(output: object, choice: str | int) -> object:
     try:
         return output[choice] if not hasattr(output, str(choice)) else getattr(output, choice)
     except (KeyError, IndexError, TypeError):
-        raise KpnbError(
-            f"feature={choice!r} is no part of the {type(output).__name__} that the layer gives."
-        ) from None
+        told = f"feature={choice!r} is no part of the {type(output).__name__}"
+        raise KpnbError(f"{told} that the layer gives.") from None
 
 
 def output_at(
@@ -138,11 +141,7 @@ class FeatureReader:
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        layer: str | nn.Module | None,
-        relu: bool = False,
-        choice: Choice = None,
+        self, model: nn.Module, layer: object, relu: bool = False, choice: Choice = None
     ) -> None:
         self.model, self.relu, self.choice = model, relu, choice
         _check_readable(model, layer)
@@ -164,13 +163,8 @@ class FeatureReader:
             self._exit = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._exit.__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        self._exit.__exit__(*error)
 
     def __call__(self, forward: Callable[[], object]) -> Tensor:
         """Runs forward() up to the layer and returns its feature, flattened to (rows, d)."""
@@ -219,10 +213,8 @@ def whole(readers: Sequence[FeatureReader], forward: Callable[[], object]) -> li
         if reader.layer is OUTPUT:
             note(number, reader, (), end)
         if len(found[number]) > 1:
-            raise KpnbError(
-                f"{reader.name} is called {len(found[number])} times in one forward pass, so its "
-                "feature is ambiguous; name a module that is called once."
-            )
+            told = f"{reader.name} is called {len(found[number])} times in one forward pass, so its"
+            raise KpnbError(f"{told} feature is ambiguous; name a module that is called once.")
         if not found[number]:
             raise KpnbError(f"{reader.name} takes no part in the model's forward pass.")
     return [features[0] for features in found]
@@ -230,18 +222,14 @@ def whole(readers: Sequence[FeatureReader], forward: Callable[[], object]) -> li
 
 def _check_readable(model: nn.Module, layer: object) -> None:
     if isinstance(model, torch.jit.ScriptModule) and layer is not OUTPUT:
-        raise KpnbError(
-            "layers of a TorchScript model cannot be read: pass layer=None for its output, or the "
-            "Python model that it was made from."
-        )
+        told = "layers of a TorchScript model cannot be read: pass layer=None for its output"
+        raise KpnbError(f"{told}, or the Python model that it was made from.")
     tensors = [*model.parameters(), *model.buffers()]
     if any(is_lazy(tensor) for tensor in tensors):
         raise KpnbError("the model has lazy layers without weights yet: run it once on an input.")
     if any(tensor.is_inference() for tensor in tensors):
-        raise KpnbError(
-            "the model's weights were made in torch.inference_mode(), where gradients are off for "
-            "good: make or load it outside."
-        )
+        told = "the model's weights were made in torch.inference_mode()"
+        raise KpnbError(f"{told}, where gradients are off for good: make or load it outside.")
 
 
 @contextmanager

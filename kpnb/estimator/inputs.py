@@ -8,15 +8,17 @@ goes in, and that numbers are precise enough.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from os import PathLike
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
-from kpnb.estimator.features import FeatureReader, whole
+from kpnb.estimator.features import OUTPUT, FeatureReader, chosen_tensor, whole
 from kpnb.estimator.perturbation import normal
 from kpnb.estimator.units import Problem
 
@@ -25,6 +27,8 @@ CHECKED = 4  # samples in the clean passes
 # above rounding, far below dropout and batch statistics.
 UNSTEADY = 0.02
 SEEN = 0.01  # share of a change that a gradient has to show at least
+SCALES = (0.05, 20)  # standard deviations of inputs, beyond which they are hardly as in training
+NEGATIVE = 0.2  # share of an output below 0 from which a ReLU is warned of
 LEAST_DISTINCT = 8  # values of a feature from which low precision is told
 # Memory that the rows of one pass may take, bytes: on a CPU; on a GPU a share of what is free.
 CPU_ROWS, GPU_SHARE = 3 * 2**29, 0.4
@@ -105,23 +109,25 @@ def each_batch(inputs: object, transform: Callable[[object], Tensor] | None) -> 
 
 def _batch(inputs: object, transform: Callable[[object], Tensor] | None) -> object:
     several = isinstance(inputs, (Tensor, np.ndarray, Sequence)) and not isinstance(inputs, str)
+    if any(isinstance(one, (str, PathLike)) for one in (inputs if several else [inputs])):
+        raise KpnbError("inputs are names of files: open them first, [PIL.Image.open(name), ...].")
     if transform is not None:
-        return torch.stack([transform(one) for one in (inputs if several else [inputs])])
+        found = [transform(one) for one in (inputs if several else [inputs])]
+        shapes = {tuple(one.shape) for one in found}
+        if len(shapes) > 1:
+            raise KpnbError(f"transform gives {sorted(shapes)[:2]}: let it crop to one size.")
+        return torch.stack(found)
     if isinstance(inputs, np.ndarray):
         inputs = torch.from_numpy(inputs)
     if several and not isinstance(inputs, Tensor):
         if not all(isinstance(one, Tensor) for one in inputs):
             kind = type(inputs[0]).__name__ if len(inputs) else "nothing"
-            raise KpnbError(
-                f"inputs are a list of {kind}: pass a tensor, or transform= a function that makes "
-                "one of each, scaled as in training."
-            )
+            told = f"inputs are a list of {kind}: pass a tensor, or transform= a function that"
+            raise KpnbError(f"{told} makes one of each, scaled as in training.")
         return torch.stack(list(inputs))
     if isinstance(inputs, Tensor) and inputs.dtype == torch.uint8:
-        raise KpnbError(
-            "inputs are bytes (uint8): pass floats scaled as in training, or transform= a function "
-            "that makes them of one picture."
-        )
+        told = "inputs are bytes (uint8): pass floats scaled as in training"
+        raise KpnbError(f"{told}, or transform= a function that makes them of one picture.")
     return inputs
 
 
@@ -162,6 +168,14 @@ def with_arguments(problem: Problem, model: nn.Module, given: object) -> Problem
     return Problem(problem.x, forward, plain=True)
 
 
+def check_scale(problem: Problem) -> None:
+    """Warns of inputs that are hardly scaled as in training, since noise has a size of its own."""
+    spread = float(problem.x.double().std())
+    if problem.plain and spread > 0 and not SCALES[0] <= spread <= SCALES[1]:
+        told = f"the inputs' standard deviation is {spread:.2g}, and noise is meant for about 1"
+        warnings.warn(f"{told}: scale them as in training.", stacklevel=5)
+
+
 def check_model(
     readers: Sequence[FeatureReader], problem: Problem, keys: Sequence[bytes], step: float
 ) -> None:
@@ -180,6 +194,11 @@ def check_model(
         found = _first_pass(features, x, few)
         for reader, feature in zip(readers, found, strict=True):
             _check_numbers(reader, feature, len(few))
+            if reader.layer is OUTPUT and reader.relu:
+                raw = chosen_tensor(problem.forward(x.clone(), few), None, reader.choice)
+                if (raw < 0).double().mean() > NEGATIVE:
+                    told = "relu=True drops the negative values of the output: pass relu=False"
+                    warnings.warn(f"{told} to keep them.", stacklevel=5)
         again = features(x, few)
         alone = features(x[:1], one) if len(few) > 1 else again
         noise = step * normal(keys[:1], "check", range(1), x.shape[1:], x)[:, 0]
@@ -207,19 +226,14 @@ _TALKING = (
 
 
 def _check_gradient(
-    reader: FeatureReader,
-    feature: Tensor,
-    noisy: Tensor,
-    noise: Tensor,
-    change: Tensor,
-    step: float,
+    reader: FeatureReader, found: Tensor, noisy: Tensor, noise: Tensor, change: Tensor, step: float
 ) -> None:
     """KpnbError where the feature changes under noise, and its gradient shows next to nothing of
     it, along this noise or any other: rounding, integer kernels, parts under no_grad. Features that
     jump, as with neighbors taken anew, have a gradient beside the jumps."""
     seen, given = torch.zeros((), device=noisy.device), {"retain_graph": True, "allow_unused": True}
-    if feature.requires_grad:
-        (slope,) = torch.autograd.grad(feature, noisy, change[None], **given)
+    if found.requires_grad:
+        (slope,) = torch.autograd.grad(found, noisy, change[None], **given)
         if slope is not None:
             seen = torch.maximum((slope * noise).sum().abs(), step * slope.norm())
     size = change.square().sum()
@@ -237,17 +251,13 @@ def _first_pass(features: Callable[..., list[Tensor]], x: Tensor, few: Tensor) -
     except TypeError as error:
         if "argument" not in str(error):
             raise
-        raise KpnbError(
-            f"the model takes other arguments than its input alone ({error}): pass them as "
-            "forward_args, or wrap it in a function."
-        ) from error
+        told = f"the model takes other arguments than its input alone ({error})"
+        raise KpnbError(f"{told}: pass them as forward_args, or wrap it in a function.") from error
     except RuntimeError as error:
         if not any(word in str(error) for word in ("Half", "BFloat16", "same dtype")):
             raise
-        raise KpnbError(
-            f"the model cannot be computed in float32 ({str(error).splitlines()[0]}): pass one "
-            "that does not change to another precision inside."
-        ) from error
+        told = f"the model cannot be computed in float32 ({str(error).splitlines()[0]}): pass one"
+        raise KpnbError(f"{told} that does not change to another precision inside.") from error
 
 
 def _check_numbers(reader: FeatureReader, feature: Tensor, rows: int) -> None:
@@ -263,10 +273,8 @@ def _check_numbers(reader: FeatureReader, feature: Tensor, rows: int) -> None:
     for dtype in HALF:
         low = feature.dtype == dtype
         if low or (enough and torch.equal(telling, telling.to(dtype).to(telling.dtype))):
-            raise KpnbError(
-                f"{reader.name} is computed in {str(dtype).removeprefix('torch.')}, too coarse for "
-                "small noise: have the model compute in float32."
-            )
+            told = f"{reader.name} is computed in {str(dtype).removeprefix('torch.')}, too coarse"
+            raise KpnbError(f"{told} for small noise: have the model compute in float32.")
 
 
 def rows_in_memory(reader: FeatureReader, problem: Problem) -> int:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from kpnb.errors import KpnbError
 from kpnb.estimator.loss import entropy_of
+from kpnb.estimator.units import GridUnits, as_masks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,12 +149,27 @@ class UnitTable:
         return values.unflatten(1, (side, side))
 
     def _rows(self, **columns: Tensor) -> pd.DataFrame:
-        """A row for each sample and unit."""
+        """A row for each sample and unit; with the row and column of a cell."""
         import pandas as pd
 
         sample, unit = np.indices(self._shape).reshape(2, -1)
+        places = {"sample": sample, "unit": unit}
+        if "Grid" in str(self.settings.get("units")):
+            places["row"], places["column"] = divmod(unit, isqrt(self._shape[1]))
         values = {name: column.detach().cpu().numpy().ravel() for name, column in columns.items()}
-        return pd.DataFrame({"sample": sample, "unit": unit} | values)
+        return pd.DataFrame(places | values)
+
+    def show(
+        self, images: object = None, count: int = 8, normalization: object = None, **how: object
+    ) -> Figure | Html:
+        """Draws the first `count` samples as what the units are, maps on the fixed scale in nats:
+        cells on their images, if given; words and points, which need the texts or clouds in place
+        of `images`. normalization: mean and standard deviation, where images are normalized, but
+        not as for ImageNet. how: transform=, as for `explain`, where pictures are given as they
+        were there; units=, the MaskUnits of the maps. More, and errors: kpnb.figures.show.shown."""
+        from kpnb.figures.show import shown
+
+        return shown(self, images, count, normalization, **how)
 
 
 def _wide(tensor: Tensor, units: int) -> Tensor:
@@ -223,13 +239,13 @@ class EntropyMaps(UnitTable):
         own = {"entropy": self.entropy, "standard_error": self.standard_error}
         return self._rows(**own, sigma=self.sigma)
 
-    def show(
-        self, images: object = None, count: int = 8, normalization: Sequence | None = None
-    ) -> Figure | Html:
-        """Draws the first `count` maps on the fixed scale in nats as what the units are: cells
-        below their images, if given; words and points, which need the texts or clouds in place of
-        `images`. normalization: mean and standard deviation, where images are normalized, but not
-        as for ImageNet. More, and errors: kpnb.figures.show.entropy_maps."""
-        from kpnb.figures.show import entropy_maps
-
-        return entropy_maps(self, images, count, normalization)
+    def foreground(self, masks: object, label: int | None = None) -> Tensor:
+        """(samples, units) bool for `knowledge_points`, of masks as `GridUnits.foreground` takes
+        them. Raises KpnbError for units that are no cells, and for masks that are not one per
+        sample, of the size of the inputs."""
+        side, found = self.grid().shape[1], as_masks(masks, label)
+        wanted = (len(self), *self.settings.get("inputs", found.shape)[-2:])
+        if found.shape != wanted:
+            told = f"masks are {tuple(found.shape)}, but the network saw {wanted}"
+            raise KpnbError(f"{told}: resize and crop a mask as its picture.")
+        return GridUnits(side).foreground(found)

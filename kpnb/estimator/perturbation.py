@@ -26,10 +26,8 @@ from kpnb.estimator.units import Problem, Units
 def sample_keys(x: Tensor, seed: int) -> list[bytes]:
     """One key per sample of x (samples, ...): a hash of its float32 content and of the seed."""
     content = x.detach().to("cpu", torch.float32).contiguous().numpy()
-    return [
-        hashlib.blake2b(sample.tobytes() + str(seed).encode(), digest_size=16).digest()
-        for sample in content
-    ]
+    own = [sample.tobytes() + str(seed).encode() for sample in content]
+    return [hashlib.blake2b(key, digest_size=16).digest() for key in own]
 
 
 def normal(
@@ -82,10 +80,9 @@ class Perturbation:
                 self.clean = self._read(self.x, self.samples)
         bad = ~self.clean.isfinite().all(1)
         if bad.any():
-            raise KpnbError(
-                f"the feature of {self.reader.name} is NaN or infinite for samples "
-                f"{self.samples[bad].tolist()[:5]}: check the weights and the inputs' scale."
-            )
+            told = f"the feature of {self.reader.name} is NaN or infinite"
+            lost = self.samples[bad].tolist()[:5]
+            raise KpnbError(f"{told} for samples {lost}: check the weights and the inputs' scale.")
 
     def take(self, rows: Tensor) -> Perturbation:
         """Some of the samples: rows (n,) bool."""
@@ -122,9 +119,7 @@ class Perturbation:
         if not change.requires_grad:
             if bool((change == 0).all()):
                 return torch.zeros_like(noisy).unflatten(0, (n, k))
-            raise KpnbError(
-                f"the feature of {self.reader.name} is not differentiable in the input."
-            )
+            raise KpnbError(f"{self.reader.name} is not differentiable in the input.")
         (gradient,) = torch.autograd.grad(
             change, noisy, weights.expand_as(change), retain_graph=keep, allow_unused=True
         )

@@ -77,11 +77,8 @@ class Rates:
 
     def joined(self, more: Rates) -> Rates:
         """Both measurements, taken at the same sigma, as one."""
-        parts = [
-            torch.cat([getattr(self, name), getattr(more, name)], 1)
-            for name in ("fluctuation", "shift")
-        ]
-        return Rates(*parts, sigma=self.sigma)
+        fluctuation = torch.cat([self.fluctuation, more.fluctuation], 1)
+        return Rates(fluctuation, torch.cat([self.shift, more.shift], 1), self.sigma)
 
 
 def response(p: Perturbation, sigma: Tensor, draws: int) -> Response:

@@ -70,14 +70,14 @@ class GridUnits:
     def problem(self, model: nn.Module, inputs: Tensor) -> Problem:
         """Images are perturbed as they are; raises KpnbError for another shape or a finer grid."""
         if not isinstance(inputs, Tensor) or inputs.ndim != 4:
-            raise KpnbError(
-                "GridUnits needs a tensor of images (samples, channels, height, width)."
-            )
+            held = tuple(getattr(inputs, "shape", ())) or type(inputs).__name__
+            told = "GridUnits needs a tensor of images (samples, channels, height, width)"
+            raise KpnbError(f"{told}, not {held}; images[None] is a batch of one.")
         if min(inputs.shape[-2:]) < self.cells:
-            raise KpnbError(
-                f"a grid of {self.cells} cells does not fit images of {tuple(inputs.shape[-2:])} "
-                "pixels; choose fewer cells or larger images."
-            )
+            last = inputs.shape[-1] <= 4 < inputs.shape[1]
+            remedy = "are channels last? permute(0, 3, 1, 2)" if last else "choose fewer cells"
+            told = f"a grid of {self.cells} cells does not fit images of {tuple(inputs.shape[-2:])}"
+            raise KpnbError(f"{told} pixels; {remedy} or larger images.")
         return Problem(inputs, _anew(model), plain=True)
 
     def count(self, x: Tensor) -> int:
@@ -93,15 +93,19 @@ class GridUnits:
         down, across = (self._membership(size, image) for size in image.shape[-2:])
         return (down @ image @ across.T).flatten(1)
 
-    def foreground(self, masks: Tensor | np.ndarray, label: int | None = None) -> Tensor:
+    def foreground(self, masks: object, label: int | None = None) -> Tensor:
         """(samples, height, width) pixel masks -> (samples, units) bool.
 
-        masks: bool, or numbers that are 0 and 1, or 0 and 255 as in PNG files; with `label`, a map
-        of labels, of which that one is foreground. A cell is foreground when at least half of its
-        pixels are (difference 6 of the book's list: the public code takes the pixel nearest to the
-        cell's center instead). Raises KpnbError for another shape and other numbers.
+        masks: an array, or a list of single ones, PIL images too; bool, or numbers that are 0 and
+        1, or 0 and 255 as in PNG files; with `label`, a map of labels, of which that one is
+        foreground. A cell is foreground when at least half of its pixels are (difference 6 of the
+        book's list: the public code takes the pixel nearest to the cell's center instead). Raises
+        KpnbError for another shape, fewer pixels than cells a side, and other numbers.
         """
         masks = as_masks(masks, label)
+        if min(masks.shape[1:]) < self.cells:
+            told = f"masks of {tuple(masks.shape[1:])} pixels are coarser than {self.cells} cells"
+            raise KpnbError(f"{told} a side: pass masks of the size of the inputs.")
         inside = self.gather(masks.unsqueeze(1).double())
         return 2 * inside >= self.gather(torch.ones_like(masks[:1]).unsqueeze(1).double())
 
@@ -127,8 +131,13 @@ class GridUnits:
         return nn.functional.one_hot(cell, self.cells).T.to(like.dtype)  # (cells, size)
 
 
-def as_masks(masks: Tensor | np.ndarray, label: int | None = None) -> Tensor:
+def as_masks(masks: object, label: int | None = None) -> Tensor:
     """Masks (samples, height, width) as bool; see `GridUnits.foreground`."""
+    if not isinstance(masks, (Tensor, np.ndarray)):
+        parts = [np.asarray(one) for one in (masks if isinstance(masks, Sequence) else [masks])]
+        if len({part.shape for part in parts}) != 1:
+            raise KpnbError("masks have different sizes: resize and crop each as its picture.")
+        masks = np.stack(parts)
     masks = torch.as_tensor(masks)
     if masks.ndim != 3:
         raise KpnbError(f"masks are {tuple(masks.shape)}: pass (samples, height, width).")
@@ -136,10 +145,8 @@ def as_masks(masks: Tensor | np.ndarray, label: int | None = None) -> Tensor:
         return masks == label
     values = masks.unique().tolist()
     if masks.dtype != torch.bool and set(values) - {0, 1} and set(values) - {0, 255}:
-        raise KpnbError(
-            f"masks hold {values[:5]}: pass bool, 0 and 1, or 0 and 255; of a map of labels say "
-            "which is the foreground with label=."
-        )
+        told = f"masks hold {values[:5]}: pass bool, 0 and 1, or 0 and 255"
+        raise KpnbError(f"{told}; of a map of labels say which is the foreground with label=.")
     return masks != 0
 
 
@@ -213,19 +220,15 @@ class PointUnits:
         a network that cannot keep them."""
         axis = 1 if self.channels_first else 2
         if not isinstance(inputs, Tensor) or inputs.ndim != 3 or inputs.shape[axis] != 3:
-            raise KpnbError(
-                "PointUnits needs a tensor of clouds (samples, points, 3), or (samples, 3, points) "
-                "with channels_first=True."
-            )
+            told = "PointUnits needs a tensor of clouds (samples, points, 3)"
+            raise KpnbError(f"{told}, or (samples, 3, points) with channels_first=True.")
         forward = self._frozen(model, inputs) if self.frozen else _anew(model)
         return Problem(inputs, forward, plain=not self.frozen)
 
     def _frozen(self, model: nn.Module, inputs: Tensor) -> Callable[[Tensor, Tensor], object]:
         if not callable(getattr(model, "choices", None)):
-            raise KpnbError(
-                "PointUnits(frozen=True) needs a network with choices(points), such as "
-                "point_network makes; pass frozen=False for any other."
-            )
+            told = "PointUnits(frozen=True) needs a network with choices(points), such as"
+            raise KpnbError(f"{told} point_network makes; pass frozen=False for any other.")
         kept = _kept(model, inputs)
         return lambda noisy, samples: model(noisy, [choice[samples] for choice in kept])
 

@@ -36,6 +36,7 @@ from kpnb.training.settings import chosen_device
 
 NAME = "own_model"
 TOP = 0.1  # share of the cells whose place is compared; ours
+FEW = 3  # images in figures of several panels each
 STAGES = 3  # resolutions, the last ones, whose last layers are taken where none are named
 ENTROPY, CAM, PATH = "entropy", "Grad-CAM", "integrated gradients"
 
@@ -92,13 +93,8 @@ class OwnModel(NotebookStudy):
             raise KpnbError(f"{int(usable.sum())} images have object and background: give more.")
         return pictures[usable.numpy()], foreground[usable]
 
-    @property
-    def pictures(self) -> np.ndarray:
-        return self._data[0]
-
-    @property
-    def foreground(self) -> Tensor:
-        return self._data[1]
+    pictures = property(lambda self: self._data[0])
+    foreground = property(lambda self: self._data[1])
 
     @cached_property
     def inputs(self) -> Tensor:
@@ -196,14 +192,12 @@ class OwnModel(NotebookStudy):
         rows = range(len(self.pictures))[:8]
         return sheet(in_rows([self._panels.sample(row, self.foreground[row]) for row in rows]))
 
-    @property
-    def _few(self) -> range:
-        """The images in figures of several panels each."""
-        return range(len(self.pictures))[:3]
-
     def maps_figure(self) -> Figure:
         """The first images and their entropies, layer by layer."""
-        grid = [[self._panels.sample(row, self.foreground[row])] for row in self._few]
+        grid = [
+            [self._panels.sample(row, self.foreground[row])]
+            for row in range(len(self.pictures))[:FEW]
+        ]
         for layer, maps in self.maps.items():
             for row, line in enumerate(grid):
                 given = maps.entropy[row], layer, self.foreground[row]
@@ -214,7 +208,7 @@ class OwnModel(NotebookStudy):
         """The first images: points of the last layer, and the top tenth of cells by each method."""
         layer, grid = self.layers[-1], []
         ranked = {m: v for (m, la), v in self._ranked().items() if la in (layer, INPUT)}
-        for row in self._few:
+        for row in range(len(self.pictures))[:FEW]:
             found = marked_points(self.points[layer], row)
             grid.append([self._panels.marked(row, found, "knowledge points")])
             for method, values in ranked.items():

@@ -76,9 +76,8 @@ def of_points(values: Array, cloud: np.ndarray) -> np.ndarray:
     """(p,) one value per point, as an array; KpnbError for another number."""
     row = as_array(values)
     if row.shape != cloud.shape[:1]:
-        raise KpnbError(
-            f"values of shape {row.shape} do not fit a cloud of {len(cloud)} points; pass one each."
-        )
+        told = f"values of shape {row.shape} do not fit a cloud of {len(cloud)} points"
+        raise KpnbError(f"{told}; pass one each.")
     return row
 
 

@@ -39,10 +39,8 @@ def as_pictures(images: Array, normalization: Normalization | None = None) -> np
     found = as_array(images.float() if tensor and images.is_floating_point() else images)
     first, last = (found.ndim == 4 and found.shape[axis] in (1, 3) for axis in (1, -1))
     if not (first or last) or found.dtype.kind not in "biuf":
-        raise KpnbError(
-            f"images have shape {found.shape}; pass (n, channels, height, width) or (n, height, "
-            "width, channels) with three channels or one."
-        )
+        told = f"images have shape {found.shape}; pass (n, channels, height, width) or (n, height"
+        raise KpnbError(f"{told}, width, channels) with three channels or one.")
     first &= tensor or not last
     values = np.moveaxis(found, 1, -1) if first else found
     pictures = _colors(values, normalization, clipped=not (tensor or first))
@@ -54,10 +52,8 @@ def _colors(values: np.ndarray, normalization: Normalization | None, clipped: bo
     low, high = (float(end(values, initial=0)) for end in (np.min, np.max))
     whole = values.dtype.kind in "iu"
     if high > (255 if whole else BEYOND) and (whole or normalization is None):
-        raise KpnbError(
-            f"images hold values up to {high:g}; pass whole numbers from 0 to 255, floats from 0 "
-            "to 1, or normalization=(mean, standard deviation)."
-        )
+        told = f"images hold values up to {high:g}; pass whole numbers from 0 to 255"
+        raise KpnbError(f"{told}, floats from 0 to 1, or normalization=(mean, standard deviation).")
     if whole:
         return values.astype(np.float32) / 255
     if normalization is None and (clipped or (low >= 0 and high <= 1)):
@@ -150,9 +146,7 @@ class ImagePanels(Panels):
         title = self.classes.get(index, self.KIND)
         return self._panel(index, title, lambda ax, _: self._bordered(ax, index, foreground))
 
-    def entropy(
-        self, index: int, values: Array, title: str, foreground: Array | None = None
-    ) -> Panel:
+    def entropy(self, index: int, values: Array, title: str, foreground: object = None) -> Panel:
         def draw(ax: Axes, _inches: float) -> None:
             draw_entropy(ax, values, self.aspects.get(index, 1.0))
             if foreground is not None:

@@ -183,7 +183,6 @@ def sheet(grid: Sequence[Sequence[Panel]]) -> Figure:
     height = width * max(FLATTEST, min(TALLEST, max(panel.aspect for panel in every)))
     size = (max(4.2, columns * width + room), len(grid) * (height + 0.2 + 0.15 * lines) + 0.8)
     figure, axes = look.new_figure(len(grid), columns, size, "compressed")
-    bearers = []
     for line, row in zip(axes, grid, strict=True):
         for ax, panel in zip_longest(line, row):
             ax.set_visible(panel is not None)
@@ -191,10 +190,9 @@ def sheet(grid: Sequence[Sequence[Panel]]) -> Figure:
                 panel.draw(ax, 0.85 * width)
                 ax.set_title(panel.title, fontsize=look.TITLE_SIZE)
                 look.label_axes(ax, *panel.labels)
-                bearers += [ax] * panel.colored
     _name_axes_once(axes, grid)
-    if bearers:
-        entropy_bar(figure, bearers)
+    if colored:
+        entropy_bar(figure, axes.flat)
     legend_rows = look.legend_below(figure, axes.flat)
     figure.set_figheight(figure.get_figheight() + 0.2 * max(0, legend_rows - 2))
     return figure
@@ -225,7 +223,7 @@ def entropy_bar(figure: Figure, axes: Iterable[Axes]) -> None:
     colored = ScalarMappable(Normalize(*ENTROPY_LIMITS), entropy_colors())
     bar = figure.colorbar(colored, ax=list(axes), extend="both", shrink=0.85, pad=0.015,
                           ticks=np.arange(-4.5, -2.4, 0.5))  # fmt: skip
-    bar.set_label("$H_i$ [nats]", fontsize=look.LABEL_SIZE)
+    bar.set_label(r"kept $\leftarrow$ $H_i$ [nats] $\rightarrow$ discarded", fontsize=8.5)
     bar.ax.tick_params(labelsize=8.5)
 
 

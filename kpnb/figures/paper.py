@@ -28,6 +28,7 @@ from kpnb.metrics.points import KnowledgePoints
 
 SampleSet = ImageSamples | PointSamples | EncodedTexts | Sequence[TextSample] | Array
 Trail = Mapping[int, KnowledgePoints]  # by epoch
+Shown = Figure | Html
 
 
 def panels_of(
@@ -44,9 +45,7 @@ def panels_of(
     return ImagePanels(samples, rows, normalization)
 
 
-def samples_figure(
-    samples: SampleSet, foreground: Array | None = None, count: int = 8
-) -> Figure | Html:
+def samples_figure(samples: SampleSet, foreground: Array | None = None, count: int = 8) -> Shown:
     """The first `count` samples with their foreground, and their class or note.
 
     foreground: (samples, units) bool, which images need; clouds and texts hold their own.
@@ -59,7 +58,7 @@ def samples_figure(
 
 def layers_figure(
     samples: SampleSet, maps_by_layer: Mapping[str, EntropyMaps], index: int = 0
-) -> Figure | Html:
+) -> Shown:
     """Fig. 1(a): one sample and its entropies at layer after layer, on the fixed scale."""
     if not maps_by_layer:
         raise KpnbError("there are no maps to show; pass those of one layer or more.")
@@ -69,7 +68,7 @@ def layers_figure(
 
 def definition_figure(
     samples: SampleSet, maps: EntropyMaps, points: KnowledgePoints, index: int = 0
-) -> Figure | Html:
+) -> Shown:
     """Fig. 3: one sample, its H_i, the cut of H_bar - H_i at b, the knowledge points."""
     found = panels_of(samples, [index])
     return found.sheet(found.definition(index, maps, points))
@@ -77,7 +76,7 @@ def definition_figure(
 
 def role_points_figure(
     samples: SampleSet, points_by_role: Mapping[str, KnowledgePoints], rows: Iterable[int]
-) -> Figure | Html:
+) -> Shown:
     """Fig. 6: the knowledge points of each role on the samples at `rows`, one row per sample."""
     if not points_by_role:
         raise KpnbError("there are no points to show; pass those of one role or more.")
@@ -114,7 +113,7 @@ def learning_figure(curves: Mapping[str, tuple[Array, Array]]) -> Figure:
 
 def fates_figure(
     samples: SampleSet, trails: Mapping[str, Trail], index: int, shown: Sequence[int] | None = None
-) -> Figure | Html:
+) -> Shown:
     """Fig. 5: one sample's foreground points at the epochs `shown` (all): detours on the way.
 
     Kinds of points: see `marked_fates`; earlier epochs are those of the whole trail.

@@ -11,10 +11,11 @@ an entropy takes no part and is shown plain.
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape, unescape
 from itertools import zip_longest
 from math import isfinite
+from pathlib import Path
 
 import numpy as np
 from matplotlib.colors import to_hex, to_rgb
@@ -70,6 +71,11 @@ class Html:
 
     def __repr__(self) -> str:
         return self.text or in_terminal(self.html)
+
+    def save(self, path: str | Path) -> None:
+        """Writes a page of it."""
+        page = f"<!doctype html><meta charset='utf-8'><title>kpnb</title>{self.html}"
+        Path(path).write_text(page, encoding="utf-8")
 
 
 def in_terminal(html: str) -> str:
@@ -166,7 +172,7 @@ def entropy_legend(values: Sequence[float]) -> list[str]:
     low, high = panel.ENTROPY_LIMITS
     box, ticks = "display:inline-block;padding:0 6px;", np.linspace(low, high, 5).tolist()
     swatches = "".join(styled(box + on_color(tick), f"{brief(tick)} ") for tick in ticks)
-    pieces = [f"{H_I} [nats] {swatches}", FOREGROUND]
+    pieces = [f"{H_I} [nats] {swatches}, low: kept"]
     live = [value for value in values if isfinite(value)]
     # As written, so that rounding in the tensor puts nothing outside.
     outside = [value for value in live if not low <= round(value, 2) <= high]
@@ -220,14 +226,16 @@ class TextPanels(Panels):
         return Line(self._running(index), styled(SMALL, escape(note)) if note else None)
 
     def marked(self, index: int, marked: Marked, title: str | None = None) -> Line:
+        sample = self.texts[index]
+        if not any(sample.foreground):  # strings alone: the points know it
+            own = tuple(marked.foreground[: len(sample.units)].tolist())
+            self.texts[index] = replace(sample, foreground=own)
         running = self._running(index, _of_words(self.texts[index], marked))
         name = escape(marked.name.replace("\n", ", ") + ": ") if marked.name else ""
         styles = [style for _, style in marked.kinds]
         return Line(running, name + counts_label(marked.counts), marked.color, styles=styles)
 
-    def entropy(
-        self, index: int, values: Array, title: str, foreground: Array | None = None
-    ) -> Line:
+    def entropy(self, index: int, values: Array, title: str, foreground: object = None) -> Line:
         sample = self.texts[index]
         values = own_entropies(sample, values)
         boxes = [*map(colored, written(sample), values)]
@@ -277,7 +285,8 @@ def _legends(shown: Sequence[Line]) -> list[str]:
     """The lines that explain a display."""
     values = [value for line in shown for value in line.values]
     marks = [marked(escape(style.name), style) for style in shown[0].styles]
-    legends = [marks, entropy_legend(values)] if values else [[*marks, FOREGROUND]]
+    told = [FOREGROUND] * any(UNDERLINE in line.body for line in shown)
+    legends = [marks, entropy_legend(values) + told] if values else [marks + told]
     spread = [[styled("display:inline-block", piece) for piece in pieces] for pieces in legends]
     return [
         styled(f"{SMALL};margin-top:5px", "\u2003".join(part), "div") for part in spread if part
@@ -300,10 +309,8 @@ def _of_words(sample: TextSample, marked: Marked) -> list[PointStyle | None]:
     live = marked.live[:count]
     beyond = any(held[count:].any() for held, _ in marked.kinds)
     if beyond or (marked.foreground[:count] != sample.foreground)[live].any():
-        raise KpnbError(
-            "the points are of another text than the one given: foreground or length differ; pass "
-            "samples, maps and points in the same order."
-        )
+        told = "the points are of another text than the one given: foreground or length differ"
+        raise KpnbError(f"{told}; pass samples, maps and points in the same order.")
     return [
         next((style for held, style in marked.kinds if held[unit]), None) for unit in range(count)
     ]

@@ -14,9 +14,6 @@ from kpnb.estimator.maps import UnitTable
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
-
-    from kpnb.figures.text import Html
 
 NAMES = {1: "foreground", -1: "background", 0: "none"}
 
@@ -86,19 +83,12 @@ class KnowledgePoints(UnitTable):
         return self._on_grid(self.kinds)
 
     def to_pandas(self) -> "pd.DataFrame":
-        """A row for each sample and unit: whether it is foreground, its entropy in nats, and its
-        point: "foreground", "background" or "none"."""
-        table = self._rows(foreground=self.foreground, entropy=self.entropy, point=self.kinds)
-        return table.assign(point=table["point"].map(NAMES))
-
-    def show(
-        self, images: object = None, count: int = 8, normalization: Sequence | None = None
-    ) -> "Figure | Html":
-        """Draws the points of the first `count` samples on what the units are: images, or without
-        them the entropy maps; words; clouds. Arguments and errors: those of EntropyMaps.show."""
-        from kpnb.figures.show import point_maps
-
-        return point_maps(self, images, count, normalization)
+        """A row for each sample and unit: whether it is foreground, its entropy, the baseline and
+        the threshold in nats, and its point: "foreground", "background" or "none"."""
+        table = self._rows(foreground=self.foreground, entropy=self.entropy,
+                           baseline=self.baseline[:, None].expand_as(self.entropy))  # fmt: skip
+        point = np.vectorize(NAMES.get)(self.numpy()).ravel()
+        return table.assign(threshold=self.threshold, point=point)
 
 
 def knowledge_points(
@@ -143,10 +133,9 @@ def _check(entropy: Tensor, foreground: Tensor, threshold: float, baseline: str)
     if not threshold > 0:
         raise KpnbError(f"threshold={threshold!r} must be positive (nats); the paper uses 0.2.")
     if foreground.dtype != torch.bool or foreground.shape != entropy.shape or entropy.ndim != 2:
-        raise KpnbError(
-            f"foreground must be bool of the maps' shape {tuple(entropy.shape)}, not "
-            f"{foreground.dtype} {tuple(foreground.shape)}."
-        )
+        held = f"{foreground.dtype} {tuple(foreground.shape)}"
+        told = f"foreground must be bool of the maps' shape {tuple(entropy.shape)}, not {held}"
+        raise KpnbError(f"{told}; of masks of pixels maps.foreground(masks) makes it.")
 
 
 def _check_masks(foreground: Tensor, live: Tensor) -> None:
@@ -170,10 +159,8 @@ def learning_distance(n_fg_by_epoch: Tensor, weight_distance: Tensor | Sequence[
     """
     distance = torch.as_tensor(weight_distance, dtype=torch.float64)
     if n_fg_by_epoch.ndim != 2 or distance.shape != n_fg_by_epoch.shape[:1]:
-        raise KpnbError(
-            f"n_fg_by_epoch {tuple(n_fg_by_epoch.shape)} must be (epochs, samples) and "
-            f"weight_distance {tuple(distance.shape)} must be (epochs,)."
-        )
+        told = f"n_fg_by_epoch {tuple(n_fg_by_epoch.shape)} must be (epochs, samples) and"
+        raise KpnbError(f"{told} weight_distance {tuple(distance.shape)} must be (epochs,).")
     return distance[(n_fg_by_epoch == n_fg_by_epoch.max(0).values).int().argmax(0)]
 
 

@@ -56,26 +56,23 @@ class Explanation:
 
     def cells(self) -> pd.DataFrame:
         """A row for each layer, image and cell: entropy and standard error in nats; with masks
-        whether it is foreground, and whether it is a knowledge point."""
+        whether it is foreground, and its point: "foreground", "background" or "none"."""
         parts = []
         for layer, maps in self.maps.items():
-            found = maps.to_pandas()
+            found = maps.to_pandas().drop(columns="sigma")
             found.insert(0, "image", np.take(self.names, found.pop("sample")))
             found.insert(1, "layer", layer)
-            found[["foreground", "point"]] = pd.NA
-            if layer in self.points:
-                points = self.points[layer]
-                every = points.foreground_points | points.background_points
-                found["foreground"] = self.foreground.int().flatten().numpy()
-                found["point"] = every.int().flatten().numpy()
-            parts.append(found.drop(columns="sigma"))
+            points = self.points[layer].to_pandas() if self.points else {}
+            for name in ("foreground", "point"):
+                found[name] = points.get(name, pd.NA)
+            parts.append(found)
         return pd.concat(parts)
 
     def counts(self) -> pd.DataFrame:
-        """A row for each layer and image: N_fg, N_bg and their ratio, N_fg / (N_fg + N_bg)."""
+        """A row for each layer and image: N_fg, N_bg and lambda, N_fg / (N_fg + N_bg)."""
         parts = [
             pd.DataFrame({"image": self.names, "layer": layer, "N_fg": points.n_fg,
-                          "N_bg": points.n_bg, "ratio": points.ratio})
+                          "N_bg": points.n_bg, "lambda": points.ratio})
             for layer, points in self.points.items()
         ]  # fmt: skip
         return pd.concat(parts)
@@ -175,12 +172,12 @@ def write(found: Explanation, options: argparse.Namespace) -> None:
 HOW_TO_READ = (
     "The color of a cell is its entropy H in nats: how much noise the cell takes until the layer's "
     "feature has changed by a set amount, so the layer keeps much of a dark cell and discards a "
-    "bright one.",
-    "All maps are read off at nearly the same mean entropy, so compare where a layer looks, not "
-    "how dark a map is as a whole.",
+    "bright one; that entropies are below 0 is usual.",
+    "All maps are read off at a mean entropy of nearly -2.8 nats by construction, so compare where "
+    "a layer looks, not how dark a map is as a whole.",
     "A knowledge point is a cell whose entropy lies more than the threshold b below the mean of "
     "the background cells of all images; without masks there is no background and are no points.",
-    "N_fg counts the points on the object and N_bg those beside it, and lambda, the ratio, is the "
+    "N_fg counts the points on the object and N_bg those beside it, and lambda is the "
     "share of points on the object; brackets are 95% intervals over these images.",
     "The standard error says how much of an entropy is chance at this quality: take no difference "
     "between two cells below twice that for real.",
@@ -198,8 +195,8 @@ def page_of(found: Explanation, pictures: Mapping[str, Path], options: argparse.
     settings |= {name: installed_version(name) for name in LIBRARIES}
     settings |= {"layers": ", ".join(found.maps), "made": datetime.now(UTC).date().isoformat()}
     parts = [f"<h1>What {html.escape(options.model)} keeps</h1>", _html(found.layers())]
-    few = f"Pictures show at most {SHOWN} of the {count(len(found.names), 'image')}."
-    parts += [f"<p>{html.escape(note)}</p>" for note in (few, *found.notes)]
+    few = [f"Pictures show the first {SHOWN} images."] * (len(found.names) > SHOWN)
+    parts += [f"<p>{html.escape(note)}</p>" for note in (*few, *found.notes)]
     for layer, picture in pictures.items():
         content, name = base64.b64encode(picture.read_bytes()).decode(), html.escape(layer)
         parts.append(f"<h2>{name}</h2><img alt='maps at {name}' src='data:image/png;base64,")

@@ -215,10 +215,8 @@ class StudyTexts(StudyData, ABC):
                 return raw.subset(fitting)
         if count == "all" and fitting:
             return raw.subset(fitting)
-        raise KpnbError(
-            f"{count} {split} samples are wanted, but only {len(fitting)} fit {longest} pieces: "
-            "raise longest, or ask for fewer teacher_samples or test_samples."
-        )
+        told = f"{count} {split} samples are wanted, but only {len(fitting)} fit {longest} pieces"
+        raise KpnbError(f"{told}: raise longest, or ask for fewer teacher_samples or test_samples.")
 
 
 class StudySentences(StudyTexts):

@@ -51,6 +51,7 @@ def test_entropy_is_that_of_a_gaussian_and_undefined_without_a_feature():
 def test_every_setting_but_chunk_shows(maps):
     """A setting that changes a map must change the settings that a store looks maps up by."""
     settings = json.loads(json.dumps(maps.settings))
+    assert settings.pop("inputs") == list(images(1).shape[1:])  # of a map, not of its making
     assert settings == ESTIMATOR.settings and settings["units"] == "GridUnits(cells=4)"
     changed = {
         "layer": "3", "units": GridUnits(8), "method": "optimum", "target_entropy": -2.9,

@@ -148,3 +148,14 @@ def test_labels_of_layers_are_those_of_a_dictionary():
         if not isinstance(labels, dict):
             refuses(layer_name, "No layer 'FC1' in this network", model, "FC1")
     assert layer_name(model, "FC1") == "fc"
+
+
+def test_the_end_of_a_name_is_enough_where_it_tells_one_layer_from_all_others():
+    model = nn.Sequential(nn.Flatten())
+    model.net, model.net.inner, model.other = Net(), Net(), nn.Sequential(nn.ReLU(), nn.ReLU())
+    assert layer_name(model, "conv") == "net.conv"  # net.inner.conv lies deeper
+    assert layer_name(model, "inner.conv") == "net.inner.conv"
+    assert layer_name(model, "0") == "0" and layer_name(model, "1") == "other.1"
+    two = nn.ModuleDict({name: nn.Sequential(nn.ReLU()) for name in "ab"})
+    refuses(layer_name, r"such as \['a.0', 'b.0'\]", two, "0")
+    refuses(layer_name, r"\['0', 'net', 'other', .*'other.1'\]", model, "zzzz")

@@ -3,6 +3,7 @@ before the long part what does not hold; and the model is left as it was."""
 
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,6 +177,29 @@ def test_loaders_lists_and_pictures_are_taken_batch_by_batch():
     for bytes_ in (pictures, (tensor * 255).byte()):
         with refused("transform="):
             explain(conv_net(), bytes_)
+    for several in (["a.png", "b.png"], "a.png", [Path("a.png")]):
+        with refused("names of files: open them first"):
+            estimator.explain(conv_net(), several, transform=scaled)
+    with refused("let it crop to one size"):
+        estimator.explain(conv_net(), [pictures[0], pictures[1].resize((8, 9))], transform=scaled)
+
+
+def test_maps_know_the_size_of_their_inputs_and_take_masks_of_it_alone(tmp_path):
+    maps = explain(conv_net(), X)
+    assert maps.settings["inputs"] == [3, 8, 8]
+    mixed = explain(
+        nn.Sequential(nn.AdaptiveAvgPool2d(8), conv_net()), iter([X, X[..., :7]]), "1.7"
+    )
+    assert "inputs" not in mixed.settings and len(mixed) == 6
+    masks = torch.zeros(3, 8, 8, dtype=torch.bool)
+    masks[:, :4, 2:] = True
+    maps.save(tmp_path / "maps")
+    for known in (maps, EntropyMaps.load(tmp_path / "maps")):
+        assert torch.equal(known.foreground(masks), UNITS.foreground(masks))
+        assert torch.equal(known.foreground(7 * masks.int(), label=7), UNITS.foreground(masks))
+        for wrong in (masks[:2], masks[:, :, :6], masks.repeat(1, 2, 2)):
+            with refused(r"the network saw \(3, 8, 8\): resize and crop"):
+                known.foreground(wrong)
 
 
 def test_chunk_from_memory_changes_no_map_and_is_halved_when_memory_runs_out():
@@ -318,6 +342,17 @@ def test_shortcomings_are_warned_of(changes, told):
             explain(*given, **changes)
 
 
+def test_another_scale_and_a_relu_on_the_output_are_warned_of():
+    for scale in (255, 0.01):
+        with pytest.warns(UserWarning, match="standard deviation is .*scale them as in training"):
+            explain(conv_net(), scale * X, init_sigma=0.01)
+    for relu in (True, False):
+        with warnings.catch_warnings(record=True) as caught:
+            explain(conv_net(), X, None, relu=relu)
+        told = [str(one.message) for one in caught]
+        assert any("relu=True drops" in one for one in told) == relu
+
+
 def test_ctrl_c_keeps_the_samples_that_are_finished():
     calls = []
 
@@ -412,7 +447,16 @@ def test_masks_of_png_files_and_maps_of_labels():
         assert torch.equal(units.foreground(same), expected)
     assert torch.equal(units.foreground(mask.long() * 15, label=15), expected)
     assert torch.equal(units.foreground_of_boxes([[0, 0, 2, 4]], 16, 16), expected)
-    for wrong, told in ((mask.long() * 15, "label="), (mask[0], "samples, height")):
+    file = Image.fromarray(255 * mask[0].byte().numpy())
+    for same in (file, [file], (mask[0].numpy(),)):
+        assert torch.equal(units.foreground(same), expected)
+    for wrong, told in (
+        (mask.long() * 15, "label="),
+        (mask[0], "samples, height"),
+        (mask[:, :3], "coarser than 4 cells"),
+        ([file, file.resize((8, 8))], "different sizes"),
+        (file.convert("RGB"), "samples, height"),
+    ):
         with refused(told):
             units.foreground(wrong)
     with refused("no pixel"):

@@ -49,7 +49,9 @@ def test_arrays_tables_and_grids_hold_the_entropies():
     assert maps.grid().shape == (3, 2, 2)
     torch.testing.assert_close(maps.grid()[0, 1, 0], H[0, 2])  # row by row
     table = maps.to_pandas()
-    assert list(table) == ["sample", "unit", "entropy", "standard_error", "sigma"]
+    assert list(table) == ["sample", "unit", "row", "column", "entropy", "standard_error", "sigma"]
+    assert table[["row", "column"]].to_numpy()[4:8].tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert "row" not in made(units="words").to_pandas()
     assert len(table) == 12
     row = table[(table["sample"] == 2) & (table["unit"] == 3)].iloc[0]
     assert row["entropy"] == pytest.approx(-3.0) and row["standard_error"] == pytest.approx(0.01)

@@ -88,7 +88,9 @@ REFUSED = [
     *((LAYOUTS[1], x, "channels_first=True") for x in (*BAD, torch.zeros(2, 5, 3))),
     (PointUnits(frozen=True), clouds(2), r"needs a network with choices\(points\).*frozen"),
     *((GridUnits(4), x, "GridUnits needs") for x in (torch.zeros(3, 8, 8), [1, 2])),
-    (GridUnits(4), torch.zeros(2, 3, 8, 3), "does not fit"),
+    (GridUnits(4), torch.zeros(3, 8, 8), r"not \(3, 8, 8\); images\[None\]"),
+    (GridUnits(4), torch.zeros(2, 3, 8, 3), "does not fit.*choose fewer"),
+    (GridUnits(4), torch.zeros(2, 8, 8, 3), r"channels last\? permute\(0, 3, 1, 2\)"),
 ]
 
 

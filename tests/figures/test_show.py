@@ -23,10 +23,11 @@ from shown_samples import (
     titles,
 )
 
+from kpnb.datasets.texts.aligned import text_samples
 from kpnb.datasets.texts.encoded import EncodedTexts
 from kpnb.datasets.texts.word_pieces import Pieces
 from kpnb.figures.panel import ENTROPY_LIMITS, POINTS
-from kpnb.figures.show import entropy_maps, point_maps
+from kpnb.figures.show import shown as drawn
 from kpnb.figures.text import Html, on_color
 
 SHOWN = Shown("image")
@@ -161,13 +162,43 @@ def test_nothing_is_drawn_as_what_it_is_not():
     segments = of_units("image", "MaskUnits(shape=(8, 8), labels=0)")[1:]
     for shown in segments:
         for given in ((), (SHOWN.samples,)):
-            refuses(shown.show, "no square grid", *given)
+            refuses(shown.show, "are areas of labels: pass", *given)
     single = Image.fromarray((pictures()[0] * 255).astype("uint8"))
     for given in (pictures()[:1], single, "picture.png", 3):
-        refuses(point_maps, "with one per sample, 3 here", SHOWN.points(), given)
-    refuses(entropy_maps, "there is no sample to show", SHOWN.maps(), count=0)
-    refuses(entropy_maps, "no square grid", Shown("text").maps())
+        refuses(drawn, "with one per sample, 3 here", SHOWN.points(), given)
+    refuses(drawn, "there is no sample to show", SHOWN.maps(), count=0)
+    refuses(drawn, "no square grid", Shown("text").maps())
     assert len(WORDS) == 5 and SIDE == 4
+
+
+def test_pictures_are_drawn_as_the_network_saw_them_or_not_at_all():
+    maps = replace(SHOWN.maps(), settings={"units": NAMES["image"], "inputs": [3, 8, 8]})
+    originals = [np.pad(picture, ((0, 0), (6, 6), (0, 0))) for picture in pictures()]
+
+    def cropped(picture):
+        return torch.from_numpy(picture[:, 6:-6]).permute(2, 0, 1)
+
+    refuses(maps.show, "0.40 times as high as wide, what the network saw 1.00", originals)
+    held = panels(maps.show(originals, transform=cropped))[1].get_images()[0]
+    np.testing.assert_allclose(held.get_array(), pictures()[1], atol=1e-6)
+    assert len(panels(maps.show(np.repeat(pictures(), 2, 1).repeat(2, 2)))) == 2 * SAMPLES
+    assert titles(maps.show(pictures(), 2)) == ["sample 0", "sample 1", "entropy", "entropy"]
+
+
+def test_strings_are_texts_whose_foreground_the_points_know(tmp_path):
+    texts, maps, points = of_units("text")
+    strings = ["a very bad film."] * SAMPLES
+    for given in (strings, text_samples(strings)):
+        plain, marked = maps.show(given), points.show(given)
+        assert "foreground" not in repr(plain)
+        assert repr(marked).count("*very") == SAMPLES and "word* foreground" in repr(marked)
+        assert marks(marked, *KINDS) == marks(points.show(texts), *KINDS)
+    assert repr(maps[:1].show(strings[0])) == repr(maps.show(strings, 1))
+    other = text_samples(strings, [["film"]] * SAMPLES)
+    refuses(points.show, "of another text", other)
+    plain.save(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>") and plain.html in page and "utf-8" in page
 
 
 def test_another_normalization_is_handed_on():

@@ -75,7 +75,7 @@ def test_signatures_and_defaults():
     assert names(knowledge_points) == ["maps", "foreground", "threshold", "baseline"]
     assert defaults(knowledge_points) == {"baseline": "dataset"}
     for results in (EntropyMaps, KnowledgePoints):
-        assert names(results.show)[1:] == ["images", "count", "normalization"]
+        assert names(results.show)[1:] == ["images", "count", "normalization", "how"]
         for name in ("numpy", "to_pandas", "grid", "to", "joined", "save", "load"):
             assert callable(getattr(results, name))
     assert names(kpnb.learning_speed) == ["n_fg_by_epoch", "weight_distance"]

@@ -102,6 +102,7 @@ SHAPE, LESS = r"\(2, 4\)", H.where(~FG | (H == 0), NAN)
         *((knowledge_points, SHAPE, (H, part, 0.2)) for part in (FG[:, :3], FG[:1])),
         (knowledge_points, "must be bool", (H[0], FG[0], 0.2)),
         (knowledge_points, "float32", (H, FG.float(), 0.2)),
+        (knowledge_points, r"maps.foreground\(masks\)", (H, FG[..., None], 0.2)),
         (knowledge_points, "no sample", (H * NAN, FG, 0.2)),
         (knowledge_points, r"\[1\] are all foreground", (H.where(FG | (H < 2), NAN), FG, 0.2)),
         (knowledge_points, r"\[1\] have an empty foreground", (LESS, FG, 0.2)),
@@ -182,7 +183,12 @@ def test_arrays_tables_and_grids_hold_the_kind_of_each_unit():
     refuses(found(units="words").grid, "no square grid")
     refuses(found(H[:, :3]).grid, "no square grid")
     table = points.to_pandas()
-    assert list(table) == ["sample", "unit", "foreground", "entropy", "point"]
+    assert list(table) == [
+        *("sample", "unit", "row", "column", "foreground", "entropy", "baseline", "threshold"),
+        "point",
+    ]
+    assert (table["threshold"] == points.threshold).all()
+    assert table["baseline"].iloc[[0, 4]].tolist() == points.baseline[:2].tolist()
     names = {1: "foreground", -1: "background", 0: "none"}
     assert table["point"].tolist() == [names[kind] for row in kinds for kind in row]
     assert table["foreground"].tolist() == FG[[0, 1, 1]].flatten().tolist()

@@ -66,7 +66,8 @@ def test_numbers_are_the_estimator_s_own_and_the_page_holds_all(folder, capsys):
     foreground = units.foreground(read_masks(files, [folder / "masks"], SIZE))
     rows, counts = (pd.read_csv(folder / "out" / f"{name}.csv") for name in ("maps", "counts"))
     assert list(rows) == [
-        *("image", "layer", "unit", "entropy", "standard_error", "foreground", "point")
+        *("image", "layer", "unit", "row", "column"),
+        *("entropy", "standard_error", "foreground", "point"),
     ]
     for layer in LAYERS:
         maps = EntropyEstimator(layer, units, quality="fast").explain(tiny(), x)
@@ -77,20 +78,26 @@ def test_numbers_are_the_estimator_s_own_and_the_page_holds_all(folder, capsys):
         for name in ("entropy", "standard_error"):
             wanted = getattr(maps, name).flatten().numpy()
             np.testing.assert_allclose(own[name], wanted, rtol=1e-5)
-        assert own["foreground"].tolist() == foreground.int().flatten().tolist()
-        every = points.foreground_points | points.background_points
-        assert own["point"].tolist() == every.int().flatten().tolist() and every.any()
+        assert own["foreground"].tolist() == foreground.flatten().tolist()
+        kinds = {"foreground": 1, "background": -1, "none": 0}
+        assert own["point"].map(kinds).tolist() == points.kinds.flatten().tolist()
+        assert (points.kinds != 0).any()
         own = counts[counts["layer"] == layer]
         assert own["N_fg"].tolist() == points.n_fg.tolist()
         assert own["N_bg"].tolist() == points.n_bg.tolist()
-        np.testing.assert_allclose(own["ratio"], points.ratio)
+        np.testing.assert_allclose(own["lambda"], points.ratio)
     page = (folder / "out" / "page.html").read_text(encoding="utf-8")
     pictures = [base64.b64decode(found) for found in re.findall(r"base64,([^']+)'", page)]
     assert pictures == [(folder / "out" / f"{la}.png").read_bytes() for la in LAYERS]
     assert all(Image.open(io.BytesIO(picture)).width > 300 for picture in pictures)
     assert "http" not in page and "<script" not in page and installed_version("torch") in page
     assert all(sentence in page.replace("&#x27;", "'") for sentence in HOW_TO_READ)
-    assert len(HOW_TO_READ) == 5 and "mine:tiny" in page and "<td>0.1</td>" in page
+    assert (
+        "Pictures show" not in page
+        and len(HOW_TO_READ) == 5
+        and "mine:tiny" in page
+        and "<td>0.1</td>" in page
+    )
 
 
 def test_without_masks_there_are_maps_alone_of_the_last_layer(folder, capsys):
