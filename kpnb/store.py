@@ -112,7 +112,12 @@ def _checked(folder: Path, read: bool = True) -> dict[str, bytes | Path]:
         told = {name: _told(blob) for name, blob in blobs.items()}
     except FileNotFoundError as error:
         raise DamagedEntryError(f"{Path(error.filename).name} is missing") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:  # a matter of rights or of the disk, not of what is written there
+        if isinstance(error, (IsADirectoryError, NotADirectoryError)):
+            raise DamagedEntryError(f"{error.filename} is no file or folder as written") from error
+        told = f"The stored result {folder} cannot be read ({error.strerror or error})"
+        raise KpnbError(f"{told}: mend that, or set KPNB_STORE to a folder elsewhere.") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise DamagedEntryError(f"{MANIFEST} cannot be read: {error}") from error
     for name, found in told.items():
         if found["sha256"].encode() not in written:

@@ -8,6 +8,7 @@ goes in, and that numbers are precise enough.
 from __future__ import annotations
 
 import copy
+import pickle
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -73,8 +74,17 @@ def readable(model: object, *layers: object) -> tuple[nn.Module, ...]:
     if any(t.dtype in HALF for t in (*model.parameters(), *model.buffers())):
         names = {module: name for name, module in model.named_modules()}
         layers = tuple(names.get(la, la) if isinstance(la, nn.Module) else la for la in layers)
-        model = copy.deepcopy(model).float()
+        model = copied(model).float()
     return model, *layers
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy; KpnbError for a model that holds what cannot be copied."""
+    try:
+        return copy.deepcopy(model)
+    except (TypeError, RuntimeError, pickle.PicklingError) as error:
+        told = f"the model cannot be copied ({error})"
+        raise KpnbError(f"{told}: keep files, locks and the like out of its attributes.") from error
 
 
 @contextmanager

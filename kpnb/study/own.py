@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from kpnb.errors import KpnbError, require
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import Choice, FeatureReader, layer_name
-from kpnb.estimator.inputs import moved, readable
+from kpnb.estimator.inputs import copied, moved, readable
 from kpnb.figures import charts, paper
 from kpnb.metrics import evidence as measures
 from kpnb.metrics.evidence import Choices, Evidence
@@ -302,7 +301,7 @@ def _is_dictionary(given: object) -> bool:
 def _network(saved: nn.Module | Mapping, model: nn.Module | None, which: str) -> nn.Module:
     if not _is_dictionary(saved):
         return saved
-    net = copy.deepcopy(model)
+    net = copied(model)
     try:
         net.load_state_dict(saved)
     except RuntimeError as error:

@@ -125,6 +125,13 @@ def test_functions_half_weights_double_inputs_and_wrapped_models_work():
     close(found, explain(conv_net().half().float(), X.half().float()))
 
 
+def test_half_weights_that_cannot_be_copied_are_refused():
+    net = conv_net().half()
+    net.lock = threading.Lock()
+    with refused("cannot be copied .*lock.*: keep files, locks"):
+        explain(net, X)
+
+
 def test_a_compiled_model_stays_compiled():
     graphs = []
 

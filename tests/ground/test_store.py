@@ -101,6 +101,21 @@ DAMAGE = {
 }
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_what_may_not_be_read_is_kept(tmp_path, monkeypatch, number):
+    path, read = net(tmp_path).path, Path.read_bytes
+
+    def refusing(file):
+        if file.name == "tensors.safetensors":
+            raise OSError(number, os.strerror(number), str(file))
+        return read(file)
+
+    with monkeypatch.context() as patched, refused("cannot be read .*set KPNB_STORE"):
+        patched.setattr(Path, "read_bytes", refusing)
+        net(tmp_path)
+    assert path.is_dir() and not net(tmp_path).computed
+
+
 @pytest.mark.parametrize("kind", DAMAGE)
 @pytest.mark.parametrize("name", FILES)
 def test_damage_is_seen_told_and_redone(tmp_path, name, kind):
