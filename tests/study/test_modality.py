@@ -127,11 +127,15 @@ def test_a_folder_of_the_public_data_works_and_its_content_counts(kind, tiny_mod
         *((kind, {"data": "absent"}, "is no folder and no known name") for kind in FOLDERS),
         ("sentiment", {"data": "empty"}, "SST|dictionary|sentence"),
         ("qa", {"data": "empty"}, "train"),
-        ("PointNet", {"data": "empty"}, "empty holds neither .* give the folder of ModelNet40"),
+        ("PointNet", {"data": "empty"}, "empty has no class .* the folder of ModelNet40"),
         ("qa", {"longest": 16}, "100 train samples are wanted, but only [0-9]+ fit 16 pieces: rai"),
         ("sentiment", {"test_samples": 10**5}, "100000 test samples .* fit 96 pieces"),
-        ("qa", {"network": "absent"}, "no text model .*absent.* MiniLM-L6, BERT-base"),
-        ("qa", {"network": "empty"}, "empty lacks config.json"),
+        (
+            "qa",
+            {"network": "absent"},
+            "network is '.*absent': give MiniLM-L6, BERT-base or a folder",
+        ),
+        ("qa", {"network": "empty"}, "network is '.*empty': give MiniLM-L6"),
         ("qa", {"depth": 3}, "layers=3 does not fit .* it has 2 layers"),
         ("PointConv", {"points": 64, "background": 30}, "94 points cannot give 128 centroids"),
         ("image", {"samples": 121}, "samples=121 images .* only 1[0-2][0-9] .* teacher_samples or"),
@@ -145,6 +149,11 @@ def test_a_folder_of_the_public_data_works_and_its_content_counts(kind, tiny_mod
 def test_what_is_refused_before_anything_is_trained(kind, given, told, tiny_model, tmp_path):
     (tmp_path / "empty").mkdir()
     given = {n: str(tmp_path / v) if v in ("absent", "empty") else v for n, v in given.items()}
-    study = study_of(kind, tmp_path / "store", given.pop("network", tiny_model), **given)
-    refuses(lambda: (study.data.measured, study.of("B", 0)), told)
+    network = given.pop("network", tiny_model)
+
+    def asked():
+        study = study_of(kind, tmp_path / "store", network, **given)
+        return study.data.measured, study.of("B", 0)
+
+    refuses(asked, told)
     assert not list((tmp_path / "store").glob("networks/*/manifest.json"))
