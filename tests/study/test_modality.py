@@ -133,7 +133,7 @@ def test_a_folder_of_the_public_data_works_and_its_content_counts(kind, tiny_mod
         (
             "qa",
             {"network": "absent"},
-            "network is '.*absent': give MiniLM-L6, BERT-base or a folder",
+            "'.*absent': give MiniLM-L6, BERT-base or a folder",
         ),
         ("qa", {"network": "empty"}, "network is '.*empty': give MiniLM-L6"),
         ("qa", {"depth": 3}, "layers=3 does not fit .* it has 2 layers"),
