@@ -155,6 +155,7 @@ def test_sizes_of_point_cloud_networks_have_a_row_for_each_scale():
 def test_what_networks_cost_is_a_row_a_quality_then_the_rest():
     told = {"forward passes": 338.0, "integrated gradients": 3.2, "standard error": 0.0033}
     numbers = {f"toy | standard | {name}": Number(value=v, what="") for name, v in told.items()}
+    numbers["ratio"] = Number(value=27.0, what="ratio in one run", unit="times")
     numbers["N_fg"] = Number(value=4.0, low=3.0, high=5.0, what="mean", unit="points", n=60)
     made = [run(notebook="network_speed_cpu", preset="study", numbers=numbers)]
     shown = chapters.network_speed_table(frame(made))
