@@ -199,6 +199,8 @@ def errors_figure(cases: pd.DataFrame) -> Figure | None:
         ax.set_title(title, fontsize=TITLE_SIZE)
         ax.grid(alpha=0.3, which="both")
         label_axes(ax, "processor time per map [s]", "mean |H − truth| [nats]")
+    for ax in axes.flat[len(panels) :]:
+        ax.axis("off")
     legend_below(figure, axes.flat, columns=2)
     return figure
 
