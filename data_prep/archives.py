@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from kpnb.datasets.samples import remedy
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, remedy
 
 GIB = 2**30
 _DEBIAN = b"!<arch>\n"

@@ -23,7 +23,7 @@ from data_prep.fetch import obtain
 from data_prep.folder import prepare_images, table, verify_prepared
 from kpnb.datasets.places import CHECKED_FORMAT, MARKER
 from kpnb.datasets.prepared import manifest
-from kpnb.errors import KpnbError, answered
+from kpnb.errors import KEPT, KpnbError, answered
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ MANY = 8  # threads, no more than feed one disk
 
 def main(reader: ModuleType, arguments: Sequence[str] | None = None) -> int:
     """Prepare one data set; returns the exit status: 0, or 2 with one sentence on stderr."""
-    return answered(lambda: run(reader, arguments))
+    return answered(lambda: run(reader, arguments), KEPT)
 
 
 def run(reader: ModuleType, arguments: Sequence[str] | None = None) -> int:

@@ -312,11 +312,13 @@ def _require_http(url: str) -> None:
         raise TransferError("only http and https addresses are fetched")
 
 
-def require_space(folder: Path, needed: int, remedy: str = "") -> None:
-    """Raise `KpnbError`, with the remedy, unless the disk of `folder` has `needed` bytes free."""
-    free, otherwise = shutil.disk_usage(folder).free, "make room, or name a folder on another disk"
-    told = f"{folder} has {free} bytes free, and {needed} more are needed"
-    require(needed <= free, f"{told}: {remedy or otherwise}.")
+def require_space(
+    folder: Path, needed: int, do: str = "make room, or name a folder on another disk"
+) -> None:
+    """Raise `KpnbError`, which says what to do, unless the disk has `needed` bytes free."""
+    free = shutil.disk_usage(folder).free
+    told = f"{folder} has {free / 1e9:.3g} GB free, and {needed / 1e9:.3g} GB more are needed"
+    require(needed <= free, f"{told}: {do}.")
 
 
 class _Redirect(urllib.request.HTTPRedirectHandler):

@@ -158,7 +158,9 @@ def _write(
     objects: ObjectSet, part: Path, settings: dict, request: str, skip: bool, workers: int
 ) -> None:
     needed = len(objects.objects) * (3 * settings["size"] ** 2 + settings["size"] ** 2 // 8 + 100)
-    require_space(part, needed, "choose a folder elsewhere (--out), a smaller --size or --most")
+    require_space(
+        part.parent, needed, "choose a folder elsewhere (--out), a smaller --size or --most"
+    )
     left_out, report, splits = dict(objects.left_out), {}, {}
     for split in SPLITS:
         chosen = [o for o in objects.objects if o.split == split]

@@ -38,13 +38,14 @@ def check(root: Path, layout: str, partial: bool) -> Checked:
     foreign file, and for other counts. Classes without shapes in one split are named.
     """
     folder = inner_folder(root, *FOLDERS[layout])
-    each = {split: _shapes(folder, split, layout) for split in SPLITS}
     classes = tuple(reader.modelnet40_classes(folder))
+    every = {split: _shapes(folder, split, layout) for split in SPLITS}
+    each = {s: Counter({c: n for c, n in every[s].items() if c in classes}) for s in SPLITS}
     found = {f"{split} shapes": each[split].total() for split in SPLITS}
     check_counts(DATASET, {"classes": len(classes), **found}, COUNTS[layout], partial)
     splits = {split: _described(each[split]) for split in SPLITS}
     listed = [name for (name,) in rows(folder / NAMES, 1)] if layout == "hdf5" else []
-    alone = sorted({*listed, *each["train"], *each["test"]} - set(classes))
+    alone = sorted({*listed, *every["train"], *every["test"]} - set(classes))
     told = (f"left out, without shapes in one split: {', '.join(alone)}",) if alone else ()
     # The foreground share of scenes at the reader's defaults, which are the paper's.
     defaults = inspect.signature(modelnet40).parameters

@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from kpnb.datasets.samples import SPLITS, remedy
-from kpnb.errors import KpnbError, require
+from kpnb.datasets.samples import SPLITS
+from kpnb.errors import KpnbError, remedy, require
 
 AGAIN = "unpack the data set again"
 Box = tuple[float, float, float, float]

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET  # entities are refused before it sees them, 
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.objects import Box, Outside, content, faulty, in_picture, leaves, need
+from data_prep.objects import Box, Outside, content, faulty, in_picture, leaves, need, need_file
 from kpnb.errors import KpnbError
 
 MOST_BYTES = 2**24  # bytes of an annotation; genuine ones have a few thousand
@@ -20,7 +20,7 @@ _DECLARATION = re.compile(r"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 class AnnotatedObject:
     """One <object>: number from 1 in the file's order, class, box (None: no pixel in the picture).
 
-    clipped: its box was out of the picture by more than `TOLERANCE` and has been cut.
+    clipped: its box was out of the picture by more than `data_prep.objects.TOLERANCE` and was cut.
     """
 
     number: int
@@ -58,10 +58,10 @@ def read_annotation(file: Path, outside: Outside = "refuse") -> Annotation:
 
 
 def _root(file: Path) -> ET.Element:
-    found = content(file, "an annotation")
-    need(len(found) <= MOST_BYTES, f"{file} is too large for an annotation")
+    size = need_file(file, "an annotation").stat().st_size
+    need(size <= MOST_BYTES, f"{file} is too large for an annotation")
     try:
-        text = found.decode("utf-8")
+        text = content(file).decode("utf-8")
     except UnicodeDecodeError as error:
         raise faulty(f"{file} is no UTF-8 text") from error
     if _DECLARATION.search(text):

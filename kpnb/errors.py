@@ -13,7 +13,7 @@ from contextlib import contextmanager
 #: is closed.
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Of errors of the system those of a place that takes no files.
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 KEPT = "what is finished is kept; run the same command again to go on"
 
 
@@ -27,9 +27,10 @@ def require(holds: object, told: str) -> None:
         raise KpnbError(told)
 
 
-def answered(program: Callable[[], int | None], kept: str = KEPT) -> int:
+def answered(program: Callable[[], int | None], kept: str = "") -> int:
     """A program's exit code, 0 for None; 2 after a mistake or on a full disk, and 128 + N where
-    signal N stopped it, told on stderr in one sentence. Signs that stdout lacks are printed as ?.
+    signal N stopped it, told on stderr in one sentence with what is `kept` then. Signs that stdout
+    lacks are printed as ?.
     """
     if hasattr(sys.stdout, "reconfigure"):  # not in a notebook
         sys.stdout.reconfigure(errors="replace")
@@ -45,14 +46,21 @@ def answered(program: Callable[[], int | None], kept: str = KEPT) -> int:
         print(no_room(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
-        print(f"Stopped: {kept}.", file=sys.stderr)
+        print(f"Stopped{kept and ': '}{kept}.", file=sys.stderr)
         return stopped_code(stopped)
 
 
 def no_room(error: OSError) -> str:
     """The sentence for a place that takes no files."""
     place = error.filename2 or error.filename or "a file"
-    return f"{place} cannot be written ({error.strerror}): free space or name another place."
+    told = f"{place} cannot be read or written ({error.strerror})"
+    return f"{told}: check permissions and free space, or name another place."
+
+
+def remedy(error: Exception | None, otherwise: str) -> str:
+    """What to do about a file that cannot be read: `otherwise`, unless the file system refuses."""
+    refused = isinstance(error, OSError) and error.errno in {*NO_ROOM, errno.EIO}
+    return "check permissions, free space and the disk" if refused else otherwise
 
 
 def _stop(number: int, _frame: object) -> None:
@@ -94,6 +102,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def first_mistake(errors: Sequence[Mapping], values: Mapping[str, object]) -> str:
     """pydantic's errors as one sentence: the first parameter in them, its value, what it may be."""
+    # A value that is None was to follow from another one, which may be the mistake.
+    errors = sorted(errors, key=lambda e: values.get(str(*e["loc"][:1])) is None)
     place = errors[0]["loc"]
     # Of the parameter's parts the first; more than one error where it may be of several kinds.
     own = [e for e in errors if (e["loc"][:1], len(e["loc"])) == (place[:1], len(place))]

@@ -303,7 +303,9 @@ class _Writer:
     def write_call(self, node: ast.Call) -> str:
         name = getattr(node.func, "id", None) or getattr(node.func, "attr", "")
         node.keywords = [word for word in node.keywords if word.arg != FOR_READERS.get(name, "")]
-        node.args = node.args[:1] if name == "require" else node.args  # as of `raise`
+        node.args = (
+            node.args[:1] if name == "require" else node.args
+        )  # what it tells is for readers
         if name == "Field" and not node.keywords and len(node.args) < 2:
             return self.write(node.args[0] if node.args else None)
         return self._plain(node)

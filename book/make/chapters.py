@@ -14,6 +14,7 @@ from matplotlib.ticker import NullLocator
 from book.make.frame import NOTHING, records, spread, sweep_rows
 from book.make.published import sweep_table
 from book.make.texts import block, sheet
+from kpnb.estimator.entropy import LADDER
 from kpnb.estimator.features import layer_name
 from kpnb.experiments import accuracy, speed
 from kpnb.figures.style import TITLE_SIZE, WIDTH, label_axes, legend_below, new_figure
@@ -145,18 +146,22 @@ def numbers_table(rows: pd.DataFrame, name: str) -> str:
     return sheet(name, records(found[found["nth"] == found["nth"].min()]))
 
 
+ORDER = [*speed.NETWORKS, *LADDER]
+
+
 def network_speed_table(rows: pd.DataFrame) -> str:
     """A row a network, quality and machine; then the numbers that belong to no network."""
     found = rows[rows["notebook"].str.startswith(speed.NETWORK_SPEED) & (rows["kind"] == "number")]
     split = found["name"].str.extract(_NAME)
     lines = []
-    for _, part in (
+    for at, part in (
         found.assign(**split)
         .dropna(subset="case")
         .groupby(["notebook", "case", "method"], sort=False)
     ):
         quantities = dict(zip(part["quantity"], records(part), strict=True))
-        lines.append(quantities["forward passes"] | {"of": quantities})
+        lines.append(quantities["forward passes"] | {"of": quantities, "at": at})
+    lines.sort(key=lambda line: [ORDER.index(part) for part in line["at"][1:] if part in ORDER])
     rest = records(found[split["case"].isna()])
     return "\n\n".join(
         [sheet("network_speed", lines), sheet(speed.ESTIMATOR_SPEED, rest)] if lines else [NOTHING]

@@ -20,7 +20,7 @@ import torch
 
 from kpnb.datasets import samples as data
 from kpnb.datasets.clouds import point_scenes
-from kpnb.errors import KpnbError, require
+from kpnb.errors import KpnbError, remedy, require
 
 Mesh = tuple[np.ndarray, np.ndarray]  # vertices (v, 3) float64, triangles (t, 3) int64
 
@@ -40,7 +40,7 @@ def read_off(text: str) -> Mesh:
         vertices, faces = int(rows[0][0]), int(rows[0][1])
         points = np.array([row[:3] for row in rows[1 : 1 + vertices]], dtype=np.float64)
         polygons = [(int(row[0]), row[1:]) for row in rows[1 + vertices :][:faces]]
-        corners = [[*map(int, row[:many])] for many, row in polygons if len(row) >= many]
+        corners = [[*map(int, row[:many])] for many, row in polygons if 0 <= many <= len(row)]
     except (ValueError, IndexError, TypeError) as error:
         raise KpnbError(f"The OFF file is damaged ({error}): fetch it again.") from error
     if points.shape != (vertices, 3) or len(corners) != faces:
@@ -124,8 +124,8 @@ def modelnet40_shapes(folder: str | Path, split: str) -> data.Shapes:
     folder = Path(folder)
     data.require_split(split)
     classes, hdf5 = modelnet40_classes(folder), (folder / NAMES).is_file()
-    found = _hdf5_shapes(folder, split) if hdf5 else _off_shapes(folder, split)
-    kinds, names, clouds = zip(*(shape for shape in found if shape[0] in classes), strict=True)
+    found = (_hdf5_shapes if hdf5 else _off_shapes)(folder, split, classes)
+    kinds, names, clouds = zip(*found, strict=True)
     points = torch.from_numpy(np.stack(clouds).astype(np.float32))
     labels = torch.tensor([classes.index(name) for name in kinds])
     source = dict(dataset="modelnet40", layout="hdf5" if hdf5 else "off")
@@ -172,7 +172,7 @@ def _hdf5_files(folder: Path, split: str) -> list[Path]:
     return [folder / Path(line).name for line in _lines(folder / f"{split}_files.txt")]
 
 
-def _hdf5_shapes(folder: Path, split: str) -> Iterator[Shape]:
+def _hdf5_shapes(folder: Path, split: str, chosen: Sequence[str]) -> Iterator[Shape]:
     classes = _lines(folder / NAMES)
     for file in _hdf5_files(folder, split):
         points = _hdf5_array(file, "data", np.float64)
@@ -186,7 +186,8 @@ def _hdf5_shapes(folder: Path, split: str) -> Iterator[Shape]:
         with _about(file):
             clouds = data.unit_sphere(y_up_to_z_up(points))
         for i, label in enumerate(labels.tolist()):
-            yield classes[label], f"{file.name}#{i}", clouds[i]
+            if classes[label] in chosen:
+                yield classes[label], f"{file.name}#{i}", clouds[i]
 
 
 def _hdf5_array(file: Path, name: str, kind: type) -> np.ndarray:
@@ -204,7 +205,7 @@ def _hdf5_array(file: Path, name: str, kind: type) -> np.ndarray:
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise KpnbError(
             f"{file} is missing or no HDF5 file with {name} ({error}): "
-            f"{data.remedy(error, 'fetch it again')}."
+            f"{remedy(error, 'fetch it again')}."
         ) from error
 
 
@@ -220,9 +221,11 @@ def off_files(folder: Path, split: str) -> list[Path]:
     return sorted(folder.glob(f"[!.]*/{split}/[!.]*.off"))
 
 
-def _off_shapes(folder: Path, split: str) -> Iterator[Shape]:
+def _off_shapes(folder: Path, split: str, chosen: Sequence[str]) -> Iterator[Shape]:
     for file in off_files(folder, split):
         kind = file.parent.parent.name
+        if kind not in chosen:
+            continue
         name = f"{kind}/{file.name}"
         with _about(file):
             mesh = read_off(file.read_text(encoding="ascii", errors="replace"))

@@ -10,8 +10,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, resize
 
-from kpnb.datasets.samples import IMAGENET_MEAN, IMAGENET_STD, remedy
-from kpnb.errors import KpnbError, require
+from kpnb.datasets.samples import IMAGENET_MEAN, IMAGENET_STD
+from kpnb.errors import KpnbError, remedy, require
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 #: Shorter side of the resized picture over the side of its crop, as torchvision's 256 and 224.

@@ -1,6 +1,5 @@
 """Samples that know where they come from; the checks and packed files that data sets share."""
 
-import errno
 import gzip
 import hashlib
 import zlib
@@ -210,12 +209,6 @@ def require_int(name: str, value: int, least: int, most: int | None = None) -> N
 def require_split(split: str) -> None:
     """Raise `KpnbError` unless `split` is one of `SPLITS`."""
     require(split in SPLITS, f"split is {split!r}: give 'train' or 'test'.")
-
-
-def remedy(error: Exception | None, otherwise: str) -> str:
-    """What to do about a file that cannot be read: `otherwise`, unless the file system refuses."""
-    refused = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
-    return "check permissions, free space and the disk" if refused else otherwise
 
 
 def packed_content(name: str, sha256: str, builder: str) -> bytes:

@@ -48,9 +48,12 @@ class Stopped(KeyboardInterrupt):
     them, None for none."""
 
     def __init__(self, maps: EntropyMaps | dict[str, EntropyMaps] | None) -> None:
-        each = maps.values() if isinstance(maps, dict) else [maps or ()]
-        count = min(map(len, each), default=0)
-        super().__init__(f"stopped; the maps of the first {count} samples are in the error's .maps")
+        if isinstance(maps, dict):
+            told = ", ".join(f"{layer}: {len(found)}" for layer, found in maps.items())
+            told = f"the maps of finished samples by layer ({told})"
+        else:
+            told = f"the maps of the first {len(maps or ())} samples"
+        super().__init__(f"stopped; {told} are in the error's .maps")
         self.maps = maps
 
 
@@ -180,7 +183,7 @@ class EntropyEstimator:
                 shapes.add(tuple(getattr(x, "shape", ())[1:]))
                 self._batch(model, layers, x, forward_args, progress, parts)
         except KeyboardInterrupt:
-            raise Stopped(_joined(parts, several, shapes)) from None
+            raise Stopped(_joined(parts, several, shapes) or None) from None
         if not parts:
             raise KpnbError("there are no samples to explain; pass at least one.")
         return _joined(parts, several, shapes)
@@ -201,7 +204,8 @@ class EntropyEstimator:
             _check_samples(problem.x)
             keys = sample_keys(problem.x, self.seed)
             with FeatureReader(model, layers[0], self.relu, self.feature) as first:
-                readers = [first.at(layer) for layer in layers]
+                each = {(one := first.at(layer)).layer: one for layer in layers}
+                readers = list(each.values())  # two names of one layer are one
                 given.check_scale(problem)
                 given.check_model(readers, problem, keys, self.init_sigma)
                 for reader in readers:

@@ -6,7 +6,7 @@ import copy
 import difflib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -190,28 +190,33 @@ class FeatureReader:
         return feature.relu() if self.relu else feature
 
 
-def whole(readers: Sequence[FeatureReader], forward: Callable[[], object]) -> list[Tensor]:
-    """The features of several layers of one model, from one forward() that runs to its end.
+def whole(
+    readers: Sequence[FeatureReader], forward: Callable[[], object], to_end: bool = True
+) -> list[Tensor]:
+    """The features of several layers of one model, from one forward().
 
-    readers: the first one's context is entered. Raises KpnbError for a layer that is called more
-    than once, or not at all.
+    readers: the first one's context is entered. to_end: else it ends where all have been reached.
+    Raises KpnbError for a layer that is called more than once, or not at all.
     """
     owner, found = threading.get_ident(), [[] for _ in readers]
 
     def note(number: int, module: object, args: object, output: object) -> None:
         if threading.get_ident() == owner:
             found[number].append(readers[number].taken(output))
+            if not to_end and all(found):
+                raise _LayerReached(output)
 
-    with ExitStack() as stack:
+    with ExitStack() as stack, suppress(_LayerReached):
         stack.callback(readers[0]._attributes.put_back)
         for number, reader in enumerate(readers):
             if reader.layer is not OUTPUT:
                 module = layer_module(reader.model, reader.layer)
                 stack.callback(module.register_forward_hook(partial(note, number)).remove)
         end = forward()
+        for number, reader in enumerate(readers):
+            if reader.layer is OUTPUT:
+                note(number, reader, (), end)
     for number, reader in enumerate(readers):
-        if reader.layer is OUTPUT:
-            note(number, reader, (), end)
         if len(found[number]) > 1:
             told = f"{reader.name} is called {len(found[number])} times in one forward pass, so its"
             raise KpnbError(f"{told} feature is ambiguous; name a module that is called once.")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from kpnb.errors import KpnbError
-from kpnb.estimator.features import OUTPUT, FeatureReader, chosen_tensor, whole
+from kpnb.estimator.features import OUTPUT, FeatureReader, whole
 from kpnb.estimator.perturbation import normal
 from kpnb.estimator.units import Problem
 
@@ -183,7 +183,7 @@ def check_scale(problem: Problem) -> None:
     spread = float(problem.x.double().std())
     if problem.plain and spread > 0 and not SCALES[0] <= spread <= SCALES[1]:
         told = f"the inputs' standard deviation is {spread:.2g}, and noise is meant for about 1"
-        warnings.warn(f"{told}: scale them as in training.", stacklevel=5)
+        warnings.warn(f"{told}: scale them as in training.", stacklevel=4)
 
 
 def check_model(
@@ -195,8 +195,8 @@ def check_model(
     (init_sigma).
     """
 
-    def features(x: Tensor, samples: Tensor) -> list[Tensor]:
-        return whole(readers, lambda: problem.forward(x.clone(), samples))
+    def features(x: Tensor, samples: Tensor, to_end: bool = False) -> list[Tensor]:
+        return whole(readers, lambda: problem.forward(x.clone(), samples), to_end)
 
     few = torch.arange(min(CHECKED, len(keys)), device=problem.x.device)
     x, one = problem.x[few], few[:1]
@@ -205,10 +205,12 @@ def check_model(
         for reader, feature in zip(readers, found, strict=True):
             _check_numbers(reader, feature, len(few))
             if reader.layer is OUTPUT and reader.relu:
-                raw = chosen_tensor(problem.forward(x.clone(), few), None, reader.choice)
+                plain = reader.at(OUTPUT)
+                plain.relu = False
+                (raw,) = whole([plain], lambda: problem.forward(x.clone(), few))
                 if (raw < 0).double().mean() > NEGATIVE:
                     told = "relu=True drops the negative values of the output: pass relu=False"
-                    warnings.warn(f"{told} to keep them.", stacklevel=5)
+                    warnings.warn(f"{told} to keep them.", stacklevel=4)
         again = features(x, few)
         alone = features(x[:1], one) if len(few) > 1 else again
         noise = step * normal(keys[:1], "check", range(1), x.shape[1:], x)[:, 0]
@@ -257,7 +259,7 @@ def _check_gradient(
 
 def _first_pass(features: Callable[..., list[Tensor]], x: Tensor, few: Tensor) -> list[Tensor]:
     try:
-        return features(x, few)
+        return features(x, few, to_end=True)
     except TypeError as error:
         if "argument" not in str(error):
             raise

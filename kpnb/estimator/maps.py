@@ -108,12 +108,16 @@ class UnitTable:
     def joined(cls, parts: Sequence[Self]) -> Self:
         """Those of more samples as one, with NaN, or False, beyond the units of those that have
         fewer. Raises KpnbError for none, and for some that were made in different ways."""
-        if not parts or any(part._shared != parts[0]._shared for part in parts):
+        # The shape of the inputs is no matter of how they were made.
+        plain = [replace(part, settings={k: v for k, v in part.settings.items() if k != "inputs"})
+                 for part in parts]  # fmt: skip
+        if not parts or any(part._shared != plain[0]._shared for part in plain):
             raise KpnbError(f"join one set of {cls.KIND} or more, all made with the same settings.")
         most, found = max(part._shape[1] for part in parts), {}
         for name in cls.PARTS:
             found[name] = torch.cat([_wide(getattr(part, name), most) for part in parts])
-        return replace(parts[0], **found)
+        same = all(part.settings == parts[0].settings for part in parts)
+        return replace(parts[0] if same else plain[0], **found)
 
     def __eq__(self, other: object) -> bool:
         """Whether all numbers (NaN equals NaN) and settings are the same."""

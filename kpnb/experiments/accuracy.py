@@ -23,7 +23,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from kpnb.datasets.texts.encoded import EncodedTexts
 from kpnb.datasets.texts.word_pieces import Pieces
-from kpnb.errors import answered
+from kpnb.errors import KEPT, answered
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_name
 from kpnb.estimator.units import GridUnits
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 0, or 2 with one sentence on stderr."""
     program = "python -m kpnb.experiments.accuracy"
     argparse.ArgumentParser(prog=program, description=__doc__).parse_args(arguments)
-    return answered(lambda: print(results.write_results(measure_estimator_accuracy())))
+    return answered(lambda: print(results.write_results(measure_estimator_accuracy())), KEPT)
 
 
 def measure_estimator_accuracy() -> Results:

@@ -184,8 +184,8 @@ def _partial(ratio: np.ndarray, accuracy: np.ndarray) -> float:
 def over_checkpoints(
     ratio: np.ndarray, accuracy: np.ndarray, relation: Relation = _spearman
 ) -> float:
-    """Spearman's correlation over checkpoints, averaged over the seeds where it is defined.
-    Undefined (NaN): with fewer than three checkpoints, or one of the two constant."""
+    """A correlation over checkpoints, Spearman's by default, averaged over the seeds where it is
+    defined. NaN where it is for none: with fewer than three checkpoints, or a constant one."""
     return float(mean(np.array([relation(*row) for row in zip(ratio, accuracy, strict=True)])))
 
 

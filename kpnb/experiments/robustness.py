@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from kpnb.errors import answered
+from kpnb.errors import KEPT, answered
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.estimator.features import FeatureReader
 from kpnb.estimator.perturbation import normal, sample_keys
@@ -264,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=program, description=__doc__)
     parser.add_argument("--preset", default="study", choices=list(CloudParameters.PRESETS))
     preset = parser.parse_args(arguments).preset
-    return answered(lambda: print(write_results(measure_cloud_constructions(preset))))
+    return answered(lambda: print(write_results(measure_cloud_constructions(preset))), KEPT)
 
 
 if __name__ == "__main__":

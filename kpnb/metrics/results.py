@@ -132,8 +132,8 @@ class Results(_Record):
             names of what computed the numbers, as `run_fingerprint` takes them.
         seconds, peak_memory_mb: of the run that computed them, nothing taken from the store.
         fingerprint: `run_fingerprint(settings, code)` when the numbers were computed.
-        rekeyed: empty, or for a file whose fingerprint was taken anew by another scheme while it
-            was fresh: "from" its former fingerprint, "at" the commit whose code it was fresh by.
+        rekeyed: empty, or for a file whose fingerprint was taken anew when its code was rewritten
+            or fingerprints changed: "from" the former one, "at" a commit it was fresh by.
         notes: sentences for the reader, such as why a hypothesis failed here.
         numbers: quoted by name in prose.
         run: of a sweep, the name that sets it apart from the notebook's other runs; "" for none.

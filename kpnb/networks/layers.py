@@ -121,5 +121,6 @@ def tracked_weight(net: nn.Module, name: str) -> nn.Parameter:
         if known == dotted and isinstance(layer, _BatchNorm):
             break
     if found is None:
-        raise KpnbError(f"Layer {name!r} has no weight to track: name a convolution or linear map.")
+        told = f"Layer {name!r} has no weight to track: name a convolution, a linear map"
+        raise KpnbError(f"{told} or a batch norm that follows one.")
     return found.weight

@@ -47,14 +47,15 @@ def named_network(name: str, weights: str = DEFAULT) -> nn.Module:
 
 def _made(name: str, trained: bool) -> object:
     """What the name gives, with published weights or without."""
+    if name == PACKAGED:
+        require(trained, f"{PACKAGED} comes with its weights: leave weights at {DEFAULT}.")
+        return packaged_network()
+    timm = _imported("timm", "create_model") if name.startswith("timm:") else None
     try:
-        if name == PACKAGED and trained:
-            return packaged_network()
         if name in torchvision.models.list_models():
             return torchvision.models.get_model(name, weights=DEFAULT if trained else None)
-        if name.startswith("timm:"):
-            create = _imported("timm", "create_model")
-            return create(name.removeprefix("timm:"), pretrained=trained)
+        if timm:
+            return timm(name.removeprefix("timm:"), pretrained=trained)
         if "/" in name or Path(name).is_dir():
             automatic = _imported("transformers", "AutoModelForImageClassification")
             if trained:
@@ -66,7 +67,6 @@ def _made(name: str, trained: bool) -> object:
         raise KpnbError(
             f"{name} could not be had ({told}): connect to the internet, or give a file of weights."
         ) from error
-    require(name != PACKAGED, f"{PACKAGED} comes with its weights: leave weights at {DEFAULT}.")
     if ":" in name:
         module, _, function = name.partition(":")
         return _imported(module, function)()

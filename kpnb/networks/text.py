@@ -48,7 +48,8 @@ def model_source(name: str) -> str:
     if name in PACKAGED:
         found = importlib.util.find_spec(PACKAGED[name])
         if found is None or not found.submodule_search_locations:
-            raise KpnbError(f"The text model {name} is not installed: {_install(name)}.")
+            told = f"The text model {name} is not installed: {_install(name)}"
+            raise KpnbError(f"{told}, or give the path of a folder with another model.")
         folder = Path(found.submodule_search_locations[0]) / "model"
     if not folder.is_dir():
         known = ", ".join([*PACKAGED, *HUB])

@@ -19,7 +19,7 @@ import nbformat
 from pydantic import ValidationError
 
 from kpnb.datasets.places import EMBEDDED, NAMES, PREFIX, find_data
-from kpnb.errors import KpnbError, answered, require, stopped_code
+from kpnb.errors import NO_ROOM, KpnbError, answered, no_room, require, stopped_code
 from kpnb.fingerprint import checkout, file_hash
 from kpnb.metrics import results as files
 from kpnb.metrics.formatting import count
@@ -153,17 +153,15 @@ def _run(wanted: Request, out: Path, options: argparse.Namespace) -> int:
         failed.unlink(missing_ok=True)
         used = notebook.execute(wanted.source, working, dict(wanted.values), options.log)
         executed = _finish(wanted, working, used, options.writes)
-    except PermissionError as error:
-        told = f"{error.filename} cannot be written: name a place that can with -o"
-        print(f"{wanted.name} failed: {told}.", file=sys.stderr)
-        return 1
     except KeyboardInterrupt as stopped:
         kept = f"what was computed is kept in {default_root()}"
         told = f"{wanted.name} stopped: {kept}{_keep(working, failed, ' and in ')}"
         print(f"{told}; run the same command again to go on.", file=sys.stderr)
         return stopped_code(stopped)
     except Exception as error:  # papermill, nbclient and the kernel each have their own
-        last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        full = isinstance(error, OSError) and error.errno in NO_ROOM
+        told = no_room(error) if full else str(error).strip()
+        last = told.splitlines()[-1:] or [type(error).__name__]
         told = _keep(working, failed, "\nThe failed copy is ")
         print(f"{wanted.name} failed: {last[0]}{told}", file=sys.stderr)
         return 1

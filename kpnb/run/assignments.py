@@ -63,6 +63,7 @@ def full_places(passed: Mapping[str, object]) -> dict[str, object]:
             place = os.path.expanduser(place) if place.startswith("~/") else place
             there = os.path.exists(os.path.join(place, PLACES[name]))
             only = name in FILES or place.startswith((os.sep, f".{os.sep}", f"..{os.sep}"))
-            require(there or not only, f"{name} is {passed[name]!r}, which is not there: name one.")
+            told = f"{name} is {passed[name]!r}, which is not there: name one."
+            require(os.path.exists(place) or not only, told)
             found[name] = os.path.realpath(place) if there else place
     return found

@@ -242,7 +242,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Mistakes go to stderr, one sentence each."""
     options = _parser().parse_args(arguments)
-    return answered(lambda: explain(options), "nothing was written")
+    return answered(lambda: explain(options), "run the same command again")
 
 
 if __name__ == "__main__":

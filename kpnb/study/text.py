@@ -94,8 +94,15 @@ class TextEstimator:
         """
         layer, own = self.estimator.layer, not isinstance(net, TextNetwork)
         if isinstance(layer, (list, tuple)):
-            each = [self._at(one).explain(net, texts, tokenizer, progress) for one in layer]
-            return {str(maps.settings["layer"]): maps for maps in each}
+            done: dict[str, EntropyMaps] = {}
+            for one in layer:
+                try:
+                    maps = self._at(one).explain(net, texts, tokenizer, progress)
+                except Stopped as stopped:
+                    rest = {} if stopped.maps is None else {str(one): stopped.maps}
+                    raise Stopped(done | rest or None) from None
+                done[str(maps.settings["layer"])] = maps
+            return done
         if own:
             if isinstance(texts, Pieces):
                 raise KpnbError("Pieces need a TextNetwork: give other models strings.")

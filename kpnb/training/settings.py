@@ -134,7 +134,7 @@ class TrainingRecord:
     loss, metric, learning_rate: one value per epoch 1..E; loss and metric are means over the
     samples while the epoch went on (metric: share of right answers for classification, share of
     explained variance for feature distillation).
-    distance_per_step, distance_per_epoch: label -> E + 1 distances; see `WeightDistance`.
+    distance_per_step, distance_per_epoch: label -> E + 1 distances; of `weight_distance`.
     """
 
     loss: list[float] = field(default_factory=list)

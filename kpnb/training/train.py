@@ -163,18 +163,20 @@ def train_classifier(
     settings: TrainingSettings,
     track: Mapping[str, Tensor] | None = None,
     augment: Augment | None = None,
-    **handing: object,
+    on_checkpoint: OnCheckpoint | None = None,
+    resume: Resume | None = None,
 ) -> TrainingRecord:
     """Train `net` in place with cross-entropy, all weights: teacher and baseline of the paper.
 
     images: (n, 3, h, w) float32; labels: (n,) int64. augment: applied to each batch, as in
-    `kpnb.training.augmentation`. handing: `on_checkpoint` and `resume`, see `fit`. The record's
+    `kpnb.training.augmentation`. on_checkpoint, resume: see `fit`. The record's
     metric is the share of right answers. Raises KpnbError for images or labels that cannot be
     learned from.
     """
     check_labelled(images, labels)
     images, labels = on_device(net, settings, images, labels)
     batch_loss = classification(net, images, labels, augment)
+    handing = {"on_checkpoint": on_checkpoint, "resume": resume}
     return fit(net, batch_loss, len(images), settings, track, **handing)
 
 

@@ -135,7 +135,7 @@ def test_a_cut_where_nobody_states_a_size_and_a_full_disk(site, tmp_path, monkey
     refuses(fetch, f"not {SHA256}", remote(site, size=None), tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     site.asked.clear()
-    told = f"1000 bytes free, and {LONG} more"
+    told = f"1e-06 GB free, and {LONG / 1e9:.3g} GB more"
     refuses(fetch, told, remote(site, "/data.bin", "/data.bin"), tmp_path)
     assert len(site.asked) == 1 and not (tmp_path / "data.bin.part").exists()
 

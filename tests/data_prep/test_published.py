@@ -168,6 +168,9 @@ def test_the_other_layout(tmp_path, release, run, module, layout, tree, name, co
         shutil.rmtree(made / "lamp" / "test")
         told = run(module, "--layout", layout, "--partial", root=made)
         assert "2 classes: airplane, table" in told and "in one split: lamp" in told
+        assert "train: 8 shapes, 4 to 4 of a class" in told  # those that are read
+        next((made / "lamp" / "train").iterdir()).write_text("OFF broken")  # but not this one
+        assert len(modelnet40_shapes(made, "train")) == 8
         meshes_tree(made / "again")
         (made / "again" / "lamp" / "test").rename(made / "lamp" / "test")
         shutil.rmtree(made / "again")

@@ -70,7 +70,7 @@ def test_off_header_without_a_line_break_comments_and_colors(old, new):
 @pytest.mark.parametrize(
     "text",
     ["", "PLY\n3 1 0\n", "OFF\n3 1\n0 0 0\n1 0 0\n", "OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n",
-     "OFF\n3 1 0\n0 0\n1 0\n0 1\n3 0 1 2\n"]
+     "OFF\n3 1 0\n0 0\n1 0\n0 1\n3 0 1 2\n", TRIANGLE.replace("\n3 0 1 2", "\n-1 0 1 2 1")]
     + [TRIANGLE.replace(*change) for change in (
         ("3 0 1 2", "3 0 1"), ("3 0 1 2", "3 0 1 3"), ("3 0 1 2", "3 0 1 -1"), ("1 0 0", "1 0 x"),
         ("3 1 0", "3 2 0"), ("0 1 0\n", "2 0 0\n"), ("0 1 0\n", "0 nan 0\n"))],

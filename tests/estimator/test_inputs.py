@@ -20,7 +20,6 @@ from kpnb.estimator.entropy import EntropyEstimator, Stopped
 from kpnb.estimator.features import FeatureReader
 from kpnb.estimator.inputs import MOST_ROWS, rows_in_memory
 from kpnb.estimator.maps import EntropyMaps
-from kpnb.estimator.units import GridUnits, MaskUnits
 
 X = images(3)
 PLAIN = explain(conv_net(), X)
@@ -57,12 +56,19 @@ def test_a_layer_is_a_name_a_module_the_output_or_a_list():
 
 
 def test_layers_of_a_list_share_the_clean_passes_and_take_iterators():
-    ends = []
-    behind = Applied(lambda y: (ends.append(len(y)), y)[1])
-    found = explain(Wrapped(behind=behind), iter(X.split(2)), ["net.3", "net.5", "net.7"])
-    assert ends == [2, 2, 1, 2, 1, 1, 1, 2, 1]  # whole passes: twice, alone, a pair, a gradient
+    calls, ends, layers = [], [], ["net.3", "net.5", "net.7"]
+    note = [Applied(lambda y, to=to: (to.append(len(y)), y)[1]) for to in (calls, ends)]
+    found = explain(Wrapped(*note), iter(X.split(2)), [*layers, "7"])
+    assert ends == [2, 1]  # one whole pass a batch; the others stop at the last layer
+    assert list(found) == layers  # a layer by two names is one
     close(found["net.7"])
     close(found["net.3"], explain(conv_net(), X, "3"))
+    each = []
+    for asked in (layers, *layers):
+        calls.clear()
+        explain(Wrapped(*note), X, asked)
+        each.append(len(calls))
+    assert each[0] == sum(each[1:]) - 2 * 5  # again, alone, a pair and a gradient too
 
 
 def test_a_layer_before_an_in_place_relu_is_read_as_it_was():
@@ -351,8 +357,10 @@ def test_shortcomings_are_warned_of(changes, told):
 
 def test_another_scale_and_a_relu_on_the_output_are_warned_of():
     for scale in (255, 0.01):
-        with pytest.warns(UserWarning, match="standard deviation is .*scale them as in training"):
-            explain(conv_net(), scale * X, init_sigma=0.01)
+        told = "standard deviation is .*scale them as in training"
+        with pytest.warns(UserWarning, match=told) as caught:
+            EntropyEstimator("7", UNITS, quality="fast").explain(conv_net(), scale * X)
+        assert {Path(one.filename) for one in caught} == {Path(__file__)}
     for relu in (True, False):
         with warnings.catch_warnings(record=True) as caught:
             explain(conv_net(), X, None, relu=relu)
@@ -382,7 +390,7 @@ def test_ctrl_c_in_a_second_layer_keeps_the_first():
         return y
 
     calls, net = [], nn.Sequential(conv_net(), Applied(lambda y: y), Applied(pressed))
-    with pytest.raises(Stopped, match="first 3 samples") as stopped:
+    with pytest.raises(Stopped, match=r"by layer \(0\.7: 3\)") as stopped:
         explain(net, X, ["0.7", "2"])
     assert list(stopped.value.maps) == ["0.7"]
     close(stopped.value.maps["0.7"])
@@ -439,53 +447,3 @@ def test_a_callers_autocast_changes_no_map():
     with torch.autocast("cpu", torch.bfloat16):
         found = explain(conv_net(), X)
     assert torch.equal(found.entropy, PLAIN.entropy)
-
-
-# Masks, boxes, units of any form
-
-
-def test_masks_of_png_files_and_maps_of_labels():
-    mask = torch.zeros(1, 16, 16, dtype=torch.bool)
-    mask[0, :4, :2] = True  # half of the first cell
-    mask[0, 8, 8] = True  # one pixel of another
-    units = GridUnits(4)
-    expected = torch.eye(16, dtype=torch.bool)[:1]
-    for same in (mask, mask.byte(), 255 * mask.byte(), mask.numpy(), mask.float()):
-        assert torch.equal(units.foreground(same), expected)
-    assert torch.equal(units.foreground(mask.long() * 15, label=15), expected)
-    assert torch.equal(units.foreground_of_boxes([[0, 0, 2, 4]], 16, 16), expected)
-    file = Image.fromarray(255 * mask[0].byte().numpy())
-    for same in (file, [file], (mask[0].numpy(),)):
-        assert torch.equal(units.foreground(same), expected)
-    for wrong, told in (
-        (mask.long() * 15, "label="),
-        (mask[0], "samples, height"),
-        (mask[:, :3], "coarser than 4 cells"),
-        ([file, file.resize((8, 8))], "different sizes"),
-        (file.convert("RGB"), "samples, height"),
-    ):
-        with refused(told):
-            units.foreground(wrong)
-    with refused("no pixel"):
-        units.foreground_of_boxes([[3, 3, 3, 3]], 16, 16)
-
-
-def test_mask_units_in_the_form_of_a_grid_are_the_grid():
-    cells = UNITS.spread(torch.arange(16.0)[None], X[:1])[0, 0].long()
-    close(explain(conv_net(), X, units=MaskUnits(cells)))
-    with refused("without a gap"):
-        MaskUnits(2 * cells)
-    with refused("as the labels are"):
-        explain(conv_net(), X, units=MaskUnits(cells[:4]))
-
-
-def test_places_of_no_unit_take_no_noise():
-    labels = torch.arange(8) // 2 - 1  # the first two places belong to none
-    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 4, bias=False))
-    x = torch.randn(2, 2, 8, generator=torch.Generator().manual_seed(0))
-    found = explain(net, x, "1", units=MaskUnits(labels), relu=False)
-    with torch.no_grad():
-        net[1].weight.unflatten(1, (2, 8))[:, :, :2] = 0
-    again = explain(net, x, "1", units=MaskUnits(labels), relu=False)
-    assert found.entropy.shape == (2, 3)
-    close(found, again, atol=1e-5)

@@ -86,6 +86,9 @@ def test_joined_maps_have_nan_beyond_the_units_of_each():
     assert whole.sigma[0].isfinite().tolist() == [True, True, False, False]
     assert whole.standard_error[0].isnan().tolist() == [False, False, True, True]
     assert EntropyMaps.joined([wide]) == wide
+    seen = [replace(wide, settings=wide.settings | {"inputs": [3, side, side]}) for side in (8, 9)]
+    assert EntropyMaps.joined(seen).settings == wide.settings  # their shape is none then
+    assert EntropyMaps.joined(seen[:1] * 2).settings["inputs"] == [3, 8, 8]
     refuses(EntropyMaps.joined, "join one set of entropy maps or more", [])
     refuses(EntropyMaps.joined, "the same settings", [wide, made(layer="fc2")])
 

@@ -21,9 +21,11 @@ from kpnb import middle
 from kpnb.figures import plots
 from kpnb.model import Model
 from kpnb.errors import KpnbError
+from kpnb.errors import require
 def result(x, times=middle.TIMES):
     if x is None:
         raise KpnbError("no x")
+    require(x < 10, "x too large")
     plots.draw(x)
     return Model(times).run(middle.half(x)) + torch.nn.functional.relu(x)
 === middle.py
@@ -81,6 +83,8 @@ def draw(x):
 COLOR = "red"
 === errors.py
 class KpnbError(Exception):
+    pass
+def require(holds, told):
     pass
 === words.py
 A, B = 1, 2
@@ -159,6 +163,7 @@ ALIKE = {
         'Field(3, description="how deep")', '3\n    """how deep"""',
         ', description="how large"', ""),
     "what an error says": ("top.py", "no x", "x is missing"),
+    "what a requirement says": ("top.py", "x too large", "x is above ten"),
     "what nothing refers to": ("middle.py", "return 5", "return 6"),
     "another way to import from outside": (
         "top.py", "import torch", "from torch.nn import functional as F",
@@ -228,6 +233,7 @@ CHANGED = {
     "one of two that call each other": ("model.py", "False if n == 0", "False if n == 1"),
     "who calls whom": ("model.py", "else odd(n - 1)", "else even(n - 1)"),
     "an import inside a function": ("model.py", "Base:\n    factor = 2", "Base:\n    factor = 3"),
+    "a requirement": ("top.py", "x < 10", "x < 11"),
     "what an error is": ("top.py", 'raise KpnbError("no x")', 'raise ValueError("no x")'),
     "a module's own call": ("middle.py", "TIMES = 3", "import os\nos.umask(0)\nTIMES = 3"),
 }  # fmt: skip

@@ -17,7 +17,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import kpnb.run.__main__ as run
-from kpnb.errors import STOPPING, answered
+from kpnb.errors import KEPT, STOPPING, answered
 from kpnb.metrics.results import results_root, run_fingerprint, write_results
 from kpnb.run import notebook as runner
 from kpnb.run.assignments import parse_assignments
@@ -72,6 +72,7 @@ PASSED = {
     "write name=value": "-p epochs", "given twice": "-p epochs=1 -p epochs=2",
     "'study' or 'paper'": "--preset papers", "differ": "--preset demo -p preset=study",
     "nowhere": "-p data=nowhere", "give download:NAME": "-p data=download:nothing",
+    "network is 'VGG': it should": "-p network=VGG",
     "at least 1 character": "-p data=", "which is not there": "-p network=/no/such/folder",
     "cub200": "-p data=cub200", "below 2..63": f"-p seeds=[0,{2**63}]",
 }  # fmt: skip
@@ -254,8 +255,9 @@ def test_parameters_arrive_figures_stay_and_noise_goes(ran):
     assert runner.clean(notebook) == ["a warning"] and notebook.cells[0].outputs == []
     done, (entry,) = executed(ran), (ran / "store" / "net").glob("*[0-9a-f]")
     note, shown = done.metadata["kpnb"], stdout(done)
-    assert "smoke 3 ['FC1'] {}\n" in shown and f"two\n{sys.executable} {ran}\n" in shown
-    assert "one" not in shown and "warning" not in shown
+    # "one" was written over.
+    assert f"smoke 3 ['FC1'] {{}}\ntwo\n{sys.executable} {ran}\n" in shown
+    assert "warning" not in shown
     assert runner.figure_count(done) == note["figures"] == 1 and note["given"] == {"epochs": 3}
     assert (note["parameters"]["epochs"], note["parameters"]["grid"]) == (3, 16)
     assert 0 < note["seconds"] < 600 and 10 < note["peak_memory_mib"] < 1024**2
@@ -378,9 +380,11 @@ def test_every_program_is_stopped_in_one_sentence_unless_it_ignores_the_signal(c
 
     full = OSError(errno.ENOSPC, "no space", "there")
     assert answered(Mock(side_effect=full)) == 2
-    assert capsys.readouterr().err.startswith("there cannot be written (no space): free")
+    assert capsys.readouterr().err.startswith("there cannot be read or written (no space): check")
     for number in STOPPING:
         assert answered(stopping(number)) == 128 + number
+        assert capsys.readouterr().err == "Stopped.\n"
+        assert answered(stopping(number), KEPT) == 128 + number
         assert re.match("Stopped: .*same command again to go on.\n$", capsys.readouterr().err)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
     assert answered(stopping(signal.SIGHUP)) == 0 and signal.getsignal(1) is signal.SIG_IGN

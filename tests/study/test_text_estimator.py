@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import pad
 
 from kpnb.datasets.texts.word_pieces import NO_WORD, Pieces
-from kpnb.estimator.entropy import TENSORS, EntropyEstimator
+from kpnb.estimator.entropy import TENSORS, EntropyEstimator, Stopped
 from kpnb.networks.text import pretrained_network, scratch_network
 from kpnb.networks.words import WordUnits
 from kpnb.study.text import TextEstimator
@@ -161,3 +161,20 @@ def test_layers_by_name(tiny_model, encoder, net, pieces):
     settings = half.explain(net, pieces.subset([0])).settings
     assert settings == half.settings and settings["units"] == "words" and settings["scale"] == 0.5
     assert not TextEstimator().settings["relu"]
+
+
+def test_ctrl_c_in_a_second_layer_keeps_the_first(net, pieces, monkeypatch):
+    read = EntropyEstimator.explain
+    calls = []
+
+    def pressed(self, *given, **named):
+        calls.append(self.layer)
+        if len(calls) > len(TEXTS):
+            raise KeyboardInterrupt
+        return read(self, *given, **named)
+
+    monkeypatch.setattr(EntropyEstimator, "explain", pressed)
+    two = TextEstimator(replace(QUICK, layer=["encoder", "head"]))
+    with pytest.raises(Stopped, match=r"by layer \(encoder: 4\)") as stopped:
+        two.explain(net, pieces)
+    assert list(stopped.value.maps) == ["encoder"] and len(stopped.value.maps["encoder"]) == 4

@@ -59,10 +59,18 @@ class State:
             self.written = time.monotonic()
 
 
+def at_commit() -> str:
+    """The commit that is checked out, and whether something has been changed since."""
+    about = provenance()
+    return f"{about.get('commit')}{' with changes' if about.get('dirty') else ''}"
+
+
 def run(part: str, work: Path, state: State, most: int | None = None) -> None:
     """The part's trials that are still to be done; at most so many of all its trials."""
     made, count, _ = PARTS[part]
-    known, here = state.of(part), str(provenance().get("commit"))
+    known, here = state.of(part), at_commit()
+    if known["commits"] not in ([], [here]):  # its trials were others
+        known |= {"trials": {}, "commits": [], "seconds": 0.0}
     if count and len(known["trials"]) >= min(count, most or count):
         return
     (work / part).mkdir(parents=True, exist_ok=True)
@@ -92,10 +100,14 @@ def _tried(tried: object, part: str, number: int, seed: int) -> list[str]:
 def counted(state: State) -> dict[str, Number]:
     """ "what was tried: what came of it" -> how often, of how many; "wrong" always."""
     numbers = {}
-    for part, (_, _, told) in PARTS.items():
+    for part, (_, count, told) in PARTS.items():
+        left = (count or 1) - len(state.of(part)["trials"])
+        if left > 0:
+            n = Number(value=left, n=count or 1, what=told, unit="trials")
+            numbers[f"{part}: not run yet"] = n
         found = Counter((label, came) for label, came, _ in state.of(part)["trials"].values())
         for label in sorted({label for label, _ in found}):
-            n = sum(count for (of, _), count in found.items() if of == label)
+            n = sum(times for (of, _), times in found.items() if of == label)
             for came in sorted({came for of, came in found if of == label} | {"wrong"}):
                 value = float(found[label, came])
                 numbers[f"{label}: {came}"] = Number(value=value, n=n, what=told, unit="trials")
@@ -105,8 +117,8 @@ def counted(state: State) -> dict[str, Number]:
 def results(state: State) -> Results:
     """As a results file. Its code is the store's: what else it tries is told by the commits."""
     made = measured(NAME, {"seed": state.seed}, ["Store"], lambda: counted(state))
-    commits = sorted({commit for part in state.parts.values() for commit in part["commits"]})
-    notes = [f"Its trials ran at {', '.join(commit[:12] for commit in commits)}."]
+    parts = {name: part["commits"] for name, part in state.parts.items() if part["commits"]}
+    notes = [f"{name}: at {', '.join(commits)}" for name, commits in parts.items()]
     seconds = sum(part["seconds"] for part in state.parts.values())
     return made.model_copy(update={"seconds": seconds, "notes": notes})
 

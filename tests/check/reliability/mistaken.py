@@ -59,6 +59,8 @@ class Mistaken:
         wrong = "was run" if ran else "was taken" if told is None else ""
         if told is not None and len(told.strip().splitlines()) != 1:
             wrong = f"is no one sentence: {told!r}"
+        elif told is not None and given not in told:
+            wrong = f"is told of something else: {told!r}"
         return f"parameter {kind}", "wrong" if wrong else "refused", f"{asked}: {wrong or told}"
 
 
