@@ -14,6 +14,7 @@ from object_trees import edit, put, xml
 from PIL import Image
 from refusals import refused, refuses
 
+from data_prep import voc_xml
 from data_prep.coco import coco_mask, run_lengths
 from data_prep.crops import UnusableObjectError, crop_object, read_picture, window
 from data_prep.objects import PictureObject, in_picture
@@ -76,6 +77,13 @@ def test_hostile_and_damaged_annotations_are_refused(tmp_path, change, said):
     assert changed != file.read_bytes()
     file.write_bytes(changed)
     refuses(read_annotation, said, file)
+
+
+def test_an_annotation_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    put(tmp_path / "a.xml", "<annotation>")
+    monkeypatch.setattr(voc_xml, "MOST_BYTES", 11)
+    monkeypatch.setattr(voc_xml, "content", None)
+    refuses(read_annotation, "a.xml is too large", tmp_path / "a.xml")
 
 
 def test_polygons_and_run_lengths_by_hand():

@@ -134,3 +134,8 @@ def test_models_by_name_and_coherency_has_the_presets_of_images_with_fewer_sampl
     found = {"image_h1": "image", "sentiment_h2": "sentiment", "qa_h3": "qa", "image_cell": "cell"}
     assert all(models_for(notebook) is KINDS[kind] for notebook, kind in found.items())
     fails(models_for, "image_.*sentiment_.*qa_", "imge_h1")
+
+
+def test_a_wrong_network_is_told_before_the_values_that_follow_from_it():
+    given = {"preset": "demo", "network": "PointNet3"}
+    refuses(resolve, "network is 'PointNet3'.*'PointNet'", models_for("pointcloud_h1"), given)
