@@ -20,14 +20,14 @@ from pydantic import ValidationError
 
 from kpnb.datasets.places import EMBEDDED, NAMES, PREFIX, find_data
 from kpnb.errors import NO_ROOM, KpnbError, answered, no_room, require, stopped_code
-from kpnb.fingerprint import checkout, file_hash
+from kpnb.fingerprint import checkout, file_hash, fingerprint
 from kpnb.metrics import results as files
 from kpnb.metrics.formatting import count
 from kpnb.metrics.results import Results, freshness, why_stale, write_whole
 from kpnb.run import notebook
 from kpnb.run.assignments import full_places, parse_assignments
 from kpnb.run.notebook import NOTE, Request, read_notebook
-from kpnb.store import damaged, default_root
+from kpnb.store import LOCKS, damaged, default_root, locked
 
 HERE = checkout() or Path.cwd()
 #: What says where and when numbers were computed, not which: left out of the comparison.
@@ -104,10 +104,20 @@ def _answer(options: argparse.Namespace) -> int:
         return 0
     out = (options.output or HERE / "executed" / f"{wanted.name}.ipynb").resolve()
     state = "" if options.force else refresh(wanted, out, options.writes)
-    if state:
-        print(f"{wanted.name}: {state}: {out}")
-        return 0
-    return _run(wanted, out, options)
+    if not state:
+        there, remedy = _changed(out), "set KPNB_STORE to a folder that can be written"
+        place = default_root() / LOCKS / f"{fingerprint(str(out))}.lock"
+        with locked(place, f"writes {out}", remedy):
+            waited = _changed(out) != there and not options.force  # for one that has made it
+            state = refresh(wanted, out, options.writes) if waited else ""
+            if not state:
+                return _run(wanted, out, options)
+    print(f"{wanted.name}: {state}: {out}")
+    return 0
+
+
+def _changed(file: Path) -> int | None:
+    return file.stat().st_mtime_ns if file.is_file() else None
 
 
 def refresh(wanted: Request, out: Path, writes: Sequence[Path] = ()) -> str:

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -17,6 +18,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import kpnb.run.__main__ as run
+import kpnb.store
 from kpnb.errors import KEPT, STOPPING, answered
 from kpnb.metrics.results import results_root, run_fingerprint, write_results
 from kpnb.run import notebook as runner
@@ -389,6 +391,26 @@ def test_every_program_is_stopped_in_one_sentence_unless_it_ignores_the_signal(c
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
     assert answered(stopping(signal.SIGHUP)) == 0 and signal.getsignal(1) is signal.SIG_IGN
     signal.signal(signal.SIGHUP, before)
+
+
+def test_of_two_runs_of_one_copy_the_second_waits_and_finds_it_done(tmp_path, monkeypatch, capsys):
+    def execute(source, working_copy, *_):
+        calls.append(source)
+        if len(calls) == 1:
+            second.start()
+            while "Waiting for another process that writes" not in told.getvalue():
+                second.join(0.01)
+        nbformat.write(nbformat.read(source, as_version=4), working_copy)
+        return {"seconds": 1.0, "peak_memory_mib": 1, "store": []}
+
+    monkeypatch.setenv("KPNB_STORE", str(tmp_path / "store"))
+    write(tmp_path)
+    calls, codes, told = [], [], io.StringIO()
+    monkeypatch.setattr(kpnb.store.logger, "warning", lambda text: told.write(text))
+    second = threading.Thread(target=lambda: codes.append(main(tmp_path, execute=execute)))
+    codes.append(main(tmp_path, execute=execute))
+    second.join()
+    assert codes == [0, 0] and len(calls) == 1 and "up to date" in capsys.readouterr().out
 
 
 QUIET = new_output("error", ename="OSError", evalue="quiet", traceback=[])
