@@ -155,7 +155,7 @@ def test_a_shortfall_is_told_and_ctrl_c_ends_it(folder, capsys, monkeypatch):
 
     monkeypatch.setattr(EntropyEstimator, "explain", stopped)
     assert called(folder) == 130
-    assert capsys.readouterr().err == "Stopped: nothing was written.\n"
+    assert capsys.readouterr().err == "Stopped: run the same command again.\n"
 
 
 class _Blind(nn.Module):
