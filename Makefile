@@ -37,6 +37,7 @@ test: lint
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m long
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile tests/check
 
 lint: $(READY)

@@ -299,6 +299,7 @@ def test_fates_are_shown_at_three_checkpoints_and_begin_after_the_start(monkeypa
     assert all(tuple(trail) == epochs[1:] for trail in trails.values())
 
 
+@pytest.mark.long
 def test_the_notebook(study, tmp_path, monkeypatch):
     monkeypatch.setenv("KPNB_STORE", str(study.store.root))
     monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))

@@ -305,6 +305,7 @@ def test_reading_and_table_follow_the_numbers(smoke):
         assert list(table["value"]).count("undefined") == 2 * (detrended is NONE)
 
 
+@pytest.mark.long
 def test_the_notebook_at_smoke(own, tmp_path, monkeypatch):
     monkeypatch.setenv("KPNB_STORE", str(own.store.root))
     monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))

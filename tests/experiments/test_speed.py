@@ -38,6 +38,7 @@ def test_floor_counts_the_passes_that_path_makes(monkeypatch):
     assert rows["plain"] == 2 * speed.RESPONSE_DRAWS * len(images) + len(images)
 
 
+@pytest.mark.long
 def test_measurements_at_a_tiny_size(monkeypatch, capsys):
     for power in (1, 1.5):  # the exponent is the slope on logarithmic scales
         found = speed._exponent((32, 64, 128), [3.0 * n**power for n in (32, 64, 128)])

@@ -124,7 +124,10 @@ def glue(study: Study) -> Ran:
     return found | {("kpnb.study.study", "flat"), ("kpnb.study.study", "Trained")} | OF_SAMPLES
 
 
-@pytest.mark.parametrize("kind", ["image", "cell", "sentiment", "qa", "cloud", "fine_tuning"])
+KINDS = ["image", "cell", "sentiment", "cloud", "fine_tuning"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, pytest.param("qa", marks=pytest.mark.long)])
 def test_what_runs_is_in_the_code_that_is_named(kind, tmp_path, monkeypatch):
     monkeypatch.setattr("kpnb.study.image.TEST_SAMPLES", 60)
     ran: Ran = set()

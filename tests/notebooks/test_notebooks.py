@@ -162,6 +162,7 @@ CASES = {
         "pointcloud_network", "pointcloud", {"network": "PointNet"}, ALL, (3, 3 + VARIED), (0, 0)
     ),
 }
+TEXTS = re.compile("sentiment|qa")
 NO_SCORES = re.compile(r"_h[23]$|image_unseen|coherency")
 #: By the beginning of a page's name: what one sample is, the data set, further scores.
 SEEN = {
@@ -182,7 +183,12 @@ def places(smoke, tmp_path_factory) -> dict[str, Path]:
     return {"images": smoke.root, "copy": copied, "model": model} | empty
 
 
-@pytest.fixture(scope="module", params=CASES)
+#: Each of their hypotheses is shown on another modality too, by a page of the same cells.
+LONG = {"sentiment_h3", "pointcloud_h2", "pointcloud_h3", "pointcloud_pointnet"}
+PAGES = [pytest.param(n, marks=[pytest.mark.long] if n in LONG else []) for n in CASES]
+
+
+@pytest.fixture(scope="module", params=PAGES)
 def executed(request, places, tmp_path_factory):
     """Run once for all tests of a page; the environment is what `make book` sets."""
     case, folder = CASES[request.param], tmp_path_factory.mktemp("run")
@@ -220,7 +226,7 @@ def test_it_runs_from_the_store_with_figures_and_is_up_to_date(executed, monkeyp
         return kinds.count("networks"), kinds.count("maps")
 
     used, added = notebook.metadata["kpnb"]["store"], [e.split("/")[0] for e in executed.added]
-    of_others = [case.taken] if case.kind not in ("images", "copy") else []
+    of_others = [case.taken, (0, VARIED)] if case.kind not in ("images", "copy") else []
     assert count(added) in [case.added or case.taken, *of_others]
     taken = count([Path(folder).parent.name for folder in used])
     assert damaged(used) == [] and (taken == case.taken or executed.name == "image_coherency")
@@ -258,7 +264,7 @@ def test_its_results_are_those_of_its_hypothesis(executed):
         assert results.numbers["entropy_largest_difference"].value < 1e-5
 
 
-@pytest.mark.parametrize("executed", ["sentiment_h2", "sentiment_h3", "qa_h1"], indirect=True)
+@pytest.mark.parametrize("executed", [p for p in PAGES if TEXTS.match(p.values[0])], indirect=True)
 def test_texts_are_shown_with_their_words(executed, places, tmp_path):
     """H1 shows six texts, layers, the definition and points; H3 both networks' points by epoch."""
     shown = [page for page in executed.outputs("text/html") if "dataframe" not in page]
