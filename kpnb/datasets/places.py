@@ -46,7 +46,7 @@ def find_data(value: str) -> Path | None:
         return None
     if value.startswith(PREFIX):
         return _downloaded(value.removeprefix(PREFIX), value)
-    folder = Path(os.path.expanduser(value))
+    folder = Path(os.path.expanduser(value) if value.startswith("~/") else value)
     if folder.is_relative_to(DRIVE):
         _mount_drive()
     if value and os.path.exists(folder):  # False, not an error, for names that no disk can have

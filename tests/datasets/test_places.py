@@ -31,6 +31,7 @@ def test_the_embedded_data_need_no_folder_and_a_folder_is_itself(home, tmp_path,
     assert find_data("embedded") is None and find_data(".") is not None and not home.exists()
     monkeypatch.setenv("HOME", str(tmp_path))
     assert find_data("~/here") == tmp_path / "here"
+    refuses(find_data, "data='~' is no folder", "~")  # text, as everywhere
     (tmp_path / "here" / "coco").mkdir()  # a folder goes before a name
     assert find_data("coco").resolve() == tmp_path / "here" / "coco"
     (tmp_path / "file.zip").write_bytes(b"")

@@ -21,7 +21,7 @@ from kpnb.datasets.samples import packed_hash
 from kpnb.datasets.texts.embedded import Questions, Sentences, drawn, ordered, parse_squad
 from kpnb.datasets.texts.foreground import Foreground, sentiment_foreground, with_modifiers
 from kpnb.datasets.texts.word_pieces import word_spans
-from kpnb.errors import KpnbError, require
+from kpnb.errors import KpnbError, remedy, require
 from kpnb.fingerprint import file_hash
 
 SPLITS = {"train": "1", "test": "2", "dev": "3"}  # name: number in datasetSplit.txt
@@ -267,9 +267,8 @@ def squad(
         content = path.read_bytes()
         document = json.loads(content)
     except (OSError, ValueError, RecursionError) as error:
-        raise KpnbError(
-            f"{path} cannot be read as JSON ({error}): fetch it again from {ADDRESS}{path.name}."
-        ) from error
+        what = remedy(error, f"fetch it again from {ADDRESS}{path.name}")
+        raise KpnbError(f"{path} cannot be read as JSON ({error}): {what}.") from error
     source = dict(dataset="squad", split=split, data=hashlib.sha256(content).hexdigest())
     try:
         questions = parse_squad(document, source)

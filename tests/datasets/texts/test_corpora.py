@@ -1,6 +1,9 @@
 """SST-2 and SQuAD on small trees of the genuine layouts, with their quirks, and damaged ones."""
 
+import errno
 import json
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -151,7 +154,7 @@ def test_squad_from_a_tree_of_the_public_layout(tmp_path, folder):
     refuses(squad, "'train' or 'dev'", tmp_path, "test")
 
 
-def test_a_squad_file_that_is_missing_no_json_or_of_another_version(tmp_path):
+def test_a_squad_file_that_is_missing_no_json_or_of_another_version(tmp_path, monkeypatch):
     path = tmp_path / "dev-v1.1.json"
     missing = "dev-v1.1.json is missing.*https://rajpurkar.github.io/SQuAD-explorer/dataset/dev-v1"
     path.mkdir()  # a folder is no file
@@ -161,5 +164,9 @@ def test_a_squad_file_that_is_missing_no_json_or_of_another_version(tmp_path):
     for content in (b"", b'{"version": "1.1", ', b"\xff\xfe\xff", b"[" * 10**5):
         path.write_bytes(content)
         refuses(squad, "fetch it again from https", tmp_path, "dev")
+    with monkeypatch.context() as patch:
+        denied = Mock(side_effect=PermissionError(errno.EACCES, "Permission denied"))
+        patch.setattr(Path, "read_bytes", denied)
+        refuses(squad, "denied.*: check permissions", tmp_path, "dev")
     write(path, qa(), version="v2.0")
     refuses(squad, "dev-v1.1.json: The questions are of version 'v2.0'", tmp_path, "dev")
