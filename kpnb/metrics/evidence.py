@@ -5,6 +5,7 @@ The same for every modality: what is here knows units and samples, not images.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -26,7 +27,8 @@ FILTER_FROM = 40 / 150
 
 @dataclass(frozen=True)
 class Evidence:
-    """Maps of teacher T, student S and baseline B at one layer, on the same samples.
+    """Maps of teacher T, student S and baseline B at one layer, on the same samples; of other
+    checkpoints than the last perhaps on the first of them only, or none.
 
     epochs: checkpoints of S and B, ascending, the first being 0 (untrained).
     foreground: (samples, units) bool.
@@ -47,13 +49,21 @@ class Evidence:
     def seeds(self) -> range:
         return range(len(self.maps["S"]))
 
+    @cached_property
+    def followed(self) -> int:
+        """How many samples, the first ones, have maps at every checkpoint of S and B."""
+        found = [by_epoch for role in "SB" for by_epoch in self.maps[role]]
+        whole = all(by_epoch.keys() >= {*self.epochs} for by_epoch in found)
+        return min(len(m) for by_epoch in found for m in by_epoch.values()) if whole else 0
+
     def keep(self, index: Tensor) -> Self:
-        """The evidence on some of the samples only (bool mask or indices)."""
+        """The evidence on some of the samples only (bool mask or ascending indices)."""
+        kept = index.nonzero().flatten() if index.dtype == torch.bool else index
         maps = {
-            role: [{epoch: m[index] for epoch, m in by_epoch.items()} for by_epoch in seeds]
+            role: [{e: m[kept[kept < len(m)]] for e, m in by_epoch.items()} for by_epoch in seeds]
             for role, seeds in self.maps.items()
         }
-        return replace(self, foreground=self.foreground[index], maps=maps)
+        return replace(self, foreground=self.foreground[kept], maps=maps)
 
     def in_epochs(self) -> Self:
         """The same evidence with the number of epochs in place of the weight distance, which
@@ -62,25 +72,32 @@ class Evidence:
         return replace(self, distance={key: count for key in self.distance})
 
     def published_selection(self) -> Tensor:
-        """(samples,) bool: kept by the public code's filter for S and for B, for every seed."""
+        """(samples,) bool: kept by the public code's filter for S and for B, for every seed, at
+        every checkpoint; at the last where samples are not `followed`."""
         late = [epoch for epoch in self.epochs if epoch >= FILTER_FROM * self.epochs[-1]]
+        late, many = (late, self.followed) if self.followed else (late[-1:], len(self.foreground))
         networks = [by_epoch for role in "SB" for by_epoch in self.maps[role]]
-        maps = [by_epoch[epoch] for by_epoch in networks for epoch in late]
-        return equations.published_filter(maps, self.foreground)
+        maps = [by_epoch[epoch][:many] for by_epoch in networks for epoch in late]
+        found = torch.zeros(len(self.foreground), dtype=torch.bool)
+        found[:many] = equations.published_filter(maps, self.foreground[:many])
+        return found
 
-    def points(self, role: str, seed: int, epoch: int | None, threshold: float) -> KnowledgePoints:
-        """Knowledge points of one network at a checkpoint (None: the last)."""
+    def points(
+        self, role: str, seed: int, epoch: int | None, threshold: float, most: int | None = None
+    ) -> KnowledgePoints:
+        """Knowledge points of one network at a checkpoint (None: the last); of `most` samples, the
+        first ones, over which the mean of Eq. 5 and 6 runs then."""
         by_epoch = self.maps[role][seed]
-        maps = by_epoch[max(by_epoch) if epoch is None else epoch]
-        return knowledge_points(maps, self.foreground, threshold)
+        maps = by_epoch[max(by_epoch) if epoch is None else epoch][:most]
+        return knowledge_points(maps, self.foreground[: len(maps)], threshold)
 
     def trajectory(
         self, role: str, seed: int, threshold: float, untrained: bool = False
     ) -> list[KnowledgePoints]:
-        """Knowledge points at every checkpoint; with the untrained one only on request. Eq. 8 and 9
-        run over epochs 1..M. The public code includes epoch 0 (random weights)."""
+        """Knowledge points of the samples `followed` at every checkpoint; with the untrained one
+        only on request. Eq. 8 and 9 run over epochs 1..M. The public code includes epoch 0."""
         epochs = self.epochs if untrained else self.epochs[1:]
-        return [self.points(role, seed, epoch, threshold) for epoch in epochs]
+        return [self.points(role, seed, epoch, threshold, self.followed) for epoch in epochs]
 
 
 @dataclass(frozen=True)
@@ -171,6 +188,8 @@ def is_defined(evidence: Evidence, metric: str, choices: Choices) -> bool:
 
     D and rho need a map at every checkpoint, which two outputs behind a ReLU may not give.
     """
+    if metric not in FINAL_METRICS and not evidence.followed:
+        return False
     pair = [metric_values(evidence, role, metric, choices) for role in "SB"]
     return bool(np.isfinite(pair[0] + pair[1]).any(1).all())
 

@@ -139,8 +139,10 @@ def _counted_data(p: StudyParameters, train: int, test: int, names: Sequence[str
 
     teacher, tested = samples(train, "train"), samples(test, "test")
     seen = samples(max(1, round(train * p.fraction)), "part")
-    measured = (seen if p.measured_on == "train" else tested).subset(range(p.samples))
-    found = dict(teacher_samples=teacher, training_samples=seen, test_samples=tested)
+    splits = {"train": seen, "test": tested}
+    splits |= {"new": tested} if hasattr(p, "grid") and p.data == EMBEDDED else {}
+    measured = splits[p.measured_on].subset(range(p.samples))
+    found = dict(teacher_samples=teacher, training_samples=seen, test_samples=tested, splits=splits)
     units = GridUnits(p.grid) if hasattr(p, "grid") else None
     return SimpleNamespace(**found, measured=measured, units=units, hashes={}, encoder=range(2))
 

@@ -58,6 +58,15 @@ class StudyImages(StudyData):
         """Unseen objects on unseen photos."""
         return self.embedded(TEST_SAMPLES, "test")
 
+    @cached_property
+    def new_samples(self) -> ImageSamples:
+        """Other images of the same objects on the same photos: what a closed set can teach."""
+        return self.embedded(TEST_SAMPLES, "train", DATA_SEED + 1)
+
+    @property
+    def splits(self) -> dict[str, ImageSamples]:
+        return super().splits | {"new": self.new_samples}
+
     def embedded(self, count: int, split: str, seed: int = DATA_SEED) -> ImageSamples:
         return embedded_images(
             count, split, self.parameters.classes, self.parameters.image_size, seed
@@ -88,6 +97,10 @@ class PreparedImages(StudyImages):
     @property
     def hashes(self) -> dict[str, str]:
         return {"images": prepared_hash(self.folder)}
+
+    @property
+    def splits(self) -> dict[str, ImageSamples]:
+        return super(StudyImages, self).splits
 
     @cached_property
     def title(self) -> str:
@@ -209,6 +222,11 @@ class ImageStudy(Study):
     def units(self) -> int:
         return self.parameters.grid**2
 
+    @property
+    def tracked_layers(self) -> tuple[str, ...]:
+        """All of them, so that all studies of a network share their baseline."""
+        return LAYERS
+
     def schedule(self, role: str, seed: int, layer: str | None = None) -> TrainingSettings:
         p, ours = self.parameters, super().schedule(role, seed, layer)
         if p.recipe == "ours":
@@ -271,9 +289,12 @@ class RelabeledImages(StudyImages):
 
     @cached_property
     def test_samples(self) -> ImageSamples:
-        """New images of the same objects on the same photos: unseen objects have no label."""
-        fresh = self.embedded(TEST_SAMPLES, "train", DATA_SEED + 1)
-        return relabeled(fresh, self.parameters.outputs)
+        """New images: unseen objects have no label."""
+        return relabeled(self.new_samples, self.parameters.outputs)
+
+    @property
+    def splits(self) -> dict[str, ImageSamples]:
+        return super(StudyImages, self).splits
 
 
 @dataclass(frozen=True)
@@ -295,11 +316,6 @@ class CellStudy(ImageStudy):
     def dataset(self) -> str:
         outputs = self.parameters.outputs
         return super().dataset + (f", {outputs} outputs" if outputs else "")
-
-    @property
-    def tracked_layers(self) -> tuple[str, ...]:
-        """All of them, so that the cells of a network share their baseline."""
-        return LAYERS
 
     def network_key(self, role: str) -> dict:
         key, outputs = super().network_key(role), self.parameters.outputs

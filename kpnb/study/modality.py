@@ -44,6 +44,11 @@ class StudyData:
         """What student and baseline are trained on."""
         return self.teacher_samples.fraction(self.parameters.fraction, DATA_SEED)
 
+    @property
+    def splits(self) -> dict[str, Samples]:
+        """The samples that networks are scored on, by name: "train", "test" and what there is."""
+        return {"train": self.training_samples, "test": self.test_samples}
+
     def usable(self, samples: Samples) -> Sequence[int]:
         """Positions of the samples that can be measured, in the order in which they are taken."""
         return range(len(samples))
@@ -52,8 +57,7 @@ class StudyData:
     def measured(self) -> Samples:
         """The samples whose entropy is measured: the first usable training or test samples."""
         p = self.parameters
-        training = p.measured_on == "train"
-        source = self.training_samples if training else self.test_samples
+        training, source = p.measured_on == "train", self.splits[p.measured_on]
         usable = self.usable(source)
         if len(usable) < p.samples:
             more = "teacher_samples or fraction" if training else "test_samples"
@@ -110,8 +114,8 @@ class Modality(ABC):
     @property
     def dataset(self) -> str:
         """What the measured samples are, as tables call it."""
-        unseen = f" ({self.UNSEEN})" if self.parameters.measured_on == "test" else ""
-        return self.data.title + unseen
+        told = {"test": f" ({self.UNSEEN})", "new": " (new)"}
+        return self.data.title + told.get(self.parameters.measured_on, "")
 
     @abstractmethod
     def inputs(self, samples: Samples) -> Tensor:

@@ -72,7 +72,9 @@ class StudyParameters(Parameters):
     """names the values and the results: demo takes minutes, study has several seeds and more
     samples, paper is the paper's data and settings (a GPU's work), smoke is for the tests"""
     seeds: Wholes
-    """a network of each kind is trained per seed; one in the demo for time"""
+    """a student and a baseline are trained per seed; two in the demo for time"""
+    teachers: Wholes | None
+    """seeds of teachers, which the students' seeds share in turn; None: each has its own"""
     device: Literal["auto", "cpu", "cuda"]
     """where networks are trained and measured; auto takes a GPU if there is one"""
     batch: Annotated[int, Field(ge=1)] | None
@@ -99,6 +101,9 @@ class StudyParameters(Parameters):
     """epochs measured, from 0 to the last; None: the public code's 15 of 150, scaled"""
     samples: int = Field(ge=2)
     """samples measured; ours, enough for the intervals that are shown"""
+    followed: Annotated[int, Field(ge=0)] | None
+    """the first so many of them are measured at every checkpoint, for Hypotheses 2 and 3; None:
+    all; 0: none, and Hypothesis 1 alone is measured"""
     measured_on: Literal["train", "test"]
     """samples measured come from the training or the test split; train as in the public code"""
     threshold: float = Field(gt=0)
@@ -122,6 +127,15 @@ class StudyParameters(Parameters):
     def of_network(cls, network: str) -> dict[str, object]:
         """The values by which a network decides what is None."""
         return {}
+
+    @model_validator(mode="after")
+    def _followed_are_measured(self) -> Self:
+        if self.followed is not None and not (
+            self.followed == 0 or 2 <= self.followed <= self.samples
+        ):
+            told = f"followed is {self.followed} of {self.samples} samples"
+            raise ValueError(f"{told}: give 0, or from 2 to all of them")
+        return self
 
     @model_validator(mode="after")
     def _checkpoints_fit(self) -> Self:
@@ -158,6 +172,9 @@ class ImageParameters(StudyParameters):
     """whose images are changed at random. teacher: as in Table IV; all: as for ILSVRC and VOC"""
     layers: Layers
     """target layers of distillation and measurement (Section 4.1); the demo takes FC1 for time"""
+    measured_on: Literal["train", "new", "test"]
+    """images measured are training images, as in the public code, new composites of the objects
+    and photographs that networks are trained on, or the test split's, of unseen ones"""
     classes: Literal[8, 12]
     """classes of the embedded objects; 12 is all, and as many as the paper's ILSVRC subset has"""
     image_size: int = Field(ge=32, le=512)
@@ -172,6 +189,9 @@ class ImageParameters(StudyParameters):
 
     @model_validator(mode="after")
     def _values_fit(self) -> Self:
+        if self.data != EMBEDDED and self.measured_on == "new":
+            told = "measured_on is 'new', but only the embedded images can be composed anew"
+            raise ValueError(f"{told}: give 'train' or 'test'")
         if self.data == EMBEDDED and self.teacher_samples == "all":
             told = "teacher_samples is 'all', but the embedded images are composed without end"
             raise ValueError(f"{told}: give a number")
@@ -201,7 +221,7 @@ class CellParameters(ImageParameters):
     def _outputs_have_labels(self) -> Self:
         if self.outputs is not None and self.data != EMBEDDED:
             raise ValueError("outputs regroups the embedded objects: leave it out for a data set")
-        if self.outputs is not None and self.measured_on == "test":
+        if self.outputs is not None and self.measured_on != "train":
             raise ValueError("outputs needs measured_on='train': unseen objects have no own label")
         return self
 

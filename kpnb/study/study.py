@@ -103,6 +103,7 @@ class Study(NotebookStudy, Modality):
     def of(self, role: str, seed: int, layer: str | None = None) -> Trained:
         """Teacher T, student S (of a layer) or baseline B of a seed; loaded or trained once in
         this process, however often it is asked for."""
+        seed = self.teacher_seed(seed) if role == "T" else seed
         key = (role, seed, layer if role == "S" else None)
         if key in self._networks:
             return self._networks[key]
@@ -110,6 +111,11 @@ class Study(NotebookStudy, Modality):
         if trained.bytes <= KEPT:  # the checkpoints of a full VGG-16 take 8 GB: read again
             self._networks[key] = trained
         return trained
+
+    def teacher_seed(self, seed: int) -> int:
+        """The seed of the teacher of the student of a seed; KpnbError for a seed of no student."""
+        teachers, seeds = self.parameters.teachers, self.parameters.seeds
+        return teachers[seeds.index(seed) % len(teachers)] if teachers else seed
 
     @property
     def tracked_layers(self) -> tuple[str, ...]:
@@ -237,7 +243,7 @@ class Study(NotebookStudy, Modality):
 
     def scoring_work(self, role: str) -> Work:
         """What `scores_by_split` takes."""
-        return Work("forward", sum(map(len, self._splits.values())), role)
+        return Work("forward", sum(map(len, self.data.splits.values())), role)
 
     def maps(
         self,
@@ -308,8 +314,17 @@ class Study(NotebookStudy, Modality):
         `evidence` computes, and all that a plan counts."""
         seeds, places = self.parameters.seeds, self.PLACES.items()
         trained = {place: [self.of(role, s, layer) for s in seeds] for place, role in places}
-        maps = {place: [self.maps(net, layer) for net in nets] for place, nets in trained.items()}
+        maps = {place: [self.trail(net, layer) for net in nets] for place, nets in trained.items()}
         return trained, maps
+
+    def trail(self, trained: Trained, layer: str) -> dict[int, EntropyMaps]:
+        """Maps of the final network, and of its other checkpoints on the samples `followed`."""
+        followed, last = self.parameters.followed, trained.final_epoch
+        if followed is None or trained.role == "T":
+            return self.maps(trained, layer)
+        before = [epoch for epoch in sorted(trained.states) if epoch < last and followed]
+        early = self.maps(trained, layer, before, followed) if before else {}
+        return early | self.maps(trained, layer, [last])
 
     def accuracies(self, role: str, layer: str | None = None) -> dict[str, list[float]]:
         """SCORE on "train" and "test" by seed of T, B, or the student of a layer; further scores
@@ -329,20 +344,16 @@ class Study(NotebookStudy, Modality):
 
         cost = Cost((self.scoring_work("T"),), {}, dict.fromkeys(SPLITS, 0.0))
         key = {"network": trained.fingerprint}
-        key |= {split: samples.source for split, samples in self._splits.items()}
+        key |= {split: samples.source for split, samples in self.data.splits.items()}
         return self.stored("accuracies", key, compute, self.SCORING_CODE, lambda: cost).info
 
     def scores_by_split(self, net: nn.Module) -> dict[str, float]:
         """SCORE under "train" and "test", further scores under "train <name>", "test <name>"."""
         found = {}
-        for split, samples in self._splits.items():
+        for split, samples in self.data.splits.items():
             for name, value in self.scores(net, samples).items():
                 found[split if name == self.SCORE else f"{split} {name}"] = value
         return found
-
-    @property
-    def _splits(self) -> dict[str, Samples]:
-        return dict(zip(SPLITS, (self.data.training_samples, self.data.test_samples), strict=True))
 
     def check_teacher(self) -> str:
         """One sentence that the teacher is good; KpnbError when it is not and the study is void.
