@@ -26,7 +26,7 @@ _HOME = {
     "kpnb.estimator.units": "GridUnits MaskUnits PointUnits",
     "kpnb.metrics.points": "KnowledgePoints knowledge_points learning_distance learning_speed "
     "published_filter stability",
-    "kpnb.metrics.stats": "Estimate bootstrap paired_difference verdict",
+    "kpnb.metrics.stats": "Estimate bootstrap crossed paired_difference verdict",
     "kpnb.networks.cloud": "point_network",
     "kpnb.networks.image": "image_network",
     "kpnb.networks.text": "load_tokenizer pretrained_network scratch_network",

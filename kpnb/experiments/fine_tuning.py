@@ -21,9 +21,9 @@ from kpnb.figures.paper import SampleSet, fates_figure
 from kpnb.figures.style import N_FG, ROLES, row_of_panels
 from kpnb.metrics import evidence as measures
 from kpnb.metrics.evidence import Choices, Evidence, metric_values, trajectory_points
-from kpnb.metrics.formatting import count, verdict_sentence
+from kpnb.metrics.formatting import count, interval, verdict_sentence
 from kpnb.metrics.results import estimated
-from kpnb.metrics.stats import Estimate, bootstrap, paired_difference, verdict
+from kpnb.metrics.stats import Estimate, crossed, mean, paired_difference, verdict
 from kpnb.paper import METRICS
 from kpnb.study.findings import Findings
 
@@ -106,7 +106,8 @@ def estimate_of(evidence: Evidence, name: str, threshold: float, *roles: str) ->
     values = [network_values(evidence, role, name, threshold) for role in roles or CALLED]
     if not np.isfinite(sum(values)).any(1).all():
         return None
-    return bootstrap(*values) if len(values) == 1 else paired_difference(*values)
+    shared = (mean, evidence.teachers)
+    return crossed(*values, *shared) if len(values) == 1 else paired_difference(*values, *shared)
 
 
 class FineTuningFindings(Findings):
@@ -130,7 +131,7 @@ class FineTuningFindings(Findings):
         """Shares of right answers on unseen and on training images, and their difference."""
         study, data = self.study, self.study.data
         if study.parameters.source == "classes":
-            found = bootstrap(study.source.right_answers("T", study.source.data.test_samples))
+            found = crossed(study.source.right_answers("T", study.source.data.test_samples))
             self._keep("accuracy_source", found, "accuracy, source network, unseen", "share")
         for start, seen, samples in (
             ("accuracy", "unseen", data.test_samples),
@@ -139,7 +140,7 @@ class FineTuningFindings(Findings):
             right = [study.right_answers(role, samples) for role in study.PLACES.values()]
             for values, called in zip(right, CALLED.values(), strict=True):
                 told = f"accuracy, {called}, {seen}"
-                self._keep(f"{start}_{called}", bootstrap(values), told, "share")
+                self._keep(f"{start}_{called}", crossed(values), told, "share")
             gap = paired_difference(*right)
             self._keep(f"{start}_difference", gap, f"accuracy, {_MINUS}, {seen}", "share")
 
@@ -158,7 +159,7 @@ def scores_by_network(findings: FineTuningFindings) -> pd.DataFrame:
     for name, found in findings.numbers.items():
         if name.startswith("accuracy"):
             _, network, images = found.what.partition(";")[0].split(", ")
-            share = f"{found.value:.1%} [{found.low:.1%}, {found.high:.1%}]"
+            share = f"{found.value:.1%}" + interval(found.low, found.high, "{:.1%}".format)
             rows[network, images] = {"share right": share, "n images": found.n}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["network", "images"])
 
@@ -166,7 +167,7 @@ def scores_by_network(findings: FineTuningFindings) -> pd.DataFrame:
 def _judged(evidence: Evidence, name: str, threshold: float, side: str) -> tuple[str, str]:
     """A difference as text, and the verdict on the side that it should be on, "" for none."""
     gap = estimate_of(evidence, name, threshold)
-    judged = verdict(gap, side) if gap and side else "inconclusive" if side else ""
+    judged = verdict(gap, side) if gap and side else "undecided" if side else ""
     return str(gap or UNDEFINED), judged
 
 
@@ -238,7 +239,7 @@ def counts_by_epoch(evidence: Evidence, role: str, threshold: float) -> list[Est
     """Mean N_fg with its interval at every checkpoint, the untrained network first."""
     trails = [evidence.trajectory(role, seed, threshold, untrained=True) for seed in evidence.seeds]
     counts = [[torch.where(p.defined, p.n_fg.double(), torch.nan) for p in t] for t in trails]
-    return [bootstrap(torch.stack(seeds).numpy()) for seeds in zip(*counts, strict=True)]
+    return [crossed(torch.stack(seeds).numpy()) for seeds in zip(*counts, strict=True)]
 
 
 def discarded_figure(evidence: Mapping[str, Evidence], threshold: float) -> Figure:

@@ -19,7 +19,7 @@ from kpnb.datasets.samples import Samples
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import TENSORS, EntropyMaps
 from kpnb.fingerprint import Seed, track
-from kpnb.metrics.evidence import Evidence
+from kpnb.metrics.evidence import UNITS, Evidence
 from kpnb.networks.layers import parameters_above
 from kpnb.store import Record, Scratch, Store
 from kpnb.study.display import NotebookStudy
@@ -299,15 +299,23 @@ class Study(NotebookStudy, Modality):
     def evidence(self, layer: str) -> Evidence:
         """All that Hypotheses 1-3 are judged on at one layer."""
         trained, maps = self.networks_and_maps(layer)
-        distance = {
-            (place, unit): [
-                [net.record.distance(unit)[layer][epoch] for epoch in self.checkpoints]
-                for net in trained[place]
-            ]
-            for place in "SB"
-            for unit in ("step", "epoch")
-        }
-        return Evidence(layer, self.checkpoints, self.data.foreground, maps, distance)
+        ways = {place: [self._ways(net, layer) for net in trained[place]] for place in "SB"}
+        distance = {(p, unit): [way[unit] for way in ways[p]] for p in "SB" for unit in UNITS}
+        given = self.checkpoints, self.data.foreground, maps, distance
+        return Evidence(layer, *given, self.shared_teachers)
+
+    @property
+    def shared_teachers(self) -> tuple[int, ...] | None:
+        """Which teacher each seed has; None: each its own."""
+        p = self.parameters
+        return tuple(map(self.teacher_seed, p.seeds)) if p.teachers else None
+
+    def _ways(self, trained: Trained, layer: str) -> dict[str, list[float]]:
+        """How far a network's training had come at the checkpoints, in each of `UNITS`."""
+        summed = {unit: trained.record.distance(unit)[layer] for unit in ("epoch", "step")}
+        found = {unit: [way[epoch] for epoch in self.checkpoints] for unit, way in summed.items()}
+        found["share"] = [way / found["epoch"][-1] for way in found["epoch"]]
+        return found | {"time": [epoch / self.checkpoints[-1] for epoch in self.checkpoints]}
 
     def networks_and_maps(self, layer: str) -> tuple[dict[str, list], dict[str, list]]:
         """Place in the evidence -> networks of all seeds, and -> their maps at a layer: all that
