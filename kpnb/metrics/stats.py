@@ -193,9 +193,9 @@ def pooled(effects: Sequence[float], variances: Sequence[float]) -> Pooled:
     from statsmodels.stats.meta_analysis import combine_effects  # here: a second
 
     found = combine_effects(np.asarray(effects), np.asarray(variances), method_re="dl")
-    row = found.summary_frame(use_t=True).loc["random effect wls"]
+    low, high = map(float, found.conf_int(use_t=True)[3])  # the last: random, Hartung and Knapp
     tau = math.sqrt(max(found.tau2, 0.0))
-    return Pooled(float(row["eff"]), float(row["ci_low"]), float(row["ci_upp"]), tau, len(effects))
+    return Pooled(float(found.mean_effect_re), low, high, tau, len(effects))
 
 
 def bootstrap(

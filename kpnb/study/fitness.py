@@ -191,7 +191,7 @@ def over_chance(evidence: Evidence, role: str, seed: int, threshold: float) -> n
     sample, the last one's on that of the first; NaN without a point or a map."""
     points = evidence.points(role, seed, None, threshold)
     held = (points.kinds != 0).double()
-    share = (held * evidence.foreground.roll(1, 0)).sum(1) / held.sum(1)
+    share = (held * evidence.foreground.roll(-1, 0)).sum(1) / held.sum(1)
     known = points.defined & (held.sum(1) > 0)
     return torch.where(known, points.ratio.double() - share, torch.nan).numpy()
 
