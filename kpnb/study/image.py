@@ -17,7 +17,6 @@ from kpnb.datasets.images import PACKED_SHA256, embedded_images, relabeled, same
 from kpnb.datasets.places import EMBEDDED, find_data
 from kpnb.datasets.prepared import normalized, prepared_hash, prepared_images, takes_bytes
 from kpnb.datasets.samples import DATA_SEED, ImageSamples
-from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_module
 from kpnb.estimator.units import GridUnits
@@ -109,13 +108,8 @@ class PreparedImages(StudyImages):
     @cached_property
     def teacher_samples(self) -> ImageSamples:
         whole, wanted = self._split("train"), self.parameters.teacher_samples
-        if wanted == "all":
+        if wanted == "all" or wanted >= len(whole):
             return whole
-        if wanted > len(whole):
-            raise KpnbError(
-                f"teacher_samples={wanted}, but {self.folder} has {len(whole)} images to train on: "
-                "ask for fewer, or for 'all'."
-            )
         return whole.subset(self.order(torch.arange(len(whole)))[:wanted].sort().values)
 
     @cached_property

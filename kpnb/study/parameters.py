@@ -88,7 +88,8 @@ class StudyParameters(Parameters):
     chunk: int = Field(ge=4)
     """most noisy inputs in one pass of the estimator; bounds memory, changes results by rounding"""
     teacher_samples: Count
-    """samples the teacher is trained on, ours; all: as many as the data set has"""
+    """samples the teacher is trained on, ours, of a public data set at most so many; all: as many
+    as it has"""
     fraction: float = Field(gt=0, le=1)
     """share of the teacher's samples that student and baseline see"""
     teacher_epochs: int = Field(ge=1)
@@ -292,7 +293,8 @@ class TextParameters(StudyParameters):
     longest: int = Field(ge=16, le=512)
     """most word pieces of a text with its special ones; longer texts are left out, for CPUs"""
     test_samples: Annotated[int, Field(ge=20)] | Literal["all"]
-    """held-out texts that networks are tested on; ours, for time; all: each one"""
+    """held-out texts that networks are tested on, of a public data set at most so many; ours, for
+    time; all: each one"""
     noise: float = Field(gt=0)
     """unit of sigma, in root mean squares of the network's embedding components; with 1 the
     public code's settings mean what they mean for normalized images"""

@@ -211,7 +211,8 @@ class StudyTexts(StudyData, ABC):
         return {split: self._first(split, count) for split, count in counts.items()}
 
     def _first(self, split: str, count: int | str) -> Sentences | Questions:
-        """The first `count` raw samples of a split that fit `longest` pieces, or "all" of them."""
+        """The first `count` raw samples of a split that fit `longest` pieces, or "all" of them; of
+        public texts as many as there are."""
         raw, longest = self.load(split), self.parameters.longest
         tokenizer = networks.load_tokenizer(self.parameters.network)
         fitting = []
@@ -220,7 +221,7 @@ class StudyTexts(StudyData, ABC):
                 fitting.append(position)
             if len(fitting) == count:
                 return raw.subset(fitting)
-        if count == "all" and fitting:
+        if (count == "all" or self.folder) and fitting:
             return raw.subset(fitting)
         told = f"{count} {split} samples are wanted, but only {len(fitting)} fit {longest} pieces"
         raise KpnbError(f"{told}: raise longest, or ask for fewer teacher_samples or test_samples.")
