@@ -137,10 +137,10 @@ def _collected(
     scores: Mapping[str, Sequence],
 ) -> RatioAccuracy:
     """networks: place -> role and epoch; scores: split -> (seeds, places)."""
-    b = study.parameters.threshold
+    b, most = study.parameters.threshold, None if "T" in networks else evidence.followed
     ratio = [
-        [evidence.points(role, seed, epoch, b).ratio.numpy() for role, epoch in networks.values()]
-        for seed in evidence.seeds
+        [evidence.points(role, s, epoch, b, most).ratio.numpy() for role, epoch in networks.values()]
+        for s in evidence.seeds
     ]
     accuracy = {split: np.array(table) for split, table in scores.items()}
     seeds, tested = study.parameters.seeds, len(study.data.test_samples)

@@ -130,17 +130,10 @@ class StudyParameters(Parameters):
         return {}
 
     @model_validator(mode="after")
-    def _followed_are_measured(self) -> Self:
-        if self.followed is not None and not (
-            self.followed == 0 or 2 <= self.followed <= self.samples
-        ):
-            told = f"followed is {self.followed} of {self.samples} samples"
-            raise ValueError(f"{told}: give 0, or from 2 to all of them")
-        return self
-
-    @model_validator(mode="after")
-    def _checkpoints_fit(self) -> Self:
-        kept = self.checkpoints
+    def _fits_together(self) -> Self:
+        kept, some, samples = self.checkpoints, self.followed, self.samples
+        if some and not 2 <= some <= samples:
+            raise ValueError(f"followed is {some} of {samples} samples: give 0, or 2 to all")
         if list(kept) != sorted(kept) or {kept[0], kept[-1]} != {0, self.epochs}:
             raise ValueError(
                 f"checkpoints is {list(kept)}: they must ascend from 0 to epochs ({self.epochs})"
