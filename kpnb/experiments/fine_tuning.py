@@ -217,8 +217,8 @@ def fine_tuning_reading(evidence: Mapping[str, Evidence], findings: FineTuningFi
 
 
 def curves_figure(evidence: Mapping[str, Evidence], threshold: float) -> Figure:
-    """Fig. 7: mean N_fg over training, a panel per layer; bands, of several seeds, are 95% intervals
-    over images and seeds at each checkpoint. Epoch 0: pre-trained or random convolutions."""
+    """Fig. 7: mean N_fg over training, a panel per layer; bands are 95% intervals over images and
+    several seeds at each checkpoint. Epoch 0 is the start: pre-trained or random convolutions."""
 
     def draw(ax: Axes, found: Evidence) -> None:
         told = " with 95% interval" if len(found.seeds) > 1 else ""

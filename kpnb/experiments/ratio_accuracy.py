@@ -139,7 +139,7 @@ def _collected(
     """networks: place -> role and epoch; scores: split -> (seeds, places)."""
     b, most = study.parameters.threshold, None if "T" in networks else evidence.followed
     ratio = [
-        [evidence.points(role, s, epoch, b, most).ratio.numpy() for role, epoch in networks.values()]
+        [evidence.points(role, s, e, b, most).ratio.numpy() for role, e in networks.values()]
         for s in evidence.seeds
     ]
     accuracy = {split: np.array(table) for split, table in scores.items()}
@@ -264,7 +264,7 @@ class Answer:
     @property
     def verdict(self) -> str:
         """Of the paper's statement that a larger lambda goes with better performance."""
-        return verdict(self.found, "up")
+        return verdict(self.found, "up") if self.defined else "undecided"
 
     def __str__(self) -> str:
         return str(self.found) if self.defined else "undefined"

@@ -411,7 +411,7 @@ def preset(kind: str, name: str) -> dict[str, object]:
 
 
 def resolve(model: type[Model], given: Mapping[str, object], base: str | None = None) -> Model:
-    """The validated parameters: those given that are not None, over a preset's values.
+    """The validated parameters: those given that say something, over a preset's values.
 
     base: that preset's name, "demo" in a notebook, whose `preset` is a label; None: the one given.
     Raises `KpnbError`, one sentence, for an unknown name (with the nearest ones), a missing or
@@ -426,7 +426,7 @@ def resolve(model: type[Model], given: Mapping[str, object], base: str | None = 
         raise KpnbError(f"The parameter preset is missing: give one of {', '.join(model.PRESETS)}.")
     # The preset's name is checked by the model, with the other values.
     values = model.PRESETS.get(str(base or given["preset"]), model.PRESETS["demo"])
-    values = values | {name: value for name, value in given.items() if value is not None}
+    values = values | model.told(given)
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -445,8 +445,7 @@ def explicit(model: type[StudyParameters], given: Mapping[str, object]) -> dict[
     """The values by which a notebook's names are the run of `resolve(model, given)`: as written in
     the preset and given; None only where the demo, too, leaves it to the model. Raises as that."""
     resolved = resolve(model, given).model_dump(mode="json")
-    written = {name: value for name, value in given.items() if value is not None}
-    written = model.PRESETS[resolved["preset"]] | written
+    written = model.PRESETS[resolved["preset"]] | model.told(given)
     demo = model.PRESETS["demo"]
     left = {name for name, value in written.items() if value is None and demo[name] is None}
     return {name: None if name in left else value for name, value in resolved.items()}

@@ -79,7 +79,7 @@ def test_a_killed_run_goes_on_and_ends_at_the_students_own_accuracy(own, monkeyp
 def test_a_score_is_of_the_checkpoint_with_its_layers_above_trained(own, monkeypatch):
     """Above the last layer there are none; another recipe for them is another entry."""
     data, student = own.data, own.of("S", 0, "FC3")
-    parts = {"train": data.training_samples, "test": data.test_samples}
+    parts = {"train": data.training_samples, "test": data.test_samples, "new": data.new_samples}
     found, trained = checkpoint_accuracies(own, "FC3", 0), own.build("S", 0)
     recipe, head = type(own).settings, own.settings("head", 0)
     seen = parts["train"]
@@ -290,9 +290,9 @@ def test_points_are_counted_and_the_likely_layer_comes_first(curve, smoke):
 
 def test_reading_and_table_follow_the_numbers(smoke):
     for plain, detrended, verdict, beside in (
-        (UP, DOWN, "reproduced", "contradicted"),
-        (DOWN, UP, "contradicted", "reproduced"),
-        (OPEN, NONE, "inconclusive", "inconclusive"),
+        (UP, DOWN, "supported", "opposed"),
+        (DOWN, UP, "opposed", "supported"),
+        (OPEN, NONE, "undecided", "undecided"),
     ):
         found = {"FC1": every(plain, detrended), "FC2": every(plain, detrended)}
         told = ratio_accuracy.ratio_reading(smoke.study, found)
