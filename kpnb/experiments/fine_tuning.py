@@ -149,7 +149,8 @@ class FineTuningFindings(Findings):
         if found is None:
             self.notes.append(f"{what}: not defined, for no image ends with a point.")
             return
-        what = f"{what}; interval over images and {count(found.n_seeds, 'seed')}"
+        one, over = found.n_seeds == 1, f"interval over images and {found.n_seeds} seeds"
+        what = f"{what}; {'one seed: no interval' if one else over}"
         self.numbers[re.sub(r"\W", "_", key)] = estimated(found, what, unit)
 
 
@@ -217,16 +218,17 @@ def fine_tuning_reading(evidence: Mapping[str, Evidence], findings: FineTuningFi
 
 def curves_figure(evidence: Mapping[str, Evidence], threshold: float) -> Figure:
     """Fig. 7: mean N_fg over training, a panel per layer; bands are 95% intervals over images and
-    seeds at each checkpoint. Epoch 0 is the start: pre-trained or random convolutions."""
+    several seeds at each checkpoint. Epoch 0 is the start: pre-trained or random convolutions."""
 
     def draw(ax: Axes, found: Evidence) -> None:
+        told = " with 95% interval" if len(found.seeds) > 1 else ""
         for place, role in FineTuningStudy.PLACES.items():
             estimates, style = counts_by_epoch(found, place, threshold), ROLES[role]
             low, high = ([getattr(e, end) for e in estimates] for end in ("low", "high"))
             ax.fill_between(found.epochs, low, high, color=style.color, alpha=0.2, linewidth=0)
             ax.plot(found.epochs, [e.value for e in estimates], color=style.color,
                     linestyle=style.line, marker=style.marker, markersize=4,
-                    label=f"{CALLED[place]}, mean with 95% interval")  # fmt: skip
+                    label=f"{CALLED[place]}, mean{told}")  # fmt: skip
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     size, label = (4.2, 3.6), f"{N_FG} [points]"

@@ -96,8 +96,9 @@ class FineTuningStudy(ImageStudy):
     @cached_property
     def data(self) -> StudyImages:
         """The images of this study's classes, labels numbered anew."""
-        found = study_images(self.parameters)
-        for name in ("teacher_samples", "test_samples"):  # in place of what it would load
+        found, parts = study_images(self.parameters), ["teacher_samples", "test_samples"]
+        parts += [] if self.prepared else ["new_samples"]
+        for name in parts:  # in place of what it would load
             found.__dict__[name] = of_classes(getattr(self.whole, name), self.names)
         return found
 

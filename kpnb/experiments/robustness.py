@@ -119,7 +119,7 @@ def _last(
 ) -> dict[int, EntropyMaps]:
     trained = study.of(role, seed, layer)
     if not variant.changes and not variant.layer:  # these are in the store
-        return {trained.final_epoch: study.maps(trained, layer)[trained.final_epoch]}
+        return {trained.final_epoch: study.trail(trained, layer)[trained.final_epoch]}
     at, last = variant.layer or layer, (trained.final_epoch,)
     return study.maps(trained, at, last, variant.images, **variant.changes)
 

@@ -198,7 +198,9 @@ def is_defined(evidence: Evidence, metric: str, choices: Choices) -> bool:
 
     D and rho need a map at every checkpoint, which two outputs behind a ReLU may not give.
     """
-    if metric not in FINAL_METRICS and not evidence.followed:
+    unknown = metric in DISTANCE_METRICS and ("S", choices.per) not in evidence.distance
+    followed = len(evidence.epochs) > 1 and evidence.followed
+    if metric not in FINAL_METRICS and (unknown or not followed):
         return False
     pair = [metric_values(evidence, role, metric, choices) for role in "SB"]
     return bool(np.isfinite(pair[0] + pair[1]).any(1).all())

@@ -103,7 +103,7 @@ def request(name: str, folder: Path, passed: Mapping[str, object]) -> Request:
     else:
         given = named | dict(passed)
         resolve(model, given, "demo")
-        wanted = demo | {n: v for n, v in given.items() if v is not None}
+        wanted = demo | model.told(given)
     values = _for_the_cell(wanted, declared, demo, name)
     resolved = resolve(model, with_more(values), "demo")
     seeds = keys.notebook_seeds("\n".join(cells))

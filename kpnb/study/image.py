@@ -130,9 +130,6 @@ def study_images(parameters: ImageParameters) -> StudyImages:
 
 
 PRETRAINED = "EfficientNet-lite0"
-# Chance is far below; a teacher under this multiple of it has learned next to nothing. With few
-# classes half of the way from chance to 1 is less.
-LEAST_TIMES_CHANCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -245,11 +242,6 @@ class ImageStudy(Study):
         augment = self.augmentation(role)
         code = self.TRAINING_CODE + ((augment,) if augment else ())
         return code + ((takes_bytes,) if self.prepared else ())
-
-    @property
-    def least_teacher(self) -> float:
-        chance = 1 / self.outputs
-        return min(LEAST_TIMES_CHANCE * chance, (1 + chance) / 2)
 
     def explainer(self, layer: str, **changes: object) -> EntropyEstimator:
         weight = entropy_weight(self.parameters.network)

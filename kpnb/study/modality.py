@@ -96,14 +96,13 @@ class Modality(ABC):
 
     outputs: dimensions of the networks' output. units: input units of a sample, about where samples
     differ. named_layers: label -> name of the layers that a picture of the whole network shows,
-    upwards. least_teacher: the test score that a teacher must exceed to be fit to teach.
+    upwards.
     """
 
     parameters: StudyParameters
     outputs: int
     units: int
     named_layers: dict[str, str]
-    least_teacher: float
 
     DATA: ClassVar[Callable[[StudyParameters], StudyData]]
     RECIPES: ClassVar[str]

@@ -130,17 +130,10 @@ class StudyParameters(Parameters):
         return {}
 
     @model_validator(mode="after")
-    def _followed_are_measured(self) -> Self:
-        if self.followed is not None and not (
-            self.followed == 0 or 2 <= self.followed <= self.samples
-        ):
-            told = f"followed is {self.followed} of {self.samples} samples"
-            raise ValueError(f"{told}: give 0, or from 2 to all of them")
-        return self
-
-    @model_validator(mode="after")
-    def _checkpoints_fit(self) -> Self:
-        kept = self.checkpoints
+    def _fits_together(self) -> Self:
+        kept, some, samples = self.checkpoints, self.followed, self.samples
+        if some and not 2 <= some <= samples:
+            raise ValueError(f"followed is {some} of {samples} samples: give 0, or 2 to all")
         if list(kept) != sorted(kept) or {kept[0], kept[-1]} != {0, self.epochs}:
             raise ValueError(
                 f"checkpoints is {list(kept)}: they must ascend from 0 to epochs ({self.epochs})"
@@ -418,7 +411,7 @@ def preset(kind: str, name: str) -> dict[str, object]:
 
 
 def resolve(model: type[Model], given: Mapping[str, object], base: str | None = None) -> Model:
-    """The validated parameters: those given that are not None, over a preset's values.
+    """The validated parameters: those given that say something, over a preset's values.
 
     base: that preset's name, "demo" in a notebook, whose `preset` is a label; None: the one given.
     Raises `KpnbError`, one sentence, for an unknown name (with the nearest ones), a missing or
@@ -433,7 +426,7 @@ def resolve(model: type[Model], given: Mapping[str, object], base: str | None = 
         raise KpnbError(f"The parameter preset is missing: give one of {', '.join(model.PRESETS)}.")
     # The preset's name is checked by the model, with the other values.
     values = model.PRESETS.get(str(base or given["preset"]), model.PRESETS["demo"])
-    values = values | {name: value for name, value in given.items() if value is not None}
+    values = values | model.told(given)
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -452,8 +445,7 @@ def explicit(model: type[StudyParameters], given: Mapping[str, object]) -> dict[
     """The values by which a notebook's names are the run of `resolve(model, given)`: as written in
     the preset and given; None only where the demo, too, leaves it to the model. Raises as that."""
     resolved = resolve(model, given).model_dump(mode="json")
-    written = {name: value for name, value in given.items() if value is not None}
-    written = model.PRESETS[resolved["preset"]] | written
+    written = model.PRESETS[resolved["preset"]] | model.told(given)
     demo = model.PRESETS["demo"]
     left = {name for name, value in written.items() if value is None and demo[name] is None}
     return {name: None if name in left else value for name, value in resolved.items()}

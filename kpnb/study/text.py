@@ -371,10 +371,6 @@ class SentimentStudy(TextStudy):
             found[f"TF-IDF, {len(samples)} sentences"] = score
         return found
 
-    @property
-    def least_teacher(self) -> float:
-        return max(self.reference_lines.values())
-
 
 @dataclass(frozen=True)
 class QuestionStudy(TextStudy):
@@ -383,7 +379,6 @@ class QuestionStudy(TextStudy):
     parameters: QuestionParameters
 
     DATA, HEAD, SCORE = StudyQuestions, "span", "f1"
-    least_teacher = 0.5  # one that finds fewer than half of the answers has learned next to nothing
     reference_lines = {}
 
     def scores(self, net: nn.Module, samples: EncodedTexts) -> dict[str, float]:

@@ -91,16 +91,20 @@ def judged_table(found: Mapping[str, Judgement]) -> pd.DataFrame:
 
 
 def turned_verdicts(judged: pd.DataFrame) -> str:
-    """Which verdicts differ from the first variant's under which other, as one sentence.
+    """Which verdicts differ from the first variant's under which other, as one sentence; those of
+    one seed are none.
 
     judged: a `judged_table`; a column of numbers, joined to it, holds no verdicts.
     """
     verdicts = judged.select_dtypes(exclude="number").map(lambda cell: cell.rsplit(", ", 1)[1])
     told = []
     for name, row in verdicts.iterrows():
-        changed = row[row != verdicts.iloc[0]]
+        changed = row[(row != verdicts.iloc[0]) & (row != "one seed")]
         told += [f"{metric} {verdict} ({name})" for metric, verdict in changed.items()]
-    return f"Another verdict: {'; '.join(told)}." if told else "No verdict turns."
+    if told:
+        return f"Another verdict: {'; '.join(told)}."
+    none = (verdicts == "one seed").all(axis=None)
+    return "With one seed there is no verdict to turn." if none else "No verdict turns."
 
 
 def of_single_pieces(evidence: Evidence, single: Tensor) -> Evidence:

@@ -1,5 +1,6 @@
 """The parameters of the notebook that explains a network of one's own; torch is not needed."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -32,6 +33,13 @@ class Parameters(BaseModel):
     model_config |= ConfigDict(use_attribute_docstrings=True, str_min_length=1)
     PRESETS: ClassVar[dict[str, dict]] = {}
     SAMPLE: ClassVar[str] = "sample"
+    #: Where None says something; elsewhere it leaves a value to the preset.
+    NONES: ClassVar[tuple[str, ...]] = ("teachers", "followed")
+
+    @classmethod
+    def told(cls, given: Mapping[str, object]) -> dict[str, object]:
+        """Those of some values that say something."""
+        return {n: value for n, value in given.items() if value is not None or n in cls.NONES}
 
     @model_validator(mode="before")
     @classmethod
