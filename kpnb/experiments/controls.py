@@ -40,7 +40,7 @@ QUANTITIES = {
     "n_fg": ("N_fg", "points"),
     "n_bg": ("N_bg", "points"),
     "lambda": ("lambda", "1"),
-    "over_chance": ("lambda above other images' masks", "1"),
+    "over_chance": ("lambda above other masks'", "1"),
     "auc": ("P(foreground keeps more)", "1"),
     "gap": ("entropy gap", "nats"),
 }
@@ -110,7 +110,7 @@ class ControlStudy(ImageStudy):
         return self._beside(TeacherStudy, kind=self.kind, seed=seed)
 
     def classifier(self, role: str, seed: int, **key: object) -> Trained:
-        """The baseline, which an equal teacher is too, of its own seed, or a teacher of the kind."""
+        """The baseline of a seed, as an equal teacher is one, or a teacher of the kind."""
         role = "B" if self.kind == "equal" else role
         if role == "B" or self.kind == GOOD:
             return super().classifier(role, seed)
@@ -300,29 +300,32 @@ class ControlFindings(Findings):
         table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
         return table.rename_axis(["layer", "networks"])
 
-    def forest(self, layer: str = "") -> Figure:
-        """Students and teachers by kind, a panel for each quantity; the line is the baseline, the
-        band its interval."""
-        layer, kinds = layer or self.study.parameters.layers[0], self.study.kinds
+    def forest(self) -> Figure:
+        """Students and teachers by kind, a panel for each layer and quantity; the line is the
+        baseline, the band its interval."""
 
-        def draw(ax: Axes, name: str) -> None:
-            for role, shift in (("S", 0.15), ("T", -0.15)):
-                style = ROLES[role]
+        def draw(ax: Axes, of: tuple[str, str]) -> None:
+            kinds, (layer, name) = self.study.kinds, of
+            for style, shift in ((ROLES["S"], -0.15), (ROLES["T"], 0.15)):
                 found = [self.estimate(layer, f"{style.name} {kind}", name) for kind in kinds]
-                known = [(place - shift, e) for place, e in enumerate(found) if e]
+                known = [(place + shift, one) for place, one in enumerate(found) if one]
                 for place, one in known:
                     ax.hlines(place, one.low, one.high, color=style.color, linewidth=1.6)
-                ax.plot([e.value for _, e in known], [place for place, _ in known], style.marker,
-                        color=style.color, label=f"{style.name}, 95% interval")  # fmt: skip
+                ax.plot([one.value for _, one in known], [place for place, _ in known],
+                        style.marker, color=style.color, label=style.name)  # fmt: skip
             if base := self.estimate(layer, BASELINE, name):
-                ax.axvspan(base.low, base.high, color=ROLES["B"].color, alpha=0.15, linewidth=0)
-                ax.axvline(base.value, color=ROLES["B"].color, linestyle="--", label=BASELINE)
+                style = ROLES["B"]
+                ax.axvspan(base.low, base.high, color=style.color, alpha=0.15, linewidth=0)
+                ax.axvline(base.value, color=style.color, linestyle=style.line, label=style.name)
             ax.set_yticks(range(len(kinds)), kinds)
             ax.set_xlabel(f"[{QUANTITIES[name][1]}]")
 
-        panels = {QUANTITIES[name][0]: name for name in QUANTITIES}
+        layers = dict.fromkeys(layer for layer, *_ in self.networks)
+        panels = {
+            f"{la}: {QUANTITIES[name][0]}": (la, name) for la in layers for name in QUANTITIES
+        }
         figure = row_of_panels(panels, draw, "", "", (2.9, 2.4), most=3, sharey=True)
-        figure.axes[0].invert_yaxis()
+        figure.axes[0].invert_yaxis()  # shared
         return figure
 
     def reading(self) -> Prose:
