@@ -206,13 +206,12 @@ class ControlFindings(Findings):
                 self._take(study, layer)
         for layer, networks, name in self.networks:
             key = f"{name}_{networks.replace(' ', '_')}_{layer}"
-            self._keep(key, self.estimate(layer, networks, name), name, f"{networks}s at {layer}")
+            self._keep(key, self.estimate(layer, networks, name), name, networks, layer)
         for layer in layers:
             for one, other in self.contrasts:
                 for name in QUANTITIES:
-                    told = f"students of {one} teachers minus {_called(other)}s at {layer}"
                     key, found = f"{name}_{one}_minus_{other}_{layer}", (layer, one, other, name)
-                    self._keep(key, self.difference(*found), name, told)
+                    self._keep(key, self.difference(*found), name, _student(one), layer, other)
 
     def _take(self, study: ControlStudy, layer: str) -> None:
         """The values of one kind's networks; the baseline's go with the good ones'."""
@@ -253,17 +252,29 @@ class ControlFindings(Findings):
 
     def difference(self, layer: str, one: str, other: str, name: str) -> Estimate | None:
         """Students of one kind minus those of another or the baseline, paired by seed and image."""
-        pair = [self.networks[layer, _called(kind), name] for kind in (one, other)]
+        pair = [self.networks[layer, _student(kind), name] for kind in (one, other)]
         if not np.isfinite(sum(pair)).any(1).all():
             return None
         return paired_difference(*pair, mean, self.study.shared_teachers)
 
-    def _keep(self, key: str, found: Estimate | None, name: str, told: str) -> None:
+    def _keep(
+        self,
+        key: str,
+        found: Estimate | None,
+        name: str,
+        networks: str,
+        layer: str,
+        minus: str = "",
+    ) -> None:
         what, unit = (QUANTITIES | COVARIATES)[name]
+        role, _, kind = networks.partition(" ")
+        shown = {"student": f"students of {kind} teachers", "teacher": f"{kind} teachers"}
+        less = f" minus {minus}" if minus else ""
+        told = f"{what}, {shown.get(role, 'baselines')}{less} at {layer}"
         if found is None:
-            self.notes.append(f"{what}, {told}: not defined.")
+            self.notes.append(f"{told}: not defined.")
         else:
-            self.numbers[key] = estimated(found, f"{what}, {told}", unit)
+            self.numbers[key] = estimated(found, told, unit)
 
     def outcomes(self) -> pd.DataFrame:
         """What the protocol expects of students, found, and whether it held. Holm's correction is
@@ -360,5 +371,6 @@ def _answer(outcomes: list[str]) -> str:
     return "Undecided: whether good teachers hand on more than shuffled ones is open."
 
 
-def _called(kind: str) -> str:
+def _student(kind: str) -> str:
+    """What `ControlFindings.networks` calls the students of a kind, or the baseline."""
     return kind if kind == BASELINE else f"student {kind}"
