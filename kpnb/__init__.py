@@ -37,8 +37,8 @@ _HOME = {
     "kpnb.study.image": "CellStudy ImageStudy",
     "kpnb.study.own": "ComparedNetworks compare",
     "kpnb.study.parameters": "CellParameters CloudParameters CoherencyParameters "
-    "FineTuningParameters ImageParameters OwnParameters QuestionParameters SentimentParameters "
-    "preset resolve",
+    "ControlParameters FineTuningParameters ImageParameters OwnParameters QuestionParameters "
+    "SentimentParameters preset resolve",
     "kpnb.study.presets.own_model": "OwnModelParameters",
     "kpnb.study.text": "QuestionStudy SentimentStudy TextEstimator",
     "kpnb.training.distillation": "distill_features teacher_features train_above",

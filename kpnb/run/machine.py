@@ -20,6 +20,7 @@ import torch
 from pydantic import BaseModel, Field
 
 from kpnb.errors import KpnbError, answered
+from kpnb.experiments.controls import ControlStudy
 from kpnb.experiments.fine_tuning import FineTuningStudy
 from kpnb.fingerprint import cpu_name, provenance
 from kpnb.metrics.formatting import count
@@ -48,7 +49,8 @@ NETWORKS: dict[str, str] = dict.fromkeys(("MiniLM-L6", "BERT-base"), "sentiment_
     for kind in ("image_", "pointcloud_")
     for name in get_args(MODELS[kind].model_fields["network"].annotation)
 }
-STUDIES = (ImageStudy, CellStudy, FineTuningStudy, CloudStudy, SentimentStudy, QuestionStudy)
+STUDIES = (ImageStudy, CellStudy, ControlStudy, FineTuningStudy, CloudStudy)
+STUDIES += (SentimentStudy, QuestionStudy)
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 

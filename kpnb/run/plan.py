@@ -93,8 +93,9 @@ def ask(study: Study) -> None:
         for seed in p.seeds:
             study.of("B", seed)
     else:
-        for layer in p.layers:
-            study.networks_and_maps(layer)
+        for one in (study, *getattr(study, "others", ())):  # of controls
+            for layer in p.layers:
+                one.networks_and_maps(layer)
 
 
 @dataclass(frozen=True)

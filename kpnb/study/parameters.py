@@ -46,6 +46,7 @@ Layer = Literal["Conv", "FC1", "FC2", "FC3"]
 Layers = Annotated[tuple[Layer, ...], LISTED, AfterValidator(no_repeats)]
 TextLayers = Annotated[tuple[Literal["Last"], ...], LISTED, AfterValidator(no_repeats)]
 CloudLayers = Annotated[tuple[Literal["FC1", "FC2"], ...], LISTED, AfterValidator(no_repeats)]
+ControlKind = Literal["untrained", "shuffled", "equal", "photographs"]
 Network = Literal["AlexNet", "VGG-11", "VGG-16", "VGG-19", "ResNet-50", "ResNet-101", "ResNet-152"]
 OTHERS = ("EfficientNet-lite0",)  # teachers that are none of the paper's
 # The names of kpnb.experiments.attributions.METHODS, written out so that no parameter needs captum.
@@ -270,6 +271,33 @@ class FineTuningParameters(ImageParameters):
         return self
 
 
+class ControlParameters(ImageParameters):
+    """What the image notebooks take, and which teachers know something else."""
+
+    PRESETS = presets_of("controls")
+
+    kinds: Annotated[tuple[ControlKind, ...], LISTED, AfterValidator(no_repeats)]
+    """of teachers beside the good one. untrained: initial weights; shuffled: each image with the
+    label of another; equal: a baseline of another seed; photographs: the background's labels"""
+    teachers: Wholes
+    """seeds of teachers, which the students' seeds share in turn; none is a student's, because
+    equal teachers are baselines of these seeds"""
+    teacher: Literal["same"]
+    """all teachers have the students' architecture"""
+    followed: Literal[0]
+    """what networks end with is all that is measured"""
+
+    @model_validator(mode="after")
+    def _kinds_can_be_had(self) -> Self:
+        if both := {*self.teachers} & {*self.seeds}:
+            told = f"seed {min(both)} is a teacher's and a student's"
+            raise ValueError(f"{told}: an equal teacher would be the baseline, so give others")
+        if "photographs" in self.kinds and self.data != EMBEDDED:
+            told = "kinds has 'photographs', which only the embedded images are composed of"
+            raise ValueError(f"{told}: leave it out")
+        return self
+
+
 class TextParameters(StudyParameters):
     """What the parameters of both text studies share."""
 
@@ -377,6 +405,7 @@ MODELS: dict[str, type[StudyParameters]] = {
 #: Of notebooks with more parameters than their modality, by the whole name.
 OWN_MODELS: dict[str, type[StudyParameters]] = {
     "image_cell": CellParameters,
+    "image_controls": ControlParameters,
     "image_coherency": CoherencyParameters,
     "image_fine_tuning": FineTuningParameters,
     "own_model": OwnModelParameters,
