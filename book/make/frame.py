@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from fnmatch import fnmatchcase
 from functools import cache
 
-import numpy as np
 import pandas as pd
 
 from kpnb.metrics.formatting import count, interval, number
@@ -187,12 +186,11 @@ def over_cells(cells: pd.DataFrame) -> Pooled | None:
     """The random-effects mean of `value` over cells, each with the variance of its interval; None
     for fewer than three. Where none has one, as in print, cells count alike and are all there is to
     be random."""
-    values, wide = cells["value"].to_numpy(float), (cells["high"] - cells["low"]).to_numpy(float)
-    if np.isnan(wide).all():
-        wide = np.where(np.isfinite(values), 1e-3 * np.nanstd(values), 0) if len(values) else wide
-    known = wide > 0
-    spread = (wide[known] / (2 * Z95)) ** 2
-    return pooled(values[known], spread) if known.sum() >= LEAST_CELLS else None
+    cells = cells[cells["value"].notna()].astype({name: float for name in ("value", "low", "high")})
+    values, wide = cells["value"], cells["high"] - cells["low"]
+    wide = wide.fillna(1e-3 * values.std()) if wide.isna().all() else wide
+    values, wide = values[wide > 0].to_numpy(), wide[wide > 0].to_numpy()
+    return pooled(values, (wide / (2 * Z95)) ** 2) if len(values) >= LEAST_CELLS else None
 
 
 def joined(value: object) -> str:

@@ -65,20 +65,15 @@ def verdict_grid(rows: pd.DataFrame) -> str:
     """
     every = main_rows(rows, "comparison")
     kept = every[_at_own_b(every) & (every["selection"] != "all")]
-    kept = (
-        kept[kept["distance"].isin(["", "epoch"])]
-        .set_index(_SAME)["verdict"]
-        .groupby(level=_SAME)
-        .last()
-    )
-    shown = every[every["headline"]]
-    shown = shown.assign(filtered=[kept.get(key, "") for key in map(tuple, shown[_SAME].values)])
+    kept = kept[kept["distance"].isin(["", "epoch"])].drop_duplicates(_SAME).set_index(_SAME)
+    shown = every[every["headline"]].join(kept["verdict"].rename("filtered"), on=_SAME)
+    shown["filtered"] = shown["filtered"].fillna("")
     parts = [(name, shown[shown["table"] == name]) for name in frame.MAIN_TABLES]
     return "\n\n".join(_grid(part, name) for name, part in parts if len(part)) or NOTHING
 
 
 def _grid(part: pd.DataFrame, published: str) -> str:
-    told = [block("grid_cell", **row, row=row) for row in records(part)]
+    told = [block("grid_cell", row=row) for row in records(part)]
     wide = frame.pivot(part, told, CELL, "metric", METRICS, NOT_HERE).sort_index().T
     several = part["dataset"].nunique() > 1
     header = ["hypothesis", "metric", "predicted", f"Table {published}'s cells that agree"]
