@@ -298,7 +298,7 @@ def _pair(side: str, first: Mapping, second: Mapping) -> dict:
     told = f"{estimate(first)} against {estimate(second)}"
     found = stats.Estimate(first["value"] - second["value"], math.nan, math.nan, 1, 1)
     wide, shared = 0.0, first["settings"].get("teachers")
-    if first["by_seed"] and second["by_seed"]:
+    if all(isinstance(one["by_seed"], list) for one in (first, second)):
         values = [np.genfromtxt(one["by_seed"], ndmin=2) for one in (first, second)]
         teachers = [shared[i % len(shared)] for i in range(len(values[0]))] if shared else None
         found = stats.paired_difference(*values, teachers=teachers)

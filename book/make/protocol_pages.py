@@ -84,7 +84,8 @@ def fitness_table(rows: pd.DataFrame) -> str:
 def history_tables() -> str:
     """A table per modality, a row a cell, of the headline differences as they were printed."""
     lines: dict[str, dict[tuple, dict]] = {}
-    for path in sorted((results_root() / HISTORY).rglob("*.json")):
+    files = (results_root() / HISTORY).rglob("*.json")
+    for path in sorted(files, key=lambda file: (len(file.parts), file)):  # notebooks, then sweeps
         run = json.loads(path.read_bytes())
         for one in run["comparisons"]:
             own = (one["threshold"], "all") == (run["settings"]["threshold"], one["selection"])
@@ -93,5 +94,5 @@ def history_tables() -> str:
                 line = lines.setdefault(TABLE_OF[one["sample"]], {}).setdefault(about, one | run)
                 told = {"value": one["difference"], "low": one["low"], "high": one["high"]}
                 line[one["metric"] + "_told"] = estimate(told, signed)
-    parts = {name: sheet("history", part.values()) for name, part in lines.items()}
+    parts = {name: sheet("history", part.values()) for name, part in sorted(lines.items())}
     return block("history", parts=parts)
