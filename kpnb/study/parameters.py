@@ -88,8 +88,7 @@ class StudyParameters(Parameters):
     chunk: int = Field(ge=4)
     """most noisy inputs in one pass of the estimator; bounds memory, changes results by rounding"""
     teacher_samples: Count
-    """samples the teacher is trained on, ours, of a public data set at most so many; all: as many
-    as it has"""
+    """samples the teacher is trained on, of a public data set at most so many, ours; all: each"""
     fraction: float = Field(gt=0, le=1)
     """share of the teacher's samples that student and baseline see"""
     teacher_epochs: int = Field(ge=1)

@@ -90,11 +90,11 @@ def test_the_same_study_again_comes_from_the_store(shared, tiny_model):
 ALL, TRAINED, MAPS = "T S B maps", "S B maps", "maps"
 OF_ALL = {
     ALL: {"seeds": [1], "batch": 8, "precision": "bfloat16", "deterministic": True},
-    "T S": {"teacher_epochs": 3},
+    "T S": {"teacher_epochs": 3, "teachers": [5]},
     "S": {"head_epochs": 2},
     TRAINED: {"epochs": 3, "checkpoints": [0, 2]},
     MAPS: {"samples": 5, "measured_on": "test", "method": "optimum", "probes": 12},
-    "": {"threshold": 0.15, "device": "auto", "chunk": 12},
+    "": {"threshold": 0.15, "device": "auto", "chunk": 12, "followed": 2},
 }
 # A network's scores are stored with it, so what texts and clouds are tested on counts.
 OF_TEXTS = {
@@ -105,7 +105,8 @@ OF_TEXTS = {
 OF_IMAGES = {
     ALL: {"network": "AlexNet", "scale": "full", "classes": 8, "image_size": 40}
     | {"teacher_samples": 252, "recipe": "published", "augment": "all"},
-    TRAINED: {"fraction": 0.4, "layers": ["Conv"]},
+    TRAINED: {"fraction": 0.4},
+    "S maps": {"layers": ["Conv"]},
     MAPS: {"grid": 16},
 }
 OF_CLOUDS = {
