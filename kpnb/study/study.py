@@ -328,7 +328,7 @@ class Study(NotebookStudy, Modality):
     def trail(self, trained: Trained, layer: str) -> dict[int, EntropyMaps]:
         """Maps of the final network, and of its other checkpoints on the samples `followed`."""
         followed, last = self.parameters.followed, trained.final_epoch
-        if followed is None or trained.role == "T":
+        if followed is None or followed >= self.parameters.samples or trained.role == "T":
             return self.maps(trained, layer)
         before = [epoch for epoch in sorted(trained.states) if epoch < last and followed]
         early = self.maps(trained, layer, before, followed) if before else {}

@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import kpnb.training.train
 from kpnb.estimator.features import layer_name
 from kpnb.networks.layers import parameters_above
 from kpnb.store import Scratch
+from kpnb.study.study import Study
 
 TENSORS = "tensors.safetensors"
 pytestmark = pytest.mark.usefixtures("one_thread", "few_test_images")
@@ -145,6 +147,23 @@ def test_what_each_parameter_changes(kind, tmp_path, tiny_model, all_studies, mo
     if kind == "sentiment":
         assert demo.pop("network") == tiny_model
     assert fingerprints(kind, tmp_path, tiny_model, **demo) == unchanged
+
+
+@pytest.mark.parametrize(
+    "followed, counts", [(None, "666"), (9, "666"), (2, "226"), (0, "6")], ids=str
+)
+def test_training_is_followed_on_the_first_samples_and_ends_with_all(
+    followed, counts, smoke, monkeypatch
+):
+    def maps(study, trained, layer, epochs=None, count=6):
+        return dict.fromkeys(trained.states if epochs is None else epochs, count)
+
+    monkeypatch.setattr(Study, "maps", maps)
+    parameters = smoke.study.parameters.model_copy(update={"followed": followed})
+    study, trained = replace(smoke.study, parameters=parameters), smoke.study.of("B", 0)
+    found = study.trail(trained, "FC1")
+    assert "".join(str(found[epoch]) for epoch in sorted(found)) == counts and found[2] == 6
+    assert set(study.trail(smoke.study.of("T", 0), "FC1").values()) == {6}
 
 
 # By modality: a line that is told; the lower seed's score of teachers, and scores of baselines,
