@@ -254,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--networks", nargs="+", choices=NETWORKS, default=USUAL, metavar="NAME")
-    add("--scale", choices=("narrow", "full"), default="narrow", help="64 or 224 pixels a side")
+    add("--scale", choices=("narrow", "full"), default="narrow", help="32 or 224 pixels a side")
     add("--batch", type=int, help="samples of a training step; default: the recipes'")
     add("--precision", choices=("float32", "bfloat16"), default="float32")
     add("--output", type=Path, metavar="FILE", help="default: the package's, by device")
@@ -264,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in ("scale", "device", "precision", "batch")}
-    given["image_size"] = {"narrow": 64, "full": 224}[options.scale]
+    given["image_size"] = {"narrow": 32, "full": 224}[options.scale]
     found = measure_machine([probe_study(name, **given) for name in options.networks])
     for speed in found.speeds:
         rates = (f"{name} {1000 * getattr(speed, name):.3g} ms" for name in RATES)

@@ -182,7 +182,9 @@ class NotebookFindings:
 
     def fit(self: Findings) -> pd.DataFrame:
         """The protocol's checks of each layer: what is asked, found, and what to change."""
-        return pd.concat([found.table() for found in self.fitness.values()], keys=self.fitness)
+        require(self.fitness, "nothing is measured yet: call findings.measure() first.")
+        tables = {layer: found.table() for layer, found in self.fitness.items()}
+        return pd.concat(tables, names=["layer", "asked"])
 
     @property
     def _measured(self: Findings) -> paper.SampleSet:

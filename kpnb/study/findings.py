@@ -53,11 +53,12 @@ class Findings(NotebookFindings):
         """Train what the store does not have, estimate the maps, and add the evidence of some
         layers, by default of all that the parameters name: the long part of a notebook."""
         for layer in layers or self.study.parameters.layers:
-            self.evidence[layer] = self.study.evidence(layer)
-            self.fitness[layer] = fitness_of(self.study, self.evidence[layer], self.threshold)
-            self.numbers |= self.fitness[layer].numbers
-            self.notes += filter(None, [self.fitness[layer].reason])
-            self.add(self.evidence[layer])
+            self.evidence[layer] = found = self.study.evidence(layer)
+            if "T" in found.maps:
+                self.fitness[layer] = fit = fitness_of(self.study, found, self.threshold)
+                self.numbers |= fit.numbers
+                self.notes += filter(None, [fit.reason])
+            self.add(found)
 
     def add(self, evidence: Evidence) -> None:
         """Measures and comparisons of one layer: all samples at every threshold, both weight

@@ -328,19 +328,20 @@ class Study(NotebookStudy, Modality):
     def trail(self, trained: Trained, layer: str) -> dict[int, EntropyMaps]:
         """Maps of the final network, and of its other checkpoints on the samples `followed`."""
         followed, last = self.parameters.followed, trained.final_epoch
-        if followed is None or trained.role == "T":
+        if followed is None or followed >= self.parameters.samples or trained.role == "T":
             return self.maps(trained, layer)
         before = [epoch for epoch in sorted(trained.states) if epoch < last and followed]
         early = self.maps(trained, layer, before, followed) if before else {}
         return early | self.maps(trained, layer, [last])
 
     def accuracies(self, role: str, layer: str | None = None) -> dict[str, list[float]]:
-        """SCORE on "train" and "test" by seed of T, B, or the student of a layer; further scores
-        under "train <name>" and "test <name>"."""
+        """SCORE by split and seed of T, B, or the student of a layer; further scores under
+        "<split> <name>"."""
         networks = [self.of(role, seed, layer) for seed in self.parameters.seeds]
         found = [self._teacher_accuracy(net) if role == "T" else net.accuracy for net in networks]
         # The store gives them back in another order than a network just trained.
-        known = sorted(set(found[0]) - {"seconds"}, key=lambda s: (s.startswith("test"), s))
+        place = [*self.data.splits].index
+        known = sorted(set(found[0]) - {"seconds"}, key=lambda s: (place(s.split()[0]), s))
         return {split: [part[split] for part in found] for split in known}
 
     def _teacher_accuracy(self, trained: Trained) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from kpnb.run.machine import RATES, Machine, Speed, study_of
 from kpnb.study.parameters import MODELS, models_for, resolve
 
-OWN = "VGG-11 (narrow), 3x64x64"
+OWN = "VGG-11 (narrow), 3x32x32"
 
 
 def speed(network=OWN, operations=1e6, seconds=0.5, kind="image_", **changed) -> Speed:
