@@ -60,7 +60,8 @@ def test_presets_are_the_protocol_s_and_teachers_are_no_students():
     assert study.layers == tuple(asked["controls"]["layers"])
     assert set(study.kinds) == set(asked["controls"]["kinds"]) == set(KINDS)
     assert (study.samples, study.followed) == (asked["settings"]["samples"], 0)
-    shared = set(ImageParameters.model_fields) - {"seeds", "followed"}
+    assert [study.network] == asked["controls"]["networks"]
+    shared = set(ImageParameters.model_fields) - {"seeds", "followed", "network"}
     assert all(getattr(study, name) == getattr(whole, name) for name in shared)
     refuses(study_of, "seed 1 is a teacher's and a student's", teachers=[0, 1])
     refuses(study_of, "leave it out", data="cub200")
