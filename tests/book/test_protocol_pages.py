@@ -93,9 +93,10 @@ def test_fitness_has_a_row_a_layer_with_why_it_is_not_measurable():
                 "entropy_gap_T_FC2": Number(value=1, **about)}  # fmt: skip
     why = "Conv is not measurable (the student explains 3%); raise epochs."
     rows = rows_of(fitness_table(frame([confirmed(numbers=numbers, notes=[why])])))
-    assert [row[0] for row in rows] == ["VGG-11, FC1, train", "VGG-11, Conv, train"]
-    assert rows[0][2:4] == ["yes", "0.91 [0.90, 0.92]"] and rows[0][7] == "0.30"
-    assert rows[1][2] == why and rows[1][10] == "12.0" and rows[1][3] == "–"
+    about = "VGG-11, {}, train (`image_h1`, study)"
+    assert [row[0] for row in rows] == [about.format(layer) for layer in ("FC1", "Conv")]
+    assert rows[0][1:3] == ["yes", "0.91 [0.90, 0.92]; –"] and rows[0][4] == "0.30; –; –"
+    assert rows[1][1] == why and rows[1][5] == "12.0; –"
     assert fitness_table(frame([run()])) == NOTHING
 
 
