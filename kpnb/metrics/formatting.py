@@ -57,7 +57,7 @@ def verdict_sentence(verdicts: Sequence[str], noun: str) -> str:
     """
     told = ", ".join(f"{verdicts.count(name)} {name}" for name in VERDICTS if name in verdicts)
     answer = next(answer for needed, answer in _ANSWERS if needed <= set(verdicts))
-    if answer.startswith("Yes") and len({*verdicts}) > 1:
+    if answer.startswith("Yes") and {*verdicts} - {"supported", "not measurable"}:
         answer = "In part: it is supported, but not everywhere."
     return f"**{answer}** Of {count(len(verdicts), noun)}: {told}."
 

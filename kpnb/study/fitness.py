@@ -74,7 +74,7 @@ class Fitness:
 def fitness_of(study: Study, evidence: Evidence, threshold: float) -> Fitness:
     """The protocol's checks of a layer's networks and of their final maps."""
     checks = (*network_checks(study, evidence.layer), *map_checks(evidence, threshold))
-    numbers = {f"explained_{name}": _explained_number(study, evidence.layer, split)
+    numbers = {f"explained_{name}_{evidence.layer}": _explained_number(study, evidence.layer, split)
                for name, split in (("train", "train"), ("new", study.data.held_out))}  # fmt: skip
     return Fitness(evidence.layer, checks, numbers | map_numbers(evidence, threshold))
 

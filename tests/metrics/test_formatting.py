@@ -30,7 +30,7 @@ def test_numbers_signs_intervals_counts_and_a_table_keep_their_shape():
 
 YES, NO, SAME, OPEN, ONE, NONE = VERDICTS
 ANSWERS = {
-    "Yes": [(YES,)], "In part": [(YES, OPEN), (SAME, YES), (NONE, YES)],
+    "Yes": [(YES,), (YES, NONE)], "In part": [(YES, OPEN), (SAME, YES), (ONE, YES)],
     "No: nothing": [(NO,), (NO, OPEN), (SAME, NO)], "No: there is no": [(SAME,), (SAME, OPEN)],
     "Undecided": [(OPEN,), (OPEN, NONE)], "No verdict": [(ONE,), (NONE, ONE)],
     "No clear answer": [(YES, NO), (OPEN, NO, YES)], "Not measurable": [(NONE,)],

@@ -171,7 +171,12 @@ def test_pooled_cells_are_those_of_the_textbook_formulas():
     assert (found.low, found.high) == pytest.approx(
         (value - t.ppf(0.975, 3) * error, value + t.ppf(0.975, 3) * error)
     )
-    assert pooled([0.1, 0.1, 0.1], [0.1, 0.2, 0.3]).tau == 0
+    # Cells that agree: the fixed weights, and an interval by the cells' own variances.
+    same = pooled([9, 9.1, 9.2], [0.1, 1, 4])
+    weights = 1 / np.array([0.1, 1, 4])
+    value, half = (weights * [9, 9.1, 9.2]).sum() / weights.sum(), weights.sum() ** -0.5
+    assert same.tau == 0 and same.value == pytest.approx(value)
+    assert same.high - same.value == pytest.approx(t.ppf(0.975, 2) * half)
     refuses(pooled, "too few to pool", [0.1, 0.2], [0.1, 0.1])
 
 
