@@ -244,7 +244,8 @@ def test_its_results_are_those_of_its_hypothesis(executed):
     headline = [c for c in results.comparisons if results.is_headline(c)]
     told = "\n".join(executed.outputs("text/markdown"))
     assert all(f"**{comparison.verdict}**" in told for comparison in headline)
-    assert not headline or all(f"explained_{part}" in results.numbers for part in ("train", "new"))
+    shares = {f"explained_{part}_{c.layer}" for part in ("train", "new") for c in headline}
+    assert shares <= set(results.numbers)
     assert {c.metric for c in results.comparisons} == set(case.metrics)
     assert len(headline) == len(case.metrics)
     names = {name.split(" | ")[0] for name in results.numbers}
