@@ -2,7 +2,6 @@
 
 import importlib
 from collections import Counter
-from functools import partial
 
 import pytest
 import torch
@@ -21,7 +20,14 @@ from kpnb.run.sweeps import read_sweeps
 from kpnb.store import Store
 from kpnb.study.image import ImageStudy
 
-study = partial(planned_study, seeds=[0])
+
+def study(notebook="image_h1", preset="demo", **given):
+    """Of one seed; of images, at the demo, one network and layer, followed on all samples."""
+    images = preset == "demo" and notebook.startswith("image_")
+    own = {"network": "VGG-11", "layers": ["FC1"], "followed": None} if images else {}
+    return planned_study(notebook, preset, **{"seeds": [0]} | own | given)
+
+
 SEEN, FOR, TESTED = 1500, 100, 2000 + 2000  # images, epochs; unseen and new images
 
 
@@ -233,9 +239,10 @@ def test_the_command_and_its_words_and_mistakes_in_one_sentence(tmp_path, capsys
         told = capsys.readouterr().err
         assert sentence in told and told.count("\n") == 1
     path = write_machine(unit_machine(), tmp_path / "mine.json")
-    assert plan.main(["image_h1", "-p", "epochs=12", "--speeds", str(path)]) == 0
+    given = ["-p", "epochs=12", "-p", "network=VGG-11"]
+    assert plan.main(["image_h1", *given, "--speeds", str(path)]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("image_h1 at demo: 1 run, 11 networks") and "100% of it" in told
+    assert told.startswith("image_h1 at demo: 1 run, 15 networks") and "100% of it" in told
     seconds = {0.4: "0.4 s", 59.6: "60 s", 90: "1.5 minutes", 7200: "2.0 hours", 9e5: "10 days"}
     assert {value: plan.duration(value) for value in seconds} == seconds
     assert [plan.size(n) for n in (2e6, 1.23e9, 62e9)] == ["2 MB", "1.2 GB", "62 GB"]

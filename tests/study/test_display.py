@@ -29,7 +29,8 @@ def after(*cells: str) -> dict:
 def test_the_values_of_the_cell_are_the_run_and_what_it_does_not_name_is_the_demo_s():
     parameters = ImageStudy.from_notebook(after(CELL.format(epochs=3))).parameters
     assert parameters.epochs == 3 and parameters.checkpoints == (0, 1, 2, 3)
-    assert parameters == resolve(parameters.__class__, {"preset": "demo", "epochs": 3})
+    given = {"preset": "demo", "network": "VGG-11", "epochs": 3}
+    assert parameters == resolve(parameters.__class__, given)
     # The preset is a label: it changes no value; the paper's batches are of another size.
     names = {"preset": "paper", "network": "VGG-16", "more": {"chunk": 64}}
     parameters = ImageStudy.from_notebook(names).parameters
