@@ -318,5 +318,5 @@ def test_the_notebook(study, tmp_path, monkeypatch):
     for name in wanted | {"n_fg_fine_tuned_conv"}:
         number = results.numbers[name]
         assert number.low is None and number.n and number.unit, name
-        assert "one seed: no interval" in number.what and "nan" not in run.text()
+        assert "one seed: no interval" in number.what and "[nan" not in run.text()
     assert "Fine-tuning against training" in run.text() and "Of 6 statements" in run.text()
