@@ -44,7 +44,7 @@ TEXTS = [
     *("selection", "distance", "prediction", "verdict", "name", "what", "unit", "learning"),
     *("grid_size", "threshold_b", "printed", "outcome"),
 ]
-#: How a note begins that says why a layer is not measurable (`kpnb.study.fitness`).
+#: How a note begins that says why a layer is not measurable (`kpnb.training.fitness`).
 UNFIT = re.compile(r"(\S+) is not measurable")
 #: nth: place of the results among those given; pair: which student belongs to which baseline.
 COUNTS = ["n_samples", "n_seeds", "nth", "pair", "depth", "outputs"]

@@ -17,7 +17,7 @@ from kpnb.metrics.results import results_root
 from kpnb.metrics.stats import judged
 
 HISTORY = "history"  #: The folder of what was measured before the protocol, in another schema.
-#: Numbers that put a layer's metrics into proportion, by name (`kpnb.study.fitness`).
+#: Numbers that put a layer's metrics into proportion, by name (`kpnb.training.fitness`).
 _FITNESS = r"^(explained_\w+|rank_correlation_\w|lambda_over_chance_\w|\w+_untrained)_([A-Z]\w+)$"
 
 

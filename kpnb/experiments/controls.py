@@ -27,11 +27,11 @@ from kpnb.metrics.stats import Estimate, crossed, holm, mean, paired_difference,
 from kpnb.paper import FINAL_METRICS
 from kpnb.study.display import Prose
 from kpnb.study.findings import Findings
-from kpnb.study.fitness import explained_shares, over_chance
 from kpnb.study.image import ImageStudy
 from kpnb.study.parameters import ControlParameters
 from kpnb.study.study import Keep, Trained
 from kpnb.training.checkpoints import Resume
+from kpnb.training.fitness import explained_shares, over_chance
 from kpnb.training.settings import TrainingRecord
 
 GOOD = "good"  # the kind of the study's own teachers

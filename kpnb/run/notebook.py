@@ -28,7 +28,8 @@ from kpnb.errors import KpnbError, did_you_mean, stopped_by
 from kpnb.fingerprint import EXECUTED, Stopwatch, checkout, peak_memory_mib
 from kpnb.metrics.results import results_root
 from kpnb.store import JOURNAL, default_root, read_journal
-from kpnb.study.parameters import StudyParameters, explicit, models_for, resolve, with_more
+from kpnb.study.parameters import StudyParameters, explicit, models_for, resolve
+from kpnb.study.presets.own_model import with_more
 
 Notebook = nbformat.NotebookNode
 

@@ -24,7 +24,8 @@ from kpnb.metrics.results import write_results
 from kpnb.paper import FINAL_METRICS, HYPOTHESES, ROLES, SCORES
 from kpnb.study import verdicts
 from kpnb.study.parameters import Model as Parameters
-from kpnb.study.parameters import StudyParameters, resolve, with_more
+from kpnb.study.parameters import StudyParameters, resolve
+from kpnb.study.presets.own_model import with_more
 from kpnb.study.verdicts import NAMES, SELECTIONS, label, with_interval
 
 if TYPE_CHECKING:

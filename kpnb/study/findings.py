@@ -19,8 +19,8 @@ from kpnb.metrics.results import (
 from kpnb.metrics.stats import Estimate, crossed, mean, paired_difference
 from kpnb.paper import DISTANCE_METRICS, FINAL_METRICS, METRICS, ROLES
 from kpnb.study.display import NotebookFindings
-from kpnb.study.fitness import Fitness, fitness_of
 from kpnb.study.study import Study
+from kpnb.training.fitness import Fitness, fitness_of
 
 #: What a results file has of findings as they are.
 FILED = ("notebook", "run", "measures", "comparisons", "notes", "numbers", "values")

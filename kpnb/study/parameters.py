@@ -8,37 +8,23 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
 import pydantic
-import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from kpnb.datasets.places import EMBEDDED
 from kpnb.errors import KpnbError, did_you_mean, first_mistake
-from kpnb.fingerprint import packed_file
-from kpnb.paper import checkpoint_epochs, paper_preset, paper_settings
-from kpnb.study.presets.own_model import LISTED, OwnModelParameters, Parameters, Wholes, no_repeats
+from kpnb.paper import checkpoint_epochs, paper_settings
+from kpnb.study.presets.own_model import (
+    LISTED,
+    AttributionNames,
+    OwnModelParameters,
+    Parameters,
+    Wholes,
+    no_repeats,
+    presets_of,
+)
 
-PRESET_NAMES = ("smoke", "demo", "study", "paper")
 #: Encoders by name: width, and feed-forward width; for plans, others count as MiniLM.
 ENCODERS = {"MiniLM-L6": (384, 1536), "BERT-base": (768, 3072)}
-
-
-def presets_of(kind: str) -> dict[str, dict]:
-    """Preset -> values, from presets/KIND.yaml: the demo's are written out, those of study and
-    smoke where they differ, the paper's lie with its settings. A file that is `like` another has
-    at each preset what that one has there, then what it says of `all`, then its own.
-
-    Results hold their values, so that the files are no part of what results depend on.
-    """
-    content = yaml.safe_load(packed_file(f"{kind}.yaml").read_text(encoding="utf-8"))
-    if "like" in content:
-        like, shared = presets_of(content["like"]), content.get("all", {})
-        return {name: like[name] | shared | content.get(name, {}) for name in PRESET_NAMES}
-    found = {
-        name: content["demo"] | {"preset": name} | content.get(name, {})
-        for name in PRESET_NAMES[:-1]
-    }
-    return found | ({"paper": paper_preset(*content["paper"])} if "paper" in content else {})
-
 
 Count = Annotated[int, Field(ge=100, strict=True)] | Literal["all"]
 
@@ -49,13 +35,6 @@ CloudLayers = Annotated[tuple[Literal["FC1", "FC2"], ...], LISTED, AfterValidato
 ControlKind = Literal["untrained", "shuffled", "equal", "photographs"]
 Network = Literal["AlexNet", "VGG-11", "VGG-16", "VGG-19", "ResNet-50", "ResNet-101", "ResNet-152"]
 OTHERS = ("EfficientNet-lite0",)  # teachers that are none of the paper's
-# The names of kpnb.experiments.attributions.METHODS, written out so that no parameter needs captum.
-AttributionName = Literal[
-    "gradient", "activation", "grad_cam", "gradient_x_activation", "conductance",
-    "feature_gradient", "feature_occlusion", "saliency", "input_x_gradient",
-    "integrated_gradients", "guided_backprop", "occlusion",
-]  # fmt: skip
-AttributionNames = Annotated[tuple[AttributionName, ...], LISTED, AfterValidator(no_repeats)]
 # By network, for parameters that are not given. b is recollected from the published version, with
 # little confidence: the text at hand lost it. Epochs are ours: PointNet's transforms make it slow.
 BY_NETWORK: dict[str, dict[str, float]] = {
@@ -459,14 +438,6 @@ def resolve(model: type[Model], given: Mapping[str, object], base: str | None = 
         return model.model_validate(values)
     except ValidationError as error:
         raise KpnbError(first_mistake(error.errors(), values)) from None
-
-
-def with_more(names: Mapping[str, object]) -> dict[str, object]:
-    """A cell's values with those in its `more` over them; KpnbError where that is no dictionary."""
-    more = names.get("more", {})
-    if not isinstance(more, dict):
-        raise KpnbError(f"more is {more!r}: write a dictionary of parameters, {{'chunk': 64}}.")
-    return {name: value for name, value in names.items() if name != "more"} | more
 
 
 def explicit(model: type[StudyParameters], given: Mapping[str, object]) -> dict[str, object]:

@@ -16,9 +16,15 @@ from studied import KeyStore, same_states
 
 from kpnb.datasets.images import embedded_images, of_classes, split_classes
 from kpnb.estimator.entropy import EntropyMaps
-from kpnb.experiments import fine_tuning, pretraining
-from kpnb.experiments.fine_tuning import QUANTITIES, estimate_of, network_values
-from kpnb.experiments.pretraining import FineTuningStudy, SourceStudy, imagenet_state
+from kpnb.experiments import fine_tuning
+from kpnb.experiments.fine_tuning import (
+    QUANTITIES,
+    FineTuningStudy,
+    SourceStudy,
+    estimate_of,
+    imagenet_state,
+    network_values,
+)
 from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.results import read_results
 from kpnb.networks.image import image_network
@@ -77,7 +83,7 @@ def test_the_split_takes_every_class_once_and_samples_are_those_of_some_classes(
     net = image_network("VGG-11", 4, "narrow")
     for name in ("VGG-16", "AlexNet"):
         state = image_network(name, 4, "narrow").state_dict()
-        refuses(pretraining.take_convolutions, "other convolutions", net, state)
+        refuses(fine_tuning.take_convolutions, "other convolutions", net, state)
 
 
 def test_source_and_target_share_no_image(study):
@@ -146,19 +152,19 @@ def test_what_a_parameter_changes(few_test_images):
 def test_imagenet_weights_take_the_place_of_a_source_network(monkeypatch, few_test_images):
     net, other = image_network("VGG-11", 3, "narrow", seed=9), study_of()
     known = {role: other.of(role, 0).fingerprint for role in "FB"}
-    monkeypatch.setattr(pretraining, "imagenet_state", lambda *_: net.state_dict())
+    monkeypatch.setattr(fine_tuning, "imagenet_state", lambda *_: net.state_dict())
     monkeypatch.setattr(SourceStudy, "of", lambda *_: pytest.fail("no source network is wanted"))
     parameters = other.parameters.model_copy(update={"source": "ImageNet"})
     study = FineTuningStudy(parameters, other.store)
     assert same_states(*(parts_of(n.state_dict())[0] for n in (study.build("F", 0), net)))
     assert same_states(*(parts_of(study.build(role, 0).state_dict())[1] for role in "FB"))
-    assert pretraining.IMAGENET in study.check_teacher()
+    assert fine_tuning.IMAGENET in study.check_teacher()
     assert study.of("F", 0).fingerprint != known["F"]
     assert study.of("B", 0).fingerprint == known["B"]
     # The state with ImageNet weights has no FC layer.
     asked, net = [], image_network("AlexNet", 4, "narrow")
     network = lambda *given, **named: asked.append((given, named)) or net  # noqa: E731
-    monkeypatch.setattr(pretraining, "image_network", network)
+    monkeypatch.setattr(fine_tuning, "image_network", network)
     state = imagenet_state.__wrapped__("VGG-16", 4)  # past its cache
     assert state and parts_of(state)[1] == {}
     assert asked == [(("VGG-16", 2, "full"), {"seed": 4, "pretrained": True})]

@@ -136,7 +136,7 @@ def glue(study: Study) -> Ran:
     parts += (study.teaching(0),) if isinstance(study, ControlStudy) else ()
     found = {(t.__module__, t.__name__) for part in parts for t in type(part).__mro__}
     found |= {("kpnb.study.study", "flat"), ("kpnb.study.study", "Trained")}
-    return found | {("kpnb.study.fitness", "_explained")} | OF_SAMPLES
+    return found | {("kpnb.training.fitness", "_explained")} | OF_SAMPLES
 
 
 KINDS = ["image", "cell", "sentiment", "cloud", "fine_tuning"]

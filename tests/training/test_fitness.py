@@ -12,8 +12,8 @@ from torch import nn
 
 from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.protocol import protocol
-from kpnb.study import fitness
-from kpnb.study.fitness import (
+from kpnb.training import fitness
+from kpnb.training.fitness import (
     Check,
     Fitness,
     explained_share,
