@@ -5,7 +5,9 @@ of the study's own initial weights and order imitate a teacher of another kind. 
 with is measured, and no gate applies: how well a student imitates stands beside its points.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -46,12 +48,11 @@ QUANTITIES = {
 }
 #: What says how well networks do, beside it.
 COVARIATES = {
-    "explained_train": ("explained of the teacher, training images", "share"),
-    "explained_new": ("explained of the teacher, new images", "share"),
-    "accuracy": ("accuracy on new images, own labels", "share"),
+    "explained_train": ("explained share, training images", "share"),
+    "explained_new": ("explained share, new images", "share"),
+    "accuracy": ("accuracy on new images", "share"),
 }
 SIDES = {"up": "more", "down": "less", "": "no lead"}
-OPEN = {"undecided": "open"}
 PRIMARY = ("n_fg", "lambda")  # of the protocol's contrast; values of all images are filed
 BASELINE = "baseline"
 #: What the protocol expects of students: of a kind of teacher, minus those of another or the
@@ -96,10 +97,10 @@ class ControlStudy(ImageStudy):
         return (GOOD, *self.parameters.kinds)
 
     @property
-    def others(self) -> "list[ControlStudy]":
-        """Those of the other kinds, on the same store, clock and data; made anew each time, so
+    def others(self) -> "Iterator[ControlStudy]":
+        """Those of the other kinds, on the same store, clock and data; one after the other, so
         that not all networks are in memory at once."""
-        return [self._beside(ControlStudy, kind=kind) for kind in self.parameters.kinds]
+        return (self._beside(ControlStudy, kind=kind) for kind in self.parameters.kinds)
 
     def _beside(self, study: type[ImageStudy], **more: object) -> ImageStudy:
         found = study(self.parameters, self.store, self._seconds, **more)
@@ -178,10 +179,9 @@ def outcome_of(found: Estimate, side: str, wide: float, p: float) -> str:
     """Whether an expectation held: "up", "down", or "" for no lead, for which a lead must be out of
     the question and not only unseen. wide: the margin of what counts as none."""
     told = verdict(found, side or "up", wide, p)
-    held, failed = {"supported"}, {"opposed", "equivalent"}
-    if not side:
-        held, failed = failed, held
-    return "held" if told in held else "did not hold" if told in failed else OPEN.get(told, told)
+    if told in ("undecided", "one seed"):
+        return "open" if told == "undecided" else told
+    return "held" if (told == "supported") == bool(side) else "did not hold"
 
 
 class ControlFindings(Findings):
@@ -201,7 +201,7 @@ class ControlFindings(Findings):
         """Train what the store does not have, estimate the final maps, and add the numbers of all
         kinds of teachers: the long part of the notebook."""
         layers = layers or self.study.parameters.layers
-        for study in (self.study, *self.study.others):
+        for study in chain([self.study], self.study.others):
             for layer in layers:
                 self._take(study, layer)
         for layer, networks, name in self.networks:
@@ -257,24 +257,17 @@ class ControlFindings(Findings):
             return None
         return paired_difference(*pair, mean, self.study.shared_teachers)
 
-    def _keep(
-        self,
-        key: str,
-        found: Estimate | None,
-        name: str,
-        networks: str,
-        layer: str,
-        minus: str = "",
-    ) -> None:
+    def _keep(self, key: str, found: Estimate | None, name: str, *told: str) -> None:
+        """told: networks, layer, and whose value is taken off, if any."""
+        networks, layer, *minus = told
         what, unit = (QUANTITIES | COVARIATES)[name]
         role, _, kind = networks.partition(" ")
         shown = {"student": f"students of {kind} teachers", "teacher": f"{kind} teachers"}
-        less = f" minus {minus}" if minus else ""
-        told = f"{what}, {shown.get(role, 'baselines')}{less} at {layer}"
+        whose = " minus ".join([shown.get(role, "baselines"), *minus])
         if found is None:
-            self.notes.append(f"{told}: not defined.")
+            self.notes.append(f"{what}, {whose} at {layer}: not defined.")
         else:
-            self.numbers[key] = estimated(found, told, unit)
+            self.numbers[key] = estimated(found, f"{what}, {whose} at {layer}", unit)
 
     def outcomes(self) -> pd.DataFrame:
         """What the protocol expects of students, found, and whether it held. Holm's correction is
@@ -289,17 +282,10 @@ class ControlFindings(Findings):
                     continue
                 wide = margin(name, self.estimate(layer, BASELINE, name).value)
                 p = primary.get((one, other, name, side), found.p)
-                rows.append(
-                    {
-                        "layer": layer,
-                        "students of": f"{one} minus {other}",
-                        "metric": QUANTITIES[name][0],
-                        "expected": SIDES[side],
-                        "found": str(found),
-                        "outcome": outcome_of(found, side, wide, p),
-                    }
-                )
-        return pd.DataFrame(rows).set_index(["layer", "students of", "metric"])
+                about = layer, f"{one} minus {other}", QUANTITIES[name][0], SIDES[side]
+                rows.append((*about, str(found), outcome_of(found, side, wide, p)))
+        columns = ["layer", "students of", "metric", "expected", "found", "outcome"]
+        return pd.DataFrame(rows, columns=columns).set_index(columns[:3])
 
     def table(self) -> pd.DataFrame:
         """Every quantity and covariate of every kind's networks, with 95% intervals."""
