@@ -162,7 +162,7 @@ class TeacherStudy(ImageStudy):
         return self._trained(role, None, seed, key, keep_start, settings, [])
 
 
-def network_values(evidence: Evidence, role: str, name: str, threshold: float) -> np.ndarray:
+def quantity_values(evidence: Evidence, role: str, name: str, threshold: float) -> np.ndarray:
     """(seeds, samples) of one of QUANTITIES in the final networks of a role."""
     if name in FINAL_METRICS:
         return metric_values(evidence, role, name, Choices(threshold))
@@ -221,7 +221,7 @@ class ControlFindings(Findings):
         networks = {"S": f"student {study.kind}", "T": f"teacher {study.kind}", "B": BASELINE}
         for role in "TSB" if study.kind == GOOD else "TS":
             rows = first if role == "T" else slice(None)
-            found = {n: network_values(evidence, role, n, self.threshold) for n in QUANTITIES}
+            found = {n: quantity_values(evidence, role, n, self.threshold) for n in QUANTITIES}
             right = [study.of(role, seed, layer).accuracy[held] for seed in seeds]
             found["accuracy"] = np.array(right)[:, None]
             if role == "S":
