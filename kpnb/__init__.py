@@ -26,7 +26,7 @@ _HOME = {
     "kpnb.estimator.units": "GridUnits MaskUnits PointUnits",
     "kpnb.metrics.points": "KnowledgePoints knowledge_points learning_distance learning_speed "
     "published_filter stability",
-    "kpnb.metrics.stats": "Estimate bootstrap paired_difference verdict",
+    "kpnb.metrics.stats": "Estimate bootstrap crossed paired_difference verdict",
     "kpnb.networks.cloud": "point_network",
     "kpnb.networks.image": "image_network",
     "kpnb.networks.text": "load_tokenizer pretrained_network scratch_network",
@@ -37,8 +37,8 @@ _HOME = {
     "kpnb.study.image": "CellStudy ImageStudy",
     "kpnb.study.own": "ComparedNetworks compare",
     "kpnb.study.parameters": "CellParameters CloudParameters CoherencyParameters "
-    "FineTuningParameters ImageParameters OwnParameters QuestionParameters SentimentParameters "
-    "preset resolve",
+    "ControlParameters FineTuningParameters ImageParameters OwnParameters QuestionParameters "
+    "SentimentParameters preset resolve",
     "kpnb.study.presets.own_model": "OwnModelParameters",
     "kpnb.study.text": "QuestionStudy SentimentStudy TextEstimator",
     "kpnb.training.distillation": "distill_features teacher_features train_above",

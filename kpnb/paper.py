@@ -67,7 +67,7 @@ ROLES = {"T": "teacher", "S": "student", "B": "baseline"}
 SCORES = {
     f"{key}_{split}": (name, samples)
     for key, name in (("accuracy", "accuracy"), ("f1", "F1"), ("exact_match", "exact match"))
-    for split, samples in (("test", "unseen"), ("train", "training"))
+    for split, samples in (("test", "unseen"), ("new", "new"), ("train", "training"))
 }
 
 TABLE_FILES = {

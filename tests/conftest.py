@@ -101,15 +101,15 @@ def smoke(tmp_path_factory) -> Smoke:
 def made_evidence(student=True, baseline=False, samples=8, seeds=1, layer="FC1") -> Evidence:
     """Evidence with known counts: a network is good (True) or bad, the teacher is good.
 
-    8 foreground and 8 background cells; checkpoints 0, 1, 2 at distance 0, 0.1, 0.2 per step.
+    8 foreground and 8 background cells; checkpoints 0, 1, 2 at distance 0, 0.1, 0.2 per epoch.
     good: N_fg 6 and N_bg 1 from epoch 1 on, the same cells: lambda 6/7, D 0.1, rho 1.
     bad: N_fg 3 and N_bg 2 in the end, lambda 3/5; in even samples N_fg was 4 at epoch 1, in other
     cells (D 0.1, rho 3/7), in odd ones 1 (D 0.2, rho 3/4), and there the published filter objects.
     """
-    good, per_step = {"T": True, "S": student, "B": baseline}, [0.0, 0.1, 0.2]
+    good, ways = {"T": True, "S": student, "B": baseline}, {"epoch": 0.1, "step": 0.2}
     distance = {
-        (role, unit): [[value * share for value in per_step]] * seeds
-        for role in "SB" for unit, share in (("step", 1), ("epoch", 0.5))
+        (role, unit): [[0.0, way, 2 * way]] * seeds
+        for role in "SB" for unit, way in (ways | {"share": 0.5, "time": 0.5}).items()
     }  # fmt: skip
     maps = {role: [_made_maps(good[role], samples)] * seeds for role in "TSB"}
     return Evidence(layer, (0, 1, 2), torch.arange(16).expand(samples, 16) < 8, maps, distance)

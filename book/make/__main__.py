@@ -17,8 +17,8 @@ from pathlib import Path
 
 import yaml
 
-from book.make import api, chapters, check, claims, plan_pages, published, tables
-from book.make.frame import frame
+from book.make import api, chapters, check, claims, plan_pages, protocol_pages, published, tables
+from book.make.frame import frame, main_rows
 from book.make.pages import NOTEBOOKS, notebook_names, page_line, page_source, toc_pages
 from book.make.texts import block
 from kpnb.errors import KpnbError, answered
@@ -65,7 +65,6 @@ def fragments(
         "cloud_sizes": chapters.cloud_sizes(),
         "licences": tables.licences_table(),
         "notes": tables.notes_list(rows),
-        "rates": published.rates_table(),
         "sweeps": sweeps.sweeps_table("study"),
         "verdict_grid": tables.verdict_grids(rows),
         **{name: block(name, address=address) for name in ("colab", "colab_address", "clone")},
@@ -74,7 +73,8 @@ def fragments(
         **{f"verdicts_h{number}": tables.verdict_table(rows, number) for number in (1, 2, 3)},
     }
     made |= claims.ClaimPage(rows, address, pages).fragments() | published.published_tables(rows)
-    return made | chapters.chapter_tables(rows) | plan_pages.plan_tables()
+    made |= chapters.chapter_tables(rows) | plan_pages.plan_tables()
+    return made | protocol_pages.protocol_pages(rows)
 
 
 def generate(book: Path, tables: dict[str, str]) -> None:
@@ -91,10 +91,11 @@ def generate(book: Path, tables: dict[str, str]) -> None:
 
 
 def draw(book: Path, results: list[Results], cells: Sequence[Results] = ()) -> None:
-    """The figures made from results, beside the tables."""
-    for name, figure in chapters.chapter_figures(frame([*results, *cells])).items():
-        if figure is not None:  # without the version that would make every build another file
-            figure.savefig(book / "_generated" / f"{name}.png", metadata={"Software": None})
+    """The figure made from results, beside the tables."""
+    figure = chapters.errors_figure(chapters.by_case(frame([*results, *cells])))
+    if figure is not None:  # without the version that would make every build another file
+        where = book / "_generated" / "estimator_errors.png"
+        figure.savefig(where, metadata={"Software": None})
 
 
 def inputs_hash(book: Path) -> str:
@@ -165,16 +166,14 @@ def _refuse(problems: list[str]) -> None:
 
 
 def readme_block() -> str:
-    """README's verdicts: of the committed study, or of the demo where there is no study."""
-    for preset in ("study", "demo"):
-        rows = frame([*available_results(preset), *available_cells(preset)])
-        if (rows["kind"] == "comparison").any():
-            counted = claims.verdict_counts(claims.judge_all(rows))
-            grid = tables.captioned_grid(rows, preset)
-            for metric, symbol in SYMBOLS.items():  # README is read as plain text too
-                grid = grid.replace(symbol, PLAIN[metric])
-            return f"{grid}\n\nThe paper's single claims, one by one in the book: {counted}"
-    return tables.NOTHING
+    """README's verdicts, those of the committed study."""
+    rows = frame([*available_results("study"), *available_cells("study")])
+    if main_rows(rows, "comparison").empty:
+        return block("readme_nothing")
+    grid = tables.captioned_grid(rows, "study")
+    for metric, symbol in SYMBOLS.items():  # README is read as plain text too
+        grid = grid.replace(symbol, PLAIN[metric])
+    return grid
 
 
 def update_readme(path: Path, write: bool) -> None:

@@ -1,4 +1,4 @@
-"""Chapters of their own: how good the estimator is, Table VIII continued, the paper's scale.
+"""Chapters of their own: how good the estimator is, the paper's scale.
 
 Functions take the frame of `book.make.frame`; tables and sentences are markdown.
 """
@@ -9,18 +9,17 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
-from book.make.frame import NOTHING, records, spread, sweep_rows
+from book.make.frame import NOTHING, records
 from book.make.published import sweep_table
 from book.make.texts import block, sheet
 from kpnb.estimator.entropy import LADDER
 from kpnb.estimator.features import layer_name
 from kpnb.experiments import accuracy, speed
 from kpnb.figures.style import TITLE_SIZE, WIDTH, label_axes, legend_below, new_figure
-from kpnb.metrics.formatting import count, number
+from kpnb.metrics.formatting import number
 from kpnb.networks.cloud import BUILDERS, point_network
-from kpnb.paper import METRIC_RULES, origins, paper_preset, paper_settings
+from kpnb.paper import origins, paper_preset, paper_settings
 from kpnb.run.sweeps import Sweep, read_sweeps
 from kpnb.study.parameters import CloudParameters, resolve
 from kpnb.training.costs import WHOLE, count_anatomy
@@ -32,7 +31,7 @@ SETTINGS |= {"sentences": ["texts", "sentiment"], "questions": ["texts", "questi
 
 def chapter_tables(rows: pd.DataFrame) -> dict[str, str]:
     """{name: markdown} of what the chapters include."""
-    cases, viii = by_case(rows), viii_rows(rows)
+    cases = by_case(rows)
     return {
         "estimator_accuracy": accuracy_of_cases(cases),
         "estimator_budgets": budget_table(cases),
@@ -40,19 +39,11 @@ def chapter_tables(rows: pd.DataFrame) -> dict[str, str]:
         **{name: numbers_table(rows, name) for name in (speed.ESTIMATOR_SPEED, "reliability")},
         "network_speed": network_speed_table(rows),
         "estimator_summary": summary(cases),
-        "outputs_reading": outputs_reading(viii),
-        "outputs_figure": "" if viii.empty else block("outputs_figure"),
         "paper_rates": learning_rates_table(),
         "paper_sweeps": paper_sweeps_table(rows),
         "paper_results": paper_results(rows),
         **{f"paper_settings_{name}": settings_table(*of) for name, of in SETTINGS.items()},
     }
-
-
-def chapter_figures(rows: pd.DataFrame) -> dict[str, Figure | None]:
-    """{name: figure} of the chapters; None where nothing has run."""
-    made = errors_figure(by_case(rows)), outputs_figure(viii_rows(rows))
-    return dict(zip(("estimator_errors", "outputs"), made, strict=True))
 
 
 # How good the estimator is: from the results of `accuracy` and `speed`
@@ -208,77 +199,6 @@ def errors_figure(cases: pd.DataFrame) -> Figure | None:
         ax.axis("off")
     legend_below(figure, axes.flat, columns=2)
     return figure
-
-
-# Table VIII continued: student minus baseline against the number of output dimensions. The paper
-# expects a student of a many-dimensional output to have more foreground points than its baseline
-# (the first utility: it mimics the teacher's points), and one of a ten-dimensional output fewer
-# points of both kinds (the second: labels that are easier to learn).
-
-COUNTS = ("n_fg", "n_bg")  #: What Table VIII prints.
-#: By place of the network in the results; told apart by marker too. Okabe and Ito's colors.
-NETWORK_MARKS = (("#000000", "o"), ("#CC79A7", "D"), ("#56B4E9", "v"), ("#E69F00", "P"))
-
-
-def viii_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of the sweep for Table VIII."""
-    return sweep_rows(rows, read_sweeps()["table_viii"].runs)
-
-
-def gaps(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """{network: student minus baseline of the runs that set the outputs}: the comparisons by
-    number of dimensions and metric."""
-    found = rows[(rows["kind"] == "comparison") & rows["headline"] & rows["outputs"].notna()]
-    found = found.sort_values(["student", "outputs"], kind="stable")
-    return {name: part.set_index(["metric", "outputs"]) for name, part in found.groupby("student")}
-
-
-def outputs_figure(rows: pd.DataFrame) -> Figure | None:
-    """Difference in N_fg and N_bg with 95% intervals against the dimensions; None without runs."""
-    found = gaps(rows)
-    if not found:
-        return None
-    figure, axes = new_figure(1, len(COUNTS), (7.5, 3.2))
-    numbers = sorted({n for part in found.values() for n in part.loc[COUNTS[0]].index})
-    for ax, metric in zip(axes[0], COUNTS, strict=True):
-        for place, (network, part) in enumerate(found.items()):
-            cells, (color, marker) = part.loc[metric], NETWORK_MARKS[place % len(NETWORK_MARKS)]
-            at = [number * 1.08**place for number in cells.index]  # networks beside each other
-            ax.vlines(at, cells["low"], cells["high"], color=color, linewidth=1.6)
-            style = {"color": color, "markersize": 6, "label": f"{network}{_over(cells)}"}
-            ax.plot(at, cells["value"], marker, **style)
-        ax.axhline(0, color="black", linewidth=1)
-        ax.set_xscale("log")
-        ax.set_xticks(numbers, [str(n) for n in numbers])
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.grid(axis="y", alpha=0.3)
-        label_axes(ax, "dimensions of the output [1]", f"S − B: {METRIC_RULES[metric].label}")
-    legend_below(figure, [axes[0, 0]], columns=4)
-    return figure
-
-
-def _over(gap: pd.DataFrame) -> str:
-    """Behind a ReLU, an output of few dimensions leaves some images without a map."""
-    return f", {spread(gap['n_samples'], 'image')}, {count(gap['n_seeds'].iloc[0], 'seed')}"
-
-
-def outputs_reading(rows: pd.DataFrame) -> str:
-    """One line per number of dimensions: which of the two utilities the intervals speak for, and
-    the share of its training images that the student classifies right; then between which two
-    numbers one utility turns into the other, if it does."""
-    learned = rows[(rows["role"] == "S") & (rows["metric"] == "accuracy_train")]
-    learned, parts = learned[learned["outputs"].notna()], []
-    for network, part in gaps(rows).items():
-        points, background = (part.loc[metric].reset_index() for metric in COUNTS)
-        fewer, more = points["high"] < 0, points["low"] > 0
-        turn = {"fewer": fewer, "more": more, "both": fewer & (background["high"] < 0)}
-        reading = {name: points.loc[found, "outputs"].tolist() for name, found in turn.items()}
-        reading["about"] = f"{network} ({points['scale'].iloc[0]}){_over(points)}"
-        reading["seeds"] = count(points["n_seeds"].max(), "seed")
-        reading["pairs"] = list(zip(records(points), records(background), strict=True))
-        own = learned[learned["student"] == network].set_index("outputs")["value"]
-        parts.append(block("outputs", shares=own.to_dict(), **reading))
-    return "\n\n".join(parts) or NOTHING
 
 
 # The paper's scale: settings with their sources, learning rates, sweeps

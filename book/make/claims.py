@@ -4,59 +4,60 @@ What a claim says stands in claims.yaml; every number is a query on the frame of
 Only the committed study counts, measured on training samples as in the paper.
 """
 
-import re
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby, product
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field
 
 from book.make import frame
-from book.make.frame import PAPER_CELL, estimate, fits, joined, paper_rows, records, span
+from book.make.frame import (
+    PAPER_CELL,
+    estimate,
+    fits,
+    joined,
+    over_cells,
+    paper_rows,
+    records,
+    span,
+)
 from book.make.pages import BOOK, NOTEBOOKS, page_source
 from book.make.texts import block, sheet
 from kpnb.errors import KpnbError
+from kpnb.metrics import stats
 from kpnb.metrics.formatting import SYMBOLS, count, signed
+from kpnb.metrics.protocol import margin
 from kpnb.metrics.results import MetricName, Role, Score
-from kpnb.metrics.stats import interval_verdict, share_interval
-from kpnb.paper import PREDICTIONS, ROLES, SCORES, TABLES
+from kpnb.paper import PREDICTIONS, ROLES, TABLES
 
-NOT_RUN = "not run"
-VERDICTS = ("reproduced", "contradicted", "inconclusive", NOT_RUN)
+NOT_RUN, UNFIT, ONE_SEED = "not run", "not measurable", "one seed"
+VERDICTS = (*stats.VERDICTS, NOT_RUN)
 #: How a side reads in a claim.
 SIDE_WORDS = {"up": "higher", "down": "lower"}
 #: Of an item of evidence, beside columns of the frame: what sets it apart, its numbers with their
-#: intervals, whether its point estimate is strictly on the claim's side, what its samples are.
-ITEM = ["what", "shown", "verdict", "on_side", "n_samples", "n_seeds", "noun"]
-ITEM += ["notebook", "run", "file", "state"]
+#: intervals, whether its point estimate is strictly on the claim's side, what its samples are, and
+#: why its layer is not measurable.
+ITEM = ["what", "shown", "verdict", "on_side", "n_samples", "n_seeds", "noun", "reason"]
+ITEM += ["value", "low", "high", "margin", "notebook", "run", "file", "state"]
 FILES_SHOWN = 3  # in a row at most; more are in the list of its items
 
 # What a claim is
 
-_PAIRS = {"where", "metric", "first", "second"}
-#: By kind of facts: the fields that it needs, and those that it may have.
-FIELDS: dict[str, tuple[set[str], set[str]]] = {
-    "rate": ({"table"}, _PAIRS),
-    "values": ({"table"}, _PAIRS),
-    "change": ({"table"}, {"where", "metric"}),
-    "quote": ({"text"}, set()),
-    "comparisons": ({"table"}, {"where", "runs", "of", "also"}),
-    "means": ({"table", "first", "second"}, {"where", "runs", "first_layer", "second_layer"}),
-    "numbers": ({"notebook", "names"}, {"bound"}),
-    "none": ({"reason"}, {"notebook"}),
-}
+#: Of facts: what the paper has, then what there may be here.
+KINDS = ("rate", "values", "change", "quote", "comparisons", "means", "numbers", "none")
 
 
 class Facts(BaseModel, frozen=True, extra="forbid"):
     """Facts of the frame; claims.yaml describes each kind of them and its fields."""
 
-    kind: Literal[tuple(FIELDS)]  # type: ignore[valid-type]
+    kind: Literal[KINDS]  # type: ignore[valid-type]
     table: Literal[TABLES] | None = None  # type: ignore[valid-type]
     where: str = ""
     metric: MetricName | None = None
@@ -71,23 +72,15 @@ class Facts(BaseModel, frozen=True, extra="forbid"):
     notebook: str = ""
     names: tuple[str, ...] = ()
     bound: float = 0.0
+    given: bool = False
     reason: str = ""
-
-    @model_validator(mode="after")
-    def _has_what_its_kind_needs(self) -> Self:
-        needs, may = FIELDS[self.kind]
-        given = {name for name in self.model_fields_set if getattr(self, name) not in ("", ())}
-        wrong = [f"needs {name}" for name in sorted(needs - given)]
-        wrong += [f"takes no {name}" for name in sorted(given - needs - may - {"kind"})]
-        if wrong:
-            raise ValueError(f"a {self.kind} {wrong[0]}")
-        return self
 
 
 class Claim(BaseModel, frozen=True, extra="forbid"):
     """One testable statement of the paper: a sentence, under the heading `section`; where it makes
     it; metric and side that are expected of the first of the pair, or of the number; what it prints
-    (paper) and what speaks to it here (evidence)."""
+    (paper) and what speaks to it here (evidence). Not counted are a claim that the evidence of
+    another, `joined`, judges already, and one that could not fail here, for a reason (certain)."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
     section: str
@@ -97,18 +90,8 @@ class Claim(BaseModel, frozen=True, extra="forbid"):
     side: Literal["up", "down"] | None = None
     paper: Annotated[tuple[Facts, ...], Field(min_length=1)]
     evidence: Facts
-
-    @model_validator(mode="after")
-    def _can_be_judged(self) -> Self:
-        kinds = {item.kind for item in self.paper}
-        if kinds & set(EVIDENCE) or self.evidence.kind not in EVIDENCE:
-            raise ValueError(f"the evidence is of {', '.join(EVIDENCE)}; the paper's of the others")
-        if self.evidence.kind != "none" and self.side is None:
-            raise ValueError("evidence needs a side, up or down")
-        printed = [item for item in self.paper if item.table and not item.metric]
-        if not self.metric and (printed or self.evidence.kind in ("comparisons", "means")):
-            raise ValueError("what is of tables needs a metric or a score")
-        return self
+    joined: str = ""
+    certain: str = ""
 
 
 @cache
@@ -143,29 +126,14 @@ def _claim(values: dict) -> Claim:
     side = values.get("side") or PREDICTIONS.get(metric)
     sentence = values["claim"].replace("{metric}", SYMBOLS.get(metric, ""))
     sentence = sentence.replace("{side}", SIDE_WORDS.get(side, ""))
-    try:
-        return Claim(**values | {"side": side, "claim": sentence})
-    except ValidationError as error:
-        first = error.errors()[0]
-        reason = f"{'.'.join(map(str, first['loc'])) or 'the claim'}: {first['msg']}"
-        raise KpnbError(f"claim {values.get('id')!r} cannot be read ({reason}): see it") from error
+    return Claim(**values | {"side": side, "claim": sentence})
 
 
 # What the paper prints for it
 
 
 def published_text(claim: Claim, rows: pd.DataFrame) -> str:
-    """The paper's numbers for a claim, such as "51 of 57".
-
-    Raises: KpnbError where a query matches nothing that the paper has, or quotes data sets,
-    networks, layers or kinds of samples that are not in its table; that of the evidence too.
-    """
-    for asked in (*claim.paper, claim.evidence):
-        quoted = set(re.findall(r"'(.*?)'", asked.where))
-        printed = paper_rows(rows, asked.table)[PAPER_CELL] if quoted else pd.DataFrame()
-        unknown = quoted - {*frame.TABLE_OF, *printed.to_numpy().ravel()}
-        if unknown:
-            raise _nothing(claim, f"{min(unknown)!r} in Table {asked.table}")
+    """The paper's numbers for a claim, such as "51 of 57"."""
     return "; ".join(_text(claim, item, rows) for item in claim.paper)
 
 
@@ -189,23 +157,17 @@ def _pairs(claim: Claim, item: Facts, rows: pd.DataFrame) -> pd.DataFrame:
     metric = item.metric or claim.metric
     found = paper_rows(rows, item.table)
     found = found[found["metric"] == metric]
-    first = _queried(claim, item, found[found["role"] == item.first])
+    first = _queried(item, found[found["role"] == item.first])
     second = found[found["role"] == item.second]
     pairs = first.merge(second, on=[*PAPER_CELL, "pair"], suffixes=("", "_second"))
     if pairs.empty or len(pairs) < len(first):
-        raise _nothing(claim, f"{metric} of {item.first} and {item.second} in Table {item.table}")
+        roles = f"{metric} of {item.first} and {item.second} in Table {item.table}"
+        raise KpnbError(f"the paper has not what claim {claim.id!r} asks for, {roles}: correct it")
     return pairs
 
 
-def _queried(claim: Claim, asked: Facts, rows: pd.DataFrame) -> pd.DataFrame:
-    try:
-        return rows.query(asked.where) if asked.where else rows
-    except (ValueError, SyntaxError, TypeError, pd.errors.UndefinedVariableError) as error:
-        raise KpnbError(f"claim {claim.id!r}: {asked.where!r} is no query: {error}") from error
-
-
-def _nothing(claim: Claim, what: str) -> KpnbError:
-    return KpnbError(f"claim {claim.id!r} asks for what the paper has not, {what}: correct it")
+def _queried(asked: Facts, rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.query(asked.where) if asked.where else rows
 
 
 # What results say to it
@@ -224,29 +186,33 @@ class Judged:
 
     @property
     def verdict(self) -> str:
-        return overall(list(self.items["verdict"]), self.tally["on side"])
+        """One over the items: not run without any; of those on layers that are measurable, the
+        side of their random-effects mean where it can be had, else the verdict that they share, or
+        "undecided". Items of one seed say nothing beside others."""
+        fit = self.items[self.items["verdict"] != UNFIT]
+        fit = fit if (fit["verdict"] == ONE_SEED).all() else fit[fit["verdict"] != ONE_SEED]
+        if fit.empty:
+            return UNFIT if len(self.items) else NOT_RUN
+        mean, shared = self.mean, set(fit["verdict"])
+        if mean:
+            wide, ends = fit["margin"].mean(), (mean.value, mean.low, mean.high)
+            return stats.judged(*ends, self.claim.side, wide, math.nan)
+        return shared.pop() if len(shared) == 1 else "undecided"
+
+    @property
+    def mean(self) -> stats.Pooled | None:
+        """Over cells that are measurable; numbers of several kinds have no mean."""
+        fit = self.items[~self.items["verdict"].isin([UNFIT, ONE_SEED])]
+        return over_cells(fit) if self.claim.evidence.kind != "numbers" else None
+
+    @property
+    def counted(self) -> bool:
+        return not (self.claim.joined or self.claim.certain)
 
     @property
     def tally(self) -> dict[str, int]:
         """How many items have each verdict, and how many lie "on side"."""
-        counts = {v: int((self.items["verdict"] == v).sum()) for v in VERDICTS[:3]}
-        return counts | {"on side": int(self.items["on_side"].sum())}
-
-
-def overall(verdicts: Sequence[str], on_side: int) -> str:
-    """One verdict over the items' own, `on_side` of which have their point estimate on the side.
-
-    Decided are items whose interval excludes the other side. Reproduced: more are decided for the
-    claim than against it, these are at least half of all, and more than half of the point
-    estimates lie on its side (one of two is no reproduction); contradicted: the mirror of that;
-    not run: there are none; else inconclusive. A single item keeps its verdict.
-    """
-    total, found = len(verdicts), VERDICTS[:2]
-    for verdict, other, points in zip(found, found[::-1], (on_side, total - on_side), strict=True):
-        ours = verdicts.count(verdict)
-        if ours > verdicts.count(other) and 2 * ours >= total and 2 * points > total:
-            return verdict
-    return "inconclusive" if verdicts else NOT_RUN
+        return {**self.items["verdict"].value_counts(), "on side": int(self.items["on_side"].sum())}
 
 
 def judge_all(rows: pd.DataFrame) -> list[Judged]:
@@ -260,24 +226,27 @@ def judge_claim(claim: Claim, rows: pd.DataFrame) -> Judged:
     return Judged(claim, pd.DataFrame(EVIDENCE[claim.evidence.kind](claim, study), columns=ITEM))
 
 
-def _item(side: str, row: Mapping, what: str, gap: Sequence | None = None, **own: object) -> dict:
-    """An item of evidence; gap: lower end, estimate and upper end of what is to lie on a side of
-    zero, the row's own if none are given."""
-    low, value, high = gap or (row["low"], row["value"], row["high"])
+def _item(side: str, row: Mapping, what: str, ends: Mapping | None = None, **own: object) -> dict:
+    """An item of evidence. ends: value, low, high, margin and p, the row's own if none are given,
+    of what is to lie on a side of 0."""
+    found = {name: (ends or row).get(name) for name in ("value", "low", "high", "margin", "p")}
+    layer = row["layer"] or next((la for la in row["unfit"] if row["name"].endswith(la)), "")
+    reason = row["unfit"].get(layer, "")
     made = {
         "what": what,
         "shown": estimate(row, signed),
-        "verdict": interval_verdict(low, high, side),
-        "on_side": value > 0 if side == "up" else value < 0,
+        "verdict": UNFIT if reason else stats.judged(prediction=side, **found),
+        "on_side": found["value"] > 0 if side == "up" else found["value"] < 0,
         "noun": row["sample"],
+        "reason": reason,
     }
-    return {name: row.get(name) for name in ITEM} | made | own
+    return {name: row.get(name) for name in ITEM} | found | made | own
 
 
 def _wanted(claim: Claim, kind: str, rows: pd.DataFrame) -> pd.DataFrame:
     asked = claim.evidence
     rows = rows[(rows["kind"] == kind) & (rows["metric"] == claim.metric) & rows[asked.of]]
-    return _queried(claim, asked, frame.standing_for(rows, asked.table, asked.runs))
+    return _queried(asked, frame.standing_for(rows, asked.table, asked.runs))
 
 
 def _comparisons(claim: Claim, rows: pd.DataFrame) -> list[dict]:
@@ -291,8 +260,8 @@ def _comparisons(claim: Claim, rows: pd.DataFrame) -> list[dict]:
     found = frame.main_rows(rows, "number")
     for row in records(found[fits(found["name"], patterns)]):
         what = f"{_words(row, 'student')}, {row['name'].split(' | ')[0]}"
-        seeds = len(row["settings"]["seeds"])
-        items.append(_item(claim.side, row, what, n_seeds=seeds, noun="map"))
+        seeds, ends = len(row["settings"]["seeds"]), row | {"margin": margin(claim.metric, 0)}
+        items.append(_item(claim.side, row, what, ends, n_seeds=seeds, noun="map"))
     return items
 
 
@@ -321,39 +290,41 @@ def _means(claim: Claim, rows: pd.DataFrame) -> list[dict]:
 
 
 def _pair(side: str, first: Mapping, second: Mapping) -> dict:
-    """Decided where the two intervals do not overlap: a weaker test than a paired difference."""
-    one, other = ({**each, **measure_interval(each)} for each in (first, second))
-    several = len({one["layer"], other["layer"]} - {""}) > 1
-    named = [ROLES[e["role"]] + (f" at {e['layer']}" if several else "") for e in (one, other)]
-    cell = _words(first if first["layer"] else second, "network", "layer")
-    gap = one["low"] - other["high"], one["value"] - other["value"], one["high"] - other["low"]
-    shown = f"{estimate(one)} against {estimate(other)}"
-    n = min(one["n_samples"], other["n_samples"])
-    return _item(side, first, f"{cell}: {', '.join(named)}", gap, shown=shown, n_samples=n)
-
-
-def measure_interval(row: Mapping) -> dict[str, float]:
-    """A measure's own interval, low and high. A score carries its range over seeds only: that range
-    together with Wilson's interval of the mean over samples, as if each were right or wrong."""
-    low, high = row["low"], row["high"]
-    if row["metric"] in SCORES:
-        ends = share_interval(row["value"], row["n_samples"])
-        low, high = np.fmin(ends[0], low), np.fmax(ends[1], high)
-    return {"low": low, "high": high}
+    """The paired difference where both hold their values; scores do not, and have no interval."""
+    several = len({first["layer"], second["layer"]} - {""}) > 1
+    named = [ROLES[e["role"]] + (f" at {e['layer']}" if several else "") for e in (first, second)]
+    cell = first if first["layer"] else second
+    what = f"{_words(cell, 'network', 'layer')}: {', '.join(named)}"
+    told = f"{estimate(first)} against {estimate(second)}"
+    found = stats.Estimate(first["value"] - second["value"], math.nan, math.nan, 1, 1)
+    wide, shared = 0.0, first["settings"].get("teachers")
+    if all(isinstance(one["by_seed"], list) for one in (first, second)):
+        values = [np.genfromtxt(one["by_seed"], ndmin=2) for one in (first, second)]
+        teachers = [shared[i % len(shared)] for i in range(len(values[0]))] if shared else None
+        found = stats.paired_difference(*values, teachers=teachers)
+        wide = margin(first["metric"], second["value"])
+        told = f"{estimate(vars(found), signed)}: {told}"
+    ends = vars(found) | {"margin": wide}
+    n = min(first["n_samples"], second["n_samples"])
+    return _item(side, cell, what, ends, shown=told, n_samples=n)
 
 
 def _numbers(claim: Claim, rows: pd.DataFrame) -> list[dict]:
     """Runs of a sweep share networks: the same number of the same name is one item. Each is held
-    against the bound; one without an interval is exact, and is its own interval."""
+    against the bound. Of a given network a number without an interval is exact; otherwise one seed
+    says nothing, whatever its interval is over."""
     asked, items = claim.evidence, []
     found = rows[(rows["kind"] == "number") & (rows["measured_on"] == "train")]
     found = found[fits(found["notebook"], [asked.notebook]) & fits(found["name"], asked.names)]
     for row in records(found.drop_duplicates(["student", "name", "value", "low", "high"])):
         network, value = _words(row, "student"), row["value"]
-        low, high = (value if pd.isna(row[end]) else row[end] for end in ("low", "high"))
         what = (f"{network}, " if network else "") + f"`{row['name']}`: {row['what']}"
+        ends = [value if asked.given and pd.isna(row[end]) else row[end] for end in ("low", "high")]
+        if not asked.given and len(row["settings"].get("seeds", "")) == 1:
+            ends = [math.nan] * 2
+        low, high = (end - asked.bound for end in ends)
+        gap = {"value": value - asked.bound, "low": low, "high": high, "margin": 0.0, "p": math.nan}
         shown = f"{estimate(row)} {row['unit']}".strip()
-        gap = [one - asked.bound for one in (low, value, high)]
         items.append(_item(claim.side, row, what, gap, shown=shown, noun="value"))
     return items
 
@@ -364,8 +335,11 @@ EVIDENCE["none"] = lambda claim, rows: []
 
 
 def verdict_counts(judged: Sequence[Judged]) -> str:
-    """How many claims have which verdict, as a sentence."""
-    return block("verdict_counts", verdicts=[one.verdict for one in judged], names=VERDICTS)
+    """How many claims are in the list, are not counted and why, and have which verdict."""
+    verdicts = [one.verdict for one in judged if one.counted]
+    aside = [sum(bool(getattr(one.claim, why)) for one in judged) for why in ("joined", "certain")]
+    said = {"total": len(judged), "aside": aside, "names": VERDICTS}
+    return block("verdict_counts", verdicts=verdicts, **said)
 
 
 # The page
@@ -396,7 +370,8 @@ class ClaimPage:
         ]
         said = {"counts": verdict_counts(judged), "sections": sections, "files": len(used)}
         claims = block("claims", stale=(used["state"] != "fresh").sum(), **said)
-        return {"claims": claims, "claim_cells": block("claim_cells", cells=cells)}
+        made = {"claims": claims, "claim_cells": block("claim_cells", cells=cells)}
+        return made | {"claims_decided": block("claims_decided", judged=judged)}
 
     def _row(self, one: Judged) -> dict:
         """Of many notebooks or files not their links, but that to the list that names them."""

@@ -11,6 +11,7 @@ A row is one fact. `source` says whose ("ours" or "paper"), `kind` what:
 Paper and notebooks share the columns; one that a row has no use for is "" or missing.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
@@ -19,6 +20,7 @@ import pandas as pd
 
 from kpnb.metrics.formatting import count, interval, number
 from kpnb.metrics.results import CELLS, Comparison, Measure, Results, freshness
+from kpnb.metrics.stats import Z95, Pooled, pooled
 from kpnb.paper import METRICS, TABLES, outcome, published_table, role
 
 #: What stands where nothing does: for a whole table, for a cell, for a cell that needs none.
@@ -31,6 +33,8 @@ TABLE_OF = {"image": "V", "sentence": "VI", "question": "VI", "cloud": "VII"}
 MAIN_TABLES = ("V", "VI", "VII")
 #: What makes a cell of the paper's tables one cell.
 PAPER_CELL = ["table", "dataset", "network", "layer", "grid_size", "threshold_b"]
+#: So many are needed to say how much they differ.
+LEAST_CELLS = 3
 #: What makes a cell of ours one cell; `depth` sorts layers from the input upwards.
 CELL = ["dataset", "network", "scale", "depth", "layer"]
 
@@ -40,14 +44,18 @@ TEXTS = [
     *("selection", "distance", "prediction", "verdict", "name", "what", "unit", "learning"),
     *("grid_size", "threshold_b", "printed", "outcome"),
 ]
+#: How a note begins that says why a layer is not measurable (`kpnb.training.fitness`).
+UNFIT = re.compile(r"(\S+) is not measurable")
 #: nth: place of the results among those given; pair: which student belongs to which baseline.
 COUNTS = ["n_samples", "n_seeds", "nth", "pair", "depth", "outputs"]
-VALUES = ["threshold", "own_b", "value", "low", "high", "seconds", "peak_memory_mb"]
+VALUES = ["threshold", "own_b", "value", "low", "high", "margin", "p", "baseline", "seconds"]
+VALUES += ["peak_memory_mb"]
 FLAGS = ["headline", "other_b", "larger"]
 OBJECTS = ["settings", "provenance", "fingerprint"]
+OF_NETWORKS = ["by_seed", "unfit"]
 #: What a results file says of itself under the same name.
 OF_A_FILE = ["notebook", "run", "preset", "seconds", "peak_memory_mb", *OBJECTS]
-COLUMNS = [*TEXTS, *COUNTS, *VALUES, *OBJECTS, *FLAGS]
+COLUMNS = [*TEXTS, *COUNTS, *VALUES, *OBJECTS, *OF_NETWORKS, *FLAGS]
 
 
 def frame(results: Sequence[Results]) -> pd.DataFrame:
@@ -58,11 +66,14 @@ def frame(results: Sequence[Results]) -> pd.DataFrame:
             sweeps' notebook that belongs to no sweep and so to no table.
         file: its path in the repository; state: "fresh", "stale: why" or "unknown: why".
         student, teacher, measured_on, outputs: of the settings; own_b: b of the run's verdicts.
-        headline: on all samples, at `own_b`, with the weight distance of the public code; other_b:
-            the same at any other b; larger: the student's teacher is another network than its own.
+        headline: on all samples, at `own_b`, with the weight distance of Eq. 8; other_b: the same
+            at any other b; larger: the student's teacher is another network than its own.
         value: the mean, the difference or the number. A student's measure has its verdict too.
+        by_seed: of a headline measure, what it rests on, as `kpnb.metrics.results.Values` has it.
+        unfit: {layer: why it is not measurable} of the whole results file.
         table, printed, outcome: the paper's table, or the one that ours stands beside; the digits
             in print; on which side of its baseline a student was printed.
+        baseline: the baseline's number, of a comparison or of a printed student.
     """
     rows = [row for nth, run in enumerate(results) for row in _facts(run, nth)]
     made = pd.DataFrame([*rows, *_printed()], columns=COLUMNS)
@@ -71,7 +82,7 @@ def frame(results: Sequence[Results]) -> pd.DataFrame:
     made[COUNTS] = made[COUNTS].astype("Int64").astype(object)
     made[FLAGS] = made[FLAGS].eq(True)
     other = made["threshold"].notna() & (made["threshold"] != made["own_b"])
-    made["other_b"] = other & (made["selection"] == "all") & (made["distance"] != "epoch")
+    made["other_b"] = other & (made["selection"] == "all") & made["distance"].isin(["", "epoch"])
     return made.copy()  # in few blocks of memory, which makes queries quick
 
 
@@ -171,6 +182,17 @@ def estimate(row: Mapping, write: Callable = number, shown: str = "{}") -> str:
     return shown.format(write(row["value"])) + interval(low, high, write)
 
 
+def over_cells(cells: pd.DataFrame) -> Pooled | None:
+    """The random-effects mean of `value` over cells, each with the variance of its interval; None
+    for fewer than three. Where none has one, as in print, cells count alike and are all there is to
+    be random."""
+    cells = cells[cells["value"].notna()].astype({name: float for name in ("value", "low", "high")})
+    values, wide = cells["value"], cells["high"] - cells["low"]
+    wide = wide.fillna(1e-3 * values.std()) if wide.isna().all() else wide
+    values, wide = values[wide > 0].to_numpy(), wide[wide > 0].to_numpy()
+    return pooled(values, (wide / (2 * Z95)) ** 2) if len(values) >= LEAST_CELLS else None
+
+
 def joined(value: object) -> str:
     """A parameter's value; of several, one after the other."""
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
@@ -180,14 +202,18 @@ def _facts(run: Results, nth: int) -> Iterator[dict]:
     about = _about(run, nth)
     yield about | {"kind": "run"}
     verdicts = {_choice(item): item.verdict for item in run.comparisons}
+    levels = {_choice(item): item.mean for item in run.measures if item.role == "B"}
+    held = {(one.layer, one.role, one.metric): one.by_seed for one in run.values}
     for item in (*run.measures, *run.comparisons):
         fact = {"depth": item.cell[3], "table": TABLE_OF.get(item.sample, "")}
         fact["headline"] = run.is_headline(item)
         if isinstance(item, Comparison):
             fact |= {"kind": "comparison", "value": item.difference}
+            fact["baseline"] = levels.get(_choice(item))
         else:
             verdict = verdicts.get(_choice(item), "") if item.role == "S" else ""
             fact |= {"kind": "measure", "value": item.mean, "verdict": verdict}
+            fact["by_seed"] = held.get((item.layer, item.role, item.metric))
         yield about | item.model_dump() | fact
     for name, found in run.numbers.items():
         own = {"kind": "number", "name": name, "n_samples": found.n}
@@ -213,6 +239,7 @@ def _about(run: Results, nth: int) -> dict:
         "measured_on": settings.get("measured_on", "train"),
         "outputs": settings.get("outputs") or None,
         "larger": teacher not in ("same", settings.get("network")),
+        "unfit": {found[1]: note for note in run.notes if (found := UNFIT.match(note))},
     }
 
 
@@ -239,5 +266,6 @@ def _printed() -> tuple[dict, ...]:
     baselines = rows[rows["role"] == "B"].set_index(same)["value"].rename("baseline")
     pairs = rows[rows["role"] == "S"].join(baselines, on=same, how="inner")
     sides = map(outcome, pairs["metric"], pairs["value"], pairs["baseline"])
+    rows["baseline"] = pairs["baseline"]
     rows["outcome"] = pd.Series(list(sides), index=pairs.index)
     return tuple(records(rows))

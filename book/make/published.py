@@ -6,12 +6,14 @@ Functions take the frame of `book.make.frame` and return markdown.
 from collections.abc import Callable, Sequence
 from functools import cache
 
+import numpy as np
 import pandas as pd
 
 from book.make import frame
 from book.make.frame import CELL, MAIN_TABLES, NONE, NOT_HERE, over, pivot, place, records
-from kpnb.metrics.formatting import MARKS, SYMBOLS, VERDICT_MARKS, count, table
-from kpnb.paper import METRICS, ROLES, TABLES, agreement_rates
+from kpnb.metrics.formatting import MARKS, SYMBOLS, VERDICT_MARKS, signed, table
+from kpnb.metrics.protocol import protocol
+from kpnb.paper import METRICS, PREDICTIONS, ROLES, TABLES, agreement_rates
 from kpnb.run.sweeps import Sweep, read_sweeps
 
 #: A space that does not break, between a number and its mark.
@@ -160,44 +162,27 @@ def _told(settings: dict, tell: dict[str, str]) -> str:
 
 def paper_rate(metric: str, published: str) -> str:
     """How many of a table's cells are on the predicted side in a metric, as in 51 of 57."""
-    return _of(_rates().set_index(["table", "metric"]).loc[(published, metric)])
+    rate = _rates().set_index(["table", "metric"]).loc[(published, metric)]
+    return f"{rate['agree']:.0f} of {rate['cells']:.0f}"
 
 
 _rates = cache(agreement_rates)  # of tables that do not change
 
 
-def _of(rate: pd.Series) -> str:
-    return f"{rate['agree']:.0f} of {rate['cells']:.0f}"
-
-
-def rates_table() -> str:
-    """How often each published table agrees with the hypotheses, by metric."""
-    rates = _rates()
-    ties = [f" ({count(n, 'tie')})" if n else "" for n in rates["ties"]]
-    told = [_of(rate) + tie for rate, tie in zip(records(rates), ties, strict=True)]
-    wide = pivot(rates, told, "table", "metric", METRICS, "not reported")
-    lines = wide.rename("Table {}".format).reset_index()
-    return table(["", *SYMBOLS.values()], lines.to_numpy())
-
-
 def rates_beside(rows: pd.DataFrame) -> str:
-    """How often each table's cells lie on the predicted side: the paper's above ours.
-
-    The same rule for both, a point estimate strictly on the side; in brackets how many of ours have
-    an interval that excludes zero on that side, and how many on the other.
-    """
-    rates, lines = _rates(), []
+    """Each table's cells, the paper's above ours, which are the measurable ones: how many lie
+    strictly on the predicted side, and the random-effects mean of student against baseline."""
+    lines = []
     ours = rows[(rows["preset"] == "study") & (rows["kind"] == "comparison") & rows["headline"]]
+    ours = ours[ours["verdict"] != "not measurable"]
     for names in (*((name,) for name in TABLES), MAIN_TABLES):
         title = " to ".join(dict.fromkeys((names[0], names[-1])))
-        printed = rates[rates["table"].isin(names)].groupby("metric")[["agree", "cells"]].sum()
-        found = pd.concat([_cells_of(name, ours) for name in names])
-        said = {
-            metric: (_of(rate), _counted(found[found["metric"] == metric]))
-            for metric, rate in printed.iterrows()
-        }
-        for i, whose in enumerate(("the paper", "here")):
-            told = [said[metric][i] if metric in said else NONE for metric in METRICS]
+        printed = pd.concat([frame.paper_rows(rows, name) for name in names])
+        printed = printed.assign(value=printed["value"] - printed["baseline"])
+        sets = {"the paper": printed[printed["outcome"] != ""]}
+        sets["here"] = pd.concat([_cells_of(name, ours) for name in names])
+        for whose, found in sets.items():
+            told = [_counted(found[found["metric"] == metric], metric) for metric in METRICS]
             lines.append([f"{title}, {whose}", *told])
     return table(["table", *SYMBOLS.values()], lines)
 
@@ -207,12 +192,18 @@ def _cells_of(name: str, ours: pd.DataFrame) -> pd.DataFrame:
     return found.drop_duplicates(["metric", *frame.identity(name)])
 
 
-def _counted(cells: pd.DataFrame) -> str:
-    sign = cells["prediction"].map({"up": 1, "down": -1})
-    on_side = (cells["value"] * sign > 0).sum()
-    return f"**{on_side} of {len(cells)}** ({decided(cells)})" if len(cells) else "not run"
-
-
-def decided(rows: pd.DataFrame) -> str:
-    """Intervals on the predicted side : on the other."""
-    return " : ".join(str((rows["verdict"] == v).sum()) for v in ("reproduced", "contradicted"))
+def _counted(cells: pd.DataFrame, metric: str) -> str:
+    """As in "51 of 57; +30 % [+25 %, +35 %]": counts and distances, whose size is of a network and
+    its data, by their ratio, lambda and rho by their difference."""
+    if cells.empty:
+        return NONE
+    on_side = (cells["value"] > 0) if PREDICTIONS[metric] == "up" else (cells["value"] < 0)
+    ratio = "share" in protocol()["margins"][metric]
+    ends = cells[["value", "low", "high"]].astype(float)
+    if ratio:  # of what is not above 0 there is no logarithm
+        above = ends.div(cells["baseline"].astype(float), axis=0).add(1)
+        ends = np.log(above.where(above > 0))
+    mean = frame.over_cells(ends)
+    write = (lambda value: f"{100 * np.expm1(value):+.0f} %".replace("-", "−")) if ratio else signed
+    told = f"; {frame.estimate(vars(mean), write)}" if mean else ""
+    return f"{on_side.sum()} of {len(cells)}{told}"

@@ -6,13 +6,16 @@ Functions take the frame of `book.make.frame`, or rows of it, and return markdow
 import pandas as pd
 
 from book.make import frame
-from book.make.frame import CELL, NONE, NOT_HERE, NOTHING, estimate, main_rows, over, records
-from book.make.published import decided, paper_rate
+from book.make.frame import CELL, NOT_HERE, NOTHING, estimate, main_rows, over, records
+from book.make.published import paper_rate
 from book.make.texts import block, sheet
 from kpnb.datasets.places import embedded_licences
-from kpnb.metrics.formatting import SIDES, SYMBOLS, count, signed, table
+from kpnb.metrics.formatting import SIDES, SYMBOLS, table
 from kpnb.paper import HYPOTHESES, METRICS, PREDICTIONS, SCORES
 from kpnb.study.parameters import StudyParameters
+
+#: What a comparison shares with the one on filtered samples.
+_SAME = ["nth", *CELL, "metric"]
 
 
 def _at_own_b(rows: pd.DataFrame) -> pd.Series:
@@ -24,7 +27,7 @@ def _at_own_b(rows: pd.DataFrame) -> pd.Series:
 
 def verdict_table(rows: pd.DataFrame, hypothesis: int) -> str:
     """Every comparison for a hypothesis at the run's own b, with the published filter, other b and
-    the paper: a table per data set and network, for d_mean and d_var both ways to sum the distance.
+    the paper: a table per data set and network, for d_mean and d_var in every unit of the way.
     """
     every = main_rows(rows, "comparison")
     every = every[every["metric"].map(HYPOTHESES) == hypothesis]
@@ -54,18 +57,23 @@ def _beside(row: pd.Series, same: pd.DataFrame) -> dict:
 
 
 def verdict_grid(rows: pd.DataFrame) -> str:
-    """A row per metric, a column per layer measured: verdict, difference and interval.
+    """A row per metric, a column per layer measured: verdict, difference and interval, and the
+    verdict on the samples that the published filter keeps, which selects on the outcome.
 
     A grid for each of the paper's tables. The headline comparisons only: all samples, the run's own
-    b, weight distance per step.
+    b, weight distance as in Eq. 8.
     """
-    shown = main_rows(rows, "comparison").query("headline")
+    every = main_rows(rows, "comparison")
+    kept = every[_at_own_b(every) & (every["selection"] != "all")]
+    kept = kept[kept["distance"].isin(["", "epoch"])].drop_duplicates(_SAME).set_index(_SAME)
+    shown = every[every["headline"]].join(kept["verdict"].rename("filtered"), on=_SAME)
+    shown["filtered"] = shown["filtered"].fillna("")
     parts = [(name, shown[shown["table"] == name]) for name in frame.MAIN_TABLES]
     return "\n\n".join(_grid(part, name) for name, part in parts if len(part)) or NOTHING
 
 
 def _grid(part: pd.DataFrame, published: str) -> str:
-    told = [f"**{row['verdict']}** {estimate(row, signed)}" for row in records(part)]
+    told = [block("grid_cell", row=row) for row in records(part)]
     wide = frame.pivot(part, told, CELL, "metric", METRICS, NOT_HERE).sort_index().T
     several = part["dataset"].nunique() > 1
     header = ["hypothesis", "metric", "predicted", f"Table {published}'s cells that agree"]
@@ -78,49 +86,22 @@ def _grid(part: pd.DataFrame, published: str) -> str:
     return table(header, lines)
 
 
-def filter_table(rows: pd.DataFrame) -> str:
-    """Verdicts of the grid's cells on the samples that the published filter keeps, counted.
-
-    A row per data set, a column per metric: how many intervals exclude zero on the predicted side,
-    how many on the other, of how many cells where the filter leaves enough samples to measure.
-    """
-    every, lines = main_rows(rows, "comparison"), []
-    every = every[_at_own_b(every) & (every["distance"] != "epoch")]
-    for dataset, part in every.groupby("dataset"):
-        kept = part[part["selection"] != "all"]
-        cells = [kept[kept["metric"] == metric] for metric in METRICS]
-        counted = [f"{decided(cell)} of {len(cell)}" if len(cell) else NONE for cell in cells]
-        lines.append([dataset, _kept(part[part["headline"]], kept), *counted])
-    header = ["with the published filter", "samples it keeps", *SYMBOLS.values()]
-    return table(header, lines) if lines else NOTHING
-
-
-def _kept(every: pd.DataFrame, kept: pd.DataFrame) -> str:
-    """As in "35 to 38 of 60 images; 3 of 3 cells measured"."""
-    cells, measured = (len(part[CELL].drop_duplicates()) for part in (every, kept))
-    least = frame.spread(kept["n_samples"]) or "too few"
-    samples = count(every["n_samples"].max(), every["sample"].iloc[0])
-    told = least if kept.empty else f"{least} of {samples}"
-    return f"{told}; {measured} of {count(cells, 'cell')} measured"
-
-
 def verdict_grids(rows: pd.DataFrame) -> str:
     """The grid of each preset under its caption, in the order of the results."""
-    presets = main_rows(rows, "run")["preset"].unique()
+    presets = main_rows(rows, "comparison")["preset"].unique()
     return "\n\n".join(captioned_grid(rows, preset) for preset in presets) or NOTHING
 
 
 def captioned_grid(rows: pd.DataFrame, preset: str) -> str:
-    """One preset's grid under its caption, then the verdicts on filtered samples."""
+    """One preset's grid under its caption, which says why what is not measurable is not."""
     rows = rows[rows["preset"] == preset]
     items = main_rows(rows, "comparison").query("headline")
     data, counts = sorted(set(items["dataset"])), sorted({over(row) for row in records(items)})
     thresholds = sorted({f"b = {b}" for b in main_rows(rows, "run")["own_b"]})
-    caption = block("caption", preset=preset, data=data, counts=counts, thresholds=thresholds)
-    parts = [caption, verdict_grid(rows)]
-    if len(main_rows(rows, "comparison")):
-        parts += [block("filtered"), filter_table(rows)]
-    return "\n\n".join(parts)
+    reasons = {f"{r['network']}, {why}" for r in records(items) for why in r["unfit"].values()}
+    told = {"data": data, "counts": counts, "thresholds": thresholds, "reasons": sorted(reasons)}
+    caption = block("caption", preset=preset, **told)
+    return f"{caption}\n\n{verdict_grid(rows)}"
 
 
 # Scores

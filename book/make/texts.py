@@ -15,10 +15,13 @@ from book.make.frame import NONE, NOT_HERE, NOTHING, estimate, joined, over, pla
 from kpnb.metrics.formatting import SYMBOLS, count, number, signed, table
 from kpnb.paper import ROLES
 
+#: The units of D in words.
+UNITS = {"epoch": "summed per epoch", "step": "summed per step", "share": "share of the own way"}
+UNITS |= {"time": "epochs"}
 KNOWN = {
     **{"NONE": NONE, "NOT_HERE": NOT_HERE, "SYMBOLS": SYMBOLS, "ROLES": ROLES},
     **{"count": count, "estimate": estimate, "number": number, "over": over, "place": place},
-    **{"joined": joined, "signed": signed, "span": span},
+    **{"joined": joined, "signed": signed, "span": span, "UNITS": UNITS},
 }
 
 

@@ -326,6 +326,18 @@ def shown_objects(samples: data.ImageSamples) -> list[tuple[str, str]]:
     return [(name, recipe.cut_out.name) for name, recipe in zip(names, recipes, strict=True)]
 
 
+def shown_photographs(samples: data.ImageSamples) -> Tensor:
+    """(n,) number of the photograph behind the object of each image, in the order of
+    `split_photos`: its recipe drawn again. Raises KpnbError for a part of a set."""
+    source = samples.source
+    whole = source.get("dataset") == "embedded-images" and not source["parts"]
+    require(whole, "Only whole sets of embedded images are drawn again: take parts later.")
+    numbers = {photo: number for number, photo in enumerate(split_photos(source["split"]))}
+    names = (samples.class_names[label] for label in samples.labels.tolist())
+    recipes = _recipes(names, source["split"], source["image_size"], source["seed"])
+    return torch.tensor([numbers[recipe.photo.photo] for recipe in recipes])
+
+
 Names = tuple[str, ...]
 
 

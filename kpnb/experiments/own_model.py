@@ -28,7 +28,7 @@ from kpnb.figures.panel import Marked, in_rows, marked_points, sheet
 from kpnb.fingerprint import Stopwatch
 from kpnb.metrics.points import KnowledgePoints, knowledge_points, mean_entropies
 from kpnb.metrics.results import Number, estimated, measured, write_results
-from kpnb.metrics.stats import Estimate, bootstrap, paired_difference
+from kpnb.metrics.stats import Estimate, bootstrap
 from kpnb.networks.named import check_layers, named_network, stage_layers
 from kpnb.study.display import NotebookStudy, Prose
 from kpnb.study.presets.own_model import OwnModelParameters
@@ -179,7 +179,7 @@ class OwnModel(NotebookStudy):
             inside, outside = mean_entropies(points.entropy, self.foreground)
             values = {"N_fg": points.n_fg, "N_bg": points.n_bg, "lambda": points.ratio}
             found[layer] = {name: bootstrap(value.numpy()) for name, value in values.items()}
-            gap = paired_difference(outside.numpy(), inside.numpy())
+            gap = bootstrap((outside - inside).numpy())
             found[layer]["H of background minus object [nats]"] = gap
         return found
 

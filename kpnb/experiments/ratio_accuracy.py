@@ -4,15 +4,12 @@ Over the training of a student: a checkpoint's lambda, and the accuracy that its
 once the layers above the target have been trained on labels. And across networks: teacher,
 student and baseline after training.
 
-Checkpoints are a time series, not independent draws. What an interval here covers is the choice of
-the measured samples and, with several, of the training seeds, with the checkpoints held fixed; the
-error of an accuracy from finitely many test samples is not in it. A resampled lambda is noisier
-than the measured one, which pulls a correlation, and so an interval, towards zero.
+Checkpoints are a time series, not independent draws: a correlation is taken for each seed, and what
+an interval covers is the choice of seeds; one seed has none.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import cycle
 from math import isfinite
 from typing import NamedTuple
@@ -32,7 +29,7 @@ from kpnb.metrics import stats
 from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.formatting import count, verdict_sentence
 from kpnb.metrics.results import estimated
-from kpnb.metrics.stats import Estimate, bootstrap, mean, verdict
+from kpnb.metrics.stats import Estimate, bootstrap, crossed, mean, verdict
 from kpnb.store import Scratch
 from kpnb.study.findings import Findings
 from kpnb.study.study import SPLITS, Study
@@ -137,10 +134,10 @@ def _collected(
     scores: Mapping[str, Sequence],
 ) -> RatioAccuracy:
     """networks: place -> role and epoch; scores: split -> (seeds, places)."""
-    b = study.parameters.threshold
+    b, most = study.parameters.threshold, None if "T" in networks else evidence.followed
     ratio = [
-        [evidence.points(role, seed, epoch, b).ratio.numpy() for role, epoch in networks.values()]
-        for seed in evidence.seeds
+        [evidence.points(role, s, e, b, most).ratio.numpy() for role, e in networks.values()]
+        for s in evidence.seeds
     ]
     accuracy = {split: np.array(table) for split, table in scores.items()}
     seeds, tested = study.parameters.seeds, len(study.data.test_samples)
@@ -155,102 +152,46 @@ def repeat_gap(study: Study, curve: RatioAccuracy) -> float:
     return float(max(gaps))
 
 
-# Correlations of lambda with accuracy, (seeds, places) each; NaN where undefined
-
-Relation = Callable[[np.ndarray, np.ndarray], float]
-
-
-def _spearman(ratio: np.ndarray, accuracy: np.ndarray) -> float:
-    # A resample of few samples may leave a lambda undefined.
-    if len(ratio) < LEAST_POINTS or not np.isfinite(ratio).all():
-        return float("nan")
-    return stats.correlation(ratio, accuracy)
-
-
 def _partial(ratio: np.ndarray, accuracy: np.ndarray) -> float:
     """Spearman's partial correlation given the epoch: what the two have in common beyond each
     rising or falling with training. Undefined with fewer than four checkpoints, or where one of the
     two rises or falls without exception, for then its ranks are the epoch's and nothing is left."""
-    if len(ratio) < LEAST_PARTIAL:
-        return float("nan")
     epoch = np.arange(len(ratio))
     both, first, second = (
         _spearman(*pair) for pair in ((ratio, accuracy), (ratio, epoch), (accuracy, epoch))
     )
-    left = (1 - first**2) * (1 - second**2)
+    left = (1 - first**2) * (1 - second**2) if len(ratio) >= LEAST_PARTIAL else 0.0
     return (both - first * second) / left**0.5 if left > NOTHING_LEFT else float("nan")
 
 
-def over_checkpoints(
-    ratio: np.ndarray, accuracy: np.ndarray, relation: Relation = _spearman
-) -> float:
-    """A correlation over checkpoints, Spearman's by default, averaged over the seeds where it is
-    defined. NaN where it is for none: with fewer than three checkpoints, or a constant one."""
-    return float(mean(np.array([relation(*row) for row in zip(ratio, accuracy, strict=True)])))
-
-
-given_epoch = partial(over_checkpoints, relation=_partial)
-
-
-def across_networks(ratio: np.ndarray, accuracy: np.ndarray) -> float:
-    """Spearman's correlation over all networks of all seeds together."""
-    return _spearman(ratio.ravel(), accuracy.ravel())
-
-
-def correlation_interval(
-    terms: np.ndarray, accuracy: np.ndarray, relation: Relation, resamples: int = stats.RESAMPLES
-) -> Estimate:
-    """A correlation with its 95% percentile interval over samples and seeds.
-
-    terms: (seeds, places, samples) of lambda, NaN where undefined; accuracy: (seeds, places).
-    Seeds and measured samples are drawn with replacement, the same samples for all networks; the
-    networks, their accuracies and the background's mean entropy stay. Draws in which the
-    correlation is undefined are left out; value and ends are NaN where nothing is defined.
-    """
-    rng = np.random.default_rng(0)
-    seeds, _, samples = terms.shape
-    draws = np.empty(resamples)
-    for draw in range(resamples):
-        rows, columns = rng.integers(seeds, size=seeds), rng.integers(samples, size=samples)
-        draws[draw] = relation(mean(terms[rows][:, :, columns]), accuracy[rows])
-    defined = draws[np.isfinite(draws)]
-    ends = np.percentile(defined, [2.5, 97.5]) if len(defined) else (np.nan, np.nan)
-    value = relation(mean(terms), accuracy)
-    return Estimate(value, float(ends[0]), float(ends[1]), samples, seeds)
+def _spearman(ratio: np.ndarray, accuracy: np.ndarray) -> float:
+    return stats.correlation(ratio, accuracy) if len(ratio) >= LEAST_POINTS else float("nan")
 
 
 class Question(NamedTuple):
-    """One correlation over a student's checkpoints; fewer: points less than checkpoints."""
+    """One correlation over the checkpoints, or the networks, of each seed."""
 
     text: str
-    relation: Relation = over_checkpoints
     split: str = "test"
-    fewer: int = 0
+    relation: Callable[[np.ndarray, np.ndarray], float] = _spearman
 
 
 _UNSEEN = "lambda and accuracy on unseen samples"
 CORRELATIONS = {
     "test": Question(_UNSEEN),
-    "train": Question("lambda and accuracy on training samples", split="train"),
-    "test_trained": Question(
-        f"{_UNSEEN}, without the untrained network",
-        lambda ratio, accuracy: over_checkpoints(ratio[:, 1:], accuracy[:, 1:]), fewer=1,
-    ),
-    "test_detrended": Question(f"{_UNSEEN}, partial: given the epoch", given_epoch),
-    "test_steps": Question(  # whether accuracy rises most where lambda does
-        "changes of lambda and of accuracy on unseen samples, checkpoint to checkpoint",
-        lambda ratio, accuracy: over_checkpoints(np.diff(ratio), np.diff(accuracy)), fewer=1,
-    ),
+    "train": Question("lambda and accuracy on training samples", "train"),
+    "test_detrended": Question(f"{_UNSEEN}, partial: given the epoch", "test", _partial),
     "lambda_trend": Question(
-        "lambda and the epoch",
-        lambda ratio, _: over_checkpoints(ratio, np.indices(ratio.shape)[1]),
+        "lambda and the epoch", "test", lambda ratio, _: _spearman(ratio, np.arange(len(ratio)))
     ),
-}  # fmt: skip
+}
+ACROSS = Question(f"{_UNSEEN}, across teacher, student and baseline")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A correlation with its interval (NaN where undefined), its points, and what it is."""
+    """A correlation, the mean over seeds (NaN where undefined for all), with the interval for other
+    seeds; the points of each, and what it is."""
 
     found: Estimate
     n: int
@@ -258,16 +199,26 @@ class Answer:
 
     @property
     def defined(self) -> bool:
-        """Whether the data give a value and an interval at all."""
-        return isfinite(self.found.value) and isfinite(self.found.low)
+        return isfinite(self.found.value)
 
     @property
     def verdict(self) -> str:
         """Of the paper's statement that a larger lambda goes with better performance."""
-        return verdict(self.found, "up")
+        return verdict(self.found, "up") if self.defined else "undecided"
 
     def __str__(self) -> str:
         return str(self.found) if self.defined else "undefined"
+
+
+def answer_to(part: RatioAccuracy, question: Question) -> Answer:
+    """The correlation of each seed, and their mean."""
+    pairs = zip(mean(part.ratio), part.accuracy[question.split], strict=True)
+    values = np.array([question.relation(*pair) for pair in pairs])
+    known = values[np.isfinite(values)][:, None]
+    undefined = Estimate(*[float("nan")] * 3, part.ratio.shape[-1], len(values))
+    found = crossed(known) if len(known) else undefined
+    found = replace(found, n_samples=part.ratio.shape[-1])
+    return Answer(found, len(part.places), question.text)
 
 
 def in_order(layers: Sequence[str]) -> list[str]:
@@ -275,18 +226,10 @@ def in_order(layers: Sequence[str]) -> list[str]:
     return sorted(layers, key=lambda layer: layer != LIKELY_LAYER)
 
 
-def answers(
-    curve: RatioAccuracy, networks: RatioAccuracy, resamples: int = stats.RESAMPLES
-) -> dict[str, Answer]:
+def answers(curve: RatioAccuracy, networks: RatioAccuracy) -> dict[str, Answer]:
     """name -> correlation over a student's checkpoints, and across the final networks."""
-    asked = {name: (curve, question) for name, question in CORRELATIONS.items()}
-    across = f"{_UNSEEN}, across teacher, student and baseline"
-    asked |= {"networks": (networks, Question(across, across_networks))}
-    found = {}
-    for name, (part, (text, relation, split, fewer)) in asked.items():
-        value = correlation_interval(part.ratio, part.accuracy[split], relation, resamples)
-        found[name] = Answer(value, (len(part.places) - fewer) * len(part.seeds), text)
-    return found
+    found = {name: answer_to(curve, question) for name, question in CORRELATIONS.items()}
+    return found | {"networks": answer_to(networks, ACROSS)}
 
 
 def record(findings: Findings, by_layer: Mapping[str, Mapping[str, Answer]]) -> None:
@@ -299,9 +242,8 @@ def record(findings: Findings, by_layer: Mapping[str, Mapping[str, Answer]]) -> 
             if not answer.defined:
                 findings.notes.append(f"{layer}, {answer.what}: {undefined}.")
                 continue
-            samples, seeds = answer.found.n_samples, answer.found.n_seeds
-            over = f"{count(samples, 'sample')} and {count(seeds, 'seed')}"
-            what = f"Spearman's correlation, {layer}: {answer.what}; interval over {over}"
+            over = f"{count(answer.n, 'point')} of {count(answer.found.n_seeds, 'seed')} each"
+            what = f"Spearman's correlation, {layer}: {answer.what}; {over}"
             key = name if name == "lambda_trend" else f"correlation_{name}"
             key += f"_{layer}" if place else ""
             findings.numbers[key] = estimated(answer.found, what, n=answer.n)

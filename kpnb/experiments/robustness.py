@@ -104,13 +104,14 @@ def cloud_variants(parameters: CloudParameters) -> dict[str, Variant]:
 
 
 def judge(study: Study, layer: str, variant: Variant) -> Judgement:
-    """metric of Hypothesis 1 -> (student minus baseline with interval, verdict)."""
+    """metric of Hypothesis 1 -> student minus baseline with interval and verdict."""
     seeds = study.parameters.seeds if variant.images is None else study.parameters.seeds[:1]
     foreground, last = study.foreground(**variant.changes), (study.checkpoints[-1],)
     maps = {role: [_last(study, role, s, layer, variant) for s in seeds] for role in "SB"}
     rows = (foreground.any(1) & ~foreground.all(1)).nonzero().flatten()[: variant.images]
     chosen = Choices(variant.threshold or study.parameters.threshold)
-    return decided(Evidence(layer, last, foreground, maps, {}).keep(rows), JUDGED, chosen)
+    evidence = Evidence(layer, last, foreground, maps, {}, study.shared_teachers)
+    return decided(evidence.keep(rows), JUDGED, chosen)
 
 
 def _last(
@@ -118,7 +119,7 @@ def _last(
 ) -> dict[int, EntropyMaps]:
     trained = study.of(role, seed, layer)
     if not variant.changes and not variant.layer:  # these are in the store
-        return {trained.final_epoch: study.maps(trained, layer)[trained.final_epoch]}
+        return {trained.final_epoch: study.trail(trained, layer)[trained.final_epoch]}
     at, last = variant.layer or layer, (trained.final_epoch,)
     return study.maps(trained, at, last, variant.images, **variant.changes)
 
@@ -131,8 +132,9 @@ def judge_variants(
     findings.depend_on("judge_variants", "variants", "TEXT_VARIANTS")
     judged = {name: judge(findings.study, layer, variant) for name, variant in chosen.items()}
     for name, found in judged.items():
-        for metric, (gap, side) in found.items():
-            what, n = f"student minus baseline: {side}", gap.n_samples * gap.n_seeds
+        for metric, decision in found.items():
+            gap, what = decision.difference, f"student minus baseline: {decision.verdict}"
+            n = gap.n_samples * gap.n_seeds
             findings.numbers[f"{prefix}{name} | {metric}"] = estimated(gap, what, n=n)
     return judged
 

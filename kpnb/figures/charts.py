@@ -129,12 +129,14 @@ def _by_metric(
 
 
 def _basis(estimates: Sequence[Estimate]) -> str:
-    """What the intervals of a figure rest on."""
+    """What the intervals of a figure rest on; a single seed has none."""
     parts = []
     for noun in ("sample", "seed"):
         counts = {getattr(estimate, f"n_{noun}s") for estimate in estimates}
         ends = "–".join(map(str, sorted({min(counts), max(counts)})))
         parts.append(f"{ends} {noun}" + "s" * (counts != {1}))
+    if all(np.isnan(estimate.low) for estimate in estimates):
+        return f"one seed: no interval; {parts[0]}"
     return f"95% intervals over {', '.join(parts)}"
 
 

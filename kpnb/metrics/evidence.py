@@ -16,11 +16,26 @@ from torch import Tensor
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.metrics import points as equations
 from kpnb.metrics.points import KnowledgePoints, knowledge_points, learning_distance, stability
-from kpnb.metrics.stats import Estimate, bootstrap, mean, paired_difference, variance, verdict
+from kpnb.metrics.protocol import margin, primary_metrics
+from kpnb.metrics.stats import (
+    Estimate,
+    crossed,
+    holm,
+    mean,
+    paired_difference,
+    variance,
+    verdict,
+)
 from kpnb.paper import DISTANCE_METRICS, FINAL_METRICS, HYPOTHESES, METRICS, PREDICTIONS
 
 # The thresholds of Table III, in nats.
 THRESHOLDS = (0.15, 0.2, 0.25)
+#: Units of the way of training, w_k the weights after epoch k of M, of the first layer measured:
+#: epoch: sum over epochs j <= k of |w_j - w_(j-1)| / |w_0|, as Eq. 8 has it
+#: step: the same over optimizer steps, as the public code sums
+#: share: the first over its own value at M: how much of its own whole way a network has gone
+#: time: k / M, which leaves the weights out
+UNITS = ("epoch", "step", "share", "time")
 # The public code applies its sample filter to checkpoints from epoch 40 of 150 on.
 FILTER_FROM = 40 / 150
 
@@ -33,8 +48,8 @@ class Evidence:
     epochs: checkpoints of S and B, ascending, the first being 0 (untrained).
     foreground: (samples, units) bool.
     maps: role -> one dict epoch -> EntropyMaps per seed; T has its last epoch only.
-    distance: (role, "step" or "epoch") -> per seed the cumulative weight distance at `epochs`,
-        over the initial norm: summed over SGD steps (public code) or over epochs (Eq. 8).
+    distance: (role, unit) -> per seed the way of training at `epochs` in a unit of `UNITS`.
+    teachers: which teacher each seed has, where seeds share them; None: each its own.
     What `evidence_values` has computed once is kept: nothing may be changed after that.
     """
 
@@ -43,6 +58,7 @@ class Evidence:
     foreground: Tensor
     maps: dict[str, list[dict[int, EntropyMaps]]]
     distance: dict[tuple[str, str], list[list[float]]]
+    teachers: tuple[int, ...] | None = None
     _measured: dict = field(init=False, default_factory=dict, repr=False, compare=False)
 
     @property
@@ -64,12 +80,6 @@ class Evidence:
             for role, seeds in self.maps.items()
         }
         return replace(self, foreground=self.foreground[kept], maps=maps)
-
-    def in_epochs(self) -> Self:
-        """The same evidence with the number of epochs in place of the weight distance, which
-        takes the size of the steps out of Eq. 8."""
-        count = [[float(epoch) for epoch in self.epochs] for _ in self.seeds]
-        return replace(self, distance={key: count for key in self.distance})
 
     def published_selection(self) -> Tensor:
         """(samples,) bool: kept by the public code's filter for S and for B, for every seed, at
@@ -104,12 +114,12 @@ class Evidence:
 class Choices:
     """What the metrics leave open.
 
-    threshold: b in nats. per: weight distance summed per "step" (public code) or "epoch" (Eq. 8).
+    threshold: b in nats. per: unit of the way of training, of `UNITS`.
     untrained: count epoch 0 in Eq. 8 and 9 (public code) or not (paper).
     """
 
     threshold: float = 0.2
-    per: str = "step"
+    per: str = "epoch"
     untrained: bool = False
 
     def concerning(self, metric: str) -> tuple[float, str | None, bool | None]:
@@ -188,21 +198,24 @@ def is_defined(evidence: Evidence, metric: str, choices: Choices) -> bool:
 
     D and rho need a map at every checkpoint, which two outputs behind a ReLU may not give.
     """
-    if metric not in FINAL_METRICS and not evidence.followed:
+    unknown = metric in DISTANCE_METRICS and ("S", choices.per) not in evidence.distance
+    followed = len(evidence.epochs) > 1 and evidence.followed
+    if metric not in FINAL_METRICS and (unknown or not followed):
         return False
     pair = [metric_values(evidence, role, metric, choices) for role in "SB"]
     return bool(np.isfinite(pair[0] + pair[1]).any(1).all())
 
 
 def estimate(evidence: Evidence, role: str, metric: str, choices: Choices) -> Estimate:
-    """The metric of one role with its bootstrap 95% interval over samples and seeds."""
-    return bootstrap(metric_values(evidence, role, metric, choices), _statistic(metric))
+    """The metric of one role with its 95% interval over samples and seeds."""
+    values = metric_values(evidence, role, metric, choices)
+    return crossed(values, _statistic(metric), evidence.teachers)
 
 
-def difference(evidence: Evidence, metric: str, choices: Choices) -> Estimate:
-    """Student minus baseline, paired by sample and seed, with its interval."""
-    pair = (metric_values(evidence, role, metric, choices) for role in "SB")
-    return paired_difference(*pair, statistic=_statistic(metric))
+def difference(evidence: Evidence, metric: str, choices: Choices, roles: str = "SB") -> Estimate:
+    """Student minus baseline, or of two other roles, paired by sample and seed, with interval."""
+    pair = (metric_values(evidence, role, metric, choices) for role in roles)
+    return paired_difference(*pair, _statistic(metric), evidence.teachers)
 
 
 def _statistic(metric: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -241,11 +254,37 @@ def hypothesis_metrics(hypothesis: int) -> tuple[str, ...]:
     return tuple(name for name in METRICS if HYPOTHESES[name] == hypothesis)
 
 
-def decided(
-    evidence: Evidence, metrics: Sequence[str], choices: Choices
-) -> dict[str, tuple[Estimate, str]]:
-    """metric -> (student minus baseline with interval, verdict)."""
-    return {m: (e := difference(evidence, m, choices), verdict(e, PREDICTIONS[m])) for m in metrics}
+@dataclass(frozen=True)
+class Decision:
+    """Student minus baseline in one metric, with the verdict on the paper's side.
+
+    margin: what it must be inside to be equivalent. p: adjusted for the other primary metrics.
+    """
+
+    difference: Estimate
+    margin: float
+    p: float
+    prediction: str
+
+    @property
+    def verdict(self) -> str:
+        return verdict(self.difference, self.prediction, self.margin, self.p)
+
+    def __str__(self) -> str:
+        return f"{self.difference}, {self.verdict}"
+
+
+def decided(evidence: Evidence, metrics: Sequence[str], choices: Choices) -> dict[str, Decision]:
+    """The decision on each metric, under the protocol's margins; primary metrics with Holm's
+    correction over all that the evidence has of them, whichever are asked for."""
+    family = [m for m in primary_metrics() if is_defined(evidence, m, choices)]
+    gaps = {m: difference(evidence, m, choices) for m in dict.fromkeys([*metrics, *family])}
+    adjusted = holm({m: gaps[m].p for m in family})
+    found = {}
+    for m in metrics:
+        wide = margin(m, estimate(evidence, "B", m, choices).value)
+        found[m] = Decision(gaps[m], wide, adjusted.get(m, gaps[m].p), PREDICTIONS[m])
+    return found
 
 
 def thresholds_around(threshold: float) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from kpnb.metrics.stats import VERDICTS
 from kpnb.paper import METRIC_RULES
 
 #: Every metric as it is typeset, in the order of the paper's columns.
@@ -11,7 +12,7 @@ PLAIN = {name: metric.plain for name, metric in METRIC_RULES.items()}
 SIDES = {"up": "student higher", "down": "student lower"}
 #: A published student's side: as predicted, equal at the printed digits, the other side.
 MARKS = {"agree": "✓", "tie": "=", "disagree": "✗"}
-VERDICT_MARKS = {"reproduced": "✓", "inconclusive": "○", "contradicted": "✗"}
+VERDICT_MARKS = dict(zip(VERDICTS, "✓✗≈○·–", strict=True))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -54,20 +55,20 @@ def verdict_sentence(verdicts: Sequence[str], noun: str) -> str:
 
     verdicts: of one hypothesis or statement, at least one; noun: what each is on, "layer".
     """
-    names = ("reproduced", "contradicted", "inconclusive")
-    told = ", ".join(f"{verdicts.count(name)} {name}" for name in names if name in verdicts)
+    told = ", ".join(f"{verdicts.count(name)} {name}" for name in VERDICTS if name in verdicts)
     answer = next(answer for needed, answer in _ANSWERS if needed <= set(verdicts))
+    if answer.startswith("Yes") and {*verdicts} - {"supported", "not measurable"}:
+        answer = "In part: it is supported, but not everywhere."
     return f"**{answer}** Of {count(len(verdicts), noun)}: {told}."
 
 
 #: The first whose verdicts are all there.
 _ANSWERS = (
-    (
-        {"reproduced", "contradicted"},
-        "No clear answer: it is reproduced in part and contradicted in part.",
-    ),
-    ({"reproduced", "inconclusive"}, "In part: what is not reproduced is inconclusive."),
-    ({"reproduced"}, "Yes, it is reproduced here."),
-    ({"contradicted"}, "No: nothing is reproduced here, and the opposite is found."),
-    ({"inconclusive"}, "Inconclusive: the data here say neither yes nor no."),
+    ({"supported", "opposed"}, "No clear answer: it is supported in part and opposed in part."),
+    ({"supported"}, "Yes, it is supported here."),
+    ({"opposed"}, "No: nothing supports it here, and the opposite is found."),
+    ({"equivalent"}, "No: there is no difference of a size that would matter."),
+    ({"undecided"}, "Undecided: the data here say neither yes nor no."),
+    ({"one seed"}, "No verdict: several seeds would tell this from the luck of training."),
+    (set(), "Not measurable: the networks here cannot answer."),
 )

@@ -38,5 +38,17 @@ def protocol_seeds(purpose: str, count: int) -> tuple[int, ...]:
     return tuple(found)[:count]
 
 
+def primary_metrics() -> tuple[str, ...]:
+    """The metrics that the hypotheses are decided by; the others are reported beside them."""
+    return tuple(protocol()["primary"])
+
+
+def margin(metric: str, baseline: float) -> float:
+    """What a difference must be below, on both sides of 0, to count as none: a share of the
+    baseline's value, or a number of the metric's own."""
+    known = protocol()["margins"][metric]
+    return known["absolute"] if "absolute" in known else known["share"] * abs(baseline)
+
+
 def _text() -> str:
     return packed_file(FILE).read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ interval. The results of the preset "study" are committed, those of the demo are
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from kpnb import fingerprint as keys
 from kpnb.errors import KpnbError
 from kpnb.fingerprint import Stopwatch, checkout, provenance
-from kpnb.metrics.stats import Estimate, interval_verdict
+from kpnb.metrics.stats import VERDICTS, Estimate, judged
 from kpnb.paper import LAYERS, METRICS, ROLES, SCORES
 
 Role = Literal[tuple(ROLES)]
@@ -67,8 +68,7 @@ class _Cell(_Interval):
         n_samples, n_seeds: what the mean and the interval are over.
         threshold: b, in nats; None for an accuracy.
         selection: "all" samples, or those the published filter keeps.
-        distance: for d_mean and d_var, how the weight distance was summed: per optimiser "step"
-            (the public code) or per "epoch" (the paper).
+        distance: for d_mean and d_var, the unit of the way of training, of `kpnb.metrics.evidence`.
     """
 
     layer: str
@@ -80,7 +80,7 @@ class _Cell(_Interval):
     n_seeds: int = Field(ge=1)
     threshold: FiniteFloat | None = None
     selection: Literal["all", "published_filter"] = "all"
-    distance: Literal["step", "epoch"] | None = None
+    distance: Literal["epoch", "step", "share", "time"] | None = None
 
     @property
     def cell(self) -> tuple[str, str, str, int, str]:
@@ -100,18 +100,39 @@ class Measure(_Cell):
 
 class Comparison(_Cell):
     """Student minus baseline in one metric: the mean of the differences, paired by sample and
-    seed, the side that the paper's hypothesis is on, and the verdict."""
+    seed, the side that the paper's hypothesis is on, and the verdict.
+
+    Attributes:
+        margin: a difference smaller than this counts as none.
+        p: against no difference, adjusted for the cell's other primary metrics; None: one seed.
+    """
 
     metric: MetricName
     prediction: Literal["up", "down"]
     difference: FiniteFloat
-    verdict: Literal["reproduced", "contradicted", "inconclusive"]
+    margin: FiniteFloat = Field(default=0.0, ge=0)
+    p: FiniteFloat | None = None
+    verdict: Literal[VERDICTS]
 
     @model_validator(mode="after")
     def _verdict_fits(self) -> "Comparison":
-        if self.verdict != interval_verdict(self.low, self.high, self.prediction):
+        p = float("nan") if self.p is None else self.p
+        fits = judged(self.difference, self.low, self.high, self.prediction, self.margin, p)
+        if self.verdict not in (fits, "not measurable"):
             raise ValueError(f"the verdict {self.verdict} does not fit the interval")
         return self
+
+
+class Values(_Record):
+    """What a metric of one role rests on: a value per sample, a string of them per seed, "-" where
+    one is undefined. layer to distance: as of a measure; D_var rests on the values of D_mean."""
+
+    layer: str
+    role: Role
+    metric: MetricName
+    threshold: FiniteFloat
+    distance: str | None
+    by_seed: list[str]
 
 
 class Number(_Interval):
@@ -136,6 +157,7 @@ class Results(_Record):
             or fingerprints changed: "from" the former one, "at" a commit it was fresh by.
         notes: sentences for the reader, such as why a hypothesis failed here.
         numbers: quoted by name in prose.
+        values: what headline measures rest on, by sample and seed.
         run: of a sweep, the name that sets it apart from the notebook's other runs; "" for none.
     """
 
@@ -150,6 +172,7 @@ class Results(_Record):
     comparisons: list[Comparison] = []
     notes: list[str] = []
     numbers: dict[str, Number] = {}
+    values: list[Values] = []
     run: str = ""
     rekeyed: dict[str, str] = {}
 
@@ -159,11 +182,11 @@ class Results(_Record):
         return self.settings.get("threshold", PAPER_THRESHOLD)
 
     def is_headline(self, item: Measure | Comparison) -> bool:
-        """On all samples, at the run's own b, with the weight distance of the public code."""
+        """On all samples, at the run's own b, with the weight distance of Eq. 8."""
         return (
             item.selection == "all"
             and item.threshold in (None, self.threshold)
-            and item.distance in (None, "step")
+            and item.distance in (None, "epoch")
         )
 
 
@@ -293,7 +316,8 @@ def available_cells(preset: str, notebook: str = "image_cell") -> list[Results]:
 def estimated(found: Estimate, what: str, unit: str = "", n: int | None = None) -> Number:
     """An estimate as a number of a results file; n: what it is over, by default its samples."""
     n = found.n_samples if n is None else n
-    return Number(value=found.value, low=found.low, high=found.high, what=what, unit=unit, n=n)
+    ends = {} if math.isnan(found.low) else {"low": found.low, "high": found.high}
+    return Number(value=found.value, **ends, what=what, unit=unit, n=n)
 
 
 def measured(

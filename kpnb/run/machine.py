@@ -20,6 +20,7 @@ import torch
 from pydantic import BaseModel, Field
 
 from kpnb.errors import KpnbError, answered
+from kpnb.experiments.controls import ControlStudy
 from kpnb.experiments.fine_tuning import FineTuningStudy
 from kpnb.fingerprint import cpu_name, provenance
 from kpnb.metrics.formatting import count
@@ -48,7 +49,8 @@ NETWORKS: dict[str, str] = dict.fromkeys(("MiniLM-L6", "BERT-base"), "sentiment_
     for kind in ("image_", "pointcloud_")
     for name in get_args(MODELS[kind].model_fields["network"].annotation)
 }
-STUDIES = (ImageStudy, CellStudy, FineTuningStudy, CloudStudy, SentimentStudy, QuestionStudy)
+STUDIES = (ImageStudy, CellStudy, ControlStudy, FineTuningStudy, CloudStudy)
+STUDIES += (SentimentStudy, QuestionStudy)
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -252,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--networks", nargs="+", choices=NETWORKS, default=USUAL, metavar="NAME")
-    add("--scale", choices=("narrow", "full"), default="narrow", help="64 or 224 pixels a side")
+    add("--scale", choices=("narrow", "full"), default="narrow", help="32 or 224 pixels a side")
     add("--batch", type=int, help="samples of a training step; default: the recipes'")
     add("--precision", choices=("float32", "bfloat16"), default="float32")
     add("--output", type=Path, metavar="FILE", help="default: the package's, by device")
@@ -262,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in ("scale", "device", "precision", "batch")}
-    given["image_size"] = {"narrow": 64, "full": 224}[options.scale]
+    given["image_size"] = {"narrow": 32, "full": 224}[options.scale]
     found = measure_machine([probe_study(name, **given) for name in options.networks])
     for speed in found.speeds:
         rates = (f"{name} {1000 * getattr(speed, name):.3g} ms" for name in RATES)

@@ -28,7 +28,8 @@ from kpnb.errors import KpnbError, did_you_mean, stopped_by
 from kpnb.fingerprint import EXECUTED, Stopwatch, checkout, peak_memory_mib
 from kpnb.metrics.results import results_root
 from kpnb.store import JOURNAL, default_root, read_journal
-from kpnb.study.parameters import StudyParameters, explicit, models_for, resolve, with_more
+from kpnb.study.parameters import StudyParameters, explicit, models_for, resolve
+from kpnb.study.presets.own_model import with_more
 
 Notebook = nbformat.NotebookNode
 
@@ -103,7 +104,7 @@ def request(name: str, folder: Path, passed: Mapping[str, object]) -> Request:
     else:
         given = named | dict(passed)
         resolve(model, given, "demo")
-        wanted = demo | {n: v for n, v in given.items() if v is not None}
+        wanted = demo | model.told(given)
     values = _for_the_cell(wanted, declared, demo, name)
     resolved = resolve(model, with_more(values), "demo")
     seeds = keys.notebook_seeds("\n".join(cells))

@@ -93,8 +93,9 @@ def ask(study: Study) -> None:
         for seed in p.seeds:
             study.of("B", seed)
     else:
-        for layer in p.layers:
-            study.networks_and_maps(layer)
+        for one in (study, *getattr(study, "others", ())):  # of controls
+            for layer in p.layers:
+                one.networks_and_maps(layer)
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,8 @@ def sample_counts(p: StudyParameters) -> tuple[int, int, int] | None:
     if there is None:
         classes = getattr(p, "classes", 2)
         return None if "all" in (train, test) else (train, test, classes)
-    test = test if isinstance(getattr(p, "test_samples", ""), int) else there[1]
-    return there[0] if train == "all" else train, test, there[2]
+    test = min(test, there[1]) if isinstance(getattr(p, "test_samples", ""), int) else there[1]
+    return there[0] if train == "all" else min(train, there[0]), test, there[2]
 
 
 def seconds_of(

@@ -47,7 +47,8 @@ from kpnb.metrics.formatting import count, table
 from kpnb.metrics.results import freshness, read_results, results_path, why_stale, write_whole
 from kpnb.run.__main__ import HERE
 from kpnb.run.notebook import NOTE, Request, request
-from kpnb.study.parameters import PRESET_NAMES, StudyParameters, models_for, resolve
+from kpnb.study.parameters import StudyParameters, models_for, resolve
+from kpnb.study.presets.own_model import PRESET_NAMES
 
 SHIPPED = Path(__file__).with_name("sweeps")
 

@@ -69,8 +69,6 @@ class CloudStudy(Study):
     DATA, RECIPES, UNSEEN = StudyClouds, "cloud", "unseen shapes"
     TRAINING_CODE = (*TRAINERS, point_network, tracked_weight, accuracy)
     MAPS_CODE = (EntropyEstimator, PointUnits)
-    # The paper asks for a well optimized teacher; half of the unseen shapes right is the least.
-    least_teacher = 0.5
     named_layers = {layer: layer for layer in ("FC1", "FC2", "FC3")}
 
     def inputs(self, samples: PointSamples) -> torch.Tensor:

@@ -24,7 +24,8 @@ from kpnb.metrics.results import write_results
 from kpnb.paper import FINAL_METRICS, HYPOTHESES, ROLES, SCORES
 from kpnb.study import verdicts
 from kpnb.study.parameters import Model as Parameters
-from kpnb.study.parameters import StudyParameters, resolve, with_more
+from kpnb.study.parameters import StudyParameters, resolve
+from kpnb.study.presets.own_model import with_more
 from kpnb.study.verdicts import NAMES, SELECTIONS, label, with_interval
 
 if TYPE_CHECKING:
@@ -128,10 +129,10 @@ def choices_table(
     """Student, baseline, their difference and the verdict under each set of choices."""
     rows = {}
     for choices in options:
-        for metric, (gap, judged) in measures.decided(evidence, metrics, choices).items():
+        for metric, found in measures.decided(evidence, metrics, choices).items():
             values = {ROLES[r]: str(measures.estimate(evidence, r, metric, choices)) for r in "SB"}
             start = "included" if choices.untrained else "left out"
-            values |= {"student - baseline": str(gap), "verdict": judged}
+            values |= {"student - baseline": str(found.difference), "verdict": found.verdict}
             rows[NAMES[metric], choices.threshold, choices.per, start] = values
     table = pd.DataFrame.from_dict(rows, orient="index")
     return table.rename_axis(["metric", "b", "distance per", "untrained network"])
@@ -168,7 +169,7 @@ class NotebookFindings:
 
     @property
     def example(self: Findings) -> int:
-        return int(self.points("S").n_fg.argmax())
+        return int(self.points("S").n_fg[: self.first.followed or None].argmax())
 
     def note(self: Findings, text: str) -> Prose:
         """A sentence for the reader, kept in the results file, once however often it is told."""
@@ -179,6 +180,12 @@ class NotebookFindings:
     def check_teacher(self: Findings) -> Prose:
         """That the teacher is good; raises KpnbError if it is not, and the study is void."""
         return Prose(self.study.check_teacher())
+
+    def fit(self: Findings) -> pd.DataFrame:
+        """The protocol's checks of each layer: what is asked, found, and what to change."""
+        require(self.fitness, "nothing is measured yet: call findings.measure() first.")
+        tables = {layer: found.table() for layer, found in self.fitness.items()}
+        return pd.concat(tables, names=["layer", "asked"])
 
     @property
     def _measured(self: Findings) -> paper.SampleSet:
@@ -312,7 +319,7 @@ class NotebookFindings:
     def learning(self: Findings) -> Figure:
         """Figure 4: foreground points of every sample over the distance of the weights."""
         counts = {r: measures.trajectory_counts(self.first, r, 0, self.threshold) for r in "SB"}
-        ways = {role: self.first.distance[role, "step"][0][1:] for role in "SB"}
+        ways = {role: self.first.distance[role, "epoch"][0][1:] for role in "SB"}
         return paper.learning_figure({role: (ways[role], counts[role]) for role in "SB"})
 
     def speeds(self: Findings) -> Figure:
@@ -329,16 +336,10 @@ class NotebookFindings:
 
     def choices(self: Findings) -> pd.DataFrame:
         """The metrics under what their definitions leave open: the untrained network, and for D
-        the weight distance per step or per epoch."""
-        ways = ("step", "epoch") if "d_mean" in self.metrics else ("step",)
+        the unit of the way of training."""
+        ways = measures.UNITS if "d_mean" in self.metrics else measures.UNITS[:1]
         options = [Choices(self.threshold, way, start) for way in ways for start in (False, True)]
         return choices_table(self.first, self.metrics, options)
-
-    def in_epochs(self: Findings) -> pd.DataFrame:
-        """D with the number of epochs in place of the weight distance."""
-        chosen = [Choices(self.threshold)]
-        table = choices_table(self.first.in_epochs(), self.metrics, chosen)
-        return table.rename(index={"step": "epochs, counted"})
 
     def never_learned(self: Findings) -> Prose:
         """How many samples have no foreground knowledge point at any checkpoint after the first
@@ -352,18 +353,6 @@ class NotebookFindings:
         seeds = " (all seeds together)" if len(evidence.seeds) > 1 else ""
         start = f"Without a foreground knowledge point at any checkpoint{seeds}"
         return self.note(f"{start}: {'; '.join(told)}.")
-
-    def imitation(self: Findings) -> Prose:
-        """How much of the teacher's feature the students explain at the end of distillation, as a
-        note."""
-        study, layer = self.study, self.first.layer
-        shares = [study.of("S", seed, layer).record.metric[-1] for seed in study.parameters.seeds]
-        told = " / ".join(f"{share:.0%}" for share in shares)
-        return self.note(
-            f"At the end of its training the student explains {told} of the variance of the "
-            f"teacher's feature at {layer} on the training samples (padding counted, as in the "
-            "loss)."
-        )
 
     def even_share(self: Findings) -> Prose:
         """What lambda would be were points spread evenly over all units, as a note."""

@@ -1,19 +1,29 @@
 """What a notebook found, as the results file that tables, pages and README are made from."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from kpnb.fingerprint import Stopwatch, provenance
 from kpnb.metrics import evidence as measures
 from kpnb.metrics.evidence import Choices, Evidence
 from kpnb.metrics.formatting import count
-from kpnb.metrics.results import Comparison, Measure, Number, Results, estimated, run_fingerprint
-from kpnb.metrics.stats import Estimate, bootstrap, paired_difference
-from kpnb.paper import DISTANCE_METRICS, FINAL_METRICS, METRICS, PREDICTIONS, ROLES
+from kpnb.metrics.results import (
+    Comparison,
+    Measure,
+    Number,
+    Results,
+    Values,
+    estimated,
+    run_fingerprint,
+)
+from kpnb.metrics.stats import Estimate, crossed, mean, paired_difference
+from kpnb.paper import DISTANCE_METRICS, FINAL_METRICS, METRICS, ROLES
 from kpnb.study.display import NotebookFindings
 from kpnb.study.study import Study
+from kpnb.training.fitness import Fitness, fitness_of
 
 #: What a results file has of findings as they are.
-FILED = ("notebook", "run", "measures", "comparisons", "notes", "numbers")
+FILED = ("notebook", "run", "measures", "comparisons", "notes", "numbers", "values")
 
 
 class Findings(NotebookFindings):
@@ -33,6 +43,8 @@ class Findings(NotebookFindings):
         self.notes: list[str] = []
         self.numbers: dict[str, Number] = {}
         self.evidence: dict[str, Evidence] = {}
+        self.fitness: dict[str, Fitness] = {}
+        self.values: list[Values] = []
         self._further_code: list[str] = []
         self._watch = Stopwatch()
         self._watch.__enter__()
@@ -41,8 +53,12 @@ class Findings(NotebookFindings):
         """Train what the store does not have, estimate the maps, and add the evidence of some
         layers, by default of all that the parameters name: the long part of a notebook."""
         for layer in layers or self.study.parameters.layers:
-            self.evidence[layer] = self.study.evidence(layer)
-            self.add(self.evidence[layer])
+            self.evidence[layer] = found = self.study.evidence(layer)
+            if "T" in found.maps:
+                self.fitness[layer] = fit = fitness_of(self.study, found, self.threshold)
+                self.numbers |= fit.numbers
+                self.notes += filter(None, [fit.reason])
+            self.add(found)
 
     def add(self, evidence: Evidence) -> None:
         """Measures and comparisons of one layer: all samples at every threshold, both weight
@@ -58,8 +74,9 @@ class Findings(NotebookFindings):
             )
         for threshold in measures.thresholds_around(self.threshold):
             self._add(evidence, Choices(threshold), "all", self.metrics)
-        if "d_mean" in self.metrics:
-            self._add(evidence, Choices(self.threshold, per="epoch"), "all", DISTANCE_METRICS)
+        for unit in measures.UNITS[1:] if "d_mean" in self.metrics else ():
+            self._add(evidence, Choices(self.threshold, unit), "all", DISTANCE_METRICS)
+        self._keep_values(evidence)
         if "n_fg" in self.metrics:
             self._add_entropies(evidence)
         if int(selected.sum()) >= 2:
@@ -106,7 +123,7 @@ class Findings(NotebookFindings):
 
     def _accuracy(self, role: str, layer: str, split: str, values: list[float]) -> Measure:
         """Mean over seeds; the interval is the range over seeds, none for a single one."""
-        data, many = self.study.data, len(values) > 1
+        many = len(values) > 1
         split, _, other = split.partition(" ")
         return Measure(
             **self._cell(layer),
@@ -115,7 +132,7 @@ class Findings(NotebookFindings):
             mean=sum(values) / len(values),
             low=min(values) if many else None,
             high=max(values) if many else None,
-            n_samples=len(data.test_samples if split == "test" else data.training_samples),
+            n_samples=len(self.study.data.splits[split]),
             n_seeds=len(values),
         )
 
@@ -128,8 +145,9 @@ class Findings(NotebookFindings):
         """What is discarded of background and foreground, which counts alone do not tell."""
         for role, name in ROLES.items():
             inside, outside = measures.final_entropies(evidence, role)
-            gap, minus = paired_difference(outside, inside), " minus that of foreground units"
-            found = {"background_entropy": (bootstrap(outside), ""), "entropy_gap": (gap, minus)}
+            minus, shared = " minus that of foreground units", (mean, evidence.teachers)
+            found = {"background_entropy": (crossed(outside, *shared), "")}
+            found["entropy_gap"] = paired_difference(outside, inside, *shared), minus
             for key, (value, minus) in found.items():
                 what = f"mean entropy of background units{minus}, {name} at {evidence.layer}"
                 number = estimated(value, what, unit="nats")
@@ -139,7 +157,8 @@ class Findings(NotebookFindings):
         self, evidence: Evidence, choices: Choices, selection: str, metrics: Sequence[str]
     ) -> None:
         metrics = [m for m in metrics if measures.is_defined(evidence, m, choices)]
-        for metric, (gap, judged) in measures.decided(evidence, metrics, choices).items():
+        fit = self.fitness.get(evidence.layer)
+        for metric, found in measures.decided(evidence, metrics, choices).items():
             shared = self._cell(evidence.layer) | {
                 "metric": metric,
                 "threshold": choices.threshold,
@@ -147,13 +166,27 @@ class Findings(NotebookFindings):
                 "distance": choices.per if metric in DISTANCE_METRICS else None,
             }
             for role in "TSB" if metric in FINAL_METRICS else "SB":
-                found = measures.estimate(evidence, role, metric, choices)
-                given = self._spread(found) | {"role": role, "mean": found.value}
+                own = measures.estimate(evidence, role, metric, choices)
+                given = self._spread(own) | {"role": role, "mean": own.value}
                 self.measures.append(Measure(**shared, **given))
-            given = self._spread(gap) | {"prediction": PREDICTIONS[metric], "verdict": judged}
-            self.comparisons.append(Comparison(**shared, **given, difference=gap.value))
+            given = self._spread(found.difference) | {"prediction": found.prediction}
+            given |= {"margin": found.margin, "p": None if math.isnan(found.p) else found.p}
+            given["verdict"] = found.verdict if fit is None or fit.fit else "not measurable"
+            gap = found.difference.value
+            self.comparisons.append(Comparison(**shared, **given, difference=gap))
+
+    def _keep_values(self, evidence: Evidence) -> None:
+        """What the headline measures rest on, at five digits."""
+        chosen = Choices(self.threshold)
+        for metric in (m for m in self.defined(evidence) if m != "d_var"):
+            for role in "TSB" if metric in FINAL_METRICS else "SB":
+                rows = measures.metric_values(evidence, role, metric, chosen)
+                told = [" ".join("-" if math.isnan(v) else f"{v:.5g}" for v in row) for row in rows]
+                about = {"threshold": self.threshold, "by_seed": told, "metric": metric}
+                about["distance"] = chosen.per if metric in DISTANCE_METRICS else None
+                self.values.append(Values(layer=evidence.layer, role=role, **about))
 
     @staticmethod
-    def _spread(found: Estimate) -> dict[str, float | int]:
-        names = ("low", "high", "n_samples", "n_seeds")
-        return {name: getattr(found, name) for name in names}
+    def _spread(found: Estimate) -> dict[str, float | int | None]:
+        ends = {} if math.isnan(found.low) else {"low": found.low, "high": found.high}
+        return ends | {"n_samples": found.n_samples, "n_seeds": found.n_seeds}

@@ -17,7 +17,6 @@ from kpnb.datasets.images import PACKED_SHA256, embedded_images, relabeled, same
 from kpnb.datasets.places import EMBEDDED, find_data
 from kpnb.datasets.prepared import normalized, prepared_hash, prepared_images, takes_bytes
 from kpnb.datasets.samples import DATA_SEED, ImageSamples
-from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_module
 from kpnb.estimator.units import GridUnits
@@ -109,13 +108,8 @@ class PreparedImages(StudyImages):
     @cached_property
     def teacher_samples(self) -> ImageSamples:
         whole, wanted = self._split("train"), self.parameters.teacher_samples
-        if wanted == "all":
+        if wanted == "all" or wanted >= len(whole):
             return whole
-        if wanted > len(whole):
-            raise KpnbError(
-                f"teacher_samples={wanted}, but {self.folder} has {len(whole)} images to train on: "
-                "ask for fewer, or for 'all'."
-            )
         return whole.subset(self.order(torch.arange(len(whole)))[:wanted].sort().values)
 
     @cached_property
@@ -136,9 +130,6 @@ def study_images(parameters: ImageParameters) -> StudyImages:
 
 
 PRETRAINED = "EfficientNet-lite0"
-# Chance is far below; a teacher under this multiple of it has learned next to nothing. With few
-# classes half of the way from chance to 1 is less.
-LEAST_TIMES_CHANCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -251,11 +242,6 @@ class ImageStudy(Study):
         augment = self.augmentation(role)
         code = self.TRAINING_CODE + ((augment,) if augment else ())
         return code + ((takes_bytes,) if self.prepared else ())
-
-    @property
-    def least_teacher(self) -> float:
-        chance = 1 / self.outputs
-        return min(LEAST_TIMES_CHANCE * chance, (1 + chance) / 2)
 
     def explainer(self, layer: str, **changes: object) -> EntropyEstimator:
         weight = entropy_weight(self.parameters.network)

@@ -49,6 +49,12 @@ class StudyData:
         """The samples that networks are scored on, by name: "train", "test" and what there is."""
         return {"train": self.training_samples, "test": self.test_samples}
 
+    @property
+    def held_out(self) -> str:
+        """The split on which networks are judged: new samples of what they are trained on, if
+        there are any, else the test samples."""
+        return "new" if "new" in self.splits else "test"
+
     def usable(self, samples: Samples) -> Sequence[int]:
         """Positions of the samples that can be measured, in the order in which they are taken."""
         return range(len(samples))
@@ -90,14 +96,13 @@ class Modality(ABC):
 
     outputs: dimensions of the networks' output. units: input units of a sample, about where samples
     differ. named_layers: label -> name of the layers that a picture of the whole network shows,
-    upwards. least_teacher: the test score that a teacher must exceed to be fit to teach.
+    upwards.
     """
 
     parameters: StudyParameters
     outputs: int
     units: int
     named_layers: dict[str, str]
-    least_teacher: float
 
     DATA: ClassVar[Callable[[StudyParameters], StudyData]]
     RECIPES: ClassVar[str]

@@ -19,12 +19,12 @@ from kpnb.estimator.features import Choice, FeatureReader, layer_name
 from kpnb.estimator.inputs import copied, moved, readable
 from kpnb.figures import charts, paper
 from kpnb.metrics import evidence as measures
-from kpnb.metrics.evidence import Choices, Evidence
+from kpnb.metrics.evidence import Choices, Decision, Evidence
 from kpnb.metrics.formatting import count, table, verdict_sentence
 from kpnb.metrics.results import Number, estimated
-from kpnb.metrics.stats import Estimate, mean, verdict
+from kpnb.metrics.stats import Estimate, mean
 from kpnb.networks.layers import tracked_weight
-from kpnb.paper import FINAL_METRICS, HYPOTHESES, METRICS, PREDICTIONS, ROLES
+from kpnb.paper import FINAL_METRICS, HYPOTHESES, METRICS, ROLES
 from kpnb.study.display import Prose
 from kpnb.study.verdicts import CLAIMED, NAMES
 from kpnb.training.settings import TrainingRecord
@@ -38,7 +38,6 @@ Checkpoints = Mapping[int, nn.Module | Mapping[str, Tensor]]  # by epoch
 #: By epoch, ascending; a state dict is loaded when called.
 Trail = dict[int, Callable[[], nn.Module]]
 ROWS = 256  # samples in one pass for features and scores
-ONE_SEED = "one seed: no verdict"
 FINAL = 1  # in place of the epoch where no checkpoints are given
 
 
@@ -73,14 +72,10 @@ class ComparedNetworks:
         return tuple(m for m in self.asked if measures.is_defined(self.evidence, m, self.choices))
 
     @property
-    def verdicts(self) -> dict[str, tuple[Estimate, str]]:
-        """metric -> (student minus baseline with its 95% interval, verdict). A single seed has no
-        verdict: its interval covers the choice of samples, not the luck of training."""
-        one, found = len(self.evidence.seeds) == 1, {}
-        for metric in self.metrics:
-            gap = measures.difference(self.evidence, metric, self.choices)
-            found[metric] = gap, ONE_SEED if one else verdict(gap, PREDICTIONS[metric])
-        return found
+    def verdicts(self) -> dict[str, Decision]:
+        """metric -> student minus baseline with its 95% interval and verdict; a single seed has
+        neither, which the luck of training would be."""
+        return measures.decided(self.evidence, self.metrics, self.choices)
 
     def estimates(self, metric: str) -> dict[str, Estimate]:
         """role -> mean with its 95% interval over samples and seeds."""
@@ -94,9 +89,10 @@ class ComparedNetworks:
     def table(self) -> pd.DataFrame:
         """By metric: each role's mean [95% interval], student minus baseline, and the verdict."""
         rows = []
-        for metric, (gap, judged) in self.verdicts.items():
+        for metric, decision in self.verdicts.items():
+            gap = decision.difference
             told = {ROLES[role]: str(found) for role, found in self.estimates(metric).items()}
-            told |= {"student - baseline": str(gap), "verdict": judged}
+            told |= {"student - baseline": str(gap), "verdict": decision.verdict}
             told |= {"n samples": gap.n_samples, "n seeds": gap.n_seeds}
             rows.append({"metric": NAMES[metric]} | told)
         return pd.DataFrame(rows).set_index("metric").fillna("")
@@ -125,13 +121,13 @@ class ComparedNetworks:
             found = {m: v for m, v in self.verdicts.items() if HYPOTHESES[m] == number}
             lines += [f"**Hypothesis {number}** ({CLAIMED[number]}), b = {self.threshold:g}:", ""]
             lines += [
-                f"- {NAMES[m]}: **{judged}** (student minus baseline {gap}, predicted "
-                f"{PREDICTIONS[m]}; {count(gap.n_samples, 'sample')}, {count(gap.n_seeds, 'seed')})"
-                for m, (gap, judged) in found.items()
+                f"- {NAMES[m]}: **{d.verdict}** (student minus baseline {d.difference}, predicted "
+                f"{d.prediction}; {count(d.difference.n_samples, 'sample')}, "
+                f"{count(d.difference.n_seeds, 'seed')})"
+                for m, d in found.items()
             ]
-            judged = [judged for _, judged in found.values()]
-            one = "Several seeds would tell this from the luck of training."
-            lines += ["", one if ONE_SEED in judged else verdict_sentence(judged, "metric"), ""]
+            told = verdict_sentence([d.verdict for d in found.values()], "metric")
+            lines += ["", told, ""]
         lines += ["**What the networks are like:**", ""]
         for name, row in self.fitness().iterrows():
             told = ", ".join(f"{role} {value:.3g}" for role, value in row.dropna().items())
@@ -165,9 +161,9 @@ class ComparedNetworks:
     def numbers(self) -> dict[str, Number]:
         """For a results file: each metric by role, its differences, and `fitness`."""
         found = {}
-        for metric, (gap, judged) in self.verdicts.items():
-            told = f"{NAMES[metric]}, student minus baseline: {judged}"
-            found[f"{metric}_difference"] = estimated(gap, told)
+        for metric, decision in self.verdicts.items():
+            told = f"{NAMES[metric]}, student minus baseline: {decision.verdict}"
+            found[f"{metric}_difference"] = estimated(decision.difference, told)
             for role, value in self.estimates(metric).items():
                 found[f"{metric}_{role}"] = estimated(value, f"{NAMES[metric]}, {ROLES[role]}")
         for (what, role), value in self.fitness().stack().dropna().items():

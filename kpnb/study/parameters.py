@@ -8,37 +8,23 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
 import pydantic
-import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from kpnb.datasets.places import EMBEDDED
 from kpnb.errors import KpnbError, did_you_mean, first_mistake
-from kpnb.fingerprint import packed_file
-from kpnb.paper import checkpoint_epochs, paper_preset, paper_settings
-from kpnb.study.presets.own_model import LISTED, OwnModelParameters, Parameters, Wholes, no_repeats
+from kpnb.paper import checkpoint_epochs, paper_settings
+from kpnb.study.presets.own_model import (
+    LISTED,
+    AttributionNames,
+    OwnModelParameters,
+    Parameters,
+    Wholes,
+    no_repeats,
+    presets_of,
+)
 
-PRESET_NAMES = ("smoke", "demo", "study", "paper")
 #: Encoders by name: width, and feed-forward width; for plans, others count as MiniLM.
 ENCODERS = {"MiniLM-L6": (384, 1536), "BERT-base": (768, 3072)}
-
-
-def presets_of(kind: str) -> dict[str, dict]:
-    """Preset -> values, from presets/KIND.yaml: the demo's are written out, those of study and
-    smoke where they differ, the paper's lie with its settings. A file that is `like` another has
-    at each preset what that one has there, then what it says of `all`, then its own.
-
-    Results hold their values, so that the files are no part of what results depend on.
-    """
-    content = yaml.safe_load(packed_file(f"{kind}.yaml").read_text(encoding="utf-8"))
-    if "like" in content:
-        like, shared = presets_of(content["like"]), content.get("all", {})
-        return {name: like[name] | shared | content.get(name, {}) for name in PRESET_NAMES}
-    found = {
-        name: content["demo"] | {"preset": name} | content.get(name, {})
-        for name in PRESET_NAMES[:-1]
-    }
-    return found | ({"paper": paper_preset(*content["paper"])} if "paper" in content else {})
-
 
 Count = Annotated[int, Field(ge=100, strict=True)] | Literal["all"]
 
@@ -46,15 +32,9 @@ Layer = Literal["Conv", "FC1", "FC2", "FC3"]
 Layers = Annotated[tuple[Layer, ...], LISTED, AfterValidator(no_repeats)]
 TextLayers = Annotated[tuple[Literal["Last"], ...], LISTED, AfterValidator(no_repeats)]
 CloudLayers = Annotated[tuple[Literal["FC1", "FC2"], ...], LISTED, AfterValidator(no_repeats)]
+ControlKind = Literal["untrained", "shuffled", "equal", "photographs"]
 Network = Literal["AlexNet", "VGG-11", "VGG-16", "VGG-19", "ResNet-50", "ResNet-101", "ResNet-152"]
 OTHERS = ("EfficientNet-lite0",)  # teachers that are none of the paper's
-# The names of kpnb.experiments.attributions.METHODS, written out so that no parameter needs captum.
-AttributionName = Literal[
-    "gradient", "activation", "grad_cam", "gradient_x_activation", "conductance",
-    "feature_gradient", "feature_occlusion", "saliency", "input_x_gradient",
-    "integrated_gradients", "guided_backprop", "occlusion",
-]  # fmt: skip
-AttributionNames = Annotated[tuple[AttributionName, ...], LISTED, AfterValidator(no_repeats)]
 # By network, for parameters that are not given. b is recollected from the published version, with
 # little confidence: the text at hand lost it. Epochs are ours: PointNet's transforms make it slow.
 BY_NETWORK: dict[str, dict[str, float]] = {
@@ -88,7 +68,7 @@ class StudyParameters(Parameters):
     chunk: int = Field(ge=4)
     """most noisy inputs in one pass of the estimator; bounds memory, changes results by rounding"""
     teacher_samples: Count
-    """samples the teacher is trained on, ours; all: as many as the data set has"""
+    """samples the teacher is trained on, of a public data set at most so many, ours; all: each"""
     fraction: float = Field(gt=0, le=1)
     """share of the teacher's samples that student and baseline see"""
     teacher_epochs: int = Field(ge=1)
@@ -102,8 +82,8 @@ class StudyParameters(Parameters):
     samples: int = Field(ge=2)
     """samples measured; ours, enough for the intervals that are shown"""
     followed: Annotated[int, Field(ge=0)] | None
-    """the first so many of them are measured at every checkpoint, for Hypotheses 2 and 3; None:
-    all; 0: none, and Hypothesis 1 alone is measured"""
+    """the first so many of them are measured at every checkpoint, for Hypotheses 2 and 3; None,
+    or more than there are: all; 0: none, and Hypothesis 1 alone is measured"""
     measured_on: Literal["train", "test"]
     """samples measured come from the training or the test split; train as in the public code"""
     threshold: float = Field(gt=0)
@@ -129,17 +109,10 @@ class StudyParameters(Parameters):
         return {}
 
     @model_validator(mode="after")
-    def _followed_are_measured(self) -> Self:
-        if self.followed is not None and not (
-            self.followed == 0 or 2 <= self.followed <= self.samples
-        ):
-            told = f"followed is {self.followed} of {self.samples} samples"
-            raise ValueError(f"{told}: give 0, or from 2 to all of them")
-        return self
-
-    @model_validator(mode="after")
-    def _checkpoints_fit(self) -> Self:
+    def _fits_together(self) -> Self:
         kept = self.checkpoints
+        if self.followed == 1:
+            raise ValueError("followed is 1: give 0, or 2 and more")
         if list(kept) != sorted(kept) or {kept[0], kept[-1]} != {0, self.epochs}:
             raise ValueError(
                 f"checkpoints is {list(kept)}: they must ascend from 0 to epochs ({self.epochs})"
@@ -276,6 +249,33 @@ class FineTuningParameters(ImageParameters):
         return self
 
 
+class ControlParameters(ImageParameters):
+    """What the image notebooks take, and which teachers know something else."""
+
+    PRESETS = presets_of("controls")
+
+    kinds: Annotated[tuple[ControlKind, ...], LISTED, AfterValidator(no_repeats)]
+    """of teachers beside the good one. untrained: initial weights; shuffled: each image with the
+    label of another; equal: a baseline of another seed; photographs: the background's labels"""
+    teachers: Wholes
+    """seeds of teachers, which the students' seeds share in turn; none is a student's, because
+    equal teachers are baselines of these seeds"""
+    teacher: Literal["same"]
+    """all teachers have the students' architecture"""
+    followed: Literal[0]
+    """what networks end with is all that is measured"""
+
+    @model_validator(mode="after")
+    def _kinds_can_be_had(self) -> Self:
+        if both := {*self.teachers} & {*self.seeds}:
+            told = f"seed {min(both)} is a teacher's and a student's"
+            raise ValueError(f"{told}: an equal teacher would be the baseline, so give others")
+        if "photographs" in self.kinds and self.data != EMBEDDED:
+            told = "kinds has 'photographs', which only the embedded images are composed of"
+            raise ValueError(f"{told}: leave it out")
+        return self
+
+
 class TextParameters(StudyParameters):
     """What the parameters of both text studies share."""
 
@@ -292,7 +292,8 @@ class TextParameters(StudyParameters):
     longest: int = Field(ge=16, le=512)
     """most word pieces of a text with its special ones; longer texts are left out, for CPUs"""
     test_samples: Annotated[int, Field(ge=20)] | Literal["all"]
-    """held-out texts that networks are tested on; ours, for time; all: each one"""
+    """held-out texts that networks are tested on, of a public data set at most so many; ours, for
+    time; all: each one"""
     noise: float = Field(gt=0)
     """unit of sigma, in root mean squares of the network's embedding components; with 1 the
     public code's settings mean what they mean for normalized images"""
@@ -382,6 +383,7 @@ MODELS: dict[str, type[StudyParameters]] = {
 #: Of notebooks with more parameters than their modality, by the whole name.
 OWN_MODELS: dict[str, type[StudyParameters]] = {
     "image_cell": CellParameters,
+    "image_controls": ControlParameters,
     "image_coherency": CoherencyParameters,
     "image_fine_tuning": FineTuningParameters,
     "own_model": OwnModelParameters,
@@ -416,7 +418,7 @@ def preset(kind: str, name: str) -> dict[str, object]:
 
 
 def resolve(model: type[Model], given: Mapping[str, object], base: str | None = None) -> Model:
-    """The validated parameters: those given that are not None, over a preset's values.
+    """The validated parameters: those given that say something, over a preset's values.
 
     base: that preset's name, "demo" in a notebook, whose `preset` is a label; None: the one given.
     Raises `KpnbError`, one sentence, for an unknown name (with the nearest ones), a missing or
@@ -431,27 +433,18 @@ def resolve(model: type[Model], given: Mapping[str, object], base: str | None = 
         raise KpnbError(f"The parameter preset is missing: give one of {', '.join(model.PRESETS)}.")
     # The preset's name is checked by the model, with the other values.
     values = model.PRESETS.get(str(base or given["preset"]), model.PRESETS["demo"])
-    values = values | {name: value for name, value in given.items() if value is not None}
+    values = values | model.told(given)
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise KpnbError(first_mistake(error.errors(), values)) from None
 
 
-def with_more(names: Mapping[str, object]) -> dict[str, object]:
-    """A cell's values with those in its `more` over them; KpnbError where that is no dictionary."""
-    more = names.get("more", {})
-    if not isinstance(more, dict):
-        raise KpnbError(f"more is {more!r}: write a dictionary of parameters, {{'chunk': 64}}.")
-    return {name: value for name, value in names.items() if name != "more"} | more
-
-
 def explicit(model: type[StudyParameters], given: Mapping[str, object]) -> dict[str, object]:
     """The values by which a notebook's names are the run of `resolve(model, given)`: as written in
     the preset and given; None only where the demo, too, leaves it to the model. Raises as that."""
     resolved = resolve(model, given).model_dump(mode="json")
-    written = {name: value for name, value in given.items() if value is not None}
-    written = model.PRESETS[resolved["preset"]] | written
+    written = model.PRESETS[resolved["preset"]] | model.told(given)
     demo = model.PRESETS["demo"]
     left = {name for name, value in written.items() if value is None and demo[name] is None}
     return {name: None if name in left else value for name, value in resolved.items()}

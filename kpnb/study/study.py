@@ -19,7 +19,7 @@ from kpnb.datasets.samples import Samples
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import TENSORS, EntropyMaps
 from kpnb.fingerprint import Seed, track
-from kpnb.metrics.evidence import Evidence
+from kpnb.metrics.evidence import UNITS, Evidence
 from kpnb.networks.layers import parameters_above
 from kpnb.store import Record, Scratch, Store
 from kpnb.study.display import NotebookStudy
@@ -299,15 +299,23 @@ class Study(NotebookStudy, Modality):
     def evidence(self, layer: str) -> Evidence:
         """All that Hypotheses 1-3 are judged on at one layer."""
         trained, maps = self.networks_and_maps(layer)
-        distance = {
-            (place, unit): [
-                [net.record.distance(unit)[layer][epoch] for epoch in self.checkpoints]
-                for net in trained[place]
-            ]
-            for place in "SB"
-            for unit in ("step", "epoch")
-        }
-        return Evidence(layer, self.checkpoints, self.data.foreground, maps, distance)
+        ways = {place: [self._ways(net, layer) for net in trained[place]] for place in "SB"}
+        distance = {(p, unit): [way[unit] for way in ways[p]] for p in "SB" for unit in UNITS}
+        given = self.checkpoints, self.data.foreground, maps, distance
+        return Evidence(layer, *given, self.shared_teachers)
+
+    @property
+    def shared_teachers(self) -> tuple[int, ...] | None:
+        """Which teacher each seed has; None: each its own."""
+        p = self.parameters
+        return tuple(map(self.teacher_seed, p.seeds)) if p.teachers else None
+
+    def _ways(self, trained: Trained, layer: str) -> dict[str, list[float]]:
+        """How far a network's training had come at the checkpoints, in each of `UNITS`."""
+        summed = {unit: trained.record.distance(unit)[layer] for unit in ("epoch", "step")}
+        found = {unit: [way[epoch] for epoch in self.checkpoints] for unit, way in summed.items()}
+        found["share"] = [way / found["epoch"][-1] for way in found["epoch"]]
+        return found | {"time": [epoch / self.checkpoints[-1] for epoch in self.checkpoints]}
 
     def networks_and_maps(self, layer: str) -> tuple[dict[str, list], dict[str, list]]:
         """Place in the evidence -> networks of all seeds, and -> their maps at a layer: all that
@@ -320,19 +328,20 @@ class Study(NotebookStudy, Modality):
     def trail(self, trained: Trained, layer: str) -> dict[int, EntropyMaps]:
         """Maps of the final network, and of its other checkpoints on the samples `followed`."""
         followed, last = self.parameters.followed, trained.final_epoch
-        if followed is None or trained.role == "T":
+        if followed is None or followed >= self.parameters.samples or trained.role == "T":
             return self.maps(trained, layer)
         before = [epoch for epoch in sorted(trained.states) if epoch < last and followed]
         early = self.maps(trained, layer, before, followed) if before else {}
         return early | self.maps(trained, layer, [last])
 
     def accuracies(self, role: str, layer: str | None = None) -> dict[str, list[float]]:
-        """SCORE on "train" and "test" by seed of T, B, or the student of a layer; further scores
-        under "train <name>" and "test <name>"."""
+        """SCORE by split and seed of T, B, or the student of a layer; further scores under
+        "<split> <name>"."""
         networks = [self.of(role, seed, layer) for seed in self.parameters.seeds]
         found = [self._teacher_accuracy(net) if role == "T" else net.accuracy for net in networks]
         # The store gives them back in another order than a network just trained.
-        known = sorted(set(found[0]) - {"seconds"}, key=lambda s: (s.startswith("test"), s))
+        place = [*self.data.splits].index
+        known = sorted(set(found[0]) - {"seconds"}, key=lambda s: (place(s.split()[0]), s))
         return {split: [part[split] for part in found] for split in known}
 
     def _teacher_accuracy(self, trained: Trained) -> dict[str, float]:
@@ -356,22 +365,20 @@ class Study(NotebookStudy, Modality):
         return found
 
     def check_teacher(self) -> str:
-        """One sentence that the teacher is good; KpnbError when it is not and the study is void.
-
-        The paper asks for a well optimized teacher. Good: above `least_teacher` on unseen samples,
-        and above the baseline's mean, for every seed. The smoke preset trains too little for
-        anything to be good: it says so instead.
-        """
+        """One sentence that the teacher is good; KpnbError when it is not and the study is void:
+        on unseen samples every seed's is to be above `reference_lines` and the baseline's mean. The
+        smoke preset trains too little for anything to be good: it says so instead."""
         if self.parameters.preset == "smoke":
             return "This is the smoke preset: it shows that everything runs, and nothing else."
         shares = {name: self.accuracies(role)["test"] for role, name in self.CHECKED.items()}
         (teacher, best), *others = shares.items()
-        least = max([self.least_teacher, *(sum(part) / len(part) for _, part in others)])
+        lines = self.reference_lines
+        least = max([*lines.values(), *(sum(part) / len(part) for _, part in others)])
         told = ", ".join(
             f"{name} {' / '.join(f'{share:.1%}' for share in part)}"
             for name, part in shares.items()
         )
-        told += "".join(f", {name} {value:.1%}" for name, value in self.reference_lines.items())
+        told += "".join(f", {name} {value:.1%}" for name, value in lines.items())
         if min(best) <= least:
             raise KpnbError(
                 f"the study is void, because its {teacher} is not clearly better ({told}); raise "

@@ -211,7 +211,8 @@ class StudyTexts(StudyData, ABC):
         return {split: self._first(split, count) for split, count in counts.items()}
 
     def _first(self, split: str, count: int | str) -> Sentences | Questions:
-        """The first `count` raw samples of a split that fit `longest` pieces, or "all" of them."""
+        """The first `count` raw samples of a split that fit `longest` pieces, or "all" of them; of
+        public texts as many as there are."""
         raw, longest = self.load(split), self.parameters.longest
         tokenizer = networks.load_tokenizer(self.parameters.network)
         fitting = []
@@ -220,7 +221,7 @@ class StudyTexts(StudyData, ABC):
                 fitting.append(position)
             if len(fitting) == count:
                 return raw.subset(fitting)
-        if count == "all" and fitting:
+        if (count == "all" or self.folder) and fitting:
             return raw.subset(fitting)
         told = f"{count} {split} samples are wanted, but only {len(fitting)} fit {longest} pieces"
         raise KpnbError(f"{told}: raise longest, or ask for fewer teacher_samples or test_samples.")
@@ -370,10 +371,6 @@ class SentimentStudy(TextStudy):
             found[f"TF-IDF, {len(samples)} sentences"] = score
         return found
 
-    @property
-    def least_teacher(self) -> float:
-        return max(self.reference_lines.values())
-
 
 @dataclass(frozen=True)
 class QuestionStudy(TextStudy):
@@ -382,7 +379,6 @@ class QuestionStudy(TextStudy):
     parameters: QuestionParameters
 
     DATA, HEAD, SCORE = StudyQuestions, "span", "f1"
-    least_teacher = 0.5  # one that finds fewer than half of the answers has learned next to nothing
     reference_lines = {}
 
     def scores(self, net: nn.Module, samples: EncodedTexts) -> dict[str, float]:

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from kpnb.errors import KpnbError
-from kpnb.metrics.evidence import Choices, Evidence, decided, hypothesis_metrics
-from kpnb.metrics.formatting import PLAIN, count, verdict_sentence
+from kpnb.metrics.evidence import Choices, Decision, Evidence, decided, hypothesis_metrics
+from kpnb.metrics.formatting import PLAIN, count, interval, verdict_sentence
 from kpnb.metrics.results import Comparison, Measure
-from kpnb.metrics.stats import Estimate
 from kpnb.paper import ROLES
 
 if TYPE_CHECKING:
@@ -29,17 +28,18 @@ CLAIMED = {
     3: "distillation is optimized with fewer detours",
 }
 #: What a variant of a comparison differs in, and what that is called.
-VARIED = {"threshold": "other b", "selection": "published filter", "distance": "distance per epoch"}
+VARIED = {"threshold": "other b", "selection": "published filter", "distance": "other units of D"}
 
 
 def label(item: Measure | Comparison) -> str:
     """A metric as one types it, with what its distance is summed per."""
-    return NAMES[item.metric] + (f" per {item.distance}" if item.distance else "")
+    units = {"epoch": "", "step": " per step", "share": " per own way", "time": " per epoch"}
+    return NAMES[item.metric] + units.get(item.distance, "")
 
 
 def with_interval(value: float, item: Measure | Comparison) -> str:
-    """A value with its 95% interval: 0.6 [0.55, 0.65]."""
-    return f"{value:.3g} [{item.low:.3g}, {item.high:.3g}]"
+    """A value with its 95% interval, if it has one: 0.6 [0.55, 0.65]."""
+    return f"{value:.3g}" + interval(item.low, item.high, "{:.3g}".format)
 
 
 def reading(findings: Findings, hypothesis: int) -> str:
@@ -48,7 +48,7 @@ def reading(findings: Findings, hypothesis: int) -> str:
     metrics, notes = hypothesis_metrics(hypothesis), findings.notes
     chosen = (findings.threshold, "all")
     in_use = [c for c in findings.comparisons if (c.threshold, c.selection) == chosen]
-    headline = [c for c in in_use if c.metric in metrics and c.distance != "epoch"]
+    headline = [c for c in in_use if c.metric in metrics and c.distance in (None, "epoch")]
     if not headline and not notes:
         raise KpnbError("there is no comparison to read: add evidence to the findings first.")
     if not headline:
@@ -78,29 +78,33 @@ def _sentence(findings: Findings, item: Comparison) -> str:
     )
 
 
-Judgement = Mapping[str, tuple[Estimate, str]]  # metric -> (difference with interval, verdict)
+Judgement = Mapping[str, Decision]  # by metric
 
 
 def judged_table(found: Mapping[str, Judgement]) -> pd.DataFrame:
     """Variant against metric: student minus baseline with interval, and the verdict."""
     rows = {
-        name: {NAMES[metric]: f"{gap}, {verdict}" for metric, (gap, verdict) in judged.items()}
+        name: {NAMES[metric]: str(decision) for metric, decision in judged.items()}
         for name, judged in found.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
 
 
 def turned_verdicts(judged: pd.DataFrame) -> str:
-    """Which verdicts differ from the first variant's under which other, as one sentence.
+    """Which verdicts differ from the first variant's under which other, as one sentence; those of
+    one seed are none.
 
     judged: a `judged_table`; a column of numbers, joined to it, holds no verdicts.
     """
     verdicts = judged.select_dtypes(exclude="number").map(lambda cell: cell.rsplit(", ", 1)[1])
     told = []
     for name, row in verdicts.iterrows():
-        changed = row[row != verdicts.iloc[0]]
+        changed = row[(row != verdicts.iloc[0]) & (row != "one seed")]
         told += [f"{metric} {verdict} ({name})" for metric, verdict in changed.items()]
-    return f"Another verdict: {'; '.join(told)}." if told else "No verdict turns."
+    if told:
+        return f"Another verdict: {'; '.join(told)}."
+    none = (verdicts == "one seed").all(axis=None)
+    return "With one seed there is no verdict to turn." if none else "No verdict turns."
 
 
 def of_single_pieces(evidence: Evidence, single: Tensor) -> Evidence:
@@ -128,7 +132,7 @@ def pieces_table(evidence: Evidence, single: Tensor, threshold: float) -> pd.Dat
     parts = {"all": evidence, "of one piece": of_single_pieces(evidence, single)}
     metrics, chosen = hypothesis_metrics(1), Choices(threshold)
     judged = {name: decided(part, metrics, chosen) for name, part in parts.items()}
-    samples = [found["n_fg"][0].n_samples for found in judged.values()]
+    samples = [found["n_fg"].difference.n_samples for found in judged.values()]
     return judged_table(judged).assign(**{"n samples": samples}).rename_axis("words")
 
 

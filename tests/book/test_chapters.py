@@ -1,13 +1,12 @@
-"""Chapters of their own: errors of the estimator, Table VIII continued, the paper's scale."""
+"""Chapters of their own: errors of the estimator, the paper's scale."""
 
 import pytest
-from made_results import comparison, measure, run
+from made_results import measure, run
 
 from book.make import chapters
 from book.make.chapters import BUDGETS, DEFAULT, PUBLISHED
 from book.make.frame import NOTHING, frame
 from kpnb.metrics.results import Number
-from kpnb.run.sweeps import read_sweeps
 
 
 def compared(**changes):
@@ -56,79 +55,12 @@ def test_nothing_is_shown_before_anything_ran():
     made = chapters.chapter_tables(frame([]))
     names = ["accuracy", "budgets", "figure", "speed", "summary"]
     assert {made[f"estimator_{name}"] for name in names} == {NOTHING}
-    assert made["outputs_reading"] == NOTHING and made["outputs_figure"] == ""
-    assert set(chapters.chapter_figures(frame([])).values()) == {None}
+    assert chapters.errors_figure(chapters.by_case(frame([]))) is None
     # the paper's scale: every sweep is there, and what was not run
     assert all(f"`{name}`" in made["paper_sweeps"] for name in chapters.paper_sweeps())
     assert made["paper_results"].startswith("No run at the preset `paper`")
     assert "| teacher, pretrained | VGG | all | 0.001 to 0.0001 | code |" in made["paper_rates"]
     assert "`grid`" in made["paper_settings_images"]
-
-
-# Table VIII continued
-
-RUNS = list(read_sweeps()["table_viii"].runs)
-FIRST, SECOND, OPEN = ((1, 3), (-1, 1)), ((-3, -1), (-2, -1)), ((-1, 1), (-1, 1))
-HALF, BACKGROUND = ((-3, -1), (-1, 1)), ((-1, 1), (-3, -1))
-
-
-def reading(runs):
-    return chapters.outputs_reading(chapters.viii_rows(frame(runs)))
-
-
-def outputs_cell(outputs: int, how: tuple, network: str = "AlexNet", share: float | None = None):
-    """A run whose intervals of student minus baseline, in N_fg and N_bg, are given; and its
-    student's share of training images that it gets right, which no other network has."""
-    sides = zip(("n_fg", "n_bg"), how, ("up", "down"), strict=True)
-    items = [comparison(metric, *ends, side, layer="FC3") for metric, ends, side in sides]
-    known = {"T": 0.99, "B": 0.98, "S": share} if share else {}
-    at = {"layer": "FC3", "threshold": None}
-    scores = [measure(role, "accuracy_train", value, **at) for role, value in known.items()]
-    settings = {"outputs": outputs, "threshold": 0.2, "layers": ["FC3"], "network": network}
-    name = RUNS[outputs % len(RUNS) if network == "AlexNet" else 0]
-    own = {"run": name, "settings": settings, "comparisons": items, "measures": scores}
-    return run(notebook="image_cell", **own)
-
-
-#: By what is said of it: dimensions with their intervals.
-SAID = {
-    "no interval of N_fg excludes zero": [(2, OPEN), (200, OPEN)],
-    "only ever more": [(2, OPEN), (200, FIRST)],
-    "the first utility: more foreground points": [(2, OPEN), (200, FIRST)],
-    "neither: no interval excludes zero": [(2, OPEN), (200, FIRST)],
-    "only ever fewer": [(2, SECOND), (200, OPEN)],
-    "the second utility: fewer points of both kinds": [(2, SECOND), (200, OPEN)],
-    "in no order": [(2, FIRST), (200, SECOND)],
-    "shows at no number of dimensions": [(2, HALF), (200, FIRST)],
-    "fewer foreground points only": [(2, HALF), (200, OPEN)],
-    "fewer background points only": [(2, BACKGROUND), (200, OPEN)],
-    # the turn is between the last with fewer and the first with more
-    "between 4 and 200 dimensions here, with 3 seeds. The second utility in full, fewer points of "
-    "both kinds, shows at 2.**": [(200, FIRST), (2, SECOND), (4, HALF), (12, OPEN)],
-}
-
-
-def test_what_is_said_of_the_dimensions_and_of_what_their_students_have_learned():
-    for said, cells in SAID.items():
-        assert said in reading([outputs_cell(n, how) for n, how in cells])
-    runs = [outputs_cell(2, HALF, share=0.7), outputs_cell(200, FIRST, share=0.024)]
-    told = reading([*runs, outputs_cell(12, OPEN)])
-    ends = [line.partition("). ")[2] for line in told.splitlines() if line.startswith("- ")]
-    right = "The student classifies {} of its training images correctly."
-    assert ends == [right.format("70.0%"), "", right.format("2.4%")]
-    assert "with 3 seeds, where the student gets 2.4% at 200 of its training images right." in told
-
-
-def test_the_figure_has_the_intervals_and_networks_are_read_apart():
-    runs = [outputs_cell(2, SECOND), outputs_cell(2, OPEN, "VGG-11"), outputs_cell(9, FIRST)]
-    told = reading(runs).split("VGG-11")
-    assert "between 2 and 9" in told[0] and "no interval of N_fg" in told[1]
-    axes = chapters.chapter_figures(frame(runs))["outputs"].axes
-    drawn = [ax.collections[0].get_segments()[0][:, 1].tolist() for ax in axes]
-    assert drawn == [[-3, -1], [-2, -1]]
-    assert [label.get_text() for label in axes[0].get_xticklabels()] == ["2", "9"]
-    assert axes[0].lines[0].get_label() == "AlexNet, 60 images, 3 seeds"
-    assert len({line.get_marker() for line in axes[0].lines[:2]}) == 2
 
 
 def test_a_run_at_the_papers_scale_stands_beside_its_rows():

@@ -4,9 +4,18 @@ import pandas as pd
 import pytest
 from made_results import comparison, full_run, measure, run
 
-from book.make.frame import estimate, frame, main_rows, over, pivot, span, standing_for
+from book.make.frame import (
+    estimate,
+    frame,
+    main_rows,
+    over,
+    over_cells,
+    pivot,
+    span,
+    standing_for,
+)
 from kpnb.fingerprint import library_versions
-from kpnb.metrics.results import Number, run_fingerprint
+from kpnb.metrics.results import Number, Values, run_fingerprint
 
 
 def test_every_fact_of_a_results_file_is_a_row():
@@ -24,14 +33,14 @@ def test_every_fact_of_a_results_file_is_a_row():
     assert estimate(score) == "0.38" and over(score) == "60 images, 3 seeds"
     # flags select the headline and the other thresholds
     found = main_rows(made, "comparison")
-    assert found.loc[found["headline"], "value"].tolist() == [9.5, 2.0, pytest.approx(-0.3)]
+    assert found.loc[found["headline"], "value"].tolist() == [9.5, 2.0, pytest.approx(-0.15)]
     assert found.loc[found["other_b"], "value"].tolist() == [1.0]
     filtered = comparison("n_fg", 1, 2, threshold=0.3, selection="published_filter")
     assert not frame([run(comparisons=[filtered])])[["headline", "other_b"]].any(axis=None)
     # a student's measure has its place and the verdict of its own comparison: at b = 0.2, 0.25
     # and with the published filter
     found = main_rows(made, "measure").query("role == 'S' and metric == 'n_fg'")
-    assert found["verdict"].tolist() == ["reproduced", "inconclusive", "contradicted"]
+    assert found["verdict"].tolist() == ["supported", "undecided", "opposed"]
     one = main_rows(frame([run(measures=[measure("S", "rho", 0.5, layer="FC2")])]), "measure")
     assert one[["layer", "depth", "table"]].to_numpy().tolist() == [["FC2", 2, "V"]]
 
@@ -80,3 +89,27 @@ def test_what_values_are_over_and_a_pivot_keeps_the_order_of_its_lines():
     lines = pivot(rows, list("abcd"), "layer", "network", ["two", "one"], "-")
     assert list(lines.index) == ["FC1", "Conv"]
     assert lines.to_numpy().tolist() == [["c", "a"], ["b", "d"]]
+
+
+def test_a_measure_has_its_values_a_comparison_its_baseline_and_a_file_what_is_not_measurable():
+    at = {"layer": "FC1", "metric": "n_fg", "threshold": 0.2, "distance": None}
+    values = [Values(role="S", by_seed=["1 2", "3 -"], **at)]
+    notes = ["FC1 is not measurable (a check: 3%); raise epochs.", "FC2 is not of interest"]
+    made = frame([full_run(values=values, notes=notes)])
+    found = main_rows(made, "measure").query("metric == 'n_fg' and headline").set_index("role")
+    assert found["by_seed"].tolist() == [["1 2", "3 -"], None]
+    first = main_rows(made, "comparison").query("metric == 'n_fg' and headline").iloc[0]
+    assert first["baseline"] == 14.4 and first["unfit"] == {"FC1": notes[0]}
+
+
+def test_the_mean_over_cells_goes_by_their_intervals_and_needs_three():
+    ends = pd.DataFrame({"value": [1.0, 2.0, 9.0], "low": [0.9, 1.9, -90], "high": [1.1, 2.1, 108]})
+    mean = over_cells(ends)
+    assert mean.cells == 3 and mean.value == pytest.approx(1.5, abs=0.01)  # the third says nothing
+    assert over_cells(ends[:2]) is None and over_cells(ends[:0]) is None
+    printed = ends.assign(low=float("nan"), high=float("nan"))
+    mean = over_cells(printed)  # the t interval of the three numbers
+    half = 4.302653 * printed["value"].std() / 3**0.5
+    assert [mean.value, mean.high - mean.value] == pytest.approx([4.0, half], rel=1e-3)
+    one_seed = ends.assign(low=[0.9, float("nan"), float("nan")])
+    assert over_cells(one_seed) is None

@@ -7,7 +7,7 @@ import pytest
 from made_results import cells_of, comparison, full_run, measure, rows_of, run, text_cell
 
 from book.make.frame import MAIN_TABLES, frame
-from book.make.published import SHOWN, rates_beside, rates_table, sweep_table, verification_table
+from book.make.published import SHOWN, rates_beside, sweep_table, verification_table
 from kpnb.metrics.formatting import MARKS
 from kpnb.paper import METRICS, agreement, agreement_rates, published_table
 from kpnb.run.sweeps import read_sweeps
@@ -169,13 +169,10 @@ def test_a_run_is_told_by_what_its_table_varies():
 # Rates
 
 
-def test_rates_with_their_ties_stand_above_each_other_by_one_rule():
-    printed = {row[0]: row[1:] for row in rows_of(rates_table())}
-    assert printed["Table V"][:3] == ["51 of 57", "33 of 57", "43 of 57 (5 ties)"]
-    assert printed["Table VIII"][2:] == ["not reported"] * 4
-    assert printed["Table II"][1] == "5 of 6 (1 tie)"
-    less = comparison("d_mean", -3.0, 1.0, prediction="down", distance="step")
+def test_both_rates_go_by_one_rule_and_stand_above_each_other_with_the_mean_over_cells():
+    less = comparison("d_mean", -3.0, 1.0, prediction="down")
     main = [comparison("n_fg", 6.0, 13.0), comparison("n_fg", -1.0, 1.0, layer="FC2"), less]
+    main.append(comparison("n_fg", 6.0, 13.0, layer="Conv", unfit=True))
     runs = [run(preset="study", comparisons=main)]
     for name, low, high, layer in (
         ("v_vgg11_fc1", -3.0, -1.0, "FC1"),  # main has it
@@ -187,11 +184,25 @@ def test_rates_with_their_ties_stand_above_each_other_by_one_rule():
         runs.append(run(preset="study", notebook="image_cell", run=name, comparisons=found))
     rows = {row[0]: row[1:] for row in rows_of(rates_beside(frame(runs)))}
     assert list(rows)[:2] == ["II, the paper", "II, here"]
-    assert rows["V, the paper"][0] == "51 of 57"
-    on_side = ["**1 of 3** (1 : 1)", "not run", "not run", "**1 of 1** (0 : 0)", *["not run"] * 2]
-    assert rows["V, here"] == on_side
-    assert rows["VIII, here"][:3] == ["**0 of 1** (0 : 1)", "not run", "–"]
-    assert rows["IV, here"] == ["not run", "–", "not run", "–", "–", "–"]
-    assert rows["V to VII, here"][0] == "**1 of 3** (1 : 1)"
+    counted = [cell.split(";")[0] for cell in rows["V, the paper"]]
+    assert counted == [f"{n} of 57" for n in (51, 33, 43, 46, 48, 35)]
+    assert rows["VI, the paper"][0] == "2 of 2"  # too few for a mean
+    assert rows["V, here"] == ["1 of 3", "–", "–", "1 of 1", "–", "–"]  # without levels, no ratio
+    assert rows["VIII, here"][0] == "0 of 1" and rows["IV, here"] == ["–"] * 6
+    assert rows["V to VII, here"][0] == "1 of 3"
     rates = agreement_rates().query("table in @MAIN_TABLES and metric == 'rho'")
-    assert rows["V to VII, the paper"][5] == f"{rates.agree.sum()} of {rates.cells.sum()}"
+    said = f"{rates.agree.sum()} of {rates.cells.sum()}; "
+    assert rows["V to VII, the paper"][5].startswith(said)
+
+
+def test_counts_are_set_beside_by_their_ratio_and_lambda_by_its_difference():
+    """Students of 20, 23 and 26 points over baselines of 10, 11 and 12; lambda is .11 more."""
+    layers = {"Conv": 10.0, "FC1": 11.0, "FC2": 12.0}
+    measures = [measure("B", metric, level, layer=layer)
+                for layer, level in layers.items() for metric in ("n_fg", "lambda")]  # fmt: skip
+    more = {layer: 2 * n - 10 for layer, n in layers.items()}
+    found = [comparison("n_fg", n - 0.1, n + 0.1, layer=layer) for layer, n in more.items()]
+    found += [comparison("lambda", n / 1e2 - 2e-3, n / 1e2, layer=la) for la, n in layers.items()]
+    made = run(preset="study", measures=measures, comparisons=found)
+    row = {row[0]: row[1:] for row in rows_of(rates_beside(frame([made])))}["V, here"]
+    assert row[0].startswith("3 of 3; +108 % [+") and row[2].startswith("3 of 3; +0.11 [")

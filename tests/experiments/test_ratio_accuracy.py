@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,9 +15,9 @@ from reference import spearman
 from refusals import refuses
 
 from kpnb.experiments import ratio_accuracy
-from kpnb.experiments.ratio_accuracy import RatioAccuracy, checkpoint_accuracies, over_checkpoints
+from kpnb.experiments.ratio_accuracy import RatioAccuracy, answer_to, checkpoint_accuracies
 from kpnb.metrics.results import freshness, read_results
-from kpnb.metrics.stats import Estimate
+from kpnb.metrics.stats import Estimate, crossed
 from kpnb.run import notebook as runner
 from kpnb.study.findings import Findings
 from kpnb.study.study import Study
@@ -25,8 +25,7 @@ from kpnb.training.augmentation import flip_and_shift
 from kpnb.training.distillation import train_above
 from kpnb.training.train import accuracy
 
-RELATIONS = {name: asked.relation for name, asked in ratio_accuracy.CORRELATIONS.items()}
-RELATIONS |= {"networks": ratio_accuracy.across_networks}
+QUESTIONS = ratio_accuracy.CORRELATIONS | {"networks": ratio_accuracy.ACROSS}
 
 
 def rows(*values) -> np.ndarray:
@@ -79,7 +78,7 @@ def test_a_killed_run_goes_on_and_ends_at_the_students_own_accuracy(own, monkeyp
 def test_a_score_is_of_the_checkpoint_with_its_layers_above_trained(own, monkeypatch):
     """Above the last layer there are none; another recipe for them is another entry."""
     data, student = own.data, own.of("S", 0, "FC3")
-    parts = {"train": data.training_samples, "test": data.test_samples}
+    parts = {"train": data.training_samples, "test": data.test_samples, "new": data.new_samples}
     found, trained = checkpoint_accuracies(own, "FC3", 0), own.build("S", 0)
     recipe, head = type(own).settings, own.settings("head", 0)
     seen = parts["train"]
@@ -129,6 +128,11 @@ def test_curve_and_networks_are_those_of_the_study(own, smoke, monkeypatch):
             assert table[:, place].tolist() == own.accuracies(role, "FC1")[split]
 
 
+def known(ratio, shares, name="test") -> ratio_accuracy.Answer:
+    """The answer to one question for lambdas that are the same for all samples."""
+    return answer_to(made(np.repeat(ratio[..., None], 4, axis=-1), shares), QUESTIONS[name])
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_correlations_are_the_twins(seed):
     ratio, shares = np.random.default_rng(seed).normal(size=(2, 3, 9))
@@ -141,68 +145,42 @@ def test_correlations_are_the_twins(seed):
 
     twins = {
         "test": [spearman(*pair) for pair in pairs],
-        "test_trained": [spearman(a[1:], b[1:]) for a, b in pairs],
+        "train": [spearman(*pair) for pair in pairs],
         "test_detrended": [np.corrcoef(left(a), left(b))[0, 1] for a, b in pairs],
-        "test_steps": [spearman(np.diff(a), np.diff(b)) for a, b in pairs],
         "lambda_trend": [spearman(part, epoch) for part in ratio],
-        "networks": [spearman(ratio.ravel(), shares.ravel())],
+        "networks": [spearman(*pair) for pair in pairs],
     }
+    assert twins.keys() == QUESTIONS.keys()
     for name, twin in twins.items():
-        assert RELATIONS[name](ratio, shares) == pytest.approx(np.mean(twin), abs=1e-9), name
+        found = known(ratio, shares, name).found
+        interval = crossed(np.array(twin)[:, None])  # for other seeds
+        assert astuple(found)[:3] == pytest.approx(astuple(interval)[:3], abs=1e-9), name
+        assert (found.n_seeds, found.n_samples) == (3, 4)
 
 
 def test_undefined_without_enough_points_or_variation_or_a_curve_that_only_rises():
     """Close to one before the trend is taken out, not after. Undefined seeds are left out."""
     two, four, equal = rows([1, 2]), rows([1, 2, 3, 4]), np.ones((1, 4))
-    for name, relation in RELATIONS.items():
-        pairs = [(two, two), (equal, four), (rows([1, np.nan, np.nan, 4]), four)]
+    for name in QUESTIONS:
+        pairs = [(two, two), (equal, four)]
         pairs += [(rows([1, 3, 2, 4]), equal)] * (name != "lambda_trend")
-        assert np.isnan([relation(*pair) for pair in pairs]).all(), name
+        for answer in (known(*pair, name) for pair in pairs):
+            assert not answer.defined and answer.verdict == "undecided", name
+            assert str(answer) == "undefined"
     ratio = rows([1, 2, 3], [1, 2, 3], [5, 5, 5])
-    assert over_checkpoints(ratio, rows([1, 2, 3], [3, 1, 2], [1, 2, 3])) == pytest.approx(0.25)
+    found = known(ratio, rows([1, 2, 3], [3, 1, 2], [1, 2, 3])).found
+    assert (found.value, found.n_seeds) == (pytest.approx(0.25), 2)
     ratio, shares = rows([1, 0, 2, 4, 3, 5, 7, 6]), rows([0, 1, 3, 2, 4, 6, 5, 7])
-    given_epoch = ratio_accuracy.given_epoch
-    assert over_checkpoints(ratio, shares) > 0.8 and given_epoch(ratio, shares) < 0
-    assert np.isnan(given_epoch(rows([1, 2, 3, 5, 8]), rows([1, 3, 2, 5, 4])))
-    assert np.isnan(given_epoch(rows([1, 3, 2, 5, 4]), rows([9, 8, 5, 4, 1])))
-    assert np.isnan(given_epoch(rows([1, 3, 2]), rows([2, 1, 3])))  # three points: a line fits
+    assert known(ratio, shares).found.value > 0.8
+    assert known(ratio, shares, "test_detrended").found.value < 0
+    for pair in (([1, 2, 3, 5, 8], [1, 3, 2, 5, 4]), ([1, 3, 2, 5, 4], [9, 8, 5, 4, 1])):
+        assert not known(*map(rows, pair), "test_detrended").defined
+    three = rows([1, 3, 2]), rows([2, 1, 3])  # a line fits them
+    assert not known(*three, "test_detrended").defined and known(*three).defined
+    assert known(*three).verdict == "one seed"
 
 
-def found_in(ratio, shares=None, resamples=60) -> Estimate:
-    networks = made(ratio, shares)
-    given = networks.ratio, networks.accuracy["test"], over_checkpoints
-    return ratio_accuracy.correlation_interval(*given, resamples)
-
-
-def test_offsets_of_samples_leave_no_spread_and_seeds_keep_their_own_accuracies():
-    """An offset a sample, equal for all networks, must not blur: they share the images drawn."""
-    offsets = np.random.default_rng(0).normal(size=30) * 100
-    found = found_in(rows([1, 3, 2, 4])[..., None] + offsets)
-    assert found.low == pytest.approx(0.8) and found.high == found.value == found.low
-    assert (found.n_samples, found.n_seeds) == (30, 1)
-    # One seed at 1, one at -1: a draw holds either or both.
-    pair = rows([1, 2, 3], [1, 2, 3]), rows([1, 2, 3], [3, 2, 1])
-    for ratio, shares in (pair, pair[::-1]):
-        found = found_in(np.repeat(ratio[..., None], 4, axis=-1), shares, 200)
-        assert (found.value, found.low, found.high) == pytest.approx((0, -1, 1))
-
-
-def test_the_interval_leaves_out_a_fortieth_at_each_end():
-    """One draw of 27 is three times the first sample. The value is that of the mean curve."""
-    falling, rising = np.array([0.3, 0.2, 0.1]), np.array([1.0, 2.0, 3.0])
-    found = found_in(np.stack([falling, rising, rising], axis=-1)[None], resamples=1000)
-    assert (found.value, found.low, found.high) == pytest.approx((1, -1, 1))
-    seldom = np.stack([falling, *[rising] * 3], axis=-1)[None]  # 1 draw of 256
-    assert found_in(seldom, resamples=1000).low == pytest.approx(1)
-
-
-def test_equal_calls_give_equal_intervals_and_what_is_undefined_is_passed_over_or_refused():
-    ratio = np.random.default_rng(1).random((2, 6, 9))
-    assert found_in(ratio) == found_in(ratio)
-    ratio[0, 2, 3] = np.nan
-    assert np.isfinite([getattr(found_in(ratio), end) for end in ("value", "low", "high")]).all()
-    nothing = found_in(np.full((1, 4, 5), 0.5))
-    assert np.isnan([nothing.value, nothing.low, nothing.high]).all()
+def test_networks_that_do_not_fit_are_refused():
     for ratio, columns, told in (
         (np.ones((1, 4, 5)), 3, "do not fit"),
         (np.ones((1, 3, 5)), 3, "do not fit"),
@@ -258,23 +236,23 @@ UP, DOWN, OPEN, NONE = (0.2, 0.6), (-0.6, -0.2), (-0.1, 0.3), (float("nan"),) * 
 
 
 def every(plain=UP, detrended=OPEN) -> dict[str, ratio_accuracy.Answer]:
-    ends = dict.fromkeys(RELATIONS, UP) | {"test": plain, "test_detrended": detrended}
+    ends = dict.fromkeys(QUESTIONS, UP) | {"test": plain, "test_detrended": detrended}
     found = {n: Estimate((low + high) / 2, low, high, 10, 2) for n, (low, high) in ends.items()}
     return {n: ratio_accuracy.Answer(gap, 12, f"what {n} is") for n, gap in found.items()}
 
 
 def test_points_are_counted_and_the_likely_layer_comes_first(curve, smoke):
     networks = made(curve.ratio[:, :3], places=("T", "S", "B"))
-    found, in_order = ratio_accuracy.answers(curve, networks, 20), ratio_accuracy.in_order
-    counts = dict.fromkeys(RELATIONS, 15) | dict.fromkeys(("test_trained", "test_steps"), 12)
-    assert {name: part.n for name, part in found.items()} == counts | {"networks": 9}
+    found, in_order = ratio_accuracy.answers(curve, networks), ratio_accuracy.in_order
+    counts = dict.fromkeys(QUESTIONS, 5) | {"networks": 3}
+    assert {name: part.n for name, part in found.items()} == counts
     assert found["test"].found == found["train"].found  # the same accuracies were given
     assert in_order(["Conv", "FC1", "FC2"]) == ["FC1", "Conv", "FC2"]
     assert in_order(["FC2", "Conv"]) == ["FC2", "Conv"]
     # Numbers have the first layer without its name.
     findings = Findings(smoke.study, "image_lambda")
     ratio_accuracy.record(findings, {"FC1": every(), "Conv": every(detrended=NONE)})
-    names = {f"correlation_{name}" for name in RELATIONS} - {"correlation_lambda_trend"}
+    names = {f"correlation_{name}" for name in QUESTIONS} - {"correlation_lambda_trend"}
     names |= {"lambda_trend"}
     others = {f"{name}_Conv" for name in names} - {"correlation_test_detrended_Conv"}
     assert set(findings.numbers) == names | others
@@ -282,7 +260,7 @@ def test_points_are_counted_and_the_likely_layer_comes_first(curve, smoke):
     assert note.startswith("Conv, what test_detrended is: undefined")
     number = findings.numbers["correlation_test"]
     assert (number.value, number.low, number.high, number.n) == (0.4, 0.2, 0.6, 12)
-    assert "10 samples and 2 seeds" in number.what
+    assert "12 points of 2 seeds each" in number.what
     found = findings.results()
     assert {"student_curve", "final_networks", "answers", "record"} <= set(found.provenance["code"])
     assert freshness(found) == "fresh" and found.measures == found.comparisons == []
@@ -290,9 +268,9 @@ def test_points_are_counted_and_the_likely_layer_comes_first(curve, smoke):
 
 def test_reading_and_table_follow_the_numbers(smoke):
     for plain, detrended, verdict, beside in (
-        (UP, DOWN, "reproduced", "contradicted"),
-        (DOWN, UP, "contradicted", "reproduced"),
-        (OPEN, NONE, "inconclusive", "inconclusive"),
+        (UP, DOWN, "supported", "opposed"),
+        (DOWN, UP, "opposed", "supported"),
+        (OPEN, NONE, "undecided", "undecided"),
     ):
         found = {"FC1": every(plain, detrended), "FC2": every(plain, detrended)}
         told = ratio_accuracy.ratio_reading(smoke.study, found)
@@ -300,7 +278,7 @@ def test_reading_and_table_follow_the_numbers(smoke):
         assert f"FC1, what test is: **{verdict}**" in told
         assert f"FC1, what test_detrended is: **{beside}**" in told
         assert f"Of 2 layers: 2 {verdict}." in told and "b = 0.2" in told
-        assert ("undefined" in told) == (detrended is NONE) and len(table) == 2 * len(RELATIONS)
+        assert ("undefined" in told) == (detrended is NONE) and len(table) == 2 * len(QUESTIONS)
         assert list(table["larger lambda, better"]).count("") == 2  # the trends are no verdict
         assert list(table["value"]).count("undefined") == 2 * (detrended is NONE)
 
@@ -318,6 +296,6 @@ def test_the_notebook_at_smoke(own, tmp_path, monkeypatch):
     assert found.measures == found.comparisons == []
     # Three checkpoints: what needs four, or leaves two, is said to be undefined.
     assert found.numbers["correlation_test"].n == 3
-    assert len(found.numbers) + len(found.notes) == len(RELATIONS)
+    assert len(found.numbers) + len(found.notes) == len(QUESTIONS)
     assert "correlation_test_detrended" not in found.numbers
     assert "A larger lambda goes with better performance" in run.text()

@@ -1,5 +1,8 @@
 """Variants of the estimator on images and clouds; the shares against a hand-made Jacobian."""
 
+import math
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
@@ -10,7 +13,7 @@ from reference import column_norms, images, linear_net
 from kpnb.estimator.units import GridUnits, PointUnits
 from kpnb.experiments import robustness
 from kpnb.experiments.robustness import JUDGED, Variant, cloud_variants, judge, judged_table
-from kpnb.metrics.evidence import Choices, decided
+from kpnb.metrics.evidence import Choices, Decision, decided
 from kpnb.metrics.results import freshness
 from kpnb.metrics.stats import Estimate
 from kpnb.study.findings import Findings
@@ -58,21 +61,23 @@ def test_the_published_procedure_is_left_to_the_study_and_variants_of_clouds():
         assert found == {name: Variant(changed) for name, changed in changes.items()}
 
 
-def estimates(*verdicts):
-    gap = Estimate(1.0, 0.5, 1.5, 4, 1)
-    return {metric: (gap, verdict) for metric, verdict in zip(JUDGED, verdicts, strict=True)}
+def estimates(*sides):
+    """A difference of 1 in each metric, with its predicted side; "" for one that is open."""
+    lows = ((side, 0.5 if side else -0.5) for side in sides)
+    gaps = [(Estimate(1.0, low, 1.5, 4, 2), 0.0, math.nan, side or "up") for side, low in lows]
+    return {metric: Decision(*given) for metric, given in zip(JUDGED, gaps, strict=True)}
 
 
-SAME = estimates("reproduced", "inconclusive", "contradicted")
+SAME = estimates("up", "", "down")
 
 
 def test_turned_verdicts_are_told_with_their_variant():
-    two = estimates("contradicted", "reproduced", "contradicted")
-    four = estimates("inconclusive", "inconclusive", "contradicted")
-    turned = "N_fg contradicted (two); N_bg reproduced (two); N_fg inconclusive (four)"
+    two, four = estimates("down", "up", "down"), estimates("", "", "down")
+    single = {m: replace(d, difference=replace(d.difference, n_seeds=1)) for m, d in two.items()}
+    turned = "N_fg opposed (two); N_bg supported (two); N_fg undecided (four)"
     for others, told in (
         ({}, "No verdict turns."),
-        ({"one": SAME}, "No verdict turns."),
+        ({"one": SAME, "one seed": single}, "No verdict turns."),
         ({"one": SAME, "two": two, "four": four}, f"Another verdict: {turned}."),
     ):
         table = judged_table({"first": SAME} | others)
@@ -86,14 +91,14 @@ def test_differences_reach_the_results_file_and_unchanged_they_are_the_studys(sm
     findings = Findings(smoke.study, "image_measure", hypothesis=1)
     found = robustness.judge_variants(findings, "FC1", {"itself": Variant()})["itself"]
     assert found == decided(smoke.evidence, JUDGED, Choices(smoke.study.parameters.threshold))
-    assert findings.numbers["itself | n_fg"].value == found["n_fg"][0].value
+    assert findings.numbers["itself | n_fg"].value == found["n_fg"].difference.value
     monkeypatch.setattr(robustness, "judge", lambda *_: SAME)
     robustness.judge_variants(findings, "FC1", {"variant": Variant()}, "a ")
     written = findings.results()
     assert freshness(written) == "fresh" and "judge_variants" in written.provenance["code"]
     number = written.numbers["a variant | n_fg"]
-    assert (number.value, number.low, number.high, number.n) == (1.0, 0.5, 1.5, 4)
-    assert "reproduced" in number.what
+    assert (number.value, number.low, number.high, number.n) == (1.0, 0.5, 1.5, 8)
+    assert "supported" in number.what
 
 
 def test_shares_are_squared_columns_of_the_jacobian_drawn_against_all_maps(monkeypatch, smoke):

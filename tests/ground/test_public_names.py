@@ -18,7 +18,7 @@ PROMISED = (
     *("learning_speed", "stability", "bootstrap", "paired_difference", "KpnbError", "Store"),
     *("train_classifier", "teacher_features", "distill_features", "train_above", "image_network"),
     *("TrainingSettings", "accuracy", "embedded_images", "ImageSamples", "published_filter"),
-    *("compare", "TextEstimator", "text_samples"),
+    *("compare", "TextEstimator", "text_samples", "crossed"),
 )
 
 
@@ -81,8 +81,9 @@ def test_signatures_and_defaults():
     assert names(kpnb.learning_speed) == ["n_fg_by_epoch", "weight_distance"]
     assert names(kpnb.stability) == ["foreground_points_by_epoch"]
     assert [f.name for f in dataclasses.fields(GridUnits)] == ["cells"]
-    for function in (kpnb.bootstrap, kpnb.paired_difference):
-        assert {"statistic", "resamples", "seed"} == set(defaults(function))
+    assert {"statistic", "resamples", "seed"} == set(defaults(kpnb.bootstrap))
+    for function in (kpnb.crossed, kpnb.paired_difference):
+        assert {"statistic", "teachers"} == set(defaults(function))
 
 
 def test_signature_of_compare():

@@ -15,11 +15,17 @@ from text_smoke import SIZES, text_study
 from text_tiny import tiny_folder
 
 from kpnb.datasets.samples import require_int
+from kpnb.experiments.controls import ControlFindings, ControlStudy
 from kpnb.experiments.fine_tuning import FineTuningFindings, FineTuningStudy
 from kpnb.fingerprint import PACKAGE, ROOMS, reached
 from kpnb.study.findings import Findings
 from kpnb.study.image import CellStudy
-from kpnb.study.parameters import CellParameters, FineTuningParameters, resolve
+from kpnb.study.parameters import (
+    CellParameters,
+    ControlParameters,
+    FineTuningParameters,
+    resolve,
+)
 from kpnb.study.study import Study
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -95,6 +101,8 @@ def study_of(kind: str, root: Path) -> Study:
     elif kind == "cell":
         given = small | {"network": "VGG-11", "teacher": "AlexNet", "outputs": 4}
         study = CellStudy(resolve(CellParameters, given))
+    elif kind == "controls":
+        study = ControlStudy(resolve(ControlParameters, small))
     elif kind == "fine_tuning":
         study = FineTuningStudy(resolve(FineTuningParameters, small))
     else:
@@ -108,6 +116,11 @@ def measured(study: Study, kind: str) -> Findings:
     if kind == "fine_tuning":
         findings = FineTuningFindings(study, "image_fine_tuning")
         findings.measure_accuracies()
+    elif kind == "controls":
+        findings = ControlFindings(study, "image_controls")
+        findings.measure()
+        findings.results()
+        return findings
     else:
         findings = Findings(study, f"{kind}_h1")
         findings.add_accuracies(study.parameters.layers[:1])
@@ -120,14 +133,19 @@ def glue(study: Study) -> Ran:
     """Hands data and settings, which are in keys or data hashes, to code that an entry names."""
     source = getattr(study, "source", study)  # of a fine-tuned network
     parts = (study, source, study.data, study.parameters, study.data.measured)
+    parts += (study.teaching(0),) if isinstance(study, ControlStudy) else ()
     found = {(t.__module__, t.__name__) for part in parts for t in type(part).__mro__}
-    return found | {("kpnb.study.study", "flat"), ("kpnb.study.study", "Trained")} | OF_SAMPLES
+    found |= {("kpnb.study.study", "flat"), ("kpnb.study.study", "Trained")}
+    return found | {("kpnb.training.fitness", "_explained")} | OF_SAMPLES
 
 
 KINDS = ["image", "cell", "sentiment", "cloud", "fine_tuning"]
+LONG = ("qa", "controls")
 
 
-@pytest.mark.parametrize("kind", [*KINDS, pytest.param("qa", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "kind", [*KINDS, *(pytest.param(kind, marks=pytest.mark.long) for kind in LONG)]
+)
 def test_what_runs_is_in_the_code_that_is_named(kind, tmp_path, monkeypatch):
     monkeypatch.setattr("kpnb.study.image.TEST_SAMPLES", 60)
     ran: Ran = set()

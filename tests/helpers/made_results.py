@@ -1,7 +1,9 @@
 """Results made by hand for the tables of the book, and the cells of a markdown table."""
 
+import math
+
 from kpnb.metrics.results import Comparison, Measure, Results
-from kpnb.metrics.stats import interval_verdict
+from kpnb.metrics.stats import judged
 
 CELL = {"layer": "FC1", "network": "VGG-11", "scale": "narrow", "dataset": "embedded images"}
 COUNTS = {"n_samples": 60, "n_seeds": 3, "threshold": 0.2}
@@ -18,9 +20,14 @@ def measure(role, metric, mean, **changes):
     return Measure(role=role, metric=metric, mean=mean, **values)
 
 
-def comparison(metric, low, high, prediction="up", **changes):
-    values = {**CELL, **COUNTS, "difference": (low + high) / 2, **changes}
-    values |= {"low": low, "high": high, "verdict": interval_verdict(low, high, prediction)}
+def comparison(metric, low, high, prediction="up", unfit=False, **changes):
+    """unfit: of a layer that is not measurable; low, high: None for one seed."""
+    distance = "epoch" if metric in ("d_mean", "d_var") else None
+    values = {**CELL, **COUNTS, "distance": distance, "margin": 0.0, **changes}
+    values.setdefault("difference", None if low is None else (low + high) / 2)
+    ends = values["difference"], low, high
+    verdict = judged(*ends, prediction, values["margin"], math.nan)
+    values |= {"low": low, "high": high, "verdict": "not measurable" if unfit else verdict}
     return Comparison(metric=metric, prediction=prediction, **values)
 
 

@@ -3,7 +3,7 @@
 from kpnb.run.machine import RATES, Machine, Speed, study_of
 from kpnb.study.parameters import MODELS, models_for, resolve
 
-OWN = "VGG-11 (narrow), 3x64x64"
+OWN = "VGG-11 (narrow), 3x32x32"
 
 
 def speed(network=OWN, operations=1e6, seconds=0.5, kind="image_", **changed) -> Speed:
@@ -24,7 +24,7 @@ def planned_study(notebook="image_h1", preset="demo", store=None, **given):
 
 def unit_machine(**changed) -> Machine:
     """Every unit of VGG-11's work takes a second."""
-    anatomy = planned_study().anatomy("B")
+    anatomy = planned_study(network="VGG-11").anatomy("B")
     counts = dict(operations=anatomy.up_to(""), below=anatomy.up_to("FC1"))
     kinds = [kind for kind in MODELS if kind != "qa_"]
     return made_machine(*(speed(kind=kind, seconds=1.0, **counts) for kind in kinds), **changed)

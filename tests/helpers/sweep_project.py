@@ -33,7 +33,8 @@ EVERY = sorted(run for runs in SWEEPS.values() for run in runs)
 WORK = """
 import os
 from pathlib import Path
-from kpnb.study.parameters import CellParameters, resolve, with_more
+from kpnb.study.parameters import CellParameters, resolve
+from kpnb.study.presets.own_model import with_more
 from kpnb.metrics.results import Results, run_fingerprint, write_results
 known, names = {"more", *CellParameters.model_fields}, dict(globals())
 given = with_more({name: value for name, value in names.items() if name in known})

@@ -15,6 +15,7 @@ from kpnb.metrics.evidence import (
     METRICS,
     Choices,
     Evidence,
+    decided,
     difference,
     estimate,
     evidence_values,
@@ -24,6 +25,8 @@ from kpnb.metrics.evidence import (
     trajectory_points,
 )
 from kpnb.metrics.points import knowledge_points
+from kpnb.metrics.protocol import primary_metrics
+from kpnb.metrics.stats import VERDICTS, holm
 
 SAMPLES, UNITS, SEEDS = 6, 9, 2
 EPOCHS = (0, 2, 4, 6, 15)  # the filter looks at epochs from 15 * 40 / 150 = 4 on
@@ -149,9 +152,55 @@ def test_keep_takes_samples_of_everything(index):
     assert [set(row.nonzero().flatten().tolist()) for row in found.foreground_points] == inside
 
 
-def test_distance_in_epochs_and_points_by_epoch():
+def partly(e, many):
+    """The evidence with the first `many` samples alone at every checkpoint but the last."""
+    maps = {
+        role: [{k: m if k == EPOCHS[-1] else m[:many] for k, m in one.items()} for one in seeds]
+        for role, seeds in e.maps.items()
+    }
+    return replace(e, maps=maps)
+
+
+def test_samples_that_are_followed_in_part():
+    """Final metrics are of all samples; what follows training is as if there were no others."""
     e = evidence()
-    assert set(metric_values(e.in_epochs(), "S", "d_mean", Choices()).flat) <= set(EPOCHS)
+    part, first = partly(e, 4), e.keep(torch.arange(4))
+    assert (part.followed, e.followed, first.followed) == (4, SAMPLES, 4)
+    for metric in METRICS:
+        final = metric in ("n_fg", "n_bg", "lambda")
+        known = metric_values(e if final else first, "B", metric, Choices())
+        np.testing.assert_array_equal(metric_values(part, "B", metric, Choices()), known)
+    assert set(part.published_selection()[4:].tolist()) == {False}
+    assert part.published_selection()[:4].tolist() == first.published_selection().tolist()
+    kept = part.keep(torch.tensor([1, 3, 5]))
+    assert kept.followed == 2 and len(kept.foreground) == 3
+    final = {role: [{15: one[15]} for one in seeds] for role, seeds in e.maps.items()}
+    last = replace(e, maps=final)
+    assert last.followed == 0 and is_defined(last, "n_fg", Choices())
+    assert not is_defined(last, "rho", Choices())
+    known = replace(e, epochs=(0, 15)).published_selection()  # of the last checkpoint alone
+    assert torch.equal(last.published_selection(), known)
+
+
+def test_decisions_are_corrected_for_the_primary_metrics_and_know_their_margins():
+    """Whatever is asked for, the family is of all that the evidence has."""
+    e = evidence()
+    gaps = {m: difference(e, m, Choices()) for m in METRICS}
+    adjusted = holm({m: gaps[m].p for m in primary_metrics()})
+    found = decided(e, ["lambda", "n_bg"], Choices())
+    assert list(found) == ["lambda", "n_bg"] and found["lambda"].p == adjusted["lambda"]
+    assert found["n_bg"].p == gaps["n_bg"].p and found["lambda"].difference == gaps["lambda"]
+    assert found["lambda"].margin == 0.02
+    baseline = metric_values(e, "B", "n_bg", Choices()).mean()
+    assert found["n_bg"].margin == pytest.approx(0.1 * baseline)
+    assert found["n_bg"].prediction == "down" and found["n_bg"].verdict in VERDICTS
+    assert holm({"n_fg": 0.02})["n_fg"] < adjusted["n_fg"] or adjusted["n_fg"] == 1
+    shared = replace(e, teachers=(3, 3))  # one teacher: the seeds are what varies
+    assert difference(shared, "n_fg", Choices()) == gaps["n_fg"]
+
+
+def test_points_by_epoch():
+    e = evidence()
     by_epoch = trajectory_points(e, "S", 0, 0.2)
     assert tuple(by_epoch) == EPOCHS
     for epoch, points in by_epoch.items():

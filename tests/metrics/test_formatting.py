@@ -4,7 +4,16 @@ import re
 
 import pytest
 
-from kpnb.metrics.formatting import count, interval, number, signed, table, verdict_sentence
+from kpnb.metrics.formatting import (
+    VERDICT_MARKS,
+    count,
+    interval,
+    number,
+    signed,
+    table,
+    verdict_sentence,
+)
+from kpnb.metrics.stats import VERDICTS
 
 
 def test_numbers_signs_intervals_counts_and_a_table_keep_their_shape():
@@ -19,10 +28,12 @@ def test_numbers_signs_intervals_counts_and_a_table_keep_their_shape():
         table(["a"], [["x", "y"]])
 
 
-YES, NO, OPEN = "reproduced", "contradicted", "inconclusive"
+YES, NO, SAME, OPEN, ONE, NONE = VERDICTS
 ANSWERS = {
-    "Yes": [(YES,)], "In part": [(YES, OPEN)], "No:": [(NO,), (NO, OPEN)],
-    "Inconclusive": [(OPEN,)], "No clear answer": [(YES, NO), (OPEN, NO, YES)],
+    "Yes": [(YES,), (YES, NONE)], "In part": [(YES, OPEN), (SAME, YES), (ONE, YES)],
+    "No: nothing": [(NO,), (NO, OPEN), (SAME, NO)], "No: there is no": [(SAME,), (SAME, OPEN)],
+    "Undecided": [(OPEN,), (OPEN, NONE)], "No verdict": [(ONE,), (NONE, ONE)],
+    "No clear answer": [(YES, NO), (OPEN, NO, YES)], "Not measurable": [(NONE,)],
 }  # fmt: skip
 
 
@@ -32,3 +43,4 @@ def test_an_answer_may_be_no_and_counts_its_verdicts(answer):
         told = verdict_sentence([*verdicts, verdicts[0]], "layer")
         assert told.startswith(f"**{answer}") and f"Of {len(verdicts) + 1} layers: " in told
         assert f"2 {verdicts[0]}" in told and all(f"1 {other}" in told for other in verdicts[1:])
+    assert set(VERDICT_MARKS) == {*VERDICTS} and len({*VERDICT_MARKS.values()}) == len(VERDICTS)

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -9,14 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import spearman
 from refusals import refuses
+from scipy.stats import t, ttest_1samp
 
 from kpnb.metrics.stats import (
+    VERDICTS,
     Estimate,
     bootstrap,
     correlation,
-    interval_verdict,
+    crossed,
+    holm,
+    judged,
     mean,
     paired_difference,
+    pooled,
     share_interval,
     variance,
     verdict,
@@ -67,15 +73,111 @@ def test_samples_are_drawn_once_for_all_seeds_and_seeds_are_drawn_too():
     assert bootstrap([[0.0, 2.0], [10.0, 14.0]], variance).value == pytest.approx((1 + 4) / 2)
 
 
-@pytest.mark.parametrize("shape", [(30,), (3, 30)])
-def test_a_difference_is_that_of_the_pairs(shape):
+def by_hand(values, teachers=None):
+    """The half-width of `crossed`, sum after sum."""
+    seeds, samples = values.shape
+    rows, columns, whole = values.mean(1), values.mean(0), values.mean()
+    own = range(seeds) if teachers is None else teachers
+    groups = [[k for k in range(seeds) if own[k] == one] for one in dict.fromkeys(own)]
+    spread, df = sum((row - whole) ** 2 for row in rows) / (seeds - 1) / seeds, seeds - 1
+    if 1 < len(groups) < seeds:
+        middles = [np.mean([rows[k] for k in group]) for group in groups]
+        pairs = list(zip(groups, middles, strict=True))
+        between = sum(len(g) * (m - whole) ** 2 for g, m in pairs) / (len(groups) - 1)
+        within = sum((rows[k] - m) ** 2 for g, m in pairs for k in g) / (seeds - len(groups))
+        spread, df = (between / seeds, len(groups) - 1) if between > within else (spread, df)
+    square = 0.0
+    for k in range(seeds):
+        for i in range(samples):
+            square += (values[k, i] - rows[k] - columns[i] + whole) ** 2
+    rest = square / (seeds - 1) / (samples - 1)
+    images = seeds * sum((c - whole) ** 2 for c in columns) / (samples - 1)
+    part = max(images - rest, 0) / (seeds * samples)
+    return math.sqrt(spread * t.ppf(0.975, df) ** 2 + part * t.ppf(0.975, samples - 1) ** 2)
+
+
+TEACHERS = [None, (4, 4, 7, 7, 9, 9), (4, 4, 4, 7, 9, 9), (1,) * 6, tuple(range(6))]
+
+
+@pytest.mark.parametrize("teachers", TEACHERS)
+@pytest.mark.parametrize("effect", [0.0, 2.0])
+def test_crossed_intervals_equal_sums_by_hand(teachers, effect):
+    """effect: of teachers, so that both mean squares are the larger one once."""
+    values = normals(6, 11) + effect * np.array([[0], [0], [1], [1], [2], [2]]) + normals(6, 1)
+    found, half = crossed(values, teachers=teachers), by_hand(values, teachers)
+    assert (found.n_seeds, found.n_samples) == (6, 11)
+    assert found.value == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2, 0.5, -1.0, 50.0])
+def test_p_is_the_level_at_which_the_interval_ends_at_zero(shift):
+    found = crossed(normals(5, 30) + shift)
+    assert (found.p < 0.05) == (not found.low <= 0 <= found.high) and 0 < found.p <= 1
+    samples = normals(1, 400)[0]  # all seeds equal: Student's test of the samples alone
+    known = ttest_1samp(samples + 0.1, 0).pvalue
+    assert crossed(np.tile(samples + 0.1, (4, 1))).p == pytest.approx(known, rel=1e-6)
+    rows = normals(7, 1)  # one sample: of the seeds alone
+    assert crossed(rows).p == pytest.approx(ttest_1samp(rows[:, 0], 0).pvalue, rel=1e-6)
+
+
+def test_a_difference_is_that_of_the_pairs_and_one_seed_has_no_interval():
     """Of means it is the mean of differences; swapping the two mirrors it."""
-    student, baseline = normals(*shape), normals(*shape, seed=1)
-    pair, single = paired_difference(student, baseline), bootstrap(student - baseline)
-    for name in ("value", "low", "high", "n_samples", "n_seeds"):
-        assert getattr(pair, name) == pytest.approx(getattr(single, name))
+    student, baseline = normals(3, 30), normals(3, 30, seed=1)
+    pair, single = paired_difference(student, baseline), crossed(student - baseline)
+    assert astuple(pair) == pytest.approx(astuple(single))
     back = paired_difference(baseline, student)
     assert (pair.low, pair.high) == pytest.approx((-back.high, -back.low))
+    for one in (crossed(student[:1]), paired_difference(student[0], baseline[0])):
+        assert math.isnan(one.low) and math.isnan(one.high) and math.isnan(one.p)
+        assert (one.n_seeds, one.n_samples) == (1, 30) and "[" not in str(one)
+        assert verdict(one, "up") == "one seed"
+
+
+def test_a_variance_enters_by_its_jackknife():
+    """Whose mean over samples is the unbiased variance; the value stays Eq. 8's."""
+    values = normals(4, 25)
+    found = crossed(values, variance)
+    assert found.value == pytest.approx(np.var(values, axis=1).mean())
+    middle = np.var(values, axis=1, ddof=1).mean()
+    pseudo = np.stack([
+        [25 * row.var() - 24 * np.delete(row, i).var() for i in range(25)] for row in values
+    ])  # fmt: skip
+    assert pseudo.mean() == pytest.approx(middle)
+    assert (found.high - found.low) / 2 == pytest.approx(by_hand(pseudo))
+    gap = paired_difference(2 * values, values, variance)
+    assert gap.value == pytest.approx(3 * found.value)
+    assert width(gap) == pytest.approx(3 * width(found))
+
+
+def test_holm_by_hand_and_against_an_undefined_one():
+    found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": NAN, "e": 0.6})
+    assert math.isnan(found.pop("d"))
+    assert found == pytest.approx({"a": 0.04, "c": 0.09, "b": 0.09, "e": 0.6})
+    assert holm({}) == {} and holm({"a": 0.7, "b": 0.9}) == {"a": 1.0, "b": 1.0}
+
+
+def test_pooled_cells_are_those_of_the_textbook_formulas():
+    effects, variances = np.array([0.1, 0.2, 0.05, 0.4]), np.array([0.002, 0.001, 0.003, 0.002])
+    weights = 1 / variances
+    fixed = (weights * effects).sum() / weights.sum()
+    spread = (weights * (effects - fixed) ** 2).sum()
+    tau2 = (spread - 3) / (weights.sum() - (weights**2).sum() / weights.sum())
+    weights = 1 / (variances + tau2)
+    value = (weights * effects).sum() / weights.sum()
+    error = math.sqrt((weights * (effects - value) ** 2).sum() / 3 / weights.sum())
+    found = pooled(effects, variances)
+    assert (found.value, found.tau) == pytest.approx((value, math.sqrt(tau2)))
+    assert (found.low, found.high) == pytest.approx(
+        (value - t.ppf(0.975, 3) * error, value + t.ppf(0.975, 3) * error)
+    )
+    # Cells that agree: the fixed weights, and an interval by the cells' own variances.
+    same = pooled([9, 9.1, 9.2], [0.1, 1, 4])
+    weights = 1 / np.array([0.1, 1, 4])
+    value, half = (weights * [9, 9.1, 9.2]).sum() / weights.sum(), weights.sum() ** -0.5
+    assert same.tau == 0 and same.value == pytest.approx(value)
+    assert same.high - same.value == pytest.approx(t.ppf(0.975, 2) * half)
+    refuses(pooled, "too few to pool", [0.1, 0.2], [0.1, 0.1])
 
 
 def test_undefined_samples_are_left_out():
@@ -88,8 +190,11 @@ def test_undefined_samples_are_left_out():
         found = bootstrap(np.array([NAN, NAN, NAN, 2.0]))
         assert math.isnan(mean(np.array([NAN])))
     assert (found.value, found.low, found.high, found.n_samples) == (2, 2, 2, 1)
-    found = paired_difference([1.0, 2.0, 3.0, 4.0, 100.0, NAN], [1.0, 2.0, 3.0, 4.0, NAN, 7.0])
+    pair = np.array([[1.0, 2.0, 3.0, 4.0, 100.0, NAN], [1.0, 2.0, 3.0, 4.0, NAN, 7.0]])
+    found = paired_difference(pair, pair[::-1])
     assert (found.value, found.low, found.high, found.n_samples) == (0, 0, 0, 4)
+    nowhere = crossed([[1.0, NAN], [NAN, 3.0]])  # no sample of both seeds
+    assert (nowhere.value, nowhere.n_samples) == (2, 2) and math.isnan(nowhere.low)
 
 
 TABLES = [], [NAN, NAN], [[1.0, 2.0], [NAN, NAN]], np.zeros((2, 2, 2))
@@ -100,8 +205,8 @@ TABLES = [], [NAN, NAN], [[1.0, 2.0], [NAN, NAN]], np.zeros((2, 2, 2))
     [
         *((bootstrap, "seeds, samples", [values]) for values in TABLES),
         (paired_difference, "equal shapes", [normals(3), normals(4)]),
-        (paired_difference, "finite value in every row", [[1.0, NAN], [NAN, 1.0]]),
-        (interval_verdict, "'up' or 'down'", [0.1, 0.2, "higher"]),
+        (paired_difference, "finite value in every row", [[NAN, NAN], [NAN, 1.0]]),
+        (crossed, "seeds, samples", [np.zeros((2, 2, 2))]),
         *((share_interval, "interval", given) for given in ((1.2, 9), (-0.1, 9), (0.5, 0))),
     ],
 )
@@ -109,16 +214,25 @@ def test_what_has_no_interval_is_refused_in_one_sentence(call, told, given):
     refuses(call, told, *given)
 
 
-EITHER = [(-0.1, 0.1), (0.0, 0.1), (-0.1, 0.0), (0.0, 0.0), (NAN, NAN), (None, None)]
-VERDICTS = {pair: ("inconclusive", "inconclusive") for pair in EITHER}
-VERDICTS |= {(0.1, 0.2): ("reproduced", "contradicted"), (-2, -1): ("contradicted", "reproduced")}
+#: Ends of an interval -> verdict where the student is expected above, and below.
+CASES = {pair: ("undecided", "undecided") for pair in [(-0.1, 0.1), (0.0, 0.1), (-0.1, 0.0)]}
+CASES |= {(0.1, 0.2): ("supported", "opposed"), (-2, -1): ("opposed", "supported")}
+CASES |= {pair: ("one seed", "one seed") for pair in [(NAN, NAN), (None, None)]}
+CASES |= {(-0.01, 0.02): ("equivalent", "equivalent"), (0.001, 0.029): ("equivalent", "equivalent")}
 
 
-@pytest.mark.parametrize("low, high", VERDICTS)
+@pytest.mark.parametrize("low, high", CASES)
 def test_verdicts(low, high):
-    for side, expected in zip(("up", "down"), VERDICTS[low, high], strict=True):
-        assert interval_verdict(low, high, side) == expected
-        assert low is None or verdict(Estimate(0.0, low, high, 9, 1), side) == expected
+    """At a margin of 0.03, which goes before the other two."""
+    value = 0.0 if low is None else (low + high) / 2
+    for side, expected in zip(("up", "down"), CASES[low, high], strict=True):
+        assert judged(value, low, high, side, 0.03, 0.01 if low else NAN) == expected
+        assert low is None or verdict(Estimate(value, low, high, 9, 2), side, 0.03) == expected
+    assert judged(0.15, 0.1, 0.2, "up", 0.03, 0.06) == "undecided"  # after Holm's correction
+    assert judged(0.15, 0.1, 0.2, "up", 0.21, NAN) == "equivalent"
+    refuses(judged, "'up' or 'down'", 0.15, 0.1, 0.2, "higher", 0.0, NAN)
+    assert verdict(Estimate(0.15, 0.1, 0.2, 9, 1), "up") == "one seed"
+    assert set(VERDICTS) >= {word for pair in CASES.values() for word in pair}
 
 
 @settings(max_examples=20, deadline=None, derandomize=True, database=None)

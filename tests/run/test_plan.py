@@ -20,7 +20,15 @@ from kpnb.run.sweeps import read_sweeps
 from kpnb.store import Store
 from kpnb.study.image import ImageStudy
 
-study = planned_study
+
+def study(notebook="image_h1", preset="demo", **given):
+    """Of one seed; of images, at the demo, one network and layer, followed on all samples."""
+    images = preset == "demo" and notebook.startswith("image_")
+    own = {"network": "VGG-11", "layers": ["FC1"], "followed": None} if images else {}
+    return planned_study(notebook, preset, **{"seeds": [0]} | own | given)
+
+
+SEEN, FOR, TESTED = 1500, 100, 2000 + 2000  # images, epochs; unseen and new images
 
 
 def costs(asked, left=False) -> dict:
@@ -44,11 +52,11 @@ def planned(*studies, machine=None) -> Planned:
 
 
 def test_the_demo_by_hand():
-    found = costs(study())  # 9,000 images, 16 epochs; 900 of them, 30 epochs; 40 measured
+    found = costs(study())  # 30,000 images, 12 epochs; 1,500 of them, 100 epochs; 40 measured
     assert kinds(found).count("networks") == kinds(found).count("maps") == 3
-    kept, targets_features_scores = len(study().checkpoints), 900 + 900 + 4 * (900 + 2000)
+    kept, targets_features_scores = len(study().checkpoints), 2 * SEEN + 4 * (SEEN + TESTED)
     assert {task: units(found, task) for task in ("train", "above", "forward", "maps")} == {
-        "train": 9000 * 16 + 900 * 30 + 900 * 30, "above": 900 * 20,
+        "train": 30_000 * 12 + 2 * SEEN * FOR, "above": SEEN * 20,
         "forward": targets_features_scores, "maps": 40 * (1 + 2 * kept),
     }  # fmt: skip
     weigh = Counter()
@@ -57,11 +65,13 @@ def test_the_demo_by_hand():
     state = 4 * sum(t.numel() for t in image_network("VGG-11", 12, "narrow").state_dict().values())
     assert weigh["networks"] == state * (1 + 2 * kept)
     assert weigh["maps"] == 40 * (1 + 2 * kept) * 4 * (2 * 16**2 + 2)
-    three, two = costs(study(seeds=[0, 1, 2])), costs(study(layers=["FC1", "FC2"]))
+    three = costs(study(seeds=[0, 1, 2], teachers=None))
+    two, shared = costs(study(layers=["FC1", "FC2"])), costs(study(seeds=[0, 1, 2]))
     for task in ("train", "above", "forward", "maps"):
         assert units(three, task) == 3 * units(found, task)
     assert units(two, "above") == 2 * units(found, "above")
-    assert units(two, "train") == units(found, "train") + 900 * 30  # teacher, baseline are shared
+    assert units(two, "train") == units(found, "train") + SEEN * FOR  # teacher, baseline are shared
+    assert units(shared, "train") == units(three, "train") - 2 * 30_000 * 12
 
 
 @pytest.mark.parametrize("notebook", ["image_h1", "pointcloud_h1", "sentiment_h1", "qa_h1"])
@@ -106,7 +116,7 @@ def test_teachers_of_another_size_changed_images_and_studies_without_students_ar
     assert titles == ["VGG-16", "AlexNet"]
     assert asked.anatomy("T").up_to("") > 2 * asked.anatomy("B").up_to("")
     plain, changed = (costs(study(augment=how)) for how in ("none", "all"))
-    assert units(changed, "forward") == units(plain, "forward") + 900 * (30 + 19)  # every step
+    assert units(changed, "forward") == units(plain, "forward") + SEEN * (FOR + 19)  # each step
     own, tuned = costs(study("image_fine_tuning")), study("image_fine_tuning")
     ready = costs(study("image_fine_tuning", source="ImageNet", scale="full"))
     for found, roles in ((own, {"T", "B", "F"}), (ready, {"B", "F"})):
@@ -126,7 +136,7 @@ def test_what_comes_back_has_no_numbers_and_what_an_experiment_stores_is_counted
     assert list(checkpoint_accuracies(counted, "FC1", 0)) == list(counted.checkpoints)
     (curve,) = [cost for kind, cost in counted.store.costs.values() if kind == "accuracies"]
     heads = sum(work.units for work in curve.work if work.task == "above")
-    assert heads == len(counted.checkpoints) * 900 * 20
+    assert heads == len(counted.checkpoints) * SEEN * 20
 
 
 def test_what_the_store_holds_is_left_out(tmp_path, monkeypatch):
@@ -160,7 +170,7 @@ def test_a_data_set_that_nobody_can_count_needs_a_number(tmp_path, monkeypatch):
     monkeypatch.setenv("KPNB_DATA", str(tmp_path))
     refuses(costs, "teacher_samples as a number", study(data="coco", teacher_samples="all"))
     found = costs(study(data="coco", teacher_samples=500))
-    assert units(found, "train") == 500 * 16 + 2 * 50 * 30
+    assert units(found, "train") == 500 * 12 + 2 * 25 * FOR
     told = str(study(data="coco", teacher_samples="all").plan())
     assert told.startswith("What this run takes is not known: ")
     found = plan.plan_name("paper_iv", "paper", {}, unit_machine())  # the rest of a sweep
@@ -194,9 +204,10 @@ def test_a_plan_adds_up_seconds_and_bytes_of_its_network_or_scales_another_by_op
     own = study().anatomy("B")
     below, head = (part / own.up_to("") for part in (own.up_to("FC1"), own.above("FC1")))
     assert whole.kinds["maps"] == pytest.approx(maps * 25)
-    trained = 9000 * 16 + 900 * 30 + 900 * 30 * below + 900 * 20 * head
-    assert whole.kinds["networks"] == pytest.approx(trained + 3 * 2900 + 2 * 900 * below)
-    assert whole.kinds["accuracies"] == pytest.approx(2900)
+    trained = 30_000 * 12 + SEEN * FOR * (1 + below) + SEEN * 20 * head
+    scored = SEEN + TESTED
+    assert whole.kinds["networks"] == pytest.approx(trained + 3 * scored + 2 * SEEN * below)
+    assert whole.kinds["accuracies"] == pytest.approx(scored)
     disk = sum(plan.stored_bytes(cost) for _, cost in found.values())
     assert whole.measured == 1 and whole.disk == disk
     top = costs(study(layers=["FC3"]))  # nothing lies above the last layer
@@ -206,9 +217,9 @@ def test_a_plan_adds_up_seconds_and_bytes_of_its_network_or_scales_another_by_op
     ratio = study(network="VGG-16").anatomy("B").up_to("") / own.up_to("")
     assert other.kinds["maps"] == pytest.approx(ratio * maps * 25, rel=0.01)
     assert other.measured < 0.01
-    assert any(f"VGG-16 (narrow), 3x64x64 from {OWN}" in line for line in other.lines())
+    assert any(f"VGG-16 (narrow), 3x32x32 from {OWN}" in line for line in other.lines())
     assert other.process > plan.PROCESS + other.disk and "GPU" not in other.memory
-    assert other.computing > 4 * 11_900 * 3 * 64**2
+    assert other.computing > 4 * 33_500 * 3 * 32**2
     assert "of the GPU and" in planned(study(), machine=unit_machine(device="cuda")).memory
 
 
@@ -228,9 +239,10 @@ def test_the_command_and_its_words_and_mistakes_in_one_sentence(tmp_path, capsys
         told = capsys.readouterr().err
         assert sentence in told and told.count("\n") == 1
     path = write_machine(unit_machine(), tmp_path / "mine.json")
-    assert plan.main(["image_h1", "-p", "epochs=12", "--speeds", str(path)]) == 0
+    given = ["-p", "epochs=12", "-p", "network=VGG-11"]
+    assert plan.main(["image_h1", *given, "--speeds", str(path)]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("image_h1 at demo: 1 run, 7 networks") and "100% of it" in told
+    assert told.startswith("image_h1 at demo: 1 run, 15 networks") and "100% of it" in told
     seconds = {0.4: "0.4 s", 59.6: "60 s", 90: "1.5 minutes", 7200: "2.0 hours", 9e5: "10 days"}
     assert {value: plan.duration(value) for value in seconds} == seconds
     assert [plan.size(n) for n in (2e6, 1.23e9, 62e9)] == ["2 MB", "1.2 GB", "62 GB"]

@@ -25,8 +25,9 @@ from kpnb.run import notebook as runner
 from kpnb.run.assignments import parse_assignments
 from kpnb.run.notebook import declared_values, request
 from kpnb.store import JOURNAL
+from kpnb.study.parameters import ImageParameters
 
-NO_MORE = 'preset = "smoke"  # which\nepochs = 30\nlayers = ["FC1"]'
+NO_MORE = 'preset = "smoke"  # which\nepochs = 100\nlayers = ["FC1"]'
 DECLARED = f"{NO_MORE}\nmore = {{}}"
 KERNEL = runner.execute
 USED = "given = dict(globals())\nprint(preset, epochs, layers, more)"
@@ -126,17 +127,19 @@ def test_what_the_cell_becomes_and_check_prints_without_running(tmp_path, monkey
     lines = capsys.readouterr().out.splitlines()
     first = ["preset = 'study'  (given)", "epochs = 7  (given)", "layers = ['Conv']  (notebook)"]
     assert [line.strip() for line in lines[1:4]] == first
-    assert "  chunk = 64  (given)" in lines and "  samples = 60  (preset study)" in lines
+    assert "  chunk = 64  (given)" in lines and "  samples = 300  (preset study)" in lines
     assert "  checkpoints = [0, 1, 2, 3, 4, 5, 6, 7]  (preset study)" in lines
     assert not any(line.startswith("  more") for line in lines)
     assert main(tmp_path, "--check", "-p", "data=mine") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "  epochs = 30  (preset demo)" in lines and "  preset = 'smoke'  (notebook)" in lines
+    assert "  epochs = 100  (preset demo)" in lines and "  preset = 'smoke'  (notebook)" in lines
     assert f"  data = {str(tmp_path / 'mine')!r}  (given)" in lines
-    plain = {"preset": "smoke", "epochs": 30, "layers": ["Conv"], "more": {}}
+    plain = {"preset": "smoke", "epochs": 100, "layers": ["Conv"], "more": {}}
     assert request("image_x", tmp_path, {}).values == plain
     found = request("image_x", tmp_path, {"preset": "study", "epochs": 3, "chunk": 64}).values
-    more = {"samples": 60, "seeds": [0, 1, 2], "chunk": 64}
+    study = ImageParameters.PRESETS["study"]
+    differ = ("samples", "seeds", "teachers", "followed")
+    more = {name: study[name] for name in differ} | {"chunk": 64}
     assert found == plain | {"preset": "study", "epochs": 3, "more": more}
     paper = request("image_x", tmp_path, {"preset": "paper", "network": "AlexNet"})
     # the network's, where the demo has a number
@@ -170,14 +173,15 @@ def test_texts_reach_the_run_as_they_are_given_and_places_by_their_full_path(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     given = {f"data={name}": str(tmp_path / name) for name in names[:-1]}
-    given |= {"data=~/a: b": str(tmp_path / "a: b"), "data=~": "~", "weights=none": "none"}
+    given |= {"data=~/a: b": str(tmp_path / "a: b"), "weights=none": "none"}
     given |= {"network=on": str(tmp_path / "on"), "network=MiniLM-L6": "MiniLM-L6"}
     notebooks = {"data": "image_h1", "weights": "own_model", "network": "qa_h1"}
     for text, value in given.items():
         name = text.partition("=")[0]
         assert run.main([notebooks[name], "--check", "-p", text]) == 0
         assert f"  {name} = {value!r}  (given)\n" in capsys.readouterr().out
-    assert run.main(["image_h1", "--check", "-p", f"data={'long' * 99}"]) == 2
+    for text in ("~", "long" * 99):
+        assert run.main(["image_h1", "--check", "-p", f"data={text}"]) == 2
 
 
 def test_fingerprint_follows_code_and_parameters_not_prose(tmp_path, monkeypatch):
@@ -187,7 +191,7 @@ def test_fingerprint_follows_code_and_parameters_not_prose(tmp_path, monkeypatch
     write(tmp_path)
     first, other = key(), key(epochs=3)
     write(tmp_path, new_markdown_cell("prose"))
-    assert key(epochs=30) == first == key()  # the cell's own value
+    assert key(epochs=100) == first == key()  # the cell's own value
     write(tmp_path, "1 + 1")
     longer = key()
     write(tmp_path, used="from kpnb.metrics.stats import mean\nmean\n" + USED)
@@ -313,10 +317,10 @@ def test_a_failing_notebook_whose_output_is_followed(tmp_path, capsys):
     assert main(tmp_path, "--log", execute=KERNEL) == 1
     shown, told = capsys.readouterr()
     assert "the reason" in told.splitlines()[0] and "image_x.failed.ipynb" in told
-    assert "smoke 30 ['FC1'] {}\n" in shown
+    assert "smoke 100 ['FC1'] {}\n" in shown
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["image_x.failed.ipynb"]
     failed = executed(tmp_path, "image_x.failed.ipynb")
-    assert "smoke 30" in stdout(failed) and "never" not in stdout(failed)
+    assert "smoke 100" in stdout(failed) and "never" not in stdout(failed)
 
 
 @pytest.fixture
@@ -359,7 +363,7 @@ def test_what_a_signal_ends_leaves_its_cells_and_nothing_else(
     assert sentence.count("\n") == 1 + (victim == "getpid") and "out/image_x.failed" in sentence
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["image_x.failed.ipynb"]
     assert list((tmp_path / "temporary").iterdir()) == []
-    assert "smoke 30" in (shown := stdout(executed(tmp_path, "image_x.failed.ipynb")))
+    assert "smoke 100" in (shown := stdout(executed(tmp_path, "image_x.failed.ipynb")))
     assert not Path(f"/proc/{shown.split()[-1]}").exists() and "never" not in shown
     assert signal.getsignal(signal.SIGINT) is before
 

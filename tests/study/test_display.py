@@ -13,7 +13,7 @@ from kpnb.study.cloud import CloudStudy
 from kpnb.study.display import Prose, choices_table, parameters_table
 from kpnb.study.findings import Findings
 from kpnb.study.image import CellStudy, ImageStudy
-from kpnb.study.parameters import CoherencyParameters, preset, resolve
+from kpnb.study.parameters import CoherencyParameters, ImageParameters, preset, resolve
 
 CELL = 'network = "VGG-11"\nepochs = {epochs}\npreset = "demo"\nmore = {{}}'
 
@@ -29,12 +29,13 @@ def after(*cells: str) -> dict:
 def test_the_values_of_the_cell_are_the_run_and_what_it_does_not_name_is_the_demo_s():
     parameters = ImageStudy.from_notebook(after(CELL.format(epochs=3))).parameters
     assert parameters.epochs == 3 and parameters.checkpoints == (0, 1, 2, 3)
-    assert parameters == resolve(parameters.__class__, {"preset": "demo", "epochs": 3})
+    given = {"preset": "demo", "network": "VGG-11", "epochs": 3}
+    assert parameters == resolve(parameters.__class__, given)
     # The preset is a label: it changes no value; the paper's batches are of another size.
     names = {"preset": "paper", "network": "VGG-16", "more": {"chunk": 64}}
     parameters = ImageStudy.from_notebook(names).parameters
     assert (parameters.preset, parameters.batch, parameters.chunk) == ("paper", None, 64)
-    assert parameters.image_size == 64
+    assert parameters.image_size == 32 != ImageParameters.PRESETS["paper"]["image_size"]
     # `more` goes over the cell, and papermill's cell too. A mistyped name that is mended is
     # forgotten, and what else a session sets does not count.
     injected = CELL.format(epochs=3), "# Parameters\nepochs = 4\nmore = {'chunk': 64}"
@@ -68,59 +69,60 @@ def test_a_preset_s_values_for_a_notebook_s_names():
     fails(preset, "no presets of 'images': did you mean image", "images", "demo")
     refuses(preset, "preset is 'papers'", "image", "papers")
     # The study shows what differs from the preset's file.
-    study = ImageStudy.from_notebook({"preset": "study", "seeds": [0, 1, 2], "samples": 60})
+    study = ImageStudy.from_notebook({"preset": "study", "samples": 300})
     table = parameters_table(study.parameters)
     other = table["instead of the study preset's"]
-    assert dict(other[other != ""]) == {"layers": "['Conv', 'FC1', 'FC2']"}
-    assert table.loc["layers", "value"] == "['FC1']"
+    assert set(other[other != ""].index) == {"layers", "seeds", "teachers", "followed"}
+    assert (table.loc["layers", "value"], other["layers"]) == ("['FC1']", "['Conv', 'FC1']")
     assert set(table.index) == set(type(study.parameters).model_fields)
 
 
 def test_tables_keep_the_order_of_layers_and_metrics_and_show_what_was_found():
-    made = findings_of(*(made_evidence(layer=la) for la in ("FC2", "Conv")), hypothesis=None)
-    labels = ["N_fg", "N_bg", "lambda", "D_mean per step", "D_var per step", "rho"]
-    labels += ["D_mean per epoch", "D_var per epoch"]
+    pair = (made_evidence(layer=la, seeds=2) for la in ("FC2", "Conv"))
+    made, ways = findings_of(*pair, hypothesis=None), (" per step", " per own way", " per epoch")
+    labels = ["N_fg", "N_bg", "lambda", "D_mean", "D_var", "rho"]
+    labels += [f"{name}{way}" for way in ways for name in ("D_mean", "D_var")]
     places, table = list(product(("FC2", "Conv"), labels)), made.comparison_table()
     every = product(places, ("all samples", "published filter"))
-    expected = [(*place, of) for place, of in every if of[0] == "a" or "epoch" not in place[1]]
+    expected = [(*place, of) for place, of in every if of[0] == "a" or "per" not in place[1]]
     assert list(table.index) == expected
     assert table.index.names == ["layer", "metric", "samples"]
     columns = ["predicted", "student - baseline", "n samples", "n seeds", "verdict"]
-    shown = ["up", "3 [3, 3]", 8, 1, "reproduced"]
+    shown = ["up", "3 [3, 3]", 8, 2, "supported"]
     assert list(table) == columns and list(table.loc["Conv", "N_fg", "all samples"]) == shown
     table = made.measure_table()
     assert list(table.index) == places and list(table) == ["teacher", "student", "baseline"]
     assert table.loc[("FC2", "N_fg"), "student"] == "6 [6, 6]"
     assert table.loc[("Conv", "lambda"), "baseline"] == "0.6 [0.6, 0.6]"
-    assert table.loc[("Conv", "D_mean per epoch"), "student"] == "0.05 [0.05, 0.05]"
-    assert set(table.loc[[("Conv", "rho"), ("FC2", "D_var per step")], "teacher"]) == {""}
+    assert table.loc[("Conv", "D_mean"), "student"] == "0.1 [0.1, 0.1]"
+    assert set(table.loc[[("Conv", "rho"), ("FC2", "D_var")], "teacher"]) == {""}
     assert len(made.measure_table("published_filter")) == 12
     # Only the threshold in use is shown, and roles that were measured.
     findings = findings_of(made_evidence(samples=2), threshold=0.3, hypothesis=2)
     assert list(findings.measure_table().columns) == ["student", "baseline"]
-    assert len(findings.measure_table()) == len(findings.comparison_table()) == 4
+    assert len(findings.measure_table()) == len(findings.comparison_table()) == 8
     # Points lie 1 nat below the background's mean: at 1.5 there are none.
     table = findings_of(made_evidence(), threshold=1.5).measure_table()
-    assert len(table) == 3 and set(table["student"]) == {"0 [0, 0]"}
+    assert len(table) == 3 and set(table["student"]) == {"0"}  # one seed
     # A filter that keeps too few leaves an empty table.
     assert len(findings.measure_table("published_filter")) == 0
     assert set(findings.comparison_table().index.get_level_values("samples")) == {"all samples"}
     # Choices side by side.
     options = [Choices(*given) for given in product((0.2, 0.25), ("step", "epoch"), (False, True))]
-    table = choices_table(made_evidence(), ["d_mean", "d_var"], options)
+    table = choices_table(made_evidence(seeds=2), ["d_mean", "d_var"], options)
     assert len(table) == 16
     assert table.index.names == ["metric", "b", "distance per", "untrained network"]
     assert set(table.index.get_level_values(3)) == {"left out", "included"}
     assert list(table) == ["student", "baseline", "student - baseline", "verdict"]
-    shown = ["0.05 [0.05, 0.05]", "0.075 [0.0563, 0.0938]", "-0.025 [-0.0437, -0.00625]"]
-    assert list(table.loc["D_mean", 0.2, "epoch", "left out"]) == [*shown, "reproduced"]
+    shown = ["0.1 [0.1, 0.1]", "0.15 [0.105, 0.195]", "-0.05 [-0.0947, -0.00531]"]
+    assert list(table.loc["D_mean", 0.2, "epoch", "left out"]) == [*shown, "supported"]
     assert list(table.index[:2]) == [(d, 0.2, "step", "left out") for d in ("D_mean", "D_var")]
 
 
 def test_accuracies_and_notes_are_kept_once(smoke):
     findings = Findings(smoke.study, "image_h1", 1)
     table = findings.accuracies()
-    assert findings.accuracies().equals(table) and len(findings.measures) == 6
+    assert findings.accuracies().equals(table) and len(findings.measures) == 9
     value = smoke.study.of("S", 0, "FC1").accuracy["test"]
     assert table.loc[("student (FC1)", "unseen", "accuracy"), "value"] == f"{value:.1%}"
     table = findings.schedules()

@@ -90,8 +90,7 @@ def test_a_part_is_of_several_classes_and_the_same_each_time(prepared, tmp_path)
     more = str(prepared_folder(tmp_path / "more", per_class=40))
     part = prepared(data=more, teacher_samples=100).data.teacher_samples
     assert len(part) == 100 and len(part.labels.unique()) == 3
-    few = prepared(teacher_samples=100).data
-    refuses(lambda: few.teacher_samples, "36 images to train on")
+    assert len(prepared(teacher_samples=100).data.teacher_samples) == 36  # all there are
     # Fine-tuning from ImageNet learns all classes of a data set.
     given = {"scale": "full", "image_size": 64, "source_classes": 2, "classes": 12}
     found = prepared(FineTuningStudy, FineTuningParameters, **given)
@@ -217,7 +216,6 @@ def test_every_number_of_outputs_gets_the_same_images():
     study = cell(outputs=60)
     assert {layer_module(study.build(r, 0), "FC3").out_features for r in "TSB"} == {60}
     assert study.reference_lines == {"chance": 1 / 60} and "60 outputs" in study.dataset
-    assert cell(outputs=2).least_teacher == 0.75 and cell().least_teacher == 2 / 12
 
 
 def test_keys_tell_what_differs_and_only_that():

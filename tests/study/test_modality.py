@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread", "few_test_images")
 Said = namedtuple("Said", "sample counts scores network dataset unseen layers code")
 BERT, FURNITURE = "BERT-like encoder, 1 layer", "embedded clouds of furniture"
 SAID = {
-    "image": Said("image", (120, TEST_SAMPLES), ["accuracy"], "VGG-11", "embedded images",
+    "image": Said("image", (120, *[TEST_SAMPLES] * 2), ["accuracy"], "VGG-11", "embedded images",
                   "unseen objects", ["Conv", "FC1", "FC2", "FC3"], "ImageStudy"),
     "sentiment": Said("sentence", (50, 20), ["accuracy"], BERT, "embedded sentences", "held out",
                       ["layer 1"], "SentimentStudy"),
@@ -41,7 +41,8 @@ def test_findings_name_scores_samples_and_network(kind, all_studies):
     findings.add_accuracies([shared.layer])
     networks = ["teacher", "baseline", f"student ({shared.layer})"]
     table, scores = findings.accuracy_table(), said.scores
-    rows = [(n, s, score) for n in networks for s in ("training", "unseen") for score in scores]
+    places = ("training", "unseen", "new")[: len(said.counts)]
+    rows = [(n, s, score) for n in networks for s in places for score in scores]
     assert list(table.index) == rows
     assert list(table["n samples"]) == [n for _ in networks for n in said.counts for _ in scores]
     told = findings.measures[0]
@@ -54,8 +55,8 @@ def test_findings_name_scores_samples_and_network(kind, all_studies):
         assert list(found) == ["train", "train exact_match", "test", "test exact_match"]
         assert all(0 <= found[f"{s} exact_match"][0] <= found[s][0] <= 1 for s in ("train", "test"))
         return
-    assert list(found) == ["train", "test"]
-    for split, samples in (("train", data.training_samples), ("test", data.test_samples)):
+    assert list(found) == list(data.splits) == ["train", "test", "new"][: len(said.counts)]
+    for split, samples in data.splits.items():
         assert found[split] == [accuracy(net, study.inputs(samples), samples.labels)]
 
 

@@ -28,7 +28,7 @@ def test_presets_are_complete_and_valid_and_parameters_described(model, preset):
         expected = tuple(value) if isinstance(value, list) else value
         if name == "checkpoints" and value is None:
             expected = checkpoint_epochs(resolved.epochs)
-        elif value is None and name != "batch":  # the model derives it
+        elif value is None and name not in ("batch", "teachers", "followed"):  # derived
             known = BY_NETWORK.get(name, {}) | {"VGG-16": 0.2}
             expected = known[resolved.network]
         assert getattr(resolved, name) == expected
@@ -49,9 +49,12 @@ def test_given_wins_none_means_the_preset_and_the_network_decides_the_rest():
         assert {name: getattr(resolved, name) for name in own} == own
         assert resolved.checkpoints == checkpoint_epochs(4)
     given, image = {"preset": "demo", "layers": ["Conv", "FC1"], "grid": None}, KINDS["image"]
-    resolved = resolve(image, given | {"checkpoints": [0, 2, 30]})
-    assert resolved.layers == ("Conv", "FC1") and resolved.checkpoints == (0, 2, 30)
+    resolved = resolve(image, given | {"checkpoints": [0, 2, 100]})
+    assert resolved.layers == ("Conv", "FC1") and resolved.checkpoints == (0, 2, 100)
     assert resolved.grid == image.PRESETS["demo"]["grid"]
+    # A teacher for each seed, and all samples followed, is something that is said.
+    assert resolve(image, given | {"teachers": None}).teachers is None != resolved.teachers
+    assert resolve(image, {"preset": "study", "followed": None}).followed is None
 
 
 # By kind: what is told -> parameters that are refused with it, each alone.
@@ -74,8 +77,10 @@ MISTAKES = {
         "it should have at least 1 item": [{"layers": []}, {"seeds": []}],
         "name each item once": [{"layers": ["FC1", "FC1"]}, {"seeds": [0, 0]}],
         "integer": [{"seeds": [True]}],
-        "from 0 to epochs": [{"checkpoints": [0, 3]}, {"checkpoints": [1, 30]}],
-        "ascend": [{"checkpoints": [0, 9, 3, 30]}],
+        "from 0 to epochs": [{"checkpoints": [0, 3]}, {"checkpoints": [1, 100]}],
+        "ascend": [{"checkpoints": [0, 9, 3, 100]}],
+        "followed is 1: give 0, or 2 and more": [{"followed": 1}],
+        "can be composed anew": [{"measured_on": "new", "data": "cub200"}],
         "'study' or 'paper'": [{"preset": "papers"}],
         "valid boolean": [{"compiled": 1}],
         "valid integer, or it should be 'all'": [{"teacher_samples": "most"}],
@@ -128,9 +133,11 @@ def test_mistakes_are_one_sentence(kind):
 
 
 def test_models_by_name_and_coherency_has_the_presets_of_images_with_fewer_samples():
+    """And of one seed, because it explains teachers."""
     for preset, own in KINDS["coherency"].PRESETS.items():
         other = KINDS["image"].PRESETS[preset]
-        assert {name for name in other if own[name] != other[name]} == {"samples"}
+        differ = {name for name in other if own[name] != other[name]}
+        assert differ - {"seeds", "teachers", "followed"} == {"samples"} and own["seeds"] == [0]
     found = {"image_h1": "image", "sentiment_h2": "sentiment", "qa_h3": "qa", "image_cell": "cell"}
     assert all(models_for(notebook) is KINDS[kind] for notebook, kind in found.items())
     fails(models_for, "image_.*sentiment_.*qa_", "imge_h1")

@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import kpnb.training.train
 from kpnb.estimator.features import layer_name
 from kpnb.networks.layers import parameters_above
 from kpnb.store import Scratch
+from kpnb.study.study import Study
 
 TENSORS = "tensors.safetensors"
 pytestmark = pytest.mark.usefixtures("one_thread", "few_test_images")
@@ -90,11 +92,11 @@ def test_the_same_study_again_comes_from_the_store(shared, tiny_model):
 ALL, TRAINED, MAPS = "T S B maps", "S B maps", "maps"
 OF_ALL = {
     ALL: {"seeds": [1], "batch": 8, "precision": "bfloat16", "deterministic": True},
-    "T S": {"teacher_epochs": 3},
+    "T S": {"teacher_epochs": 3, "teachers": [5]},
     "S": {"head_epochs": 2},
     TRAINED: {"epochs": 3, "checkpoints": [0, 2]},
     MAPS: {"samples": 5, "measured_on": "test", "method": "optimum", "probes": 12},
-    "": {"threshold": 0.15, "device": "auto", "chunk": 12},
+    "": {"threshold": 0.15, "device": "auto", "chunk": 12, "followed": 2},
 }
 # A network's scores are stored with it, so what texts and clouds are tested on counts.
 OF_TEXTS = {
@@ -105,7 +107,8 @@ OF_TEXTS = {
 OF_IMAGES = {
     ALL: {"network": "AlexNet", "scale": "full", "classes": 8, "image_size": 40}
     | {"teacher_samples": 252, "recipe": "published", "augment": "all"},
-    TRAINED: {"fraction": 0.4, "layers": ["Conv"]},
+    TRAINED: {"fraction": 0.4},
+    "S maps": {"layers": ["Conv"]},
     MAPS: {"grid": 16},
 }
 OF_CLOUDS = {
@@ -146,14 +149,31 @@ def test_what_each_parameter_changes(kind, tmp_path, tiny_model, all_studies, mo
     assert fingerprints(kind, tmp_path, tiny_model, **demo) == unchanged
 
 
+@pytest.mark.parametrize(
+    "followed, counts", [(None, "666"), (9, "666"), (2, "226"), (0, "6")], ids=str
+)
+def test_training_is_followed_on_the_first_samples_and_ends_with_all(
+    followed, counts, smoke, monkeypatch
+):
+    def maps(study, trained, layer, epochs=None, count=6):
+        return dict.fromkeys(trained.states if epochs is None else epochs, count)
+
+    monkeypatch.setattr(Study, "maps", maps)
+    parameters = smoke.study.parameters.model_copy(update={"followed": followed})
+    study, trained = replace(smoke.study, parameters=parameters), smoke.study.of("B", 0)
+    found = study.trail(trained, "FC1")
+    assert "".join(str(found[epoch]) for epoch in sorted(found)) == counts and found[2] == 6
+    assert set(study.trail(smoke.study.of("T", 0), "FC1").values()) == {6}
+
+
 # By modality: a line that is told; the lower seed's score of teachers, and scores of baselines,
-# with which a study is void, and such with which it is not. Limits are half of the shapes or
-# answers, twice chance for images, TF-IDF's 80% for sentences, and the baselines' mean.
+# with which a study is void, and such with which it is not. Limits are chance for images and
+# shapes, TF-IDF's 80% for sentences, and the baselines' mean.
 TEACHERS = {
-    "image": ("chance 8.3%", [(0.34, 0.35), (0.16, 0.1)], [(0.36, 0.35), (0.17, 0.1)]),
-    "PointNet": ("chance 10.0%", [(0.5, 0.35)], [(0.51, 0.35)]),
+    "image": ("chance 8.3%", [(0.34, 0.35), (0.08, 0.06)], [(0.36, 0.35), (0.09, 0.06)]),
+    "PointNet": ("chance 10.0%", [(0.35, 0.35)], [(0.36, 0.35)]),
     "sentiment": ("TF-IDF, 50 sentences 80.0%", [(0.64, 0.65), (0.8, 0.65)], [(0.81, 0.65)]),
-    "qa": ("", [(0.5, 0.15)], [(0.51, 0.15)]),
+    "qa": ("", [(0.15, 0.15)], [(0.16, 0.15)]),
 }
 
 

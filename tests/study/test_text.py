@@ -76,5 +76,4 @@ def test_another_model_changes_all_its_copy_nothing_and_what_must_be_beaten(tiny
     assert list(lines) == ["majority", "TF-IDF, 100 sentences", "TF-IDF, 50 sentences"]
     share = data.test_samples.labels.double().mean().item()
     assert lines["majority"] in (pytest.approx(share), pytest.approx(1 - share))
-    assert study.least_teacher == max(lines.values())
     assert text_study("qa", tiny_model, tmp_path).reference_lines == {}

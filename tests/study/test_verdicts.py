@@ -18,16 +18,15 @@ from kpnb.study.verdicts import of_single_pieces, pieces_reading, reading
 def test_verdicts_and_the_answer_follow_what_was_built_in():
     up, down, even = ({"student": s, "baseline": b} for s, b in ((1, 0), (0, 1), (1, 1)))
     for layers, answer, found in (
-        ([up], "Yes, it is reproduced here", ["reproduced"]),
-        ([down], "No: nothing is reproduced here, and", ["contradicted"]),
-        ([up, even], "In part", ["reproduced", "inconclusive"]),
+        ([up], "Yes, it is supported here", "{0} supported"),
+        ([down], "No: nothing supports it here, and", "{0} opposed"),
+        ([up, even], "In part", "{0} supported, {0} equivalent"),
     ):
-        made = [made_evidence(**given, layer=f"layer {n}") for n, given in enumerate(layers)]
+        made = [made_evidence(**given, seeds=2, layer=f"{n}") for n, given in enumerate(layers)]
         findings = findings_of(*made, hypothesis=None)
         for hypothesis, count in ((1, 3), (2, 2), (3, 1)):
-            told = ", ".join(f"{count} {verdict}" for verdict in found)
             last = reading(findings, hypothesis).split("\n")[-1]
-            assert last.startswith(f"**{answer}") and last.endswith(f": {told}.")
+            assert last.startswith(f"**{answer}") and last.endswith(f": {found.format(count)}.")
 
 
 def sentences(text: str) -> list[str]:
@@ -35,20 +34,21 @@ def sentences(text: str) -> list[str]:
 
 
 def test_what_the_reading_is_over_and_a_sentence_for_each_metric_but_not_for_variants():
-    for seeds, told in ((1, "1 seed"), (3, "3 seeds")):
+    for seeds, told, verdict in ((1, "1 seed", "one seed"), (3, "3 seeds", "supported")):
         text = reading(findings_of(made_evidence(seeds=seeds), hypothesis=3), 3)
         assert text.startswith("**Hypothesis 3** (distillation is optimized with fewer detours), ")
         assert f"VGG-11 (narrow) on embedded images, 8 images, {told}, b = 0.2:" in text
-        assert "(s)" not in text and "Of 1 comparison: 1 reproduced." in text
-    found = sentences(reading(findings_of(made_evidence()), 1))
+        assert "(s)" not in text and f"Of 1 comparison: 1 {verdict}." in text
+    found = sentences(reading(findings_of(made_evidence(seeds=2)), 1))
     names = ["- FC1, N_fg", "- FC1, N_bg", "- FC1, lambda"]
     assert [line.split(":")[0] for line in found] == names
     gap = "student minus baseline 3 [3, 3], predicted up; the same in all 3 variants"
-    assert found[0] == f"- FC1, N_fg: **reproduced** ({gap}: other b, published filter)."
-    text = reading(findings_of(made_evidence(), hypothesis=2), 2)
+    assert found[0] == f"- FC1, N_fg: **supported** ({gap}: other b, published filter)."
+    assert "minus baseline 3, predicted up" in reading(findings_of(made_evidence()), 1)
+    text = reading(findings_of(made_evidence(seeds=2), hypothesis=2), 2)
     assert len(sentences(text)) == 2 and "Of 2 comparisons" in text.split("\n")[-1]
     # The filter keeps the even samples alone, in which nobody is faster: another verdict.
-    told = "another in 1 of 4 variants: other b, published filter, distance per epoch"
+    told = "another in 1 of 6 variants: other b, published filter, other units of D"
     assert told in sentences(text)[0]
     # A filter that was not measured is no variant.
     text = reading(findings_of(made_evidence(samples=2)), 1)
@@ -129,30 +129,33 @@ def test_words_and_texts_go_by_text():
 
 
 def test_the_table_sets_both_side_by_side_and_the_reading_counts_points():
-    table = verdicts.pieces_table(made_evidence(), without(0, 1, 2, 3), 0.2)
+    made = made_evidence(seeds=2)
+    table = verdicts.pieces_table(made, without(0, 1, 2, 3), 0.2)
     assert list(table.index) == ["all", "of one piece"] and table.index.name == "words"
     assert list(table.columns) == ["N_fg", "N_bg", "lambda", "n samples"]
-    assert table.loc["all", "N_fg"].startswith("3") and "reproduced" in table.loc["all", "N_fg"]
+    assert table.loc["all", "N_fg"].startswith("3") and "supported" in table.loc["all", "N_fg"]
     alone = table.loc["of one piece"]  # student 4 and 5, baseline 4, 5 and 6
-    assert alone["N_fg"].startswith("-1") and alone["N_fg"].endswith(", contradicted")
-    assert alone["N_bg"].endswith(", reproduced") and list(table["n samples"]) == [8, 8]
+    assert alone["N_fg"].startswith("-1") and alone["N_fg"].endswith(", opposed")
+    assert alone["N_bg"].endswith(", supported") and list(table["n samples"]) == [8, 8]
     # Points lie 1 nat below: with b above that nothing is left to differ in.
     single = without()
     single[:3, 8:] = False
-    table = verdicts.pieces_table(made_evidence(), single, 1.5)
+    table = verdicts.pieces_table(made, single, 1.5)
     assert list(table["n samples"]) == [8, 5]
-    assert all("inconclusive" in cell for cell in table["N_fg"])
+    assert all("undecided" in cell for cell in table["N_fg"])
     # The reading counts points and turned verdicts.
-    told = pieces_reading(made_evidence(), without(0, 1, 2, 3), 0.2)
+    told = pieces_reading(made, without(0, 1, 2, 3), 0.2)
     # 7 points a text for the student, 5 for the baseline; 4 of 16 words are of several pieces.
     # lambda stays on its side: 2/3 against 3/5.
-    student = "Of the student's 56 knowledge points 32 are words of several pieces, which are 25%"
-    baseline = "Of the baseline's 40 knowledge points 0 are words of several pieces, which are 25%"
-    other = "Another verdict: N_fg contradicted (of one piece)."
+    student = "Of the student's 112 knowledge points 64 are words of several pieces, which are 25%"
+    baseline = "Of the baseline's 80 knowledge points 0 are words of several pieces, which are 25%"
+    other = "Another verdict: N_fg opposed (of one piece)."
     assert told == f"{student} of all words. {baseline} of all words. {other}"
     told = pieces_reading(made_evidence(seeds=3), without(15), 0.2)
     assert "student's 168 knowledge points 0 are" in told and "which are 6% of" in told
     assert "baseline's 120 knowledge points 0 are" in told and told.endswith(" No verdict turns.")
+    told = pieces_reading(made_evidence(), without(0, 1, 2, 3), 0.2)
+    assert told.endswith(" With one seed there is no verdict to turn.")
     # Entropy is NaN beyond a text's words: those are left out of the share of words.
     evidence, single = made_evidence(), without(0, 1)
     for maps in (m for role in "TSB" for m in evidence.maps[role][0].values()):
@@ -160,11 +163,3 @@ def test_the_table_sets_both_side_by_side_and_the_reading_counts_points():
     single[:, 12:] = False
     assert "which are 17% of all words" in pieces_reading(evidence, single, 0.2)
     assert counts(of_single_pieces(evidence, single), "S", "n_fg") == [4] * 8
-
-
-def test_imitation_is_the_last_share_of_every_seed():
-    metric = {0: [0.1, 0.25], 1: [0.2, 0.5]}
-    record = lambda role, seed, layer: Some(record=Some(metric=metric[seed]))  # noqa: E731
-    study = Some(parameters=Some(seeds=(0, 1)), of=record)
-    told = NotebookFindings.imitation(Some(study=study, first=Some(layer="Last"), note=str))
-    assert "explains 25% / 50% of the variance" in told

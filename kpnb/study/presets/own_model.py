@@ -1,10 +1,16 @@
-"""The parameters of the notebook that explains a network of one's own; torch is not needed."""
+"""What all parameters share, how presets are read, and the parameters of the notebook that explains
+a network of one's own; torch is not needed."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
+import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from kpnb.datasets.places import EMBEDDED
+from kpnb.errors import KpnbError
+from kpnb.fingerprint import packed_file
+from kpnb.paper import paper_preset
 
 # A notebook writes lists, and JSON knows no tuples; a frozen model keeps tuples.
 LISTED = Field(strict=False, min_length=1)
@@ -23,6 +29,42 @@ Whole = Annotated[int, Field(ge=0, strict=True)]
 Wholes = Annotated[tuple[Whole, ...], LISTED, AfterValidator(no_repeats)]
 
 
+# The names of kpnb.experiments.attributions.METHODS, written out so that no parameter needs captum.
+AttributionName = Literal[
+    "gradient", "activation", "grad_cam", "gradient_x_activation", "conductance",
+    "feature_gradient", "feature_occlusion", "saliency", "input_x_gradient",
+    "integrated_gradients", "guided_backprop", "occlusion",
+]  # fmt: skip
+AttributionNames = Annotated[tuple[AttributionName, ...], LISTED, AfterValidator(no_repeats)]
+PRESET_NAMES = ("smoke", "demo", "study", "paper")
+
+
+def presets_of(kind: str) -> dict[str, dict]:
+    """Preset -> values, from presets/KIND.yaml: the demo's are written out, those of study and
+    smoke where they differ, the paper's lie with its settings. A file that is `like` another has
+    at each preset what that one has there, then what it says of `all`, then its own.
+
+    Results hold their values, so that the files are no part of what results depend on.
+    """
+    content = yaml.safe_load(packed_file(f"{kind}.yaml").read_text(encoding="utf-8"))
+    if "like" in content:
+        like, shared = presets_of(content["like"]), content.get("all", {})
+        return {name: like[name] | shared | content.get(name, {}) for name in PRESET_NAMES}
+    found = {
+        name: content["demo"] | {"preset": name} | content.get(name, {})
+        for name in PRESET_NAMES[:-1]
+    }
+    return found | ({"paper": paper_preset(*content["paper"])} if "paper" in content else {})
+
+
+def with_more(names: Mapping[str, object]) -> dict[str, object]:
+    """A cell's values with those in its `more` over them; KpnbError where that is no dictionary."""
+    more = names.get("more", {})
+    if not isinstance(more, dict):
+        raise KpnbError(f"more is {more!r}: write a dictionary of parameters, {{'chunk': 64}}.")
+    return {name: value for name, value in names.items() if name != "more"} | more
+
+
 class Parameters(BaseModel):
     """What every notebook's parameters have: types are strict, other names are refused, values do
     not change. PRESETS: preset -> name -> value, which kpnb.study.parameters reads; None is left to
@@ -32,6 +74,13 @@ class Parameters(BaseModel):
     model_config |= ConfigDict(use_attribute_docstrings=True, str_min_length=1)
     PRESETS: ClassVar[dict[str, dict]] = {}
     SAMPLE: ClassVar[str] = "sample"
+    #: Where None says something; elsewhere it leaves a value to the preset.
+    NONES: ClassVar[tuple[str, ...]] = ("teachers", "followed")
+
+    @classmethod
+    def told(cls, given: Mapping[str, object]) -> dict[str, object]:
+        """Those of some values that say something."""
+        return {n: value for n, value in given.items() if value is not None or n in cls.NONES}
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,98 @@
+"""Pages on the protocol: what was planned and reached, whether networks are fit, what came before.
+
+Functions take the frame of `book.make.frame` and return markdown.
+"""
+
+import json
+import math
+
+import pandas as pd
+
+from book.make.frame import CELL, TABLE_OF, estimate, over_cells, records
+from book.make.texts import block, sheet
+from kpnb.fingerprint import packed_file
+from kpnb.metrics.formatting import signed, verdict_sentence
+from kpnb.metrics.protocol import FILE, protocol, protocol_hash, protocol_seeds
+from kpnb.metrics.results import results_root
+from kpnb.metrics.stats import judged
+
+HISTORY = "history"  #: The folder of what was measured before the protocol, in another schema.
+#: Numbers that put a layer's metrics into proportion, by name (`kpnb.training.fitness`).
+_FITNESS = r"^(explained_\w+|rank_correlation_\w|lambda_over_chance_\w|\w+_untrained)_([A-Z]\w+)$"
+
+
+def protocol_pages(rows: pd.DataFrame) -> dict[str, str]:
+    """{name: markdown} of what the pages include."""
+    asked, cells = protocol(), confirmatory(rows)
+    seeds = {name: protocol_seeds(name, asked["confirmatory"][name])
+             for name in ("pairs", "teachers")}  # fmt: skip
+    printed = rows[(rows["table"] == "V") & (rows["metric"] == "rho") & (rows["outcome"] != "")]
+    reached = cells[cells["metric"].isin(asked["planned"]["half_width"])]
+    plan = [{"metric": metric, "margin": margin} for metric, margin in asked["margins"].items()]
+    return {
+        "protocol_text": f"```yaml\n{packed_file(FILE).read_text(encoding='utf-8')}```",
+        "protocol_hash": block("protocol_hash", hash=protocol_hash(), seeds=seeds),
+        "protocol_plan": sheet("protocol_plan", plan, asked=asked),
+        "protocol_reached": sheet("protocol_reached", records(reached), asked=asked),
+        "protocol_rho": block(
+            "protocol_rho", gaps=printed["value"] - printed["baseline"], asked=asked
+        ),
+        "decided": sheet("decided", decided(cells)),
+        "fitness": fitness_table(rows),
+        HISTORY: history_tables(),
+    }
+
+
+def confirmatory(rows: pd.DataFrame) -> pd.DataFrame:
+    """Headline comparisons of the protocol's own pairs, which their seeds tell."""
+    seeds = list(protocol_seeds("pairs", protocol()["confirmatory"]["pairs"]))
+    found = rows[(rows["kind"] == "comparison") & rows["headline"] & (rows["preset"] == "study")]
+    mine = found["settings"].map(lambda settings: settings.get("seeds") == seeds).astype(bool)
+    return found[mine].drop_duplicates([*CELL, "measured_on", "metric"])
+
+
+def decided(cells: pd.DataFrame) -> list[dict]:
+    """A row a primary metric and kind of images: the verdicts of its cells, and their mean with
+    its verdict. Training is followed on training images only."""
+    asked, lines = protocol(), []
+    total = len(asked["confirmatory"]["networks"]) * len(asked["confirmatory"]["layers"])
+    for metric, of in asked["primary"].items():
+        for on in asked["confirmatory"]["measured_on"][: 2 if of["hypothesis"] == 1 else 1]:
+            part = cells[(cells["metric"] == metric) & (cells["measured_on"] == on)]
+            answer = verdict_sentence(list(part["verdict"]), "cell") if len(part) else "not run"
+            fit = part[part["verdict"] != "not measurable"]
+            line = {"metric": metric, "on": on, "answer": answer, "mean": "", "found": len(part)}
+            if mean := over_cells(fit):
+                ends = mean.value, mean.low, mean.high
+                said = judged(*ends, of["side"], fit["margin"].mean(), math.nan)
+                line["mean"] = f"**{said}** {estimate(vars(mean), signed)}"
+            lines.append(of | line | {"total": total})
+    return lines
+
+
+def fitness_table(rows: pd.DataFrame) -> str:
+    """A row a layer of a results file: whether it is measurable, and the numbers beside."""
+    found = rows[(rows["kind"] == "number") & (rows["part"] != "single")]
+    found = found.join(found["name"].str.extract(_FITNESS).set_axis(["about", "at"], axis=1))
+    lines = []
+    for (_, at), part in found.dropna(subset="at").groupby(["nth", "at"], sort=False):
+        numbers = {row["about"]: estimate(row) for row in records(part)}
+        lines.append(records(part[:1])[0] | {"at": at, "numbers": numbers})
+    return sheet("fitness", lines)
+
+
+def history_tables() -> str:
+    """A table per modality, a row a cell, of the headline differences as they were printed."""
+    lines: dict[str, dict[tuple, dict]] = {}
+    files = (results_root() / HISTORY).rglob("*.json")
+    for path in sorted(files, key=lambda file: (len(file.parts), file)):  # notebooks, then sweeps
+        run = json.loads(path.read_bytes())
+        for one in run["comparisons"]:
+            own = (one["threshold"], "all") == (run["settings"]["threshold"], one["selection"])
+            if own and one["distance"] != "epoch":
+                about = one["network"], one["layer"], one["dataset"], run["run"]
+                line = lines.setdefault(TABLE_OF[one["sample"]], {}).setdefault(about, one | run)
+                told = {"value": one["difference"], "low": one["low"], "high": one["high"]}
+                line[one["metric"] + "_told"] = estimate(told, signed)
+    parts = {name: sheet("history", part.values()) for name, part in sorted(lines.items())}
+    return block("history", parts=parts)

@@ -1,0 +1,180 @@
+"""The protocol's pages: planned and reached, fitness, history; and prose that follows results."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from made_results import comparison, rows_of, rows_of_all, run
+
+from book.make import protocol_pages
+from book.make.frame import NOTHING, frame
+from book.make.protocol_pages import confirmatory, fitness_table, history_tables
+from kpnb.metrics.protocol import protocol, protocol_hash, protocol_seeds
+from kpnb.metrics.results import Number
+from kpnb.study.parameters import ImageParameters
+
+BOOK = Path(__file__).resolve().parents[2] / "book"
+HISTORY = BOOK / "results" / "history"
+SEEDS = list(protocol_seeds("pairs", protocol()["confirmatory"]["pairs"]))
+OLD = ("reproduced", "contradicted", "inconclusive")
+
+
+def confirmed(*comparisons, on="train", **changes):
+    settings = {"threshold": 0.2, "seeds": SEEDS, "measured_on": on, "network": "VGG-11"}
+    given = {"preset": "study", "settings": settings, "comparisons": list(comparisons)}
+    return run(**given | changes)
+
+
+def shown(*results):
+    return protocol_pages.protocol_pages(frame(results))
+
+
+def decided(*results):
+    """The rows on decisions by metric and kind of images, without these."""
+    rows = rows_of(shown(*results)["decided"])
+    return {(row[1], row[2]): row[3:] for row in rows}
+
+
+N_FG, RHO = "$N^{fg}_{point}$", r"$\rho$"
+
+
+def test_nothing_is_decided_without_results_of_the_protocols_own_pairs():
+    rows = decided()
+    assert len(rows) == 6 and set(map(tuple, rows.values())) == {("0 of 4", "not run", "not run")}
+    assert (RHO, "new") not in rows  # training is followed on training images
+    own = confirmed(comparison("n_fg", 6.0, 13.0))
+    other = confirmed(comparison("n_fg", 6.0, 13.0), settings=own.settings | {"seeds": SEEDS[:-1]})
+    aside = comparison("n_fg", 6.0, 13.0, threshold=0.25)
+    assert len(confirmatory(frame([other, run(), confirmed(aside)]))) == 0
+    assert len(confirmatory(frame([own, own, other]))) == 1
+    assert decided(own)[N_FG, "training"][0] == "1 of 4" and decided(other) == decided()
+
+
+def test_decisions_are_told_by_cells_and_by_their_mean_under_the_protocols_side():
+    """Three cells of which one is not measurable have no mean."""
+    layers = ("Conv", "FC1", "FC2", "FC3")
+    ends = [(8.6, 9.4), (9.6, 10.4), (10.6, 11.4), (-3.0, 3.0)]
+    cells = [comparison("n_fg", *pair, layer=layer, margin=1.0)
+             for pair, layer in zip(ends, layers, strict=True)]  # fmt: skip
+    found, answer, mean = decided(confirmed(*cells[:3]))[N_FG, "training"]
+    assert found == "3 of 4" and answer.startswith("**Yes, it is supported here.**")
+    assert mean.startswith("**supported** +10.0 [")
+    unfit = comparison("n_fg", 8.6, 9.4, layer="Conv", unfit=True)
+    answer, mean = decided(confirmed(unfit, *cells[1:3]))[N_FG, "training"][1:]
+    assert "1 not measurable" in answer and mean == "–"
+    down = confirmed(*[comparison("rho", -b, -a, layer=layer)
+                       for (a, b), layer in zip(ends[:3], layers, strict=False)])  # fmt: skip
+    assert decided(down)[RHO, "training"][2].startswith("**opposed** −10.0")
+    new = decided(confirmed(*cells[:1], on="new"))
+    assert new[N_FG, "new"][0] == "1 of 4" and new[N_FG, "training"][0] == "0 of 4"
+
+
+def test_planned_and_reached_half_widths_stand_side_by_side():
+    made = shown(
+        confirmed(comparison("lambda", 0.02, 0.06, margin=0.02), comparison("d_var", 1, 2))
+    )
+    (row,) = rows_of(made["protocol_reached"])
+    planned = " to ".join(map(str, protocol()["planned"]["half_width"]["lambda"]))
+    assert row[0] == "VGG-11, FC1, train" and row[3:] == ["0.02", planned, "0.02", "**supported**"]
+    plan = {row[0]: row[1:] for row in rows_of(made["protocol_plan"])}
+    assert plan[RHO][:2] == ["H3, student higher", str(protocol()["margins"]["rho"]["absolute"])]
+    assert plan["$N^{bg}_{point}$"][0] == "beside" and plan["$D_{var}$"][2:] == ["–", "–"]
+    assert protocol_hash() in made["protocol_hash"] and ", ".join(map(str, SEEDS)) in str(made)
+    assert "stopping: >" in made["protocol_text"]
+    assert "+0.02 in the median over 57 pairs of Table V" in made["protocol_rho"]
+
+
+def test_fitness_has_a_row_a_layer_with_why_it_is_not_measurable():
+    about = {"what": "", "n": 7}
+    numbers = {"explained_train_FC1": Number(value=0.91, low=0.9, high=0.92, **about)}
+    numbers |= {"lambda_over_chance_T_FC1": Number(value=0.3, **about),
+                "n_fg_untrained_Conv": Number(value=12, **about),
+                "entropy_gap_T_FC2": Number(value=1, **about)}  # fmt: skip
+    why = "Conv is not measurable (the student explains 3%); raise epochs."
+    rows = rows_of(fitness_table(frame([confirmed(numbers=numbers, notes=[why])])))
+    about = "VGG-11, {}, train (`image_h1`, study)"
+    assert [row[0] for row in rows] == [about.format(layer) for layer in ("FC1", "Conv")]
+    assert rows[0][1:3] == ["yes", "0.91 [0.90, 0.92]; –"] and rows[0][4] == "0.30; –; –"
+    assert rows[1][1] == why and rows[1][5] == "12.0; –"
+    assert fitness_table(frame([run()])) == NOTHING
+
+
+# History
+
+
+def former(name):
+    return json.loads((HISTORY / f"{name}.json").read_bytes())
+
+
+def score(name, role, metric):
+    return next(m["mean"] for m in former(name)["measures"]
+                if (m["role"], m["metric"]) == (role, metric))  # fmt: skip
+
+
+def test_history_shows_every_former_cell_as_it_was_printed_and_no_verdict(monkeypatch, tmp_path):
+    page = history_tables()
+    assert [line.split("} ")[1] for line in page.splitlines() if "{rubric}" in line] == [
+        "Images", "Texts", "Point clouds"]  # fmt: skip
+    rows = {row[0]: row for row in rows_of_all(page)}
+    files = [path.stem for path in (HISTORY / "cells").glob("*.json")]
+    assert all(any(f"`{name}`" in cell for cell in rows) for name in files) and len(files) > 30
+    # three files of one network make one row; the b in use, the distance per step
+    vgg = next(row for row in rows_of_all(page) if row[:3] == ["VGG-11, Conv", *VGG_DATA])
+    assert vgg[3] == "+4.80 [+1.19, +8.14]" and vgg[6] == "+0.12 [+0.063, +0.17]"
+    assert vgg[8] == "+0.033 [−0.046, +0.11]"
+    assert "VGG-11, FC1, `v_vgg11_fc1`" in rows
+    told = page + (BOOK / "history.md").read_text(encoding="utf-8")
+    assert not any(word in told for word in (*OLD, "supported", "opposed"))
+    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path))
+    assert history_tables() == "Nothing is kept here."
+
+
+VGG_DATA = ["embedded images", "60, 3"]
+
+
+def test_why_history_decides_nothing_is_what_its_files_say():
+    text = (BOOK / "history.md").read_text(encoding="utf-8")
+    student, teacher = (score("qa_h1", role, "f1_test") for role in "ST")
+    assert f"F1 was {student:.2f} under a teacher's {teacher:.2f}".replace("0.", ".") in text
+    shares = [int(n) for name in ("qa_h1", "sentiment_h1")
+              for n in re.findall(r"(\d+)%", former(name)["notes"][0])]  # fmt: skip
+    assert f"on texts {min(shares)} to {max(shares)} %" in text
+    learned = [score(f"cells/viii_alexnet_outputs{n}", "S", "accuracy_train")
+               for n in (50, 200)]  # fmt: skip
+    assert "{:.0f} % and {:.0f} % of their own".format(*(100 * n for n in learned)) in text
+    gaps = [found["high"] < 0 for path in HISTORY.glob("pointcloud_*.json")
+            for name, found in former(path.stem)["numbers"].items()
+            if name.startswith("entropy_gap_")]  # fmt: skip
+    assert f"in {sum(gaps)} of {len(gaps)} networks and layers" in text
+    assert "baseline: 78 of 80 sentences" in former("sentiment_h2")["notes"][0]
+    assert "in 78 of 80 sentences" in text
+
+
+# Prose
+
+
+@pytest.mark.parametrize("path", [*sorted(BOOK.glob("*.md")), BOOK.parent / "README.md"], ids=str)
+def test_no_page_has_a_verdict_of_the_former_study(path):
+    text = path.read_text(encoding="utf-8")
+    assert not [word for word in OLD if word in text.lower()]
+
+
+def test_the_conclusion_is_what_is_built_from_results():
+    """Its own words have no number of a result: what is decided is included."""
+    text = (BOOK / "conclusion.md").read_text(encoding="utf-8")
+    for name in ("decided", "verdict_grid", "claims_decided"):
+        assert f"```{{include}} _generated/{name}.md\n```" in text
+    assert not re.search(r"\d\.\d|\d ?%|[+−]\d", text)
+
+
+def test_the_presets_are_of_the_protocols_regime_as_the_set_up_says():
+    asked, found = protocol(), ImageParameters.PRESETS
+    assert "`study` has the seeds, layers and samples of the" in (BOOK / "setup.md").read_text()
+    study, sizes = found["study"], ("samples", "followed")
+    assert {name: study[name] for name in asked["settings"]} == asked["settings"]
+    assert (
+        list(study["seeds"]) == SEEDS and list(study["layers"]) == asked["confirmatory"]["layers"]
+    )
+    same = [name for name in asked["settings"] if name not in sizes]
+    assert all(found["demo"][name] == study[name] for name in same)
