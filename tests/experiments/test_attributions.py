@@ -9,7 +9,7 @@ from torch import nn
 
 from kpnb.experiments.attributions import INPUT, METHODS, attributions
 from kpnb.experiments.rescaling import convolutions, feature_name, rescaled
-from kpnb.study.parameters import AttributionName
+from kpnb.study.presets.own_model import AttributionName
 
 LAYERS = ["1", "4"]  # the two ReLUs of `chain`, the first one in place
 #: Of c, by which a map is multiplied where the feature is divided; for all others it cancels.
