@@ -61,6 +61,7 @@ def test_measurements_at_a_tiny_size(monkeypatch, capsys):
     assert "unrecognized" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_networks_and_an_interval_at_a_tiny_size(monkeypatch, tmp_path):
     small = {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2}
     monkeypatch.setattr(speed, "BertConfig", partial(speed.BertConfig, **small, vocab_size=9))

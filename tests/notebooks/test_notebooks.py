@@ -185,7 +185,8 @@ def places(smoke, tmp_path_factory) -> dict[str, Path]:
 
 
 #: Each of their hypotheses is shown on another modality too, by a page of the same cells.
-LONG = {"sentiment_h3", "pointcloud_h2", "pointcloud_h3", "pointcloud_pointnet"}
+LONG = {"image_unseen", "sentiment_h3", "pointcloud_h2", "pointcloud_h3", "pointcloud_pointnet"}
+LONG |= {"image_coherency"}  # whose tables and figures tests/experiments has
 PAGES = [pytest.param(n, marks=[pytest.mark.long] if n in LONG else []) for n in CASES]
 
 
