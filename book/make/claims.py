@@ -232,10 +232,13 @@ def _item(side: str, row: Mapping, what: str, ends: Mapping | None = None, **own
     found = {name: (ends or row).get(name) for name in ("value", "low", "high", "margin", "p")}
     layer = row["layer"] or next((la for la in row["unfit"] if row["name"].endswith(la)), "")
     reason = row["unfit"].get(layer, "")
+    seeds = (ends or row).get("n_seeds")
+    one = pd.isna(found["low"]) and (pd.isna(seeds) or seeds == 1)
+    said = ONE_SEED if one else stats.judged(prediction=side, **found)
     made = {
         "what": what,
         "shown": estimate(row, signed),
-        "verdict": UNFIT if reason else stats.judged(prediction=side, **found),
+        "verdict": UNFIT if reason else said,
         "on_side": found["value"] > 0 if side == "up" else found["value"] < 0,
         "noun": row["sample"],
         "reason": reason,

@@ -231,15 +231,16 @@ def judged(
 ) -> str:
     """What the difference between student and baseline says of a predicted side.
 
-    "one seed" where there is no interval (None or NaN); "equivalent" if it lies inside the margin
-    on both sides of 0; "supported" or "opposed" if it excludes 0 on the predicted or the other side
-    and p, which may be adjusted for other tests, is below 0.05 (NaN: as the interval says); else
-    "undecided". prediction: "up" or "down"; anything else raises KpnbError.
+    "equivalent" if the interval lies inside the margin on both sides of 0; "supported" or "opposed"
+    if it excludes 0 on the predicted or the other side and p, which may be adjusted for other
+    tests, is below 0.05 (NaN: as the interval says); else, and where several seeds give no interval
+    (None or NaN), "undecided". One seed is not asked, see `verdict`. prediction: "up" or "down";
+    anything else raises KpnbError.
     """
     if prediction not in ("up", "down"):
         raise KpnbError(f"prediction={prediction!r} is unknown; use 'up' or 'down'.")
     if low is None or high is None or math.isnan(low) or math.isnan(high):
-        return "one seed"
+        return "undecided"
     if -margin < low and high < margin:
         return "equivalent"
     if not (low > 0 or high < 0) or p >= LEVEL:

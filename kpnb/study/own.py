@@ -20,13 +20,13 @@ from kpnb.estimator.inputs import copied, moved, readable
 from kpnb.figures import charts, paper
 from kpnb.metrics import evidence as measures
 from kpnb.metrics.evidence import Choices, Decision, Evidence
-from kpnb.metrics.formatting import count, table, verdict_sentence
+from kpnb.metrics.formatting import count, table
 from kpnb.metrics.results import Number, estimated
 from kpnb.metrics.stats import Estimate, mean
 from kpnb.networks.layers import tracked_weight
 from kpnb.paper import FINAL_METRICS, HYPOTHESES, METRICS, ROLES
 from kpnb.study.display import Prose
-from kpnb.study.verdicts import CLAIMED, NAMES
+from kpnb.study.verdicts import CLAIMED, NAMES, answer
 from kpnb.training.settings import TrainingRecord
 from kpnb.training.train import check_labelled
 from kpnb.training.weight_distance import WeightDistance
@@ -126,7 +126,7 @@ class ComparedNetworks:
                 f"{count(d.difference.n_seeds, 'seed')})"
                 for m, d in found.items()
             ]
-            told = verdict_sentence([d.verdict for d in found.values()], "metric")
+            told = answer([(m, d.verdict) for m, d in found.items()], "metric")
             lines += ["", told, ""]
         lines += ["**What the networks are like:**", ""]
         for name, row in self.fitness().iterrows():

@@ -3,7 +3,7 @@ verdicts turn under other settings, and without words of several pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from kpnb.errors import KpnbError
 from kpnb.metrics.evidence import Choices, Decision, Evidence, decided, hypothesis_metrics
 from kpnb.metrics.formatting import PLAIN, count, interval, verdict_sentence
+from kpnb.metrics.protocol import primary_metrics
 from kpnb.metrics.results import Comparison, Measure
 from kpnb.paper import ROLES
 
@@ -61,8 +62,15 @@ def reading(findings: Findings, hypothesis: int) -> str:
         "",
     ]
     lines += [f"- {_sentence(findings, item)}" for item in headline]
-    lines += ["", verdict_sentence([c.verdict for c in headline], "comparison")]
+    lines += ["", answer([(c.metric, c.verdict) for c in headline], "comparison")]
     return "\n".join([*lines, *(f"\n{note}" for note in notes)])
+
+
+def answer(found: Sequence[tuple[str, str]], noun: str) -> str:
+    """The sentence on a hypothesis, from (metric, verdict) pairs: its primary metrics decide, which
+    the protocol names; without any of them the others do."""
+    primary = [verdict for metric, verdict in found if metric in primary_metrics()]
+    return verdict_sentence(primary or [verdict for _, verdict in found], noun)
 
 
 def _sentence(findings: Findings, item: Comparison) -> str:

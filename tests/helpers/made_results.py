@@ -26,7 +26,8 @@ def comparison(metric, low, high, prediction="up", unfit=False, **changes):
     values = {**CELL, **COUNTS, "distance": distance, "margin": 0.0, **changes}
     values.setdefault("difference", None if low is None else (low + high) / 2)
     ends = values["difference"], low, high
-    verdict = judged(*ends, prediction, values["margin"], math.nan)
+    one = values["n_seeds"] == 1
+    verdict = "one seed" if one else judged(*ends, prediction, values["margin"], math.nan)
     values |= {"low": low, "high": high, "verdict": "not measurable" if unfit else verdict}
     return Comparison(metric=metric, prediction=prediction, **values)
 

@@ -195,6 +195,7 @@ def test_undefined_samples_are_left_out():
     assert (found.value, found.low, found.high, found.n_samples) == (0, 0, 0, 4)
     nowhere = crossed([[1.0, NAN], [NAN, 3.0]])  # no sample of both seeds
     assert (nowhere.value, nowhere.n_samples) == (2, 2) and math.isnan(nowhere.low)
+    assert verdict(nowhere, "up") == "undecided"
 
 
 TABLES = [], [NAN, NAN], [[1.0, 2.0], [NAN, NAN]], np.zeros((2, 2, 2))
@@ -217,7 +218,7 @@ def test_what_has_no_interval_is_refused_in_one_sentence(call, told, given):
 #: Ends of an interval -> verdict where the student is expected above, and below.
 CASES = {pair: ("undecided", "undecided") for pair in [(-0.1, 0.1), (0.0, 0.1), (-0.1, 0.0)]}
 CASES |= {(0.1, 0.2): ("supported", "opposed"), (-2, -1): ("opposed", "supported")}
-CASES |= {pair: ("one seed", "one seed") for pair in [(NAN, NAN), (None, None)]}
+CASES |= {pair: ("undecided", "undecided") for pair in [(NAN, NAN), (None, None)]}
 CASES |= {(-0.01, 0.02): ("equivalent", "equivalent"), (0.001, 0.029): ("equivalent", "equivalent")}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import made_results
 import pytest
 
-from kpnb.metrics.results import Number, Results
+from kpnb.metrics.results import Number, Results, run_fingerprint, write_results
 from kpnb.run.__main__ import main
 
 NAME = "smoke/cells/a_run.json"
@@ -63,3 +63,14 @@ def test_a_file_in_one_folder_alone_is_a_difference_and_a_wrong_folder_a_mistake
     for path, told in (wrong | {cut: "damaged"}).items():
         assert main(["--compare", str(first), str(path)]) == 2
         assert told in capsys.readouterr().err
+
+
+def test_the_status_of_results_fails_where_one_is_stale(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path))
+    fresh, where = run_fingerprint({}, ["published_table"]), {"code": ["published_table"]}
+    for name, found, by in (("b", fresh, where), ("c", "2:0", {}), ("a", "2:0", where)):
+        told = dict(notebook=name, preset="study", settings={}, provenance=by, fingerprint=found)
+        write_results(made_results.run(**told))
+        assert main(["--status", "study"]) == (name == "a")
+    lines = capsys.readouterr().out.splitlines()[-3:]
+    assert [line.split(":")[1].strip() for line in lines] == ["stale", "fresh", "unknown"]

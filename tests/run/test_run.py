@@ -12,7 +12,6 @@ import threading
 from pathlib import Path
 from unittest.mock import Mock
 
-import made_results
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -20,7 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 import kpnb.run.__main__ as run
 import kpnb.store
 from kpnb.errors import KEPT, STOPPING, answered
-from kpnb.metrics.results import results_root, run_fingerprint, write_results
+from kpnb.metrics.results import results_root
 from kpnb.run import notebook as runner
 from kpnb.run.assignments import parse_assignments
 from kpnb.run.notebook import declared_values, request
@@ -441,14 +440,3 @@ def test_what_ran_to_its_end_may_have_failed(tmp_path, capsys, outputs, written,
     assert told in capsys.readouterr().err
     kept = "image_x.failed.ipynb" if told else "image_x.ipynb"
     assert [file.name for file in out.iterdir()] == [kept]
-
-
-def test_the_status_of_results_fails_where_one_is_stale(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path))
-    fresh, where = run_fingerprint({}, ["published_table"]), {"code": ["published_table"]}
-    for name, found, by in (("b", fresh, where), ("c", "2:0", {}), ("a", "2:0", where)):
-        told = dict(notebook=name, preset="study", settings={}, provenance=by, fingerprint=found)
-        write_results(made_results.run(**told))
-        assert run.main(["--status", "study"]) == (name == "a")
-    lines = capsys.readouterr().out.splitlines()[-3:]
-    assert [line.split(":")[1].strip() for line in lines] == ["stale", "fresh", "unknown"]

@@ -12,21 +12,21 @@ from studied import findings_of
 from kpnb.metrics.evidence import Choices, metric_values
 from kpnb.study import verdicts
 from kpnb.study.display import NotebookFindings
-from kpnb.study.verdicts import of_single_pieces, pieces_reading, reading
+from kpnb.study.verdicts import answer, of_single_pieces, pieces_reading, reading
 
 
 def test_verdicts_and_the_answer_follow_what_was_built_in():
     up, down, even = ({"student": s, "baseline": b} for s, b in ((1, 0), (0, 1), (1, 1)))
-    for layers, answer, found in (
+    for layers, told, found in (
         ([up], "Yes, it is supported here", "{0} supported"),
         ([down], "No: nothing supports it here, and", "{0} opposed"),
         ([up, even], "In part", "{0} supported, {0} equivalent"),
     ):
         made = [made_evidence(**given, seeds=2, layer=f"{n}") for n, given in enumerate(layers)]
         findings = findings_of(*made, hypothesis=None)
-        for hypothesis, count in ((1, 3), (2, 2), (3, 1)):
+        for hypothesis, count in ((1, 2), (2, 1), (3, 1)):  # primary metrics
             last = reading(findings, hypothesis).split("\n")[-1]
-            assert last.startswith(f"**{answer}") and last.endswith(f": {found.format(count)}.")
+            assert last.startswith(f"**{told}") and last.endswith(f": {found.format(count)}.")
 
 
 def sentences(text: str) -> list[str]:
@@ -46,7 +46,10 @@ def test_what_the_reading_is_over_and_a_sentence_for_each_metric_but_not_for_var
     assert found[0] == f"- FC1, N_fg: **supported** ({gap}: other b, published filter)."
     assert "minus baseline 3, predicted up" in reading(findings_of(made_evidence()), 1)
     text = reading(findings_of(made_evidence(seeds=2), hypothesis=2), 2)
-    assert len(sentences(text)) == 2 and "Of 2 comparisons" in text.split("\n")[-1]
+    assert len(sentences(text)) == 2 and "Of 1 comparison" in text.split("\n")[-1]
+    assert "Of 2 comparisons: 1 opposed, 1 undecided." in answer(
+        [("d_var", "opposed"), ("n_bg", "undecided")], "comparison"
+    )  # without a primary one
     # The filter keeps the even samples alone, in which nobody is faster: another verdict.
     told = "another in 1 of 6 variants: other b, published filter, other units of D"
     assert told in sentences(text)[0]
