@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from refusals import refuses
@@ -13,6 +14,7 @@ from studied import MODALITIES, Studied, differing, fingerprints, same_map, same
 import kpnb.study.image
 import kpnb.training.train
 from kpnb.estimator.features import layer_name
+from kpnb.metrics.evidence import UNITS
 from kpnb.networks.layers import parameters_above
 from kpnb.store import Scratch
 from kpnb.study.study import Study
@@ -87,6 +89,17 @@ def test_the_same_study_again_comes_from_the_store(shared, tiny_model):
     assert again.stored_seconds() > 0 == sum(shared.study._seconds[net] for net in own)
     assert again.of("B", 0, shared.layer) is again.of("B", 0, None)
     assert len(again.store.asked) == 6  # a network is looked up once in a process
+
+
+def test_the_way_of_training_in_each_unit(shared):
+    """Steps wander, so that their sum is never below that of epochs."""
+    evidence = shared.evidence
+    for role in "SB":
+        epoch, step, share, time = (np.array(evidence.distance[role, unit]) for unit in UNITS)
+        np.testing.assert_allclose(share, epoch / epoch[:, -1:])
+        np.testing.assert_allclose(time, [np.array(evidence.epochs) / evidence.epochs[-1]])
+        assert (share[:, -1] == 1).all() and not np.allclose(share, epoch)
+        assert (epoch[:, 0] == 0).all() and (step[:, 1:] > epoch[:, 1:]).all()
 
 
 # What is changed by parameters: teacher, student, baseline, and the maps of the baseline.
