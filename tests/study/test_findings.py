@@ -13,6 +13,7 @@ from kpnb.metrics.results import Results
 from kpnb.paper import METRICS
 from kpnb.study.findings import Findings
 from kpnb.study.verdicts import reading
+from kpnb.training.fitness import Check, Fitness, fitness_of
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,28 @@ def test_differences_are_student_minus_baseline():
     assert [round(found[u].difference, 6) for u in UNITS] == [-0.05, -0.1, -0.25, -0.25]
     every = [c for c in findings.comparisons if (c.metric, c.selection) == ("d_var", "all")]
     assert [round(c.difference, 6) for c in every if c.distance == "epoch"] == [-0.0025] * 3
+
+
+def test_a_layer_that_is_not_fit_has_no_verdict_and_its_reason_is_kept(smoke):
+    """Its numbers stay; the other layer's verdicts, too. `measure` asks by itself."""
+    layers = {name: made_evidence(seeds=3, layer=name) for name in ("FC1", "Conv")}
+    findings = findings_of(hypothesis=None)
+    checks = {"FC1": Check("fit?", "no", False, "raise it"), "Conv": Check("fit?", "yes", True, "")}
+    for layer, evidence in layers.items():
+        findings.fitness[layer] = Fitness(layer, (checks[layer],))
+        findings.add(evidence)
+    said = {
+        layer: {c.verdict for c in findings.comparisons if c.layer == layer} for layer in layers
+    }
+    assert said["FC1"] == {"not measurable"} and "supported" in said["Conv"] - said["FC1"]
+    gaps = [[c.difference for c in compared if c.layer == layer] for layer in layers]
+    assert gaps[0] == gaps[1]
+    asked = Findings(smoke.study, "image_h1", 1)
+    asked.measure("FC1")
+    known = fitness_of(smoke.study, smoke.evidence, asked.threshold)
+    assert asked.fitness == {"FC1": known} and not known.fit  # two epochs teach nothing
+    assert known.reason in asked.notes and known.numbers.items() <= asked.numbers.items()
+    assert {c.verdict for c in asked.comparisons} == {"not measurable"}
 
 
 def test_variants_are_complete():

@@ -12,7 +12,7 @@ from studied import same_states
 
 from kpnb.datasets import images as image_files
 from kpnb.datasets.images import embedded_images, relabeled, shown_objects
-from kpnb.datasets.samples import normalization
+from kpnb.datasets.samples import DATA_SEED, normalization
 from kpnb.estimator.features import layer_module
 from kpnb.experiments.fine_tuning import FineTuningStudy
 from kpnb.metrics.results import available_cells, available_results, read_results, write_results
@@ -50,6 +50,15 @@ def test_measured_images_have_foreground_and_background(smoke, tmp_path):
     maps = study.explain(study.explainer("FC1"), study.build("B", 0).eval(), study.data.measured)
     assert maps.entropy.shape == (2, 64) and maps.defined.all()
     assert maps.settings["entropy_weight"] == 6.0
+
+
+def test_new_images_are_others_of_the_objects_and_photographs_that_are_trained_on(smoke):
+    data = smoke.study.data
+    new, seen = data.new_samples, data.teacher_samples
+    assert (new.source["split"], new.source["seed"]) == ("train", DATA_SEED + 1)
+    kept = {image.numpy().tobytes() for image in seen.images}
+    assert not kept & {image.numpy().tobytes() for image in new.images}
+    assert data.held_out == "new" and data.splits["new"] is new
 
 
 TINY = dict(
