@@ -52,7 +52,7 @@ def test_a_layer_that_is_not_fit_has_no_verdict_and_its_reason_is_kept(smoke):
         layer: {c.verdict for c in findings.comparisons if c.layer == layer} for layer in layers
     }
     assert said["FC1"] == {"not measurable"} and "supported" in said["Conv"] - said["FC1"]
-    gaps = [[c.difference for c in compared if c.layer == layer] for layer in layers]
+    gaps = [[c.difference for c in findings.comparisons if c.layer == k] for k in layers]
     assert gaps[0] == gaps[1]
     asked = Findings(smoke.study, "image_h1", 1)
     asked.measure("FC1")
