@@ -17,13 +17,24 @@ from pathlib import Path
 
 import yaml
 
-from book.make import api, chapters, check, claims, plan_pages, protocol_pages, published, tables
-from book.make.frame import frame, main_rows
+from book.make import (
+    api,
+    chapters,
+    check,
+    claims,
+    first_figure,
+    forest,
+    plan_pages,
+    protocol_pages,
+    published,
+    tables,
+)
+from book.make.chart import FORMS, THEMES
+from book.make.frame import frame
 from book.make.pages import NOTEBOOKS, notebook_names, page_line, page_source, toc_pages
 from book.make.texts import block
 from kpnb.errors import KpnbError, answered
 from kpnb.experiments.robustness import construction_table
-from kpnb.metrics.formatting import PLAIN, SYMBOLS
 from kpnb.metrics.results import Results, available_cells, available_results, read_results
 from kpnb.run import sweeps
 from kpnb.study.parameters import MODELS
@@ -31,6 +42,8 @@ from kpnb.study.parameters import MODELS
 CHECKOUT = Path(__file__).resolve().parents[2]
 START, END = "<!-- verdicts:start -->", "<!-- verdicts:end -->"
 BUILDERS = ("jupyter-book", "sphinx-book-theme", "sphinx-mathjax-offline", "Sphinx", "myst-nb")
+#: What README, which is read as plain text too, does without; a link's words stay.
+MARKUP = re.compile(r"<[^>]*>|\{doc\}`([^<`]*?) <[^>]*>`")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -52,7 +65,7 @@ def collect(names: list[str], preset: str) -> list[Results]:
 def fragments(
     results: list[Results], address: str, cells: Sequence = (), pages: Collection[str] = ()
 ) -> dict[str, str]:
-    """What the pages include: {name: markdown} of every generated table.
+    """What the pages include: {name: markdown} of every generated table, {file: content} of charts.
 
     cells: results of sweeps; pages: of the table of contents, for links to them.
     """
@@ -60,18 +73,17 @@ def fragments(
     made = {
         "accuracies": tables.accuracy_table(rows),
         "api": api.api_page(),
-        "claim_rates": published.rates_beside(rows),
         "cloud_construction": construction_table(results),
         "cloud_sizes": chapters.cloud_sizes(),
         "licences": tables.licences_table(),
         "notes": tables.notes_list(rows),
         "sweeps": sweeps.sweeps_table("study"),
-        "verdict_grid": tables.verdict_grids(rows),
         **{name: block(name, address=address) for name in ("colab", "colab_address", "clone")},
         **{name: tables.run_table(name, rows) for name in ("machines", "status")},
         **{f"presets_{of.strip('_')}": tables.presets_table(MODELS[of]) for of in MODELS},
-        **{f"verdicts_h{number}": tables.verdict_table(rows, number) for number in (1, 2, 3)},
     }
+    made |= first_figure.first_fragments(first_figure.packed_path())
+    made |= forest.forest_fragments(rows) | published.rates_fragments(rows)
     made |= claims.ClaimPage(rows, address, pages).fragments() | published.published_tables(rows)
     made |= chapters.chapter_tables(rows) | plan_pages.plan_tables()
     return made | protocol_pages.protocol_pages(rows)
@@ -82,7 +94,8 @@ def generate(book: Path, tables: dict[str, str]) -> None:
     table that has not changed: its pages are not read again."""
     folder = book / "_generated"
     folder.mkdir(exist_ok=True)
-    texts = {folder / f"{name}.md": f"{text.rstrip()}\n" for name, text in tables.items()}
+    named = {name if "." in name else f"{name}.md": text for name, text in tables.items()}
+    texts = {folder / name: f"{text.rstrip()}\n" for name, text in named.items()}
     for old in set(folder.iterdir()) - texts.keys():
         old.unlink()
     for path, text in texts.items():
@@ -165,31 +178,41 @@ def _refuse(problems: list[str]) -> None:
         raise KpnbError("\n".join(problems))
 
 
-def readme_block() -> str:
-    """README's verdicts, those of the committed study."""
-    rows = frame([*available_results("study"), *available_cells("study")])
-    if main_rows(rows, "comparison").empty:
-        return block("readme_nothing")
-    grid = tables.captioned_grid(rows, "study")
-    for metric, symbol in SYMBOLS.items():  # README is read as plain text too
-        grid = grid.replace(symbol, PLAIN[metric])
-    return grid
+def readme_block() -> tuple[str, dict[str, str]]:
+    """README's two figures and its sentences, those of the committed study; and {file: content} of
+    the drawings that they show, beside the pages' own."""
+    found = forest.shown_cells(frame([*available_results("study"), *available_cells("study")]))
+    figures, told = {}, block("readme_nothing")
+    if first_figure.packed_path().exists():
+        figures["knowledge_points"] = first_figure.figure(first_figure.packed_path())
+    if len(found):
+        chart, told = forest.forest(found), MARKUP.sub(r"\1", forest.sentences(found))
+        figures["forest"] = chart.alternative, chart.draw
+    shown = [block("readme_figure", name=f"readme_{name}", alternative=alternative)
+             for name, (alternative, _) in figures.items()]  # fmt: skip
+    drawings = {f"readme_{name}_{theme}.svg": drawn(FORMS["wide"], theme)
+                for name, (_, drawn) in figures.items() for theme in THEMES}  # fmt: skip
+    return "\n\n".join([*shown, told]), drawings
 
 
 def update_readme(path: Path, write: bool) -> None:
-    """Put the present verdicts between README's two markers, or only check that they are there.
+    """Put the present verdicts between README's two markers and draw its figures, or only check
+    that they are there.
 
     Raises: KpnbError where the markers are not there once each, or the verdicts are stale.
     """
-    old = path.read_text(encoding="utf-8")
+    old, (shown, drawings) = path.read_text(encoding="utf-8"), readme_block()
     if old.count(START) != 1 or old.count(END) != 1:
         raise KpnbError(f"README.md needs the lines {START} and {END} once each: add them")
     before, after = old.split(START)[0], old.split(END)[1]
-    new = f"{before}{START}\n{readme_block()}\n{END}{after}"
-    if write:
-        path.write_text(new, encoding="utf-8")
-    elif new != old:
-        raise KpnbError("README.md's verdicts are stale: run python -m book.make --readme")
+    texts = {path.parent / "book" / "_static" / name: text for name, text in drawings.items()}
+    texts |= {path: f"{before}{START}\n{shown}\n{END}{after}"}
+    for file, text in texts.items():
+        if write:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        elif not file.exists() or file.read_text(encoding="utf-8") != text:
+            raise KpnbError("README.md's verdicts are stale: run python -m book.make --readme")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
