@@ -183,15 +183,15 @@ def readme_block() -> tuple[str, dict[str, str]]:
     the drawings that they show, beside the pages' own."""
     found = forest.shown_cells(frame([*available_results("study"), *available_cells("study")]))
     figures, told = {}, block("readme_nothing")
-    if first_figure.packed_path().exists():
-        figures["knowledge_points"] = first_figure.figure(first_figure.packed_path())
+    if first := first_figure.first_figure(first_figure.packed_path()):
+        figures["readme_first"] = first
     if len(found):
-        chart, told = forest.forest(found), MARKUP.sub(r"\1", forest.sentences(found))
-        figures["forest"] = chart.alternative, chart.draw
-    shown = [block("readme_figure", name=f"readme_{name}", alternative=alternative)
-             for name, (alternative, _) in figures.items()]  # fmt: skip
-    drawings = {f"readme_{name}_{theme}.svg": drawn(FORMS["wide"], theme)
-                for name, (_, drawn) in figures.items() for theme in THEMES}  # fmt: skip
+        figures["readme_forest"] = forest.forest(found)
+        told = MARKUP.sub(r"\1", forest.sentences(found))
+    shown = [block("readme_figure", name=name, alternative=one.alternative)
+             for name, one in figures.items()]  # fmt: skip
+    drawings = {f"{name}_{theme}.svg": one.draw(FORMS["wide"], theme)
+                for name, one in figures.items() for theme in THEMES}  # fmt: skip
     return "\n\n".join([*shown, told]), drawings
 
 

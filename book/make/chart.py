@@ -6,20 +6,14 @@ build draws dozens in a second, which figures of matplotlib would not, and texts
 
 import json
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from statistics import median
-from textwrap import wrap
+from typing import Protocol
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import Markup, escape
 from matplotlib.ticker import MaxNLocator
 
-from book.make.texts import block
-from kpnb.metrics.formatting import interval, signed
+from book.make.texts import block, drawing
 from kpnb.metrics.stats import VERDICTS
 
 #: What marks are, and how a legend says it.
@@ -129,9 +123,18 @@ FORMS = {"wide": Form(800, 182, 28, 6), "narrow": Form(360, 118, 18, 2)}
 THEMES = ("light", "dark")
 
 
+class Drawn(Protocol):
+    """What can be drawn in a form and a theme, and told to those who cannot see it."""
+
+    @property
+    def alternative(self) -> str: ...
+
+    def draw(self, form: Form, theme: str) -> str: ...
+
+
 @dataclass(frozen=True)
 class Chart:
-    """title: what it shows, in one sentence, for those who cannot see it."""
+    """title: what it shows, in one sentence."""
 
     title: str
     panels: Sequence[Panel]
@@ -143,57 +146,21 @@ class Chart:
     @property
     def alternative(self) -> str:
         """The chart in words: every line with its numbers, those of the paper left out."""
-        return " ".join([self.title, *(f"{self._told(line)}." for line in self.lines)])
-
-    def _told(self, line: Line) -> str:
-        parts = [f"{panel.title} {line.notes[panel.name]}" for panel in self.panels
-                 if panel.name in line.notes]  # fmt: skip
-        for panel in self.panels:
-            for mark in line.marks.get(panel.name, ()):
-                if mark.look not in ("paper", "not measurable"):
-                    ends = interval(mark.low, mark.high, signed) if mark.has_interval else ""
-                    parts.append(f"{panel.title} {signed(mark.value)}{ends}, {LOOKS[mark.look]}")
-        return ", ".join(line.words) + (f": {'; '.join(parts)}" if parts else "")
+        return block("chart_alternative", chart=self)
 
     def draw(self, form: Form, theme: str) -> str:
         """The chart as SVG."""
-        rows, top = [], 0
-        for line in self.lines:
-            kinds = ["bold" if line.heading else "", *["small"] * len(line.words)]
-            words = [(kind, text) for kind, told in zip(kinds, line.words, strict=False)
-                     for text in wrap(told, form.letters)]  # fmt: skip
-            rows.append({"line": line, "words": words, "top": top, "high": 14 * len(words) + 10})
-            top += rows[-1]["high"]
-        used = [mark for panel in self.panels for mark in self.marks(panel)]
-        looks = [(look, told, any(m.has_interval for m in used if m.look == look))
-                 for look, told in LOOKS.items() if look in {m.look for m in used}]  # fmt: skip
-        given = {"panels": self.panels, "marks": self.marks, "rows": rows, "looks": looks}
-        return template("chart.svg.jinja").render(form=form, dark=theme == "dark", **given)
+        every = [mark for panel in self.panels for mark in self.marks(panel)]
+        used = {look: [mark.has_interval for mark in every if mark.look == look] for look in LOOKS}
+        looks = [(look, told, any(used[look])) for look, told in LOOKS.items() if used[look]]
+        return drawing("chart", chart=self, looks=looks, form=form, dark=theme == "dark")
 
 
-def chart_fragments(name: str, chart: Chart, caption: str = "") -> dict[str, str]:
-    """{file: content} of a chart, as `fragments`."""
-    return fragments(name, chart.alternative, chart.draw, caption)
-
-
-def fragments(
-    name: str, alternative: str, draw: Callable[[Form, str], str], caption: str = ""
-) -> dict[str, str]:
-    """{file: content}: markdown that shows what `draw` draws for a form and a theme, with its
-    alternative text and a caption, and the four drawings, of which a page shows one."""
+def chart_fragments(name: str, chart: Drawn, caption: str = "") -> dict[str, str]:
+    """{file: content}: markdown that shows a chart, with its alternative text and a caption, and
+    its four drawings, of which a page shows one."""
     files = {(form, theme): f"{name}_{form}_{theme}.svg" for form in FORMS for theme in THEMES}
-    quoted = json.dumps(alternative, ensure_ascii=False)
-    shown = block("chart", files=files, alternative=quoted, caption=caption)
-    drawn = {file: draw(FORMS[form], theme) for (form, theme), file in files.items()}
+    alternative = json.dumps(chart.alternative, ensure_ascii=False)
+    shown = block("chart", files=files, alternative=alternative, caption=caption)
+    drawn = {file: chart.draw(FORMS[form], theme) for (form, theme), file in files.items()}
     return {name: shown} | drawn
-
-
-@cache
-def template(name: str) -> Template:
-    """A template of a drawing, beside this file."""
-    options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    folder = FileSystemLoader(Path(__file__).parent)
-    made = Environment(loader=folder, autoescape=True, **options)
-    low = r'<tspan class="low" dy="3">\1</tspan><tspan dy="-3">&#8203;</tspan>'
-    made.filters["low"] = lambda text: Markup(re.sub(r"_(\w+)", low, escape(text)))
-    return made.get_template(name)

@@ -6,10 +6,7 @@ The picture and its points are kept with the results, as the networks behind the
 """
 
 import base64
-import io
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -17,9 +14,9 @@ import numpy as np
 import torch
 from matplotlib.colors import to_hex
 
-from book.make.chart import Form, fragments, template
+from book.make.chart import Form, chart_fragments
 from book.make.frame import NOTHING
-from book.make.texts import block
+from book.make.texts import block, drawing
 from kpnb.figures.panel import entropy_colors, entropy_rgba
 from kpnb.metrics.points import KnowledgePoints, knowledge_points
 from kpnb.metrics.results import results_root, run_fingerprint
@@ -53,62 +50,52 @@ def pack(study: ImageStudy, layer: str, path: Path) -> None:
     about |= {"fingerprint": run_fingerprint(settings, [ImageStudy.__name__])}
     path.parent.mkdir(parents=True, exist_ok=True)
     KnowledgePoints.joined([replace(found[first], settings=about) for found in points]).save(path)
-    path.with_suffix(".png").write_bytes(_png(data.measured.pictures()[first]))
+    picture = data.measured.pictures()[first]
+    plt.imsave(path.with_suffix(".png"), picture, metadata={"Software": None})
+
+
+@dataclass(frozen=True)
+class FirstFigure:
+    """The picture, what the student discards of it, and the knowledge points of all three.
+
+    points: of the one picture, a row a role. picture: a PNG.
+    """
+
+    points: KnowledgePoints
+    picture: bytes
+
+    @property
+    def alternative(self) -> str:
+        return block("first_alternative", points=self.points, names=list(ROLES.values()))
+
+    def draw(self, form: Form, theme: str) -> str:
+        kinds = self.points.grid()
+        side = kinds.shape[-1]
+        inside = np.pad(self.points.foreground[0].reshape(side, side).int(), 1)
+        border = [np.argwhere(np.diff(inside[:, 1:-1], axis=0)),
+                  np.argwhere(np.diff(inside[1:-1], axis=1))]  # fmt: skip
+        student = self.points.entropy[list(ROLES).index("S")].reshape(side, side)
+        colours = [[to_hex(one) for one in row] for row in entropy_rgba(student)]
+        scale = [to_hex(one) for one in entropy_colors()(np.linspace(0, 1, 5))]
+        address = f"data:image/png;base64,{base64.b64encode(self.picture).decode()}"
+        given = {"points": self.points, "kinds": kinds.tolist(), "border": border}
+        given |= {"picture": address, "colours": colours, "scale": scale}
+        return drawing(NAME, form=form, dark=theme == "dark", names=ROLES.values(), **given)
+
+
+def first_figure(path: Path) -> FirstFigure | None:
+    """What is packed; None where nothing is."""
+    if not path.exists():
+        return None
+    return FirstFigure(KnowledgePoints.load(path), path.with_suffix(".png").read_bytes())
 
 
 def first_fragments(path: Path) -> dict[str, str]:
     """{file: content} of the figure with its caption; that nothing is there without the file."""
-    if not path.exists():
+    shown = first_figure(path)
+    if shown is None:
         return {NAME: NOTHING}
-    return fragments(NAME, *figure(path), block("first_caption", points=KnowledgePoints.load(path)))
-
-
-def figure(path: Path) -> tuple[str, Callable[[Form, str], str]]:
-    """The figure's text for those who cannot see it, and what draws it in a form and a theme."""
-    points, picture = KnowledgePoints.load(path), path.with_suffix(".png").read_bytes()
-    told = block("first_alternative", points=points, names=list(ROLES.values()))
-    return told, partial(draw, points, picture)
-
-
-def draw(points: KnowledgePoints, picture: bytes, form: Form, theme: str) -> str:
-    """As SVG: the picture, a PNG, what the student discards of it, and the points of all three."""
-    kinds, shown, student = points.grid().numpy(), _address(picture), list(ROLES).index("S")
-    side = kinds.shape[-1]
-    entropy = points.entropy[student].reshape(side, side)
-    panels = [
-        {"title": "a picture", "picture": shown, "told": "its object outlined"},
-        {"title": "the student discards", "picture": _address(_png(entropy_rgba(entropy))),
-         "told": "low to high H_i", "scale": True},
-    ]  # fmt: skip
-    for name, found, n_fg, n_bg in zip(
-        ROLES.values(), kinds, points.n_fg, points.n_bg, strict=True
-    ):
-        marks = [(row, column, found[row, column]) for row, column in np.argwhere(found)]
-        told = f"N_fg = {n_fg}, N_bg = {n_bg}"
-        panels.append({"title": name, "picture": shown, "told": told, "points": marks})
-    given = {"outline": _outline(points.foreground[0].reshape(side, side).numpy()), "side": side}
-    given |= {"scale": [to_hex(colour) for colour in entropy_colors()(np.linspace(0, 1, 5))]}
-    made = template("first_figure.svg.jinja")
-    return made.render(panels=panels, form=form, dark=theme == "dark", **given)
-
-
-def _outline(inside: np.ndarray) -> str:
-    """The border of the cells inside, as an SVG path in cells."""
-    padded = np.pad(inside.astype(int), 1)
-    across = np.argwhere(np.diff(padded[:, 1:-1], axis=0))
-    down = np.argwhere(np.diff(padded[1:-1], axis=1))
-    return "".join([*(f"M{x} {y}h1" for y, x in across), *(f"M{x} {y}v1" for y, x in down)])
-
-
-def _png(colours: np.ndarray) -> bytes:
-    """(height, width, 3 or 4) in [0, 1] as a PNG."""
-    file = io.BytesIO()
-    plt.imsave(file, colours, format="png", metadata={"Software": None})
-    return file.getvalue()
-
-
-def _address(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return chart_fragments(NAME, shown, block("first_caption", points=shown.points))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ distances, whose size is of a network and its data, are told in percent of the b
 and rho as they are: where the protocol's margin is a share, and where it is a number.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import pandas as pd
@@ -54,46 +54,37 @@ def paper_rate(metric: str, published: str) -> str:
 _rates = cache(agreement_rates)  # of tables that do not change
 
 
-def in_units(found: pd.DataFrame) -> pd.DataFrame:
-    """The value of comparisons, or of printed students, as student minus baseline with its
-    interval, in percent of the baseline where the metric asks for it; NaN without one above 0."""
-    ends, base = found[["value", "low", "high"]], found["baseline"]
-    ends = ends.sub(base.where(found["source"] == "paper", 0.0), axis=0)
-    relative = found["metric"].map(is_relative)
-    return ends.div((base.where(base > 0) / 100).where(relative, 1.0), axis=0)
-
-
 def marks(found: pd.DataFrame) -> dict[str, list[Mark]]:
-    """A mark for each comparison or printed student, by metric; what is not measurable has no
-    interval."""
+    """A mark for each comparison, or printed student against its baseline, by metric; none without
+    a baseline above 0 that it is told in percent of. What has no verdict has no interval."""
     made: dict[str, list[Mark]] = {}
-    shown = found.drop(columns=["value", "low", "high"]).join(in_units(found))
-    for row in records(shown[shown["value"].notna()]):
-        look = row["verdict"] or "paper"
-        ends = () if look in NO_ANSWER else (row["low"], row["high"])
-        made.setdefault(row["metric"], []).append(Mark(look, row["value"], *ends))
+    for row in records(found):
+        base, look = row["baseline"], row["verdict"] or "paper"
+        unit = base / 100 if is_relative(row["metric"]) else 1.0
+        if unit > 0:
+            value = row["value"] - (base if look == "paper" else 0.0)
+            ends = () if look in NO_ANSWER else (row["low"] / unit, row["high"] / unit)
+            made.setdefault(row["metric"], []).append(Mark(look, value / unit, *ends))
     return made
 
 
 def cell_lines(
-    found: pd.DataFrame,
-    name: Callable[[dict], str],
-    printed: pd.DataFrame | None = None,
-    absent: str = "",
+    found: pd.DataFrame, printed: pd.DataFrame | None = None, name: str = ""
 ) -> Iterator[Line]:
-    """A line for each cell of headline comparisons: its name, what it is over, and the words that
-    stand for a verdict; the paper's marks on the first of them. Without comparisons the paper's
-    alone, of the name `absent`, and that nothing was run."""
+    """A line for each cell of headline comparisons: its name, by default network and layer, what it
+    is over, and the words that stand for a verdict; the paper's marks on the first of them. Without
+    comparisons the paper's alone, and that nothing was run."""
     beside = {} if printed is None else marks(printed[printed["outcome"] != ""])
     if found.empty:
-        yield Line((absent, NOT_HERE), beside)
-    for _, cell in found.groupby([*PLACE, "run", "threshold"], sort=False):
-        row, own = records(cell[:1])[0], marks(cell)
+        yield Line(tuple(filter(None, (name, NOT_HERE))), beside)
+    for _, cell in found.groupby([*PLACE, "threshold"], sort=False):
+        row = records(cell[:1])[0]
         preset = f", {row['preset']}" if row["preset"] != "study" else ""
         basis = span(cell.assign(noun=cell["sample"])) + preset
         said = [word for word in NO_ANSWER if word in set(cell["verdict"])]
+        own = marks(cell.drop_duplicates("metric", keep="last"))
         own = {metric: [*beside.get(metric, []), *own.get(metric, [])] for metric in METRICS}
-        yield Line((name(row), basis, *said), own)
+        yield Line((cell_name(row, name), basis, *said), own)
         beside = {}
 
 
@@ -107,11 +98,11 @@ def shown_cells(rows: pd.DataFrame) -> pd.DataFrame:
     return found.drop_duplicates([*PLACE, "metric"]).sort_values(PLACE[1:], kind="stable")
 
 
-def cell_name(row: dict) -> str:
-    """Network and layer, and samples that are not a network's training images or clouds."""
+def cell_name(row: dict, name: str = "") -> str:
+    """By default network and layer; and samples that are not a network's training images."""
     texts = f"{row['sample']}s" if row["table"] == "VI" else ""
     samples = row["dataset"].partition(" (")[2].rstrip(")") or texts
-    return f"{row['network']}, {row['layer']}" + (f" ({samples})" if samples else "")
+    return (name or f"{row['network']}, {row['layer']}") + (f" ({samples})" if samples else "")
 
 
 def forest(
@@ -125,7 +116,7 @@ def forest(
         notes = {metric: paper_rate(metric, published) for metric in metrics}
         told = KINDS[published], "the paper's cells agree"
         lines.append(Line(told, notes=notes, heading=True))
-        lines += cell_lines(part, cell_name) if len(part) else [Line((NOT_HERE,))]
+        lines += cell_lines(part)
     return Chart(block("forest_title"), panels(metrics), lines)
 
 
@@ -156,16 +147,17 @@ def forest_fragments(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def beside(every: pd.DataFrame, found: pd.DataFrame) -> list[dict]:
-    """Comparisons, each with those that differ from it in b or in the selection of samples alone."""
+    """Comparisons, each with those that differ from it in b or in the samples selected alone."""
     same = ["nth", *CELL, "metric", "distance"]
     known = {at: records(part) for at, part in every.groupby(same, sort=False)}
     made = []
     for row in records(found):
-        others = known[tuple(row[name] for name in same)]
-        all_here = [one for one in others if one["threshold"] == row["threshold"]]
-        kept = [one for one in all_here if one["selection"] != "all"]
-        other = [one for one in others if one["selection"] == "all" and one not in all_here]
-        made.append(row | {"cell": cell_name(row), "kept": kept, "other": other})
+        kinds: dict[tuple, list[dict]] = {}
+        for one in known[tuple(row[name] for name in same)]:
+            kind = one["selection"] == "all", one["threshold"] == row["threshold"]
+            kinds.setdefault(kind, []).append(one)
+        told = {"kept": kinds.get((False, True), []), "other": kinds.get((True, False), [])}
+        made.append(row | told | {"cell": cell_name(row)})
     return made
 
 

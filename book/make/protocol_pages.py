@@ -11,23 +11,23 @@ import pandas as pd
 
 from book.make.chart import Chart, Line, Mark, Panel
 from book.make.forest import PLACE, behind, forest
-from book.make.frame import CELL, NOTHING, TABLE_OF, estimate, over_cells, records
+from book.make.frame import CELL, NONE, NOTHING, TABLE_OF, estimate, over_cells, records
 from book.make.texts import badge, block, sheet
 from kpnb.fingerprint import packed_file
 from kpnb.metrics.formatting import signed, verdict_sentence
 from kpnb.metrics.protocol import FILE, protocol, protocol_hash, protocol_seeds
 from kpnb.metrics.results import results_root
 from kpnb.metrics.stats import judged
+from kpnb.paper import ROLES
 
 HISTORY = "history"  #: The folder of what was measured before the protocol, in another schema.
 #: Numbers that put a layer's metrics into proportion, by name (`kpnb.training.fitness`).
 _FITNESS = r"^(explained_\w+|rank_correlation_\w|lambda_over_chance_\w|\w+_untrained)_([A-Z]\w+)$"
 #: The panels of their chart, and in each which number has which look.
-_ROLES = {"T": "teacher", "S": "student", "B": "baseline"}
 _SHOWN = {
     "explained": {"explained_train": "student", "explained_new": "new"},
-    "rank": {f"rank_correlation_{role}": _ROLES[role] for role in "SB"},
-    "chance": {f"lambda_over_chance_{role}": look for role, look in _ROLES.items()},
+    "rank": {f"rank_correlation_{role}": ROLES[role] for role in "SB"},
+    "chance": {f"lambda_over_chance_{role}": look for role, look in ROLES.items()},
 }
 _LEAST = tuple(protocol()["fitness"][f"explained_{split}"] for split in ("train", "new"))
 _PANELS = (
@@ -98,24 +98,26 @@ def fitness_fragments(rows: pd.DataFrame) -> dict[str, str]:
     same = ["preset", "table", "student", "teacher", "at", "measured_on", "run", "own_b"]
     charted, lines = [], []
     for _, part in found.dropna(subset="at").groupby(same, sort=False):
-        known = {row["about"]: row for row in records(part.drop_duplicates("about"))}
-        row = records(part[:1])[0]
-        notes = dict.fromkeys(r["unfit"].get(row["at"], "") for r in records(part))
+        rows_here = records(part)
+        row, numbers = rows_here[0], {one["about"]: one for one in reversed(rows_here)}
+        notes = dict.fromkeys(one["unfit"].get(row["at"], "") for one in rows_here)
         failed, changes = zip(*map(failed_checks, notes), strict=True)
         row |= {"failed": list(dict.fromkeys(sum(failed, []))), "change": max(changes, key=len)}
-        row |= {"notebooks": list(dict.fromkeys(part["notebook"]))}
-        cell = block("fitness_cell", row=row)
-        told = {name: estimate(one) for name, one in known.items()}
-        lines.append(row | {"numbers": told, "cell": cell})
-        marks = {panel: [Mark(look, *(known[name][end] for end in ("value", "low", "high")))
-                         for name, look in looks.items() if name in known]
+        row |= {"notebooks": list(part["notebook"].unique()), "numbers": numbers}
+        lines.append(row | {"cell": block("fitness_cell", row=row)})
+        marks = {panel: [Mark(look, *(numbers[name][end] for end in ("value", "low", "high")))
+                         for name, look in looks.items() if name in numbers]
                  for panel, looks in _SHOWN.items()}  # fmt: skip
         said = ["not measurable"] if row["failed"] else []
-        charted.append(Line((cell, *said), marks))
-    chart = Chart(block("fitness_title"), _PANELS, charted)
+        charted.append(Line((lines[-1]["cell"], *said), marks))
     unfit = sheet("unfit", [line for line in lines if line["failed"]])
     caption = block("fitness_caption", unfit=unfit if unfit != NOTHING else "")
-    return behind("fitness", chart, sheet("fitness", lines), caption)
+    chart = Chart(block("fitness_title"), _PANELS, charted)
+    return behind("fitness", chart, sheet("fitness", lines, told=_told), caption)
+
+
+def _told(numbers: dict[str, dict], name: str) -> str:
+    return estimate(numbers[name]) if name in numbers else NONE
 
 
 def failed_checks(note: str) -> tuple[list[str], str]:

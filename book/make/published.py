@@ -3,20 +3,22 @@
 Functions take the frame of `book.make.frame` and return markdown.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
 
 from book.make import frame
 from book.make.chart import Chart, Line, Mark, chart_fragments
-from book.make.forest import PLACE, behind, cell_lines, cell_name, is_relative, panels
-from book.make.frame import CELL, MAIN_TABLES, NONE, NOT_HERE, over, pivot, place, records
+from book.make.forest import PLACE, behind, cell_lines, is_relative, panels
+from book.make.frame import MAIN_TABLES, NONE, NOT_HERE, over, place, records
 from book.make.texts import badge, block, sign, table
 from kpnb.metrics.evidence import THRESHOLDS
 from kpnb.metrics.formatting import SYMBOLS, signed
 from kpnb.paper import METRICS, PREDICTIONS, ROLES, TABLES
-from kpnb.run.sweeps import Run, Sweep, read_sweeps
+from kpnb.run.sweeps import Sweep, read_sweeps
 
 #: The paper's data sets that our stand-ins are not of one table alone, by our kind of samples.
 STAND_INS = {"SQuAD": "question", "SST-2": "sentence"}
@@ -32,7 +34,16 @@ SHOWN: dict[str, tuple[dict[str, str], str, bool]] = {
 #: Table VIII has networks of 10 outputs; the sweep's runs with many more stand for no cell of it.
 FEW_OUTPUTS = ("*_outputs2", "*_outputs4", "*_outputs12")
 
-Lines = list[list[str]]
+
+@dataclass(frozen=True)
+class Place:
+    """A cell of a published table: the network, or of texts the task, that it is listed under, its
+    name there, what the paper printed, and what was found here."""
+
+    heading: str
+    name: str
+    printed: pd.DataFrame
+    ours: pd.DataFrame
 
 
 def published_tables(rows: pd.DataFrame) -> dict[str, str]:
@@ -40,195 +51,49 @@ def published_tables(rows: pd.DataFrame) -> dict[str, str]:
     sweeps, made = read_sweeps(), {}
     for name in TABLES:
         key = f"table_{name.lower()}"
-        if name in SHOWN:
-            chart, parts = sweep_chart(sweeps[key], rows), {"": sweep_table(sweeps[key], rows)}
-        else:
-            chart, parts = verification_chart(name, rows), verification_tables(name, rows)
-        folds = [block("fold", title=f"The numbers{title and f': {title}'}", shown=shown)
-                 for title, shown in parts.items()]  # fmt: skip
-        drawn = chart_fragments(key, chart)
-        made |= drawn | {key: "\n\n".join([drawn[key], *folds])}
+        found = sweep_places(sweeps[key], rows) if name in SHOWN else main_places(name, rows)
+        drawn = chart_fragments(key, chart(name, found))
+        folds = block("published_folds", tables=tables(name, found))
+        made |= drawn | {key: f"{drawn[key]}\n\n{folds}"}
     return made
 
 
-# Their charts: a line for each cell of ours, the paper's as marks
-
-
-def verification_chart(name: str, rows: pd.DataFrame) -> Chart:
-    """A line for each network and layer of Table V, VI or VII, or for each task of texts."""
-    ours, by = _ours(name, rows), "dataset" if name == "VI" else "network"
-    ours = ours[(ours["kind"] == "comparison") & ours["headline"]]
-    best = ours.assign(study=ours["preset"] == "study").sort_values("study", kind="stable")
-    ours, lines = best.drop_duplicates([*PLACE[1:], "metric"], keep="last"), []
-    for title, part in frame.paper_rows(rows, name).groupby(by, sort=False):
-        lines.append(Line((title,), heading=True))
-        for layer, printed in part.groupby("layer", sort=False):
-            here = ours[_stands_in(ours, name, title, layer)]
-            lines += cell_lines(here, _name_in_network, printed, layer)
-    return _chart(name, METRICS, lines)
-
-
-def _name_in_network(row: dict) -> str:
-    return cell_name(row).removeprefix(f"{row['network']}, ")
-
-
-def sweep_chart(sweep: Sweep, rows: pd.DataFrame) -> Chart:
-    """A line for each run, and at each b measured where the table varies it."""
-    tell, _, every_b = SHOWN[sweep.table]
-    known, lines, network, before = frame.paper_rows(rows, sweep.table), [], "", None
-    for name, run in sweep.runs.items():
-        given = sweep.given(name, "study")
-        if given["network"] != network:
-            network = given["network"]
-            lines.append(Line((network,), heading=True))
-        ours = frame.sweep_rows(rows, [name])
-        ours = ours[(ours["kind"] == "comparison") & (ours["headline"] | ours["other_b"] & every_b)]
-        printed = _beside(run, known[: 0 if run.published == before else None])
-        before = run.published
-        bs = [b for b in THRESHOLDS if every_b and any(map(len, _at_b(ours, printed, b)))]
-        for b in bs or [None]:
-            here, beside = _at_b(ours, printed, b)
-            told = _told(given | {"threshold": b}, tell).removeprefix(f"{network}, ")
-            lines += cell_lines(here, lambda _, told=told: told, beside, told)
-    metrics = [metric for metric in METRICS if metric in set(known["metric"])]
-    return _chart(sweep.table, metrics, lines)
-
-
-def _at_b(
-    ours: pd.DataFrame, printed: pd.DataFrame, b: float | None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What there is at one b; None: at any."""
-    if b is None:
-        return ours, printed
-    return ours[ours["threshold"] == b], printed[printed["threshold_b"] == str(b)]
-
-
-def _chart(name: str, metrics: Sequence[str], lines: Sequence[Line]) -> Chart:
-    return Chart(block("published_title", table=name), panels(metrics, name), lines)
-
-
-def _beside(run: Run, known: pd.DataFrame) -> pd.DataFrame:
-    """The printed rows that a run stands beside."""
-    wanted = known[list(run.published)].isin(run.published).all(axis=1)
-    return known[wanted & bool(run.published)]
-
-
-# Their tables
-
-
-def verification_tables(name: str, rows: pd.DataFrame) -> dict[str, str]:
-    """Every cell of Table V, VI or VII: a table per network or, of texts, per task, and after each
-    layer what was run here.
-
-    Ours are the headline numbers: all samples, the run's own b, mean and 95% interval; a main
-    study's go before a sweep's of the same cell.
-    """
-    ours, by = _measured(_ours(name, rows)), "dataset" if name == "VI" else "network"
-    tables, printed = {}, _printed(frame.paper_rows(rows, name), METRICS)
-    for title, part in printed.groupby(by, sort=False):
-        lines = []
-        for layer, cells in part.groupby("layer", sort=False):
-            here = ours[_stands_in(ours, name, title, layer)]
-            lines += _printed_lines(cells, METRICS, lambda row: row["layer"])
-            lines += _study_lines(here, layer) or [_absent(layer, METRICS)]
-        tables[title] = _table("layer", METRICS, lines)
-    return tables
-
-
-def _ours(name: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """What was found here that stands beside a table, a sweep's before a main study's."""
+def main_places(name: str, rows: pd.DataFrame) -> list[Place]:
+    """Those of Table V, VI or VII, a network's or task's layers. Of ours those of the study, if it
+    has the cell; a main study's go before a sweep's of the same cell."""
     swept = frame.sweep_rows(rows, read_sweeps()["table_v"].runs if name == "V" else ())
     ours = pd.concat([swept, frame.main_rows(rows)])
-    return ours[ours["table"] == name]
+    ours = ours[(ours["table"] == name) & ours["metric"].isin(METRICS) & ours["headline"]]
+    known = ours.groupby(PLACE[1:])["preset"].transform(lambda found: "study" in set(found))
+    ours = ours[(ours["preset"] == "study") | ~known.astype(bool)]
+    by, places = "dataset" if name == "VI" else "network", []
+    for (title, layer), part in frame.paper_rows(rows, name).groupby([by, "layer"], sort=False):
+        here = (ours["network"] == title) & (ours["layer"] == layer)
+        here = ours["sample"] == STAND_INS[title] if name == "VI" else here
+        places.append(Place(title, layer, part, ours[here]))
+    titles = [one.heading for one in places]
+    return sorted(places, key=lambda one: titles.index(one.heading))
 
 
-def _stands_in(ours: pd.DataFrame, name: str, title: str, layer: str) -> pd.Series:
-    """Which of ours belong to a network and layer of a table, or to one of its tasks."""
-    if name == "VI":
-        return ours["sample"] == STAND_INS[title]
-    return (ours["network"] == title) & (ours["layer"] == layer)
-
-
-def sweep_table(sweep: Sweep, rows: pd.DataFrame) -> str:
-    """Each run's published rows, then ours: mean, 95% interval, and the verdict's mark."""
-    tell, roles, every_b = SHOWN.get(sweep.table, ({}, "SB", False))
-    known = frame.paper_rows(rows, sweep.table)
-    metrics = [metric for metric in METRICS if metric in set(known["metric"])]
-    lines, before, printed = [], None, _printed(known, metrics)
+def sweep_places(sweep: Sweep, rows: pd.DataFrame) -> list[Place]:
+    """One for each run, and for each b where the table varies it; the paper's rows stand above the
+    first of the runs that share them."""
+    tell, _, every_b = SHOWN.get(sweep.table, ({}, "SB", False))
+    known, places, before = frame.paper_rows(rows, sweep.table), [], None
     for name, run in sweep.runs.items():
-        if run.published and run.published != before:
-            lines += _printed_lines(_beside(run, printed), metrics, _cell)
-        before, ours = run.published, frame.sweep_rows(rows, [name])
-        if ours.empty:
-            lines.append(_absent(_told(sweep.given(name, "study"), tell), metrics))
-        for b, cell in _measured(ours, every_b).groupby("threshold"):
-            what = _told(cell["settings"].iloc[0] | {"threshold": b}, tell)
-            lines += _our_lines(cell, what, roles, metrics, NONE)
-    return _table("cell", metrics, lines)
-
-
-def _table(first: str, metrics: Sequence[str], lines: Lines) -> str:
-    header = [first, "data", "network", *(SYMBOLS[metric] for metric in metrics)]
-    return table(header, lines, flush=len(metrics))
-
-
-def _measured(ours: pd.DataFrame, every_b: bool = False) -> pd.DataFrame:
-    shown = ours["headline"] | (ours["other_b"] & every_b)
-    return ours[shown & (ours["kind"] == "measure") & ours["metric"].isin(METRICS)]
-
-
-def _printed(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """A row for each printed one, roles in their order within a cell, with a column a metric; a
-    student's numbers carry the mark of the side of its baseline that they are on."""
-    same = frame.PAPER_CELL[1:]
-    group, order = rows.groupby(same, sort=False).ngroup(), rows["role"].map("TSB".index)
-    keys = ["group", "order", *same, "learning", "pair"]
-    text = [f"{row['printed']}{sign(row['outcome'])}" for row in records(rows)]
-    wide = pivot(rows.assign(group=group, order=order), text, keys, "metric", metrics, NONE)
-    wide = wide.reset_index().drop(columns="pair").drop_duplicates()
-    return wide.sort_values(["group", "order"], kind="stable")
-
-
-def _printed_lines(printed: pd.DataFrame, metrics: Sequence[str], where: Callable) -> Lines:
-    return [
-        [where(row), row["dataset"], ROLES.get(row["learning"], row["learning"])]
-        + [row[metric] for metric in metrics]
-        for row in records(printed)
-    ]
-
-
-def _study_lines(ours: pd.DataFrame, layer: str) -> Lines:
-    """Two lines for each of our cells."""
-    lines = []
-    for _, cell in ours.groupby(["preset", *CELL], sort=False):
-        cell, b = cell.drop_duplicates(["role", "metric"], keep="last"), cell["own_b"].iloc[0]
-        lines += _our_lines(cell, layer, "SB", METRICS, NOT_HERE, f", b = {b}")
-    return lines
-
-
-def _our_lines(
-    cell: pd.DataFrame, what: str, roles: str, metrics: Sequence[str], blank: str, b: str = ""
-) -> Lines:
-    """A line per role; under a number its interval, and under a student's the verdict."""
-    told = [(frame.estimate(row, shown="**{}**"), badge(row["verdict"])) for row in records(cell)]
-    text = ["<br>".join([*value.split(" ", 1), *filter(None, [said])]) for value, said in told]
-    first = cell.iloc[0]
-    head = f"ours: {first['dataset']}, {place(first)}, {first['preset']}, {over(first)}{b}"
-    wide = pivot(cell, text, "role", "metric", metrics, blank).reindex(list(roles)).fillna(blank)
-    return [
-        [f"**{what}**", head if role == roles[0] else "ours", f"**{ROLES[role]}**", *values]
-        for role, *values in wide.itertuples(name=None)
-    ]
-
-
-def _absent(what: str, metrics: Sequence[str]) -> list[str]:
-    return [what, f"ours: {NOT_HERE}", "", *[NONE] * len(metrics)]
-
-
-def _cell(row: dict) -> str:
-    threshold = f"b = {row['threshold_b']}" if row["threshold_b"] else ""
-    parts = (row["network"], row["layer"], row["grid_size"], threshold)
-    return ", ".join(part for part in parts if part)
+        given = sweep.given(name, "study")
+        ours = frame.sweep_rows(rows, [name])
+        ours = ours[ours["headline"] | (ours["other_b"] & every_b)]
+        wanted = known[list(run.published)].isin(run.published).all(axis=1)
+        printed = known[wanted & bool(run.published) & (run.published != before)]
+        before = run.published
+        parts = {b: (printed[printed["threshold_b"] == str(b)], ours[ours["threshold"] == b])
+                 for b in (THRESHOLDS if every_b else ())}  # fmt: skip
+        parts = {b: part for b, part in parts.items() if any(map(len, part))}
+        for b, part in (parts or {None: (printed, ours)}).items():
+            told = _told(given | {"threshold": b}, tell)
+            places.append(Place(given["network"], told, *part))
+    return places
 
 
 def _told(settings: dict, tell: dict[str, str]) -> str:
@@ -236,7 +101,71 @@ def _told(settings: dict, tell: dict[str, str]) -> str:
     own = {"teacher": settings["network"]} if settings.get("teacher") == "same" else {}
     known = settings | own
     told = [text.format(known[name]) for name, text in tell.items() if known.get(name)]
-    return ", ".join([settings["network"], *settings["layers"], *told])
+    return ", ".join([*settings["layers"], *told])
+
+
+def chart(name: str, places: Sequence[Place]) -> Chart:
+    """A line for each cell of ours, with the paper's as marks."""
+    lines = []
+    for heading, group in groupby(places, key=lambda place: place.heading):
+        lines.append(Line((heading,), heading=True))
+        for one in group:
+            lines += cell_lines(one.ours[one.ours["kind"] == "comparison"], one.printed, one.name)
+    return Chart(block("published_title", table=name), panels(_metrics(places), name), lines)
+
+
+def tables(name: str, places: Sequence[Place]) -> dict[str, str]:
+    """By heading, the numbers of each place: every printed one, then ours: mean, 95% interval, and
+    a student's verdict."""
+    metrics, roles = _metrics(places), SHOWN.get(name, ({}, "SB", False))[1]
+    header = ["cell", "data", "network", *(SYMBOLS[metric] for metric in metrics)]
+    made = {}
+    for heading, group in groupby(places, key=lambda place: place.heading):
+        lines = []
+        for one in group:
+            for data, told in [*_printed_lines(one.printed), *_our_lines(one.ours, roles)]:
+                lines.append([one.name, *data, *(told.get(metric, NONE) for metric in metrics)])
+        made[heading] = table(header, lines, flush=len(metrics))
+    return made
+
+
+def _metrics(places: Sequence[Place]) -> list[str]:
+    known = {metric for one in places for metric in one.printed["metric"]}
+    return [metric for metric in METRICS if metric in known]
+
+
+#: A line of a table: data and network, and the text of each metric.
+TableLine = tuple[tuple[str, str], dict[str, str]]
+
+
+def _printed_lines(printed: pd.DataFrame) -> list[TableLine]:
+    """Of each data set teacher, students and baselines, once each; a student's numbers carry the
+    mark of the side of its baseline that they are on."""
+    lines: dict[tuple, dict[str, str]] = {}
+    for row in records(printed):
+        data = ", ".join(filter(None, (row["dataset"], row["grid_size"])))
+        line = lines.setdefault((data, row["role"], row["learning"]), {})
+        line[row["metric"]] = row["printed"] + sign(row["outcome"])
+    known = [data for data, *_ in lines]
+    order = sorted(lines, key=lambda at: (known.index(at[0]), "TSB".index(at[1])))
+    return [((at[0], ROLES.get(at[2], at[2])), lines[at]) for at in order]
+
+
+def _our_lines(ours: pd.DataFrame, roles: str) -> list[TableLine]:
+    """A line per cell and role: under a number its interval, under a student's the verdict."""
+    lines: list[TableLine] = []
+    measures = ours[ours["kind"] == "measure"]
+    for _, cell in measures.groupby([*PLACE, "threshold"], sort=False):
+        row = records(cell[:1])[0]
+        basis = f"{row['preset']}, {over(row)}, b = {row['threshold']}"
+        head = f"ours: {row['dataset']}, {place(row)}, {basis}"
+        for role in roles:
+            told = {}
+            for one in records(cell[cell["role"] == role]):  # of several the last
+                parts = frame.estimate(one, shown="**{}**").split(" ", 1), [badge(one["verdict"])]
+                told[one["metric"]] = "<br>".join(filter(None, sum(parts, [])))
+            lines.append(((head if role == roles[0] else "ours", f"**{ROLES[role]}**"), told))
+    return lines or [((f"ours: {NOT_HERE}", ""), {})]
 
 
 # How often the paper agrees with itself

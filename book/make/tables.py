@@ -5,13 +5,11 @@ Functions take the frame of `book.make.frame`, or rows of it, and return markdow
 
 import pandas as pd
 
-from book.make import frame
 from book.make.frame import estimate, main_rows, over, records
 from book.make.texts import block, sheet
 from kpnb.datasets.places import embedded_licences
 from kpnb.paper import SCORES
 from kpnb.study.parameters import StudyParameters
-
 
 # Scores
 
@@ -26,7 +24,8 @@ def accuracy_table(rows: pd.DataFrame) -> str:
     keys = ["preset", "dataset", "network", "score", "order", "scale", "depth", "layer", "role"]
     found = found.assign(score=score, samples=samples, order=order).sort_values(keys)
     told = [f"{estimate(row)}, {over(row)}" for row in records(found)]
-    wide = frame.pivot(found, told, keys, "samples", ["unseen", "training"], "not measured")
+    wide = found.assign(told=told).pivot_table("told", keys, "samples", aggfunc="last", sort=False)
+    wide = wide.reindex(columns=["unseen", "training"]).astype(object).fillna("not measured")
     return sheet("accuracies", records(wide.reset_index()))
 
 

@@ -10,13 +10,14 @@ from functools import cache
 from pathlib import Path
 
 import yaml
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from book.make.frame import NONE, NOT_HERE, NOTHING, estimate, joined, over, place, span
 from kpnb.metrics import formatting
 from kpnb.metrics.formatting import MARKS, SYMBOLS, VERDICT_MARKS, count, interval, number, signed
 from kpnb.paper import ROLES
 
+FOLDER = Path(__file__).parent
 #: A cell of a table that is a number, with its interval or unit, or stands for one.
 NUMBER = re.compile(r"[+−]?[\d.,]+(e[+−]?\d+)?( \[[^]]*\])?|\[[^]]*\]|\d+ of \d+|–|")
 #: The units of D in words.
@@ -54,19 +55,33 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], flush: int = 
     return "\n".join([head, f"| {' | '.join('---:' if r else '---' for r in right)} |", *body])
 
 
-KNOWN["badge"] = badge
+@cache
+def _texts() -> dict[str, dict]:
+    return yaml.safe_load((FOLDER / "texts.yaml").read_text(encoding="utf-8"))
 
 
 @cache
-def _texts() -> dict[str, dict]:
-    return yaml.safe_load(Path(__file__).with_name("texts.yaml").read_text(encoding="utf-8"))
+def _environment() -> Environment:
+    options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    made = Environment(loader=FileSystemLoader(FOLDER), **options)
+    made.globals |= KNOWN
+    return made
 
 
 @cache
 def _template(text: str) -> Template:
-    made = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.globals |= KNOWN
-    return made.from_string(text)
+    return _environment().from_string(text)
+
+
+def drawing(name: str, **values: object) -> str:
+    """An SVG by the template <name>.svg.jinja. Raises as `block` does."""
+    return _environment().get_template(f"{name}.svg.jinja").render(values)
+
+
+def set_low(text: str) -> str:
+    """SVG text in which what follows "_" is set low: N_fg."""
+    low = r'<tspan class="low" dy="3">\1</tspan><tspan dy="-3">&#8203;</tspan>'
+    return re.sub(r"_(\w+)", low, text)
 
 
 def block(name: str, **values: object) -> str:
@@ -83,3 +98,6 @@ def sheet(name: str, rows: Iterable[Mapping], **shared: object) -> str:
     cells = [_template(str(cell)) for cell in columns.values()]
     lines = [[cell.render({**shared, **row, "row": row}) for cell in cells] for row in rows]
     return table(list(columns), lines) if lines else NOTHING
+
+
+KNOWN |= {"badge": badge, "set_low": set_low}
