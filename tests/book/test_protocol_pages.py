@@ -85,6 +85,16 @@ def test_planned_and_reached_half_widths_stand_side_by_side():
     assert "+0.02 in the median over 57 pairs of Table V" in made["protocol_rho"]
 
 
+def test_decisions_between_baselines_have_a_row_a_metric_and_number_of_pairs():
+    of_three = Number(value=0.06, low=0.01, high=0.11, what="", n=21)
+    numbers = {f"false_decisions_3_rho_{layer}": of_three for layer in ("Conv", "FC1")}
+    numbers["false_decisions_10_rho_Conv"] = Number(value=0.04, what="", n=21)
+    rows = rows_of(shown(confirmed(numbers=numbers))["protocol_false"])
+    both = "VGG-11 Conv 0.06 [0.01, 0.11]; VGG-11 FC1 0.06 [0.01, 0.11]"
+    assert rows == [[RHO, "3", both, "21"], [RHO, "10", "VGG-11 Conv 0.04", "21"]]
+    assert shown(run())["protocol_false"] == NOTHING
+
+
 def test_fitness_has_a_row_a_layer_with_why_it_is_not_measurable():
     about = {"what": "", "n": 7}
     numbers = {"explained_train_FC1": Number(value=0.91, low=0.9, high=0.92, **about)}
