@@ -17,21 +17,18 @@ PIP := PIP_PREFIX= $(PY) -m pip install --quiet --disable-pip-version-check --no
 # As a folder on the path, too, the package goes before a folder of its name, such as the clone seen
 # from its parent. The path is relative: not every locale's Python can read another.
 BESIDE := import sysconfig; open(sysconfig.get_path("purelib") + "/checkout.pth", "w").write("../../../..")
-# Which notebooks of the book are run.
-NOTEBOOKS ?= $$($(PY) -m book.make --notebooks)
+# Which notebooks are run; by default all of the book's.
+NOTEBOOKS ?=
 # The environment is as good as the two files that define it: their checksum names the stamp.
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
 .PHONY: book notebooks test check lint clean
 
-book: notebooks
-	@$(PY) -m book.make --preset $(PRESET)
+book: $(READY)
+	@$(PY) -m book.make.execute --preset $(PRESET) --book $(NOTEBOOKS)
 
 notebooks: $(READY)
-	@set -e; for name in $(NOTEBOOKS); do \
-		$(PY) -m kpnb.run $$name --preset $(PRESET) -o book/notebooks/$$name.ipynb \
-			--writes "$${KPNB_RESULTS:-book/results}/$(PRESET)/$$name.json"; \
-	done
+	@$(PY) -m book.make.execute --preset $(PRESET) $(NOTEBOOKS)
 
 test: lint
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder

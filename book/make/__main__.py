@@ -1,8 +1,7 @@
 """Builds the book: tables from results, pages by jupyter-book, then checks what was built.
 
 `python -m book.make` builds unless nothing has changed since the last good build; the exit code
-is 1 where the build fails or a page, figure or result is missing. `--notebooks` lists the
-notebooks that the table of contents names.
+is 1 where the build fails or a page, figure or result is missing.
 """
 
 import argparse
@@ -11,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import yaml
 
 from book.make import api, chapters, check, claims, plan_pages, protocol_pages, published, tables
 from book.make.frame import frame, main_rows
-from book.make.pages import NOTEBOOKS, notebook_names, page_line, page_source, toc_pages
+from book.make.pages import BOOK, NOTEBOOKS, notebook_names, page_source, toc_pages
 from book.make.texts import block
 from kpnb.errors import KpnbError, answered
 from kpnb.experiments.robustness import construction_table
@@ -197,7 +196,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m book.make", description=__doc__)
     what = parser.add_mutually_exclusive_group()
     add = what.add_argument
-    add("--notebooks", action="store_true", help="list the book's notebooks and stop")
     add("--readme", action="store_true", help="rewrite the verdicts in README.md and stop")
     add("--check", action="store_true", help="fail if README.md's verdicts are stale")
     parser.add_argument("--preset", default="demo", help="whose results the notebooks hold")
@@ -205,15 +203,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return answered(lambda: _answer(options))
 
 
+def built(preset: str) -> int:
+    """Build the book of this checkout and say where it lies; returns the exit code."""
+    return _told(lambda: print(f"book: {make(BOOK, CHECKOUT / 'notebooks', preset)}"))
+
+
 def _answer(options: argparse.Namespace) -> int:
-    book = CHECKOUT / "book"
+    if options.readme or options.check:
+        return _told(lambda: update_readme(CHECKOUT / "README.md", options.readme))
+    return built(options.preset)
+
+
+def _told(work: Callable[[], None]) -> int:
     try:
-        if options.notebooks:
-            print(*(page_line(book, page) for page in notebook_names(book)), sep="\n")
-        elif options.readme or options.check:
-            update_readme(CHECKOUT / "README.md", options.readme)
-        else:
-            print(f"book: {make(book, CHECKOUT / 'notebooks', options.preset)}")
+        work()
     except (OSError, KpnbError) as error:
         print(error, file=sys.stderr)
         return 1
