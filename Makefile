@@ -1,5 +1,6 @@
 # make book   an environment with exact pins, the notebooks at PRESET, the book; prints where it lies
-# make notebooks   the first part of it; NOTEBOOKS="image_h1 image_h2" runs these alone
+# make read   the book of the committed study, whose notebooks are not executed again
+# make notebooks   the first part of make book; NOTEBOOKS="image_h1 image_h2" runs these alone
 # make test   the same environment, lint and the test suite
 # make lint   ruff, and which room imports which (import-linter)
 # make check  what is long and rarely tells anything new: networks at full size, campaigns; before a release
@@ -22,10 +23,13 @@ NOTEBOOKS ?=
 # The environment is as good as the two files that define it: their checksum names the stamp.
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: book notebooks test check lint clean
+.PHONY: book read notebooks test check lint clean
 
 book: $(READY)
 	@$(PY) -m book.make.execute --preset $(PRESET) --book $(NOTEBOOKS)
+
+read: $(READY)
+	@$(PY) -m book.make --preset study
 
 notebooks: $(READY)
 	@$(PY) -m book.make.execute --preset $(PRESET) $(NOTEBOOKS)

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from book.make.__main__ import built
-from book.make.pages import BOOK, NOTEBOOKS, notebook_names, page_source
+from book.make.executed import executed_folder
+from book.make.pages import BOOK, notebook_names, page_source
 from kpnb.errors import KpnbError, answered, require, stopped_by
 from kpnb.metrics.results import results_root
 from kpnb.run.__main__ import refresh
@@ -135,7 +136,7 @@ def tasks(pages: Iterable[str], preset: str, book: Path = BOOK) -> list[Task]:
     found, plan = [], Planned("the book", this_machine())
     for page in pages:
         source, parameters = page_source(book, page)
-        out = book / NOTEBOOKS / f"{page}.ipynb"
+        out = executed_folder(preset, book) / f"{page}.ipynb"
         writes = results_root() / preset / f"{page}.json"
         wanted = request(source, book.parent / "notebooks", {"preset": preset} | parameters)
         with contextlib.redirect_stderr(io.StringIO()):  # why not is said when it runs
