@@ -12,6 +12,7 @@ from book.make.frame import NOTHING, frame
 from book.make.protocol_pages import confirmatory, fitness_table, history_tables
 from kpnb.metrics.protocol import protocol, protocol_hash, protocol_seeds
 from kpnb.metrics.results import Number
+from kpnb.run.sweeps import Sweeps
 from kpnb.study.parameters import ImageParameters
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
@@ -187,4 +188,10 @@ def test_the_presets_are_of_the_protocols_regime_as_the_set_up_says():
         list(study["seeds"]) == SEEDS and list(study["layers"]) == asked["confirmatory"]["layers"]
     )
     same = [name for name in asked["settings"] if name not in sizes]
+    names = ("new_alexnet", "new_vgg11", "v_vgg11_conv", "v_vgg11_fc1")
+    for cell in (Sweeps().sweep_of[name].resolved(name, "study") for name in names):
+        assert (list(cell.seeds), cell.teachers) == (SEEDS, protocol_seeds("teachers", 3))
+        told = cell.model_dump(mode="json", include={*same, "samples"})
+        assert told == {name: asked["settings"][name] for name in told} and len(told) > 15
+        assert cell.followed == (0 if cell.measured_on == "new" else asked["settings"]["followed"])
     assert all(found["demo"][name] == study[name] for name in same)
