@@ -72,8 +72,8 @@ class Findings(NotebookFindings):
         missing = [metric for metric in self.metrics if metric not in defined]
         if missing:
             self.notes.append(
-                f"{evidence.layer}: {', '.join(missing)} not measured, because no {sample} has an "
-                "entropy map at every checkpoint of student and baseline."
+                f"{evidence.layer}: {', '.join(missing)} not measured, because no {sample} is "
+                "followed with an entropy map at every checkpoint of student and baseline."
             )
         for threshold in measures.thresholds_around(self.threshold):
             self._add(evidence, Choices(threshold), "all", self.metrics)
