@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from kpnb.errors import KpnbError, remedy
+from kpnb.errors import KpnbError, remedy, require
 
 GIB = 2**30
 _DEBIAN = b"!<arch>\n"
@@ -49,10 +49,9 @@ def safe_name(name: str) -> str:
     """
     parts = [part for part in name.split("/") if part not in ("", ".")]
     absolute = name.startswith("/") or (parts and parts[0][1:2] == ":")
-    if absolute or ".." in parts or "\\" in name or "\0" in name:
-        raise KpnbError(
-            f"The archive names a member {name!r} outside its own folder: do not use this archive."
-        )
+    outside = absolute or ".." in parts or "\\" in name or "\0" in name
+    told = f"The archive names a member {name!r} outside its own folder"
+    require(not outside, f"{told}: do not use this archive.")
     return "/".join(parts)
 
 
@@ -66,10 +65,8 @@ def read_members(archive: Path, names: Iterable[str], limit: int = GIB) -> dict[
     with _opened(archive) as members:
         found = {safe_name(m.name): m for m in members if m.name.removeprefix("./") in wanted}
         if missing := sorted(wanted - set(found)):
-            raise KpnbError(
-                f"{archive.name} has no {missing[0]} ({len(missing)} files missing): "
-                "get the version of the archive that is asked for."
-            )
+            told = f"{archive.name} has no {missing[0]} ({len(missing)} files missing)"
+            raise KpnbError(f"{told}: get the version of the archive that is asked for.")
         _check(archive, found.values(), limit)
         return {name: member.open().read() for name, member in found.items()}
 
@@ -96,19 +93,13 @@ def extract(archive: Path, folder: Path, limit: int = 16 * GIB) -> None:
 
 
 def _check(archive: Path, members: Iterable[_Member], limit: int) -> None:
-    total = 0
     for member in members:
         safe_name(member.name)
-        if member.kind == "special":
-            raise KpnbError(
-                f"{archive.name} holds {member.name!r}, a link or device: do not use this archive."
-            )
-        total += member.size
-    if total > limit:
-        raise KpnbError(
-            f"{archive.name} unpacks to {total} bytes, over the limit of {limit}: "
-            "raise the limit if that much is expected."
-        )
+        told = f"{archive.name} holds {member.name!r}, a link or device"
+        require(member.kind != "special", f"{told}: do not use this archive.")
+    total = sum(member.size for member in members)
+    told = f"{archive.name} unpacks to {total} bytes, over the limit of {limit}"
+    require(total <= limit, f"{told}: raise the limit if that much is expected.")
 
 
 @contextmanager
@@ -146,13 +137,11 @@ def _debian_data(archive: Path) -> bytes:
     with archive.open("rb") as file:
         file.seek(len(_DEBIAN))
         while header := file.read(60):
-            name = header[:16].decode("ascii", "replace").strip().rstrip("/")
-            size = header[48:58].strip()
+            name, size = header[:16].strip().rstrip(b"/"), header[48:58].strip()
             if len(header) < 60 or not size.isdigit():
                 break
-            if name in ("data.tar", "data.tar.gz", "data.tar.xz", "data.tar.bz2"):
+            if name in (b"data.tar", b"data.tar.gz", b"data.tar.xz", b"data.tar.bz2"):
                 return file.read(int(size))
             file.seek(int(size) + int(size) % 2, io.SEEK_CUR)
-    raise KpnbError(
-        f"{archive} is not a Debian package with gzip, bzip2 or xz data: fetch it again."
-    )
+    told = f"{archive} is not a Debian package with gzip, bzip2 or xz data"
+    raise KpnbError(f"{told}: fetch it again.")
