@@ -22,7 +22,7 @@ from PIL import Image
 from data_prep.archives import read_members
 from data_prep.builders import main, report
 from kpnb.datasets.images import BACKGROUNDS, OBJECTS, PACKED_SHA256
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
 KIND = "images"
 TABLE = Path(__file__).with_name("embedded_images_classes.json")
@@ -129,10 +129,8 @@ def cut_out(picture: Image.Image, name: str) -> Image.Image:
         raise KpnbError(f"{name} shows nothing of {SMALLEST} pixels: take it out of the table.")
     picture = picture.crop(box)
     opaque = sum(picture.getchannel("A").histogram()[128:]) / (picture.width * picture.height)
-    if not FILL[0] <= opaque <= FILL[1]:
-        raise KpnbError(
-            f"{name} fills {opaque:.3f} of its box, outside {FILL}: take it out of the table."
-        )
+    told = f"{name} fills {opaque:.3f} of its box, outside {FILL}"
+    require(FILL[0] <= opaque <= FILL[1], f"{told}: take it out of the table.")
     scale = CUT_OUT_SIDE / max(picture.size)
     size = tuple(max(1, round(length * scale)) for length in picture.size)
     return picture.resize(size, Image.Resampling.LANCZOS)

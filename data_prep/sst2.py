@@ -13,7 +13,7 @@ from kpnb.datasets.texts.corpora import GLUE, PHRASES, RELEASE, VALUES, sst2, ss
 from kpnb.datasets.texts.embedded import Sentences
 from kpnb.datasets.texts.foreground import Foreground
 from kpnb.datasets.texts.word_pieces import word_spans
-from kpnb.errors import KpnbError
+from kpnb.errors import require
 
 NAME = "sst2"
 DATASET = "SST-2"
@@ -59,11 +59,11 @@ def _require_counts(sentences: Sentences, layout: str, split: str, partial: bool
     check_counts(DATASET, {what: every}, {what: SENTENCES[layout][split]}, partial)
     clear = COUNTS[layout][split]
     slack = source["not_found"] + (TOLERANCE * clear if layout == "treebank" else 0)
-    if abs(len(sentences) - clear) > slack and not partial:
-        raise KpnbError(
-            f"{DATASET} has {len(sentences):,} clear {split} sentences here, the release has "
-            f"{clear:,}: unpack it again, or accept other counts (--partial)."
-        )
+    fits = partial or abs(len(sentences) - clear) <= slack
+    told = (
+        f"{DATASET} has {len(sentences):,} clear {split} sentences here, the release has {clear:,}"
+    )
+    require(fits, f"{told}: unpack it again, or accept other counts (--partial).")
 
 
 def _described(sentences: Sentences, rule: Foreground) -> str:
