@@ -23,16 +23,8 @@ from kpnb.errors import KpnbError, remedy, require
 
 GIB = 2**30
 _DEBIAN = b"!<arch>\n"
-_BROKEN = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    lzma.LZMAError,
-    zlib.error,
-    EOFError,
-    OSError,
-    NotImplementedError,  # zipfile: a compression it does not know
-    RuntimeError,  # zipfile: an encrypted member
-)
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError)
+_BROKEN += (NotImplementedError, RuntimeError)  # zipfile: an unknown compression, encryption
 
 
 class _Member(NamedTuple):
