@@ -1,21 +1,7 @@
 """Sweeps: many runs of one notebook, described in files; `python -m kpnb.run.sweeps` lists them.
 
-A sweep is `sweeps/<name>.yaml`:
-
-    title: ...                    what the runs show together
-    table: II                     the paper's table that they stand beside
-    notebook: image_cell
-    presets: [smoke, demo, study] at which the sweep can be run; these if it says none
-    parameters: {layers: [FC1]}   shared by all runs
-    at: {study: {seeds: [0]}}     shared, at one preset only
-    runs:
-      ii_alexnet_from_vgg16:
-        parameters: {network: AlexNet, teacher: VGG-16}
-        at: {study: {samples: 60}}
-        published: {network: AlexNet, learning: [distilled from VGG-16, scratch]}
-
-What a run says of its own goes before what is shared; what neither says is the preset's. A run
-without rows of the paper beside it says why: `unpublished: ...` in place of `published`.
+A sweep is a file `sweeps/<name>.yaml`, a `Sweep`, and each of its runs a `Run`. What a run says of
+its own goes before what is shared; what neither says is the preset's.
 
 Whether a run is done is decided from what its results file says it was made from, not from times
 of files: a clone of the repository gives every file a new time and brings no records of Snakemake,
@@ -63,6 +49,8 @@ Choice = Annotated[list[str], Listed, Field(min_length=1)]
 
 
 class _Effort(BaseModel):
+    """parameters: of the notebook, at all presets. at: those of one preset only."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     parameters: Parameters = {}
@@ -75,8 +63,8 @@ class _Effort(BaseModel):
 class Run(_Effort):
     """One run of a sweep, as its file has it.
 
-    published: which rows of the paper's table, one value or a list for each column named, any for
-    the others; values as in `kpnb.paper.published_table`.
+    published: which rows of the paper's table it stands beside, one value or a list for each column
+    named, any for the others; values as in `kpnb.paper.published_table`. unpublished: why none.
     """
 
     published: dict[Column, Choice] = {}
@@ -90,7 +78,8 @@ class Run(_Effort):
 
 
 class Sweep(_Effort):
-    """One file of runs."""
+    """One file of runs. title: what they show together. table: of the paper, beside which they
+    stand. presets: at which they can be run. parameters, at: shared by all runs."""
 
     title: str
     table: Literal["II", "III", "IV", "V", "VI", "VII", "VIII", "IX"]
@@ -255,18 +244,13 @@ class Sweeps:
         """
         path, planned = self.executed / preset / f"{run}.request.json", self.plan(run, preset)
         fresh = self.state(run, preset) == FRESH
-        asked = {"notebook": planned.name} | planned.made_from
+        asked = json.dumps({"notebook": planned.name} | planned.made_from, sort_keys=True)[1:]
         newest = max(_time(self.results_file(run, preset)), _time(self.executed_copy(run, preset)))
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            there = None
-        same = isinstance(there, dict) and there | {"asked": 0} == asked | {"asked": 0}
+        same = path.is_file() and path.read_bytes().endswith(f", {asked}".encode())
         if not same or (not fresh and _time(path) <= newest):
             # With the time inside, for Snakemake takes a newer file with the old content as
             # unchanged; in one step, because nodes of a cluster read while another writes.
-            text = json.dumps(asked | {"asked": time.time_ns()}, indent=1, sort_keys=True)
-            write_whole(path, text + "\n")
+            write_whole(path, f'{{"asked": {time.time_ns()}, {asked}')
         if fresh:
             os.utime(path, (0, 0))
         return path
