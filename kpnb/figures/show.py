@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from kpnb.datasets.texts.aligned import text_samples
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.estimator.maps import EntropyMaps, UnitTable
 from kpnb.estimator.units import MaskUnits
 from kpnb.figures import panel
@@ -166,8 +166,7 @@ def _drawn_on(
         samples = samples.swapaxes(1, 2)  # as networks with channels first take them
     wanted, told = KINDS.get(kind, (Panels, ""))
     found = ImagePanels(None, rows) if samples is None else panels_of(samples, rows, normalization)
-    if not isinstance(found, wanted):
-        raise KpnbError(f"these units are {told}.")
+    require(isinstance(found, wanted), f"these units are {told}.")
     if kind == "grid":
         _check_seen(found, table.settings.get("inputs"))
     return found
@@ -177,9 +176,9 @@ def _check_seen(found: ImagePanels, inputs: Sequence[int] | None) -> None:
     """That pictures have the proportions of what the network saw, where that is known."""
     for row, aspect in found.aspects.items() if inputs else ():
         seen = inputs[-2] / inputs[-1]
-        if abs(aspect / seen - 1) > ASPECT:
-            told = f"image {row} is {aspect:.2f} times as high as wide, what the network saw"
-            raise KpnbError(f"{told} {seen:.2f}: pass that, or the transform= of explain.")
+        told = f"image {row} is {aspect:.2f} times as high as wide, what the network saw {seen:.2f}"
+        fits = abs(aspect / seen - 1) <= ASPECT
+        require(fits, f"{told}: pass that, or the transform= of explain.")
 
 
 def _whole(found: Panels, shown: list[Panel | Line], rows: list[int]) -> Figure | Html:
