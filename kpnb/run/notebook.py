@@ -80,15 +80,11 @@ class Request:
     def lines(self) -> list[str]:
         """The parameters, one a line, those of the notebook's cell first, with their origin."""
         values = self.resolved.model_dump(mode="json")
-        names = dict.fromkeys([*self.values, *values])
-        told = [name for name in names if name != "more"]
-        return [f"  {name} = {values[name]!r}  ({self._origin(name)})" for name in told]
-
-    def _origin(self, name: str) -> str:
-        if self.given.get(name) is not None:
-            return "given"
-        written = name in self.own or name == "preset"
-        return "notebook" if written else f"preset {self.given.get('preset') or 'demo'}"
+        origin = dict.fromkeys(values, f"preset {self.given.get('preset') or 'demo'}")
+        origin |= dict.fromkeys([*self.own, "preset"], "notebook")
+        origin |= {name: "given" for name, value in self.given.items() if value is not None}
+        names = [name for name in dict.fromkeys([*self.values, *values]) if name != "more"]
+        return [f"  {name} = {values[name]!r}  ({origin[name]})" for name in names]
 
 
 def request(name: str, folder: Path, passed: Mapping[str, object]) -> Request:
