@@ -133,17 +133,13 @@ def _read(file: Path) -> Sweep:
 class _Unrepeated(yaml.SafeLoader):
     """YAML in which a key stands once; the plain loader keeps the last one without a word."""
 
-
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    for place, key in enumerate(keys):
-        if key in keys[:place]:
-            mark = node.value[place][0].start_mark
-            raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", mark)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Unrepeated.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                mark = node.value[place][0].start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", mark)
+        return super().construct_mapping(node, deep)
 
 
 def _sentence(error: ValidationError) -> str:
