@@ -106,10 +106,10 @@ def _answer(options: argparse.Namespace) -> int:
     out = (options.output or HERE / "executed" / f"{wanted.name}.ipynb").resolve()
     state = "" if options.force else refresh(wanted, out, options.writes)
     if not state:
-        there, remedy = _changed(out), "set KPNB_STORE to a folder that can be written"
+        there, remedy = written_at(out), "set KPNB_STORE to a folder that can be written"
         place = default_root() / LOCKS / f"{fingerprint(str(out))}.lock"
         with locked(place, f"writes {out}", remedy):
-            waited = _changed(out) != there and not options.force  # for one that has made it
+            waited = written_at(out) != there and not options.force  # for one that has made it
             state = refresh(wanted, out, options.writes) if waited else ""
             if not state:
                 return _run(wanted, out, options)
@@ -117,8 +117,9 @@ def _answer(options: argparse.Namespace) -> int:
     return 0
 
 
-def _changed(file: Path) -> int | None:
-    return file.stat().st_mtime_ns if file.is_file() else None
+def written_at(file: Path) -> int:
+    """The time of a file in nanoseconds, -1 where there is none."""
+    return file.stat().st_mtime_ns if file.is_file() else -1
 
 
 def refresh(wanted: Request, out: Path, writes: Sequence[Path] = ()) -> str:

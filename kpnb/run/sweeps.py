@@ -31,7 +31,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from kpnb.errors import KpnbError, answered, did_you_mean, require
 from kpnb.metrics.formatting import count, table
 from kpnb.metrics.results import freshness, read_results, results_path, why_stale, write_whole
-from kpnb.run.__main__ import HERE
+from kpnb.run.__main__ import HERE, written_at
 from kpnb.run.notebook import NOTE, Request, request
 from kpnb.study.parameters import StudyParameters, models_for, resolve
 from kpnb.study.presets.own_model import PRESET_NAMES
@@ -241,19 +241,15 @@ class Sweeps:
         path, planned = self.executed / preset / f"{run}.request.json", self.plan(run, preset)
         fresh = self.state(run, preset) == FRESH
         asked = json.dumps({"notebook": planned.name} | planned.made_from, sort_keys=True)[1:]
-        newest = max(_time(self.results_file(run, preset)), _time(self.executed_copy(run, preset)))
+        outputs = self.results_file(run, preset), self.executed_copy(run, preset)
         same = path.is_file() and path.read_bytes().endswith(f", {asked}".encode())
-        if not same or (not fresh and _time(path) <= newest):
+        if not same or (not fresh and written_at(path) <= max(map(written_at, outputs))):
             # With the time inside, for Snakemake takes a newer file with the old content as
             # unchanged; in one step, because nodes of a cluster read while another writes.
             write_whole(path, f'{{"asked": {time.time_ns()}, {asked}')
         if fresh:
             os.utime(path, (0, 0))
         return path
-
-
-def _time(file: Path) -> int:
-    return file.stat().st_mtime_ns if file.is_file() else -1
 
 
 def command(run: str, preset: str, sweeps: Sweeps) -> list[str]:
