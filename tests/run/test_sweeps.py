@@ -16,7 +16,7 @@ from kpnb.metrics.results import run_fingerprint, write_results
 from kpnb.paper import published_table
 from kpnb.run import sweeps
 from kpnb.run.__main__ import _parser
-from kpnb.run.assignments import parse_assignments
+from kpnb.run.notebook import parse_assignments
 from kpnb.run.sweeps import SHIPPED as FOLDER
 from kpnb.run.sweeps import Sweeps, read_sweeps
 
@@ -175,8 +175,8 @@ def test_a_command_says_all_that_the_run_was_given(monkeypatch):
     arguments, given = sweeps.command("v_vgg11_fc3", "study", Sweeps()), SHIPPED["table_v"].given
     read = _parser().parse_args(arguments[2:])
     passed = parse_assignments(read.parameters, read.notebook)
-    assert passed == given("v_vgg11_fc3", "study") | {"seeds": [0]}
-    assert (*arguments[:2], read.notebook, read.preset) == ("-m", "kpnb.run", "image_cell", "study")
+    assert passed == given("v_vgg11_fc3", "study") | {"seeds": [0], "preset": "study"}
+    assert (*arguments[:2], read.notebook) == ("-m", "kpnb.run", "image_cell")
     places = [str(file) for file in (read.output, *read.writes)]
     names = ["executed/sweeps/study/{}.ipynb", "book/results/study/cells/{}.json"]
     assert places == [name.format("v_vgg11_fc3") for name in names]
