@@ -11,6 +11,7 @@ from stub_notebooks import executed, figure
 
 from book.make import __main__ as book
 from book.make import check, tables
+from book.make.executed import write_notes
 from book.make.frame import frame
 from kpnb.errors import KpnbError
 from kpnb.metrics.results import write_results
@@ -37,7 +38,7 @@ def made():
 def pages(made, tmp_path_factory):
     """The book's pages with stub notebooks, away from the checkout."""
     root = tmp_path_factory.mktemp("checkout")
-    skipped = shutil.ignore_patterns("_build", "_generated", "notebooks", "results", "make")
+    skipped = shutil.ignore_patterns("_build", "_generated", "notebooks", "results")
     shutil.copytree(book.CHECKOUT / "book", root / "book", ignore=skipped)
     (root / "notebooks").mkdir()
     table = new_output("display_data", data={"text/markdown": "| $\\rho$ |\n|---|\n| 1 |"})
@@ -48,17 +49,16 @@ def pages(made, tmp_path_factory):
         nbformat.write(source, root / "notebooks" / f"{name}.ipynb")
     book.generate(root / "book", made)
     book.draw(root / "book", [])
+    write_notes(root / "book", NOTEBOOKS, ADDRESS)
     return root
 
 
-def test_contents_name_the_pages_that_exist(capsys):
+def test_contents_name_the_pages_that_exist():
     pages = book.toc_pages(book.CHECKOUT / "book")
     assert pages[0] == "intro" and len(pages) == len(set(pages)) and "image_h1" in NOTEBOOKS
     for page in pages:  # notebooks lie beside the book, not in it
         path = f"{page}.ipynb" if page.startswith("notebooks/") else f"book/{page}.md"
         assert (book.CHECKOUT / path).exists(), page
-    assert book.main(["--notebooks"]) == 0
-    assert capsys.readouterr().out.split() == NOTEBOOKS
 
 
 def test_tables_that_have_not_changed_are_left_alone_and_others_go(tmp_path):
@@ -84,6 +84,7 @@ def test_the_pages_build_and_the_one_broken_link_is_all_that_is_warned_of(pages)
     algorithm = (html / "algorithm.html").read_text(encoding="utf-8")
     assert all(f'<span class="eqno">({number})' in algorithm for number in range(1, 10))
     h1 = (html / "notebooks" / "image_h1.html").read_text(encoding="utf-8")
+    assert '<p class="run-note">Not executed at preset <code>study</code>' in h1
     assert r"\(H_i\)" in h1 and r"\(\rho\)" in h1
     for page in (algorithm, h1):
         assert any("/mathjax/tex-chtml.js" in address for address in check.fetches(page))
