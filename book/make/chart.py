@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import median_low
 from typing import Protocol
 
 from matplotlib.ticker import MaxNLocator
@@ -89,7 +89,7 @@ class Panel:
         for mark in marks:
             ends += [mark.value, mark.low, mark.high] if mark.has_interval else []
         loose = [mark.value for mark in marks if not mark.has_interval]
-        far = BEYOND * max([*map(abs, ends), median(map(abs, loose)) if loose else 0.0])
+        far = BEYOND * max([*map(abs, ends), median_low(map(abs, loose)) if loose else 0.0])
         ends += [value for value in loose if abs(value) <= far]
         low, high = min(ends), max(ends)
         if self.side:  # the other side of 0 is seen too

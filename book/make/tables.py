@@ -24,7 +24,7 @@ def accuracy_table(rows: pd.DataFrame) -> str:
     keys = ["preset", "dataset", "network", "score", "order", "scale", "depth", "layer", "role"]
     found = found.assign(score=score, samples=samples, order=order).sort_values(keys)
     told = [f"{estimate(row)}, {over(row)}" for row in records(found)]
-    wide = found.assign(told=told).pivot_table("told", keys, "samples", aggfunc="last", sort=False)
+    wide = found.assign(told=told).pivot_table("told", keys, "samples", aggfunc="last")
     wide = wide.reindex(columns=["unseen", "training"]).astype(object).fillna("not measured")
     return sheet("accuracies", records(wide.reset_index()))
 
