@@ -194,7 +194,7 @@ def readme_block() -> tuple[str, dict[str, str]]:
     if len(found):
         figures["readme_forest"] = forest.forest(found)
         told = MARKUP.sub(r"\1", forest.sentences(found))
-    shown = [block("readme_figure", name=name, alternative=one.alternative)
+    shown = [block("readme_figure", file=name, alternative=one.alternative)
              for name, one in figures.items()]  # fmt: skip
     drawings = {f"{name}_{theme}.svg": one.draw(FORMS["wide"], theme)
                 for name, one in figures.items() for theme in THEMES}  # fmt: skip

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from statistics import median_low
 from typing import Protocol
 
-from matplotlib.ticker import MaxNLocator
-
 from book.make.texts import block, drawing
 from kpnb.metrics.stats import VERDICTS
 
@@ -56,13 +54,15 @@ class Axis:
 
     @property
     def ticks(self) -> dict[float, str]:
-        """As many as have room."""
-        for most in (6, 5, 4, 3, 2):
-            steps = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
-            inside = [tick for tick in steps if 8 < self.at(tick) < self.width - 8]
-            found = {tick: f"{round(tick, 10):g}".replace("-", "−") for tick in inside}
-            room = self.at(inside[1]) - self.at(inside[0]) if len(inside) > 1 else self.width
-            if room > 8 + LETTER * max(map(len, found.values()), default=0):
+        """As many multiples of a round step as have room."""
+        base = 10 ** math.floor(math.log10(self.high - self.low) - 1)
+        for factor in (1, 2, 2.5, 5, 10, 20, 25, 50, 100):
+            step = base * factor
+            ends = math.ceil(self.low / step), math.floor(self.high / step)
+            inside = [step * n for n in range(ends[0], ends[1] + 1)]
+            inside = [tick for tick in inside if 5 < self.at(tick) < self.width - 5]
+            found = {tick: f"{tick:.6g}".replace("-", "−") for tick in inside}
+            if self.at(self.low + step) > 8 + LETTER * max(map(len, found.values()), default=0):
                 break
         return found
 

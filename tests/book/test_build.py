@@ -1,6 +1,7 @@
 """The book builds, once, and says what is wrong; and README has the verdicts of the results."""
 
 import os
+import re
 import shutil
 
 import nbformat
@@ -80,7 +81,15 @@ def test_the_pages_build_and_the_one_broken_link_is_all_that_is_warned_of(pages)
     html = pages / "book" / "_build" / "html"
     assert book.page_problems(pages / "book") == []
     text = (html / "intro.html").read_text(encoding="utf-8")
-    assert "supported" in text and "+2.00 [+1.00, +3.00]" in text
+    assert (
+        "✓\u00a0supported" in text
+        and "[+1.00, +3.00]" in text
+        and "knowledge points of three" in text
+    )
+    shown = re.findall(r'<img alt="([^"]*)" class="([^"]*)" src="(_images/forest_[^"]*)"', text)
+    assert len(shown) == 4 and all("VGG-11, FC1" in alternative for alternative, *_ in shown)
+    kinds = {frozenset(kinds.split()) for _, kinds, _ in shown}
+    assert {"only-dark", "only-narrow"} in kinds and len(kinds) == 4
     algorithm = (html / "algorithm.html").read_text(encoding="utf-8")
     assert all(f'<span class="eqno">({number})' in algorithm for number in range(1, 10))
     h1 = (html / "notebooks" / "image_h1.html").read_text(encoding="utf-8")
@@ -139,10 +148,11 @@ def test_nothing_is_built_twice_or_from_missing_files_or_figures(pages, tmp_path
 
 
 def test_what_is_generated_has_every_run_in_its_own_place(made):
-    grid = made["verdict_grid"]
-    assert grid.index("Preset `study`") < grid.index("Preset `demo`")
-    assert "3 seeds; b = 0.2" in grid and grid.count("+2.00 [+1.00, +3.00]") == 2
-    assert "2.00" in made["table_v"] and made["table_vii"].startswith("## PointNet\n")
+    assert made["forest"].count("| [+1.00, +3.00] |") == 1 and "demo" not in made["forest"]
+    assert (
+        made["verdicts_h1"].count("| [+1.00, +3.00] |") == 2 and "FC1, demo" in made["verdicts_h1"]
+    )
+    assert "2.00" in made["table_v"] and "The numbers: PointNet\n" in made["table_vii"]
     # a sweep's run is in its table and on the claims page, the sweeps' notebook in no verdict
     assert "not run here" in made["table_ii"] and "v_vgg11_fc2" in made["claims"]
     assert "`table_v`" in made["sweeps"] and "`image_cell`" in made["status"]
@@ -157,7 +167,7 @@ def test_readmes_verdicts_are_rewritten_checked_and_the_studys(tmp_path, monkeyp
     readme = tmp_path / "README.md"
     readme.write_text(f"# before\n{book.START}\nold\n{book.END}\nafter\n")
     write_results(full_run(comparisons=[comparison("n_fg", 1.0, 3.0)]))  # the demo's do not count
-    for low, shown in ((None, "nothing is decided"), (-3.0, "−2.00 [")):
+    for low, shown in ((None, "nothing is decided"), (-3.0, "N_fg −13.9 [")):
         if low:
             found = [comparison("n_fg", low, low + 2)]
             write_results(full_run(preset="study", comparisons=found))
@@ -165,8 +175,13 @@ def test_readmes_verdicts_are_rewritten_checked_and_the_studys(tmp_path, monkeyp
         assert "stale" in capsys.readouterr().err
         assert book.main(["--readme"]) == book.main(["--check"]) == 0
         text = readme.read_text()
-        assert text.startswith("# before\n") and text.endswith("after\n") and "old" not in text
+        assert text.startswith("# before\n") and text.endswith("after\n") and "\nold" not in text
         assert shown in text and "+2.00" not in text and "claims" not in text
+    assert "not hold**" not in text and "**What does not**: " in text and "{doc}" not in text
+    drawing = tmp_path / "book" / "_static" / "readme_forest_dark.svg"
+    assert drawing.name in text and 'class="mark opposed"' in drawing.read_text()
+    drawing.unlink()
+    assert book.main(["--check"]) == 1 and "stale" in capsys.readouterr().err
     for broken in ("# no markers\n", book.END, f"{book.START}{book.START}{book.END}"):
         readme.write_text(broken)
         assert book.main(["--readme"]) == 1 and book.START in capsys.readouterr().err
