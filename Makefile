@@ -1,4 +1,5 @@
 # make book   an environment with exact pins, the notebooks at PRESET, the book; prints where it lies
+# make archive   the same, then the book as one HTML file and the results as one zip, in book/_build/archive
 # make notebooks   the first part of it; NOTEBOOKS="image_h1 image_h2" runs these alone
 # make test   the same environment, lint and the test suite
 # make lint   ruff, and which room imports which (import-linter)
@@ -22,10 +23,13 @@ NOTEBOOKS ?= $$($(PY) -m book.make --notebooks)
 # The environment is as good as the two files that define it: their checksum names the stamp.
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: book notebooks test check lint clean
+.PHONY: book archive notebooks test check lint clean
 
 book: notebooks
 	@$(PY) -m book.make --preset $(PRESET)
+
+archive: notebooks
+	@$(PY) -m book.make --preset $(PRESET) --archive
 
 notebooks: $(READY)
 	@set -e; for name in $(NOTEBOOKS); do \

@@ -2,7 +2,7 @@
 
 `python -m book.make` builds unless nothing has changed since the last good build; the exit code
 is 1 where the build fails or a page, figure or result is missing. `--notebooks` lists the
-notebooks that the table of contents names.
+notebooks that the table of contents names; `--archive` adds what is kept elsewhere.
 """
 
 import argparse
@@ -18,18 +18,17 @@ from pathlib import Path
 import yaml
 
 from book.make import api, chapters, check, claims, plan_pages, protocol_pages, published, tables
-from book.make.frame import frame, main_rows
+from book.make.archive import single_page, write_results_zip
+from book.make.frame import frame
 from book.make.pages import NOTEBOOKS, notebook_names, page_line, page_source, toc_pages
 from book.make.texts import block
 from kpnb.errors import KpnbError, answered
 from kpnb.experiments.robustness import construction_table
-from kpnb.metrics.formatting import PLAIN, SYMBOLS
 from kpnb.metrics.results import Results, available_cells, available_results, read_results
 from kpnb.run import sweeps
 from kpnb.study.parameters import MODELS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-START, END = "<!-- verdicts:start -->", "<!-- verdicts:end -->"
 BUILDERS = ("jupyter-book", "sphinx-book-theme", "sphinx-mathjax-offline", "Sphinx", "myst-nb")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
@@ -136,9 +135,7 @@ def notebook_problems(book: Path, notebooks: Path) -> list[str]:
 
 def page_problems(book: Path) -> list[str]:
     """What is wrong with the built pages."""
-    html = book / "_build" / "html"
-    missing = check.missing_pages(html, toc_pages(book))
-    return [*missing, *check.broken_fetches(html), *check.bare_formulas(html)]
+    return check.page_problems(book / "_build" / "html", toc_pages(book))
 
 
 def make(book: Path, notebooks: Path, preset: str) -> Path:
@@ -160,47 +157,32 @@ def make(book: Path, notebooks: Path, preset: str) -> Path:
     return book / "_build" / "html" / "index.html"
 
 
+def make_archive(book: Path) -> list[Path]:
+    """The built book as one page, and the results as one zip, in book/_build/archive.
+
+    Raises: KpnbError for what the checks find in the page.
+    """
+    folder = book / "_build" / "archive"
+    folder.mkdir(exist_ok=True)
+    page, packed = folder / "kpnb-book.html", folder / "kpnb-results.zip"
+    page.write_text(single_page(book, toc_pages(book)), encoding="utf-8")
+    _refuse(check.page_problems(folder, [page.stem]))
+    write_results_zip(CHECKOUT, packed)
+    return [page, packed]
+
+
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise KpnbError("\n".join(problems))
 
 
-def readme_block() -> str:
-    """README's verdicts, those of the committed study."""
-    rows = frame([*available_results("study"), *available_cells("study")])
-    if main_rows(rows, "comparison").empty:
-        return block("readme_nothing")
-    grid = tables.captioned_grid(rows, "study")
-    for metric, symbol in SYMBOLS.items():  # README is read as plain text too
-        grid = grid.replace(symbol, PLAIN[metric])
-    return grid
-
-
-def update_readme(path: Path, write: bool) -> None:
-    """Put the present verdicts between README's two markers, or only check that they are there.
-
-    Raises: KpnbError where the markers are not there once each, or the verdicts are stale.
-    """
-    old = path.read_text(encoding="utf-8")
-    if old.count(START) != 1 or old.count(END) != 1:
-        raise KpnbError(f"README.md needs the lines {START} and {END} once each: add them")
-    before, after = old.split(START)[0], old.split(END)[1]
-    new = f"{before}{START}\n{readme_block()}\n{END}{after}"
-    if write:
-        path.write_text(new, encoding="utf-8")
-    elif new != old:
-        raise KpnbError("README.md's verdicts are stale: run python -m book.make --readme")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; mistakes go to stderr."""
     parser = argparse.ArgumentParser(prog="python -m book.make", description=__doc__)
-    what = parser.add_mutually_exclusive_group()
-    add = what.add_argument
+    add = parser.add_argument
     add("--notebooks", action="store_true", help="list the book's notebooks and stop")
-    add("--readme", action="store_true", help="rewrite the verdicts in README.md and stop")
-    add("--check", action="store_true", help="fail if README.md's verdicts are stale")
-    parser.add_argument("--preset", default="demo", help="whose results the notebooks hold")
+    add("--archive", action="store_true", help="also one page of all, and a zip of the results")
+    add("--preset", default="demo", help="whose results the notebooks hold")
     options = parser.parse_args(arguments)
     return answered(lambda: _answer(options))
 
@@ -210,10 +192,10 @@ def _answer(options: argparse.Namespace) -> int:
     try:
         if options.notebooks:
             print(*(page_line(book, page) for page in notebook_names(book)), sep="\n")
-        elif options.readme or options.check:
-            update_readme(CHECKOUT / "README.md", options.readme)
-        else:
-            print(f"book: {make(book, CHECKOUT / 'notebooks', options.preset)}")
+            return 0
+        print(f"book: {make(book, CHECKOUT / 'notebooks', options.preset)}")
+        for path in make_archive(book) if options.archive else ():
+            print(f"archive: {path}")
     except (OSError, KpnbError) as error:
         print(error, file=sys.stderr)
         return 1
