@@ -8,7 +8,6 @@ every shape: class, then group, then the shapes of that group. README.md says ho
 """
 
 import hashlib
-import json
 import re
 import sys
 import tempfile
@@ -19,12 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.archives import read_members
-from data_prep.builders import Package, report, run_builder, verdict
+from data_prep.builders import main, report, verdict
 from kpnb.datasets.clouds import FILES, PACKED_SHA256
 from kpnb.datasets.modelnet40 import Mesh, named_generator, surface_points, triangles, y_up_to_z_up
 from kpnb.datasets.samples import unit_sphere
 from kpnb.errors import KpnbError, require
 
+KIND = "pointclouds"
 TABLE = Path(__file__).with_name("embedded_pointclouds_shapes.json")
 POINTS = 1024  # of a shape, as many as the paper's objects have
 LIMIT = 2**31  # bytes read from one package
@@ -34,21 +34,12 @@ Named = Iterator[tuple[str, Mesh]]  # of shapes
 Groups = Mapping[str, Mapping[str, list[str]]]  # class: group: names of its shapes
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the script; returns the exit status: 0, or 1 after a `KpnbError`."""
-    table = json.loads(TABLE.read_text())
-    packages = {
-        part: Package.of("debian", *(about[k] for k in ("package", "version", "file", "sha256")))
-        for part, about in table["packages"].items()
-    }
-
-    def build(root: Path, out: Path) -> None:
-        for part, read in READERS.items():
-            arrays = pack(table[part], read, root / packages[part].file)
-            np.savez_compressed(out / FILES[part], **arrays)
-            describe(out / FILES[part], table["contents"][part])
-
-    return run_builder(__doc__, "pointclouds", [*packages.values()], build, arguments)
+def build(files: Mapping[str, Path], out: Path, table: dict) -> None:
+    """Write both files into `out` from the packages."""
+    for part, read in READERS.items():
+        arrays = pack(table[part], read, files[part])
+        np.savez_compressed(out / FILES[part], **arrays)
+        describe(out / FILES[part], table["contents"][part])
 
 
 def furniture_meshes(archive: Path, names: list[str]) -> Named:
@@ -202,4 +193,4 @@ def _face_set(part: str) -> Mesh | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.modules[__name__]))

@@ -1,8 +1,8 @@
 """Builds the book: tables from results, pages by jupyter-book, then checks what was built.
 
 `python -m book.make` builds unless nothing has changed since the last good build; the exit code
-is 1 where the build fails or a page, figure or result is missing. `--notebooks` lists the
-notebooks that the table of contents names; `--archive` adds what is kept elsewhere.
+is 1 where the build fails or a page, figure or result is missing. `--archive` adds what is kept
+elsewhere.
 """
 
 import argparse
@@ -17,10 +17,20 @@ from pathlib import Path
 
 import yaml
 
-from book.make import api, chapters, check, claims, plan_pages, protocol_pages, published, tables
+from book.make import (
+    api,
+    chapters,
+    check,
+    claims,
+    executed,
+    plan_pages,
+    protocol_pages,
+    published,
+    tables,
+)
 from book.make.archive import single_page, write_results_zip
 from book.make.frame import frame
-from book.make.pages import NOTEBOOKS, notebook_names, page_line, page_source, toc_pages
+from book.make.pages import BOOK, NOTEBOOKS, notebook_names, page_source, toc_pages
 from book.make.texts import block
 from kpnb.errors import KpnbError, answered
 from kpnb.experiments.robustness import construction_table
@@ -41,11 +51,10 @@ def repository(book: Path) -> str:
 def collect(names: list[str], preset: str) -> list[Results]:
     """The committed study's results where there are any, then those of this build's preset.
 
-    Raises: KpnbError where a notebook has no results at `preset`.
+    Raises: KpnbError where a notebook has no results at `preset`; of the study some may be missing.
     """
-    here = [read_results(name, preset) for name in names]
     study = available_results("study")  # also of what is no notebook
-    return study if preset == "study" else study + here
+    return study + [read_results(name, preset) for name in names if preset != "study"]
 
 
 def fragments(
@@ -124,12 +133,15 @@ def build(book: Path) -> None:
         raise KpnbError("\n".join([*wrong, f"the book does not build: see {log}"]))
 
 
-def notebook_problems(book: Path, notebooks: Path) -> list[str]:
-    """What is wrong with the executed notebooks, against what their sources promise."""
+def notebook_problems(book: Path, notebooks: Path, preset: str) -> list[str]:
+    """What is wrong with the executed notebooks, against what their sources promise; of the study
+    some may not have been executed."""
     found = []
     for name in notebook_names(book):
+        copy = book / NOTEBOOKS / f"{name}.ipynb"
         figures = check.expected_figures(notebooks / f"{page_source(book, name)[0]}.ipynb")
-        found += check.notebook_problems(book / NOTEBOOKS / f"{name}.ipynb", figures)
+        if preset != "study" or executed.was_executed(copy):
+            found += check.notebook_problems(copy, figures)
     return found
 
 
@@ -143,10 +155,14 @@ def make(book: Path, notebooks: Path, preset: str) -> Path:
 
     Raises: KpnbError for missing results, a failed build, or what the checks found.
     """
-    results, cells = collect(notebook_names(book), preset), available_cells("study")
-    _refuse(notebook_problems(book, notebooks))
-    generate(book, fragments(results, repository(book), cells, toc_pages(book)))
+    pages, address = notebook_names(book), repository(book)
+    if preset == "study":
+        executed.show_study(book, notebooks, pages)
+    results, cells = collect(pages, preset), available_cells("study")
+    _refuse(notebook_problems(book, notebooks, preset))
+    generate(book, fragments(results, address, cells, toc_pages(book)))
     draw(book, results, cells)
+    executed.write_notes(book, pages, address)
     stamp = book / "_build" / "inputs.sha256"
     key = inputs_hash(book)
     if not stamp.exists() or stamp.read_text() != key or page_problems(book):
@@ -180,21 +196,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; mistakes go to stderr."""
     parser = argparse.ArgumentParser(prog="python -m book.make", description=__doc__)
     add = parser.add_argument
-    add("--notebooks", action="store_true", help="list the book's notebooks and stop")
     add("--archive", action="store_true", help="also one page of all, and a zip of the results")
     add("--preset", default="demo", help="whose results the notebooks hold")
     options = parser.parse_args(arguments)
-    return answered(lambda: _answer(options))
+    return answered(lambda: built(options.preset, options.archive))
 
 
-def _answer(options: argparse.Namespace) -> int:
-    book = CHECKOUT / "book"
+def built(preset: str, archive: bool = False) -> int:
+    """Build the book of this checkout and say where it lies; returns the exit code."""
     try:
-        if options.notebooks:
-            print(*(page_line(book, page) for page in notebook_names(book)), sep="\n")
-            return 0
-        print(f"book: {make(book, CHECKOUT / 'notebooks', options.preset)}")
-        for path in make_archive(book) if options.archive else ():
+        print(f"book: {make(BOOK, CHECKOUT / 'notebooks', preset)}")
+        for path in make_archive(BOOK) if archive else ():
             print(f"archive: {path}")
     except (OSError, KpnbError) as error:
         print(error, file=sys.stderr)

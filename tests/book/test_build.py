@@ -14,6 +14,7 @@ from stub_notebooks import executed, figure
 
 from book.make import __main__ as book
 from book.make import check, tables
+from book.make.executed import write_notes
 from book.make.frame import frame
 from kpnb.errors import KpnbError
 from kpnb.metrics.results import write_results
@@ -40,7 +41,7 @@ def made():
 def pages(made, tmp_path_factory):
     """The book's pages with stub notebooks, away from the checkout."""
     root = tmp_path_factory.mktemp("checkout")
-    skipped = shutil.ignore_patterns("_build", "_generated", "notebooks", "results", "make")
+    skipped = shutil.ignore_patterns("_build", "_generated", "notebooks", "results")
     shutil.copytree(book.CHECKOUT / "book", root / "book", ignore=skipped)
     (root / "notebooks").mkdir()
     table = new_output("display_data", data={"text/markdown": "| $\\rho$ |\n|---|\n| 1 |"})
@@ -51,10 +52,11 @@ def pages(made, tmp_path_factory):
         nbformat.write(source, root / "notebooks" / f"{name}.ipynb")
     book.generate(root / "book", made)
     book.draw(root / "book", [])
+    write_notes(root / "book", NOTEBOOKS, ADDRESS)
     return root
 
 
-def test_contents_name_the_pages_that_exist(capsys):
+def test_contents_name_the_pages_that_exist():
     pages = book.toc_pages(book.CHECKOUT / "book")
     assert pages[0] == "intro" and len(pages) == len(set(pages)) and "image_h1" in NOTEBOOKS
     for page in pages:  # notebooks lie beside the book, not in it
@@ -64,8 +66,6 @@ def test_contents_name_the_pages_that_exist(capsys):
     parts = [*contents["parts"], *(page for part in contents["parts"] for page in part["chapters"])]
     assert all(len(p.get("chapters", p.get("sections", ()))) <= 9 for p in [contents, *parts])
     assert len(contents["parts"]) <= 9
-    assert book.main(["--notebooks"]) == 0
-    assert capsys.readouterr().out.split() == NOTEBOOKS
 
 
 def test_no_page_or_notebook_skips_a_heading():
@@ -100,11 +100,15 @@ def test_the_pages_build_and_the_one_broken_link_is_all_that_is_warned_of(pages)
     assert len(str(error.value).splitlines()) == 2
     html = pages / "book" / "_build" / "html"
     assert book.page_problems(pages / "book") == []
+    page, packed = book.make_archive(pages / "book")
+    assert '<div id="notebooks/image_h1">' in page.read_text("utf-8")
+    assert packed.stat().st_size > 10**6
     text = (html / "intro.html").read_text(encoding="utf-8")
     assert "supported" in text and "+2.00 [+1.00, +3.00]" in text
     algorithm = (html / "algorithm.html").read_text(encoding="utf-8")
     assert all(f'<span class="eqno">({number})' in algorithm for number in range(1, 10))
     h1 = (html / "notebooks" / "image_h1.html").read_text(encoding="utf-8")
+    assert '<p class="run-note">Not executed at preset <code>study</code>' in h1
     assert r"\(H_i\)" in h1 and r"\(\rho\)" in h1
     for page in (algorithm, h1):
         assert any("/mathjax/tex-chtml.js" in address for address in check.Page(page).fetches)
