@@ -1,0 +1,202 @@
+"""The explorer's page: packs of studies (`book.make.pack`) and verdicts from the results files.
+
+What the page counts, it counts itself, in explorer.js. The build checks beforehand that the same
+rule, on the same bytes, counts what kpnb counted when the pack was made.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlencode
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from matplotlib.colors import to_hex
+
+from book.make.frame import NOTHING, TABLE_OF, estimate, over, records
+from book.make.pack import FORMAT, LOWEST, NO_RANK, PER_NAT
+from book.make.texts import block
+from kpnb.errors import KpnbError, require
+from kpnb.figures.panel import POINTS, entropy_colors
+from kpnb.figures.text import text_color
+from kpnb.metrics.formatting import PLAIN, SIDES, VERDICT_MARKS, signed
+from kpnb.metrics.results import Results, freshness, results_root
+from kpnb.paper import HYPOTHESES, METRICS, PREDICTIONS, ROLES
+
+HERE = Path(__file__).parent
+#: Bytes that packs may take in the page, together.
+MOST = 3_000_000
+#: Parameters that change no number of a network, a layer or a sample.
+ASIDE = {"layers", "device", "chunk", "run", "preset", "seeds", "teachers"}
+#: H_bar - H_i, in nats, of the first and the last of so many colors.
+LOW, HIGH, COLORS = -0.5, 1.0, 31
+#: How foreground is told, by what a sample is.
+INSIDE = {"image": "inside the border: foreground"}
+INSIDE |= {"cloud": "circles: foreground, crosses: background"}
+INSIDE |= dict.fromkeys(("sentence", "question"), "bold and underlined: foreground")
+#: Of the verdicts.
+HEADS = ("metric", "predicted", "student − baseline [95%]", "verdict", "over")
+
+
+def read_packs() -> list[dict]:
+    """The committed packs, by modality and name. Raises KpnbError for a file that is none, for
+    counts that are not kpnb's, and for more than a page may hold."""
+    packs = []
+    for path in sorted(results_root().glob("pack/*.json")):
+        try:
+            pack = json.loads(path.read_text(encoding="utf-8"))
+            require(pack["format"] == FORMAT, f"its format is {pack['format']!r}")
+            check_counts(pack)
+        except (ValueError, KeyError, TypeError) as error:  # KpnbError is a ValueError
+            told = f"{path} is no pack of this version ({error})"
+            raise KpnbError(f"{told}: make it anew with python -m book.make.pack.") from error
+        packs.append(pack | {"file": f"book/results/pack/{path.name}"})
+    packs.sort(key=lambda pack: list(TABLE_OF).index(pack["modality"]))
+    size = sum(len(json.dumps(_embedded(pack))) for pack in packs)
+    require(size <= MOST, f"packs are {size} bytes, the page holds {MOST}: leave one out.")
+    return packs
+
+
+def check_counts(pack: Mapping) -> None:
+    """Raise KpnbError unless the ranks give, by the page's rule, the numbers that kpnb counted."""
+    for layer, roles in pack["layers"].items():
+        for role, held in roles.items():
+            for b, told in held["counted"].items():
+                found = page_counts(pack, layer, role, round(float(b) * PER_NAT))
+                require(found == told, f"{role} at {layer}, b = {b} differs from kpnb's counts")
+
+
+def page_counts(pack: Mapping, layer: str, role: str, position: int) -> dict:
+    """What the page counts at a position of its slider, b in hundredths of a nat, in the form of
+    `book.make.pack.counted`: explorer.js in Python."""
+    held, samples = pack["layers"][layer][role], pack["samples"]
+    units = max(len(sample["foreground"]) for sample in samples)
+    content = np.frombuffer(base64.b64decode(held["ranks"]), np.uint8)
+    rows = content.reshape(-1, len(samples), units)
+    inside = np.zeros((len(samples), units), bool)
+    for place, sample in enumerate(samples):
+        inside[place, : len(sample["foreground"])] = [mark == "1" for mark in sample["foreground"]]
+    held_points = (rows != NO_RANK) & (rows > position - LOWEST)
+    there = (rows != NO_RANK).any(2)
+    fg, bg = (held_points & inside).sum(2), (held_points & ~inside).sum(2)
+    shown = [*range(len(held["epochs"]) - 1), len(rows) - 1]
+    found = {
+        name: [_plain(n[r], there[r]) for r in shown] for name, n in (("n_fg", fg), ("n_bg", bg))
+    }
+    found["lambda"] = _plain(fg[-1] / np.maximum(fg[-1] + bg[-1], 1), there[-1])
+    trail = (held_points & inside)[1:-1]
+    if len(trail):
+        kept = trail[-1].sum(1) / np.maximum(trail.any(0).sum(1), 1)
+        return found | {"rho": _plain(kept, there[1:-1].all(0))}
+    return found | {"rho": None}
+
+
+def _plain(values: np.ndarray, there: np.ndarray) -> list:
+    return [value.item() if known else None for value, known in zip(values, there, strict=True)]
+
+
+def verdicts(rows: pd.DataFrame, pack: Mapping) -> list[dict]:
+    """What the results files say of the pack's layers over all samples and seeds, a row for each
+    layer, metric and b; of several files that have one, the first."""
+    found = rows[(rows["kind"] == "comparison") & (rows["selection"] == "all")]
+    found = found[(found["part"] != "single") & found["distance"].isin(["", "epoch"])]
+    facts = {name: pack[name] for name in ("dataset", "network", "scale")}
+    for name, value in (facts | {"preset": pack["run"]["preset"]}).items():
+        found = found[found[name] == value]
+    same = [_same(settings, pack["run"]["settings"]) for settings in found["settings"]]
+    found = found[np.array(same, bool)]
+    found = found[found["layer"].isin(list(pack["layers"]))]
+    found = found.drop_duplicates(["layer", "metric", "threshold"])
+    order = found["metric"].map(METRICS.index)
+    return [_told(row) for row in records(found.assign(order=order).sort_values("order"))]
+
+
+def _same(one: Mapping, other: Mapping) -> bool:
+    names = (one.keys() | other.keys()) - ASIDE
+    return all(one.get(name) == other.get(name) for name in names)
+
+
+def _told(row: Mapping) -> dict:
+    return {
+        "layer": row["layer"],
+        "b": round(row["threshold"] * PER_NAT),
+        "metric": f"H{HYPOTHESES[row['metric']]}: {symbol(row['metric'])}",
+        "predicted": SIDES[PREDICTIONS[row["metric"]]].removeprefix("student "),
+        "difference": estimate(row, signed),
+        "verdict": f"{VERDICT_MARKS[row['verdict']]} {row['verdict']}",
+        "over": over(row),
+        "file": row["file"],
+        "unfit": row["unfit"].get(row["layer"], ""),
+    }
+
+
+def symbol(metric: str) -> str:
+    """A metric as HTML."""
+    return re.sub(r"^(\w)(?:_(\w+))?$", _subscript, PLAIN[metric])
+
+
+def _subscript(found: re.Match) -> str:
+    return f"<i>{found[1]}</i>" + (f"<sub>{found[2]}</sub>" if found[2] else "")
+
+
+def address(pack: Mapping, **state: object) -> str:
+    """The explorer's address with a state: sample, role ("student"), layer, epoch, b."""
+    told = {name: pack[name] for name in ("modality", "network")} | state
+    return f"explorer.html#{urlencode(told)}"
+
+
+def links(packs: Sequence[Mapping]) -> dict[tuple, str]:
+    """Addresses of packs at their own b, by preset, data set, network and scale."""
+    return {
+        (pack["run"]["preset"], *(pack[name] for name in ("dataset", "network", "scale"))): address(
+            pack, role=ROLES["S"], b=pack["run"]["settings"]["threshold"]
+        )
+        for pack in packs
+    }
+
+
+def page(rows: pd.DataFrame, packs: Sequence[Mapping], repository: str) -> str:
+    """The page's own part: controls, data and script. rows: `book.make.frame`."""
+    if not packs:
+        return NOTHING
+    scale = {"low": LOW, "high": HIGH, "colors": list(_colors())}
+    shown = [_embedded(pack) | _about(pack, rows, repository) for pack in packs]
+    data = {"packs": shown, "roles": ROLES, "lowest": LOWEST, "perNat": PER_NAT, "none": NO_RANK}
+    # In a script element, no tag may begin.
+    text = json.dumps(data | {"scale": scale}, separators=(",", ":"), ensure_ascii=False)
+    parts = {name: (HERE / f"explorer.{name}").read_text("utf-8") for name in ("css", "js")}
+    parts |= {"data": text.replace("<", "\\u003c"), "scale": scale, "packs": shown, "heads": HEADS}
+    parts |= {"points": POINTS, "symbol": symbol, "perNat": PER_NAT}
+    markup = (HERE / "explorer.html").read_text("utf-8")
+    html = Environment(undefined=StrictUndefined).from_string(markup).render(parts)
+    return f"````{{raw}} html\n{html}\n````"
+
+
+def _embedded(pack: Mapping) -> dict:
+    """What the page has of a pack: all but what it is checked with and where it comes from."""
+    layers = {
+        layer: {role: {"epochs": r["epochs"], "ranks": r["ranks"]} for role, r in roles.items()}
+        for layer, roles in pack["layers"].items()
+    }
+    return {name: pack[name] for name in ("modality", "network", "samples")} | {"layers": layers}
+
+
+def _about(pack: Mapping, rows: pd.DataFrame, repository: str) -> dict:
+    """What the page says of a pack and of its study's results."""
+    run = Results.model_validate(pack["run"])
+    told = {"run": run, "pack": pack, "state": freshness(run), "address": repository}
+    names = ("label", "about", "nothing", "elsewhere")
+    texts = {name: block(f"explorer_{name}", **told) for name in names}
+    about = {"b": round(run.threshold * PER_NAT), "inside": INSIDE[pack["modality"]]}
+    return about | texts | {"verdicts": verdicts(rows, pack)}
+
+
+def _colors() -> Iterator[tuple[str, str]]:
+    """Those of the book's entropy maps, with the color of text on them: low entropy, far below the
+    background's, is dark."""
+    for place in np.linspace(1, 0, COLORS):
+        color = to_hex(entropy_colors()(place))
+        yield color, text_color(color)
