@@ -12,6 +12,7 @@
 
   const find = (selector) => root.querySelector(selector);
   const all = (selector) => [...root.querySelectorAll(selector)];
+  const fill = (selector, items, html) => (find(selector).innerHTML = items.map(html).join(""));
   const range = (length) => [...Array(length).keys()];
   const lastOf = (list) => list[list.length - 1];
   const safe = (text) => String(text).replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
@@ -129,17 +130,12 @@
     const { pack } = state;
     const shown = ({ picture: own }, place) =>
       own ? `<img src="${picture(own)}" alt="">` : `${place}`;
-    const samples = pack.samples.map((one, n) => tile("sample", n, titled(n), shown(one, n)));
     const thresholds = [...new Set(pack.verdicts.map((one) => one.b))].sort((a, b) => a - b);
     find(".samples legend").textContent = `Sample (${pack.modality})`;
-    find(".samples div").innerHTML = samples.join("");
-    find("[data-of=role]").innerHTML = roles().map((r) => tile("role", r, data.roles[r])).join("");
-    find("[data-of=layer]").innerHTML = Object.keys(pack.layers)
-      .map((layer) => tile("layer", layer))
-      .join("");
-    find(".jumps").innerHTML = thresholds
-      .map((b) => `<button type="button" value="${b}">b = ${nats(b)}</button>`)
-      .join("");
+    fill(".samples div", pack.samples, (one, n) => tile("sample", n, titled(n), shown(one, n)));
+    fill("[data-of=role]", roles(), (role) => tile("role", role, data.roles[role]));
+    fill("[data-of=layer]", Object.keys(pack.layers), (layer) => tile("layer", layer));
+    fill(".jumps", thresholds, (b) => `<button type="button" value="${b}">b = ${nats(b)}</button>`);
     find(".about").innerHTML = pack.about;
     find(".inside").textContent = pack.inside;
     find("[name=study]").value = data.packs.indexOf(pack);
@@ -239,7 +235,8 @@
     const { words, joined, parts } = sample();
     const drawn = (unit) => {
       const side = isForeground(unit) ? "fg" : "bg";
-      const sign = find(`.sign:has(.${side})`).outerHTML;
+      const said = `role="img" aria-label="${side === "fg" ? "foreground" : "background"} point: "`;
+      const sign = find(`.sign:has(.${side})`).outerHTML.replace('aria-hidden="true"', said);
       const [back, text] = isShaded(ranks[unit]) ? shade(ranks[unit]) : ["", ""];
       const name = `word ${side}${kinds[unit] ? " held" : ""}`;
       const word = `${kinds[unit] ? sign : ""}${safe(words[unit])}`;
@@ -285,7 +282,7 @@
   }
 
   function drawCounts() {
-    const lines = roles().map((role) => {
+    const line = (role) => {
       const cells = Object.entries(counts(role)).map(
         ([metric, value]) =>
           `<td data-metric="${metric}" data-value="${value}">${written(value)}</td>`,
@@ -293,10 +290,10 @@
       const current = role === state.role ? ' aria-current="true"' : "";
       const name = `${data.roles[role]}, epoch ${epochOf(networkOf(role))}`;
       return `<tr data-role="${role}"${current}><th scope="row">${name}</th>${cells.join("")}</tr>`;
-    });
+    };
     const where = `${titled(state.sample)}: ${state.layer}, b = ${nats(state.b)}`;
     find(".counts caption").textContent = where;
-    find(".counts tbody").innerHTML = lines.join("");
+    fill(".counts tbody", roles(), line);
     find(".lost").hidden = !Number.isNaN(counts(state.role).n_fg);
   }
 
@@ -320,7 +317,7 @@
       );
       return `<tr role="row"><th scope="row" role="rowheader">${metric}</th>${cells.join("")}</tr>`;
     };
-    find(".verdicts tbody").innerHTML = shown.map(line).join("");
+    fill(".verdicts tbody", shown, line);
   }
 
   // All together

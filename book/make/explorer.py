@@ -6,7 +6,6 @@ rule, on the same bytes, counts what kpnb counted when the pack was made.
 
 import base64
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlencode
@@ -30,15 +29,9 @@ HERE = Path(__file__).parent
 #: Bytes that packs may take in the page, together.
 MOST = 3_000_000
 #: Parameters that change no number of a network, a layer or a sample.
-ASIDE = {"layers", "device", "chunk", "run", "preset", "seeds", "teachers"}
+ASIDE = {"layers", "device", "chunk", "run", "preset", "seeds"}
 #: H_bar - H_i, in nats, of the first and the last of so many colors.
 LOW, HIGH, COLORS = -0.5, 1.0, 31
-#: How foreground is told, by what a sample is.
-INSIDE = {"image": "inside the border: foreground"}
-INSIDE |= {"cloud": "circles: foreground, crosses: background"}
-INSIDE |= dict.fromkeys(("sentence", "question"), "bold and underlined: foreground")
-#: Of the verdicts.
-HEADS = ("metric", "predicted", "student − baseline [95%]", "verdict", "over")
 
 
 def read_packs() -> list[dict]:
@@ -72,33 +65,27 @@ def check_counts(pack: Mapping) -> None:
 def page_counts(pack: Mapping, layer: str, role: str, position: int) -> dict:
     """What the page counts at a position of its slider, b in hundredths of a nat, in the form of
     `book.make.pack.counted`: explorer.js in Python."""
-    held, samples = pack["layers"][layer][role], pack["samples"]
-    units = max(len(sample["foreground"]) for sample in samples)
-    content = np.frombuffer(base64.b64decode(held["ranks"]), np.uint8)
-    rows = content.reshape(-1, len(samples), units)
-    inside = np.zeros((len(samples), units), bool)
-    for place, sample in enumerate(samples):
-        inside[place, : len(sample["foreground"])] = [mark == "1" for mark in sample["foreground"]]
-    held_points = (rows != NO_RANK) & (rows > position - LOWEST)
-    there = (rows != NO_RANK).any(2)
-    fg, bg = (held_points & inside).sum(2), (held_points & ~inside).sum(2)
-    shown = [*range(len(held["epochs"]) - 1), len(rows) - 1]
-    found = {
-        name: [_plain(n[r], there[r]) for r in shown] for name, n in (("n_fg", fg), ("n_bg", bg))
+    marks = [sample["foreground"] for sample in pack["samples"]]
+    units = max(map(len, marks))
+    inside = np.array([list(one.ljust(units, "0")) for one in marks]) == "1"
+    content = base64.b64decode(pack["layers"][layer][role]["ranks"])
+    rows = np.frombuffer(content, np.uint8).reshape(-1, *inside.shape)
+    points, there = (rows != NO_RANK) & (rows > position - LOWEST), (rows != NO_RANK).any(2)
+    fg, bg = (points & inside).sum(2), (points & ~inside).sum(2)
+    tried = (points & inside)[1:-1].any(0).sum(1)
+    return {
+        "n_fg": [_plain(*row) for row in zip(fg, there, strict=True)],
+        "n_bg": [_plain(*row) for row in zip(bg, there, strict=True)],
+        "lambda": _plain(fg[-1] / np.maximum(fg[-1] + bg[-1], 1), there[-1]),
+        "rho": _plain(fg[-2] / np.maximum(tried, 1), there[1:-1].all(0)) if len(rows) > 1 else None,
     }
-    found["lambda"] = _plain(fg[-1] / np.maximum(fg[-1] + bg[-1], 1), there[-1])
-    trail = (held_points & inside)[1:-1]
-    if len(trail):
-        kept = trail[-1].sum(1) / np.maximum(trail.any(0).sum(1), 1)
-        return found | {"rho": _plain(kept, there[1:-1].all(0))}
-    return found | {"rho": None}
 
 
 def _plain(values: np.ndarray, there: np.ndarray) -> list:
     return [value.item() if known else None for value, known in zip(values, there, strict=True)]
 
 
-def verdicts(rows: pd.DataFrame, pack: Mapping) -> list[dict]:
+def verdicts(rows: pd.DataFrame, pack: Mapping, address: str) -> list[dict]:
     """What the results files say of the pack's layers over all samples and seeds, a row for each
     layer, metric and b; of several files that have one, the first."""
     found = rows[(rows["kind"] == "comparison") & (rows["selection"] == "all")]
@@ -110,8 +97,8 @@ def verdicts(rows: pd.DataFrame, pack: Mapping) -> list[dict]:
     found = found[np.array(same, bool)]
     found = found[found["layer"].isin(list(pack["layers"]))]
     found = found.drop_duplicates(["layer", "metric", "threshold"])
-    order = found["metric"].map(METRICS.index)
-    return [_told(row) for row in records(found.assign(order=order).sort_values("order"))]
+    found = found.sort_values("metric", key=lambda names: names.map(METRICS.index), kind="stable")
+    return [_told(row, address) for row in records(found)]
 
 
 def _same(one: Mapping, other: Mapping) -> bool:
@@ -119,7 +106,8 @@ def _same(one: Mapping, other: Mapping) -> bool:
     return all(one.get(name) == other.get(name) for name in names)
 
 
-def _told(row: Mapping) -> dict:
+def _told(row: Mapping, address: str) -> dict:
+    place = f"{address}/blob/main/{row['file']}"
     return {
         "layer": row["layer"],
         "b": round(row["threshold"] * PER_NAT),
@@ -127,48 +115,41 @@ def _told(row: Mapping) -> dict:
         "predicted": SIDES[PREDICTIONS[row["metric"]]].removeprefix("student "),
         "difference": estimate(row, signed),
         "verdict": f"{VERDICT_MARKS[row['verdict']]} {row['verdict']}",
-        "over": over(row),
-        "file": row["file"],
+        "over": f'<a href="{place}">{over(row)}</a>',
         "unfit": row["unfit"].get(row["layer"], ""),
     }
 
 
 def symbol(metric: str) -> str:
     """A metric as HTML."""
-    return re.sub(r"^(\w)(?:_(\w+))?$", _subscript, PLAIN[metric])
-
-
-def _subscript(found: re.Match) -> str:
-    return f"<i>{found[1]}</i>" + (f"<sub>{found[2]}</sub>" if found[2] else "")
-
-
-def address(pack: Mapping, **state: object) -> str:
-    """The explorer's address with a state: sample, role ("student"), layer, epoch, b."""
-    told = {name: pack[name] for name in ("modality", "network")} | state
-    return f"explorer.html#{urlencode(told)}"
+    name, _, below = PLAIN[metric].partition("_")
+    return f"<i>{name}</i>" + (f"<sub>{below}</sub>" if below else "")
 
 
 def links(packs: Sequence[Mapping]) -> dict[tuple, str]:
-    """Addresses of packs at their own b, by preset, data set, network and scale."""
-    return {
-        (pack["run"]["preset"], *(pack[name] for name in ("dataset", "network", "scale"))): address(
-            pack, role=ROLES["S"], b=pack["run"]["settings"]["threshold"]
-        )
-        for pack in packs
-    }
+    """The page's address, with its state, at each pack's student and own b; by preset, data set,
+    network and scale."""
+    found = {}
+    for pack in packs:
+        settings = pack["run"]["settings"]
+        key = settings["preset"], pack["dataset"], pack["network"], pack["scale"]
+        state = {"modality": pack["modality"], "network": pack["network"]}
+        state |= {"role": ROLES["S"], "b": settings["threshold"]}
+        found[key] = f"explorer.html#{urlencode(state)}"
+    return found
 
 
-def page(rows: pd.DataFrame, packs: Sequence[Mapping], repository: str) -> str:
+def page(rows: pd.DataFrame, packs: Sequence[Mapping], address: str) -> str:
     """The page's own part: controls, data and script. rows: `book.make.frame`."""
     if not packs:
         return NOTHING
     scale = {"low": LOW, "high": HIGH, "colors": list(_colors())}
-    shown = [_embedded(pack) | _about(pack, rows, repository) for pack in packs]
+    shown = [_embedded(pack) | _about(pack, rows, address) for pack in packs]
     data = {"packs": shown, "roles": ROLES, "lowest": LOWEST, "perNat": PER_NAT, "none": NO_RANK}
     # In a script element, no tag may begin.
     text = json.dumps(data | {"scale": scale}, separators=(",", ":"), ensure_ascii=False)
     parts = {name: (HERE / f"explorer.{name}").read_text("utf-8") for name in ("css", "js")}
-    parts |= {"data": text.replace("<", "\\u003c"), "scale": scale, "packs": shown, "heads": HEADS}
+    parts |= {"data": text.replace("<", "\\u003c"), "scale": scale, "packs": shown}
     parts |= {"points": POINTS, "symbol": symbol, "perNat": PER_NAT}
     markup = (HERE / "explorer.html").read_text("utf-8")
     html = Environment(undefined=StrictUndefined).from_string(markup).render(parts)
@@ -184,14 +165,13 @@ def _embedded(pack: Mapping) -> dict:
     return {name: pack[name] for name in ("modality", "network", "samples")} | {"layers": layers}
 
 
-def _about(pack: Mapping, rows: pd.DataFrame, repository: str) -> dict:
+def _about(pack: Mapping, rows: pd.DataFrame, address: str) -> dict:
     """What the page says of a pack and of its study's results."""
     run = Results.model_validate(pack["run"])
-    told = {"run": run, "pack": pack, "state": freshness(run), "address": repository}
-    names = ("label", "about", "nothing", "elsewhere")
+    told = {"run": run, "pack": pack, "state": freshness(run), "address": address}
+    names = ("label", "inside", "about", "nothing", "elsewhere")
     texts = {name: block(f"explorer_{name}", **told) for name in names}
-    about = {"b": round(run.threshold * PER_NAT), "inside": INSIDE[pack["modality"]]}
-    return about | texts | {"verdicts": verdicts(rows, pack)}
+    return texts | {"b": round(run.threshold * PER_NAT), "verdicts": verdicts(rows, pack, address)}
 
 
 def _colors() -> Iterator[tuple[str, str]]:

@@ -80,16 +80,17 @@ def packed(study: Study, notebook: str) -> dict:
     require(p.data == EMBEDDED, f"data is {p.data!r}: only embedded samples may lie in a page.")
     exact = 0 < p.threshold <= 1 and round(p.threshold * PER_NAT) / PER_NAT == p.threshold
     require(exact, f"threshold={p.threshold} is not on the slider: give 0.01, 0.02, ... 1.")
-    many = min(SAMPLES, p.samples, *([p.followed] if p.followed else []))
-    samples = study.data.measured.subset(range(many))
-    shown = list(_samples(samples, study.data.foreground))
+    many = min(SAMPLES, p.samples, p.followed or p.samples)
+    shown = list(_samples(study.data.measured.subset(range(many)), study.data.foreground))
     units = max(len(one["foreground"]) for one in shown)
-    found = {layer: _layer(_evidence(study, layer), many, units) for layer in p.layers}
+    layers = {
+        layer: _layer(_evidence(study, layer), p.threshold, many, units) for layer in p.layers
+    }
     facts = {"modality": p.SAMPLE, "dataset": study.dataset, "network": study.network_name}
     facts |= {"scale": study.scale, "seed": p.seeds[0], "measured": p.samples}
-    facts |= {"followed": p.samples if p.followed is None else min(p.followed, p.samples)}
+    facts["followed"] = p.samples if p.followed is None else min(p.followed, p.samples)
     run = Findings(study, notebook).results().model_dump(mode="json")
-    return {"format": FORMAT, **facts, "run": run, "samples": shown, "layers": found}
+    return {"format": FORMAT, **facts, "run": run, "samples": shown, "layers": layers}
 
 
 def _evidence(study: Study, layer: str) -> Evidence:
@@ -100,6 +101,27 @@ def _evidence(study: Study, layer: str) -> Evidence:
     return Evidence(layer, study.checkpoints, study.data.foreground, maps, {})
 
 
+def _layer(evidence: Evidence, own_b: float, many: int, units: int) -> dict:
+    """role -> epochs, ranks (rows, samples, units) in base64, and what kpnb counts, by b."""
+    found = {}
+    for role, (by_epoch,) in evidence.maps.items():
+        rows = [ranks(points)[:many, :units] for points in points_by_row(evidence, role, own_b)]
+        content = base64.b64encode(torch.stack(rows).numpy().tobytes()).decode()
+        found[role] = {"epochs": sorted(by_epoch), "ranks": content, "counted": {}}
+        for b in thresholds_around(own_b):
+            found[role]["counted"][f"{b:g}"] = counted(evidence, role, b, many)
+    return found
+
+
+def points_by_row(evidence: Evidence, role: str, b: float) -> list[KnowledgePoints]:
+    """Those of each epoch, for which the mean of the background runs over the samples followed, and
+    then of the final network again, where it runs over all. Of the teacher, and where no sample is
+    followed, the latter are all there are."""
+    epochs, followed = sorted(evidence.maps[role][0]), evidence.followed
+    trail = [evidence.points(role, 0, e, b, followed) for e in epochs] if len(epochs) > 1 else []
+    return [*trail, evidence.points(role, 0, None, b)]
+
+
 def ranks(points: KnowledgePoints) -> Tensor:
     """(samples, units) uint8: how many edges lie below H_bar - H_i; NO_RANK where undefined."""
     gap = points.baseline.unsqueeze(1) - points.entropy
@@ -107,46 +129,16 @@ def ranks(points: KnowledgePoints) -> Tensor:
     return torch.where(gap.isfinite(), found, NO_RANK).to(torch.uint8)
 
 
-def _layer(evidence: Evidence, many: int, units: int) -> dict:
-    """role -> its epochs; ranks (rows, samples, units) in base64; what kpnb counts.
-
-    Rows are the epochs, of which the mean of the background runs over the samples followed, and
-    then the final network again, where it runs over all samples. Of what was not followed, and of
-    the teacher, the last row is all there is.
-    """
-    found = {}
-    for role, (by_epoch,) in evidence.maps.items():
-        epochs = sorted(by_epoch)
-        rows = [evidence.points(role, 0, e, 1.0, evidence.followed) for e in epochs[:-1]]
-        rows += [evidence.points(role, 0, None, 1.0, evidence.followed)] if rows else []
-        rows.append(evidence.points(role, 0, None, 1.0))
-        taken = torch.stack([ranks(points)[:many, :units] for points in rows])
-        found[role] = {
-            "epochs": epochs,
-            "ranks": base64.b64encode(taken.numpy().tobytes()).decode(),
-        }
-        found[role]["counted"] = {
-            f"{b:g}": counted(evidence, role, epochs, b, many) for b in thresholds_around(0.2)
-        }
-    return found
-
-
-def counted(evidence: Evidence, role: str, epochs: Sequence[int], b: float, many: int) -> dict:
-    """What kpnb counts at b: n_fg and n_bg, (epochs, samples); lambda of the final network and rho
-    of its training, (samples,). None where there is no map; rho None where none is followed.
-    """
-    last = epochs[-1]
-    trail = [
-        evidence.points(role, 0, e, b, None if e == last else evidence.followed) for e in epochs
-    ]
-    found = {
-        name: [_numbers(torch.where(p.defined, getattr(p, name), torch.nan)[:many]) for p in trail]
-        for name in ("n_fg", "n_bg")
-    }
-    found["lambda"] = _numbers(metric_values(evidence, role, "lambda", Choices(b))[0, :many])
-    if len(epochs) == 1:
-        return found | {"rho": None}
-    return found | {"rho": _numbers(metric_values(evidence, role, "rho", Choices(b))[0, :many])}
+def counted(evidence: Evidence, role: str, b: float, many: int) -> dict:
+    """What kpnb counts at b: n_fg and n_bg, (rows, samples); lambda of the final network and rho
+    of its training, (samples,). None where there is no map, and for rho where none is followed."""
+    rows, found = points_by_row(evidence, role, b), {}
+    for name in ("n_fg", "n_bg"):
+        values = [torch.where(one.defined, getattr(one, name), torch.nan) for one in rows]
+        found[name] = [_numbers(one[:many]) for one in values]
+    for name in ("lambda", "rho") if len(rows) > 1 else ("lambda",):
+        found[name] = _numbers(metric_values(evidence, role, name, Choices(b))[0, :many])
+    return {"rho": None} | found
 
 
 def _numbers(values: Tensor | np.ndarray) -> list[float | int | None]:

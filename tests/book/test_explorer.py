@@ -11,7 +11,7 @@ from conftest import made_evidence
 from made_results import comparison, run
 from studied import MODALITIES
 
-from book.make import explorer, pack
+from book.make import explorer, pack, tables
 from book.make.frame import NOTHING, frame
 from book.make.pack import PER_NAT, Reader, counted, packed
 from kpnb.errors import KpnbError
@@ -51,7 +51,7 @@ def test_a_pack_holds_what_kpnb_counts_at_every_position_of_the_slider(kind, all
     for position, role in product((1, 7, 20, 33, 50, 100), "TSB"):
         told = explorer.page_counts(found, layer, role, position)
         b, (by_epoch,) = position / PER_NAT, evidence.maps[role]
-        assert told == counted(evidence, role, sorted(by_epoch), b, many)
+        assert told == counted(evidence, role, b, many)
         points = knowledge_points(by_epoch[max(by_epoch)], evidence.foreground, b)
         assert told["n_fg"][-1] == points.n_fg[:many].tolist()
         assert told["lambda"] == points.ratio[:many].tolist()
@@ -85,7 +85,7 @@ def test_samples_without_a_map_at_a_checkpoint_have_no_rho_and_points_over_all_s
     few = {0: evidence.maps["S"][0][0][:4], 1: replace(lost, sigma=sigma)[:4], 2: longer}
     evidence = replace(evidence, maps={"S": [few], "B": evidence.maps["B"]})
     assert evidence.followed == 4
-    held = pack._layer(evidence, 4, 16)
+    held = pack._layer(evidence, 0.2, 4, 16)
     marks = "1" * 8 + "0" * 8
     found = {"layers": {"FC1": held}, "samples": [{"foreground": marks}] * 4}
     explorer.check_counts(found)
@@ -93,7 +93,7 @@ def test_samples_without_a_map_at_a_checkpoint_have_no_rho_and_points_over_all_s
     assert told["rho"] == [1.0, None, 1.0, 1.0] and told["n_fg"][1] == [6, None, 6, 6]
     # H_bar is -0.125 nats over the samples followed, 0.0875 over all; points have -1
     told = explorer.page_counts(found, "FC1", "S", 90)
-    assert told["n_fg"] == [[0] * 4, [0, None, 0, 0], [6] * 4]
+    assert told["n_fg"] == [[0] * 4, [0, None, 0, 0], [0] * 4, [6] * 4]
     assert told["rho"] == [0, None, 0, 0]
 
 
@@ -168,15 +168,22 @@ def results(pack_, threshold=0.2, notes=(), unfit=False, **changes):
 
 def test_verdicts_are_those_of_the_packs_own_study_at_each_threshold(image):
     rows = frame([results(image, grid=4), results(image), results(image)])
-    found = explorer.verdicts(rows, image)
+    found = explorer.verdicts(rows, image, ADDRESS)
     told = {one["b"]: (one["difference"], one["verdict"]) for one in found}
     assert len(found) == 3 and told[20] == ("+3.00 [+2.00, +4.00]", "✓ supported")
     assert told[15][0].startswith("+2.00") and told[25][1] == "○ undecided"
     assert found[0]["metric"] == "H1: <i>N</i><sub>fg</sub>" and found[0]["unfit"] == ""
-    assert explorer.verdicts(frame([results(image, grid=4)]), image) == []
+    assert explorer.verdicts(frame([results(image, grid=4)]), image, ADDRESS) == []
     why = "FC1 is not measurable: the student did not learn."
-    unfit = explorer.verdicts(frame([results(image, notes=[why], unfit=True)]), image)
+    unfit = explorer.verdicts(frame([results(image, notes=[why], unfit=True)]), image, ADDRESS)
     assert {(one["verdict"], one["unfit"]) for one in unfit} == {("– not measurable", why)}
+
+
+def test_tables_of_a_study_lead_to_its_pack(image):
+    rows, other = frame([results(image)]), image | {"network": "AlexNet"}
+    told = tables.verdict_table(rows, 1, explorer.links([other, image]))
+    assert f"explorer.html#modality=image&network={image['network']}&role=student&b=0.2" in told
+    assert "explorer" not in tables.verdict_table(rows, 1, explorer.links([other]))
 
 
 # In a browser
@@ -249,14 +256,14 @@ def compare(page, pack_, epochs=None):
             assert numbers.keys() == roles.keys()
             for role, held in roles.items():
                 told, place = held["counted"][b], -1
-                if epoch in held["epochs"]:
+                if epoch in held["epochs"][:-1]:
                     place = held["epochs"].index(epoch)
                 want = {name: told[name][place][n] for name in ("n_fg", "n_bg")}
                 fg, bg = want.values()
                 want["lambda"] = None if fg is None else fg / max(1, fg + bg)
                 want["rho"] = told["rho"] and told["rho"][n]
                 assert numbers[role] == want, (layer, role, n, b, epoch)
-                if place in (-1, len(held["epochs"]) - 1):
+                if place == -1:
                     assert want["lambda"] == told["lambda"][n]
 
 
@@ -294,7 +301,11 @@ def test_the_address_carries_the_state_both_ways(page, packs):
     assert find("[name=epoch]").is_disabled()
     find("select").select_option(label=find("option").first.text_content())
     assert page.evaluate("location.hash").startswith("#modality=image&sample=0&role=teacher")
-    # what is not there is the usual
+    # as tables link to it; and what is not there is the usual
+    (link,) = explorer.links([packs[-1]]).values()
+    page.evaluate("(hash) => { location.hash = hash; }", link.partition("#")[2])
+    page.wait_for_function("document.querySelector('[name=b]').value === '50'")
+    assert find("select").input_value() == "3" and find("[name=role]:checked").input_value() == "S"
     page.evaluate("location.hash = 'modality=image&sample=99&role=nobody&layer=FC9&epoch=7&b=9'")
     page.wait_for_function("document.querySelector('[name=b]').value === '20'")
     assert find("[name=sample]:checked").input_value() == "0"
