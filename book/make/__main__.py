@@ -23,6 +23,7 @@ from book.make import (
     check,
     claims,
     executed,
+    explorer,
     plan_pages,
     protocol_pages,
     published,
@@ -65,12 +66,15 @@ def fragments(
     cells: results of sweeps; pages: of the table of contents, for links to them.
     """
     rows = frame([*results, *cells, *available_cells(chapters.PAPER)])
+    packs = explorer.read_packs()
+    links = explorer.links(packs)
     made = {
         "accuracies": tables.accuracy_table(rows),
         "api": api.api_page(),
         "claim_rates": published.rates_beside(rows),
         "cloud_construction": construction_table(results),
         "cloud_sizes": chapters.cloud_sizes(),
+        "explorer": explorer.page(rows, packs, address),
         "licences": tables.licences_table(),
         "notes": tables.notes_list(rows),
         "sweeps": sweeps.sweeps_table("study"),
@@ -78,7 +82,7 @@ def fragments(
         **{name: block(name, address=address) for name in ("colab", "colab_address", "clone")},
         **{name: tables.run_table(name, rows) for name in ("machines", "status")},
         **{f"presets_{of.strip('_')}": tables.presets_table(MODELS[of]) for of in MODELS},
-        **{f"verdicts_h{number}": tables.verdict_table(rows, number) for number in (1, 2, 3)},
+        **{f"verdicts_h{n}": tables.verdict_table(rows, n, links) for n in (1, 2, 3)},
     }
     made |= claims.ClaimPage(rows, address, pages).fragments() | published.published_tables(rows)
     made |= chapters.chapter_tables(rows) | plan_pages.plan_tables()

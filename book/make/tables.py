@@ -3,6 +3,8 @@
 Functions take the frame of `book.make.frame`, or rows of it, and return markdown.
 """
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from book.make import frame
@@ -25,9 +27,13 @@ def _at_own_b(rows: pd.DataFrame) -> pd.Series:
 # Verdicts
 
 
-def verdict_table(rows: pd.DataFrame, hypothesis: int) -> str:
+def verdict_table(
+    rows: pd.DataFrame, hypothesis: int, links: Mapping[tuple, str] | None = None
+) -> str:
     """Every comparison for a hypothesis at the run's own b, with the published filter, other b and
     the paper: a table per data set and network, for d_mean and d_var in every unit of the way.
+
+    links: to what else there is to see, by preset, data set, network and scale.
     """
     every = main_rows(rows, "comparison")
     every = every[every["metric"].map(HYPOTHESES) == hypothesis]
@@ -37,10 +43,11 @@ def verdict_table(rows: pd.DataFrame, hypothesis: int) -> str:
     cells = dict(iter(every.groupby(same)))
     shown = every[_at_own_b(every) & (every["selection"] == "all")]
     parts = []
-    for _, part in shown.groupby(["preset", "dataset", "network", "scale"], sort=False):
+    for key, part in shown.groupby(["preset", "dataset", "network", "scale"], sort=False):
         part = part.sort_values(["rank", *CELL, "distance"], kind="stable")
         lines = [_beside(row, cells[same[at]]) for at, row in part.iterrows()]
         told = {"first": lines[0], "thresholds": sorted({f"b = {b}" for b in part["own_b"]})}
+        told["link"] = (links or {}).get(key, "")
         parts.append(block("verdicts", rows=sheet("verdicts", lines), **told))
     return "\n\n".join(parts) or NOTHING
 
