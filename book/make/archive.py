@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from zipfile import ZipFile, ZipInfo
 
+from book.make.texts import block
 from kpnb.fingerprint import packed_file
 from kpnb.metrics.protocol import FILE
 from kpnb.metrics.results import results_root
@@ -20,14 +21,6 @@ ABOUT = ("README.md", "LICENSE", "CITATION.cff", "requirements.lock")
 PASSING = ("demo", "smoke")
 #: MathJax whose letters are in its script; those of the book's pages are files.
 MATHJAX = "_static/mathjax/tex-svg.js"
-#: The theme hides titles in print, as it has them in a head that one page of many has not.
-STYLE = """
-nav { padding: 1rem 2rem }
-@media print {
-  .bd-main .bd-content .bd-article h1:first-of-type { display: block }
-  .bd-article-container > div { break-before: page }
-}
-"""
 _HREF, _ID = re.compile(r' href="([^"]+)"'), re.compile(r' id="([^"]+)"')
 _PICTURE = re.compile(r'(<img\b[^>]*? src=")(?!data:)([^"]+)')
 _IN_STYLE = re.compile(r"""url\((?!["']?data:)["']?([^"')]+)["']?\)""")
@@ -46,37 +39,17 @@ def single_page(book: Path, pages: Sequence[str]) -> str:
     html = book / "_build" / "html"
     texts = {page: (html / f"{page}.html").read_text(encoding="utf-8") for page in pages}
     first = texts[pages[0]]
-    contents = _FOLDED.sub("", _cut(first, '<nav class="bd-links', "</nav>"))
     parts = {page: _article(text) for page, text in texts.items()}
     linked = {_target(page, to) for page, text in parts.items() for to in _HREF.findall(text)}
-    moved = {page: _moved(html, page, part, linked) for page, part in parts.items()}
-    return "\n".join(
-        [
-            _head(book, first),
-            f"<body>{_moved(html, pages[0], contents, linked)}",
-            '<main class="bd-main"><div class="bd-content"><div class="bd-article-container">',
-            *(f'<div id="{page}">{part}</div>' for page, part in moved.items()),
-            "</div></div></main></body></html>\n",
-        ]
-    )
-
-
-def _head(book: Path, page: str) -> str:
-    """The head of a page with its styles inside; of scripts MathJax and the book's own."""
-    html = book / "_build" / "html"
-    scripts = [html / MATHJAX, *sorted((book / "_static").glob("*.js"))]
-    codes = (path.read_text(encoding="utf-8").replace("</script", "<\\/script") for path in scripts)
-    sheets = [*(_style(html / sheet) for sheet in _SHEET.findall(page)), STYLE]
-    return "\n".join(
-        [
-            '<!DOCTYPE html>\n<html lang="en" data-theme="light">\n<head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            _cut(page, "<title>", "</title>"),
-            *(f"<style>{sheet}</style>" for sheet in sheets),
-            _cut(page, "<script>window.MathJax", "</script>"),
-            *(f"<script>{code}</script>" for code in codes),
-            "</head>",
-        ]
+    contents = _FOLDED.sub("", _cut(first, '<nav class="bd-links', "</nav>"))
+    code = (html / MATHJAX).read_text(encoding="utf-8").replace("</script", "<\\/script")
+    return block(
+        "single_page",
+        title=_cut(first, "<title>", "</title>"),
+        sheets=[_style(html / sheet) for sheet in _SHEET.findall(first)],
+        scripts=[_cut(first, "<script>window.MathJax", "</script>"), f"<script>{code}</script>"],
+        contents=_moved(html, pages[0], contents, linked),
+        parts={page: _moved(html, page, part, linked) for page, part in parts.items()},
     )
 
 

@@ -39,8 +39,6 @@ def built(tmp_path):
         path = html / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    (tmp_path / "_static").mkdir()
-    (tmp_path / "_static" / "own.js").write_text("let own = 1;")
     return tmp_path
 
 
@@ -51,7 +49,7 @@ def test_one_page_has_all_pages_and_all_that_they_ask_for(built, tmp_path):
     assert held == [b"picture"] and all(one.startswith("data:") for one in made.fetches)
     letters = base64.b64encode(b"letters").decode()
     assert f"src: url(data:font/woff2;base64,{letters})" in text and "p { margin: 0 }" in text
-    assert r"let x = '<\/script>';" in text and "let own = 1;" in text
+    assert r"let x = '<\/script>';" in text
     assert "<details>" not in text and "headerlink" not in text and "preload" not in text
     (tmp_path / "all").mkdir()
     (tmp_path / "all" / "book.html").write_text(text, encoding="utf-8")
