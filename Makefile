@@ -1,5 +1,6 @@
 # make book   an environment with exact pins, the notebooks at PRESET, the book; prints where it lies
 # make read   the book of the committed study, whose notebooks are not executed again
+# make archive   the same, then as one HTML file, and the results as one zip, in book/_build/archive
 # make notebooks   the first part of make book; NOTEBOOKS="image_h1 image_h2" runs these alone
 # make test   the same environment, lint and the test suite
 # make lint   ruff, and which room imports which (import-linter)
@@ -23,13 +24,16 @@ NOTEBOOKS ?=
 # The environment is as good as the two files that define it: their checksum names the stamp.
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: book read notebooks test check lint clean
+.PHONY: book read archive notebooks test check lint clean
 
 book: $(READY)
 	@$(PY) -m book.make.execute --preset $(PRESET) --book $(NOTEBOOKS)
 
 read: $(READY)
 	@$(PY) -m book.make --preset study
+
+archive: $(READY)
+	@$(PY) -m book.make --preset study --archive
 
 notebooks: $(READY)
 	@$(PY) -m book.make.execute --preset $(PRESET) $(NOTEBOOKS)

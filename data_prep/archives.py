@@ -47,14 +47,17 @@ def safe_name(name: str) -> str:
     return "/".join(parts)
 
 
-def read_members(archive: Path, names: Iterable[str], limit: int = GIB) -> dict[str, bytes]:
+def read_members(
+    archive: Path, names: Iterable[str], limit: int = GIB, content: bytes | None = None
+) -> dict[str, bytes]:
     """The bytes of the members `names`, in memory, by name (in the archive's order).
 
-    limit: bytes of all of them together. Members that are not asked for are not looked at. Raises
-    `KpnbError` for a missing, linked or special member, too much data or a broken file.
+    limit: bytes of all of them together. content: of an archive that was itself a member; `archive`
+    is then its name only. Members that are not asked for are not looked at. Raises `KpnbError` for
+    a missing, linked or special member, too much data or a broken file.
     """
     wanted = set(names)
-    with _opened(archive) as members:
+    with _opened(archive, content) as members:
         found = {safe_name(m.name): m for m in members if m.name.removeprefix("./") in wanted}
         if missing := sorted(wanted - set(found)):
             told = f"{archive.name} has no {missing[0]} ({len(missing)} files missing)"
@@ -95,18 +98,19 @@ def _check(archive: Path, members: Iterable[_Member], limit: int) -> None:
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[list[_Member]]:
+def _opened(archive: Path, content: bytes | None = None) -> Iterator[list[_Member]]:
     """The archive's members; format faults become `KpnbError`."""
     try:
-        with archive.open("rb") as file:
-            begin = file.read(len(_DEBIAN))
-        if begin.startswith(b"PK"):
-            with zipfile.ZipFile(archive) as file:
-                yield [_zip_member(file, info) for info in file.infolist()]
-        else:
-            inner = io.BytesIO(_debian_data(archive)) if begin == _DEBIAN else None
-            with tarfile.open(archive, fileobj=inner) as file:
-                yield [_tar_member(file, info) for info in file.getmembers()]
+        with archive.open("rb") if content is None else io.BytesIO(content) as whole:
+            begin = whole.read(len(_DEBIAN))
+            if begin.startswith(b"PK"):
+                with zipfile.ZipFile(whole) as file:
+                    yield [_zip_member(file, info) for info in file.infolist()]
+            else:
+                tar = io.BytesIO(_debian_data(archive, whole)) if begin == _DEBIAN else whole
+                tar.seek(0)
+                with tarfile.open(fileobj=tar) as file:
+                    yield [_tar_member(file, info) for info in file.getmembers()]
     except _BROKEN as error:
         told = f"{archive} cannot be read or unpacked ({error})"
         raise KpnbError(f"{told}: {remedy(error, 'fetch it again')}.") from error
@@ -124,16 +128,15 @@ def _tar_member(file: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
     return _Member(info.name, kind, info.size, partial(file.extractfile, info))
 
 
-def _debian_data(archive: Path) -> bytes:
-    """The data.tar part of a Debian package: an `ar` file of 60-byte headers and padded parts."""
-    with archive.open("rb") as file:
-        file.seek(len(_DEBIAN))
-        while header := file.read(60):
-            name, size = header[:16].strip().rstrip(b"/"), header[48:58].strip()
-            if len(header) < 60 or not size.isdigit():
-                break
-            if name in (b"data.tar", b"data.tar.gz", b"data.tar.xz", b"data.tar.bz2"):
-                return file.read(int(size))
-            file.seek(int(size) + int(size) % 2, io.SEEK_CUR)
+def _debian_data(archive: Path, file: BinaryIO) -> bytes:
+    """The data.tar part of a Debian package: an `ar` file, opened behind its first word, of 60-byte
+    headers and padded parts."""
+    while header := file.read(60):
+        name, size = header[:16].strip().rstrip(b"/"), header[48:58].strip()
+        if len(header) < 60 or not size.isdigit():
+            break
+        if name in (b"data.tar", b"data.tar.gz", b"data.tar.xz", b"data.tar.bz2"):
+            return file.read(int(size))
+        file.seek(int(size) + int(size) % 2, io.SEEK_CUR)
     told = f"{archive} is not a Debian package with gzip, bzip2 or xz data"
     raise KpnbError(f"{told}: fetch it again.")

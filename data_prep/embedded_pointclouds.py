@@ -10,7 +10,6 @@ every shape: class, then group, then the shapes of that group. README.md says ho
 import hashlib
 import re
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -53,21 +52,19 @@ def furniture_meshes(archive: Path, names: list[str]) -> Named:
         wanted[name.partition("#")[0]].append(name)
     paths = {library: f"usr/share/sweethome3d/furniture/{library}.sh3f" for library in wanted}
     found = read_members(archive, paths.values(), LIMIT)
-    with tempfile.TemporaryDirectory() as folder:
-        for library, path in paths.items():
-            file = Path(folder) / f"{library}.sh3f"
-            file.write_bytes(found[path])
-            yield from _library_meshes(file, wanted[library])
+    for library, path in paths.items():
+        yield from _library_meshes(Path(path), found[path], wanted[library])
 
 
-def _library_meshes(file: Path, names: list[str]) -> Named:
-    entries = catalog(read_members(file, [CATALOG])[CATALOG].decode("latin-1"))
+def _library_meshes(file: Path, content: bytes, names: list[str]) -> Named:
+    told = read_members(file, [CATALOG], content=content)[CATALOG]
+    entries = catalog(told.decode("latin-1"))
     lacking = [name for name in names if name.partition("#")[2] not in entries]
     if lacking:
         raise KpnbError(f"{file.name} has no shape {lacking[0]!r}: get the version asked for.")
     chosen = {name: entries[name.partition("#")[2]] for name in names}
     paths = {name: entry["model"].lstrip("/") for name, entry in chosen.items()}
-    models = read_members(file, paths.values(), LIMIT)
+    models = read_members(file, paths.values(), LIMIT, content)
     for name, entry in chosen.items():
         vertices, faces = read_obj(models[paths[name]].decode("latin-1"))
         rotation = np.array(entry.get("modelRotation", "1 0 0 0 1 0 0 0 1").split(), dtype=float)

@@ -10,7 +10,6 @@ README.md says what is left out.
 
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -43,10 +42,7 @@ def build(files: Mapping[str, Path], out: Path, table: dict) -> None:
 def read_sources(archive: Path) -> tuple[str, str]:
     """The tables of review sentences and of words, as text."""
     members = read_members(archive, [RATINGS, WORDS])
-    with tempfile.TemporaryDirectory() as folder:
-        inner = Path(folder) / "ratings.tar.gz"
-        inner.write_bytes(members[RATINGS])
-        reviews = read_members(inner, [REVIEWS])[REVIEWS]
+    reviews = read_members(Path(RATINGS), [REVIEWS], content=members[RATINGS])[REVIEWS]
     return reviews.decode("utf-8"), members[WORDS].decode("utf-8")
 
 

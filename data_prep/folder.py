@@ -76,10 +76,8 @@ def prepare_images(
             _write(objects, part, settings, request, skip, workers)
             put_in_place(part, folder, ASIDE)
         except OSError as error:
-            raise KpnbError(
-                f"{folder} cannot be written ({error}): free disk space, or choose another folder "
-                "(--out)."
-            ) from error
+            told = f"{folder} cannot be written ({error}): free disk space"
+            raise KpnbError(f"{told}, or choose another folder (--out).") from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return folder
@@ -138,9 +136,8 @@ def _there(folder: Path, request: str, force: bool) -> bool:
     try:
         known = manifest(folder)
     except KpnbError as error:
-        raise KpnbError(
-            f"{folder} is there and is not a prepared folder: choose another folder (--out)."
-        ) from error
+        told = f"{folder} is there and is not a prepared folder"
+        raise KpnbError(f"{told}: choose another folder (--out).") from error
     if force:
         return False
     told = f"{folder} holds images prepared otherwise: choose another folder (--out), or replace it"

@@ -1,7 +1,8 @@
 """Builds the book: tables from results, pages by jupyter-book, then checks what was built.
 
 `python -m book.make` builds unless nothing has changed since the last good build; the exit code
-is 1 where the build fails or a page, figure or result is missing.
+is 1 where the build fails or a page, figure or result is missing. `--archive` adds what is kept
+elsewhere.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from book.make import (
     check,
     claims,
     executed,
+    explorer,
     first_figure,
     forest,
     plan_pages,
@@ -29,6 +31,7 @@ from book.make import (
     published,
     tables,
 )
+from book.make.archive import single_page, write_results_zip
 from book.make.chart import FORMS, THEMES
 from book.make.frame import frame
 from book.make.pages import BOOK, NOTEBOOKS, notebook_names, page_source, toc_pages
@@ -40,10 +43,7 @@ from kpnb.run import sweeps
 from kpnb.study.parameters import MODELS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-START, END = "<!-- verdicts:start -->", "<!-- verdicts:end -->"
 BUILDERS = ("jupyter-book", "sphinx-book-theme", "sphinx-mathjax-offline", "Sphinx", "myst-nb")
-#: What README, which is read as plain text too, does without; a link's words stay.
-MARKUP = re.compile(r"<[^>]*>|\{doc\}`([^<`]*?) <[^>]*>`")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -69,11 +69,14 @@ def fragments(
     cells: results of sweeps; pages: of the table of contents, for links to them.
     """
     rows = frame([*results, *cells, *available_cells(chapters.PAPER)])
+    packs = explorer.read_packs()
+    links = explorer.links(packs)
     made = {
         "accuracies": tables.accuracy_table(rows),
         "api": api.api_page(),
         "cloud_construction": construction_table(results),
         "cloud_sizes": chapters.cloud_sizes(),
+        "explorer": explorer.page(rows, packs, address),
         "licences": tables.licences_table(),
         "notes": tables.notes_list(rows),
         "sweeps": sweeps.sweeps_table("study"),
@@ -81,8 +84,8 @@ def fragments(
         **{name: tables.run_table(name, rows) for name in ("machines", "status")},
         **{f"presets_{of.strip('_')}": tables.presets_table(MODELS[of]) for of in MODELS},
     }
-    made |= first_figure.first_fragments(first_figure.packed_path())
-    made |= forest.forest_fragments(rows) | published.rates_fragments(rows)
+    made |= first_figure.first_fragments(packs)
+    made |= forest.forest_fragments(rows, links) | published.rates_fragments(rows)
     made |= claims.ClaimPage(rows, address, pages).fragments() | published.published_tables(rows)
     made |= chapters.chapter_tables(rows) | plan_pages.plan_tables()
     return made | protocol_pages.protocol_pages(rows)
@@ -97,6 +100,10 @@ def generate(book: Path, tables: dict[str, str]) -> None:
     texts = {folder / name: f"{text.rstrip()}\n" for name, text in named.items()}
     for old in set(folder.iterdir()) - texts.keys():
         old.unlink()
+    _write_changed(texts)
+
+
+def _write_changed(texts: Mapping[Path, str]) -> None:
     for path, text in texts.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
@@ -108,6 +115,19 @@ def draw(book: Path, results: list[Results], cells: Sequence[Results] = ()) -> N
     if figure is not None:  # without the version that would make every build another file
         where = book / "_generated" / "estimator_errors.png"
         figure.savefig(where, metadata={"Software": None})
+
+
+def readme_drawings() -> dict[str, str]:
+    """{file: SVG} of README's two figures, of the committed study."""
+    rows = frame([*available_results("study"), *available_cells("study")])
+    figures = {"forest": forest.forest(forest.shown_cells(rows))}
+    if first := first_figure.first_figure(explorer.read_packs()):
+        figures["first"] = first
+    return {
+        f"readme_{name}_{theme}.svg": figure.draw(FORMS["wide"], theme)
+        for name, figure in figures.items()
+        for theme in THEMES
+    }
 
 
 def inputs_hash(book: Path) -> str:
@@ -151,9 +171,7 @@ def notebook_problems(book: Path, notebooks: Path, preset: str) -> list[str]:
 
 def page_problems(book: Path) -> list[str]:
     """What is wrong with the built pages."""
-    html = book / "_build" / "html"
-    missing = check.missing_pages(html, toc_pages(book))
-    return [*missing, *check.broken_fetches(html), *check.bare_formulas(html)]
+    return check.page_problems(book / "_build" / "html", toc_pages(book))
 
 
 def make(book: Path, notebooks: Path, preset: str) -> Path:
@@ -168,6 +186,7 @@ def make(book: Path, notebooks: Path, preset: str) -> Path:
     _refuse(notebook_problems(book, notebooks, preset))
     generate(book, fragments(results, address, cells, toc_pages(book)))
     draw(book, results, cells)
+    _write_changed({book / "_static" / name: text for name, text in readme_drawings().items()})
     executed.write_notes(book, pages, address)
     stamp = book / "_build" / "inputs.sha256"
     key = inputs_hash(book)
@@ -179,74 +198,41 @@ def make(book: Path, notebooks: Path, preset: str) -> Path:
     return book / "_build" / "html" / "index.html"
 
 
+def make_archive(book: Path) -> list[Path]:
+    """The built book as one page, and the results as one zip, in book/_build/archive.
+
+    Raises: KpnbError for what the checks find in the page.
+    """
+    folder = book / "_build" / "archive"
+    folder.mkdir(exist_ok=True)
+    page, packed = folder / "kpnb-book.html", folder / "kpnb-results.zip"
+    page.write_text(single_page(book, toc_pages(book)), encoding="utf-8")
+    _refuse(check.page_problems(folder, [page.stem]))
+    write_results_zip(CHECKOUT, packed)
+    return [page, packed]
+
+
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise KpnbError("\n".join(problems))
 
 
-def readme_block() -> tuple[str, dict[str, str]]:
-    """README's two figures and its sentences, those of the committed study; and {file: content} of
-    the drawings that they show, beside the pages' own."""
-    found = forest.shown_cells(frame([*available_results("study"), *available_cells("study")]))
-    figures, told = {}, block("readme_nothing")
-    if first := first_figure.first_figure(first_figure.packed_path()):
-        figures["readme_first"] = first
-    if len(found):
-        figures["readme_forest"] = forest.forest(found)
-        told = MARKUP.sub(r"\1", forest.sentences(found))
-    shown = [block("readme_figure", file=name, alternative=one.alternative)
-             for name, one in figures.items()]  # fmt: skip
-    drawings = {f"{name}_{theme}.svg": one.draw(FORMS["wide"], theme)
-                for name, one in figures.items() for theme in THEMES}  # fmt: skip
-    return "\n\n".join([*shown, told]), drawings
-
-
-def update_readme(path: Path, write: bool) -> None:
-    """Put the present verdicts between README's two markers and draw its figures, or only check
-    that they are there.
-
-    Raises: KpnbError where the markers are not there once each, or the verdicts are stale.
-    """
-    old, (shown, drawings) = path.read_text(encoding="utf-8"), readme_block()
-    if old.count(START) != 1 or old.count(END) != 1:
-        raise KpnbError(f"README.md needs the lines {START} and {END} once each: add them")
-    before, after = old.split(START)[0], old.split(END)[1]
-    texts = {path.parent / "book" / "_static" / name: text for name, text in drawings.items()}
-    texts |= {path: f"{before}{START}\n{shown}\n{END}{after}"}
-    for file, text in texts.items():
-        if write:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
-        elif not file.exists() or file.read_text(encoding="utf-8") != text:
-            raise KpnbError("README.md's verdicts are stale: run python -m book.make --readme")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; mistakes go to stderr."""
     parser = argparse.ArgumentParser(prog="python -m book.make", description=__doc__)
-    what = parser.add_mutually_exclusive_group()
-    add = what.add_argument
-    add("--readme", action="store_true", help="rewrite the verdicts in README.md and stop")
-    add("--check", action="store_true", help="fail if README.md's verdicts are stale")
-    parser.add_argument("--preset", default="demo", help="whose results the notebooks hold")
+    add = parser.add_argument
+    add("--archive", action="store_true", help="also one page of all, and a zip of the results")
+    add("--preset", default="demo", help="whose results the notebooks hold")
     options = parser.parse_args(arguments)
-    return answered(lambda: _answer(options))
+    return answered(lambda: built(options.preset, options.archive))
 
 
-def built(preset: str) -> int:
+def built(preset: str, archive: bool = False) -> int:
     """Build the book of this checkout and say where it lies; returns the exit code."""
-    return _told(lambda: print(f"book: {make(BOOK, CHECKOUT / 'notebooks', preset)}"))
-
-
-def _answer(options: argparse.Namespace) -> int:
-    if options.readme or options.check:
-        return _told(lambda: update_readme(CHECKOUT / "README.md", options.readme))
-    return built(options.preset)
-
-
-def _told(work: Callable[[], None]) -> int:
     try:
-        work()
+        print(f"book: {make(BOOK, CHECKOUT / 'notebooks', preset)}")
+        for path in make_archive(BOOK) if archive else ():
+            print(f"archive: {path}")
     except (OSError, KpnbError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -5,7 +5,7 @@ distances, whose size is of a network and its data, are told in percent of the b
 and rho as they are: where the protocol's margin is a share, and where it is a number.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 import pandas as pd
@@ -128,11 +128,16 @@ def behind(name: str, chart: Chart, shown: str, caption: str = "") -> dict[str, 
     return made | {name: f"{made[name]}\n\n{block('fold', title='The numbers', shown=shown)}"}
 
 
-def forest_fragments(rows: pd.DataFrame) -> dict[str, str]:
+def forest_fragments(
+    rows: pd.DataFrame, links: Mapping[tuple, str] | None = None
+) -> dict[str, str]:
     """The chart of all cells, three sentences on it, and its numbers; the same of each hypothesis,
-    with the distances in all units of the way and whatever else the notebooks compare."""
+    with the distances in all units of the way and whatever else the notebooks compare.
+
+    links: to what else there is to see, by preset, data set, network and scale.
+    """
     found, every = shown_cells(rows), main_rows(rows, "comparison")
-    shown = sheet("verdicts", beside(every, found))
+    shown = sheet("verdicts", beside(every, found, links or {}))
     caption = f"{block('forest_caption')}\n\n{sentences(found)}"
     made = behind("forest", forest(found), shown, caption)
     own_b = every["threshold"].isna() | (every["threshold"] == every["own_b"])
@@ -141,12 +146,12 @@ def forest_fragments(rows: pd.DataFrame) -> dict[str, str]:
     for number in sorted({*HYPOTHESES.values()}):
         metrics = [metric for metric in METRICS if HYPOTHESES[metric] == number]
         part = whole[whole["metric"].isin(metrics)]
-        shown = sheet("verdicts", beside(every, part))
+        shown = sheet("verdicts", beside(every, part, links or {}))
         made |= behind(f"verdicts_h{number}", forest(found, metrics), shown)
     return made
 
 
-def beside(every: pd.DataFrame, found: pd.DataFrame) -> list[dict]:
+def beside(every: pd.DataFrame, found: pd.DataFrame, links: Mapping[tuple, str]) -> list[dict]:
     """Comparisons, each with those that differ from it in b or in the samples selected alone."""
     same = ["nth", *CELL, "metric", "distance"]
     known = {at: records(part) for at, part in every.groupby(same, sort=False)}
@@ -157,7 +162,8 @@ def beside(every: pd.DataFrame, found: pd.DataFrame) -> list[dict]:
             kind = one["selection"] == "all", one["threshold"] == row["threshold"]
             kinds.setdefault(kind, []).append(one)
         told = {"kept": kinds.get((False, True), []), "other": kinds.get((True, False), [])}
-        made.append(row | told | {"cell": cell_name(row)})
+        link = links.get(tuple(row[name] for name in ("preset", *CELL[:3])), "")
+        made.append(row | told | {"cell": cell_name(row), "link": link})
     return made
 
 

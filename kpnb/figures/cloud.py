@@ -96,6 +96,7 @@ QUIET = (
 BIGGER = 1.5  # knowledge points among many others
 NEUTRAL = "#707070"  # in the legend of marks whose color is their entropy
 Kinds = Sequence[tuple[np.ndarray, PointStyle]]
+Side = str | View  # of `VIEWS`, or any other
 
 
 def draw_kinds(
@@ -161,12 +162,7 @@ class CloudPanels(Panels):
         return self._panel(index, title or marked.title, self.VIEW, marked.foreground, kinds)
 
     def entropy(
-        self,
-        index: int,
-        values: Array,
-        title: str,
-        foreground: Array | None = None,
-        view: str | View = VIEW,
+        self, index: int, values: Array, title: str, foreground: object = None, view: Side = VIEW
     ) -> Panel:
         colors = entropy_rgba(of_points(values, self.clouds[index]))
         return self._panel(index, title, view, foreground, colors=colors)
@@ -180,7 +176,7 @@ class CloudPanels(Panels):
         self,
         index: int,
         title: str,
-        view: str | View,
+        view: Side,
         foreground: Array | None,
         kinds: Kinds = (),
         colors: np.ndarray | None = None,

@@ -80,9 +80,8 @@ def _imported(module: str, function: str) -> Callable:
     try:
         return getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
-        raise KpnbError(
-            f"the module {error.name} cannot be imported: install it, or start where it lies."
-        ) from error
+        told = f"the module {error.name} cannot be imported"
+        raise KpnbError(f"{told}: install it, or start where it lies.") from error
     except AttributeError:
         raise KpnbError(f"the module {module} has no {function!r}: name one of it.") from None
 

@@ -1,0 +1,370 @@
+"""Packs hold what kpnb counts, and the explorer counts the same, in a browser too."""
+
+import json
+import shutil
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+from conftest import made_evidence
+from made_results import comparison, run
+from studied import MODALITIES
+
+from book.make import explorer, pack, tables
+from book.make.frame import NOTHING, frame
+from book.make.pack import PER_NAT, Reader, counted, packed
+from kpnb.errors import KpnbError
+from kpnb.estimator.loss import GAUSSIAN_ENTROPY
+from kpnb.metrics.points import knowledge_points
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+THRESHOLDS = ("0.15", "0.2", "0.25")
+MARKS = {kind: [pytest.mark.long] for kind in MODALITIES[1:]}
+KINDS = [pytest.param(kind, marks=MARKS.get(kind, [])) for kind in MODALITIES]
+NOTEBOOKS = {"image": "image_h1", "sentiment": "sentiment_h1", "qa": "qa_h1"}
+ADDRESS = "https://github.com/a/b"
+
+
+def made_pack(studied):
+    """The pack of a study at the smoke preset."""
+    name = NOTEBOOKS.get(studied.kind, "pointcloud_h1")
+    return packed(replace(studied.study, store=Reader(studied.root)), name)
+
+
+@pytest.fixture(scope="module")
+def image(all_studies):
+    return made_pack(all_studies("image"))
+
+
+# Packs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pack_holds_what_kpnb_counts_at_every_position_of_the_slider(kind, all_studies):
+    """Other thresholds than those that the build checks, by other ways of kpnb."""
+    studied = all_studies(kind)
+    found, evidence = made_pack(studied), studied.evidence
+    explorer.check_counts(found)
+    many, layer = len(found["samples"]), studied.layer
+    assert many == min(pack.SAMPLES, studied.study.parameters.samples)
+    for position, role in product((1, 7, 20, 33, 50, 100), "TSB"):
+        told = explorer.page_counts(found, layer, role, position)
+        b, (by_epoch,) = position / PER_NAT, evidence.maps[role]
+        assert told == counted(evidence, role, b, many)
+        points = knowledge_points(by_epoch[max(by_epoch)], evidence.foreground, b)
+        assert told["n_fg"][-1] == points.n_fg[:many].tolist()
+        assert told["lambda"] == points.ratio[:many].tolist()
+
+
+def test_ranks_decide_at_an_edge_and_without_a_map_as_kpnb_does():
+    """H_bar - H_i is b itself, or next to it; a unit and a sample take no part."""
+    b = torch.tensor(0.2)
+    entropy = torch.zeros(3, 6)
+    near = torch.stack([b, torch.nextafter(b, b + 1), torch.nextafter(b, b - 1)])
+    entropy[0, :3] = -near
+    entropy[0, 3], entropy[1] = torch.nan, torch.nan
+    foreground = torch.arange(6).expand(3, 6) < 4
+    points = knowledge_points(entropy, foreground, 0.2)
+    ranks = pack.ranks(points).long()
+    held = (ranks != pack.NO_RANK) & (ranks > 20 - pack.LOWEST)
+    assert torch.equal(held, points.kinds != 0)
+    assert held[0].tolist() == [False, True, False, False, False, False]
+    assert (ranks[1] == pack.NO_RANK).all() and ranks[0, 3] == pack.NO_RANK
+
+
+def test_samples_without_a_map_at_a_checkpoint_have_no_rho_and_points_over_all_samples():
+    """A sample is lost at epoch 1; the mean of the final network runs over samples not followed."""
+    evidence = made_evidence()
+    lost = evidence.maps["S"][0][1]
+    sigma = lost.sigma.clone()
+    sigma[1], lost.feature_variance[1] = torch.nan, 0
+    shallow = torch.full((8, 16), -GAUSSIAN_ENTROPY + 0.3).exp()
+    last = evidence.maps["S"][0][2]
+    longer = replace(last, sigma=torch.cat([last.sigma[:4], shallow[:4]]))
+    few = {0: evidence.maps["S"][0][0][:4], 1: replace(lost, sigma=sigma)[:4], 2: longer}
+    evidence = replace(evidence, maps={"S": [few], "B": evidence.maps["B"]})
+    assert evidence.followed == 4
+    held = pack._layer(evidence, 0.2, 4, 16)
+    marks = "1" * 8 + "0" * 8
+    found = {"layers": {"FC1": held}, "samples": [{"foreground": marks}] * 4}
+    explorer.check_counts(found)
+    told = explorer.page_counts(found, "FC1", "S", 20)
+    assert told["rho"] == [1.0, None, 1.0, 1.0] and told["n_fg"][1] == [6, None, 6, 6]
+    # H_bar is -0.125 nats over the samples followed, 0.0875 over all; points have -1
+    told = explorer.page_counts(found, "FC1", "S", 90)
+    assert told["n_fg"] == [[0] * 4, [0, None, 0, 0], [0] * 4, [6] * 4]
+    assert told["rho"] == [0, None, 0, 0]
+
+
+def test_what_the_store_does_not_hold_is_one_sentence_and_nothing_is_written(
+    smoke, tmp_path, monkeypatch, capsys
+):
+    given = ["image_h1", "--preset", "smoke", "-p", "device=cpu"]
+    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("KPNB_STORE", str(tmp_path / "empty"))
+    assert pack.main(given) == 2
+    told = capsys.readouterr().err
+    assert "has no entry networks/" in told and told.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+    # an entry of another content is told, and stays
+    damaged = shutil.copytree(smoke.root, tmp_path / "damaged")
+    file = next(damaged.glob("maps/*/tensors.safetensors"))
+    file.write_bytes(file.read_bytes()[:-1])
+    monkeypatch.setenv("KPNB_STORE", str(damaged))
+    assert pack.main(given) == 2 and "is damaged" in capsys.readouterr().err and file.exists()
+    before = {path: path.stat().st_mtime_ns for path in smoke.root.rglob("*")}
+    monkeypatch.setenv("KPNB_STORE", str(smoke.root))
+    assert pack.main(given) == 0
+    assert {path: path.stat().st_mtime_ns for path in smoke.root.rglob("*")} == before
+    (found,) = explorer.read_packs()
+    assert found["file"] == "book/results/pack/image_vgg_11.json"
+    assert len(found["entries"]) == 6 and {e.split("/")[0] for e in found["entries"]} == {
+        "maps",
+        "networks",
+    }
+
+
+def test_only_embedded_samples_and_thresholds_of_the_slider_are_packed(smoke):
+    for changed, told in (({"data": "/cub"}, "only embedded"), ({"threshold": 0.123}, "slider")):
+        parameters = smoke.study.parameters.model_copy(update=changed)
+        with pytest.raises(KpnbError, match=told):
+            packed(replace(smoke.study, parameters=parameters), "image_h1")
+
+
+def test_a_pack_with_another_count_or_too_large_is_refused(image, tmp_path, monkeypatch):
+    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path))
+    assert explorer.read_packs() == [] and explorer.page(frame([]), [], ADDRESS) == NOTHING
+    (tmp_path / "pack").mkdir()
+    path = tmp_path / "pack" / "image_a.json"
+    path.write_text(json.dumps(image))
+    assert len(explorer.read_packs()) == 1
+    monkeypatch.setattr(explorer, "MOST", 1000)
+    with pytest.raises(KpnbError, match="the page holds 1000"):
+        explorer.read_packs()
+    wrong = json.loads(path.read_text())
+    wrong["layers"]["FC1"]["S"]["counted"]["0.2"]["n_bg"][1][2] += 1
+    for text in (json.dumps(wrong), "{}", "no json"):
+        path.write_text(text)
+        with pytest.raises(KpnbError, match="image_a.json is no pack of this version"):
+            explorer.read_packs()
+
+
+# Verdicts
+
+
+def results(pack_, threshold=0.2, notes=(), unfit=False, **changes):
+    """Results of the study of a pack: an interval above 0 at three thresholds."""
+    where = {"network": pack_["network"], "scale": pack_["scale"], "dataset": pack_["dataset"]}
+    where["layer"] = next(iter(pack_["layers"]))
+    found = [
+        comparison("n_fg", low, low + 2, threshold=b, unfit=unfit, **where)
+        for b, low in ((0.15, 1.0), (threshold, 2.0), (0.25, -1.0))
+    ]
+    found.append(comparison("n_fg", 5.0, 6.0, selection="published_filter", **where))
+    settings = pack_["run"]["settings"] | changes
+    return run(preset="smoke", settings=settings, comparisons=found, notes=list(notes))
+
+
+def test_verdicts_are_those_of_the_packs_own_study_at_each_threshold(image):
+    rows = frame([results(image, grid=4), results(image), results(image)])
+    found = explorer.verdicts(rows, image, ADDRESS)
+    told = {one["b"]: (one["difference"], one["verdict"]) for one in found}
+    assert len(found) == 3 and told[20] == ("+3.00 [+2.00, +4.00]", "✓ supported")
+    assert told[15][0].startswith("+2.00") and told[25][1] == "○ undecided"
+    assert found[0]["metric"] == "H1: <i>N</i><sub>fg</sub>" and found[0]["unfit"] == ""
+    assert explorer.verdicts(frame([results(image, grid=4)]), image, ADDRESS) == []
+    why = "FC1 is not measurable: the student did not learn."
+    unfit = explorer.verdicts(frame([results(image, notes=[why], unfit=True)]), image, ADDRESS)
+    assert {(one["verdict"], one["unfit"]) for one in unfit} == {("– not measurable", why)}
+
+
+def test_tables_of_a_study_lead_to_its_pack(image):
+    rows, other = frame([results(image)]), image | {"network": "AlexNet"}
+    told = tables.verdict_table(rows, 1, explorer.links([other, image]))
+    assert f"explorer.html#modality=image&network={image['network']}&role=student&b=0.2" in told
+    assert "explorer" not in tables.verdict_table(rows, 1, explorer.links([other]))
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def packs(image, all_studies):
+    return [image, *(made_pack(all_studies(kind)) for kind in MODALITIES[1:])]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM:
+        pytest.skip("needs Chromium")
+    driver = pytest.importorskip("playwright.sync_api")
+    with driver.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def write_page(path, rows, packs_):
+    """The explorer's part of the page alone, as a file."""
+    body = explorer.page(rows, [p | {"file": "a.json"} for p in packs_], ADDRESS)
+    html = "\n".join(body.splitlines()[1:-1])
+    path.write_text(f"<!doctype html><meta charset=utf-8>{html}", encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def address(packs, tmp_path_factory):
+    why = "FC1 is not measurable: the student did not learn."
+    texts, rows = packs[1], packs[0]
+    made = [results(rows), results(texts, notes=[why.replace("FC1", "Last")], unfit=True)]
+    return write_page(tmp_path_factory.mktemp("page") / "page.html", frame(made), packs)
+
+
+@pytest.fixture
+def page(browser, address):
+    """The page at the width of a phone; it asks for nothing but itself, and no script fails."""
+    shown, asked, failed = browser.new_page(viewport={"width": 390, "height": 800}), [], []
+    shown.on("request", lambda request: asked.append(request.url))
+    shown.on("pageerror", lambda error: failed.append(error))
+    shown.goto(address)
+    yield shown
+    shown.close()
+    assert not failed and all(url.startswith(("file:", "data:")) for url in asked)
+
+
+# Each state in turn by its address; the table's numbers, role -> metric -> value, null for none.
+READ = """(states) => states.map((state) => {
+  history.replaceState(null, "", "#" + new URLSearchParams(state));
+  window.dispatchEvent(new HashChangeEvent("hashchange"));
+  const rows = [...document.querySelectorAll("#explorer .counts tbody tr")];
+  return Object.fromEntries(rows.map((row) => [row.dataset.role, Object.fromEntries(
+    [...row.querySelectorAll("td")].map((cell) => [cell.dataset.metric,
+      cell.dataset.value === "NaN" ? null : Number(cell.dataset.value)]))]));
+})"""
+
+
+def compare(page, pack_, epochs=None):
+    """What the page counts of every sample, at three thresholds, against what kpnb did."""
+    for layer, roles in pack_["layers"].items():
+        every = roles["S"]["epochs"] if epochs is None else epochs
+        cases = list(product(range(len(pack_["samples"])), THRESHOLDS, every))
+        shared = {"modality": pack_["modality"], "role": "student", "layer": layer}
+        states = [shared | {"sample": n, "b": b, "epoch": e} for n, b, e in cases]
+        shown = page.evaluate(READ, states)
+        for (n, b, epoch), numbers in zip(cases, shown, strict=True):
+            assert numbers.keys() == roles.keys()
+            for role, held in roles.items():
+                told, place = held["counted"][b], -1
+                if epoch in held["epochs"][:-1]:
+                    place = held["epochs"].index(epoch)
+                want = {name: told[name][place][n] for name in ("n_fg", "n_bg")}
+                fg, bg = want.values()
+                want["lambda"] = None if fg is None else fg / max(1, fg + bg)
+                want["rho"] = told["rho"] and told["rho"][n]
+                assert numbers[role] == want, (layer, role, n, b, epoch)
+                if place == -1:
+                    assert want["lambda"] == told["lambda"][n]
+
+
+@pytest.mark.long
+def test_the_page_counts_as_kpnb_in_every_modality(page, packs):
+    for one in packs:
+        compare(page, one)
+
+
+@pytest.mark.long
+def test_the_page_counts_as_kpnb_in_the_committed_packs(browser, tmp_path, monkeypatch):
+    monkeypatch.delenv("KPNB_RESULTS", raising=False)
+    committed = explorer.read_packs()
+    shown = browser.new_page()
+    shown.goto(write_page(tmp_path / "page.html", frame([]), committed))
+    for one in committed:
+        compare(shown, one, [*one["layers"].values()][0]["S"]["epochs"][::7])
+    shown.close()
+
+
+@pytest.mark.long
+def test_the_address_carries_the_state_both_ways(page, packs):
+    find = page.locator
+    page.evaluate("location.hash = 'modality=sentence&sample=2&role=baseline&epoch=1&b=0.31'")
+    page.wait_for_function("document.querySelector('[name=b]').value === '31'")
+    assert find("[name=sample]:checked").input_value() == "2"
+    assert find("[name=role]:checked").input_value() == "B"
+    assert find("output[for=explorer-epoch]").text_content() == "1"
+    assert find(".counts [aria-current]").get_attribute("data-role") == "B"
+    find("label.tile", has_text="teacher").click()
+    find("[name=b]").fill("44")
+    epoch = packs[1]["layers"]["Last"]["T"]["epochs"][-1]
+    told = f"#modality=sentence&sample=2&role=teacher&layer=Last&epoch={epoch}&b=0.44"
+    assert page.evaluate("location.hash") == told
+    assert find("[name=epoch]").is_disabled()
+    find("select").select_option(label=find("option").first.text_content())
+    assert page.evaluate("location.hash").startswith("#modality=image&sample=0&role=teacher")
+    # as tables link to it; and what is not there is the usual
+    (link,) = explorer.links([packs[-1]]).values()
+    page.evaluate("(hash) => { location.hash = hash; }", link.partition("#")[2])
+    page.wait_for_function("document.querySelector('[name=b]').value === '50'")
+    assert find("select").input_value() == "3" and find("[name=role]:checked").input_value() == "S"
+    page.evaluate("location.hash = 'modality=image&sample=99&role=nobody&layer=FC9&epoch=7&b=9'")
+    page.wait_for_function("document.querySelector('[name=b]').value === '20'")
+    assert find("[name=sample]:checked").input_value() == "0"
+    page.reload()
+    assert find("[name=sample]:checked").input_value() == "0"
+
+
+UNNAMED = """[...document.querySelectorAll("#explorer :is(input, select, button, img, svg)")]
+  .filter((one) => !(one.ariaLabel || one.labels?.length || one.alt === "" || one.ariaHidden
+    || one.textContent)).map((one) => one.outerHTML)"""
+
+
+@pytest.mark.long
+def test_the_page_is_worked_by_keys_and_says_what_it_counts(page, packs):
+    find, focused = page.locator, "getComputedStyle(document.activeElement).outlineStyle"
+    find("[name=b]").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(focused) == "solid"
+    assert find("[name=b]").get_attribute("aria-valuetext") == "0.21 nats"
+    told = packs[0]["layers"]["FC1"]["S"]
+    page.keyboard.press("ArrowLeft")
+    fg, bg = (told["counted"]["0.2"][name][-1][0] for name in ("n_fg", "n_bg"))
+    said = f"{fg} foreground points, {bg} background points, lambda"
+    find("[role=status]", has_text=said).wait_for(state="attached")
+    assert said in find(".drawing svg").get_attribute("aria-label")
+    assert find(".drawing .point").count() == fg + bg
+    page.keyboard.press("Tab")  # to the epochs
+    page.keyboard.press("Home")
+    assert find("output[for=explorer-epoch]").text_content() == "0"
+    find("[name=role]:checked").focus()
+    page.keyboard.press("ArrowLeft")
+    assert find(".counts [aria-current]").get_attribute("data-role") == "T"
+    assert page.evaluate(UNNAMED) == []
+
+
+@pytest.mark.long
+def test_verdicts_stand_at_their_thresholds_and_unfit_layers_say_why(page):
+    find = page.locator
+    assert "✓ supported" in find(".verdicts tbody").text_content()
+    find("[name=b]").fill("30")
+    assert find(".verdicts table").is_hidden() and find(".none").is_visible()
+    find(".jumps button", has_text="0.25").click()
+    assert "undecided" in find(".verdicts tbody").text_content()
+    assert page.evaluate("location.hash").endswith("b=0.25") and find(".unfit").is_hidden()
+    find("select").select_option(index=1)
+    assert find(".unfit").text_content() == "Last is not measurable: the student did not learn."
+    find("select").select_option(index=2)
+    assert "No results file" in find(".none").text_content()
+
+
+@pytest.mark.long
+def test_every_modality_is_drawn_on_a_phone(page, packs):
+    for place, one in enumerate(packs):
+        page.locator("select").select_option(index=place)
+        page.locator("[name=shade]").check()
+        page.locator("[name=b]").fill("5")
+        drawn = {"image": "image", "cloud": "path"}.get(one["modality"], ".word")
+        assert page.locator(f".drawing {drawn}").count() >= 1
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.locator("[name=shade]").uncheck()
+        words = one["samples"][0].get("words")
+        assert not words or page.locator(".word").all_text_contents() == list(words)
