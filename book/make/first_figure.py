@@ -35,11 +35,11 @@ class FirstFigure:
 
     @cached_property
     def ranks(self) -> np.ndarray:
-        """(roles, samples, units) uint8 of the final networks, as `book.make.pack.ranks`."""
+        """(roles, samples, units) int of the final networks, as `book.make.pack.ranks`."""
         held = [self.pack["layers"][self.layer][role]["ranks"] for role in ROLES]
         many = len(self.pack["samples"])
         rows = [np.frombuffer(base64.b64decode(one), np.uint8) for one in held]
-        return np.stack([one.reshape(-1, many, self.side**2)[-1] for one in rows])
+        return np.stack([one.reshape(-1, many, self.side**2)[-1] for one in rows]).astype(int)
 
     @property
     def side(self) -> int:
