@@ -1,5 +1,7 @@
 # make book   an environment with exact pins, the notebooks at PRESET, the book; prints where it lies
-# make notebooks   the first part of it; NOTEBOOKS="image_h1 image_h2" runs these alone
+# make read   the book of the committed study, whose notebooks are not executed again
+# make archive   the same, then as one HTML file, and the results as one zip, in book/_build/archive
+# make notebooks   the first part of make book; NOTEBOOKS="image_h1 image_h2" runs these alone
 # make test   the same environment, lint and the test suite
 # make lint   ruff, and which room imports which (import-linter)
 # make check  what is long and rarely tells anything new: networks at full size, campaigns; before a release
@@ -17,21 +19,24 @@ PIP := PIP_PREFIX= $(PY) -m pip install --quiet --disable-pip-version-check --no
 # As a folder on the path, too, the package goes before a folder of its name, such as the clone seen
 # from its parent. The path is relative: not every locale's Python can read another.
 BESIDE := import sysconfig; open(sysconfig.get_path("purelib") + "/checkout.pth", "w").write("../../../..")
-# Which notebooks of the book are run.
-NOTEBOOKS ?= $$($(PY) -m book.make --notebooks)
+# Which notebooks are run; by default all of the book's.
+NOTEBOOKS ?=
 # The environment is as good as the two files that define it: their checksum names the stamp.
 READY := $(VENV)/ready-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: book notebooks test check lint clean
+.PHONY: book read archive notebooks test check lint clean
 
-book: notebooks
-	@$(PY) -m book.make --preset $(PRESET)
+book: $(READY)
+	@$(PY) -m book.make.execute --preset $(PRESET) --book $(NOTEBOOKS)
+
+read: $(READY)
+	@$(PY) -m book.make --preset study
+
+archive: $(READY)
+	@$(PY) -m book.make --preset study --archive
 
 notebooks: $(READY)
-	@set -e; for name in $(NOTEBOOKS); do \
-		$(PY) -m kpnb.run $$name --preset $(PRESET) -o book/notebooks/$$name.ipynb \
-			--writes "$${KPNB_RESULTS:-book/results}/$(PRESET)/$$name.json"; \
-	done
+	@$(PY) -m book.make.execute --preset $(PRESET) $(NOTEBOOKS)
 
 test: lint
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder

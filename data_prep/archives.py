@@ -15,35 +15,23 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from kpnb.errors import KpnbError, remedy
+from kpnb.errors import KpnbError, remedy, require
 
 GIB = 2**30
 _DEBIAN = b"!<arch>\n"
-_BROKEN = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    lzma.LZMAError,
-    zlib.error,
-    EOFError,
-    OSError,
-    NotImplementedError,  # zipfile: a compression it does not know
-    RuntimeError,  # zipfile: an encrypted member
-)
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError)
+_BROKEN += (NotImplementedError, RuntimeError)  # zipfile: an unknown compression, encryption
 
 
-@dataclass(frozen=True)
-class _Member:
+class _Member(NamedTuple):
     name: str  # as the archive spells it
     kind: str  # "file", "folder" or, for links, devices and the rest, "special"
     size: int
-    handle: tarfile.TarInfo | zipfile.ZipInfo
-
-
-_Opened = tuple[Iterable[_Member], Callable[[_Member], BinaryIO]]
+    open: Callable[[], BinaryIO]
 
 
 def safe_name(name: str) -> str:
@@ -53,29 +41,29 @@ def safe_name(name: str) -> str:
     """
     parts = [part for part in name.split("/") if part not in ("", ".")]
     absolute = name.startswith("/") or (parts and parts[0][1:2] == ":")
-    if absolute or ".." in parts or "\\" in name or "\0" in name:
-        raise KpnbError(
-            f"The archive names a member {name!r} outside its own folder: do not use this archive."
-        )
+    outside = absolute or ".." in parts or "\\" in name or "\0" in name
+    told = f"The archive names a member {name!r} outside its own folder"
+    require(not outside, f"{told}: do not use this archive.")
     return "/".join(parts)
 
 
-def read_members(archive: Path, names: Iterable[str], limit: int = GIB) -> dict[str, bytes]:
+def read_members(
+    archive: Path, names: Iterable[str], limit: int = GIB, content: bytes | None = None
+) -> dict[str, bytes]:
     """The bytes of the members `names`, in memory, by name (in the archive's order).
 
-    limit: bytes of all of them together. Members that are not asked for are not looked at. Raises
-    `KpnbError` for a missing, linked or special member, too much data or a broken file.
+    limit: bytes of all of them together. content: of an archive that was itself a member; `archive`
+    is then its name only. Members that are not asked for are not looked at. Raises `KpnbError` for
+    a missing, linked or special member, too much data or a broken file.
     """
     wanted = set(names)
-    with _opened(archive) as (members, open_member):
+    with _opened(archive, content) as members:
         found = {safe_name(m.name): m for m in members if m.name.removeprefix("./") in wanted}
         if missing := sorted(wanted - set(found)):
-            raise KpnbError(
-                f"{archive.name} has no {missing[0]} ({len(missing)} files missing): "
-                "get the version of the archive that is asked for."
-            )
+            told = f"{archive.name} has no {missing[0]} ({len(missing)} files missing)"
+            raise KpnbError(f"{told}: get the version of the archive that is asked for.")
         _check(archive, found.values(), limit)
-        return {name: open_member(member).read() for name, member in found.items()}
+        return {name: member.open().read() for name, member in found.items()}
 
 
 def extract(archive: Path, folder: Path, limit: int = 16 * GIB) -> None:
@@ -86,79 +74,69 @@ def extract(archive: Path, folder: Path, limit: int = 16 * GIB) -> None:
     link that already lies in `folder`, for more data than `limit` and a broken archive.
     """
     root = folder.resolve()
-    with _opened(archive) as (members, open_member):
-        found = list(members)
-        _check(archive, found, limit)
-        targets = [(root / safe_name(member.name), member) for member in found]
+    with _opened(archive) as members:
+        _check(archive, members, limit)
+        targets = [(root / safe_name(member.name), member) for member in members]
         for target, _ in targets:
             if not target.resolve().is_relative_to(root):
                 raise KpnbError(f"{target} is a link out of {folder}: unpack into an empty folder.")
         for target, member in targets:
             if member.kind == "file":
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with open_member(member) as content, target.open("wb") as file:
+                with member.open() as content, target.open("wb") as file:
                     shutil.copyfileobj(content, file)
 
 
 def _check(archive: Path, members: Iterable[_Member], limit: int) -> None:
-    total = 0
     for member in members:
         safe_name(member.name)
-        if member.kind == "special":
-            raise KpnbError(
-                f"{archive.name} holds {member.name!r}, a link or device: do not use this archive."
-            )
-        total += member.size
-    if total > limit:
-        raise KpnbError(
-            f"{archive.name} unpacks to {total} bytes, over the limit of {limit}: "
-            "raise the limit if that much is expected."
-        )
+        told = f"{archive.name} holds {member.name!r}, a link or device"
+        require(member.kind != "special", f"{told}: do not use this archive.")
+    total = sum(member.size for member in members)
+    told = f"{archive.name} unpacks to {total} bytes, over the limit of {limit}"
+    require(total <= limit, f"{told}: raise the limit if that much is expected.")
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[_Opened]:
-    """The archive's members and a function that opens one; format faults become `KpnbError`."""
+def _opened(archive: Path, content: bytes | None = None) -> Iterator[list[_Member]]:
+    """The archive's members; format faults become `KpnbError`."""
     try:
-        with archive.open("rb") as file:
-            begin = file.read(len(_DEBIAN))
-        if begin.startswith(b"PK"):
-            with zipfile.ZipFile(archive) as file:
-                yield map(_zip_member, file.infolist()), lambda m: file.open(m.handle)
-        else:
-            inner = io.BytesIO(_debian_data(archive)) if begin == _DEBIAN else None
-            with tarfile.open(archive, fileobj=inner) as file:
-                yield map(_tar_member, file.getmembers()), lambda m: file.extractfile(m.handle)
+        with archive.open("rb") if content is None else io.BytesIO(content) as whole:
+            begin = whole.read(len(_DEBIAN))
+            if begin.startswith(b"PK"):
+                with zipfile.ZipFile(whole) as file:
+                    yield [_zip_member(file, info) for info in file.infolist()]
+            else:
+                tar = io.BytesIO(_debian_data(archive, whole)) if begin == _DEBIAN else whole
+                tar.seek(0)
+                with tarfile.open(fileobj=tar) as file:
+                    yield [_tar_member(file, info) for info in file.getmembers()]
     except _BROKEN as error:
         told = f"{archive} cannot be read or unpacked ({error})"
         raise KpnbError(f"{told}: {remedy(error, 'fetch it again')}.") from error
 
 
-def _zip_member(info: zipfile.ZipInfo) -> _Member:
+def _zip_member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
     # The upper half of external_attr is the Unix mode where one was stored, else 0.
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    special = kind not in (0, stat.S_IFREG, stat.S_IFDIR)
-    name = "special" if special else "folder" if info.is_dir() else "file"
-    return _Member(info.filename, name, info.file_size, info)
+    special = stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR)
+    kind = "special" if special else "folder" if info.is_dir() else "file"
+    return _Member(info.filename, kind, info.file_size, partial(file.open, info))
 
 
-def _tar_member(info: tarfile.TarInfo) -> _Member:
+def _tar_member(file: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
     kind = "file" if info.isreg() else "folder" if info.isdir() else "special"
-    return _Member(info.name, kind, info.size, info)
+    return _Member(info.name, kind, info.size, partial(file.extractfile, info))
 
 
-def _debian_data(archive: Path) -> bytes:
-    """The data.tar part of a Debian package: an `ar` file of 60-byte headers and padded parts."""
-    with archive.open("rb") as file:
-        file.seek(len(_DEBIAN))
-        while header := file.read(60):
-            name = header[:16].decode("ascii", "replace").strip().rstrip("/")
-            size = header[48:58].strip()
-            if len(header) < 60 or not size.isdigit():
-                break
-            if name in ("data.tar", "data.tar.gz", "data.tar.xz", "data.tar.bz2"):
-                return file.read(int(size))
-            file.seek(int(size) + int(size) % 2, io.SEEK_CUR)
-    raise KpnbError(
-        f"{archive} is not a Debian package with gzip, bzip2 or xz data: fetch it again."
-    )
+def _debian_data(archive: Path, file: BinaryIO) -> bytes:
+    """The data.tar part of a Debian package: an `ar` file, opened behind its first word, of 60-byte
+    headers and padded parts."""
+    while header := file.read(60):
+        name, size = header[:16].strip().rstrip(b"/"), header[48:58].strip()
+        if len(header) < 60 or not size.isdigit():
+            break
+        if name in (b"data.tar", b"data.tar.gz", b"data.tar.xz", b"data.tar.bz2"):
+            return file.read(int(size))
+        file.seek(int(size) + int(size) % 2, io.SEEK_CUR)
+    told = f"{archive} is not a Debian package with gzip, bzip2 or xz data"
+    raise KpnbError(f"{told}: fetch it again.")

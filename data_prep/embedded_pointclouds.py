@@ -8,10 +8,8 @@ every shape: class, then group, then the shapes of that group. README.md says ho
 """
 
 import hashlib
-import json
 import re
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,12 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.archives import read_members
-from data_prep.builders import Package, report, run_builder, verdict
+from data_prep.builders import main, report, verdict
 from kpnb.datasets.clouds import FILES, PACKED_SHA256
 from kpnb.datasets.modelnet40 import Mesh, named_generator, surface_points, triangles, y_up_to_z_up
 from kpnb.datasets.samples import unit_sphere
 from kpnb.errors import KpnbError, require
 
+KIND = "pointclouds"
 TABLE = Path(__file__).with_name("embedded_pointclouds_shapes.json")
 POINTS = 1024  # of a shape, as many as the paper's objects have
 LIMIT = 2**31  # bytes read from one package
@@ -34,21 +33,12 @@ Named = Iterator[tuple[str, Mesh]]  # of shapes
 Groups = Mapping[str, Mapping[str, list[str]]]  # class: group: names of its shapes
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the script; returns the exit status: 0, or 1 after a `KpnbError`."""
-    table = json.loads(TABLE.read_text())
-    packages = {
-        part: Package.of("debian", *(about[k] for k in ("package", "version", "file", "sha256")))
-        for part, about in table["packages"].items()
-    }
-
-    def build(root: Path, out: Path) -> None:
-        for part, read in READERS.items():
-            arrays = pack(table[part], read, root / packages[part].file)
-            np.savez_compressed(out / FILES[part], **arrays)
-            describe(out / FILES[part], table["contents"][part])
-
-    return run_builder(__doc__, "pointclouds", [*packages.values()], build, arguments)
+def build(files: Mapping[str, Path], out: Path, table: dict) -> None:
+    """Write both files into `out` from the packages."""
+    for part, read in READERS.items():
+        arrays = pack(table[part], read, files[part])
+        np.savez_compressed(out / FILES[part], **arrays)
+        describe(out / FILES[part], table["contents"][part])
 
 
 def furniture_meshes(archive: Path, names: list[str]) -> Named:
@@ -62,21 +52,19 @@ def furniture_meshes(archive: Path, names: list[str]) -> Named:
         wanted[name.partition("#")[0]].append(name)
     paths = {library: f"usr/share/sweethome3d/furniture/{library}.sh3f" for library in wanted}
     found = read_members(archive, paths.values(), LIMIT)
-    with tempfile.TemporaryDirectory() as folder:
-        for library, path in paths.items():
-            file = Path(folder) / f"{library}.sh3f"
-            file.write_bytes(found[path])
-            yield from _library_meshes(file, wanted[library])
+    for library, path in paths.items():
+        yield from _library_meshes(Path(path), found[path], wanted[library])
 
 
-def _library_meshes(file: Path, names: list[str]) -> Named:
-    entries = catalog(read_members(file, [CATALOG])[CATALOG].decode("latin-1"))
+def _library_meshes(file: Path, content: bytes, names: list[str]) -> Named:
+    told = read_members(file, [CATALOG], content=content)[CATALOG]
+    entries = catalog(told.decode("latin-1"))
     lacking = [name for name in names if name.partition("#")[2] not in entries]
     if lacking:
         raise KpnbError(f"{file.name} has no shape {lacking[0]!r}: get the version asked for.")
     chosen = {name: entries[name.partition("#")[2]] for name in names}
     paths = {name: entry["model"].lstrip("/") for name, entry in chosen.items()}
-    models = read_members(file, paths.values(), LIMIT)
+    models = read_members(file, paths.values(), LIMIT, content)
     for name, entry in chosen.items():
         vertices, faces = read_obj(models[paths[name]].decode("latin-1"))
         rotation = np.array(entry.get("modelRotation", "1 0 0 0 1 0 0 0 1").split(), dtype=float)
@@ -202,4 +190,4 @@ def _face_set(part: str) -> Mesh | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.modules[__name__]))

@@ -15,23 +15,18 @@ import re
 import sqlite3
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 from data_prep.archives import read_members
-from data_prep.builders import Package, report, run_builder, write_gzip
+from data_prep.builders import main, report, write_gzip
 from data_prep.question_templates import Entity, element, person, place
 from kpnb.datasets.texts.embedded import QUESTIONS, QUESTIONS_SHA256
 
-SHA256 = (
-    "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752",
-    "76f415767b654634e51dead755513ef431abf200e892eab8468aa659ff218d1c",
-)
-FILES = ("wordnet-base_1%3a3.0-37_all.deb", "mendeleev-1.3.0-py3-none-any.whl")
-DICTIONARY = Package.of("debian", "wordnet-base", "1:3.0-37", FILES[0], SHA256[0])
-ELEMENTS = Package.of("wheel", "mendeleev", "1.3.0", FILES[1], SHA256[1])
+KIND = "text"
+TABLE = Path(__file__).with_suffix(".json")
 NOUNS = "usr/share/wordnet/data.noun"
 DATABASE = "mendeleev/elements.db"
 
@@ -43,14 +38,9 @@ MOST_QUESTIONS = 2  # of a paragraph
 COMMON = {"born", "died", "nation", "who", "kind", "where"}  # kinds that most entities answer
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the script; returns the exit status: 0, or 1 after a `KpnbError`."""
-    return run_builder(__doc__, "text", (DICTIONARY, ELEMENTS), build, arguments)
-
-
-def build(root: Path, out: Path) -> None:
-    """Write both files into `out` from the packages in `root`."""
-    entities = once(read_entities(root))
+def build(files: Mapping[str, Path], out: Path, table: dict) -> None:
+    """Write both files into `out` from the packages."""
+    entities = once(read_entities(files["dictionary"], files["elements"]))
     for split, name in QUESTIONS.items():
         chosen = [entity for entity in entities if split_of(entity) == split]
         document = squad_document(chosen, split)
@@ -58,10 +48,10 @@ def build(root: Path, out: Path) -> None:
         report(write_gzip(out / name, content + "\n"), QUESTIONS_SHA256[name])
 
 
-def read_entities(root: Path) -> list[Entity]:
+def read_entities(dictionary: Path, elements: Path) -> list[Entity]:
     """What can be asked about: from the dictionary's nouns and the database of elements."""
-    nouns = read_members(root / DICTIONARY.file, [NOUNS])[NOUNS]
-    database = read_members(root / ELEMENTS.file, [DATABASE])[DATABASE]
+    nouns = read_members(dictionary, [NOUNS])[NOUNS]
+    database = read_members(elements, [DATABASE])[DATABASE]
     return [*_dictionary_entities(nouns), *_element_entities(database)]
 
 
@@ -174,4 +164,4 @@ def _number(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.modules[__name__]))

@@ -10,18 +10,17 @@ README.md says what is left out.
 
 import re
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from data_prep.archives import read_members
-from data_prep.builders import Package, report, run_builder, write_gzip
+from data_prep.builders import main, report, write_gzip
 from kpnb.datasets.texts.embedded import LEXICON, SENTENCES, TEXT_SHA256
 from kpnb.errors import KpnbError
 
+KIND = "text"
+TABLE = Path(__file__).with_suffix(".json")
 NAME = "vaderSentiment-3.3.2"
-SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
-PACKAGE = Package.of("source", "vaderSentiment", "3.3.2", f"{NAME}.tar.gz", SHA256)
 RATINGS = f"{NAME}/additional_resources/hutto_ICWSM_2014.tar.gz"  # an archive in the archive
 REVIEWS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 WORDS = f"{NAME}/vaderSentiment/vader_lexicon.txt"
@@ -32,14 +31,9 @@ WORD = re.compile(r"[A-Za-z]+(?:['’-][A-Za-z]+)*")
 LEXICON_WORD = re.compile(r"[a-z][a-z'-]*")  # no emoticons
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the script; returns the exit status: 0, or 1 after a `KpnbError`."""
-    return run_builder(__doc__, "text", (PACKAGE,), build, arguments)
-
-
-def build(root: Path, out: Path) -> None:
-    """Write both files into `out` from the package in `root`."""
-    reviews, words = read_sources(root / PACKAGE.file)
+def build(files: Mapping[str, Path], out: Path, table: dict) -> None:
+    """Write both files into `out` from the package."""
+    reviews, words = read_sources(files["vaderSentiment"])
     for name, lines in ((SENTENCES, sentence_lines(reviews)), (LEXICON, lexicon_lines(words))):
         content = "".join(f"{line}\n" for line in lines)
         report(write_gzip(out / name, content), TEXT_SHA256[name])
@@ -48,10 +42,7 @@ def build(root: Path, out: Path) -> None:
 def read_sources(archive: Path) -> tuple[str, str]:
     """The tables of review sentences and of words, as text."""
     members = read_members(archive, [RATINGS, WORDS])
-    with tempfile.TemporaryDirectory() as folder:
-        inner = Path(folder) / "ratings.tar.gz"
-        inner.write_bytes(members[RATINGS])
-        reviews = read_members(inner, [REVIEWS])[REVIEWS]
+    reviews = read_members(Path(RATINGS), [REVIEWS], content=members[RATINGS])[REVIEWS]
     return reviews.decode("utf-8"), members[WORDS].decode("utf-8")
 
 
@@ -87,4 +78,4 @@ def lexicon_lines(words: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.modules[__name__]))

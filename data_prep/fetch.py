@@ -349,11 +349,9 @@ def _unpack(file: RemoteFile, archive: Path, root: Path) -> None:
     staging.mkdir()
     try:
         extract(archive, staging, max(LEAST_LIMIT, EXPANSION * size))
-        if file.need and not any((staging / place).exists() for place in file.need):
-            raise KpnbError(
-                f"{archive} holds no {' or '.join(file.need)}: remove it, and get "
-                f"{file.name} from {_sources(file)[0]}."
-            )
+        held = not file.need or any((staging / place).exists() for place in file.need)
+        told = f"{archive} holds no {' or '.join(file.need)}"
+        require(held, f"{told}: remove it, and get {file.name} from {_sources(file)[0]}.")
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise

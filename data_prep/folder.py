@@ -22,7 +22,7 @@ from data_prep.fetch import require_space
 from data_prep.objects import ObjectSet, need_file, selected
 from kpnb.datasets.prepared import FORMAT, MANIFEST, manifest
 from kpnb.datasets.samples import SPLITS
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.estimator.units import GridUnits
 from kpnb.fingerprint import file_hash, fingerprint
 from kpnb.store import locked, put_in_place, with_ending, write_file
@@ -76,10 +76,8 @@ def prepare_images(
             _write(objects, part, settings, request, skip, workers)
             put_in_place(part, folder, ASIDE)
         except OSError as error:
-            raise KpnbError(
-                f"{folder} cannot be written ({error}): free disk space, or choose another folder "
-                "(--out)."
-            ) from error
+            told = f"{folder} cannot be written ({error}): free disk space"
+            raise KpnbError(f"{told}, or choose another folder (--out).") from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return folder
@@ -110,11 +108,9 @@ def _check(objects: ObjectSet, size: int, foreground: str, workers: int) -> None
         raise KpnbError(f"workers is {workers!r}: give 0 or a number of threads.")
     if not np.isfinite(objects.factor) or objects.factor <= 0:
         raise KpnbError(f"factor is {objects.factor!r}: give a positive number.")
-    if foreground == "box" and objects.factor <= 1:
-        raise KpnbError(
-            f"Boxes enlarged by {objects.factor:g} leave no background around a box: give a larger "
-            "factor (--factor), or another foreground (--foreground outline)."
-        )
+    told = f"Boxes enlarged by {objects.factor:g} leave no background around a box: give a larger "
+    told += "factor (--factor), or another foreground (--foreground outline)."
+    require(foreground != "box" or objects.factor > 1, told)
 
 
 def _request(objects: ObjectSet, settings: dict) -> str:
@@ -140,16 +136,12 @@ def _there(folder: Path, request: str, force: bool) -> bool:
     try:
         known = manifest(folder)
     except KpnbError as error:
-        raise KpnbError(
-            f"{folder} is there and is not a prepared folder: choose another folder (--out)."
-        ) from error
+        told = f"{folder} is there and is not a prepared folder"
+        raise KpnbError(f"{told}: choose another folder (--out).") from error
     if force:
         return False
-    if known.get("request") != request:
-        raise KpnbError(
-            f"{folder} holds images prepared otherwise: choose another folder (--out), or replace "
-            "it (--force)."
-        )
+    told = f"{folder} holds images prepared otherwise: choose another folder (--out), or replace it"
+    require(known.get("request") == request, f"{told} (--force).")
     verify_prepared(folder)
     return True
 
@@ -171,11 +163,9 @@ def _write(
             report[split] = _write_split(part, split, taken, len(chosen), settings)
         written = {p.name: _described(p) for p in sorted(part.glob(f"{split}_*"))}
         splits[split] = {"count": report[split]["images"], "files": written}
-    if all(found["no_background_cell"] == found["images"] for found in report.values()):
-        raise KpnbError(
-            f"No image of {objects.dataset} has background: enlarge boxes (--factor), or choose "
-            "another foreground (--foreground)."
-        )
+    some = any(found["no_background_cell"] < found["images"] for found in report.values())
+    told = f"No image of {objects.dataset} has background: enlarge boxes (--factor), or choose"
+    require(some, f"{told} another foreground (--foreground).")
     about = objects.about | {"pillow": PIL.__version__}
     known = {"format": FORMAT} | settings | {"splits": splits, "report": report}
     known |= {"left_out": left_out, "about": about, "request": request}
@@ -211,11 +201,8 @@ def _write_split(folder: Path, split: str, made: Iterable[Crop], most: int, sett
             shares.append(foreground_shares(crop.mask))
             labels.append(classes.index(crop.obj.category))
             names.append(crop.obj.name)
-    if not names:
-        raise KpnbError(
-            f"No object is left for the {split} split: leave out fewer (--least, --skip), or "
-            "choose another foreground (--foreground)."
-        )
+    told = f"No object is left for the {split} split: leave out fewer (--least, --skip), or choose"
+    require(names, f"{told} another foreground (--foreground).")
     np.save(folder / f"{split}_labels.npy", np.array(labels, dtype=np.int64))
     write_file(folder / f"{split}_names.json", json.dumps(names).encode())
     return split_report(labels, len(classes), shares)

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from data_prep.command import Checked, inner_folder, main
+from data_prep.command import Checked, main
 from data_prep.fetch import released
 from data_prep.objects import check_counts, rows
 from kpnb.datasets import modelnet40 as reader
@@ -18,7 +18,6 @@ from kpnb.errors import KpnbError
 
 NAME = "modelnet40"
 DATASET = "ModelNet40"
-# Of each layout: its folder, where it is not the root itself, and what lies in it.
 FOLDERS = {"hdf5": ("modelnet40_ply_hdf5_2048", NAMES), "off": ("ModelNet40", "airplane")}
 FILES = {layout: released(NAME, layout) for layout in ("hdf5", "off")}
 # The meshes: Wu et al.'s page. The HDF5 files lack three training shapes (PointNet's release).
@@ -28,8 +27,8 @@ COUNTS = {
 }
 
 
-def check(root: Path, layout: str, partial: bool) -> Checked:
-    """Count the classes and shapes of one layout in `root`.
+def check(folder: Path, layout: str, partial: bool) -> Checked:
+    """Count the classes and shapes of one layout in `folder`.
 
     layout: "hdf5" (2,048 points a shape; needs h5py), which is read with the studies' reader, or
     "off" (meshes), whose files are counted, and looked at as far as their first word: reading all
@@ -37,7 +36,6 @@ def check(root: Path, layout: str, partial: bool) -> Checked:
     partial: accept other counts. Raises `KpnbError` as `modelnet40_shapes` does, for an empty or
     foreign file, and for other counts. Classes without shapes in one split are named.
     """
-    folder = inner_folder(root, *FOLDERS[layout])
     classes = tuple(reader.modelnet40_classes(folder))
     every = {split: _shapes(folder, split, layout) for split in SPLITS}
     each = {s: Counter({c: n for c, n in every[s].items() if c in classes}) for s in SPLITS}
@@ -53,7 +51,7 @@ def check(root: Path, layout: str, partial: bool) -> Checked:
     share = f"{points / (points + background):.1%} in every scene"
     share = f"foreground: {points:,} points of the shape among {background:,} others, {share}"
     notes = (share, *told)
-    return Checked(DATASET, folder, layout, classes, splits, notes, {"counts": found})
+    return Checked(classes, splits, found, notes)
 
 
 def _shapes(folder: Path, split: str, layout: str) -> Counter[str]:

@@ -82,11 +82,10 @@ def check_counts(
     Raises `KpnbError` for the first count that differs, unless `partial`.
     """
     wrong = [what for what, count in expected.items() if found.get(what, 0) != count]
-    if wrong and not partial:
-        raise KpnbError(
-            f"{dataset} has {found.get(wrong[0], 0):,} {wrong[0]} here, the complete release has "
-            f"{expected[wrong[0]]:,}: unpack it again, or accept an incomplete copy (--partial)."
-        )
+    for what in wrong:
+        here, whole = found.get(what, 0), expected[what]
+        told = f"{dataset} has {here:,} {what} here, the complete release has {whole:,}"
+        require(partial, f"{told}: unpack it again, or accept an incomplete copy (--partial).")
     return {"found": dict(found), "release": dict(expected), "complete": not wrong}
 
 
@@ -157,10 +156,8 @@ def in_both_splits(found: ObjectSet, partial: bool) -> ObjectSet:
     kept = tuple(name for name in found.classes if all(name in has[split] for split in SPLITS))
     absent = [name for name in found.classes if name not in kept]
     if absent and (not partial or not kept):
-        raise KpnbError(
-            f"{found.dataset} has no objects of class {absent[0]!r} in both splits here: unpack it "
-            "again, or take other classes."
-        )
+        told = f"{found.dataset} has no objects of class {absent[0]!r} in both splits here"
+        raise KpnbError(f"{told}: unpack it again, or take other classes.")
     taken = tuple(o for o in found.objects if o.category in kept)
     left_out = Counter(found.left_out)
     left_out["class not in both splits"] += len(found.objects) - len(taken)
@@ -193,16 +190,12 @@ def _check(objects: ObjectSet, least: int, most: int | None) -> None:
     if most is not None and most < 1:
         raise KpnbError(f"most is {most}: give a number of objects, or none for all.")
     names = Counter(o.name for o in objects.objects)
-    if names and (double := names.most_common(1)[0])[1] > 1:
-        raise KpnbError(
-            f"{objects.dataset} has {double[1]} objects called {double[0]!r}: get the annotations "
-            "again."
-        )
-    if unknown := sorted({o.category for o in objects.objects} - set(objects.classes)):
-        raise KpnbError(
-            f"{objects.dataset} has an object of class {unknown[0]!r}, which is none of its "
-            f"{len(objects.classes)} classes: get the annotations again."
-        )
+    for name, count in names.most_common(1):
+        told = f"{objects.dataset} has {count} objects called {name!r}"
+        require(count == 1, f"{told}: get the annotations again.")
+    for unknown in sorted({o.category for o in objects.objects} - set(objects.classes)):
+        told = f"{objects.dataset} has an object of class {unknown!r}, which is none of its"
+        raise KpnbError(f"{told} {len(objects.classes)} classes: get the annotations again.")
 
 
 def _first(objects: list[PictureObject], most: int) -> list[PictureObject]:

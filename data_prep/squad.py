@@ -23,20 +23,20 @@ FILES = {"json": released(NAME, "json")}
 COUNTS = {"train": 87599, "dev": 10570}
 
 
-def check(root: Path, layout: str, partial: bool) -> Checked:
-    """Read both files in `root` and count.
+def check(folder: Path, layout: str, partial: bool) -> Checked:
+    """Read both files in `folder` and count.
 
     layout: "json", the only one. partial: accept other counts. Raises `KpnbError` as `squad` does,
     and for other counts.
     """
     splits, counts = {}, {}
     for split, expected in COUNTS.items():
-        questions = squad(root, split)
+        questions = squad(folder, split)
         counts[split], what = len(questions), f"{split} questions"
         check_counts(DATASET, {what: counts[split]}, {what: expected}, partial)
         splits[split] = _described(questions)
     notes = ("foreground: words of the answer, and words of the question in its sentence",)
-    return Checked(DATASET, root, layout, (), splits, notes, {"counts": counts})
+    return Checked((), splits, counts, notes)
 
 
 def _described(questions: Questions) -> str:

@@ -6,19 +6,18 @@ Run it with `python -m data_prep.sst2 --root DIR [--download] [--help]`.
 import sys
 from pathlib import Path
 
-from data_prep.command import Checked, inner_folder, main, shares
+from data_prep.command import Checked, main, shares
 from data_prep.fetch import released
 from data_prep.objects import check_counts
 from kpnb.datasets.texts.corpora import GLUE, PHRASES, RELEASE, VALUES, sst2, sst2_foreground
 from kpnb.datasets.texts.embedded import Sentences
 from kpnb.datasets.texts.foreground import Foreground
 from kpnb.datasets.texts.word_pieces import word_spans
-from kpnb.errors import KpnbError
+from kpnb.errors import require
 
 NAME = "sst2"
 DATASET = "SST-2"
 FILES = {layout: released(NAME, layout) for layout in ("treebank", "glue")}
-# Of each layout: its folder, where it is not the root itself, and a file in it.
 FOLDERS = {"treebank": (RELEASE, "dictionary.txt"), "glue": (GLUE, "train.tsv")}
 # Sentences of each split: the release's own datasetSplit.txt, and GLUE's files (torchtext).
 SENTENCES = {"treebank": {"train": 8544, "dev": 1101, "test": 2210}}
@@ -31,13 +30,12 @@ LINES = {PHRASES: 239_232, VALUES: 239_233}  # a phrase each, VALUES with a head
 TOLERANCE = 0.005
 
 
-def check(root: Path, layout: str, partial: bool) -> Checked:
-    """Read all of one layout in `root` and count.
+def check(folder: Path, layout: str, partial: bool) -> Checked:
+    """Read all of one layout in `folder` and count.
 
     layout: "treebank" (with values of words, by which foreground is told) or "glue". partial:
     accept other counts. Raises `KpnbError` as `sst2` does, and for other counts.
     """
-    folder = inner_folder(root, *FOLDERS[layout])
     rule = sst2_foreground(folder)
     for name, expected in (LINES if layout == "treebank" else {}).items():
         lines = (folder / name).read_bytes().rstrip().count(b"\n") + 1
@@ -49,7 +47,7 @@ def check(root: Path, layout: str, partial: bool) -> Checked:
         splits[split] = _described(sentences, rule)
         counts[split], classes = len(sentences), tuple(sentences.class_names)
     notes = (f"foreground by {sentences.source['foreground']}", "notebooks test on dev")
-    return Checked(DATASET, folder, layout, classes, splits, notes, {"counts": counts})
+    return Checked(classes, splits, counts, notes)
 
 
 def _require_counts(sentences: Sentences, layout: str, split: str, partial: bool) -> None:
@@ -59,11 +57,11 @@ def _require_counts(sentences: Sentences, layout: str, split: str, partial: bool
     check_counts(DATASET, {what: every}, {what: SENTENCES[layout][split]}, partial)
     clear = COUNTS[layout][split]
     slack = source["not_found"] + (TOLERANCE * clear if layout == "treebank" else 0)
-    if abs(len(sentences) - clear) > slack and not partial:
-        raise KpnbError(
-            f"{DATASET} has {len(sentences):,} clear {split} sentences here, the release has "
-            f"{clear:,}: unpack it again, or accept other counts (--partial)."
-        )
+    fits = partial or abs(len(sentences) - clear) <= slack
+    told = (
+        f"{DATASET} has {len(sentences):,} clear {split} sentences here, the release has {clear:,}"
+    )
+    require(fits, f"{told}: unpack it again, or accept other counts (--partial).")
 
 
 def _described(sentences: Sentences, rule: Foreground) -> str:

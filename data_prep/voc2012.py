@@ -165,10 +165,9 @@ class _Outlines:
             return None
         if self.mismatch == "leave_out":
             return "outline does not fit the object"
-        raise KpnbError(
-            f"Outline {item.number} of {self.objects_file} does not fit its {item.category} in the "
-            f"annotation: {data.AGAIN}, or leave such objects out (mismatch)."
-        )
+        told = f"Outline {item.number} of {self.objects_file} does not fit its {item.category}"
+        told += " in the annotation"
+        raise KpnbError(f"{told}: {data.AGAIN}, or leave such objects out (mismatch).")
 
 
 def _reason(

@@ -26,9 +26,9 @@ if TYPE_CHECKING:  # the functions that need it import it, as it takes half a se
 class Metric:
     """One of the paper's six metrics.
 
-    symbol: as TeX, as it is printed. plain: without TeX, for README.md, which is read as plain
-    text too. label: with its unit, for axes. hypothesis: which one it belongs to. prediction: the
-    side ("up" or "down") of the baseline on which the paper expects the student.
+    symbol: as TeX, as it is printed. plain: without TeX. label: with its unit, for axes.
+    hypothesis: which one it belongs to. prediction: the side ("up" or "down") of the baseline on
+    which the paper expects the student.
     """
 
     name: str

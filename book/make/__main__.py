@@ -1,8 +1,8 @@
 """Builds the book: tables from results, pages by jupyter-book, then checks what was built.
 
 `python -m book.make` builds unless nothing has changed since the last good build; the exit code
-is 1 where the build fails or a page, figure or result is missing. `--notebooks` lists the
-notebooks that the table of contents names.
+is 1 where the build fails or a page, figure or result is missing. `--archive` adds what is kept
+elsewhere.
 """
 
 import argparse
@@ -22,24 +22,24 @@ from book.make import (
     chapters,
     check,
     claims,
+    executed,
     explorer,
     plan_pages,
     protocol_pages,
     published,
     tables,
 )
-from book.make.frame import frame, main_rows
-from book.make.pages import NOTEBOOKS, notebook_names, page_line, page_source, toc_pages
+from book.make.archive import single_page, write_results_zip
+from book.make.frame import frame
+from book.make.pages import BOOK, NOTEBOOKS, notebook_names, page_source, toc_pages
 from book.make.texts import block
 from kpnb.errors import KpnbError, answered
 from kpnb.experiments.robustness import construction_table
-from kpnb.metrics.formatting import PLAIN, SYMBOLS
 from kpnb.metrics.results import Results, available_cells, available_results, read_results
 from kpnb.run import sweeps
 from kpnb.study.parameters import MODELS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-START, END = "<!-- verdicts:start -->", "<!-- verdicts:end -->"
 BUILDERS = ("jupyter-book", "sphinx-book-theme", "sphinx-mathjax-offline", "Sphinx", "myst-nb")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
@@ -52,11 +52,10 @@ def repository(book: Path) -> str:
 def collect(names: list[str], preset: str) -> list[Results]:
     """The committed study's results where there are any, then those of this build's preset.
 
-    Raises: KpnbError where a notebook has no results at `preset`.
+    Raises: KpnbError where a notebook has no results at `preset`; of the study some may be missing.
     """
-    here = [read_results(name, preset) for name in names]
     study = available_results("study")  # also of what is no notebook
-    return study if preset == "study" else study + here
+    return study + [read_results(name, preset) for name in names if preset != "study"]
 
 
 def fragments(
@@ -138,20 +137,21 @@ def build(book: Path) -> None:
         raise KpnbError("\n".join([*wrong, f"the book does not build: see {log}"]))
 
 
-def notebook_problems(book: Path, notebooks: Path) -> list[str]:
-    """What is wrong with the executed notebooks, against what their sources promise."""
+def notebook_problems(book: Path, notebooks: Path, preset: str) -> list[str]:
+    """What is wrong with the executed notebooks, against what their sources promise; of the study
+    some may not have been executed."""
     found = []
     for name in notebook_names(book):
+        copy = book / NOTEBOOKS / f"{name}.ipynb"
         figures = check.expected_figures(notebooks / f"{page_source(book, name)[0]}.ipynb")
-        found += check.notebook_problems(book / NOTEBOOKS / f"{name}.ipynb", figures)
+        if preset != "study" or executed.was_executed(copy):
+            found += check.notebook_problems(copy, figures)
     return found
 
 
 def page_problems(book: Path) -> list[str]:
     """What is wrong with the built pages."""
-    html = book / "_build" / "html"
-    missing = check.missing_pages(html, toc_pages(book))
-    return [*missing, *check.broken_fetches(html), *check.bare_formulas(html)]
+    return check.page_problems(book / "_build" / "html", toc_pages(book))
 
 
 def make(book: Path, notebooks: Path, preset: str) -> Path:
@@ -159,10 +159,14 @@ def make(book: Path, notebooks: Path, preset: str) -> Path:
 
     Raises: KpnbError for missing results, a failed build, or what the checks found.
     """
-    results, cells = collect(notebook_names(book), preset), available_cells("study")
-    _refuse(notebook_problems(book, notebooks))
-    generate(book, fragments(results, repository(book), cells, toc_pages(book)))
+    pages, address = notebook_names(book), repository(book)
+    if preset == "study":
+        executed.show_study(book, notebooks, pages)
+    results, cells = collect(pages, preset), available_cells("study")
+    _refuse(notebook_problems(book, notebooks, preset))
+    generate(book, fragments(results, address, cells, toc_pages(book)))
     draw(book, results, cells)
+    executed.write_notes(book, pages, address)
     stamp = book / "_build" / "inputs.sha256"
     key = inputs_hash(book)
     if not stamp.exists() or stamp.read_text() != key or page_problems(book):
@@ -173,60 +177,41 @@ def make(book: Path, notebooks: Path, preset: str) -> Path:
     return book / "_build" / "html" / "index.html"
 
 
+def make_archive(book: Path) -> list[Path]:
+    """The built book as one page, and the results as one zip, in book/_build/archive.
+
+    Raises: KpnbError for what the checks find in the page.
+    """
+    folder = book / "_build" / "archive"
+    folder.mkdir(exist_ok=True)
+    page, packed = folder / "kpnb-book.html", folder / "kpnb-results.zip"
+    page.write_text(single_page(book, toc_pages(book)), encoding="utf-8")
+    _refuse(check.page_problems(folder, [page.stem]))
+    write_results_zip(CHECKOUT, packed)
+    return [page, packed]
+
+
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise KpnbError("\n".join(problems))
 
 
-def readme_block() -> str:
-    """README's verdicts, those of the committed study."""
-    rows = frame([*available_results("study"), *available_cells("study")])
-    if main_rows(rows, "comparison").empty:
-        return block("readme_nothing")
-    grid = tables.captioned_grid(rows, "study")
-    for metric, symbol in SYMBOLS.items():  # README is read as plain text too
-        grid = grid.replace(symbol, PLAIN[metric])
-    return grid
-
-
-def update_readme(path: Path, write: bool) -> None:
-    """Put the present verdicts between README's two markers, or only check that they are there.
-
-    Raises: KpnbError where the markers are not there once each, or the verdicts are stale.
-    """
-    old = path.read_text(encoding="utf-8")
-    if old.count(START) != 1 or old.count(END) != 1:
-        raise KpnbError(f"README.md needs the lines {START} and {END} once each: add them")
-    before, after = old.split(START)[0], old.split(END)[1]
-    new = f"{before}{START}\n{readme_block()}\n{END}{after}"
-    if write:
-        path.write_text(new, encoding="utf-8")
-    elif new != old:
-        raise KpnbError("README.md's verdicts are stale: run python -m book.make --readme")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; mistakes go to stderr."""
     parser = argparse.ArgumentParser(prog="python -m book.make", description=__doc__)
-    what = parser.add_mutually_exclusive_group()
-    add = what.add_argument
-    add("--notebooks", action="store_true", help="list the book's notebooks and stop")
-    add("--readme", action="store_true", help="rewrite the verdicts in README.md and stop")
-    add("--check", action="store_true", help="fail if README.md's verdicts are stale")
-    parser.add_argument("--preset", default="demo", help="whose results the notebooks hold")
+    add = parser.add_argument
+    add("--archive", action="store_true", help="also one page of all, and a zip of the results")
+    add("--preset", default="demo", help="whose results the notebooks hold")
     options = parser.parse_args(arguments)
-    return answered(lambda: _answer(options))
+    return answered(lambda: built(options.preset, options.archive))
 
 
-def _answer(options: argparse.Namespace) -> int:
-    book = CHECKOUT / "book"
+def built(preset: str, archive: bool = False) -> int:
+    """Build the book of this checkout and say where it lies; returns the exit code."""
     try:
-        if options.notebooks:
-            print(*(page_line(book, page) for page in notebook_names(book)), sep="\n")
-        elif options.readme or options.check:
-            update_readme(CHECKOUT / "README.md", options.readme)
-        else:
-            print(f"book: {make(book, CHECKOUT / 'notebooks', options.preset)}")
+        print(f"book: {make(BOOK, CHECKOUT / 'notebooks', preset)}")
+        for path in make_archive(BOOK) if archive else ():
+            print(f"archive: {path}")
     except (OSError, KpnbError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -16,7 +16,14 @@ from book.make.texts import block, sheet
 from kpnb.estimator.entropy import LADDER
 from kpnb.estimator.features import layer_name
 from kpnb.experiments import accuracy, speed
-from kpnb.figures.style import TITLE_SIZE, WIDTH, label_axes, legend_below, new_figure
+from kpnb.figures.style import (
+    TITLE_SIZE,
+    WIDTH,
+    alternative_text,
+    label_axes,
+    legend_below,
+    new_figure,
+)
 from kpnb.metrics.formatting import number
 from kpnb.networks.cloud import BUILDERS, point_network
 from kpnb.paper import origins, paper_preset, paper_settings
@@ -35,7 +42,7 @@ def chapter_tables(rows: pd.DataFrame) -> dict[str, str]:
     return {
         "estimator_accuracy": accuracy_of_cases(cases),
         "estimator_budgets": budget_table(cases),
-        "estimator_figure": NOTHING if cases.empty else block("estimator_figure"),
+        "estimator_figure": errors_block(cases),
         **{name: numbers_table(rows, name) for name in (speed.ESTIMATOR_SPEED, "reliability")},
         "network_speed": network_speed_table(rows),
         "estimator_summary": summary(cases),
@@ -199,6 +206,12 @@ def errors_figure(cases: pd.DataFrame) -> Figure | None:
         ax.axis("off")
     legend_below(figure, axes.flat, columns=2)
     return figure
+
+
+def errors_block(cases: pd.DataFrame) -> str:
+    """The figure's place in the page, with its words for who cannot see it."""
+    figure = errors_figure(cases)
+    return block("estimator_figure", alt=alternative_text(figure)) if figure else NOTHING
 
 
 # The paper's scale: settings with their sources, learning rates, sweeps

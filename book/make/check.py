@@ -20,76 +20,101 @@ NOT_FETCHED = {"canonical", "next", "prev", "search", "index", "author", "copyri
 EXTERNAL = re.compile(r"(?:https?:)?//", re.IGNORECASE)
 IN_STYLE = re.compile(r"""(?:url\(|@import)\s*["']?\s*((?:https?:)?//[^"')\s]+)""", re.IGNORECASE)
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-FORMULA = 'class="math '
+FORMULA, MATHJAX = 'class="math ', "<script>window.MathJax"
+HEADING = re.compile("h[1-6]")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-class _Fetches(HTMLParser):
-    """Collects what a page makes the browser fetch."""
+class Page(HTMLParser):
+    """What the checks ask of a page, read once.
 
-    def __init__(self) -> None:
+    fetches: addresses that a browser fetches to show it; links: those to click; ids: what a link
+    may lead to in it; wrong: what keeps it from those who read by ear or by keyboard.
+    """
+
+    def __init__(self, html: str) -> None:
         super().__init__()
-        self.found: list[str] = []
-        self._in_style = False
+        self.fetches: list[str] = []
+        self.links: list[str] = []
+        self.ids: set[str] = set()
+        self.wrong: list[str] = []
+        self._in_style, self._level = False, 0
+        self.feed(html)
+        if FORMULA in html and MATHJAX not in html:
+            # Sphinx loads it only where a page's own text has a formula, not where the title of
+            # another, in the list of contents, has one.
+            self.wrong.append("has a formula, perhaps of a title, but no MathJax")
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
+        values = {name: value or "" for name, value in attrs}
         self._in_style = tag == "style"
-        self.found += IN_STYLE.findall(values.get("style") or "")
+        self.ids.add(values.get("id", ""))
+        self.links += [values["href"]] if tag == "a" and "href" in values else []
+        self.fetches += IN_STYLE.findall(values.get("style", ""))
         target = values.get(FETCHED.get(tag, ""))
-        if target and not (tag == "link" and set((values.get("rel") or "").split()) <= NOT_FETCHED):
-            self.found.append(target)
+        if target and not (tag == "link" and set(values.get("rel", "").split()) <= NOT_FETCHED):
+            self.fetches.append(target)
+        self.wrong += self._unreadable(tag, values)
+
+    def _unreadable(self, tag: str, values: dict[str, str]) -> Iterator[str]:
+        if tag == "html" and not values.get("lang"):
+            yield "does not say its language"
+        if values.get("tabindex", "0").lstrip("0").isdigit():
+            yield f"has a <{tag}> out of the order of its text (tabindex)"
+        text, source = values.get("alt", ""), values.get("src", "")
+        if tag == "img" and (not text.strip() or text.endswith(Path(source).name)):
+            yield f"has no alternative text for the picture {source[:60]}"
+        if HEADING.fullmatch(tag):
+            if int(tag[1]) > self._level + 1:
+                yield f"has a heading <{tag}> below <h{self._level}>"
+            self._level = int(tag[1])
 
     def handle_endtag(self, tag: str) -> None:
         self._in_style = False
 
     def handle_data(self, data: str) -> None:
         if self._in_style:
-            self.found += IN_STYLE.findall(COMMENT.sub("", data))
+            self.fetches += IN_STYLE.findall(COMMENT.sub("", data))
 
 
-def fetches(html: str) -> list[str]:
-    """Addresses that a browser fetches to show a page, links to click left aside."""
-    parser = _Fetches()
-    parser.feed(html)
-    return parser.found
-
-
-def missing_pages(html: Path, pages: list[str]) -> list[str]:
-    """Pages of the table of contents that were not built."""
-    return [f"the page {page} is missing" for page in pages if not (html / f"{page}.html").exists()]
-
-
-def broken_fetches(html: Path) -> Iterator[str]:
-    """Requests to other servers, and local files that a page or style sheet asks for in vain."""
-    for page in _pages(html):
-        found = (_problem(page.parent, one) for one in fetches(page.read_text(encoding="utf-8")))
-        yield from (f"{page.relative_to(html)} {problem}" for problem in found if problem)
+def page_problems(html: Path, wanted: list[str]) -> list[str]:
+    """What is wrong with a built book: pages of its contents that are missing; what a page or style
+    sheet asks of other servers or in vain; links that lead nowhere; pictures without alternative
+    text, skipped headings, formulas that stay TeX."""
+    missing = [page for page in wanted if not (html / f"{page}.html").exists()]
+    found = [f"the page {page} is missing" for page in missing]
+    paths = sorted(path for path in html.rglob("*.html") if "_static" not in path.parts)
+    pages = {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in paths}
+    for path, page in pages.items():
+        broken = [_broken_fetch(path.parent, address) for address in page.fetches]
+        broken += [_broken_link(path, link, pages) for link in page.links]
+        name = path.relative_to(html.resolve())
+        found += [f"{name} {one}" for one in dict.fromkeys([*page.wrong, *broken]) if one]
     for sheet in sorted(html.rglob("*.css")):
-        for address in IN_STYLE.findall(COMMENT.sub("", sheet.read_text(encoding="utf-8"))):
-            yield f"{sheet.relative_to(html)} asks another server for {address}"
+        text = COMMENT.sub("", sheet.read_text(encoding="utf-8"))
+        name = sheet.relative_to(html)
+        found += [f"{name} asks another server for {where}" for where in IN_STYLE.findall(text)]
+    return found
 
 
-def bare_formulas(html: Path) -> Iterator[str]:
-    """Pages that show TeX as it is written: Sphinx loads MathJax only where a page's own text has
-    a formula, not where the title of another, in the list of contents, has one."""
-    for page in _pages(html):
-        text = page.read_text(encoding="utf-8")
-        if FORMULA in text and not any("mathjax" in address for address in fetches(text)):
-            yield f"{page.relative_to(html)} has a formula, perhaps of a title, but no MathJax"
-
-
-def _pages(html: Path) -> list[Path]:
-    return sorted(page for page in html.rglob("*.html") if "_static" not in page.parts)
-
-
-def _problem(folder: Path, address: str) -> str:
+def _broken_fetch(folder: Path, address: str) -> str:
     if EXTERNAL.match(address):
         return f"asks another server for {address}"
     parts = urlsplit(address)
     if parts.scheme or not parts.path or (folder / unquote(parts.path)).exists():
         return ""
     return f"shows {address}, which is not there"
+
+
+def _broken_link(path: Path, link: str, pages: dict[Path, Page]) -> str:
+    parts = urlsplit(link)
+    if parts.scheme or parts.netloc:
+        return ""
+    target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+    known = not parts.fragment or target not in pages
+    if target.exists() and (known or unquote(parts.fragment) in pages[target].ids):
+        return ""
+    return f"links to {link}, which is not there"
 
 
 def notebook_problems(executed: Path, figures: int) -> list[str]:

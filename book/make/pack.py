@@ -33,8 +33,8 @@ from kpnb.errors import KpnbError, answered, require
 from kpnb.metrics.evidence import Choices, Evidence, metric_values, thresholds_around
 from kpnb.metrics.points import KnowledgePoints
 from kpnb.metrics.results import results_root, write_whole
-from kpnb.run.assignments import parse_assignments
 from kpnb.run.machine import study_of
+from kpnb.run.notebook import parse_assignments
 from kpnb.store import INFO, DamagedEntryError, Record, Store, read_folder
 from kpnb.study.findings import Findings
 from kpnb.study.parameters import models_for, resolve

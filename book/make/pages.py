@@ -34,10 +34,3 @@ def page_source(book: Path, page: str) -> tuple[str, dict[str, object]]:
     pages = yaml.safe_load((book / "pages.yaml").read_text(encoding="utf-8"))
     found = pages.get(page, {"notebook": page, "parameters": {}})
     return found["notebook"], found["parameters"]
-
-
-def page_line(book: Path, page: str) -> str:
-    """A page's name; with what `python -m kpnb.run` is to be asked for, if that is another."""
-    notebook, parameters = page_source(book, page)
-    given = [f"-p {name}={value}" for name, value in parameters.items()]
-    return " ".join([page, *([notebook, *given] if notebook != page else [])])

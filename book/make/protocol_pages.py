@@ -17,7 +17,9 @@ from kpnb.metrics.results import results_root
 from kpnb.metrics.stats import judged
 
 HISTORY = "history"  #: The folder of what was measured before the protocol, in another schema.
-#: Numbers that put a layer's metrics into proportion, by name (`kpnb.training.fitness`).
+#: Numbers of what intervals decide where nothing differs (`kpnb.study.findings`), and those that
+#: put a layer's metrics into proportion, by name (`kpnb.training.fitness`).
+_FALSE = r"^false_decisions_(?P<pairs>\d+)_(?P<about>\w+)_(?P<at>[A-Z]\w+)$"
 _FITNESS = r"^(explained_\w+|rank_correlation_\w|lambda_over_chance_\w|\w+_untrained)_([A-Z]\w+)$"
 
 
@@ -37,6 +39,7 @@ def protocol_pages(rows: pd.DataFrame) -> dict[str, str]:
         "protocol_rho": block(
             "protocol_rho", gaps=printed["value"] - printed["baseline"], asked=asked
         ),
+        "protocol_false": false_decisions(rows),
         "decided": sheet("decided", decided(cells)),
         "fitness": fitness_table(rows),
         HISTORY: history_tables(),
@@ -68,6 +71,17 @@ def decided(cells: pd.DataFrame) -> list[dict]:
                 line["mean"] = f"**{said}** {estimate(vars(mean), signed)}"
             lines.append(of | line | {"total": total})
     return lines
+
+
+def false_decisions(rows: pd.DataFrame) -> str:
+    """A row a metric and number of pairs: how often intervals decide between baselines, a cell
+    after the other."""
+    found = rows[(rows["kind"] == "number") & (rows["preset"] == "study")]
+    found = found.join(found["name"].str.extract(_FALSE)).dropna(subset="pairs")
+    parts = found.groupby(["about", "pairs"], sort=False)
+    return sheet(
+        "protocol_false", (records(part)[0] | {"items": records(part)} for _, part in parts)
+    )
 
 
 def fitness_table(rows: pd.DataFrame) -> str:

@@ -3,13 +3,12 @@
 They stand in for the paper's ModelNet40 (Section 4): small enough to ship, free to redistribute.
 Two sources of 10 classes each, points sampled from the surfaces of models: furniture and other
 things of a house (386 shapes of 272 groups), electronic components (681 shapes of 199 groups). A
-group holds the variants of one design; the split keeps groups whole. `point_scenes` composes them,
-and ModelNet40's shapes, as the paper does (Section 4): the foreground is an object's points, the
-background is points drawn at random from five clouds of other classes.
+group holds the variants of one design; about a fifth of each class is held out for testing, whole
+groups, the same for every seed. `point_scenes` composes scenes of them, and of ModelNet40's shapes.
 
 1. The paper gives 1,024 foreground and 500 background points but not where the background lies.
    Here `distance` says it: 0 joins the six clouds in one coordinate system, so that the background
-   lies inside the object's own space; larger values move the five clouds away around the object.
+   lies inside the object's own space.
 2. The paper's point order is not stated; here the order is random, so that no position in the
    tensor tells foreground from background.
 """
@@ -26,7 +25,7 @@ from numpy.random import Generator
 
 from kpnb.datasets import samples as data
 from kpnb.datasets.images import balanced_labels, of_split
-from kpnb.errors import KpnbError, require
+from kpnb.errors import require
 
 FILES = {"furniture": "furniture.npz", "components": "components.npz"}
 PACKED_SHA256 = {
@@ -48,10 +47,7 @@ def packed_arrays(name: str) -> dict[str, np.ndarray]:
 
 @cache
 def split_arrays(part: str, split: str) -> dict[str, np.ndarray]:
-    """The arrays of `part` for "train" or "test"; about a fifth of each class is held out.
-
-    Whole groups are held out, so no design is in both splits. The arrays are not to be changed.
-    """
+    """The arrays of `part` for "train" or "test", which are not to be changed."""
     arrays = packed_arrays(FILES[part])
     chosen = []
     for label, name in enumerate(arrays["classes"].tolist()):
@@ -77,7 +73,7 @@ def point_scenes(
     seed: int,
     split: str,
 ) -> data.PointSamples:
-    """Compose scenes of `points` foreground and `background` background points each.
+    """Compose scenes as the paper does (Section 4): an object among points of five other clouds.
 
     Scene i is drawn from a generator seeded with (seed, split, i) alone: it does not depend on
     `count`. Scenes that differ only in `distance` hold the same points, moved; those that differ
@@ -85,7 +81,7 @@ def point_scenes(
 
     count: the number of scenes. Classes come up as in `embedded_images`, objects of a class in new
         random orders of its shapes. None: every shape is the object once, in an order by `seed`.
-    points: of the object, drawn without replacement.
+    points: of the object, the foreground, drawn without replacement.
     background: points drawn without replacement from the union of five clouds, which are five
         different shapes with labels other than the object's, all equally likely; 0 for none.
     distance: of the five clouds' centers from the object's, in radii of the object's bounding
@@ -171,14 +167,11 @@ def _check_sizes(shapes: data.Shapes, count: int | None, points: int, background
     data.require_int("points", points, 1, size)
     data.require_int("background", background, 0, CLOUDS * size)
     sizes = np.bincount(shapes.labels.numpy(), minlength=len(shapes.class_names))
-    if not sizes.all():
-        missing = shapes.class_names[int(sizes.argmin())]
-        raise KpnbError(f"There is no shape of class {missing!r}: give at least one.")
-    if background and sizes.sum() - sizes.max() < CLOUDS:
-        raise KpnbError(
-            f"A class has fewer than {CLOUDS} shapes of other classes to draw a background from: "
-            "give more shapes, or background 0."
-        )
+    missing = shapes.class_names[int(sizes.argmin())]
+    require(sizes.all(), f"There is no shape of class {missing!r}: give at least one.")
+    told = f"A class has fewer than {CLOUDS} shapes of other classes to draw a background from"
+    enough = not background or sizes.sum() - sizes.max() >= CLOUDS
+    require(enough, f"{told}: give more shapes, or background 0.")
 
 
 SOURCES = {part: (part,) for part in FILES} | {"both": tuple(FILES)}
@@ -187,8 +180,7 @@ SOURCES = {part: (part,) for part in FILES} | {"both": tuple(FILES)}
 def embedded_shapes(split: str = "train", source: str = "furniture") -> data.Shapes:
     """The packed shapes of a split, 1,024 points each, in a fixed order.
 
-    split: "train" or "test", about 80 to 20 in each class; no group (variants of one design) is
-        in both, and the split is the same for every seed.
+    split: "train" or "test", see the module.
     source: "furniture" or "components", 10 classes each, or "both" with 20, furniture first.
 
     Raises `KpnbError` for another split or source and for damaged packed data.
@@ -225,8 +217,7 @@ def embedded_pointclouds(
 
     points, background: 256 and 125, a quarter of the paper's 1,024 and 500, which networks on two
         CPU cores afford; at most 1,024 and 5,120.
-    distance: 0 puts the background into the object's own space. turn: 0 leaves clouds aligned as
-        their models are, like ModelNet40's. count: None takes every shape of the split once.
+    turn: 0 leaves clouds aligned as their models are, like ModelNet40's.
 
     Raises `KpnbError` as these two do.
     """

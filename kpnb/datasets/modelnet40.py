@@ -79,8 +79,8 @@ def surface_points(mesh: Mesh, count: int, rng: np.random.Generator) -> np.ndarr
     first, second, third = (vertices[faces[:, corner]] for corner in range(3))
     area = np.linalg.norm(np.cross(second - first, third - first), axis=1) / 2
     total = area.sum()
-    if not np.isfinite(total) or total <= 0:
-        raise KpnbError("A mesh has no surface or coordinates that are not finite: leave it out.")
+    whole = np.isfinite(total) and total > 0
+    require(whole, "A mesh has no surface or coordinates that are not finite: leave it out.")
     chosen = rng.choice(len(faces), count, p=area / total)
     # The square root makes (u, v) uniform on the triangle: its width grows with the first one.
     u, v = np.sqrt(rng.random((count, 1))), rng.random((count, 1))
@@ -112,11 +112,11 @@ def modelnet40(
 
 
 def modelnet40_shapes(folder: str | Path, split: str) -> data.Shapes:
-    """The shapes of `split` ("train" or "test") in `folder`, 2,048 points each.
+    """The shapes of `split` ("train" or "test") in `folder`, 2,048 points each; the classes are
+    those of `modelnet40_classes`, others are left out.
 
     folder: the HDF5 release (shape_names.txt, train_files.txt, test_files.txt, ply_data_*.h5), or
-        the OFF release (a folder for each class with folders train and test). Classes: see
-        `modelnet40_classes`; shapes of others are left out.
+        the OFF release (a folder for each class with folders train and test).
 
     Raises `KpnbError` for a missing folder or file, a damaged file, as `modelnet40_classes` does,
     and when h5py, which the HDF5 layout needs, is not installed.
@@ -142,11 +142,9 @@ def modelnet40_classes(folder: Path) -> list[str]:
     train, test = (_kinds(folder, split) for split in data.SPLITS)
     listed = _lines(folder / NAMES) if (folder / NAMES).is_file() else sorted(train)
     classes = [name for name in listed if name in train & test]
-    if not classes:
-        raise KpnbError(
-            f"{folder} has no class with shapes in both splits, by {NAMES} or by folders "
-            "<class>/train and <class>/test: give the folder of ModelNet40's HDF5 or OFF files."
-        )
+    places = f"{NAMES} or by folders <class>/train and <class>/test"
+    told = f"{folder} has no class with shapes in both splits, by {places}"
+    require(classes, f"{told}: give the folder of ModelNet40's HDF5 or OFF files.")
     return classes
 
 
@@ -194,19 +192,15 @@ def _hdf5_array(file: Path, name: str, kind: type) -> np.ndarray:
     try:
         import h5py
     except ImportError as error:
-        raise KpnbError(
-            "The HDF5 files of ModelNet40 need the package h5py: install h5py (pip install h5py), "
-            "or give the folder of the OFF files."
-        ) from error
+        told = "The HDF5 files of ModelNet40 need the package h5py: install h5py (pip install h5py)"
+        raise KpnbError(f"{told}, or give the folder of the OFF files.") from error
     try:
         # Files that are only read need no lock, which some network file systems refuse.
         with h5py.File(file, "r", locking=False) as content:
             return np.asarray(content[name][...], dtype=kind)
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise KpnbError(
-            f"{file} is missing or no HDF5 file with {name} ({error}): "
-            f"{remedy(error, 'fetch it again')}."
-        ) from error
+        told = f"{file} is missing or no HDF5 file with {name} ({error})"
+        raise KpnbError(f"{told}: {remedy(error, 'fetch it again')}.") from error
 
 
 def _lines(file: Path) -> list[str]:

@@ -66,11 +66,8 @@ def read_masks(files: Sequence[Path], masks: Iterable[str | Path], size: int) ->
     for file in files:
         require(file.stem in by_name, f"{file.name} has no mask: name one {file.stem}.png.")
         mask, picture = _opened(by_name[file.stem]), _opened(file)
-        if mask.size != picture.size:
-            raise KpnbError(
-                f"the mask of {file.name} has {mask.size} pixels, the picture {picture.size}: make "
-                "them equal."
-            )
+        told = f"the mask of {file.name} has {mask.size} pixels, the picture {picture.size}"
+        require(mask.size == picture.size, f"{told}: make them equal.")
         one = mask if mask.mode in ("1", "L", "P", "I", "I;16") else mask.convert("L")
         one = one.convert("L") if one.mode == "1" else one  # 0 and 255
         found.append(_middle(one, size, InterpolationMode.NEAREST))

@@ -66,9 +66,8 @@ def _mount_drive() -> None:
     try:
         importlib.import_module("google.colab.drive").mount(str(DRIVE))
     except Exception as error:  # Colab's own errors are of many kinds, ValueError among them
-        raise KpnbError(
-            f"Google Drive cannot be mounted ({error}): allow it, or give {PREFIX}NAME."
-        ) from error
+        told = f"Google Drive cannot be mounted ({error})"
+        raise KpnbError(f"{told}: allow it, or give {PREFIX}NAME.") from error
 
 
 def _home(name: str) -> Path:
@@ -105,19 +104,16 @@ def _unknown(value: str) -> str:
     """Why `value` leads nowhere, and what may be given."""
     name = value.removeprefix(PREFIX)
     if value in NAMES:
-        return (
-            f"data={value!r} is not prepared in {_home(value)}, and no folder here: give "
-            f"{PREFIX}{value}, or a folder."
-        )
+        told = f"data={value!r} is not prepared in {_home(value)}, and no folder here"
+        return f"{told}: give {PREFIX}{value}, or a folder."
     if Path(value).is_relative_to(DRIVE):
         colab = "is not on the mounted Drive" if DRIVE.exists() else "is there on Colab only"
         return f"data={value!r} {colab}: give a folder that is there, or {PREFIX}NAME."
     near = get_close_matches(name, (*NAMES, EMBEDDED), n=3, cutoff=0.6) + _near_folders(value)
-    hint = f" (near: {', '.join(near)})" if near else ""
-    return (
-        f"data={value!r} is no folder and no known name{hint}: give {EMBEDDED!r}, a folder, or "
-        f"{PREFIX}NAME with NAME one of {', '.join(NAMES)}."
-    )
+    told = f"data={value!r} is no folder and no known name"
+    told += f" (near: {', '.join(near)})" if near else ""
+    named = f"{PREFIX}NAME with NAME one of {', '.join(NAMES)}"
+    return f"{told}: give {EMBEDDED!r}, a folder, or {named}."
 
 
 def _near_folders(value: str) -> list[str]:

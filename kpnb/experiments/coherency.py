@@ -232,14 +232,13 @@ def family_table(found: _Found) -> pd.DataFrame:
         families.setdefault(family, []).append(method)
     rows = {}
     for family, members in families.items():
-        claim = GENERALITY if family == ENTROPY_FAMILY else NO_GENERALITY
         row = rows[family] = {}
         for kind, how in KIND_NAMES.items():
             good = sum(found[kind].unchanged(m) for m in members)
             scores = [found[kind].scores[m]["coherency"].value for m in members]
             ends = dict.fromkeys((number(min(scores)), number(max(scores))))
             row[how] = f"{good} of {len(members)}; magnitude by {' to '.join(ends)} nats"
-        row["generality"] = claim
+        row["generality"] = GENERALITY if family == ENTROPY_FAMILY else NO_GENERALITY
     missing = dict.fromkeys(KIND_NAMES.values(), "not measured")
     rows[INVERSION_FAMILY] = missing | {"generality": NO_GENERALITY}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("family")

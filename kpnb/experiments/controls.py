@@ -7,7 +7,7 @@ with is measured, and no gate applies: how well a student imitates stands beside
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from typing import ClassVar
 
 import numpy as np
@@ -206,12 +206,10 @@ class ControlFindings(Findings):
                 self._take(study, layer)
         for layer, networks, name in self.networks:
             key = f"{name}_{networks.replace(' ', '_')}_{layer}"
-            self._keep(key, self.estimate(layer, networks, name), name, networks, layer)
-        for layer in layers:
-            for one, other in self.contrasts:
-                for name in QUANTITIES:
-                    key, found = f"{name}_{one}_minus_{other}_{layer}", (layer, one, other, name)
-                    self._keep(key, self.difference(*found), name, _student(one), layer, other)
+            self._keep(key, layer, name, networks)
+        for layer, (one, other), name in product(layers, self.contrasts, QUANTITIES):
+            key, pair = f"{name}_{one}_minus_{other}_{layer}", map(_student, (one, other))
+            self._keep(key, layer, name, *pair)
 
     def _take(self, study: ControlStudy, layer: str) -> None:
         """The values of one kind's networks; the baseline's go with the good ones'."""
@@ -227,11 +225,10 @@ class ControlFindings(Findings):
             if role == "S":
                 for name, split in (("explained_train", "train"), ("explained_new", held)):
                     found[name] = np.array(explained_shares(study, layer, split))[:, None]
-            for name, values in found.items():
-                self.networks[layer, networks[role], name] = values[rows]
+            found = {name: values[rows] for name, values in found.items()}
+            self.networks |= {(layer, networks[role], name): v for name, v in found.items()}
             for name in PRIMARY:
-                told = [" ".join("-" if v != v else f"{v:.5g}" for v in row)
-                        for row in found[name][rows]]  # fmt: skip
+                told = [" ".join("-" if v != v else f"{v:.5g}" for v in row) for row in found[name]]
                 about = {"layer": f"{layer}, {networks[role]}", "role": role, "metric": name}
                 about |= {"threshold": self.threshold, "distance": None, "by_seed": told}
                 self.values.append(Values(**about))
@@ -242,27 +239,21 @@ class ControlFindings(Findings):
         pairs = [(kind, BASELINE) for kind in self.study.kinds]
         return [(GOOD, "shuffled")] * ("shuffled" in self.study.kinds) + pairs
 
-    def estimate(self, layer: str, networks: str, name: str) -> Estimate | None:
-        """Of one quantity; None where it is not defined for any image of a network."""
-        values = self.networks[layer, networks, name]
-        if not np.isfinite(values).any(1).all():
+    def estimate(self, layer: str, name: str, *networks: str) -> Estimate | None:
+        """Of one quantity of some networks, or of theirs minus that of others, paired by seed and
+        image; None where it is not defined for any image of a network."""
+        values = [self.networks[layer, one, name] for one in networks]
+        if not np.isfinite(sum(values)).any(1).all():
             return None
-        teachers = None if networks.startswith("teacher") else self.study.shared_teachers
-        return crossed(values, mean, teachers)
+        teachers = None if networks[0].startswith("teacher") else self.study.shared_teachers
+        return (paired_difference if values[1:] else crossed)(*values, mean, teachers)
 
-    def difference(self, layer: str, one: str, other: str, name: str) -> Estimate | None:
-        """Students of one kind minus those of another or the baseline, paired by seed and image."""
-        pair = [self.networks[layer, _student(kind), name] for kind in (one, other)]
-        if not np.isfinite(sum(pair)).any(1).all():
-            return None
-        return paired_difference(*pair, mean, self.study.shared_teachers)
-
-    def _keep(self, key: str, found: Estimate | None, name: str, *told: str) -> None:
-        """told: networks, layer, and whose value is taken off, if any."""
-        networks, layer, *minus = told
-        what, unit = (QUANTITIES | COVARIATES)[name]
-        role, _, kind = networks.partition(" ")
+    def _keep(self, key: str, layer: str, name: str, *networks: str) -> None:
+        """Add an `estimate` to the numbers, or to the notes that there is none."""
+        found, (what, unit) = self.estimate(layer, name, *networks), (QUANTITIES | COVARIATES)[name]
+        role, _, kind = networks[0].partition(" ")
         shown = {"student": f"students of {kind} teachers", "teacher": f"{kind} teachers"}
+        minus = [other.removeprefix("student ") for other in networks[1:]]
         whose = " minus ".join([shown.get(role, "baselines"), *minus])
         if found is None:
             self.notes.append(f"{what}, {whose} at {layer}: not defined.")
@@ -275,12 +266,12 @@ class ControlFindings(Findings):
         rows = []
         for layer in dict.fromkeys(layer for layer, *_ in self.networks):
             asked = [e for e in EXPECTED if {e[0], e[1]} <= {*self.study.kinds, BASELINE}]
-            gaps = {e: self.difference(layer, *e[:3]) for e in asked}
+            gaps = {e: self.estimate(layer, e[2], *map(_student, e[:2])) for e in asked}
             primary = holm({e: gaps[e].p for e in asked if gaps[e] and e[1] == "shuffled"})
             for (one, other, name, side), found in gaps.items():
                 if found is None:
                     continue
-                wide = margin(name, self.estimate(layer, BASELINE, name).value)
+                wide = margin(name, self.estimate(layer, name, BASELINE).value)
                 p = primary.get((one, other, name, side), found.p)
                 about = layer, f"{one} minus {other}", QUANTITIES[name][0], SIDES[side]
                 rows.append((*about, str(found), outcome_of(found, side, wide, p)))
@@ -292,7 +283,7 @@ class ControlFindings(Findings):
         rows = {}
         for layer, networks, name in self.networks:
             label = (QUANTITIES | COVARIATES)[name][0]
-            found = self.estimate(layer, networks, name)
+            found = self.estimate(layer, name, networks)
             rows.setdefault((layer, networks), {})[label] = str(found or "not defined")
         table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
         return table.rename_axis(["layer", "networks"])
@@ -304,13 +295,13 @@ class ControlFindings(Findings):
         def draw(ax: Axes, of: tuple[str, str]) -> None:
             kinds, (layer, name) = self.study.kinds, of
             for style, shift in ((ROLES["S"], -0.15), (ROLES["T"], 0.15)):
-                found = [self.estimate(layer, f"{style.name} {kind}", name) for kind in kinds]
+                found = [self.estimate(layer, name, f"{style.name} {kind}") for kind in kinds]
                 known = [(place + shift, one) for place, one in enumerate(found) if one]
                 for place, one in known:
                     ax.hlines(place, one.low, one.high, color=style.color, linewidth=1.6)
                 ax.plot([one.value for _, one in known], [place for place, _ in known],
                         style.marker, color=style.color, label=style.name)  # fmt: skip
-            if base := self.estimate(layer, BASELINE, name):
+            if base := self.estimate(layer, name, BASELINE):
                 style = ROLES["B"]
                 ax.axvspan(base.low, base.high, color=style.color, alpha=0.15, linewidth=0)
                 ax.axvline(base.value, color=style.color, linestyle=style.line, label=style.name)

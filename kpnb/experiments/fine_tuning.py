@@ -425,9 +425,8 @@ def discarded_figure(evidence: Mapping[str, Evidence], threshold: float) -> Figu
 
 def rho_figure(evidence: Evidence, threshold: float) -> Figure:
     """How rho(x) of Eq. 9 is distributed over images and seeds at one layer."""
-    places = {role: place for place, role in FineTuningStudy.PLACES.items()}
-    rho = {r: network_values(evidence, place, "rho", threshold) for r, place in places.items()}
-    return stability_figure(rho)
+    places = FineTuningStudy.PLACES.items()
+    return stability_figure({r: network_values(evidence, p, "rho", threshold) for p, r in places})
 
 
 def fine_tuning_fates(

@@ -20,7 +20,7 @@ from kpnb.datasets.places import EMBEDDED
 from kpnb.errors import KpnbError
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import chosen_tensor, output_at
-from kpnb.estimator.inputs import moved
+from kpnb.estimator.inputs import copied, moved
 from kpnb.estimator.units import GridUnits
 from kpnb.experiments.attributions import INPUT, attributions
 from kpnb.figures.image import ImagePanels
@@ -39,17 +39,6 @@ TOP = 0.1  # share of the cells whose place is compared; ours
 FEW = 3  # images in figures of several panels each
 STAGES = 3  # resolutions, the last ones, whose last layers are taken where none are named
 ENTROPY, CAM, PATH = "entropy", "Grad-CAM", "integrated gradients"
-
-
-class _Scores(nn.Module):
-    """A network that gives its scores as one tensor, as captum wants it."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        return chosen_tensor(self.net(x), None)
 
 
 @dataclass(frozen=True)
@@ -127,17 +116,17 @@ class OwnModel(NotebookStudy):
     def attributed(self) -> dict[str, dict[str, Tensor]]:
         """Grad-CAM by layer, of those with feature maps, and integrated gradients under INPUT, of
         the class that the network gives; (n, units), cells without sign."""
-        net, few = _Scores(self.net), self.inputs[:1]
+        net, few = copied(self.net), self.inputs[:1]
+        # One tensor, as captum wants it.
+        net.register_forward_hook(lambda _net, _given, scores: chosen_tensor(scores, None))
         with torch.no_grad():
             targets = net(self.inputs).argmax(1)
-            shapes = {la: output_at(net, f"net.{la}", lambda: net(few)).ndim for la in self.layers}
-        drawn = [f"net.{layer}" for layer, dimensions in shapes.items() if dimensions == 4]
-        given = net, self.inputs, targets
-        cam = attributions(*given, ["grad_cam"], drawn)["grad_cam"] if drawn else {}
-        path = attributions(*given, ["integrated_gradients"], drawn)["integrated_gradients"]
-        named = {layer.removeprefix("net."): maps for layer, maps in cam.items()}
-        return {CAM: {k: self._cells(v) for k, v in named.items()},
-                PATH: {INPUT: self._cells(path[INPUT])}}  # fmt: skip
+            shapes = {la: output_at(net, la, lambda: net(few)).ndim for la in self.layers}
+        drawn = [layer for layer, dimensions in shapes.items() if dimensions == 4]
+        methods = {CAM: "grad_cam", PATH: "integrated_gradients"}
+        found = attributions(net, self.inputs, targets, list(methods.values()), drawn)
+        return {title: {layer: self._cells(maps) for layer, maps in found[name].items()}
+                for title, name in methods.items()}  # fmt: skip
 
     def _cells(self, maps: Tensor) -> Tensor:
         size, one = self.pictures.shape[1:3], maps[:, None]
@@ -178,9 +167,8 @@ class OwnModel(NotebookStudy):
         for layer, points in self.points.items():
             inside, outside = mean_entropies(points.entropy, self.foreground)
             values = {"N_fg": points.n_fg, "N_bg": points.n_bg, "lambda": points.ratio}
+            values["H of background minus object [nats]"] = outside - inside
             found[layer] = {name: bootstrap(value.numpy()) for name, value in values.items()}
-            gap = bootstrap((outside - inside).numpy())
-            found[layer]["H of background minus object [nats]"] = gap
         return found
 
     @cached_property
@@ -189,31 +177,27 @@ class OwnModel(NotebookStudy):
 
     def samples_figure(self) -> Figure:
         """The images with the border of their foreground."""
-        rows = range(len(self.pictures))[:8]
-        return sheet(in_rows([self._panels.sample(row, self.foreground[row]) for row in rows]))
+        shown = enumerate(self.foreground[:8])
+        return sheet(in_rows([self._panels.sample(*one) for one in shown]))
 
     def maps_figure(self) -> Figure:
         """The first images and their entropies, layer by layer."""
-        grid = [
-            [self._panels.sample(row, self.foreground[row])]
-            for row in range(len(self.pictures))[:FEW]
-        ]
-        for layer, maps in self.maps.items():
-            for row, line in enumerate(grid):
-                given = maps.entropy[row], layer, self.foreground[row]
-                line.append(self._panels.entropy(row, *given))
+        grid = []
+        for row, inside in enumerate(self.foreground[:FEW]):
+            entropies = {layer: maps.entropy[row] for layer, maps in self.maps.items()}
+            drawn = [self._panels.entropy(row, h, la, inside) for la, h in entropies.items()]
+            grid.append([self._panels.sample(row, inside), *drawn])
         return sheet(grid)
 
     def methods_figure(self) -> Figure:
         """The first images: points of the last layer, and the top tenth of cells by each method."""
         layer, grid = self.layers[-1], []
         ranked = {m: v for (m, la), v in self._ranked().items() if la in (layer, INPUT)}
-        for row in range(len(self.pictures))[:FEW]:
+        for row, inside in enumerate(self.foreground[:FEW]):
             found = marked_points(self.points[layer], row)
             grid.append([self._panels.marked(row, found, "knowledge points")])
             for method, values in ranked.items():
                 top = values[row] >= values[row].topk(round(TOP * values.shape[1])).values[-1]
-                inside = self.foreground[row]
                 kinds = [(held.numpy(), style) for held, (_, style) in
                          zip((top & inside, top & ~inside), found.kinds, strict=True)]  # fmt: skip
                 one = Marked(found.points, row, kinds, {})

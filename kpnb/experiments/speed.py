@@ -50,7 +50,7 @@ NETWORKS = {
     "resnet50": "layer4",
     "mobilenet_v3_large": "features",
     "vit_b_16": "encoder",
-    BERT: "net.bert.encoder",
+    BERT: "bert.encoder",
 }
 SIDE, TOKENS = 224, 64  # of an image in pixels, of a text
 QUALITIES = {"cpu": ("standard", "fast"), "cuda": ("standard", "fast", "exact")}
@@ -144,24 +144,17 @@ def _network_of(name: str, device: torch.device) -> tuple[nn.Module, Tensor, dic
     torch.manual_seed(0)  # of the weights, which take no generator
     generator, units = torch.Generator().manual_seed(1), GridUnits(16)
     if name == BERT:
-        net: nn.Module = _OfEmbeddings(BertForSequenceClassification(BertConfig()))
+        net: nn.Module = BertForSequenceClassification(BertConfig())
+        # Scores from the embeddings of words (samples, width, words).
+        embedded = lambda _net, given, _: ((), {"inputs_embeds": given[0].mT})  # noqa: E731
+        net.register_forward_pre_hook(embedded, with_kwargs=True)
+        net.register_forward_hook(lambda _net, _given, found: found.logits)
         shape, units = (1, BertConfig().hidden_size, TOKENS), MaskUnits(torch.arange(TOKENS))
     else:
         net, shape = getattr(torchvision.models, name)(weights=None), (1, 3, SIDE, SIDE)
     x = torch.randn(shape, generator=generator).to(device)
     settings: dict[str, Units | bool] = {"units": units, "relu": "vit" not in name and name != BERT}
     return net.to(device).eval(), x, settings
-
-
-class _OfEmbeddings(nn.Module):
-    """Scores from the embeddings of words (samples, width, words)."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(inputs_embeds=x.mT).logits
 
 
 def cost_of_an_interval(

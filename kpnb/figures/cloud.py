@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.markers import MarkerStyle
 
 from kpnb.datasets.samples import PointSamples
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.figures.panel import Marked, Panel, Panels, PointStyle, entropy_rgba, known_rows
 from kpnb.figures.style import Array, as_array
@@ -75,9 +75,8 @@ def as_cloud(points: Array) -> np.ndarray:
 def of_points(values: Array, cloud: np.ndarray) -> np.ndarray:
     """(p,) one value per point, as an array; KpnbError for another number."""
     row = as_array(values)
-    if row.shape != cloud.shape[:1]:
-        told = f"values of shape {row.shape} do not fit a cloud of {len(cloud)} points"
-        raise KpnbError(f"{told}; pass one each.")
+    told = f"values of shape {row.shape} do not fit a cloud of {len(cloud)} points"
+    require(row.shape == cloud.shape[:1], f"{told}; pass one each.")
     return row
 
 
@@ -97,6 +96,7 @@ QUIET = (
 BIGGER = 1.5  # knowledge points among many others
 NEUTRAL = "#707070"  # in the legend of marks whose color is their entropy
 Kinds = Sequence[tuple[np.ndarray, PointStyle]]
+Side = str | View  # of `VIEWS`, or any other
 
 
 def draw_kinds(
@@ -154,49 +154,40 @@ class CloudPanels(Panels):
     def sample(self, index: int, foreground: Array | None) -> Panel:
         told = self.samples
         title = self.KIND if told is None else told.class_names[int(told.labels[index])]
-        return self._panel(index, [], WHOLE, title, self.GALLERY, foreground=foreground)
+        return self._panel(index, title, self.GALLERY, foreground)
 
     def marked(self, index: int, marked: Marked, title: str | None = None) -> Panel:
         of_points(marked.foreground, self.clouds[index])
         kinds = [(held, replace(style, size=BIGGER * style.size)) for held, style in marked.kinds]
-        rest, title = QUIET if kinds else WHOLE, title or marked.title
-        return self._panel(index, kinds, rest, title, foreground=marked.foreground)
+        return self._panel(index, title or marked.title, self.VIEW, marked.foreground, kinds)
 
     def entropy(
-        self,
-        index: int,
-        values: Array,
-        title: str,
-        foreground: Array | None = None,
-        view: str | View = VIEW,
+        self, index: int, values: Array, title: str, foreground: object = None, view: Side = VIEW
     ) -> Panel:
         colors = entropy_rgba(of_points(values, self.clouds[index]))
-        return self._panel(index, [], WHOLE, title, view, colors, foreground)
+        return self._panel(index, title, view, foreground, colors=colors)
 
     def layers(self, index: int, maps_by_layer: Mapping[str, EntropyMaps]) -> list[list[Panel]]:
-        return [
-            [self.entropy(index, maps.entropy[index], f"{layer}, {view}", view=view)
-             for view in self.SIDES]
-            for layer, maps in maps_by_layer.items()
-        ]  # fmt: skip
+        maps = {layer: maps.entropy[index] for layer, maps in maps_by_layer.items()}
+        return [[self.entropy(index, values, f"{layer}, {view}", view=view) for view in self.SIDES]
+                for layer, values in maps.items()]  # fmt: skip
 
     def _panel(
         self,
         index: int,
-        kinds: Kinds,
-        rest: tuple[PointStyle, PointStyle],
         title: str,
-        view: str | View = VIEW,
+        view: Side,
+        foreground: Array | None,
+        kinds: Kinds = (),
         colors: np.ndarray | None = None,
-        foreground: Array | None = None,
     ) -> Panel:
-        """A cloud with the marks of `kinds`; of `rest`, foreground and background, elsewhere;
+        """A cloud with the marks of `kinds`, and of foreground and background elsewhere;
         foreground: (p,) bool, where the samples hold none."""
         cloud, view = self.clouds[index], VIEWS[view] if isinstance(view, str) else view
         held = foreground if self.samples is None else self.samples.foreground[index]
         inside = of_points(np.ones(len(cloud), bool) if held is None else held, cloud)
-        around = [(inside, PLAIN)] if held is None else [(inside, rest[0]), (~inside, rest[1])]
-        every = [*kinds, *around]
+        around = (PLAIN,) if held is None else QUIET if kinds else WHOLE
+        every = [*kinds, *zip((inside, ~inside), around, strict=False)]
 
         def draw(ax: Axes, inches: float) -> None:
             draw_kinds(ax, cloud, view, every, inches, colors)

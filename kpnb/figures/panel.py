@@ -17,7 +17,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
-from kpnb.errors import KpnbError
+from kpnb.errors import require
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.figures import style as look
 from kpnb.figures.style import Array, as_array
@@ -75,11 +75,6 @@ class Marked:
         return as_array(self.points.foreground[self.index])
 
     @property
-    def live(self) -> np.ndarray:
-        """(units,) bool, units with an entropy."""
-        return np.isfinite(as_array(self.points.entropy[self.index]))
-
-    @property
     def counts(self) -> Mapping[str, int] | None:
         """The numbers; None for a sample without a map."""
         return self.numbers if self.points.defined[self.index] else None
@@ -127,9 +122,6 @@ class Panel:
     aspect: float = 1.0
 
 
-Grid = list[list[Panel]]
-
-
 class Panels:
     """Some samples of one modality, ready to be shown; index: a sample's place among all.
 
@@ -149,7 +141,7 @@ class Panels:
     UNITS: str
     DEFINITION: int
 
-    def definition(self, index: int, maps: EntropyMaps, points: KnowledgePoints) -> Grid:
+    def definition(self, index: int, maps: EntropyMaps, points: KnowledgePoints) -> list[list]:
         """Fig. 3: from entropies to knowledge points."""
         found, entropy = marked_points(points, index), maps.entropy[index]
         whole = self.marked(index, replace(found, kinds=[]), self.KIND)
@@ -248,9 +240,8 @@ def cut_panel(points: KnowledgePoints, index: int, units: str) -> Panel:
 def known_rows(rows: Iterable[int], count: int, kind: str) -> list[int]:
     """`rows` as a list; KpnbError where there are none, or one that is not among `count`."""
     found = [int(row) for row in rows]
-    if not found:
-        raise KpnbError(f"there is no {kind} to show; ask for 1 or more.")
+    require(found, f"there is no {kind} to show; ask for 1 or more.")
     for row in found:
-        if not 0 <= row < count:
-            raise KpnbError(f"there is no {kind} {row} among {count}; give an index from 0.")
+        told = f"there is no {kind} {row} among {count}; give an index from 0."
+        require(0 <= row < count, told)
     return found

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from kpnb.datasets.samples import ImageSamples, PointSamples
 from kpnb.datasets.texts.encoded import EncodedTexts
 from kpnb.datasets.texts.word_pieces import TextSample
-from kpnb.errors import KpnbError
+from kpnb.errors import require
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.figures.charts import TRAVELLED
 from kpnb.figures.cloud import CloudPanels
@@ -60,8 +60,7 @@ def layers_figure(
     samples: SampleSet, maps_by_layer: Mapping[str, EntropyMaps], index: int = 0
 ) -> Shown:
     """Fig. 1(a): one sample and its entropies at layer after layer, on the fixed scale."""
-    if not maps_by_layer:
-        raise KpnbError("there are no maps to show; pass those of one layer or more.")
+    require(maps_by_layer, "there are no maps to show; pass those of one layer or more.")
     found = panels_of(samples, [index])
     return found.sheet(found.layers(index, maps_by_layer))
 
@@ -78,8 +77,7 @@ def role_points_figure(
     samples: SampleSet, points_by_role: Mapping[str, KnowledgePoints], rows: Iterable[int]
 ) -> Shown:
     """Fig. 6: the knowledge points of each role on the samples at `rows`, one row per sample."""
-    if not points_by_role:
-        raise KpnbError("there are no points to show; pass those of one role or more.")
+    require(points_by_role, "there are no points to show; pass those of one role or more.")
     rows = list(rows)
     found = panels_of(samples, rows)
     looks = [(ROLES[role], points) for role, points in points_by_role.items()]
@@ -135,7 +133,7 @@ def shown_epochs_of(trails: Mapping[str, Trail], shown: Sequence[int] | None = N
     """The epochs of `trails`, or those of them that are `shown`, ascending."""
     held = [set(trail) for trail in trails.values()] or [set()]
     common = set.intersection(*held)
-    unknown = set(shown or ()) - common
-    if unknown or not common:
-        raise KpnbError(f"epochs {sorted(unknown)} have no points; show some of {sorted(common)}.")
+    unknown = sorted(set(shown or ()) - common)
+    told = f"epochs {unknown} have no points; show some of {sorted(common)}."
+    require(common and not unknown, told)
     return sorted(shown or common)

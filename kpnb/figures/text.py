@@ -305,8 +305,7 @@ def own_entropies(sample: TextSample, entropy: Array) -> list[float]:
 def _of_words(sample: TextSample, marked: Marked) -> list[PointStyle | None]:
     """How each word is marked, once it is sure that the marks are of this text."""
     count = len(sample.units)
-    own_entropies(sample, np.where(marked.live, 0.0, np.nan))
-    live = marked.live[:count]
+    live = np.isfinite(own_entropies(sample, marked.points.entropy[marked.index]))
     beyond = any(held[count:].any() for held, _ in marked.kinds)
     if beyond or (marked.foreground[:count] != sample.foreground)[live].any():
         told = "the points are of another text than the one given: foreground or length differ"

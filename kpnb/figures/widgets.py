@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from kpnb.datasets.samples import PointSamples
-from kpnb.errors import KpnbError
+from kpnb.errors import KpnbError, require
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.figures.cloud import CloudPanels, turned
 from kpnb.figures.panel import sheet
@@ -95,9 +95,8 @@ def picker(
     if executed_copy():
         return None
     counts = {len(maps) for maps in maps_by_layer.values()}
-    if counts != {len(samples)}:
-        told = f"{len(samples)} samples, maps of {sorted(counts)} samples"
-        raise KpnbError(f"{told}; pass maps of a layer for exactly these samples.")
+    told = f"{len(samples)} samples, maps of {sorted(counts)} samples"
+    require(counts == {len(samples)}, f"{told}; pass maps of a layer for exactly these samples.")
 
     def drawn(layer: str, sample: int, b: float) -> Figure | Html:
         maps = maps_by_layer[layer]
@@ -113,8 +112,7 @@ def picker(
 
 def _frame(frame: Figure, text: str, shown: bool) -> str:
     """An <img> with its picture inside; `decoding`: no gap between one frame and the next."""
-    if not isinstance(frame, Figure):
-        raise KpnbError("a frame is no picture; pass figures.")
+    require(isinstance(frame, Figure), "a frame is no picture; pass figures.")
     png, style = io.BytesIO(), f"display:{'block' if shown else 'none'};margin:0;max-width:100%"
     frame.savefig(png, format="png", dpi=FRAME_DPI)
     return (

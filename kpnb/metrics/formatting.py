@@ -7,7 +7,7 @@ from kpnb.paper import METRIC_RULES
 
 #: Every metric as it is typeset, in the order of the paper's columns.
 SYMBOLS = {name: metric.symbol for name, metric in METRIC_RULES.items()}
-#: The same without TeX, for README.md, which is read as plain text too.
+#: The same without TeX.
 PLAIN = {name: metric.plain for name, metric in METRIC_RULES.items()}
 SIDES = {"up": "student higher", "down": "student lower"}
 #: A published student's side: as predicted, equal at the printed digits, the other side.

@@ -88,6 +88,25 @@ def paired_difference(
     return _crossed(pair, statistic, teachers)
 
 
+def false_decisions(values: np.ndarray, pairs: int = 3, draws: int = 500) -> Estimate:
+    """How often `paired_difference` of a mean decides where nothing differs: between networks that
+    were trained alike and drawn, without replacement, to be `pairs` students and as many baselines.
+
+    values: (seeds, samples) of one role, at least 2 * pairs + 1 seeds. The interval is the
+    jackknife's over seeds, since draws share them. Draws follow from a fixed seed.
+    """
+    table, rng = _table(values), np.random.default_rng(0)
+    seeds = len(table)
+    require(seeds > 2 * pairs, f"{seeds} seeds are too few to draw {pairs} pairs and leave one.")
+    chosen = np.stack([rng.permutation(seeds)[: 2 * pairs] for _ in range(draws)])
+    found = [paired_difference(table[one[:pairs]], table[one[pairs:]]) for one in chosen]
+    wrong = np.array([one.p < LEVEL for one in found])
+    without = np.array([wrong[(chosen != seed).all(1)].mean() for seed in range(seeds)])
+    half = Z95 * math.sqrt((seeds - 1) / seeds * ((without - without.mean()) ** 2).sum())
+    rate = float(wrong.mean())
+    return Estimate(rate, max(0.0, rate - half), min(1.0, rate + half), table.shape[1], seeds)
+
+
 def _crossed(tables: list[np.ndarray], statistic: Statistic, teachers: Sequence | None) -> Estimate:
     known = np.isfinite(sum(tables)).all(0)
     if not known.any():  # no sample has all: the means of what there is

@@ -107,12 +107,10 @@ _GRID = 4  # the poolings leave 4x4 of a 64x64 image; other sizes are averaged t
 
 
 def build(name: str, classes: int, scale: str) -> ImageNetwork:
-    """One of IMAGE_NETWORKS, its weights not set. AlexNet and VGG: Conv is the last convolution,
-    before its ReLU. ResNets have the paper's two convolutions and three FC layers on top: Conv is
-    the second of these with its batch norm, before the ReLU (published code).
-
-    scale: "full", torchvision's modules under its names of parameters; or "narrow", few channels
-    and FC layers of 256, made for 64x64 images; any size from 16x16 on works.
+    """One of IMAGE_NETWORKS, its weights not set; see `image_network`. AlexNet and VGG: Conv is the
+    last convolution, before its ReLU. ResNets have the paper's two convolutions and three FC layers
+    on top: Conv is the second of these with its batch norm, before the ReLU (published code). At
+    full scale parameters have torchvision's names.
     """
     full, sizes = scale == "full", (FC_LAYERS[scale][0], classes, FC_LAYERS[scale][1])
     if name in _RESNETS:
@@ -270,7 +268,7 @@ def image_network(
 
     name: one of IMAGE_NETWORKS. scale: "full" (torchvision's modules; at least 63x63 pixels for
     AlexNet, 32x32 for VGG) or "narrow" (a quarter of the channels, an eighth for ResNets, FC
-    layers of 256; at least 16x16 for AlexNet and VGG). See `build`. Dropout between the FC layers
+    layers of 256; made for 64x64, at least 16x16 for AlexNet and VGG). Dropout between FC layers
     is 0.5 at full scale (published) and 0 for narrow networks (ours).
     seed: equal seeds give equal weights, as the paper wants for student and baseline.
     pretrained: torchvision's ImageNet weights (full scale, downloaded), with all FC layers and a

@@ -11,6 +11,7 @@ import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from kpnb.errors import KpnbError, did_you_mean, require
 from kpnb.estimator.features import FeatureReader, whole
@@ -79,9 +80,8 @@ def _imported(module: str, function: str) -> Callable:
     try:
         return getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
-        raise KpnbError(
-            f"the module {error.name} cannot be imported: install it, or start where it lies."
-        ) from error
+        told = f"the module {error.name} cannot be imported"
+        raise KpnbError(f"{told}: install it, or start where it lies.") from error
     except AttributeError:
         raise KpnbError(f"the module {module} has no {function!r}: name one of it.") from None
 
@@ -136,24 +136,17 @@ def check_layers(net: nn.Module, layers: Sequence[str], x: Tensor) -> None:
 def _outputs(net: nn.Module, x: Tensor) -> list[tuple[str, tuple[int, ...]]]:
     """Name and shape of the output of every module that is called once, in the order in which they
     are done, but for those that give what the network gives."""
+    known = {module: name for name, module in net.named_modules() if name}
     done: list[tuple[str, Tensor]] = []
 
-    def note(name: str) -> Callable:
-        def hook(_module: nn.Module, _args: object, output: object) -> None:
-            first = output[0] if isinstance(output, (tuple, list)) and output else output
-            if isinstance(first, Tensor) and first.is_floating_point() and len(first) == len(x):
-                done.append((name, first))
+    def note(module: nn.Module, _args: object, output: object) -> None:
+        first = output[0] if isinstance(output, (tuple, list)) and output else output
+        shown = isinstance(first, Tensor) and first.is_floating_point() and len(first) == len(x)
+        if shown and module in known:
+            done.append((known[module], first))
 
-        return hook
-
-    named = [(name, module) for name, module in net.named_modules() if name]
-    with FeatureReader(net, None), torch.no_grad():
-        handles = [module.register_forward_hook(note(name)) for name, module in named]
-        try:
-            end = net(moved(x, net))
-        finally:
-            for handle in handles:
-                handle.remove()
+    with FeatureReader(net, None), torch.no_grad(), register_module_forward_hook(note):
+        end = net(moved(x, net))
     ends = end.values() if isinstance(end, dict) else [end]
     places = {tensor.data_ptr() for tensor in ends if isinstance(tensor, Tensor)}
     names = [name for name, _ in done]

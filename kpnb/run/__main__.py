@@ -25,8 +25,7 @@ from kpnb.metrics import results as files
 from kpnb.metrics.formatting import count
 from kpnb.metrics.results import Results, freshness, why_stale, write_whole
 from kpnb.run import notebook
-from kpnb.run.assignments import full_places, parse_assignments
-from kpnb.run.notebook import NOTE, Request, read_notebook
+from kpnb.run.notebook import NOTE, Request, full_places, parse_assignments, read_notebook
 from kpnb.store import LOCKS, damaged, default_root, locked
 
 HERE = checkout() or Path.cwd()
@@ -97,7 +96,9 @@ def _compared(file: Path) -> list[str]:
 
 
 def _answer(options: argparse.Namespace) -> int:
-    wanted = notebook.request(options.notebook, options.notebooks, _passed(options))
+    # Places by their full path: notebooks run elsewhere.
+    passed = full_places(parse_assignments(options.parameters, options.notebook))
+    wanted = notebook.request(options.notebook, options.notebooks, passed)
     _require_data(wanted)
     print(f"{wanted.name}:", *wanted.lines(), sep="\n", flush=True)
     if options.check:
@@ -105,10 +106,10 @@ def _answer(options: argparse.Namespace) -> int:
     out = (options.output or HERE / "executed" / f"{wanted.name}.ipynb").resolve()
     state = "" if options.force else refresh(wanted, out, options.writes)
     if not state:
-        there, remedy = _changed(out), "set KPNB_STORE to a folder that can be written"
+        there, remedy = written_at(out), "set KPNB_STORE to a folder that can be written"
         place = default_root() / LOCKS / f"{fingerprint(str(out))}.lock"
         with locked(place, f"writes {out}", remedy):
-            waited = _changed(out) != there and not options.force  # for one that has made it
+            waited = written_at(out) != there and not options.force  # for one that has made it
             state = refresh(wanted, out, options.writes) if waited else ""
             if not state:
                 return _run(wanted, out, options)
@@ -116,8 +117,9 @@ def _answer(options: argparse.Namespace) -> int:
     return 0
 
 
-def _changed(file: Path) -> int | None:
-    return file.stat().st_mtime_ns if file.is_file() else None
+def written_at(file: Path) -> int:
+    """The time of a file in nanoseconds, -1 where there is none."""
+    return file.stat().st_mtime_ns if file.is_file() else -1
 
 
 def refresh(wanted: Request, out: Path, writes: Sequence[Path] = ()) -> str:
@@ -217,16 +219,6 @@ def _hashes(files: Sequence[Path]) -> dict[str, str | None]:
     return {file.name: file_hash(file) if file.is_file() else None for file in files}
 
 
-def _passed(options: argparse.Namespace) -> dict[str, object]:
-    """What the command line gives, places by their full path: notebooks run elsewhere."""
-    passed = full_places(parse_assignments(options.parameters, options.notebook))
-    if options.preset is not None:
-        if passed.get("preset", options.preset) != options.preset:
-            raise KpnbError("--preset and -p preset differ: give one of them.")
-        passed["preset"] = options.preset
-    return passed
-
-
 def _require_data(wanted: Request) -> None:
     """Raise KpnbError where `data` leads nowhere, before any network is built."""
     data = getattr(wanted.resolved, "data", EMBEDDED)
@@ -241,7 +233,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("notebook", nargs="?", help="its name, such as image_h1")
     add("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE")
-    add("--preset", help="the same as -p preset=...")
+    preset = {"dest": "parameters", "action": "append", "type": "preset={}".format}
+    add("--preset", help="the same as -p preset=...", **preset)
     add("-o", "--output", type=Path, metavar="OUT.ipynb", help="default: executed/NOTEBOOK.ipynb")
     add("--notebooks", type=Path, default=HERE / "notebooks", metavar="DIR")
     told = "a file the notebook writes: without it the run has failed, and is run again"

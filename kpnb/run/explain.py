@@ -30,7 +30,7 @@ from kpnb.estimator.entropy import LADDER, EntropyEstimator, EntropyMaps
 from kpnb.estimator.units import GridUnits
 from kpnb.figures.image import ImagePanels
 from kpnb.figures.panel import in_rows, marked_points, sheet
-from kpnb.fingerprint import installed_version
+from kpnb.fingerprint import installed_version, library_versions
 from kpnb.metrics.formatting import count
 from kpnb.metrics.points import KnowledgePoints, knowledge_points
 from kpnb.metrics.results import write_whole
@@ -39,7 +39,6 @@ from kpnb.networks.named import DEFAULT, PACKAGED, check_layers, named_network, 
 from kpnb.training.settings import chosen_device
 
 SHOWN = 12  # images in a picture; the tables have all
-LIBRARIES = ("kpnb", "torch", "torchvision", "numpy")
 
 
 @dataclass(frozen=True)
@@ -192,7 +191,7 @@ STYLE = (
 def page_of(found: Explanation, pictures: Mapping[str, Path], options: argparse.Namespace) -> str:
     """One HTML page that needs no other file."""
     settings = {name: _told(value) for name, value in vars(options).items() if name != "list"}
-    settings |= {name: installed_version(name) for name in LIBRARIES}
+    settings |= library_versions() | {"kpnb": installed_version("kpnb")}
     settings |= {"layers": ", ".join(found.maps), "made": datetime.now(UTC).date().isoformat()}
     parts = [f"<h1>What {html.escape(options.model)} keeps</h1>", _html(found.layers())]
     few = [f"Pictures show the first {SHOWN} images."] * (len(found.names) > SHOWN)

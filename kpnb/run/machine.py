@@ -19,7 +19,7 @@ from typing import Annotated, Literal, get_args, get_type_hints
 import torch
 from pydantic import BaseModel, Field
 
-from kpnb.errors import KpnbError, answered
+from kpnb.errors import KpnbError, answered, require
 from kpnb.experiments.controls import ControlStudy
 from kpnb.experiments.fine_tuning import FineTuningStudy
 from kpnb.fingerprint import cpu_name, provenance
@@ -97,9 +97,8 @@ class Machine(BaseModel, frozen=True, extra="forbid"):
         """The speed of a network, or else of one of its family with a similar number of operations;
         KpnbError where no network of the kind was measured."""
         known = [speed for speed in self.speeds if speed.kind == kind]
-        if not known:
-            told = f"No {kind.rstrip('_')} network was measured on {self}"
-            raise KpnbError(f"{told}: run `python -m kpnb.run.machine` there.")
+        told = f"No {kind.rstrip('_')} network was measured on {self}"
+        require(known, f"{told}: run `python -m kpnb.run.machine` there.")
         operations = anatomy.up_to("")
 
         def distance(speed: Speed) -> tuple:
@@ -112,8 +111,8 @@ class Machine(BaseModel, frozen=True, extra="forbid"):
 
 def study_of(parameters: StudyParameters, store: Store | None = None) -> Study:
     """The study that a notebook makes of its parameters."""
-    if not isinstance(parameters, StudyParameters):
-        raise KpnbError("nothing is trained here that could be planned: run the notebook.")
+    trains = isinstance(parameters, StudyParameters)
+    require(trains, "nothing is trained here that could be planned: run the notebook.")
     own = {get_type_hints(study)["parameters"]: study for study in STUDIES}
     made = own.get(type(parameters), ImageStudy)  # coherency has parameters of its own alone
     return made(parameters, store or Store())
@@ -242,9 +241,8 @@ def this_machine(device: str | None = None, folder: Path = FOLDER) -> Machine:
     device = device or ("cuda" if gpu else "cpu")
     own = cpu_name() if device == "cpu" else gpu
     known = [machine for machine in machines(folder) if machine.device == device]
-    if not known:
-        how = f"run `python -m kpnb.run.machine --device {device}` on one"
-        raise KpnbError(f"There are no speeds of a {device} here: {how}.")
+    how = f"run `python -m kpnb.run.machine --device {device}` on one"
+    require(known, f"There are no speeds of a {device} here: {how}.")
     return min(known, key=lambda machine: (machine.hardware != own, machine.threads))
 
 

@@ -14,17 +14,18 @@ import resource
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
 
 import nbformat
+import yaml
 
 from kpnb import fingerprint as keys
 from kpnb.datasets import places as data_places
-from kpnb.errors import KpnbError, did_you_mean, stopped_by
+from kpnb.errors import KpnbError, did_you_mean, require, stopped_by
 from kpnb.fingerprint import EXECUTED, Stopwatch, checkout, peak_memory_mib
 from kpnb.metrics.results import results_root
 from kpnb.store import JOURNAL, default_root, read_journal
@@ -43,6 +44,12 @@ COSTLY = ("chunk", "batch", "image_size", "longest", "points", "teacher_samples"
 # glibc gives large blocks back to the system at every free and takes them anew; kept instead, a
 # training step on two CPU cores is about a third faster. Other allocators ignore the names.
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": f"{4 * 1024**3}", "MALLOC_MMAP_THRESHOLD_": f"{2**25}"}
+#: Parameters that may be a place on this machine -> what a folder holds to be one.
+PLACES = {"data": "", "images": "", "masks": "", "weights": ""}
+PLACES |= dict.fromkeys(["model", "network"], "config.json")
+FILES = {"images", "masks", "weights"}  # places, but for the words below
+#: Which are no places, whatever lies in the current folder.
+WORDS = {data_places.EMBEDDED, "DEFAULT", "none"}
 
 
 @dataclass(frozen=True)
@@ -73,15 +80,11 @@ class Request:
     def lines(self) -> list[str]:
         """The parameters, one a line, those of the notebook's cell first, with their origin."""
         values = self.resolved.model_dump(mode="json")
-        names = dict.fromkeys([*self.values, *values])
-        told = [name for name in names if name != "more"]
-        return [f"  {name} = {values[name]!r}  ({self._origin(name)})" for name in told]
-
-    def _origin(self, name: str) -> str:
-        if self.given.get(name) is not None:
-            return "given"
-        written = name in self.own or name == "preset"
-        return "notebook" if written else f"preset {self.given.get('preset') or 'demo'}"
+        origin = dict.fromkeys(values, f"preset {self.given.get('preset') or 'demo'}")
+        origin |= dict.fromkeys([*self.own, "preset"], "notebook")
+        origin |= {name: "given" for name, value in self.given.items() if value is not None}
+        names = [name for name in dict.fromkeys([*self.values, *values]) if name != "more"]
+        return [f"  {name} = {values[name]!r}  ({origin[name]})" for name in names]
 
 
 def request(name: str, folder: Path, passed: Mapping[str, object]) -> Request:
@@ -161,19 +164,15 @@ def declared_values(source: str, name: str) -> dict[str, object]:
     values: dict[str, object] = {}
     for statement in _parse(source, name).body:
         try:
-            match statement:
-                case ast.Assign(targets=[ast.Name(id=target)]):
-                    value = ast.literal_eval(statement.value)
-                case _:
-                    raise ValueError
-        except ValueError:
+            (target,) = statement.targets
+            own, value = target.id, ast.literal_eval(statement.value)
+        except (AttributeError, ValueError):
             raise KpnbError(
                 f"The parameters cell of {name} has the line {ast.unparse(statement)!r}: "
                 "write only `name = value` with a plain number, string, list or None there."
             ) from None
-        if target in values:
-            raise KpnbError(f"The parameters cell of {name} sets {target} twice: set it once.")
-        values[target] = value
+        require(own not in values, f"The parameters cell of {name} sets {own} twice: set it once.")
+        values[own] = value
     return values
 
 
@@ -200,6 +199,55 @@ def _parse(source: str, name: str) -> ast.Module:
     except SyntaxError as error:
         line = (error.text or "").strip()
         raise KpnbError(f"A cell of {name} is not Python: {error.msg} in {line!r}.") from error
+
+
+def parse_assignments(texts: Iterable[str], notebook: str = "") -> dict[str, object]:
+    """`name=value` texts of a command line; values are JSON, Python or YAML literals, but stay as
+    they are, None apart, where the notebook's parameter is a text."""
+    values, plain = {}, text_parameters(notebook)
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise KpnbError(f"-p {text!r} is not a parameter: write name=value.")
+        require(name not in values, f"The parameter {name} is given twice: give it once.")
+        as_is = name in plain and value not in ("None", "null")
+        values[name] = value if as_is else _literal(value, name)
+    return values
+
+
+def _literal(text: str, name: str) -> object:
+    # JSON before YAML, which takes 1e-1 for a string; Python's for None and (1, 2).
+    for reader in (json.loads, ast.literal_eval, yaml.safe_load):
+        with suppress(ValueError, SyntaxError, TypeError, yaml.YAMLError):
+            value = reader(text)
+            return list(value) if isinstance(value, tuple) else value
+    raise KpnbError(f"The value {text!r} of {name} cannot be read: write it as JSON.")
+
+
+def text_parameters(notebook: str) -> set[str]:
+    """Names of a notebook's parameters that are a text or one of some words, and nothing else;
+    none for a notebook without known parameters."""
+    with suppress(KpnbError):
+        known = models_for(notebook).model_json_schema()["properties"].items()
+        kinds = {name: {o.get("type") for o in told.get("anyOf", [told])} for name, told in known}
+        return {name for name, kind in kinds.items() if kind - {"null"} == {"string"}}
+    return set()
+
+
+def full_places(passed: Mapping[str, object]) -> dict[str, object]:
+    """The parameters, with those of `PLACES` by their full path where they are there. A leading ~/
+    is the home folder. Raises KpnbError for a path that is not there."""
+    found = dict(passed)
+    for name in PLACES.keys() & passed.keys():
+        place = passed[name]
+        if isinstance(place, str) and place not in WORDS:
+            place = os.path.expanduser(place) if place.startswith("~/") else place
+            there = os.path.exists(os.path.join(place, PLACES[name]))
+            only = name in FILES or place.startswith((os.sep, f".{os.sep}", f"..{os.sep}"))
+            told = f"{name} is {passed[name]!r}, which is not there: name one."
+            require(os.path.exists(place) or not only, told)
+            found[name] = os.path.realpath(place) if there else place
+    return found
 
 
 def execute(source: Path, working_copy: Path, parameters: dict, log: bool = False) -> dict:
@@ -248,11 +296,8 @@ def _kernel_s_end(notebook: str) -> Iterator[Callable[[Popen], None]]:
         with stopped_by(stop):
             yield started
     except Exception as error:
-        if (
-            not signals
-            and [kernel.poll() for kernel in kernels] == [-signal.SIGKILL]
-            and ("Kernel died" in str(error))
-        ):
+        killed = [kernel.poll() for kernel in kernels] == [-signal.SIGKILL]
+        if killed and not signals and "Kernel died" in str(error):
             smaller = ", ".join(n for n in COSTLY if n in models_for(notebook).model_fields)
             told = f"the kernel was killed, probably out of memory: lower one of {smaller}"
             raise KpnbError(told) from error

@@ -343,7 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _answer(options: argparse.Namespace) -> int:
-    from kpnb.run.assignments import parse_assignments
+    from kpnb.run.notebook import parse_assignments
 
     machine = read_machine(options.speeds) if options.speeds else this_machine(options.device)
     given = parse_assignments(options.parameters, options.name)

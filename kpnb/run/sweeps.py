@@ -1,21 +1,7 @@
 """Sweeps: many runs of one notebook, described in files; `python -m kpnb.run.sweeps` lists them.
 
-A sweep is `sweeps/<name>.yaml`:
-
-    title: ...                    what the runs show together
-    table: II                     the paper's table that they stand beside
-    notebook: image_cell
-    presets: [smoke, demo, study] at which the sweep can be run; these if it says none
-    parameters: {layers: [FC1]}   shared by all runs
-    at: {study: {seeds: [0]}}     shared, at one preset only
-    runs:
-      ii_alexnet_from_vgg16:
-        parameters: {network: AlexNet, teacher: VGG-16}
-        at: {study: {samples: 60}}
-        published: {network: AlexNet, learning: [distilled from VGG-16, scratch]}
-
-What a run says of its own goes before what is shared; what neither says is the preset's. A run
-without rows of the paper beside it says why: `unpublished: ...` in place of `published`.
+A sweep is a file `sweeps/<name>.yaml`, a `Sweep`, and each of its runs a `Run`. What a run says of
+its own goes before what is shared; what neither says is the preset's.
 
 Whether a run is done is decided from what its results file says it was made from, not from times
 of files: a clone of the repository gives every file a new time and brings no records of Snakemake,
@@ -45,7 +31,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from kpnb.errors import KpnbError, answered, did_you_mean, require
 from kpnb.metrics.formatting import count, table
 from kpnb.metrics.results import freshness, read_results, results_path, why_stale, write_whole
-from kpnb.run.__main__ import HERE
+from kpnb.run.__main__ import HERE, written_at
 from kpnb.run.notebook import NOTE, Request, request
 from kpnb.study.parameters import StudyParameters, models_for, resolve
 from kpnb.study.presets.own_model import PRESET_NAMES
@@ -63,6 +49,8 @@ Choice = Annotated[list[str], Listed, Field(min_length=1)]
 
 
 class _Effort(BaseModel):
+    """parameters: of the notebook, at all presets. at: those of one preset only."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     parameters: Parameters = {}
@@ -75,8 +63,8 @@ class _Effort(BaseModel):
 class Run(_Effort):
     """One run of a sweep, as its file has it.
 
-    published: which rows of the paper's table, one value or a list for each column named, any for
-    the others; values as in `kpnb.paper.published_table`.
+    published: which rows of the paper's table it stands beside, one value or a list for each column
+    named, any for the others; values as in `kpnb.paper.published_table`. unpublished: why none.
     """
 
     published: dict[Column, Choice] = {}
@@ -90,7 +78,8 @@ class Run(_Effort):
 
 
 class Sweep(_Effort):
-    """One file of runs."""
+    """One file of runs. title: what they show together. table: of the paper, beside which they
+    stand. presets: at which they can be run. parameters, at: shared by all runs."""
 
     title: str
     table: Literal["II", "III", "IV", "V", "VI", "VII", "VIII", "IX"]
@@ -144,17 +133,13 @@ def _read(file: Path) -> Sweep:
 class _Unrepeated(yaml.SafeLoader):
     """YAML in which a key stands once; the plain loader keeps the last one without a word."""
 
-
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    for place, key in enumerate(keys):
-        if key in keys[:place]:
-            mark = node.value[place][0].start_mark
-            raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", mark)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Unrepeated.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                mark = node.value[place][0].start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", mark)
+        return super().construct_mapping(node, deep)
 
 
 def _sentence(error: ValidationError) -> str:
@@ -255,25 +240,16 @@ class Sweeps:
         """
         path, planned = self.executed / preset / f"{run}.request.json", self.plan(run, preset)
         fresh = self.state(run, preset) == FRESH
-        asked = {"notebook": planned.name} | planned.made_from
-        newest = max(_time(self.results_file(run, preset)), _time(self.executed_copy(run, preset)))
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            there = None
-        same = isinstance(there, dict) and there | {"asked": 0} == asked | {"asked": 0}
-        if not same or (not fresh and _time(path) <= newest):
+        asked = json.dumps({"notebook": planned.name} | planned.made_from, sort_keys=True)[1:]
+        outputs = self.results_file(run, preset), self.executed_copy(run, preset)
+        same = path.is_file() and path.read_bytes().endswith(f", {asked}".encode())
+        if not same or (not fresh and written_at(path) <= max(map(written_at, outputs))):
             # With the time inside, for Snakemake takes a newer file with the old content as
             # unchanged; in one step, because nodes of a cluster read while another writes.
-            text = json.dumps(asked | {"asked": time.time_ns()}, indent=1, sort_keys=True)
-            write_whole(path, text + "\n")
+            write_whole(path, f'{{"asked": {time.time_ns()}, {asked}')
         if fresh:
             os.utime(path, (0, 0))
         return path
-
-
-def _time(file: Path) -> int:
-    return file.stat().st_mtime_ns if file.is_file() else -1
 
 
 def command(run: str, preset: str, sweeps: Sweeps) -> list[str]:

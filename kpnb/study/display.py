@@ -9,6 +9,7 @@ import ast
 import importlib
 import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -44,6 +45,20 @@ class Prose(str):
 
     def _repr_markdown_(self) -> str:
         return str(self)
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A table that pages show when a reader opens it; whole where there are no folds."""
+
+    table: pd.DataFrame
+    summary: str
+
+    def __repr__(self) -> str:
+        return f"{self.summary}\n{self.table}"
+
+    def _repr_html_(self) -> str:
+        return f"<details><summary>{self.summary}</summary>{self.table.to_html()}</details>"
 
 
 def show(*shown: object) -> None:
@@ -120,7 +135,10 @@ class NotebookStudy:
         return Prose(found)
 
     def _ipython_display_(self) -> None:
-        show(parameters_table(self.parameters), *filter(None, [self.plan()]))
+        table, preset = parameters_table(self.parameters), self.parameters.preset
+        other = table.index[table.iloc[:, 1] != ""]
+        told = f"other than the {preset} preset's: {', '.join(other) or 'none'}"
+        show(Folded(table, f"{len(table)} parameters; {told}"), *filter(None, [self.plan()]))
 
 
 def choices_table(

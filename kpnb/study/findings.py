@@ -3,10 +3,13 @@
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from kpnb.fingerprint import Stopwatch, provenance
 from kpnb.metrics import evidence as measures
 from kpnb.metrics.evidence import Choices, Evidence
 from kpnb.metrics.formatting import count
+from kpnb.metrics.protocol import primary_metrics
 from kpnb.metrics.results import (
     Comparison,
     Measure,
@@ -16,7 +19,7 @@ from kpnb.metrics.results import (
     estimated,
     run_fingerprint,
 )
-from kpnb.metrics.stats import Estimate, crossed, mean, paired_difference
+from kpnb.metrics.stats import Estimate, crossed, false_decisions, mean, paired_difference
 from kpnb.paper import DISTANCE_METRICS, FINAL_METRICS, METRICS, ROLES
 from kpnb.study.display import NotebookFindings
 from kpnb.study.study import Study
@@ -69,8 +72,8 @@ class Findings(NotebookFindings):
         missing = [metric for metric in self.metrics if metric not in defined]
         if missing:
             self.notes.append(
-                f"{evidence.layer}: {', '.join(missing)} not measured, because no {sample} has an "
-                "entropy map at every checkpoint of student and baseline."
+                f"{evidence.layer}: {', '.join(missing)} not measured, because no {sample} is "
+                "followed with an entropy map at every checkpoint of student and baseline."
             )
         for threshold in measures.thresholds_around(self.threshold):
             self._add(evidence, Choices(threshold), "all", self.metrics)
@@ -185,6 +188,16 @@ class Findings(NotebookFindings):
                 about = {"threshold": self.threshold, "by_seed": told, "metric": metric}
                 about["distance"] = chosen.per if metric in DISTANCE_METRICS else None
                 self.values.append(Values(layer=evidence.layer, role=role, **about))
+                if role == "B" and metric in primary_metrics():
+                    self._add_false_decisions(evidence.layer, metric, rows)
+
+    def _add_false_decisions(self, layer: str, metric: str, values: np.ndarray) -> None:
+        """What the intervals are worth on this study's own networks, of three and of more pairs."""
+        for pairs in {3, (len(values) - 1) // 2} if len(values) > 2 * 3 else ():
+            found = false_decisions(values, pairs)
+            what = f"share of {metric} decided between {pairs} and {pairs} baselines at {layer}"
+            number = estimated(found, what, n=found.n_seeds)
+            self.numbers[f"false_decisions_{pairs}_{metric}_{layer}"] = number
 
     @staticmethod
     def _spread(found: Estimate) -> dict[str, float | int | None]:

@@ -1,16 +1,20 @@
-"""The book builds, once, and says what is wrong; and README has the verdicts of the results."""
+"""The book builds, once, and says what is wrong."""
 
 import os
+import re
 import shutil
+from itertools import pairwise
 
 import nbformat
 import pytest
-from made_results import comparison, full_run, measure, run
+import yaml
+from made_results import comparison, measure, run
 from nbformat.v4 import new_notebook, new_output
 from stub_notebooks import executed, figure
 
 from book.make import __main__ as book
 from book.make import check, tables
+from book.make.executed import write_notes
 from book.make.frame import frame
 from kpnb.errors import KpnbError
 from kpnb.metrics.results import write_results
@@ -37,7 +41,7 @@ def made():
 def pages(made, tmp_path_factory):
     """The book's pages with stub notebooks, away from the checkout."""
     root = tmp_path_factory.mktemp("checkout")
-    skipped = shutil.ignore_patterns("_build", "_generated", "notebooks", "results", "make")
+    skipped = shutil.ignore_patterns("_build", "_generated", "notebooks", "results")
     shutil.copytree(book.CHECKOUT / "book", root / "book", ignore=skipped)
     (root / "notebooks").mkdir()
     table = new_output("display_data", data={"text/markdown": "| $\\rho$ |\n|---|\n| 1 |"})
@@ -48,17 +52,34 @@ def pages(made, tmp_path_factory):
         nbformat.write(source, root / "notebooks" / f"{name}.ipynb")
     book.generate(root / "book", made)
     book.draw(root / "book", [])
+    write_notes(root / "book", NOTEBOOKS, ADDRESS)
     return root
 
 
-def test_contents_name_the_pages_that_exist(capsys):
+def test_contents_name_the_pages_that_exist():
     pages = book.toc_pages(book.CHECKOUT / "book")
     assert pages[0] == "intro" and len(pages) == len(set(pages)) and "image_h1" in NOTEBOOKS
     for page in pages:  # notebooks lie beside the book, not in it
         path = f"{page}.ipynb" if page.startswith("notebooks/") else f"book/{page}.md"
         assert (book.CHECKOUT / path).exists(), page
-    assert book.main(["--notebooks"]) == 0
-    assert capsys.readouterr().out.split() == NOTEBOOKS
+    contents = yaml.safe_load((book.CHECKOUT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    parts = [*contents["parts"], *(page for part in contents["parts"] for page in part["chapters"])]
+    assert all(len(p.get("chapters", p.get("sections", ()))) <= 9 for p in [contents, *parts])
+    assert len(contents["parts"]) <= 9
+
+
+def test_no_page_or_notebook_skips_a_heading():
+    texts = {
+        path: path.read_text(encoding="utf-8") for path in (book.CHECKOUT / "book").glob("*.md")
+    }
+    for path in (book.CHECKOUT / "notebooks").glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        texts[path] = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+    for path, text in texts.items():
+        plain = re.sub(r"```.*?```", "", text, flags=re.S)
+        levels = [len(signs) for signs in re.findall(r"^(#+) ", plain, re.M)]
+        assert levels[0] == 1 and levels.count(1) == 1, path
+        assert all(below <= above + 1 for above, below in pairwise(levels)), path
 
 
 def test_tables_that_have_not_changed_are_left_alone_and_others_go(tmp_path):
@@ -79,14 +100,18 @@ def test_the_pages_build_and_the_one_broken_link_is_all_that_is_warned_of(pages)
     assert len(str(error.value).splitlines()) == 2
     html = pages / "book" / "_build" / "html"
     assert book.page_problems(pages / "book") == []
+    page, packed = book.make_archive(pages / "book")
+    assert '<div id="notebooks/image_h1">' in page.read_text("utf-8")
+    assert packed.stat().st_size > 10**6
     text = (html / "intro.html").read_text(encoding="utf-8")
     assert "supported" in text and "+2.00 [+1.00, +3.00]" in text
     algorithm = (html / "algorithm.html").read_text(encoding="utf-8")
     assert all(f'<span class="eqno">({number})' in algorithm for number in range(1, 10))
     h1 = (html / "notebooks" / "image_h1.html").read_text(encoding="utf-8")
+    assert '<p class="run-note">Not executed at preset <code>study</code>' in h1
     assert r"\(H_i\)" in h1 and r"\(\rho\)" in h1
     for page in (algorithm, h1):
-        assert any("/mathjax/tex-chtml.js" in address for address in check.fetches(page))
+        assert any("/mathjax/tex-chtml.js" in address for address in check.Page(page).fetches)
     for file in ("tex-chtml.js", "output/chtml/fonts/woff-v2/MathJax_Math-Italic.woff"):
         assert (html / "_static" / "mathjax" / file).exists()
     address = book.repository(pages / "book").removeprefix("https://github.com/")
@@ -148,26 +173,3 @@ def test_what_is_generated_has_every_run_in_its_own_place(made):
     assert made["clone"] == f"```\ngit clone {ADDRESS}\ncd b\nmake book\n```"
     colab = "https://colab.research.google.com/github/a/b/blob/main/notebooks/image_h1.ipynb"
     assert made["colab_address"] == f"```\n{colab}\n```" and f"@ git+{ADDRESS}'" in made["colab"]
-
-
-def test_readmes_verdicts_are_rewritten_checked_and_the_studys(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setattr(book, "CHECKOUT", tmp_path)
-    readme = tmp_path / "README.md"
-    readme.write_text(f"# before\n{book.START}\nold\n{book.END}\nafter\n")
-    write_results(full_run(comparisons=[comparison("n_fg", 1.0, 3.0)]))  # the demo's do not count
-    for low, shown in ((None, "nothing is decided"), (-3.0, "−2.00 [")):
-        if low:
-            found = [comparison("n_fg", low, low + 2)]
-            write_results(full_run(preset="study", comparisons=found))
-        assert book.main(["--check"]) == 1
-        assert "stale" in capsys.readouterr().err
-        assert book.main(["--readme"]) == book.main(["--check"]) == 0
-        text = readme.read_text()
-        assert text.startswith("# before\n") and text.endswith("after\n") and "old" not in text
-        assert shown in text and "+2.00" not in text and "claims" not in text
-    for broken in ("# no markers\n", book.END, f"{book.START}{book.START}{book.END}"):
-        readme.write_text(broken)
-        assert book.main(["--readme"]) == 1 and book.START in capsys.readouterr().err
-    readme.unlink()
-    assert book.main(["--check"]) == 1

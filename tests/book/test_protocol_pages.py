@@ -12,6 +12,7 @@ from book.make.frame import NOTHING, frame
 from book.make.protocol_pages import confirmatory, fitness_table, history_tables
 from kpnb.metrics.protocol import protocol, protocol_hash, protocol_seeds
 from kpnb.metrics.results import Number
+from kpnb.run.sweeps import Sweeps
 from kpnb.study.parameters import ImageParameters
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
@@ -83,6 +84,16 @@ def test_planned_and_reached_half_widths_stand_side_by_side():
     assert protocol_hash() in made["protocol_hash"] and ", ".join(map(str, SEEDS)) in str(made)
     assert "stopping: >" in made["protocol_text"]
     assert "+0.02 in the median over 57 pairs of Table V" in made["protocol_rho"]
+
+
+def test_decisions_between_baselines_have_a_row_a_metric_and_number_of_pairs():
+    of_three = Number(value=0.06, low=0.01, high=0.11, what="", n=21)
+    numbers = {f"false_decisions_3_rho_{layer}": of_three for layer in ("Conv", "FC1")}
+    numbers["false_decisions_10_rho_Conv"] = Number(value=0.04, what="", n=21)
+    rows = rows_of(shown(confirmed(numbers=numbers))["protocol_false"])
+    both = "VGG-11 Conv 0.06 [0.01, 0.11]; VGG-11 FC1 0.06 [0.01, 0.11]"
+    assert rows == [[RHO, "3", both, "21"], [RHO, "10", "VGG-11 Conv 0.04", "21"]]
+    assert shown(run())["protocol_false"] == NOTHING
 
 
 def test_fitness_has_a_row_a_layer_with_why_it_is_not_measurable():
@@ -177,4 +188,10 @@ def test_the_presets_are_of_the_protocols_regime_as_the_set_up_says():
         list(study["seeds"]) == SEEDS and list(study["layers"]) == asked["confirmatory"]["layers"]
     )
     same = [name for name in asked["settings"] if name not in sizes]
+    names = ("new_alexnet", "new_vgg11", "v_vgg11_conv", "v_vgg11_fc1")
+    for cell in (Sweeps().sweep_of[name].resolved(name, "study") for name in names):
+        assert (list(cell.seeds), cell.teachers) == (SEEDS, protocol_seeds("teachers", 3))
+        told = cell.model_dump(mode="json", include={*same, "samples"})
+        assert told == {name: asked["settings"][name] for name in told} and len(told) > 15
+        assert cell.followed == (0 if cell.measured_on == "new" else asked["settings"]["followed"])
     assert all(found["demo"][name] == study[name] for name in same)

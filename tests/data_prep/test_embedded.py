@@ -7,8 +7,8 @@ import sqlite3
 import sys
 import zipfile
 from collections import Counter
-from dataclasses import replace
 from hashlib import sha256
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,8 +17,14 @@ from object_trees import edit
 from PIL import Image
 from refusals import refused, refuses
 
-from data_prep import embedded_images, embedded_pointclouds, embedded_questions, embedded_sentences
-from data_prep.builders import Package, run_builder
+from data_prep import (
+    builders,
+    embedded_images,
+    embedded_pointclouds,
+    embedded_questions,
+    embedded_sentences,
+)
+from data_prep.builders import Package
 from kpnb.datasets import clouds as cloud_files
 from kpnb.datasets import images as image_files
 from kpnb.datasets.texts.embedded import LEXICON, SENTENCES
@@ -29,7 +35,7 @@ from kpnb.fingerprint import file_hash
 
 def use_table(builder, monkeypatch, folder, packages, **table):
     for about in packages.values():
-        about |= dict(version="1", sha256=file_hash(folder / about["file"]))
+        about["sha256"] = file_hash(folder / about["file"])
     monkeypatch.setattr(builder, "TABLE", folder / "table.json")
     builder.TABLE.write_text(json.dumps(dict(packages=packages, **table)))
 
@@ -45,8 +51,10 @@ def for_images(root, monkeypatch):
     thing.paste((0, 0, 0, 0), (10, 10, 30, 30))  # a corner cut away: the box is not all opaque
     make_deb(root / "d.deb", tar_info("./p/field.png", content=png(Image.fromarray(photo))))
     make_tar(root / "n.tgz", *(tar_info(f"q/{name}.png", content=png(thing)) for name in "ab"))
-    packages = {"d": dict(kind="debian", package="pkg-d", file="d.deb", path="p/{name}.png")}
-    packages["n"] = dict(kind="npm", package="pkg-n", file="n.tgz", path="q/{name}.png")
+    packages = {
+        "d": dict(kind="debian", package="pkg-d", file="d.deb", version="1", path="p/{name}.png"),
+        "n": dict(kind="npm", package="pkg-n", file="n.tgz", version="1", path="q/{name}.png"),
+    }
     things = {"bird": {"wren": ["n:a"]}, "tool": {"saw": ["n:b"]}}
     use_table(embedded_images, monkeypatch, root, packages, photos=["d:field"], objects=things)
 
@@ -89,8 +97,9 @@ def for_clouds(root, monkeypatch):
     make_deb(root / "a.deb", tar_info(furniture, content=library))
     part = "./usr/share/kicad/3dmodels/X.3dshapes/part.wrl"
     make_deb(root / "b.deb", tar_info(part, content=VRML.encode()))
-    packages = {"furniture": dict(package="a", file="a.deb"),
-                "components": dict(package="b", file="b.deb")}  # fmt: skip
+    known = dict(kind="debian", version="1")
+    packages = {"furniture": dict(package="a", file="a.deb", **known),
+                "components": dict(package="b", file="b.deb", **known)}  # fmt: skip
     table = {"furniture": {"up": {"one": ["Lib#post"]}, "down": {"two": ["Lib#lying"]}},
              "components": {"part": {"X": ["X.3dshapes/part"]}},
              "contents": {"furniture": "0", "components": "0"}}  # fmt: skip
@@ -115,10 +124,8 @@ ROWS = [("Neon", "Ne", 10, "Sir William Ramsay", 1898, "England"),
         ("Gold", "Au", 79, "Known to the ancients.", None, None)]  # fmt: skip
 
 
-def use_package(builder, name, monkeypatch, root, make, *members):
-    package = getattr(builder, name)
-    make(root / package.file, *members)
-    monkeypatch.setattr(builder, name, replace(package, sha256=file_hash(root / package.file)))
+def packages_of(builder):
+    return json.loads(builder.TABLE.read_text())["packages"]
 
 
 def for_questions(root, monkeypatch):
@@ -129,8 +136,10 @@ def for_questions(root, monkeypatch):
     base.commit()
     nouns, table = NOUNS.encode(), packed({prep.DATABASE: base.serialize()})
     member = tar_info(f"./{prep.NOUNS}", content=nouns)
-    use_package(prep, "DICTIONARY", monkeypatch, root, make_deb, member)
-    use_package(prep, "ELEMENTS", monkeypatch, root, lambda path: path.write_bytes(table))
+    packages = packages_of(prep)
+    make_deb(root / packages["dictionary"]["file"], member)
+    (root / packages["elements"]["file"]).write_bytes(table)
+    use_table(prep, monkeypatch, root, packages)
 
 
 TABLE = "\r\n".join(
@@ -146,7 +155,9 @@ def for_sentences(root, monkeypatch):
     inner = make_tar(root / "inner.tgz", tar_info(prep.REVIEWS, content=TABLE.encode()))
     members = {prep.RATINGS: inner.read_bytes(), prep.WORDS: WORDS.encode()}
     members = [tar_info(name, content=content) for name, content in members.items()]
-    use_package(prep, "PACKAGE", monkeypatch, root, make_tar, *members)
+    packages = packages_of(prep)
+    make_tar(root / packages["vaderSentiment"]["file"], *members)
+    use_table(prep, monkeypatch, root, packages)
 
 
 BUILDERS = {
@@ -165,7 +176,7 @@ def built(tmp_path, monkeypatch):
         builder, make = BUILDERS[key]
         make(tmp_path, monkeypatch)
         root = ["--root", str(tmp_path), "--out"]
-        return lambda out="out": builder.main([*root, str(tmp_path / out)])
+        return lambda out="out": builders.main(builder, [*root, str(tmp_path / out)])
 
     return prepared
 
@@ -246,7 +257,8 @@ def test_packed_sentences_and_words(built, tmp_path):
 
 def test_sentences_and_questions_come_from_glosses_and_rows(built, tmp_path):
     built("questions")
-    found = embedded_questions.read_entities(tmp_path)
+    files = [tmp_path / about["file"] for about in packages_of(embedded_questions).values()]
+    found = embedded_questions.read_entities(*files)
     ann, lima, other, don, neon = found  # not Plato (B.C.), the noun, Reno (too short), gold
     leader = "an English leader of the Shakers who founded many villages"
     assert ann.sentence == f"Ann Lee (1736-1784) was {leader}."
@@ -323,9 +335,14 @@ def test_which_shapes_are_packed_and_when_they_are_those_packaged(built, tmp_pat
 CONTENT = b"a package"
 
 
-def package(program=f"open('p.deb', 'wb').write({CONTENT!r})"):
-    """A package that this Python, with a program, puts into the current folder."""
-    return Package("p.deb", sha256(CONTENT).hexdigest(), (sys.executable, "-c", program))
+def package(*given):
+    """A package that a command, this Python by default, puts into the current folder."""
+    given = given or (sys.executable, "-c", f"open('p.deb', 'wb').write({CONTENT!r})")
+
+    class Written(Package):
+        command = given
+
+    return Written("debian", "p", "1", "p.deb", sha256(CONTENT).hexdigest())
 
 
 def test_a_missing_package_is_fetched_once_and_checked(tmp_path, capsys):
@@ -338,18 +355,23 @@ def test_a_missing_package_is_fetched_once_and_checked(tmp_path, capsys):
     refuses(made.check, "SHA-256.*fetch it there with", root)
     (root / "p.deb").unlink()
     refuses(made.check, "is missing: fetch it there with .*--download", root)
-    refuses(package("1 / 0").fetch, "ZeroDivisionError.*put p.deb into", root)
-    absent = Package("p.deb", "0", ("no-such-program", "x"))
+    broken = package(sys.executable, "-c", "1 / 0")
+    refuses(broken.fetch, "ZeroDivisionError.*put p.deb into", root)
+    absent = package("no-such-program", "x")
     refuses(absent.fetch, "There is no no-such-program here: run .*put p.deb into", root)
 
 
-def test_a_builder_runs_after_its_packages_are_checked(tmp_path, capsys):
+def test_a_builder_runs_after_its_packages_are_checked(tmp_path, capsys, monkeypatch):
     root, out, calls = tmp_path / "root", tmp_path / "out", []
+    monkeypatch.setattr(builders, "Package", lambda **about: package())
+    (tmp_path / "table.json").write_text('{"packages": {"it": {}}}')
+    builder = SimpleNamespace(__doc__="It.", KIND="text", TABLE=tmp_path / "table.json")
+    builder.build = lambda *given: calls.append(given)
 
     def run(*more):
-        arguments = ["--root", str(root), "--out", str(out), *more]
-        return run_builder("It.", "text", [package()], lambda *a: calls.append(a), arguments)
+        return builders.main(builder, ["--root", str(root), "--out", str(out), *more])
 
     assert run() == 1 and calls == [] and not out.exists()
     assert capsys.readouterr().err.startswith("error: ")
-    assert run("--download") == 0 and calls == [(root, out)] and out.is_dir()
+    assert run("--download") == 0 and out.is_dir()
+    assert calls == [({"it": root / "p.deb"}, out, {"packages": {"it": {}}})]

@@ -1,4 +1,5 @@
-"""show() of maps and points draws cells on images, words as text and points as clouds."""
+"""show() of maps and points draws cells on images, words as text, points as clouds, and units of
+labels as the areas or stretches that they are."""
 
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from shown_samples import (
     WORDS,
     Shown,
     check_figure,
+    maps_of,
     marks,
     panels,
     pictures,
@@ -26,9 +28,11 @@ from shown_samples import (
 from kpnb.datasets.texts.aligned import text_samples
 from kpnb.datasets.texts.encoded import EncodedTexts
 from kpnb.datasets.texts.word_pieces import Pieces
-from kpnb.figures.panel import ENTROPY_LIMITS, POINTS
+from kpnb.estimator.units import MaskUnits
+from kpnb.figures.panel import ENTROPY_LIMITS, POINTS, entropy_rgba
 from kpnb.figures.show import shown as drawn
 from kpnb.figures.text import Html, on_color
+from kpnb.metrics.points import knowledge_points
 
 SHOWN = Shown("image")
 KINDS = [style.name for style in POINTS.values()]
@@ -210,3 +214,32 @@ def test_another_normalization_is_handed_on():
     ):
         drawn = panels(figure)[0].get_images()[0].get_array()
         np.testing.assert_allclose(drawn, raw[0].permute(1, 2, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["superpixels", "stretches"])
+def test_units_of_labels_are_areas_of_images_or_stretches_of_series(form):
+    labels = torch.arange(8) // 2
+    inputs = torch.randn(SAMPLES, 2, 8)
+    if form == "superpixels":
+        labels, inputs = labels.repeat(6, 1), torch.rand(SAMPLES, 3, 6, 8)
+        labels[0] = -1
+    units, entropy = MaskUnits(labels), torch.linspace(-4, -2, 4).repeat(SAMPLES, 1)
+    maps = replace(maps_of(entropy), settings={"units": f"{units}"})
+    figure = maps.show(inputs, units=units)
+    check_figure(figure)
+    areas = panels(figure)[-1].get_images()[-1].get_array()
+    wanted = entropy_rgba(entropy[0])[labels] * (labels.numpy() >= 0)[..., None]
+    np.testing.assert_allclose(areas.reshape(wanted.shape), wanted, atol=1e-6)
+    if form == "stretches":
+        assert [len(ax.lines) for ax in panels(figure)] == [2] * SAMPLES
+    inside = (torch.arange(4) < 2).repeat(SAMPLES, 1)
+    points = knowledge_points(maps, inside, 0.5, "sample")
+    figure = points.show(inputs, units=units)
+    check_figure(figure)
+    assert marks(figure, *KINDS) == [(2, 0)] * SAMPLES
+    middle = [x for x, _ in sorted(places(panels(figure)[0], POINTS["foreground"].color))]
+    assert [int(labels.reshape(-1, 8)[-1, int(x)]) for x in middle] == [0, 1]
+    other = MaskUnits(labels.flip(-1))
+    for given in ({}, {"units": other}):
+        refuses(maps.show, "units= of the maps", inputs, **given)
+    refuses(maps.show, "no series or images of labels", inputs[..., :4], units=units)

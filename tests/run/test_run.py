@@ -21,8 +21,7 @@ import kpnb.store
 from kpnb.errors import KEPT, STOPPING, answered
 from kpnb.metrics.results import results_root
 from kpnb.run import notebook as runner
-from kpnb.run.assignments import parse_assignments
-from kpnb.run.notebook import declared_values, request
+from kpnb.run.notebook import declared_values, parse_assignments, request
 from kpnb.store import JOURNAL
 from kpnb.study.parameters import ImageParameters
 
@@ -72,7 +71,8 @@ PASSED = {
     "no parameter 'epoch': did you mean epochs": "-p epoch=3",
     "epochs is 'abc': it should be a valid integer": "-p epochs=abc",
     "write name=value": "-p epochs", "given twice": "-p epochs=1 -p epochs=2",
-    "'study' or 'paper'": "--preset papers", "differ": "--preset demo -p preset=study",
+    "'study' or 'paper'": "--preset papers",
+    "The parameter preset is given twice": "--preset demo -p preset=study",
     "nowhere": "-p data=nowhere", "give download:NAME": "-p data=download:nothing",
     "network is 'VGG': it should": "-p network=VGG",
     "at least 1 character": "-p data=", "which is not there": "-p network=/no/such/folder",

@@ -16,12 +16,12 @@ from kpnb.metrics.results import run_fingerprint, write_results
 from kpnb.paper import published_table
 from kpnb.run import sweeps
 from kpnb.run.__main__ import _parser
-from kpnb.run.assignments import parse_assignments
+from kpnb.run.notebook import parse_assignments
 from kpnb.run.sweeps import SHIPPED as FOLDER
 from kpnb.run.sweeps import Sweeps, read_sweeps
 
-# Those of the embedded images, and those of the preset `paper`.
-SHIPPED = {n: found for n, found in read_sweeps().items() if "study" in found.presets}
+# Those of the embedded images that stand beside a table, and those of the preset `paper`.
+SHIPPED = {n: found for n, found in read_sweeps().items() if n.startswith("table_")}
 PAPER = paper_sweeps()
 PLACES = {"published": {"network": "VGG-11"}}
 VGGS = ("AlexNet", "VGG-11", "VGG-16", "VGG-19")
@@ -121,7 +121,8 @@ def test_tables_have_their_numbers_of_runs_and_table_v_is_whole(tmp_path):
     assert {f"table_{table.lower()}" for table in NUMBERS} == set(SHIPPED)
     every = [SHIPPED["table_v"].resolved(run, "study") for run in SHIPPED["table_v"].runs]
     assert {(p.network, *p.layers) for p in every} == TABLE_V
-    assert {(p.teacher, p.seeds) for p in every} == {("same", (0,))}
+    protocols = [p.run for p in every if p.seeds != (0,)]  # as tests/book/test_protocol_pages.py
+    assert protocols == ["v_vgg11_conv", "v_vgg11_fc1"] and {p.teacher for p in every} == {"same"}
     assert {p.teacher_epochs for p in every if "ResNet" in p.network} == {10}
     page = (ROOT / "book" / "sweeps.md").read_text(encoding="utf-8")
     example = yaml.safe_load(page.partition("```yaml")[2].partition("```")[0])
@@ -174,8 +175,8 @@ def test_a_command_says_all_that_the_run_was_given(monkeypatch):
     arguments, given = sweeps.command("v_vgg11_fc3", "study", Sweeps()), SHIPPED["table_v"].given
     read = _parser().parse_args(arguments[2:])
     passed = parse_assignments(read.parameters, read.notebook)
-    assert passed == given("v_vgg11_fc3", "study") | {"seeds": [0]}
-    assert (*arguments[:2], read.notebook, read.preset) == ("-m", "kpnb.run", "image_cell", "study")
+    assert passed == given("v_vgg11_fc3", "study") | {"seeds": [0], "preset": "study"}
+    assert (*arguments[:2], read.notebook) == ("-m", "kpnb.run", "image_cell")
     places = [str(file) for file in (read.output, *read.writes)]
     names = ["executed/sweeps/study/{}.ipynb", "book/results/study/cells/{}.json"]
     assert places == [name.format("v_vgg11_fc3") for name in names]

@@ -9,6 +9,7 @@ from refusals import fails, refuses
 from studied import findings_of
 
 from kpnb.metrics.evidence import Choices
+from kpnb.study import display
 from kpnb.study.cloud import CloudStudy
 from kpnb.study.display import Prose, choices_table, parameters_table
 from kpnb.study.findings import Findings
@@ -59,7 +60,7 @@ def test_mistakes_are_refused(names, told):
     fails(ImageStudy.from_notebook, told, names)
 
 
-def test_a_preset_s_values_for_a_notebook_s_names():
+def test_a_preset_s_values_for_a_notebook_s_names(monkeypatch):
     for kind, study, *model in (("image", ImageStudy), ("cell", CellStudy), ("cloud", CloudStudy),
                                 ("coherency", ImageStudy, CoherencyParameters)):  # fmt: skip
         for name in ("smoke", "demo", "study", "paper"):
@@ -75,6 +76,13 @@ def test_a_preset_s_values_for_a_notebook_s_names():
     assert set(other[other != ""].index) == {"layers", "seeds", "teachers", "followed"}
     assert (table.loc["layers", "value"], other["layers"]) == ("['FC1']", "['Conv', 'FC1']")
     assert set(table.index) == set(type(study.parameters).model_fields)
+    shown = []
+    monkeypatch.setattr(display, "show", lambda *given: shown.extend(given))
+    study._ipython_display_()
+    told = f"{len(table)} parameters; other than the study preset's: seeds, teachers, "
+    folded = shown[0]._repr_html_()
+    assert folded.startswith("<details><summary>" + told) and ">300<" in folded
+    assert repr(shown[0]).endswith(str(table))
 
 
 def test_tables_keep_the_order_of_layers_and_metrics_and_show_what_was_found():

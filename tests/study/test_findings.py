@@ -9,6 +9,7 @@ from conftest import made_evidence, smoke_study
 from studied import findings_of
 
 from kpnb.metrics.evidence import UNITS, final_entropies, hypothesis_metrics, thresholds_around
+from kpnb.metrics.protocol import primary_metrics
 from kpnb.metrics.results import Results
 from kpnb.paper import METRICS
 from kpnb.study.findings import Findings
@@ -60,6 +61,18 @@ def test_a_layer_that_is_not_fit_has_no_verdict_and_its_reason_is_kept(smoke):
     assert asked.fitness == {"FC1": known} and not known.fit  # two epochs teach nothing
     assert known.reason in asked.notes and known.numbers.items() <= asked.numbers.items()
     assert {c.verdict for c in asked.comparisons} == {"not measurable"}
+
+
+def test_with_enough_seeds_baselines_are_compared_with_each_other():
+    """Seeds of the made evidence are alike: nothing is decided between them."""
+
+    def told(seeds):
+        found = findings_of(made_evidence(seeds=seeds), hypothesis=None).numbers
+        return {name: n for name, n in found.items() if name.startswith("false_decisions")}
+
+    assert told(6) == {}
+    names = {f"false_decisions_{n}_{m}_FC1" for n in (3, 4) for m in primary_metrics()}
+    assert set(told(9)) == names and {n.value for n in told(9).values()} == {0}
 
 
 def test_variants_are_complete():

@@ -107,11 +107,8 @@ def text_samples(
     """
     texts = listed(texts)
     given = [()] * len(texts) if foreground is None else list(foreground)
-    if len(given) != len(texts):
-        raise KpnbError(
-            f"foreground has {len(given)} entries for {len(texts)} texts: give a list of words or "
-            "spans for each text."
-        )
+    told = f"foreground has {len(given)} entries for {len(texts)} texts"
+    require(len(given) == len(texts), f"{told}: give a list of words or spans for each text.")
     return TextSamples(_sample(text, marks) for text, marks in zip(texts, given, strict=True))
 
 
@@ -129,11 +126,8 @@ def _sample(text: str, marks: Iterable[str | Span]) -> TextSample:
     require(spans, _NO_WORDS.format(text[:40]))
     for mark in [marks] if isinstance(marks, str) else marks:
         units = _phrase(text, mark) if isinstance(mark, str) else _touched(spans, mark)
-        if not units:
-            raise KpnbError(
-                f"{mark!r} is no word of the text {text[:40]!r}: name words as written in it, or "
-                "(start, end) in characters."
-            )
+        told = f"{mark!r} is no word of the text {text[:40]!r}"
+        require(units, f"{told}: name words as written in it, or (start, end) in characters.")
         meant |= units
     marked = tuple(unit in meant for unit in range(len(spans)))
     return TextSample(

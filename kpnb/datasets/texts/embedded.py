@@ -259,11 +259,9 @@ def _spans(qa: dict, context: str, name: str) -> tuple[Span, ...]:
     for answer in _part(qa, "answers", where, list):
         text, start = _part(answer, "text", where, str), answer.get("answer_start")
         found = isinstance(start, int) and not isinstance(start, bool) and start >= 0
-        if not found or context[start : start + len(text)] != text:
-            raise KpnbError(
-                f"The answer {text!r} of {where} does not stand at {start!r} in its context: "
-                "correct answer_start or leave the question out."
-            )
+        told = f"The answer {text!r} of {where} does not stand at {start!r} in its context"
+        stands = found and context[start : start + len(text)] == text
+        require(stands, f"{told}: correct answer_start or leave the question out.")
         spans.append((start, start + len(text)))
     require(spans, f"There is no answer to {where}: leave the question out.")
     return tuple(dict.fromkeys(spans))

@@ -13,7 +13,7 @@ from kpnb.datasets.texts import word_pieces
 from kpnb.datasets.texts.embedded import Questions, Sentences
 from kpnb.datasets.texts.foreground import Foreground, answer_foreground
 from kpnb.datasets.texts.word_pieces import PieceEncoder, Pieces, Span, TextSample, meet
-from kpnb.errors import KpnbError
+from kpnb.errors import require
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,7 @@ def _positions(pieces: Pieces, row: int, answer: Span) -> tuple[int, int]:
     """First and last position of the pieces of the words that the answer touches."""
     own = enumerate(pieces.spans[row])
     units = [unit for unit, span in own if unit >= pieces.firsts[row] and meet(span, answer)]
-    if not units:
-        raise KpnbError(
-            f"The answer {answer} of text {row} touches no word of the tokenizer: leave the "
-            "question out."
-        )
+    told = f"The answer {answer} of text {row} touches no word of the tokenizer"
+    require(units, f"{told}: leave the question out.")
     places = torch.isin(pieces.words[row], torch.tensor(units)).nonzero().flatten()
     return int(places[0]), int(places[-1])

@@ -144,12 +144,9 @@ def answer_foreground(
     answer: (start, end) in characters of `context`; one accepted answer, not all of them.
     Raises `KpnbError` when it is no span of the context, or touches no word of it.
     """
-    start, end = answer
-    if not 0 <= start < end <= len(context):
-        raise KpnbError(
-            f"The answer {answer} is no span of a context of {len(context)} characters: give "
-            "0 <= start < end within it."
-        )
+    told = f"The answer {answer} is no span of a context of {len(context)} characters"
+    fits = 0 <= answer[0] < answer[1] <= len(context)
+    require(fits, f"{told}: give 0 <= start < end within it.")
     words = word_spans(context)
     in_answer = {span for span in words if meet(span, answer)}
     require(in_answer, f"The answer {answer} holds no word: leave the question out.")

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 Span = tuple[int, int]
 
-# Letters and digits with their combining marks, inner apostrophes kept; any other sign that is no
-# space stands alone.
+# With the combining marks of letters.
 _WORD = re.compile(r"[\w\u0300-\u036f]+(?:['’][\w\u0300-\u036f]+)*|[^\w\s\u0300-\u036f]")
 
 

@@ -1,0 +1,69 @@
+"""Which executed copies the notebooks' pages show, and what each page says of its own.
+
+`make book` executes notebooks at the demo; the study's executed copies are kept with its results,
+and `make read` shows these, without computing.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from book.make.frame import joined
+from book.make.pages import NOTEBOOKS, page_source
+from book.make.texts import block
+from kpnb.errors import KpnbError
+from kpnb.metrics.results import Results, freshness, read_results, results_root
+from kpnb.run.notebook import NOTE, read_notebook
+
+#: Read by `book/make/page_notes.py`, which puts each page's note below its title.
+FILE = "page_notes.json"
+#: Parameters that a page tells of its run, where its notebook has them.
+TOLD = ("network", "layers", "data", "samples", "seeds", "epochs")
+
+
+def executed_folder(preset: str, book: Path) -> Path:
+    """Where executed copies go: the study's are kept with its results, others are the build's."""
+    return results_root() / preset / "notebooks" if preset == "study" else book / NOTEBOOKS
+
+
+def show_study(book: Path, sources: Path, pages: list[str]) -> None:
+    """Put the study's executed copies where pages are built from; in the place of one that is not
+    kept its source, which has no outputs."""
+    shown = book / NOTEBOOKS
+    shown.mkdir(exist_ok=True)
+    for page in pages:
+        kept = executed_folder("study", book) / f"{page}.ipynb"
+        source = sources / f"{page_source(book, page)[0]}.ipynb"
+        shutil.copyfile(kept if kept.is_file() else source, shown / f"{page}.ipynb")
+
+
+def write_notes(book: Path, pages: list[str], address: str) -> None:
+    """Write what each notebook's page says below its title."""
+    notes = {NOTEBOOKS + page: page_note(book / NOTEBOOKS / f"{page}.ipynb", address)
+             for page in pages}  # fmt: skip
+    (book / "_generated" / FILE).write_text(json.dumps(notes, indent=1), encoding="utf-8")
+
+
+def was_executed(copy: Path) -> bool:
+    """Whether a notebook is an executed copy, and not a source."""
+    return "parameters" in read_notebook(copy).metadata.get(NOTE, {})
+
+
+def page_note(copy: Path, address: str) -> str:
+    """What was executed, with which parameters and code, and where its numbers lie, as HTML."""
+    note = read_notebook(copy).metadata.get(NOTE, {})
+    parameters = note.get("parameters", {})
+    if not parameters:  # a source
+        return block("page_not_executed")
+    preset, results = parameters["preset"], _results(copy.stem, parameters["preset"])
+    told = {name: joined(parameters[name]) for name in TOLD if parameters.get(name) is not None}
+    about = {"preset": preset, "told": told, "seconds": note["seconds"], "address": address}
+    about |= {"file": f"book/results/{preset}/{copy.stem}.json", "results": results}
+    return block("page_executed", **about, state=results and freshness(results))
+
+
+def _results(page: str, preset: str) -> Results | None:
+    try:
+        return read_results(page, preset)
+    except KpnbError:  # not every notebook writes some
+        return None
