@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,12 +24,15 @@ from book.make import (
     claims,
     executed,
     explorer,
+    first_figure,
+    forest,
     plan_pages,
     protocol_pages,
     published,
     tables,
 )
 from book.make.archive import single_page, write_results_zip
+from book.make.chart import FORMS, THEMES
 from book.make.frame import frame
 from book.make.pages import BOOK, NOTEBOOKS, notebook_names, page_source, toc_pages
 from book.make.texts import block
@@ -61,7 +64,7 @@ def collect(names: list[str], preset: str) -> list[Results]:
 def fragments(
     results: list[Results], address: str, cells: Sequence = (), pages: Collection[str] = ()
 ) -> dict[str, str]:
-    """What the pages include: {name: markdown} of every generated table.
+    """What the pages include: {name: markdown} of every generated table, {file: content} of charts.
 
     cells: results of sweeps; pages: of the table of contents, for links to them.
     """
@@ -71,19 +74,18 @@ def fragments(
     made = {
         "accuracies": tables.accuracy_table(rows),
         "api": api.api_page(),
-        "claim_rates": published.rates_beside(rows),
         "cloud_construction": construction_table(results),
         "cloud_sizes": chapters.cloud_sizes(),
         "explorer": explorer.page(rows, packs, address),
         "licences": tables.licences_table(),
         "notes": tables.notes_list(rows),
         "sweeps": sweeps.sweeps_table("study"),
-        "verdict_grid": tables.verdict_grids(rows),
         **{name: block(name, address=address) for name in ("colab", "colab_address", "clone")},
         **{name: tables.run_table(name, rows) for name in ("machines", "status")},
         **{f"presets_{of.strip('_')}": tables.presets_table(MODELS[of]) for of in MODELS},
-        **{f"verdicts_h{n}": tables.verdict_table(rows, n, links) for n in (1, 2, 3)},
     }
+    made |= first_figure.first_fragments(packs)
+    made |= forest.forest_fragments(rows, links) | published.rates_fragments(rows)
     made |= claims.ClaimPage(rows, address, pages).fragments() | published.published_tables(rows)
     made |= chapters.chapter_tables(rows) | plan_pages.plan_tables()
     return made | protocol_pages.protocol_pages(rows)
@@ -94,9 +96,14 @@ def generate(book: Path, tables: dict[str, str]) -> None:
     table that has not changed: its pages are not read again."""
     folder = book / "_generated"
     folder.mkdir(exist_ok=True)
-    texts = {folder / f"{name}.md": f"{text.rstrip()}\n" for name, text in tables.items()}
+    named = {name if "." in name else f"{name}.md": text for name, text in tables.items()}
+    texts = {folder / name: f"{text.rstrip()}\n" for name, text in named.items()}
     for old in set(folder.iterdir()) - texts.keys():
         old.unlink()
+    _write_changed(texts)
+
+
+def _write_changed(texts: Mapping[Path, str]) -> None:
     for path, text in texts.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
@@ -108,6 +115,19 @@ def draw(book: Path, results: list[Results], cells: Sequence[Results] = ()) -> N
     if figure is not None:  # without the version that would make every build another file
         where = book / "_generated" / "estimator_errors.png"
         figure.savefig(where, metadata={"Software": None})
+
+
+def readme_drawings() -> dict[str, str]:
+    """{file: SVG} of README's two figures, of the committed study."""
+    rows = frame([*available_results("study"), *available_cells("study")])
+    figures = {"forest": forest.forest(forest.shown_cells(rows))}
+    if first := first_figure.first_figure(explorer.read_packs()):
+        figures["first"] = first
+    return {
+        f"readme_{name}_{theme}.svg": figure.draw(FORMS["wide"], theme)
+        for name, figure in figures.items()
+        for theme in THEMES
+    }
 
 
 def inputs_hash(book: Path) -> str:
@@ -166,6 +186,7 @@ def make(book: Path, notebooks: Path, preset: str) -> Path:
     _refuse(notebook_problems(book, notebooks, preset))
     generate(book, fragments(results, address, cells, toc_pages(book)))
     draw(book, results, cells)
+    _write_changed({book / "_static" / name: text for name, text in readme_drawings().items()})
     executed.write_notes(book, pages, address)
     stamp = book / "_build" / "inputs.sha256"
     key = inputs_hash(book)

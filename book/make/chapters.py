@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from book.make.frame import NOTHING, records
-from book.make.published import sweep_table
+from book.make.published import sweep_places, tables
 from book.make.texts import block, sheet
 from kpnb.estimator.entropy import LADDER
 from kpnb.estimator.features import layer_name
@@ -266,5 +266,6 @@ def paper_sweeps_table(rows: pd.DataFrame) -> str:
 def paper_results(rows: pd.DataFrame) -> str:
     """The published rows beside ours, for the sweeps of which any run has results."""
     found = [(sweep, _done(sweep, rows)) for sweep in paper_sweeps().values()]
-    parts = [(sweep, len(done), sweep_table(sweep, rows)) for sweep, done in found if done]
+    parts = [(sweep, len(done), tables(sweep.table, sweep_places(sweep, rows)))
+             for sweep, done in found if done]  # fmt: skip
     return block("paper_results", parts=parts)

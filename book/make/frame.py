@@ -128,22 +128,6 @@ def fits(names: pd.Series, patterns: Sequence[str]) -> pd.Series:
     return names.map(lambda name: any(fnmatchcase(name, one) for one in patterns)).astype(bool)
 
 
-def pivot(
-    rows: pd.DataFrame,
-    text: Sequence[str],
-    index: str | list[str],
-    column: str,
-    wanted: Collection[str],
-    blank: str,
-) -> pd.DataFrame:
-    """Texts, one of each row, as a table: a line per value of `index` as they come up, a column for
-    each `wanted` value of another; `blank` where there is none, the last where there are several.
-    """
-    wide = rows.assign(text=text).pivot_table("text", index, column, aggfunc="last", sort=False)
-    lines = rows.set_index(index).index.unique()  # pivot_table orders each level for itself
-    return wide.reindex(index=lines, columns=list(wanted)).astype(object).fillna(blank)
-
-
 def records(rows: pd.DataFrame) -> list[dict]:
     """Each row as {column: value}; `to_dict` looks each value up for itself, which is slow."""
     return [dict(zip(rows, row, strict=True)) for row in rows.astype(object).to_numpy()]

@@ -5,22 +5,38 @@ Functions take the frame of `book.make.frame` and return markdown.
 
 import json
 import math
+import re
 
 import pandas as pd
 
-from book.make.frame import CELL, TABLE_OF, estimate, over_cells, records
-from book.make.texts import block, sheet
+from book.make.chart import Chart, Line, Mark, Panel
+from book.make.forest import PLACE, behind, forest
+from book.make.frame import CELL, NONE, NOTHING, TABLE_OF, estimate, over_cells, records
+from book.make.texts import badge, block, sheet
 from kpnb.fingerprint import packed_file
 from kpnb.metrics.formatting import signed, verdict_sentence
 from kpnb.metrics.protocol import FILE, protocol, protocol_hash, protocol_seeds
 from kpnb.metrics.results import results_root
 from kpnb.metrics.stats import judged
+from kpnb.paper import ROLES
 
 HISTORY = "history"  #: The folder of what was measured before the protocol, in another schema.
 #: Numbers of what intervals decide where nothing differs (`kpnb.study.findings`), and those that
 #: put a layer's metrics into proportion, by name (`kpnb.training.fitness`).
 _FALSE = r"^false_decisions_(?P<pairs>\d+)_(?P<about>\w+)_(?P<at>[A-Z]\w+)$"
 _FITNESS = r"^(explained_\w+|rank_correlation_\w|lambda_over_chance_\w|\w+_untrained)_([A-Z]\w+)$"
+#: The panels of their chart, and in each which number has which look.
+_SHOWN = {
+    "explained": {"explained_train": "student", "explained_new": "new"},
+    "rank": {f"rank_correlation_{role}": ROLES[role] for role in "SB"},
+    "chance": {f"lambda_over_chance_{role}": look for role, look in ROLES.items()},
+}
+_LEAST = tuple(protocol()["fitness"][f"explained_{split}"] for split in ("train", "new"))
+_PANELS = (
+    Panel("explained", "explained", ("of the teacher's", "feature"), lines=_LEAST),
+    Panel("rank", "rank correlation", ("with the", "teacher's map")),
+    Panel("chance", "λ over chance", ("above other", "samples' masks")),
+)
 
 
 def protocol_pages(rows: pd.DataFrame) -> dict[str, str]:
@@ -32,16 +48,20 @@ def protocol_pages(rows: pd.DataFrame) -> dict[str, str]:
     reached = cells[cells["metric"].isin(asked["planned"]["half_width"])]
     plan = [{"metric": metric, "margin": margin} for metric, margin in asked["margins"].items()]
     return {
-        "protocol_text": f"```yaml\n{packed_file(FILE).read_text(encoding='utf-8')}```",
+        "protocol_text": block("protocol_text", text=packed_file(FILE).read_text(encoding="utf-8")),
         "protocol_hash": block("protocol_hash", hash=protocol_hash(), seeds=seeds),
         "protocol_plan": sheet("protocol_plan", plan, asked=asked),
-        "protocol_reached": sheet("protocol_reached", records(reached), asked=asked),
+        **behind(
+            "protocol_reached",
+            forest(cells.sort_values(PLACE, kind="stable"), kinds=("V",)),
+            sheet("protocol_reached", records(reached), asked=asked),
+        ),
         "protocol_rho": block(
             "protocol_rho", gaps=printed["value"] - printed["baseline"], asked=asked
         ),
         "protocol_false": false_decisions(rows),
         "decided": sheet("decided", decided(cells)),
-        "fitness": fitness_table(rows),
+        **fitness_fragments(rows),
         HISTORY: history_tables(),
     }
 
@@ -68,7 +88,7 @@ def decided(cells: pd.DataFrame) -> list[dict]:
             if mean := over_cells(fit):
                 ends = mean.value, mean.low, mean.high
                 said = judged(*ends, of["side"], fit["margin"].mean(), math.nan)
-                line["mean"] = f"**{said}** {estimate(vars(mean), signed)}"
+                line["mean"] = f"{badge(said)} {estimate(vars(mean), signed)}"
             lines.append(of | line | {"total": total})
     return lines
 
@@ -84,15 +104,41 @@ def false_decisions(rows: pd.DataFrame) -> str:
     )
 
 
-def fitness_table(rows: pd.DataFrame) -> str:
-    """A row a layer of a results file: whether it is measurable, and the numbers beside."""
+def fitness_fragments(rows: pd.DataFrame) -> dict[str, str]:
+    """A line a layer of networks and samples: whether it is measurable, which checks failed, and
+    the numbers beside. What notebooks say of the same one is said once."""
     found = rows[(rows["kind"] == "number") & (rows["part"] != "single")]
     found = found.join(found["name"].str.extract(_FITNESS).set_axis(["about", "at"], axis=1))
-    lines = []
-    for (_, at), part in found.dropna(subset="at").groupby(["nth", "at"], sort=False):
-        numbers = {row["about"]: estimate(row) for row in records(part)}
-        lines.append(records(part[:1])[0] | {"at": at, "numbers": numbers})
-    return sheet("fitness", lines)
+    same = ["preset", "table", "student", "teacher", "at", "measured_on", "run", "own_b"]
+    charted, lines = [], []
+    for _, part in found.dropna(subset="at").groupby(same, sort=False):
+        rows_here = records(part)
+        row, numbers = rows_here[0], {one["about"]: one for one in reversed(rows_here)}
+        notes = dict.fromkeys(one["unfit"].get(row["at"], "") for one in rows_here)
+        failed, changes = zip(*map(failed_checks, notes), strict=True)
+        row |= {"failed": list(dict.fromkeys(sum(failed, []))), "change": max(changes, key=len)}
+        row |= {"notebooks": list(part["notebook"].unique()), "numbers": numbers}
+        lines.append(row | {"cell": block("fitness_cell", row=row)})
+        marks = {panel: [Mark(look, *(numbers[name][end] for end in ("value", "low", "high")))
+                         for name, look in looks.items() if name in numbers]
+                 for panel, looks in _SHOWN.items()}  # fmt: skip
+        said = ["not measurable"] if row["failed"] else []
+        charted.append(Line((lines[-1]["cell"], *said), marks))
+    unfit = sheet("unfit", [line for line in lines if line["failed"]])
+    caption = block("fitness_caption", unfit=unfit if unfit != NOTHING else "")
+    chart = Chart(block("fitness_title"), _PANELS, charted)
+    return behind("fitness", chart, sheet("fitness", lines, told=_told), caption)
+
+
+def _told(numbers: dict[str, dict], name: str) -> str:
+    return estimate(numbers[name]) if name in numbers else NONE
+
+
+def failed_checks(note: str) -> tuple[list[str], str]:
+    """The checks that a note on a layer names, "what was asked: what was found" each, and what to
+    change; the note itself where it is of another form."""
+    parts = re.fullmatch(r"\S+ is not measurable \((.*)\); (.*)\.", note)
+    return (parts[1].split("; "), parts[2]) if parts else ([note] if note else [], "")
 
 
 def history_tables() -> str:

@@ -3,21 +3,23 @@
 Functions take the frame of `book.make.frame` and return markdown.
 """
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
 
 from book.make import frame
-from book.make.frame import CELL, MAIN_TABLES, NONE, NOT_HERE, over, pivot, place, records
-from kpnb.metrics.formatting import MARKS, SYMBOLS, VERDICT_MARKS, signed, table
-from kpnb.metrics.protocol import protocol
-from kpnb.paper import METRICS, PREDICTIONS, ROLES, TABLES, agreement_rates
+from book.make.chart import Chart, Line, Mark, chart_fragments
+from book.make.forest import PLACE, behind, cell_lines, is_relative, panels
+from book.make.frame import MAIN_TABLES, NONE, NOT_HERE, over, place, records
+from book.make.texts import badge, block, sign, table
+from kpnb.metrics.evidence import THRESHOLDS
+from kpnb.metrics.formatting import SYMBOLS, signed
+from kpnb.paper import METRICS, PREDICTIONS, ROLES, TABLES
 from kpnb.run.sweeps import Sweep, read_sweeps
 
-#: A space that does not break, between a number and its mark.
-NARROW = "\u202f"
 #: The paper's data sets that our stand-ins are not of one table alone, by our kind of samples.
 STAND_INS = {"SQuAD": "question", "SST-2": "sentence"}
 #: How a sweep's runs are shown beside a table: what sets them apart in words (parameter -> how its
@@ -32,121 +34,66 @@ SHOWN: dict[str, tuple[dict[str, str], str, bool]] = {
 #: Table VIII has networks of 10 outputs; the sweep's runs with many more stand for no cell of it.
 FEW_OUTPUTS = ("*_outputs2", "*_outputs4", "*_outputs12")
 
-Lines = list[list[str]]
+
+@dataclass(frozen=True)
+class Place:
+    """A cell of a published table: the network, or of texts the task, that it is listed under, its
+    name there, what the paper printed, and what was found here."""
+
+    heading: str
+    name: str
+    printed: pd.DataFrame
+    ours: pd.DataFrame
 
 
 def published_tables(rows: pd.DataFrame) -> dict[str, str]:
-    """{name: markdown} of Tables II to IX."""
-    sweeps, names = read_sweeps(), {f"table_{name.lower()}": name for name in TABLES}
-    return {
-        key: sweep_table(sweeps[key], rows) if name in SHOWN else verification_table(name, rows)
-        for key, name in names.items()
-    }
+    """{file: content} of Tables II to IX: each one's chart, and the numbers behind folds."""
+    sweeps, made = read_sweeps(), {}
+    for name in TABLES:
+        key = f"table_{name.lower()}"
+        found = sweep_places(sweeps[key], rows) if name in SHOWN else main_places(name, rows)
+        drawn = chart_fragments(key, chart(name, found))
+        folds = block("published_folds", tables=tables(name, found))
+        made |= drawn | {key: f"{drawn[key]}\n\n{folds}"}
+    return made
 
 
-def verification_table(name: str, rows: pd.DataFrame) -> str:
-    """Every cell of Table V, VI or VII, a section per network or, of texts, per task, and after
-    each layer what was run here.
-
-    Ours are the headline numbers: all samples, the run's own b, mean and 95% interval; a main
-    study's go before a sweep's of the same cell.
-    """
+def main_places(name: str, rows: pd.DataFrame) -> list[Place]:
+    """Those of Table V, VI or VII, a network's or task's layers. Of ours those of the study, if it
+    has the cell; a main study's go before a sweep's of the same cell."""
     swept = frame.sweep_rows(rows, read_sweeps()["table_v"].runs if name == "V" else ())
-    ours = _measured(pd.concat([swept, frame.main_rows(rows)]))
-    ours, by = ours[ours["table"] == name], "dataset" if name == "VI" else "network"
-    sections, printed = [], _printed(frame.paper_rows(rows, name), METRICS)
-    for title, part in printed.groupby(by, sort=False):
-        lines = []
-        for layer, cells in part.groupby("layer", sort=False):
-            here = (ours["network"] == title) & (ours["layer"] == layer)
-            here = ours["sample"] == STAND_INS[title] if name == "VI" else here
-            lines += _printed_lines(cells, METRICS, lambda row: row["layer"])
-            lines += _study_lines(ours[here], layer) or [_absent(layer, METRICS)]
-        sections.append(f"## {title}\n\n{_table('layer', METRICS, lines)}")
-    return "\n\n".join(sections)
+    ours = pd.concat([swept, frame.main_rows(rows)])
+    ours = ours[(ours["table"] == name) & ours["metric"].isin(METRICS) & ours["headline"]]
+    known = ours.groupby(PLACE[1:])["preset"].transform(lambda found: "study" in set(found))
+    ours = ours[(ours["preset"] == "study") | ~known.astype(bool)]
+    by, places = "dataset" if name == "VI" else "network", []
+    for (title, layer), part in frame.paper_rows(rows, name).groupby([by, "layer"], sort=False):
+        here = (ours["network"] == title) & (ours["layer"] == layer)
+        here = ours["sample"] == STAND_INS[title] if name == "VI" else here
+        places.append(Place(title, layer, part, ours[here]))
+    titles = [one.heading for one in places]
+    return sorted(places, key=lambda one: titles.index(one.heading))
 
 
-def sweep_table(sweep: Sweep, rows: pd.DataFrame) -> str:
-    """Each run's published rows, then ours: mean, 95% interval, and the verdict's mark."""
-    tell, roles, every_b = SHOWN.get(sweep.table, ({}, "SB", False))
-    known = frame.paper_rows(rows, sweep.table)
-    metrics = [metric for metric in METRICS if metric in set(known["metric"])]
-    lines, before, printed = [], None, _printed(known, metrics)
+def sweep_places(sweep: Sweep, rows: pd.DataFrame) -> list[Place]:
+    """One for each run, and for each b where the table varies it; the paper's rows stand above the
+    first of the runs that share them."""
+    tell, _, every_b = SHOWN.get(sweep.table, ({}, "SB", False))
+    known, places, before = frame.paper_rows(rows, sweep.table), [], None
     for name, run in sweep.runs.items():
-        if run.published and run.published != before:
-            beside = printed[printed[list(run.published)].isin(run.published).all(axis=1)]
-            lines += _printed_lines(beside, metrics, _cell)
-        before, ours = run.published, frame.sweep_rows(rows, [name])
-        if ours.empty:
-            lines.append(_absent(_told(sweep.given(name, "study"), tell), metrics))
-        for b, cell in _measured(ours, every_b).groupby("threshold"):
-            what = _told(cell["settings"].iloc[0] | {"threshold": b}, tell)
-            lines += _our_lines(cell, what, roles, metrics, NONE)
-    return _table("cell", metrics, lines)
-
-
-def _table(first: str, metrics: Sequence[str], lines: Lines) -> str:
-    return table([first, "data", "network", *(SYMBOLS[metric] for metric in metrics)], lines)
-
-
-def _measured(ours: pd.DataFrame, every_b: bool = False) -> pd.DataFrame:
-    shown = ours["headline"] | (ours["other_b"] & every_b)
-    return ours[shown & (ours["kind"] == "measure") & ours["metric"].isin(METRICS)]
-
-
-def _printed(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """A row for each printed one, roles in their order within a cell, with a column a metric; a
-    student's numbers carry the mark of the side of its baseline that they are on."""
-    same = frame.PAPER_CELL[1:]
-    group, order = rows.groupby(same, sort=False).ngroup(), rows["role"].map("TSB".index)
-    keys = ["group", "order", *same, "learning", "pair"]
-    text = [f"{r['printed']}{NARROW}{MARKS.get(r['outcome'], '')}" for r in records(rows)]
-    wide = pivot(rows.assign(group=group, order=order), text, keys, "metric", metrics, NONE)
-    wide = wide.reset_index().drop(columns="pair").drop_duplicates()
-    return wide.sort_values(["group", "order"], kind="stable")
-
-
-def _printed_lines(printed: pd.DataFrame, metrics: Sequence[str], where: Callable) -> Lines:
-    return [
-        [where(row), row["dataset"], ROLES.get(row["learning"], row["learning"])]
-        + [row[metric] for metric in metrics]
-        for row in records(printed)
-    ]
-
-
-def _study_lines(ours: pd.DataFrame, layer: str) -> Lines:
-    """Two lines for each of our cells."""
-    lines = []
-    for _, cell in ours.groupby(["preset", *CELL], sort=False):
-        cell, b = cell.drop_duplicates(["role", "metric"], keep="last"), cell["own_b"].iloc[0]
-        lines += _our_lines(cell, layer, "SB", METRICS, NOT_HERE, f", b = {b}")
-    return lines
-
-
-def _our_lines(
-    cell: pd.DataFrame, what: str, roles: str, metrics: Sequence[str], blank: str, b: str = ""
-) -> Lines:
-    """A line per role, with a student's verdicts as marks."""
-    marks = [VERDICT_MARKS.get(verdict, "") for verdict in cell["verdict"]]
-    values = [frame.estimate(row, shown="**{}**") for row in records(cell)]
-    text = [value + NARROW + mark for value, mark in zip(values, marks, strict=True)]
-    first = cell.iloc[0]
-    head = f"**ours: {first['dataset']}, {place(first)}, {first['preset']}, {over(first)}{b}**"
-    wide = pivot(cell, text, "role", "metric", metrics, blank).reindex(list(roles)).fillna(blank)
-    return [
-        [f"**{what}**", head, f"**{ROLES[role]}**", *values]
-        for role, *values in wide.itertuples(name=None)
-    ]
-
-
-def _absent(what: str, metrics: Sequence[str]) -> list[str]:
-    return [what, f"ours: {NOT_HERE}", "", *[NONE] * len(metrics)]
-
-
-def _cell(row: dict) -> str:
-    threshold = f"b = {row['threshold_b']}" if row["threshold_b"] else ""
-    parts = (row["network"], row["layer"], row["grid_size"], threshold)
-    return ", ".join(part for part in parts if part)
+        given = sweep.given(name, "study")
+        ours = frame.sweep_rows(rows, [name])
+        ours = ours[ours["headline"] | (ours["other_b"] & every_b)]
+        wanted = known[list(run.published)].isin(run.published).all(axis=1)
+        printed = known[wanted & bool(run.published) & (run.published != before)]
+        before = run.published
+        parts = {b: (printed[printed["threshold_b"] == str(b)], ours[ours["threshold"] == b])
+                 for b in (THRESHOLDS if every_b else ())}  # fmt: skip
+        parts = {b: part for b, part in parts.items() if any(map(len, part))}
+        for b, part in (parts or {None: (printed, ours)}).items():
+            told = _told(given | {"threshold": b}, tell)
+            places.append(Place(given["network"], told, *part))
+    return places
 
 
 def _told(settings: dict, tell: dict[str, str]) -> str:
@@ -154,37 +101,102 @@ def _told(settings: dict, tell: dict[str, str]) -> str:
     own = {"teacher": settings["network"]} if settings.get("teacher") == "same" else {}
     known = settings | own
     told = [text.format(known[name]) for name, text in tell.items() if known.get(name)]
-    return ", ".join([settings["network"], *settings["layers"], *told])
+    return ", ".join([*settings["layers"], *told])
+
+
+def chart(name: str, places: Sequence[Place]) -> Chart:
+    """A line for each cell of ours, with the paper's as marks."""
+    lines = []
+    for heading, group in groupby(places, key=lambda place: place.heading):
+        lines.append(Line((heading,), heading=True))
+        for one in group:
+            lines += cell_lines(one.ours[one.ours["kind"] == "comparison"], one.printed, one.name)
+    return Chart(block("published_title", table=name), panels(_metrics(places), name), lines)
+
+
+def tables(name: str, places: Sequence[Place]) -> dict[str, str]:
+    """By heading, the numbers of each place: every printed one, then ours: mean, 95% interval, and
+    a student's verdict."""
+    metrics, roles = _metrics(places), SHOWN.get(name, ({}, "SB", False))[1]
+    header = ["cell", "data", "network", *(SYMBOLS[metric] for metric in metrics)]
+    made = {}
+    for heading, group in groupby(places, key=lambda place: place.heading):
+        lines = []
+        for one in group:
+            for data, told in [*_printed_lines(one.printed), *_our_lines(one.ours, roles)]:
+                lines.append([one.name, *data, *(told.get(metric, NONE) for metric in metrics)])
+        made[heading] = table(header, lines, flush=len(metrics))
+    return made
+
+
+def _metrics(places: Sequence[Place]) -> list[str]:
+    known = {metric for one in places for metric in one.printed["metric"]}
+    return [metric for metric in METRICS if metric in known]
+
+
+#: A line of a table: data and network, and the text of each metric.
+TableLine = tuple[tuple[str, str], dict[str, str]]
+
+
+def _printed_lines(printed: pd.DataFrame) -> list[TableLine]:
+    """Of each data set teacher, students and baselines, once each; a student's numbers carry the
+    mark of the side of its baseline that they are on."""
+    lines: dict[tuple, dict[str, str]] = {}
+    for row in records(printed):
+        data = ", ".join(filter(None, (row["dataset"], row["grid_size"])))
+        line = lines.setdefault((data, row["role"], row["learning"]), {})
+        line[row["metric"]] = row["printed"] + sign(row["outcome"])
+    known = [data for data, *_ in lines]
+    order = sorted(lines, key=lambda at: (known.index(at[0]), "TSB".index(at[1])))
+    return [((at[0], ROLES.get(at[2], at[2])), lines[at]) for at in order]
+
+
+def _our_lines(ours: pd.DataFrame, roles: str) -> list[TableLine]:
+    """A line per cell and role: under a number its interval, under a student's the verdict."""
+    lines: list[TableLine] = []
+    measures = ours[ours["kind"] == "measure"]
+    for _, cell in measures.groupby([*PLACE, "threshold"], sort=False):
+        row = records(cell[:1])[0]
+        basis = f"{row['preset']}, {over(row)}, b = {row['threshold']}"
+        head = f"ours: {row['dataset']}, {place(row)}, {basis}"
+        for role in roles:
+            told = {}
+            for one in records(cell[cell["role"] == role]):  # of several the last
+                parts = frame.estimate(one, shown="**{}**").split(" ", 1), [badge(one["verdict"])]
+                told[one["metric"]] = "<br>".join(filter(None, sum(parts, [])))
+            lines.append(((head if role == roles[0] else "ours", f"**{ROLES[role]}**"), told))
+    return lines or [((f"ours: {NOT_HERE}", ""), {})]
 
 
 # How often the paper agrees with itself
 
 
-def paper_rate(metric: str, published: str) -> str:
-    """How many of a table's cells are on the predicted side in a metric, as in 51 of 57."""
-    rate = _rates().set_index(["table", "metric"]).loc[(published, metric)]
-    return f"{rate['agree']:.0f} of {rate['cells']:.0f}"
-
-
-_rates = cache(agreement_rates)  # of tables that do not change
-
-
-def rates_beside(rows: pd.DataFrame) -> str:
+def rates_fragments(rows: pd.DataFrame) -> dict[str, str]:
     """Each table's cells, the paper's above ours, which are the measurable ones: how many lie
     strictly on the predicted side, and the random-effects mean of student against baseline."""
-    lines = []
+    lines, drawn = [], {}
+    for title, whose, found in _sets(rows):
+        told = {metric: _agreeing(found[found["metric"] == metric], metric) for metric in METRICS}
+        lines.append([f"{title}, {whose}", *(_told_rate(*told[m], m) for m in METRICS)])
+        look = "here" if whose == "here" else "paper"
+        for metric, (_, _, mean) in told.items():
+            made = [Mark(look, **mean)] if mean else []
+            drawn.setdefault(title, {}).setdefault(metric, []).extend(made)
+    charted = [Line((f"Table {title}",), marks) for title, marks in drawn.items()]
+    chart = Chart(block("rates_title"), panels(), charted)
+    return behind("claim_rates", chart, table(["table", *SYMBOLS.values()], lines))
+
+
+def _sets(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """The cells of each table, and of the main ones together: the paper's, then ours."""
     ours = rows[(rows["preset"] == "study") & (rows["kind"] == "comparison") & rows["headline"]]
     ours = ours[ours["verdict"] != "not measurable"]
     for names in (*((name,) for name in TABLES), MAIN_TABLES):
         title = " to ".join(dict.fromkeys((names[0], names[-1])))
         printed = pd.concat([frame.paper_rows(rows, name) for name in names])
         printed = printed.assign(value=printed["value"] - printed["baseline"])
-        sets = {"the paper": printed[printed["outcome"] != ""]}
-        sets["here"] = pd.concat([_cells_of(name, ours) for name in names])
-        for whose, found in sets.items():
-            told = [_counted(found[found["metric"] == metric], metric) for metric in METRICS]
-            lines.append([f"{title}, {whose}", *told])
-    return table(["table", *SYMBOLS.values()], lines)
+        yield title, "the paper", printed[printed["outcome"] != ""]
+        yield title, "here", pd.concat([_cells_of(name, ours) for name in names])
 
 
 def _cells_of(name: str, ours: pd.DataFrame) -> pd.DataFrame:
@@ -192,18 +204,23 @@ def _cells_of(name: str, ours: pd.DataFrame) -> pd.DataFrame:
     return found.drop_duplicates(["metric", *frame.identity(name)])
 
 
-def _counted(cells: pd.DataFrame, metric: str) -> str:
-    """As in "51 of 57; +30 % [+25 %, +35 %]": counts and distances, whose size is of a network and
-    its data, by their ratio, lambda and rho by their difference."""
-    if cells.empty:
-        return NONE
+def _agreeing(cells: pd.DataFrame, metric: str) -> tuple[int, int, dict[str, float] | None]:
+    """How many cells are on the predicted side, of how many, and their mean with its interval:
+    counts and distances, whose size is of a network and its data, by their ratio, in percent."""
     on_side = (cells["value"] > 0) if PREDICTIONS[metric] == "up" else (cells["value"] < 0)
-    ratio = "share" in protocol()["margins"][metric]
     ends = cells[["value", "low", "high"]].astype(float)
-    if ratio:  # of what is not above 0 there is no logarithm
+    if is_relative(metric):  # of what is not above 0 there is no logarithm
         above = ends.div(cells["baseline"].astype(float), axis=0).add(1)
         ends = np.log(above.where(above > 0))
     mean = frame.over_cells(ends)
-    write = (lambda value: f"{100 * np.expm1(value):+.0f} %".replace("-", "−")) if ratio else signed
-    told = f"; {frame.estimate(vars(mean), write)}" if mean else ""
-    return f"{on_side.sum()} of {len(cells)}{told}"
+    found = {name: getattr(mean, name) for name in ends} if mean else None
+    if found and is_relative(metric):
+        found = {name: 100 * float(np.expm1(end)) for name, end in found.items()}
+    return int(on_side.sum()), len(cells), found
+
+
+def _told_rate(agree: int, cells: int, mean: dict[str, float] | None, metric: str) -> str:
+    """As in "51 of 57", and below it "+30 % [+25 %, +35 %]"."""
+    percent = lambda value: f"{value:+.0f}\u00a0%".replace("-", "−")  # noqa: E731
+    told = f"<br>{frame.estimate(mean, percent if is_relative(metric) else signed)}" if mean else ""
+    return f"{agree} of {cells}{told}" if cells else NONE

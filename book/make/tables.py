@@ -1,115 +1,15 @@
-"""The book's own tables as pivots of its frame: verdicts, scores, runs; and the packages' lists.
+"""The book's own tables as pivots of its frame: scores, runs; and the packages' lists.
 
 Functions take the frame of `book.make.frame`, or rows of it, and return markdown.
 """
 
-from collections.abc import Mapping
-
 import pandas as pd
 
-from book.make import frame
-from book.make.frame import CELL, NOT_HERE, NOTHING, estimate, main_rows, over, records
-from book.make.published import paper_rate
+from book.make.frame import estimate, main_rows, over, records
 from book.make.texts import block, sheet
 from kpnb.datasets.places import embedded_licences
-from kpnb.metrics.formatting import SIDES, SYMBOLS, table
-from kpnb.paper import HYPOTHESES, METRICS, PREDICTIONS, SCORES
+from kpnb.paper import SCORES
 from kpnb.study.parameters import StudyParameters
-
-#: What a comparison shares with the one on filtered samples.
-_SAME = ["nth", *CELL, "metric"]
-
-
-def _at_own_b(rows: pd.DataFrame) -> pd.Series:
-    return rows["threshold"].isna() | (rows["threshold"] == rows["own_b"])
-
-
-# Verdicts
-
-
-def verdict_table(
-    rows: pd.DataFrame, hypothesis: int, links: Mapping[tuple, str] | None = None
-) -> str:
-    """Every comparison for a hypothesis at the run's own b, with the published filter, other b and
-    the paper: a table per data set and network, for d_mean and d_var in every unit of the way.
-
-    links: to what else there is to see, by preset, data set, network and scale.
-    """
-    every = main_rows(rows, "comparison")
-    every = every[every["metric"].map(HYPOTHESES) == hypothesis]
-    every = every.assign(rank=every["metric"].map(METRICS.index))
-    # what differs in nothing but b and the selection of samples
-    same = every.groupby(["nth", *CELL, "metric", "distance"], sort=False).ngroup()
-    cells = dict(iter(every.groupby(same)))
-    shown = every[_at_own_b(every) & (every["selection"] == "all")]
-    parts = []
-    for key, part in shown.groupby(["preset", "dataset", "network", "scale"], sort=False):
-        part = part.sort_values(["rank", *CELL, "distance"], kind="stable")
-        lines = [_beside(row, cells[same[at]]) for at, row in part.iterrows()]
-        told = {"first": lines[0], "thresholds": sorted({f"b = {b}" for b in part["own_b"]})}
-        told["link"] = (links or {}).get(key, "")
-        parts.append(block("verdicts", rows=sheet("verdicts", lines), **told))
-    return "\n\n".join(parts) or NOTHING
-
-
-def _beside(row: pd.Series, same: pd.DataFrame) -> dict:
-    """A comparison with those that differ from it in the selection of samples, or in b."""
-    everything, own_b = same["selection"] == "all", same["threshold"] == row["threshold"]
-    return row.to_dict() | {
-        "side": SIDES[row["prediction"]].removeprefix("student "),
-        "kept": records(same[~everything & own_b]),
-        "other": records(same[everything & ~own_b]),
-        "agrees": paper_rate(row["metric"], row["table"]),
-    }
-
-
-def verdict_grid(rows: pd.DataFrame) -> str:
-    """A row per metric, a column per layer measured: verdict, difference and interval, and the
-    verdict on the samples that the published filter keeps, which selects on the outcome.
-
-    A grid for each of the paper's tables. The headline comparisons only: all samples, the run's own
-    b, weight distance as in Eq. 8.
-    """
-    every = main_rows(rows, "comparison")
-    kept = every[_at_own_b(every) & (every["selection"] != "all")]
-    kept = kept[kept["distance"].isin(["", "epoch"])].drop_duplicates(_SAME).set_index(_SAME)
-    shown = every[every["headline"]].join(kept["verdict"].rename("filtered"), on=_SAME)
-    shown["filtered"] = shown["filtered"].fillna("")
-    parts = [(name, shown[shown["table"] == name]) for name in frame.MAIN_TABLES]
-    return "\n\n".join(_grid(part, name) for name, part in parts if len(part)) or NOTHING
-
-
-def _grid(part: pd.DataFrame, published: str) -> str:
-    told = [block("grid_cell", row=row) for row in records(part)]
-    wide = frame.pivot(part, told, CELL, "metric", METRICS, NOT_HERE).sort_index().T
-    several = part["dataset"].nunique() > 1
-    header = ["hypothesis", "metric", "predicted", f"Table {published}'s cells that agree"]
-    for dataset, network, scale, _, layer in wide.columns:
-        header.append(f"{layer}, {network} ({scale})" + (f", {dataset}" if several else ""))
-    lines = []
-    for metric, *cells in wide.itertuples(name=None):
-        line = [f"H{HYPOTHESES[metric]}", SYMBOLS[metric], SIDES[PREDICTIONS[metric]]]
-        lines.append([*line, paper_rate(metric, published), *cells])
-    return table(header, lines)
-
-
-def verdict_grids(rows: pd.DataFrame) -> str:
-    """The grid of each preset under its caption, in the order of the results."""
-    presets = main_rows(rows, "comparison")["preset"].unique()
-    return "\n\n".join(captioned_grid(rows, preset) for preset in presets) or NOTHING
-
-
-def captioned_grid(rows: pd.DataFrame, preset: str) -> str:
-    """One preset's grid under its caption, which says why what is not measurable is not."""
-    rows = rows[rows["preset"] == preset]
-    items = main_rows(rows, "comparison").query("headline")
-    data, counts = sorted(set(items["dataset"])), sorted({over(row) for row in records(items)})
-    thresholds = sorted({f"b = {b}" for b in main_rows(rows, "run")["own_b"]})
-    reasons = {f"{r['network']}, {why}" for r in records(items) for why in r["unfit"].values()}
-    told = {"data": data, "counts": counts, "thresholds": thresholds, "reasons": sorted(reasons)}
-    caption = block("caption", preset=preset, **told)
-    return f"{caption}\n\n{verdict_grid(rows)}"
-
 
 # Scores
 
@@ -124,7 +24,8 @@ def accuracy_table(rows: pd.DataFrame) -> str:
     keys = ["preset", "dataset", "network", "score", "order", "scale", "depth", "layer", "role"]
     found = found.assign(score=score, samples=samples, order=order).sort_values(keys)
     told = [f"{estimate(row)}, {over(row)}" for row in records(found)]
-    wide = frame.pivot(found, told, keys, "samples", ["unseen", "training"], "not measured")
+    wide = found.assign(told=told).pivot_table("told", keys, "samples", aggfunc="last")
+    wide = wide.reindex(columns=["unseen", "training"]).astype(object).fillna("not measured")
     return sheet("accuracies", records(wide.reset_index()))
 
 

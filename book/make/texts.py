@@ -4,37 +4,84 @@
 Templates see the values of their row, the row itself as `row`, and the functions of `KNOWN`.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 import yaml
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from book.make.frame import NONE, NOT_HERE, NOTHING, estimate, joined, over, place, span
-from kpnb.metrics.formatting import SYMBOLS, count, number, signed, table
+from kpnb.metrics import formatting
+from kpnb.metrics.formatting import MARKS, SYMBOLS, VERDICT_MARKS, count, interval, number, signed
 from kpnb.paper import ROLES
 
+FOLDER = Path(__file__).parent
+#: A cell of a table that is a number, with its interval or unit, or stands for one.
+NUMBER = re.compile(r"[+−]?[\d.,]+(e[+−]?\d+)?( \[[^]]*\])?|\[[^]]*\]|\d+ of \d+|–|")
 #: The units of D in words.
 UNITS = {"epoch": "summed per epoch", "step": "summed per step", "share": "share of the own way"}
 UNITS |= {"time": "epochs"}
 KNOWN = {
     **{"NONE": NONE, "NOT_HERE": NOT_HERE, "SYMBOLS": SYMBOLS, "ROLES": ROLES},
     **{"count": count, "estimate": estimate, "number": number, "over": over, "place": place},
-    **{"joined": joined, "signed": signed, "span": span, "UNITS": UNITS},
+    **{"joined": joined, "signed": signed, "span": span, "UNITS": UNITS, "interval": interval},
 }
+
+
+def badge(verdict: str) -> str:
+    """A verdict as a coloured sign with its word; what is not measurable leads to the reason."""
+    if verdict not in VERDICT_MARKS:
+        return verdict
+    word = "{doc}`not measurable <fitness>`" if verdict == "not measurable" else verdict
+    kind = verdict.replace(" ", "-")
+    return f'<span class="verdict {kind}">{VERDICT_MARKS[verdict]}\u00a0{word}</span>'
+
+
+def sign(outcome: str) -> str:
+    """The mark of a published student's side, or as much room."""
+    told = {"agree": "predicted side", "tie": "equal", "disagree": "other side"}.get(outcome, "")
+    return f'<span class="sign {outcome}" title="{told}">{MARKS.get(outcome, "")}</span>'
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], flush: int = 0) -> str:
+    """A pipe table; columns of numbers are flush right, and the last `flush` whatever they hold."""
+    lines = [[str(cell).strip() for cell in row] for row in rows]
+    head, _, *body = formatting.table(header, lines).split("\n")
+    columns = list(zip(*lines, strict=True)) or [()] * len(header)
+    right = [len(columns) - place <= flush or (column and all(map(NUMBER.fullmatch, column)))
+             for place, column in enumerate(columns)]  # fmt: skip
+    return "\n".join([head, f"| {' | '.join('---:' if r else '---' for r in right)} |", *body])
 
 
 @cache
 def _texts() -> dict[str, dict]:
-    return yaml.safe_load(Path(__file__).with_name("texts.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((FOLDER / "texts.yaml").read_text(encoding="utf-8"))
+
+
+@cache
+def _environment() -> Environment:
+    options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    made = Environment(loader=FileSystemLoader(FOLDER), **options)
+    made.globals |= KNOWN
+    return made
 
 
 @cache
 def _template(text: str) -> Template:
-    made = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.globals |= KNOWN
-    return made.from_string(text)
+    return _environment().from_string(text)
+
+
+def drawing(name: str, **values: object) -> str:
+    """An SVG by the template <name>.svg.jinja. Raises as `block` does."""
+    return _environment().get_template(f"{name}.svg.jinja").render(values)
+
+
+def set_low(text: str) -> str:
+    """SVG text in which what follows "_" is set low: N_fg."""
+    low = r'<tspan class="low" dy="3">\1</tspan><tspan dy="-3">&#8203;</tspan>'
+    return re.sub(r"_(\w+)", low, text)
 
 
 def block(name: str, **values: object) -> str:
@@ -51,3 +98,6 @@ def sheet(name: str, rows: Iterable[Mapping], **shared: object) -> str:
     cells = [_template(str(cell)) for cell in columns.values()]
     lines = [[cell.render({**shared, **row, "row": row}) for cell in cells] for row in rows]
     return table(list(columns), lines) if lines else NOTHING
+
+
+KNOWN |= {"badge": badge, "set_low": set_low}

@@ -104,7 +104,15 @@ def test_the_pages_build_and_the_one_broken_link_is_all_that_is_warned_of(pages)
     assert '<div id="notebooks/image_h1">' in page.read_text("utf-8")
     assert packed.stat().st_size > 10**6
     text = (html / "intro.html").read_text(encoding="utf-8")
-    assert "supported" in text and "+2.00 [+1.00, +3.00]" in text
+    assert (
+        "✓\u00a0supported" in text
+        and "[+1.00, +3.00]" in text
+        and "knowledge points of three" in text
+    )
+    shown = re.findall(r'<img alt="([^"]*)" class="([^"]*)" src="(_images/forest_[^"]*)"', text)
+    assert len(shown) == 4 and all("VGG-11, FC1" in alternative for alternative, *_ in shown)
+    kinds = {frozenset(kinds.split()) for _, kinds, _ in shown}
+    assert {"only-dark", "only-narrow"} in kinds and len(kinds) == 4
     algorithm = (html / "algorithm.html").read_text(encoding="utf-8")
     assert all(f'<span class="eqno">({number})' in algorithm for number in range(1, 10))
     h1 = (html / "notebooks" / "image_h1.html").read_text(encoding="utf-8")
@@ -163,10 +171,11 @@ def test_nothing_is_built_twice_or_from_missing_files_or_figures(pages, tmp_path
 
 
 def test_what_is_generated_has_every_run_in_its_own_place(made):
-    grid = made["verdict_grid"]
-    assert grid.index("Preset `study`") < grid.index("Preset `demo`")
-    assert "3 seeds; b = 0.2" in grid and grid.count("+2.00 [+1.00, +3.00]") == 2
-    assert "2.00" in made["table_v"] and made["table_vii"].startswith("## PointNet\n")
+    assert made["forest"].count("| [+1.00, +3.00] |") == 1 and "demo" not in made["forest"]
+    assert (
+        made["verdicts_h1"].count("| [+1.00, +3.00] |") == 2 and "FC1, demo" in made["verdicts_h1"]
+    )
+    assert "2.00" in made["table_v"] and "The numbers: PointNet\n" in made["table_vii"]
     # a sweep's run is in its table and on the claims page, the sweeps' notebook in no verdict
     assert "not run here" in made["table_ii"] and "v_vgg11_fc2" in made["claims"]
     assert "`table_v`" in made["sweeps"] and "`image_cell`" in made["status"]

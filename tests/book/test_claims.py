@@ -24,6 +24,7 @@ from book.make import claims
 from book.make.claims import NOT_RUN, ClaimPage
 from book.make.frame import frame, span
 from book.make.pages import toc_pages
+from book.make.texts import badge
 from kpnb.metrics.results import Values
 from kpnb.paper import METRICS, agreement_rates
 
@@ -89,14 +90,15 @@ def test_the_mean_over_cells_decides_where_there_are_three_not_their_number():
     assert over((6, 13), (6, 13)).mean is None
 
 
-def test_what_is_not_measurable_says_why():
+def test_what_is_not_measurable_leads_to_the_reason():
     found = judge(one(), *cells_of_letters("sn"))
     assert [item.reason for item in each(found)] == ["", "FC1 is not measurable (why); change."]
     page = ClaimPage(frame(cells_of_letters("nn")), ADDRESS, PAGES).fragments()["claims"]
     row = next(
         row for row in rows_of_all(page) if row[0].startswith("Images: the student's $N^{fg")
     )
-    assert row[4] == "**not measurable**" and row[3].startswith("Conv is not measurable (why)")
+    assert row[4] == badge("not measurable") and "{doc}`not measurable <fitness>`" in row[4]
+    assert row[3].startswith("2 cells") and "why" not in row[3]
 
 
 def test_a_single_comparison_keeps_its_verdict_and_its_numbers():

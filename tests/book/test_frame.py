@@ -10,7 +10,6 @@ from book.make.frame import (
     main_rows,
     over,
     over_cells,
-    pivot,
     span,
     standing_for,
 )
@@ -75,20 +74,12 @@ def test_freshness_follows_settings_code_and_versions():
     assert key != run_fingerprint({"threshold": 0.2}, ["write_results"])
 
 
-def test_what_values_are_over_and_a_pivot_keeps_the_order_of_its_lines():
+def test_what_values_are_over():
     known = [(60, 1, "image"), (40, 3, "image"), (7, None, "map")]
     items = pd.DataFrame(known, columns=["n_samples", "n_seeds", "noun"])
     assert span(items) == "40 to 60 images, 7 maps, 1 to 3 seeds"
     assert span(items[:1]) == "60 images, 1 seed"
     assert span(items[:1].assign(n_samples=None, n_seeds=None)) == "" == span(items[:0])
-    places = [("one", "FC1"), ("two", "Conv"), ("two", "FC1"), ("one", "Conv")]
-    rows = pd.DataFrame(places, columns=["network", "layer"]).assign(metric="rho")
-    wide = pivot(rows, list("abcd"), ["network", "layer"], "metric", ["n_fg", "rho"], "-")
-    assert list(wide.index) == places
-    assert list(wide["rho"]) == list("abcd") and list(wide["n_fg"]) == ["-"] * 4
-    lines = pivot(rows, list("abcd"), "layer", "network", ["two", "one"], "-")
-    assert list(lines.index) == ["FC1", "Conv"]
-    assert lines.to_numpy().tolist() == [["c", "a"], ["b", "d"]]
 
 
 def test_a_measure_has_its_values_a_comparison_its_baseline_and_a_file_what_is_not_measurable():

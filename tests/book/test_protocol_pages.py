@@ -9,7 +9,8 @@ from made_results import comparison, rows_of, rows_of_all, run
 
 from book.make import protocol_pages
 from book.make.frame import NOTHING, frame
-from book.make.protocol_pages import confirmatory, fitness_table, history_tables
+from book.make.protocol_pages import confirmatory, failed_checks, fitness_fragments, history_tables
+from book.make.texts import badge
 from kpnb.metrics.protocol import protocol, protocol_hash, protocol_seeds
 from kpnb.metrics.results import Number
 from kpnb.run.sweeps import Sweeps
@@ -60,13 +61,13 @@ def test_decisions_are_told_by_cells_and_by_their_mean_under_the_protocols_side(
              for pair, layer in zip(ends, layers, strict=True)]  # fmt: skip
     found, answer, mean = decided(confirmed(*cells[:3]))[N_FG, "training"]
     assert found == "3 of 4" and answer.startswith("**Yes, it is supported here.**")
-    assert mean.startswith("**supported** +10.0 [")
+    assert mean.startswith(f"{badge('supported')} +10.0 [")
     unfit = comparison("n_fg", 8.6, 9.4, layer="Conv", unfit=True)
     answer, mean = decided(confirmed(unfit, *cells[1:3]))[N_FG, "training"][1:]
     assert "1 not measurable" in answer and mean == "–"
     down = confirmed(*[comparison("rho", -b, -a, layer=layer)
                        for (a, b), layer in zip(ends[:3], layers, strict=False)])  # fmt: skip
-    assert decided(down)[RHO, "training"][2].startswith("**opposed** −10.0")
+    assert decided(down)[RHO, "training"][2].startswith(f"{badge('opposed')} −10.0")
     new = decided(confirmed(*cells[:1], on="new"))
     assert new[N_FG, "new"][0] == "1 of 4" and new[N_FG, "training"][0] == "0 of 4"
 
@@ -77,7 +78,8 @@ def test_planned_and_reached_half_widths_stand_side_by_side():
     )
     (row,) = rows_of(made["protocol_reached"])
     planned = " to ".join(map(str, protocol()["planned"]["half_width"]["lambda"]))
-    assert row[0] == "VGG-11, FC1, train" and row[3:] == ["0.02", planned, "0.02", "**supported**"]
+    assert row[0] == "VGG-11, FC1, train" and row[2:4] == ["+0.04", "[+0.02, +0.06]"]
+    assert row[4:] == ["0.02", planned, "0.02", badge("supported"), "60, 3"]
     plan = {row[0]: row[1:] for row in rows_of(made["protocol_plan"])}
     assert plan[RHO][:2] == ["H3, student higher", str(protocol()["margins"]["rho"]["absolute"])]
     assert plan["$N^{bg}_{point}$"][0] == "beside" and plan["$D_{var}$"][2:] == ["–", "–"]
@@ -96,19 +98,44 @@ def test_decisions_between_baselines_have_a_row_a_metric_and_number_of_pairs():
     assert shown(run())["protocol_false"] == NOTHING
 
 
-def test_fitness_has_a_row_a_layer_with_why_it_is_not_measurable():
+WHY = (
+    "Conv is not measurable (the student explains at least 80%: 3%; the baseline's loss fell by "
+    "less than 5%: by 7%); raise epochs or fraction, raise epochs."
+)
+
+
+def test_fitness_has_a_row_a_layer_and_says_once_what_failed_in_several_notebooks():
     about = {"what": "", "n": 7}
     numbers = {"explained_train_FC1": Number(value=0.91, low=0.9, high=0.92, **about)}
     numbers |= {"lambda_over_chance_T_FC1": Number(value=0.3, **about),
                 "n_fg_untrained_Conv": Number(value=12, **about),
                 "entropy_gap_T_FC2": Number(value=1, **about)}  # fmt: skip
-    why = "Conv is not measurable (the student explains 3%); raise epochs."
-    rows = rows_of(fitness_table(frame([confirmed(numbers=numbers, notes=[why])])))
-    about = "VGG-11, {}, train (`image_h1`, study)"
-    assert [row[0] for row in rows] == [about.format(layer) for layer in ("FC1", "Conv")]
-    assert rows[0][1:3] == ["yes", "0.91 [0.90, 0.92]; –"] and rows[0][4] == "0.30; –; –"
-    assert rows[1][1] == why and rows[1][5] == "12.0; –"
-    assert fitness_table(frame([run()])) == NOTHING
+    same = {"numbers": numbers, "notes": [WHY]}
+    made = fitness_fragments(frame([confirmed(**same), confirmed(**same, notebook="image_h2")]))
+    page = made["fitness"]
+    (unfit,), rows = (rows_of_all(part) for part in page.split(":::{dropdown}"))
+    assert unfit[0] == "VGG-11, Conv<br>study: `image_h1`, `image_h2`"
+    first, second = unfit[1].split("<br>")
+    assert first == "• the student explains at least 80%: 3%" and second.endswith(": by 7%")
+    assert unfit[2] == "raise epochs or fraction, raise epochs"
+    assert [row[:3] for row in rows] == [
+        ["VGG-11, FC1", "yes", "0.91 [0.90, 0.92]<br>–"],
+        ["VGG-11, Conv", "no", "–<br>–"],
+    ]
+    assert rows[0][4] == "0.30<br>–<br>–" and rows[1][5] == "12.0<br>–"
+    assert "VGG-11, Conv, not measurable." in page
+    told = "VGG-11, FC1: explained +0.91 [+0.90, +0.92], student; λ over chance +0.30, teacher."
+    assert told in page and made["fitness_wide_light.svg"].count('class="mark student"') == 2
+    assert fitness_fragments(frame([run()])) == {"fitness": NOTHING}
+    fit = fitness_fragments(frame([confirmed(numbers=numbers)]))["fitness"]
+    assert "Every layer that was asked is measurable." in fit and "not measurable" not in fit
+
+
+def test_a_note_is_taken_apart_or_stays_whole():
+    checks, change = failed_checks(WHY)
+    assert len(checks) == 2 and change == "raise epochs or fraction, raise epochs"
+    other = "Conv is not measurable, for another reason"
+    assert failed_checks(other) == ([other], "") and failed_checks("") == ([], "")
 
 
 # History
@@ -174,7 +201,7 @@ def test_no_page_has_a_verdict_of_the_former_study(path):
 def test_the_conclusion_is_what_is_built_from_results():
     """Its own words have no number of a result: what is decided is included."""
     text = (BOOK / "conclusion.md").read_text(encoding="utf-8")
-    for name in ("decided", "verdict_grid", "claims_decided"):
+    for name in ("decided", "forest", "claims_decided"):
         assert f"```{{include}} _generated/{name}.md\n```" in text
     assert not re.search(r"\d\.\d|\d ?%|[+−]\d", text)
 

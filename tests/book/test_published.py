@@ -3,13 +3,14 @@
 import re
 from functools import cache
 
+import pandas as pd
 import pytest
-from made_results import cells_of, comparison, full_run, measure, rows_of, run, text_cell
+from made_results import comparison, full_run, measure, rows_of, rows_of_all, run, text_cell
 
+from book.make import published
 from book.make.frame import MAIN_TABLES, frame
-from book.make.published import SHOWN, rates_beside, sweep_table, verification_table
 from kpnb.metrics.formatting import MARKS
-from kpnb.paper import METRICS, agreement, agreement_rates, published_table
+from kpnb.paper import METRICS, TABLES, agreement, agreement_rates, published_table
 from kpnb.run.sweeps import read_sweeps
 
 SWEEPS = read_sweeps()
@@ -26,10 +27,30 @@ def kind_run(kind):
     return run(measures=measures, comparisons=[comparison("n_fg", 2.0, 6.0, **cell)])
 
 
+def places(name, *runs):
+    rows = frame(runs)
+    of_sweep = name in published.SHOWN
+    return (
+        published.sweep_places(SWEEPS[f"table_{name.lower()}"], rows)
+        if of_sweep
+        else published.main_places(name, rows)
+    )
+
+
 def page(name, *runs):
-    """The rows of a page by section, without breaks that are none."""
-    made = verification_table(name, frame(runs))
-    return {part.split("\n")[0]: rows_of(part) for part in made.split("## ")[1:]}
+    """The rows of a table by heading, without the marks' looks."""
+    found = published.tables(name, places(name, *runs))
+    return {title: rows_of(bare(part)) for title, part in found.items()}
+
+
+def bare(text):
+    return re.sub(r"</?span[^>]*>|\u00a0", " ", text.replace("<br>", " "))
+
+
+def lines(name, *runs):
+    """Lines of a chart that are no headings."""
+    chart = published.chart(name, places(name, *runs))
+    return [line for line in chart.lines if not line.heading]
 
 
 @cache
@@ -37,8 +58,10 @@ def empty_page(name):
     return page(name)
 
 
-def ours_in(rows, measured=True):
-    return [row for row in rows if "ours" in row[1] and (row[2] or not measured)]
+def ours_in(rows):
+    """Rows of ours with numbers, and those that say that nothing was run."""
+    ours = [row for row in rows if row[1].startswith("ours")]
+    return [row for row in ours if row[2]], [row for row in ours if not row[2]]
 
 
 @pytest.mark.parametrize("name", MAIN_TABLES)
@@ -47,8 +70,8 @@ def test_every_published_number_stands_on_its_page_in_order_with_the_mark_of_its
     sides = agreement().query(f"table == '{name}'").set_index([*keys, "metric"])["outcome"]
     marks = sides.map(MARKS).to_dict()
     shown = [
-        [section if name != "VI" else "BERT", *row[:3], *map(str.split, row[3:])]
-        for section, rows in empty_page(name).items() for row in rows if "ours" not in row[1]
+        [heading if name != "VI" else "BERT", *row[:3], *map(str.split, row[3:])]
+        for heading, rows in empty_page(name).items() for row in rows if "ours" not in row[1]
     ]  # fmt: skip
     expected = []
     for row in published_table(name, as_printed=True).to_dict("records"):
@@ -63,41 +86,41 @@ def test_every_published_number_stands_on_its_page_in_order_with_the_mark_of_its
 def test_table_v_shows_ours_where_measured_and_says_so_where_not():
     # only Table V's runs join it, where there is no main result of the cell
     swept = map(cell, ("v_vgg16_fc1", "v_vgg11_fc1", "ii_vgg11_from_vgg16"))
-    pages = page("V", full_run(preset="study"), *swept)
-    ours = ours_in(pages["VGG-11"], measured=False)
+    pages = page("V", full_run(), full_run(preset="study"), *swept)
+    (student, baseline), absent = ours_in(pages["VGG-11"])
     about = "ours: embedded images, VGG-11 (narrow), study, 60 images, 3 seeds, b = 0.2"
-    assert ours[1][:3] == ["**FC1**", f"**{about}**", "**student**"]
-    assert ours[1][3].split() == ["**23.9**", "[22.9,", "24.9]", "✓"]
-    assert ours[1][4] == "not run here"
-    assert ours[2][2:4] == ["**baseline**", "**14.4** [13.4, 15.4]"]
-    assert all(row[1] == "ours: not run here" for row in (ours[0], *ours[3:]))
-    every = ours_in(sum(pages.values(), []), measured=False)
-    measured = [row for row in every if row[2]]
-    assert len(every) - 2 == published_table("V").groupby(["network", "layer"]).ngroups
-    assert len(measured) == 4 and all("VGG-16 (narrow)" in row[1] for row in measured[2:])
+    assert student[:3] == ["FC1", about, "**student**"]
+    assert student[3].split() == ["**23.9**", "[22.9,", "24.9]", "✓", "supported"]
+    assert student[4] == "–" and baseline[1:4] == ["ours", "**baseline**", "**14.4** [13.4, 15.4]"]
+    assert [row[:2] for row in absent] == [[la, "ours: not run here"] for la in OTHERS]
+    measured, absent = ours_in(sum(pages.values(), []))
+    assert len(absent) + 2 == published_table("V").groupby(["network", "layer"]).ngroups
+    assert len(measured) == 4 and "VGG-16 (narrow)" in measured[2][1]
     assert "77.7" not in str(pages) and "88.8" not in str(pages)
 
 
+OTHERS = ("Conv", "FC2", "FC3")
+
+
 @pytest.mark.parametrize(
-    ("kind", "name", "section"),
+    ("kind", "name", "heading"),
     [("sentence", "VI", "SST-2"), ("question", "VI", "SQuAD"), ("cloud", "VII", "PointNet")],
 )
-def test_each_kind_of_samples_stands_in_its_own_place_only(kind, name, section):
+def test_each_kind_of_samples_stands_in_its_own_place_only(kind, name, heading):
     images = {"VI": [full_run()], "VII": [full_run()], "V": []}
     pages = {other: page(other, *images[other], kind_run(kind)) for other in MAIN_TABLES}
-    every = pages[name].pop(section)
-    ours = ours_in(every)
-    if kind == "cloud":  # a layer without ours says so beside one with
-        assert ours_in(every, measured=False)[0][:2] == ["FC1", "ours: not run here"]
+    every = pages[name].pop(heading)
+    ours, absent = ours_in(every)
+    assert len(absent) == (kind == "cloud")  # a layer without ours beside one with
     empty = {other: dict(empty_page(other)) for other in pages}
-    layer = KINDS[kind]["layer"] if kind == "cloud" else empty[name][section][0][0]
-    del empty[name][section]
+    layer = KINDS[kind]["layer"] if kind == "cloud" else empty[name][heading][0][0]
+    del empty[name][heading]
     assert pages == empty  # elsewhere nothing is ours, the images neither
     about = f"ours: {KINDS[kind]['dataset']}, {KINDS[kind]['network']} (narrow), demo, 40 {kind}s"
     seeds = "1 seed" if kind != "cloud" else "3 seeds"
-    assert ours[0][:3] == [f"**{layer}**", f"**{about}, {seeds}, b = 0.2**", "**student**"]
-    assert ours[0][3].split() == ["**7.50**", "[6.50,", "8.50]", "✓"]
-    assert ours[1][2:5] == ["**baseline**", "**3.25** [2.25, 4.25]", "not run here"]
+    assert ours[0][:3] == [layer, f"{about}, {seeds}, b = 0.2", "**student**"]
+    assert ours[0][3].split()[:3] == ["**7.50**", "[6.50,", "8.50]"]
+    assert ours[1][2:5] == ["**baseline**", "**3.25** [2.25, 4.25]", "–"]
     assert len(ours) == 2 and "66.6" not in str(ours)  # another b
 
 
@@ -114,8 +137,7 @@ def cell(run_name):
 
 
 def sweep_lines(name, *runs):
-    sweep = SWEEPS[f"table_{name.lower()}"]
-    return [cells_of(line) for line in sweep_table(sweep, frame(runs)).split("\n")]
+    return [row for rows in page(name, *runs).values() for row in rows]
 
 
 def beside(selector, printed):
@@ -125,40 +147,45 @@ def beside(selector, printed):
     return printed if selector else printed.iloc[:0]
 
 
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", published.SHOWN)
 def test_every_printed_number_of_the_runs_rows_is_there(name):
-    sweep, shown = SWEEPS[f"table_{name.lower()}"], sum(sweep_lines(name), [])
-    rows = [beside(run.published, published_table(sweep.table)) for run in sweep.runs.values()]
-    printed = {f"{value:.2f}" for part in rows for value in part["n_fg"]}
-    assert printed and printed <= {cell.split("\u202f")[0] for cell in shown}
-    assert shown.count("ours: not run here") == len(sweep.runs)
+    sweep, shown = SWEEPS[f"table_{name.lower()}"], sweep_lines(name)
+    printed = published_table(sweep.table, as_printed=True)
+    rows = pd.concat([beside(run.published, printed) for run in sweep.runs.values()])
+    metrics = [metric for metric in METRICS if (printed[metric] != "").any()]
+    expected = {tuple(row[metric] for metric in metrics) for row in rows.to_dict("records")}
+    assert expected == {
+        tuple(value.split()[0] for value in row[3:]) for row in shown if "ours" not in row[1]
+    }
+    told = {row[0] for row in shown if row[1] == "ours: not run here"}
+    assert len(told) >= len({run for run in sweep.runs}) / len(page(name))
 
 
 def test_a_printed_mark_is_the_side_of_its_own_baseline():
-    table = sweep_lines("II")
-    row = next(line for line in table if line[2] == "distilled from VGG-16" and "VGG-11" in line[0])
-    signs = [re.sub(r"[\d.\s\u202f]", "", value) for value in row[3:]]
+    table = page("II")
+    row = next(line for line in table["VGG-11"] if line[2] == "distilled from VGG-16")
+    signs = [re.sub(r"[\d.\s]", "", value) for value in row[3:]]
     assert signs == ["✓", "=", "✓", "✓", "✓", "✓"]
-    alexnet = next(line for line in table if line[2] == "distilled from AlexNet")
+    alexnet = next(line for line in table["AlexNet"] if line[2] == "distilled from AlexNet")
     assert alexnet[6].endswith("✗")  # D_mean 4.54 against 2.80
-    assert [line[2] for line in table[2:4]] == ["distilled from VGG-11", "scratch"]
+    assert [line[2] for line in table["VGG-11"][:2]] == ["distilled from VGG-11", "scratch"]
     # our run stands below its printed rows and nowhere else
     table = sweep_lines("II", cell("ii_vgg11_from_vgg16"), cell("v_vgg16_fc1"))
-    student, baseline = (i for i, line in enumerate(table) if "ours: embedded" in line[1])
-    assert "taught by VGG-16" in table[student][0] and baseline == student + 1
+    (student,) = (i for i, line in enumerate(table) if "ours: embedded" in line[1])
+    assert "taught by VGG-16" in table[student][0] and table[student + 1][1] == "ours"
     assert table[student - 2][2] == "distilled from VGG-16"
-    assert table[student][3].startswith("**200**") and table[student][3].endswith("✓")
-    assert table[baseline][3].startswith("**100**")
+    assert table[student][3].startswith("**200**") and table[student][3].endswith("✓ supported")
+    assert table[student + 1][3].startswith("**100**")
 
 
 def test_a_run_is_told_by_what_its_table_varies():
     def ours(table, run_name):
-        return [line for line in sweep_lines(table, cell(run_name)) if "ours: emb" in line[1]]
+        return ours_in(sweep_lines(table, cell(run_name)))[0]
 
     own = ours("II", "ii_alexnet_from_alexnet")
-    assert own[0][0] == "**AlexNet, FC1, taught by AlexNet**"  # the one of its own kind
+    assert own[0][0] == "FC1, taught by AlexNet"  # the one of its own kind
     grid = ours("III", "iii_vgg16_grid28")
-    bs = [float(line[0].strip("*").split("b = ")[1]) for line in grid]
+    bs = [float(line[0].split("b = ")[1]) for line in grid]
     assert bs == [0.15, 0.15, 0.2, 0.2, 0.25, 0.25] and all("28×28" in line[0] for line in grid)
     taught = ours("IV", "iv_vgg16_fc2")
     assert [line[2] for line in taught] == ["**teacher**", "**student**", "**baseline**"]
@@ -166,7 +193,46 @@ def test_a_run_is_told_by_what_its_table_varies():
     assert len(taught[0]) == len(sweep_lines("VIII")[0]) == 5  # these tables print two metrics
 
 
+# Charts
+
+
+def test_the_papers_cells_are_marks_at_the_printed_difference_beside_ours():
+    found = {line.words[0]: line for line in lines("V", full_run(preset="study"))[4:8]}
+    printed = published_table("V").query("network == 'VGG-11' and layer == 'FC1'")
+    student, baseline = (printed[printed["learning"] == role] for role in "SB")
+    *paper, ours = found["FC1"].marks["n_fg"]
+    gaps = 100 * (student["n_fg"].to_numpy() / baseline["n_fg"].to_numpy() - 1)
+    assert [mark.value for mark in paper] == pytest.approx(list(gaps))
+    assert {mark.look for mark in paper} == {"paper"} and not any(m.has_interval for m in paper)
+    assert (ours.look, ours.value) == ("supported", pytest.approx(100 * 9.5 / 14.4))
+    gaps = student["rho"].to_numpy() - baseline["rho"].to_numpy()
+    assert [mark.value for mark in found["FC1"].marks["rho"]] == pytest.approx(list(gaps))
+    assert found["Conv"].words == ("Conv", "not run here") and found["Conv"].marks["n_fg"]
+    every = [mark for line in lines("V") for some in line.marks.values() for mark in some]
+    assert len(every) == 6 * 57 and {mark.look for mark in every} == {"paper"}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_has_its_chart_first_and_its_numbers_behind_folds(name, made_tables):
+    page = made_tables[f"table_{name.lower()}"]
+    chart, _, folds = page.partition(":::{dropdown}")
+    assert chart.count("```{image}") == 4 and "|" not in chart and f"Table {name}" in chart
+    assert rows_of_all(folds) and "supported" not in bare(page)
+    metrics = {metric for metric in METRICS if (published_table(name)[metric] > -1).any()}
+    drawing = made_tables[f"table_{name.lower()}_wide_light.svg"]
+    assert drawing.count("paper: ") == len(metrics) and 'class="mark supported"' not in drawing
+
+
+@pytest.fixture(scope="module")
+def made_tables():
+    return published.published_tables(frame([]))
+
+
 # Rates
+
+
+def rates(*runs):
+    return published.rates_fragments(frame(runs))["claim_rates"]
 
 
 def test_both_rates_go_by_one_rule_and_stand_above_each_other_with_the_mean_over_cells():
@@ -182,16 +248,16 @@ def test_both_rates_go_by_one_rule_and_stand_above_each_other_with_the_mean_over
     ):
         found = [comparison("n_fg", low, high, layer=layer)]
         runs.append(run(preset="study", notebook="image_cell", run=name, comparisons=found))
-    rows = {row[0]: row[1:] for row in rows_of(rates_beside(frame(runs)))}
+    rows = {row[0]: row[1:] for row in rows_of(bare(rates(*runs)))}
     assert list(rows)[:2] == ["II, the paper", "II, here"]
-    counted = [cell.split(";")[0] for cell in rows["V, the paper"]]
+    counted = [" ".join(cell.split()[:3]) for cell in rows["V, the paper"]]
     assert counted == [f"{n} of 57" for n in (51, 33, 43, 46, 48, 35)]
     assert rows["VI, the paper"][0] == "2 of 2"  # too few for a mean
     assert rows["V, here"] == ["1 of 3", "–", "–", "1 of 1", "–", "–"]  # without levels, no ratio
     assert rows["VIII, here"][0] == "0 of 1" and rows["IV, here"] == ["–"] * 6
     assert rows["V to VII, here"][0] == "1 of 3"
-    rates = agreement_rates().query("table in @MAIN_TABLES and metric == 'rho'")
-    said = f"{rates.agree.sum()} of {rates.cells.sum()}; "
+    known = agreement_rates().query("table in @MAIN_TABLES and metric == 'rho'")
+    said = f"{known.agree.sum()} of {known.cells.sum()} "
     assert rows["V to VII, the paper"][5].startswith(said)
 
 
@@ -204,5 +270,7 @@ def test_counts_are_set_beside_by_their_ratio_and_lambda_by_its_difference():
     found = [comparison("n_fg", n - 0.1, n + 0.1, layer=layer) for layer, n in more.items()]
     found += [comparison("lambda", n / 1e2 - 2e-3, n / 1e2, layer=la) for la, n in layers.items()]
     made = run(preset="study", measures=measures, comparisons=found)
-    row = {row[0]: row[1:] for row in rows_of(rates_beside(frame([made])))}["V, here"]
-    assert row[0].startswith("3 of 3; +108 % [+") and row[2].startswith("3 of 3; +0.11 [")
+    row = {row[0]: row[1:] for row in rows_of(bare(rates(made)))}["V, here"]
+    drawing = published.rates_fragments(frame([made]))["claim_rates_wide_light.svg"]
+    assert drawing.count('class="mark here"') == 2 * 2 + 1  # V, V to VII, in the legend
+    assert row[0].startswith("3 of 3 +108 % [+") and row[2].startswith("3 of 3 +0.11 [")

@@ -14,6 +14,7 @@ from book.make import claims
 from book.make.claims import EVIDENCE, NOT_RUN, ClaimPage
 from book.make.frame import TABLE_OF, frame, paper_rows
 from book.make.pages import toc_pages
+from book.make.texts import badge
 from kpnb.experiments.attributions import METHODS
 from kpnb.paper import METRICS
 from kpnb.run.sweeps import read_sweeps
@@ -115,7 +116,7 @@ def test_every_shipped_claim_has_a_row_with_a_verdict_that_leads_to_its_files():
         here = known[claim.id]
         found = targets(row[5])
         assert row[:2] == [claim.claim, claim.where]
-        said = NOT_RUN if here.verdict == NOT_RUN else f"**{here.verdict}**"
+        said = NOT_RUN if here.verdict == NOT_RUN else badge(here.verdict)
         assert row[4].startswith(said if here.counted else "not counted: ")
         for total, label in re.findall(r"\{ref\}`all (\d+) <(\S+?)>`", row[5]):
             assert len(folded[label]) == int(total) == len(here.items)

@@ -1,0 +1,196 @@
+"""Student against baseline: every cell's differences with intervals beside the paper's, as charts.
+
+Functions take the frame of `book.make.frame`, or comparisons and printed students of it. Counts and
+distances, whose size is of a network and its data, are told in percent of the baseline's, lambda
+and rho as they are: where the protocol's margin is a share, and where it is a number.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+
+import pandas as pd
+
+from book.make.chart import Chart, Line, Mark, Panel, chart_fragments
+from book.make.frame import CELL, MAIN_TABLES, NOT_HERE, NOTHING, main_rows, records, span
+from book.make.texts import block, sheet
+from kpnb.metrics.formatting import PLAIN
+from kpnb.metrics.protocol import margin, primary_metrics, protocol
+from kpnb.paper import HYPOTHESES, METRICS, PREDICTIONS, agreement_rates
+
+#: What a headline comparison is of.
+PLACE = ["preset", "table", *CELL, "measured_on"]
+#: The kinds of samples that the paper's tables are of.
+KINDS = dict(zip(MAIN_TABLES, ("Images", "Texts", "Point clouds"), strict=True))
+#: Verdicts that are said in words, because they are no answer.
+NO_ANSWER = ("not measurable", "one seed")
+FORETOLD = {"up": "predicted →", "down": "← predicted"}
+
+
+def is_relative(metric: str) -> bool:
+    """Whether differences in a metric are told in percent of the baseline's value."""
+    return "share" in protocol()["margins"][metric]
+
+
+def panels(metrics: Sequence[str] = METRICS, published: str = "") -> list[Panel]:
+    """An axis a metric, the side of its hypothesis shaded, the protocol's margin on both sides of
+    0; published: the paper's table whose rate stands below the title."""
+    made = []
+    for metric in metrics:
+        side, wide = PREDICTIONS[metric], margin(metric, 100.0)
+        rate = (f"paper: {paper_rate(metric, published)}",) if published else ()
+        unit = "%" if is_relative(metric) else ""
+        made.append(
+            Panel(metric, PLAIN[metric], (FORETOLD[side], *rate), unit, side, (-wide, wide))
+        )
+    return made
+
+
+def paper_rate(metric: str, published: str) -> str:
+    """How many of a table's cells are on the predicted side in a metric, as in 51 of 57."""
+    rate = _rates().set_index(["table", "metric"]).loc[(published, metric)]
+    return f"{rate['agree']:.0f} of {rate['cells']:.0f}"
+
+
+_rates = cache(agreement_rates)  # of tables that do not change
+
+
+def marks(found: pd.DataFrame) -> dict[str, list[Mark]]:
+    """A mark for each comparison, or printed student against its baseline, by metric; none without
+    a baseline above 0 that it is told in percent of. What has no verdict has no interval."""
+    made: dict[str, list[Mark]] = {}
+    for row in records(found):
+        base, look = row["baseline"], row["verdict"] or "paper"
+        unit = base / 100 if is_relative(row["metric"]) else 1.0
+        if unit > 0:
+            value = row["value"] - (base if look == "paper" else 0.0)
+            ends = () if look in NO_ANSWER else (row["low"] / unit, row["high"] / unit)
+            made.setdefault(row["metric"], []).append(Mark(look, value / unit, *ends))
+    return made
+
+
+def cell_lines(
+    found: pd.DataFrame, printed: pd.DataFrame | None = None, name: str = ""
+) -> Iterator[Line]:
+    """A line for each cell of headline comparisons: its name, by default network and layer, what it
+    is over, and the words that stand for a verdict; the paper's marks on the first of them. Without
+    comparisons the paper's alone, and that nothing was run."""
+    beside = {} if printed is None else marks(printed[printed["outcome"] != ""])
+    if found.empty:
+        yield Line(tuple(filter(None, (name, NOT_HERE))), beside)
+    for _, cell in found.groupby([*PLACE, "threshold"], sort=False):
+        row = records(cell[:1])[0]
+        preset = f", {row['preset']}" if row["preset"] != "study" else ""
+        basis = span(cell.assign(noun=cell["sample"])) + preset
+        said = [word for word in NO_ANSWER if word in set(cell["verdict"])]
+        own = marks(cell.drop_duplicates("metric", keep="last"))
+        own = {metric: [*beside.get(metric, []), *own.get(metric, [])] for metric in METRICS}
+        yield Line((cell_name(row, name), basis, *said), own)
+        beside = {}
+
+
+def shown_cells(rows: pd.DataFrame) -> pd.DataFrame:
+    """Headline comparisons of the study, and of kinds of samples that it has none of those of this
+    build's preset; by kind, data, network and layer."""
+    found = main_rows(rows, "comparison")
+    found = found[found["headline"]]
+    study = found["preset"] == "study"
+    found = found[study | ~found["table"].isin(found.loc[study, "table"])]
+    return found.drop_duplicates([*PLACE, "metric"]).sort_values(PLACE[1:], kind="stable")
+
+
+def cell_name(row: dict, name: str = "") -> str:
+    """By default network and layer; and samples that are not a network's training images."""
+    texts = f"{row['sample']}s" if row["table"] == "VI" else ""
+    samples = row["dataset"].partition(" (")[2].rstrip(")") or texts
+    return (name or f"{row['network']}, {row['layer']}") + (f" ({samples})" if samples else "")
+
+
+def forest(
+    found: pd.DataFrame, metrics: Sequence[str] = METRICS, kinds: Sequence[str] = MAIN_TABLES
+) -> Chart:
+    """All cells by kind of samples, under the rates of the paper's table of that kind; a kind
+    without any cell says so."""
+    lines = []
+    for published in kinds:
+        part = found[found["table"] == published]
+        notes = {metric: paper_rate(metric, published) for metric in metrics}
+        told = KINDS[published], "the paper's cells agree"
+        lines.append(Line(told, notes=notes, heading=True))
+        lines += cell_lines(part)
+    return Chart(block("forest_title"), panels(metrics), lines)
+
+
+def behind(name: str, chart: Chart, shown: str, caption: str = "") -> dict[str, str]:
+    """A chart's fragments, with the table of its numbers behind a fold; nothing without one."""
+    if shown == NOTHING:
+        return {name: NOTHING}
+    made = chart_fragments(name, chart, caption)
+    return made | {name: f"{made[name]}\n\n{block('fold', title='The numbers', shown=shown)}"}
+
+
+def forest_fragments(
+    rows: pd.DataFrame, links: Mapping[tuple, str] | None = None
+) -> dict[str, str]:
+    """The chart of all cells, three sentences on it, and its numbers; the same of each hypothesis,
+    with the distances in all units of the way and whatever else the notebooks compare.
+
+    links: to what else there is to see, by preset, data set, network and scale.
+    """
+    found, every = shown_cells(rows), main_rows(rows, "comparison")
+    shown = sheet("verdicts", beside(every, found, links or {}))
+    caption = f"{block('forest_caption')}\n\n{sentences(found)}"
+    made = behind("forest", forest(found), shown, caption)
+    own_b = every["threshold"].isna() | (every["threshold"] == every["own_b"])
+    every = every.assign(rank=every["metric"].map(METRICS.index))
+    whole = every[own_b & (every["selection"] == "all")].sort_values(["rank", *PLACE, "distance"])
+    for number in sorted({*HYPOTHESES.values()}):
+        metrics = [metric for metric in METRICS if HYPOTHESES[metric] == number]
+        part = whole[whole["metric"].isin(metrics)]
+        shown = sheet("verdicts", beside(every, part, links or {}))
+        made |= behind(f"verdicts_h{number}", forest(found, metrics), shown)
+    return made
+
+
+def beside(every: pd.DataFrame, found: pd.DataFrame, links: Mapping[tuple, str]) -> list[dict]:
+    """Comparisons, each with those that differ from it in b or in the samples selected alone."""
+    same = ["nth", *CELL, "metric", "distance"]
+    known = {at: records(part) for at, part in every.groupby(same, sort=False)}
+    made = []
+    for row in records(found):
+        kinds: dict[tuple, list[dict]] = {}
+        for one in known[tuple(row[name] for name in same)]:
+            kind = one["selection"] == "all", one["threshold"] == row["threshold"]
+            kinds.setdefault(kind, []).append(one)
+        told = {"kept": kinds.get((False, True), []), "other": kinds.get((True, False), [])}
+        link = links.get(tuple(row[name] for name in ("preset", *CELL[:3])), "")
+        made.append(row | told | {"cell": cell_name(row), "link": link})
+    return made
+
+
+# What it says, in three sentences
+
+
+def sentences(found: pd.DataFrame) -> str:
+    """Which hypotheses hold in which cells, where not, and what has no answer: by the primary
+    metrics of the protocol, all of which have to be supported."""
+    asked = found[found["metric"].isin(primary_metrics())]
+    asked = asked.assign(hypothesis=asked["metric"].map(HYPOTHESES))
+    answers: dict[str, dict[int, list[str]]] = {}
+    for (number, *_), cell in asked.groupby(["hypothesis", *PLACE], sort=False):
+        names = answers.setdefault(answer(set(cell["verdict"])), {}).setdefault(number, [])
+        names.append(cell_name(records(cell[:1])[0]))
+    silent = {said: list(dict.fromkeys(sum(answers.pop(said, {}).values(), [])))
+              for said in NO_ANSWER}  # fmt: skip
+    absent = [kind for name, kind in KINDS.items() if name not in set(found["table"])]
+    numbers = sorted({*HYPOTHESES.values()})
+    return block("sentences", answers=answers, silent=silent, absent=absent, numbers=numbers)
+
+
+def answer(verdicts: set[str]) -> str:
+    """One word for the verdicts of a cell's primary metrics."""
+    for word in NO_ANSWER:
+        if word in verdicts:
+            return word
+    if verdicts == {"supported"}:
+        return "holds"
+    return "fails" if verdicts & {"opposed", "equivalent"} else "open"

@@ -1,0 +1,152 @@
+"""Student against baseline as a chart: the right cells, sides, intervals and words; sentences."""
+
+import pytest
+from made_results import comparison, measure, rows_of, run, text_cell
+
+from book.make import forest
+from book.make.chart import Mark
+from book.make.frame import NOTHING, frame
+from kpnb.metrics.protocol import protocol
+from kpnb.paper import METRICS, PREDICTIONS
+
+FC2 = {"layer": "FC2"}
+NEW = {"dataset": "embedded images (new)"}
+
+
+def results(*comparisons, levels=(("n_fg", 20.0), ("lambda", 0.7), ("d_mean", 0.5)), **changes):
+    """Comparisons with a baseline of each metric for every layer that they are of."""
+    layers = dict.fromkeys((one.layer, one.dataset) for one in comparisons)
+    held = [measure("B", metric, level, layer=layer, dataset=dataset,
+                    distance="epoch" if metric.startswith("d_") else None)
+            for layer, dataset in layers for metric, level in levels]  # fmt: skip
+    return run(**{"preset": "study", "comparisons": list(comparisons), "measures": held} | changes)
+
+
+def lines(*made):
+    """The chart's lines that are no headings, by their words."""
+    chart = forest.forest(forest.shown_cells(frame(made)))
+    return {line.words: line.marks for line in chart.lines if not line.heading}
+
+
+def test_differences_are_in_percent_where_the_margin_is_a_share_and_plain_elsewhere():
+    found = lines(results(comparison("n_fg", 4.0, 8.0), comparison("lambda", 0.1, 0.3),
+                          comparison("d_mean", -0.2, -0.1, prediction="down")))  # fmt: skip
+    (marks,) = [marks for words, marks in found.items() if words[0] == "VGG-11, FC1"]
+    assert marks["n_fg"] == [Mark("supported", 30.0, 20.0, 40.0)]
+    assert marks["lambda"] == [Mark("supported", 0.2, 0.1, 0.3)]
+    (mark,) = marks["d_mean"]
+    assert (mark.look, mark.value) == ("supported", pytest.approx(-30.0)) and marks["rho"] == []
+    for panel in forest.panels():
+        asked = protocol()["margins"][panel.name]
+        wide = 100 * asked["share"] if "share" in asked else asked["absolute"]
+        assert panel.lines == (-wide, wide) and panel.side == PREDICTIONS[panel.name]
+        assert panel.unit == ("%" if "share" in asked else "")
+    assert [panel.name for panel in forest.panels()] == list(METRICS)
+    assert forest.panels(published="V")[0].about[1] == "paper: 51 of 57"
+
+
+def test_each_verdict_has_its_look_and_none_is_shown_as_supported_that_is_not():
+    made = [
+        results(comparison("n_fg", 6.0, 13.0), comparison("n_bg", 1.0, 3.0, prediction="down"),
+                levels=(("n_fg", 20.0), ("n_bg", 5.0))),
+        results(comparison("n_fg", 6.0, 13.0, unfit=True, layer="Conv")),
+        results(comparison("n_fg", None, None, difference=2.0, n_seeds=1, **FC2)),
+        results(comparison("n_fg", -1.0, 3.0, layer="FC3")),
+    ]  # fmt: skip
+    found = lines(*made)
+    looks = {words[0]: marks["n_fg"][0] for words, marks in found.items() if marks}
+    told = {name: (mark.look, mark.has_interval) for name, mark in looks.items()}
+    assert told == {
+        "VGG-11, Conv": ("not measurable", False),
+        "VGG-11, FC1": ("supported", True),
+        "VGG-11, FC2": ("one seed", False),
+        "VGG-11, FC3": ("undecided", True),
+    }
+    words = [words for words in found if words[0] != "not run here"]
+    assert words[0] == ("VGG-11, Conv", "60 images, 3 seeds", "not measurable")
+    assert words[2] == ("VGG-11, FC2", "60 images, 1 seed", "one seed")
+    rows = frame(made)
+    every = [mark.look for marks in found.values() for some in marks.values() for mark in some]
+    known = rows[rows["headline"] & (rows["kind"] == "comparison")]["verdict"]
+    assert sorted(every) == sorted(known) and every.count("supported") == 1
+    drawing = forest.forest_fragments(rows)["forest_wide_light.svg"]
+    assert drawing.count('class="mark supported"') == 1 + 1  # and in the legend
+    # without a baseline there is nothing to be told in percent of
+    bare = lines(run(preset="study", comparisons=[comparison("n_fg", 1.0, 2.0)]))
+    assert not any(some for marks in bare.values() for some in marks.values())
+
+
+def test_a_kind_without_results_says_so_and_the_studys_stand_before_others():
+    demo = results(comparison("n_fg", 1.0, 2.0), comparison("n_fg", 1.0, 2.0, **FC2), preset="demo")
+    text = comparison("n_fg", None, None, difference=1.5, **text_cell("question"))
+    texts = results(text, preset="demo")
+    found = list(lines(results(comparison("n_fg", 6.0, 13.0)), demo, texts))
+    assert found == [
+        ("VGG-11, FC1", "60 images, 3 seeds"),
+        ("MiniLM-L6, 3 layers, Last (questions)", "40 questions, 1 seed, demo", "one seed"),
+        ("not run here",),
+    ]
+    assert [words[0] for words in lines(demo)][:2] == ["VGG-11, FC1", "VGG-11, FC2"]
+    chart = forest.forest(forest.shown_cells(frame([])))
+    rates = [line.notes["n_fg"] for line in chart.lines if line.heading]
+    assert rates == ["51 of 57", "2 of 2", "5 of 8"]
+    assert forest.forest_fragments(frame([]))["forest"] == NOTHING
+
+
+def test_the_alternative_text_and_the_table_have_the_numbers_of_the_chart():
+    filtered = comparison("n_fg", -9.0, -3.0, selection="published_filter")
+    other = comparison("n_fg", -1.0, 3.0, threshold=0.25)
+    step = comparison("d_mean", -0.5, -0.3, prediction="down", distance="step")
+    made = forest.forest_fragments(
+        frame([results(comparison("n_fg", 4.0, 8.0), filtered, other, step)])
+    )
+    assert (
+        "VGG-11, FC1, 60 images, 3 seeds: N_fg +30.0 [+20.0, +40.0], supported." in made["forest"]
+    )
+    assert "Texts, the paper's cells agree: N_fg 2 of 2" in made["forest"]
+    (row,) = rows_of(made["forest"])
+    supported = '<span class="verdict supported">✓\u00a0supported</span>'
+    assert row == ["VGG-11, FC1", "$N^{fg}_{point}$", "20.0", "+6.00", "[+4.00, +8.00]", "0",
+                   supported, "opposed (60)", "0.25: undecided", "60, 3"]  # fmt: skip
+    (row,) = rows_of(made["verdicts_h2"])
+    assert row[1] == "$D_{mean}$, summed per step" and made["verdicts_h3"] == NOTHING
+
+
+def said(*made):
+    return forest.sentences(forest.shown_cells(frame(made))).split("\n")
+
+
+def test_three_sentences_say_what_holds_what_does_not_and_what_has_no_answer():
+    both = [comparison("n_fg", 6.0, 13.0), comparison("lambda", 0.1, 0.2)]
+    half = [comparison("n_fg", 6.0, 13.0, **FC2), comparison("lambda", -0.2, -0.1, **FC2)]
+    new = [comparison("n_fg", -1.0, 3.0, **NEW), comparison("lambda", 0.1, 0.2, **NEW)]
+    aside = comparison("n_bg", 1.0, 3.0, prediction="down")  # decides no hypothesis
+    cloud = {"sample": "cloud", "network": "PointNet", "dataset": "clouds"}
+    unfit = comparison("n_fg", 6.0, 13.0, unfit=True, **cloud)
+    holds, fails, silent = said(results(*both, *half, *new, aside), results(unfit))
+    assert holds == "- **What holds here**: H1 in 1 cell (VGG-11, FC1), H2 in none, H3 in none."
+    assert fails == (
+        "- **What does not**: H1 in 1 cell (VGG-11, FC2); left open by the data is H1 in 1 cell "
+        "(VGG-11, FC1 (new))."
+    )
+    assert "1 cell" in silent and "{doc}`not measurable <fitness>`" in silent
+    assert "(PointNet, FC1)" in silent and silent.endswith("; not run: texts.")
+
+
+def test_nothing_is_said_to_hold_without_an_answer():
+    one = comparison("n_fg", None, None, difference=9.0, n_seeds=1)
+    for made in ((), (results(one),), (results(comparison("n_fg", 6.0, 13.0, unfit=True)),)):
+        holds, fails, silent = said(*made)
+        assert "nothing is decided yet" in holds and "nothing is decided against" in fails
+        assert ("1 cell" in silent) == bool(made)
+    assert "of one seed, and so without verdict (VGG-11, FC1)" in said(results(one))[2]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "word"),
+    [({"supported"}, "holds"), ({"supported", "undecided"}, "open"), ({"equivalent"}, "fails"),
+     ({"supported", "opposed"}, "fails"), ({"supported", "not measurable"}, "not measurable"),
+     ({"one seed"}, "one seed")],
+)  # fmt: skip
+def test_a_cell_holds_only_where_all_its_primary_metrics_do(verdicts, word):
+    assert forest.answer(verdicts) == word
