@@ -99,7 +99,7 @@ def class_names() -> tuple[str, ...]:
 
 @cache
 def split_cut_outs(split: str) -> dict[str, tuple[CutOut, ...]]:
-    """The objects of one split by class: a fifth of each, in whole groups, is held out for "test"."""
+    """The objects of a split by class: a fifth of each, in whole groups, is held out for "test"."""
     chosen = {}
     for name in class_names():
         members = [item for item in cut_outs() if item.class_name == name]
