@@ -31,12 +31,11 @@ from kpnb.datasets.places import EMBEDDED
 from kpnb.datasets.samples import ImageSamples, PointSamples, Samples
 from kpnb.errors import KpnbError, answered, require
 from kpnb.metrics.evidence import Choices, Evidence, metric_values, thresholds_around
-from kpnb.metrics.points import KnowledgePoints
-from kpnb.metrics.results import results_root, write_whole
+from kpnb.metrics.points import KnowledgePoints, knowledge_points, stability
+from kpnb.metrics.results import measured, results_root, write_whole
 from kpnb.run.machine import study_of
 from kpnb.run.notebook import parse_assignments
 from kpnb.store import INFO, DamagedEntryError, Record, Store, read_folder
-from kpnb.study.findings import Findings
 from kpnb.study.parameters import models_for, resolve
 from kpnb.study.study import Study
 
@@ -89,8 +88,16 @@ def packed(study: Study, notebook: str) -> dict:
     facts = {"modality": p.SAMPLE, "dataset": study.dataset, "network": study.network_name}
     facts |= {"scale": study.scale, "seed": p.seeds[0], "measured": p.samples}
     facts["followed"] = p.samples if p.followed is None else min(p.followed, p.samples)
-    run = Findings(study, notebook).results().model_dump(mode="json")
+    run = measured(notebook, p.model_dump(mode="json"), _code(study), dict, p.preset)
+    run = run.model_copy(update={"seconds": study.stored_seconds()}).model_dump(mode="json")
     return {"format": FORMAT, **facts, "run": run, "samples": shown, "layers": layers}
+
+
+def _code(study: Study) -> list[str]:
+    """Public names of what made the networks, the maps and the points."""
+    training = [seed for role in study.PLACES.values() for seed in study.training_code(role)]
+    seeds = *training, *study.MAPS_CODE, knowledge_points, stability
+    return sorted({seed.__name__ for seed in seeds})
 
 
 def _evidence(study: Study, layer: str) -> Evidence:

@@ -4,12 +4,15 @@ Functions take the frame of `book.make.frame`, or rows of it, and return markdow
 """
 
 import pandas as pd
+import yaml
 
 from book.make.frame import estimate, main_rows, over, records
 from book.make.texts import block, sheet
-from kpnb.datasets.places import embedded_licences
+from kpnb.fingerprint import packed_file
 from kpnb.paper import SCORES
 from kpnb.study.parameters import StudyParameters
+
+LICENCES = ("images_licences.yaml", "text_licences.yaml", "pointclouds_licences.yaml")
 
 # Scores
 
@@ -49,6 +52,12 @@ def presets_table(model: type[StudyParameters]) -> str:
     several lines, a row of a table has one."""
     fields = [{"name": name, "field": field} for name, field in model.model_fields.items()]
     return sheet("presets", fields, presets=model.PRESETS)
+
+
+def embedded_licences() -> list[dict[str, str]]:
+    """Of every part of the embedded data: part, source, version, licence and what it is."""
+    found = (yaml.safe_load(packed_file(name).read_text(encoding="utf-8")) for name in LICENCES)
+    return [entry for entries in found for entry in entries]
 
 
 def licences_table() -> str:

@@ -7,10 +7,7 @@ import sys
 from difflib import get_close_matches
 from pathlib import Path
 
-import yaml
-
 from kpnb.errors import KpnbError, require
-from kpnb.fingerprint import packed_file
 from kpnb.store import locked
 
 EMBEDDED = "embedded"
@@ -21,13 +18,6 @@ IMAGES = ("cub200", "tiny_imagenet", "ilsvrc_det", "voc2012", "coco")
 OTHERS = ("sst2", "squad", "modelnet40")
 NAMES = (*IMAGES, *OTHERS)
 DRIVE = Path("/content/drive")  # where Colab's own examples mount Google Drive
-LICENCES = ("images_licences.yaml", "text_licences.yaml", "pointclouds_licences.yaml")
-
-
-def embedded_licences() -> list[dict[str, str]]:
-    """Of every part of the embedded data: part, source, version, licence and what it is."""
-    found = (yaml.safe_load(packed_file(name).read_text(encoding="utf-8")) for name in LICENCES)
-    return [entry for entries in found for entry in entries]
 
 
 def find_data(value: str) -> Path | None:

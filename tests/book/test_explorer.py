@@ -17,6 +17,7 @@ from book.make.pack import PER_NAT, Reader, counted, packed
 from kpnb.errors import KpnbError
 from kpnb.estimator.loss import GAUSSIAN_ENTROPY
 from kpnb.metrics.points import knowledge_points
+from kpnb.metrics.results import Results, freshness
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 THRESHOLDS = ("0.15", "0.2", "0.25")
@@ -118,6 +119,10 @@ def test_what_the_store_does_not_hold_is_one_sentence_and_nothing_is_written(
     assert pack.main(given) == 0
     assert {path: path.stat().st_mtime_ns for path in smoke.root.rglob("*")} == before
     (found,) = explorer.read_packs()
+    kept = Results.model_validate(found["run"])
+    assert freshness(kept) == "fresh" and {"EntropyEstimator", "embedded_images"} <= {
+        *kept.provenance["code"]
+    }
     assert found["file"] == "book/results/pack/image_vgg_11.json"
     assert len(found["entries"]) == 6 and {e.split("/")[0] for e in found["entries"]} == {
         "maps",

@@ -1,10 +1,14 @@
 """Tables of the book's own results: scores, runs, what ships."""
 
+from collections import Counter
+
 import pytest
 from made_results import full_run, measure, rows_of, run, text_cell
 
 from book.make import tables
 from book.make.frame import NOTHING, frame
+from kpnb.datasets import clouds, images
+from kpnb.fingerprint import packed_file
 from kpnb.study.parameters import MODELS
 
 
@@ -66,3 +70,19 @@ def test_licences_of_every_part():
     rows = rows_of(tables.licences_table())
     assert {row[0] for row in rows} >= {"objects", "backgrounds", "sentences", "furniture"}
     assert all(all(row) for row in rows)
+
+
+def test_every_part_of_the_embedded_data_has_a_licence():
+    entries = tables.embedded_licences()
+    assert all(all(entry.values()) for entry in entries)
+    counts = Counter(entry["part"] for entry in entries)
+    for part, items in (("objects", images.cut_outs()), ("backgrounds", images.photos())):
+        assert counts.pop(part) == len({item.source for item in items})
+    texts = {"ratings and words", "sentences", "people, places and natural objects"}
+    assert counts.keys() == {*clouds.FILES, *texts, "chemical elements"}
+    notes = (packed_file("sentences.tsv.gz").parent / "README.md").read_text()
+    versions = {e["source"].split()[-1]: e["version"] for e in entries}
+    known = {"vaderSentiment": "3.3.2", "wordnet-base": "3.0-37", "mendeleev": "1.3.0"}
+    assert versions | known == versions
+    holders = ("Copyright 2006 by Princeton University", "Copyright (c) 2015 Lukasz Mentel")
+    assert all(text in notes for text in ("MIT", "WordNet 3.0 licence", *holders, *known.values()))

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections import Counter
 from types import ModuleType
 
 import pytest
@@ -12,10 +11,9 @@ from public_files import offered, write_release, zipped
 from refusals import refused, refuses
 
 from data_prep import command, sst2
-from kpnb.datasets import clouds, images, places
-from kpnb.datasets.places import IMAGES, MARKER, NAMES, embedded_licences, find_data, marked_folder
+from kpnb.datasets import places
+from kpnb.datasets.places import IMAGES, MARKER, NAMES, find_data, marked_folder
 from kpnb.datasets.texts.corpora import sst2 as read_sst2
-from kpnb.fingerprint import packed_file
 
 
 @pytest.fixture(autouse=True)
@@ -147,19 +145,3 @@ def test_a_marker_that_is_foreign_or_leads_out_is_none(home):
     for content in ("", "[]", *map(json.dumps, given)):
         (home / MARKER).write_text(content)
         assert marked_folder(home) is None, content
-
-
-def test_every_part_of_the_embedded_data_has_a_licence():
-    entries = embedded_licences()
-    assert all(all(entry.values()) for entry in entries)
-    counts = Counter(entry["part"] for entry in entries)
-    for part, items in (("objects", images.cut_outs()), ("backgrounds", images.photos())):
-        assert counts.pop(part) == len({item.source for item in items})
-    texts = {"ratings and words", "sentences", "people, places and natural objects"}
-    assert counts.keys() == {*clouds.FILES, *texts, "chemical elements"}
-    notes = (packed_file("sentences.tsv.gz").parent / "README.md").read_text()
-    versions = {e["source"].split()[-1]: e["version"] for e in entries}
-    known = {"vaderSentiment": "3.3.2", "wordnet-base": "3.0-37", "mendeleev": "1.3.0"}
-    assert versions | known == versions
-    holders = ("Copyright 2006 by Princeton University", "Copyright (c) 2015 Lukasz Mentel")
-    assert all(text in notes for text in ("MIT", "WordNet 3.0 licence", *holders, *known.values()))
