@@ -22,7 +22,8 @@ PASSING = ("demo", "smoke")
 #: MathJax whose letters are in its script; those of the book's pages are files.
 MATHJAX = "_static/mathjax/tex-svg.js"
 _HREF, _ID = re.compile(r' href="([^"]+)"'), re.compile(r' id="([^"]+)"')
-_PICTURE = re.compile(r'(<img\b[^>]*? src=")(?!data:)([^"]+)')
+#: Addresses that a script makes, with a $, are none.
+_PICTURE = re.compile(r'(<img\b[^>]*? src=")(?!data:)([^"$]+)')
 _IN_STYLE = re.compile(r"""url\((?!["']?data:)["']?([^"')]+)["']?\)""")
 _FOLDED = re.compile(r"</?details[^>]*>|<summary>.*?</summary>", re.DOTALL)
 _TO_ITSELF = re.compile(r'<a class="headerlink".*?</a>', re.DOTALL)

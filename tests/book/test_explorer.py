@@ -11,7 +11,7 @@ from conftest import made_evidence
 from made_results import comparison, run
 from studied import MODALITIES
 
-from book.make import explorer, pack, tables
+from book.make import explorer, forest, pack
 from book.make.frame import NOTHING, frame
 from book.make.pack import PER_NAT, Reader, counted, packed
 from kpnb.errors import KpnbError
@@ -186,9 +186,9 @@ def test_verdicts_are_those_of_the_packs_own_study_at_each_threshold(image):
 
 def test_tables_of_a_study_lead_to_its_pack(image):
     rows, other = frame([results(image)]), image | {"network": "AlexNet"}
-    told = tables.verdict_table(rows, 1, explorer.links([other, image]))
+    told = forest.forest_fragments(rows, explorer.links([other, image]))["verdicts_h1"]
     assert f"explorer.html#modality=image&network={image['network']}&role=student&b=0.2" in told
-    assert "explorer" not in tables.verdict_table(rows, 1, explorer.links([other]))
+    assert "explorer" not in str(forest.forest_fragments(rows, explorer.links([other])))
 
 
 # In a browser
