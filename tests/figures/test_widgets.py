@@ -11,7 +11,7 @@ from PIL import Image
 from refusals import refuses
 from shown_samples import Shown
 
-from book.make.check import fetches
+from book.make.check import Page
 from kpnb.figures.widgets import FRAME_DPI, epoch_slider, fates_slider, picker, rotating_cloud
 from kpnb.fingerprint import EXECUTED
 
@@ -43,7 +43,7 @@ def test_the_control_is_the_browsers_own_slider_and_needs_nothing_else():
         assert part in control
     assert ">S &amp; T: epoch 1</figcaption>" in slider.html
     assert repr(slider) == 'S & T: epoch 1, a < "b"'
-    assert all(address.startswith("data:image/png") for address in fetches(slider.html))
+    assert all(address.startswith("data:image/png") for address in Page(slider.html).fetches)
     assert " id=" not in slider.html and "<script" not in slider.html
 
 
