@@ -109,7 +109,8 @@ def fitness_fragments(rows: pd.DataFrame) -> dict[str, str]:
     the numbers beside. What notebooks say of the same one is said once."""
     found = rows[(rows["kind"] == "number") & (rows["part"] != "single")]
     found = found.join(found["name"].str.extract(_FITNESS).set_axis(["about", "at"], axis=1))
-    same = ["preset", "table", "student", "teacher", "at", "measured_on", "run", "own_b"]
+    found["family"] = found["notebook"].map(lambda name: name.split("_")[0])  # tells texts apart
+    same = ["preset", "family", "student", "teacher", "at", "measured_on", "run", "own_b"]
     charted, lines = [], []
     for _, part in found.dropna(subset="at").groupby(same, sort=False):
         rows_here = records(part)
