@@ -137,29 +137,30 @@ def map_checks(evidence: Evidence, threshold: float) -> list[Check]:
 
 def map_numbers(evidence: Evidence, threshold: float) -> dict[str, Number]:
     """How near maps are to the teacher's by rank, how far lambda lies above that of the same points
-    under the masks of other samples, and what an untrained network has."""
-    found, layer, teachers = {}, evidence.layer, evidence.teachers
-    for role in "SB":
-        values = np.stack(
-            [
-                rank_correlations(_last(own), _last(taught))
-                for own, taught in zip(evidence.maps[role], evidence.maps["T"], strict=True)
-            ]
-        )
-        told = f"rank correlation of the {ROLES[role]}'s map with the teacher's at {layer}"
-        found[f"rank_correlation_{role}_{layer}"] = estimated(crossed(values, mean, teachers), told)
+    under the masks of other samples, and what an untrained network has; none of what some network
+    has no sample with."""
+    teachers, rows = evidence.teachers, {}
     for role, name in ROLES.items():
-        values = np.stack([over_chance(evidence, role, s, threshold) for s in evidence.seeds])
-        told = f"lambda minus that under the masks of other samples, {name} at {layer}"
-        number = estimated(crossed(values, mean, teachers), told)
-        found[f"lambda_over_chance_{role}_{layer}"] = number
+        if role in "SB":
+            pairs = zip(evidence.maps[role], evidence.maps["T"], strict=True)
+            values = [rank_correlations(_last(own), _last(taught)) for own, taught in pairs]
+            told = f"rank correlation of the {name}'s map with the teacher's"
+            rows[f"rank_correlation_{role}"] = values, told, teachers
+        values = [over_chance(evidence, role, seed, threshold) for seed in evidence.seeds]
+        told = f"lambda minus that under the masks of other samples, {name}"
+        rows[f"lambda_over_chance_{role}"] = values, told, teachers
     if evidence.followed:
         points = [evidence.points("B", s, 0, threshold) for s in evidence.seeds]
         for metric, name in (("n_fg", "n_fg"), ("ratio", "lambda")):
-            values = np.stack([getattr(p, metric).double().numpy() for p in points])
-            told = f"{name} of the untrained network at {layer}"
-            found[f"{name}_untrained_{layer}"] = estimated(crossed(values), told)
-    return found
+            values = [getattr(p, metric).double().numpy() for p in points]
+            rows[f"{name}_untrained"] = values, f"{name} of the untrained network", None
+    return {
+        f"{name}_{evidence.layer}": estimated(
+            crossed(np.stack(values), mean, given), f"{told} at {evidence.layer}"
+        )
+        for name, (values, told, given) in rows.items()
+        if all(np.isfinite(row).any() for row in values)  # a network without points has no lambda
+    }
 
 
 def explained_shares(study: Study, layer: str, split: str) -> list[float]:

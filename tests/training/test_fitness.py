@@ -155,3 +155,6 @@ def test_numbers_name_role_and_layer_and_the_untrained_network():
     )
     assert {"lambda_over_chance_T_FC1", "lambda_untrained_FC1", "n_fg_untrained_FC1"} <= set(found)
     assert found["lambda_untrained_FC1"].n == SAMPLES
+    nowhere = map_numbers(made(noise=0.3), 99.0)  # no unit is a point: chance has none either
+    assert set(found) - set(nowhere) == {f"lambda_over_chance_{role}_FC1" for role in "TSB"}
+    assert nowhere["n_fg_untrained_FC1"].value == 0
