@@ -10,8 +10,8 @@ import re
 import pandas as pd
 
 from book.make.chart import Chart, Line, Mark, Panel
-from book.make.forest import PLACE, behind, forest
-from book.make.frame import CELL, NONE, NOTHING, TABLE_OF, estimate, over_cells, records
+from book.make.forest import PLACE, behind, confirmatory, forest
+from book.make.frame import NONE, NOTHING, TABLE_OF, estimate, over_cells, records
 from book.make.texts import badge, block, sheet
 from kpnb.fingerprint import packed_file
 from kpnb.metrics.formatting import signed, verdict_sentence
@@ -64,14 +64,6 @@ def protocol_pages(rows: pd.DataFrame) -> dict[str, str]:
         **fitness_fragments(rows),
         HISTORY: history_tables(),
     }
-
-
-def confirmatory(rows: pd.DataFrame) -> pd.DataFrame:
-    """Headline comparisons of the protocol's own pairs, which their seeds tell."""
-    seeds = list(protocol_seeds("pairs", protocol()["confirmatory"]["pairs"]))
-    found = rows[(rows["kind"] == "comparison") & rows["headline"] & (rows["preset"] == "study")]
-    mine = found["settings"].map(lambda settings: settings.get("seeds") == seeds).astype(bool)
-    return found[mine].drop_duplicates([*CELL, "measured_on", "metric"])
 
 
 def decided(cells: pd.DataFrame) -> list[dict]:
