@@ -17,7 +17,7 @@ from kpnb.metrics.stats import VERDICTS
 #: What marks are, and how a legend says it.
 LOOKS = {name: name for name in (*VERDICTS, "here", "teacher", "student")}
 LOOKS |= {"new": "student, new samples", "baseline": "baseline", "paper": "the paper"}
-BEYOND = 3  #: Times as far out as the others is at the border.
+BEYOND = 5  #: Times as far out as the others is at the border.
 OTHER = 0.35  #: Of the longer side of a shaded axis, the shorter is at least.
 LETTER = 6.3  #: Pixels of a letter, about.
 

@@ -11,10 +11,10 @@ from functools import cache
 import pandas as pd
 
 from book.make.chart import Chart, Line, Mark, Panel, chart_fragments
-from book.make.frame import CELL, MAIN_TABLES, NOT_HERE, NOTHING, main_rows, records, span
+from book.make.frame import CELL, MAIN_TABLES, NOT_HERE, NOTHING, records, span
 from book.make.texts import block, sheet
 from kpnb.metrics.formatting import PLAIN
-from kpnb.metrics.protocol import margin, primary_metrics, protocol
+from kpnb.metrics.protocol import margin, primary_metrics, protocol, protocol_seeds
 from kpnb.paper import HYPOTHESES, METRICS, PREDICTIONS, agreement_rates
 
 #: What a headline comparison is of.
@@ -88,10 +88,24 @@ def cell_lines(
         beside = {}
 
 
+def confirmatory(rows: pd.DataFrame) -> pd.DataFrame:
+    """Headline comparisons of the protocol's own pairs, which their seeds tell."""
+    seeds = list(protocol_seeds("pairs", protocol()["confirmatory"]["pairs"]))
+    found = rows[(rows["kind"] == "comparison") & rows["headline"] & (rows["preset"] == "study")]
+    mine = found["settings"].map(lambda settings: settings.get("seeds") == seeds).astype(bool)
+    return found[mine].drop_duplicates([*CELL, "measured_on", "metric"])
+
+
+def shown_comparisons(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those of the notebooks, and of the runs of sweeps with the protocol's own pairs."""
+    mine = rows["nth"].isin(set(confirmatory(rows)["nth"]))
+    return rows[((rows["part"] == "main") | mine) & (rows["kind"] == "comparison")]
+
+
 def shown_cells(rows: pd.DataFrame) -> pd.DataFrame:
     """Headline comparisons of the study, and of kinds of samples that it has none of those of this
     build's preset; by kind, data, network and layer."""
-    found = main_rows(rows, "comparison")
+    found = shown_comparisons(rows)
     found = found[found["headline"]]
     study = found["preset"] == "study"
     found = found[study | ~found["table"].isin(found.loc[study, "table"])]
@@ -136,7 +150,7 @@ def forest_fragments(
 
     links: to what else there is to see, by preset, data set, network and scale.
     """
-    found, every = shown_cells(rows), main_rows(rows, "comparison")
+    found, every = shown_cells(rows), shown_comparisons(rows)
     shown = sheet("verdicts", beside(every, found, links or {}))
     caption = f"{block('forest_caption')}\n\n{sentences(found)}"
     made = behind("forest", forest(found), shown, caption)

@@ -10,8 +10,8 @@ import re
 import pandas as pd
 
 from book.make.chart import Chart, Line, Mark, Panel
-from book.make.forest import PLACE, behind, forest
-from book.make.frame import CELL, NONE, NOTHING, TABLE_OF, estimate, over_cells, records
+from book.make.forest import PLACE, behind, confirmatory, forest
+from book.make.frame import NONE, NOTHING, TABLE_OF, estimate, over_cells, records
 from book.make.texts import badge, block, sheet
 from kpnb.fingerprint import packed_file
 from kpnb.metrics.formatting import signed, verdict_sentence
@@ -66,14 +66,6 @@ def protocol_pages(rows: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def confirmatory(rows: pd.DataFrame) -> pd.DataFrame:
-    """Headline comparisons of the protocol's own pairs, which their seeds tell."""
-    seeds = list(protocol_seeds("pairs", protocol()["confirmatory"]["pairs"]))
-    found = rows[(rows["kind"] == "comparison") & rows["headline"] & (rows["preset"] == "study")]
-    mine = found["settings"].map(lambda settings: settings.get("seeds") == seeds).astype(bool)
-    return found[mine].drop_duplicates([*CELL, "measured_on", "metric"])
-
-
 def decided(cells: pd.DataFrame) -> list[dict]:
     """A row a primary metric and kind of images: the verdicts of its cells, and their mean with
     its verdict. Training is followed on training images only."""
@@ -109,7 +101,8 @@ def fitness_fragments(rows: pd.DataFrame) -> dict[str, str]:
     the numbers beside. What notebooks say of the same one is said once."""
     found = rows[(rows["kind"] == "number") & (rows["part"] != "single")]
     found = found.join(found["name"].str.extract(_FITNESS).set_axis(["about", "at"], axis=1))
-    same = ["preset", "table", "student", "teacher", "at", "measured_on", "run", "own_b"]
+    found["family"] = found["notebook"].map(lambda name: name.split("_")[0])  # tells texts apart
+    same = ["preset", "family", "student", "teacher", "at", "measured_on", "run", "own_b"]
     charted, lines = [], []
     for _, part in found.dropna(subset="at").groupby(same, sort=False):
         rows_here = records(part)

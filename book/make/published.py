@@ -52,7 +52,7 @@ def published_tables(rows: pd.DataFrame) -> dict[str, str]:
     for name in TABLES:
         key = f"table_{name.lower()}"
         found = sweep_places(sweeps[key], rows) if name in SHOWN else main_places(name, rows)
-        drawn = chart_fragments(key, chart(name, found))
+        drawn = chart_fragments(key, chart(name, found), block("published_caption"))
         folds = block("published_folds", tables=tables(name, found))
         made |= drawn | {key: f"{drawn[key]}\n\n{folds}"}
     return made
@@ -184,7 +184,8 @@ def rates_fragments(rows: pd.DataFrame) -> dict[str, str]:
             drawn.setdefault(title, {}).setdefault(metric, []).extend(made)
     charted = [Line((f"Table {title}",), marks) for title, marks in drawn.items()]
     chart = Chart(block("rates_title"), panels(), charted)
-    return behind("claim_rates", chart, table(["table", *SYMBOLS.values()], lines))
+    shown = table(["table", *SYMBOLS.values()], lines)
+    return behind("claim_rates", chart, shown, block("rates_caption"))
 
 
 def _sets(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:

@@ -6,7 +6,7 @@ Functions take the frame of `book.make.frame`, or rows of it, and return markdow
 import pandas as pd
 import yaml
 
-from book.make.frame import estimate, main_rows, over, records
+from book.make.frame import UNFIT, estimate, main_rows, over, records
 from book.make.texts import block, sheet
 from kpnb.fingerprint import packed_file
 from kpnb.paper import SCORES
@@ -43,8 +43,10 @@ def run_table(name: str, rows: pd.DataFrame) -> str:
 
 
 def notes_list(rows: pd.DataFrame) -> str:
-    """What the notebooks noted for the reader, one bullet each."""
-    return block("notes", notes=records(main_rows(rows, "note")))
+    """What the notebooks noted for the reader, one bullet each, but for why layers are not
+    measurable, which the page on fitness has."""
+    found = records(main_rows(rows, "note"))
+    return block("notes", notes=[note for note in found if not UNFIT.match(note["what"])])
 
 
 def presets_table(model: type[StudyParameters]) -> str:

@@ -6,7 +6,7 @@ from made_results import comparison, measure, rows_of, run, text_cell
 from book.make import forest
 from book.make.chart import Mark
 from book.make.frame import NOTHING, frame
-from kpnb.metrics.protocol import protocol
+from kpnb.metrics.protocol import protocol, protocol_seeds
 from kpnb.paper import METRICS, PREDICTIONS
 
 FC2 = {"layer": "FC2"}
@@ -91,6 +91,17 @@ def test_a_kind_without_results_says_so_and_the_studys_stand_before_others():
     rates = [line.notes["n_fg"] for line in chart.lines if line.heading]
     assert rates == ["51 of 57", "2 of 2", "5 of 8"]
     assert forest.forest_fragments(frame([]))["forest"] == NOTHING
+
+
+def test_runs_of_sweeps_are_shown_that_have_the_protocols_own_pairs():
+    seeds = list(protocol_seeds("pairs", protocol()["confirmatory"]["pairs"]))
+    swept = {"notebook": "image_cell", "settings": {"threshold": 0.2, "seeds": seeds}}
+    own = results(comparison("n_fg", 6.0, 13.0, **NEW), run="new_vgg11", **swept)
+    other = results(comparison("n_fg", 6.0, 13.0, **FC2), run="v_vgg11_fc2", notebook="image_cell")
+    found = [words[0] for words in lines(own, other)]
+    assert found == ["VGG-11, FC1 (new)", "not run here"]
+    rows = rows_of(forest.forest_fragments(frame([own, other]))["verdicts_h1"])
+    assert [row[0] for row in rows] == ["VGG-11, FC1 (new)"]
 
 
 def test_the_alternative_text_and_the_table_have_the_numbers_of_the_chart():

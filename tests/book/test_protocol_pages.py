@@ -126,6 +126,9 @@ def test_fitness_has_a_row_a_layer_and_says_once_what_failed_in_several_notebook
     assert "VGG-11, Conv, not measurable." in page
     told = "VGG-11, FC1: explained +0.91 [+0.90, +0.92], student; λ over chance +0.30, teacher."
     assert told in page and made["fitness_wide_light.svg"].count('class="mark student"') == 2
+    texts = [confirmed(numbers=numbers, notebook=f"{kind}_h1") for kind in ("sentiment", "qa")]
+    names = [row[0] for row in rows_of_all(fitness_fragments(frame(texts))["fitness"])]
+    assert names[::2] == ["VGG-11, FC1, sentences", "VGG-11, FC1, questions"]
     assert fitness_fragments(frame([run()])) == {"fitness": NOTHING}
     fit = fitness_fragments(frame([confirmed(numbers=numbers)]))["fitness"]
     assert "Every layer that was asked is measurable." in fit and "not measurable" not in fit

@@ -46,7 +46,7 @@ def test_accuracies_are_sorted_and_named_by_their_score():
 def test_status_machines_and_notes():
     where = {"gpu": None, "cpu": "a processor", "threads": 2, "commit": "f" * 40, "dirty": True}
     where |= {"code": ["published_table"], "versions": {"b": "1", "a": "2"}}
-    one = run(provenance=where, notes=["told"])
+    one = run(provenance=where, notes=["told", "FC1 is not measurable (a: b); change."])
     rows = frame([one, run(notebook="image_cell", notes=["aside"], provenance={})])
     row, single = rows_of(tables.run_table("status", rows))
     assert row[:5] == ["`image_h1`", "demo", "1.50", "1234", "`0123456789ab`"]
