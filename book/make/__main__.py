@@ -38,7 +38,14 @@ from book.make.pages import BOOK, NOTEBOOKS, notebook_names, page_source, toc_pa
 from book.make.texts import block
 from kpnb.errors import KpnbError, answered
 from kpnb.experiments.robustness import construction_table
-from kpnb.metrics.results import Results, available_cells, available_results, read_results
+from kpnb.fingerprint import fingerprint
+from kpnb.metrics.results import (
+    Results,
+    available_cells,
+    available_results,
+    read_results,
+    results_root,
+)
 from kpnb.run import sweeps
 from kpnb.study.parameters import MODELS
 
@@ -135,10 +142,21 @@ def inputs_hash(book: Path) -> str:
     digest = hashlib.sha256(repr([(name, version(name)) for name in BUILDERS]).encode())
     for path in sorted(book.rglob("*")):
         inside = path.relative_to(book)
-        if path.is_file() and inside.parts[0] != "_build" and inside.suffix != ".lock":
+        passed = {"_build", "__pycache__"} & {*inside.parts} or inside.suffix == ".lock"
+        if path.is_file() and not passed:
             digest.update(f"{inside.as_posix()}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def whole_hash(book: Path, notebooks: Path, preset: str) -> str:
+    """One hash over all that a book of a preset is made from, code and results, and over the names
+    and sizes of its built pages."""
+    built = book / "_build" / "html"
+    pages = [(f"{path.relative_to(built)}", path.stat().st_size)
+             for path in sorted(built.rglob("*")) if path.is_file()]  # fmt: skip
+    places = book, notebooks, results_root(), CHECKOUT / "kpnb", CHECKOUT / "data_prep"
+    return fingerprint({"preset": preset, "from": [*map(inputs_hash, places)], "pages": pages})
 
 
 def build(book: Path) -> None:
@@ -179,6 +197,9 @@ def make(book: Path, notebooks: Path, preset: str) -> Path:
 
     Raises: KpnbError for missing results, a failed build, or what the checks found.
     """
+    first, whole = book / "_build" / "html" / "index.html", book / "_build" / "whole.sha256"
+    if whole.exists() and whole.read_text() == whole_hash(book, notebooks, preset):
+        return first
     pages, address = notebook_names(book), repository(book)
     if preset == "study":
         executed.show_study(book, notebooks, pages)
@@ -195,7 +216,8 @@ def make(book: Path, notebooks: Path, preset: str) -> Path:
         build(book)
         _refuse(page_problems(book))
         stamp.write_text(key)
-    return book / "_build" / "html" / "index.html"
+    whole.write_text(whole_hash(book, notebooks, preset))
+    return first
 
 
 def make_archive(book: Path) -> list[Path]:
