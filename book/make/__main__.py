@@ -38,7 +38,7 @@ from book.make.pages import BOOK, NOTEBOOKS, notebook_names, page_source, toc_pa
 from book.make.texts import block
 from kpnb.errors import KpnbError, answered
 from kpnb.experiments.robustness import construction_table
-from kpnb.fingerprint import fingerprint
+from kpnb.fingerprint import fingerprint, library_versions
 from kpnb.metrics.results import (
     Results,
     available_cells,
@@ -150,13 +150,14 @@ def inputs_hash(book: Path) -> str:
 
 
 def whole_hash(book: Path, notebooks: Path, preset: str) -> str:
-    """One hash over all that a book of a preset is made from, code and results, and over the names
-    and sizes of its built pages."""
+    """One hash over all that a book of a preset is made from, with code, results and versions, and
+    over the names and sizes of its built pages."""
     built = book / "_build" / "html"
     pages = [(f"{path.relative_to(built)}", path.stat().st_size)
              for path in sorted(built.rglob("*")) if path.is_file()]  # fmt: skip
     places = book, notebooks, results_root(), CHECKOUT / "kpnb", CHECKOUT / "data_prep"
-    return fingerprint({"preset": preset, "from": [*map(inputs_hash, places)], "pages": pages})
+    made_from = {"from": [*map(inputs_hash, places)], "versions": library_versions()}
+    return fingerprint({"preset": preset, "pages": pages} | made_from)
 
 
 def build(book: Path) -> None:

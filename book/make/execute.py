@@ -51,8 +51,8 @@ class Task:
 
 @dataclass
 class Tasks:
-    """What waits, runs and is done. told: a terminal gets one line that changes, a file a line for
-    each notebook that ends."""
+    """What waits, runs and is done. A terminal gets one line that changes, a file a line for each
+    notebook that ends."""
 
     waiting: list[Task]
     folder: Path

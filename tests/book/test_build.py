@@ -173,6 +173,25 @@ def test_nothing_is_built_twice_or_from_missing_files_or_figures(pages, tmp_path
     assert len(builds) == 4
 
 
+def test_a_change_of_code_results_or_preset_is_a_change_of_the_book(tmp_path, monkeypatch):
+    monkeypatch.setattr(book, "CHECKOUT", tmp_path)
+    monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
+    names = ("kpnb/a.py", "data_prep/a.yaml", "results/study/a.json", "notebooks/a.ipynb",
+             "book/a.md", "book/_build/html/a.html")  # fmt: skip
+
+    def found(preset="study"):
+        return book.whole_hash(tmp_path / "book", tmp_path / "notebooks", preset)
+
+    hashes = {found("demo"), found()}
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("a")
+        hashes.add(found())
+    (tmp_path / "book" / "_build" / "stamp").write_text("a")  # of the build itself
+    hashes.add(found())
+    assert len(hashes) == 2 + len(names)
+
+
 def test_what_is_generated_has_every_run_in_its_own_place(made):
     assert made["forest"].count("| [+1.00, +3.00] |") == 1 and "demo" not in made["forest"]
     assert (
