@@ -79,7 +79,7 @@ def fragments(
     packs = explorer.read_packs()
     links = explorer.links(packs)
     made = {
-        "accuracies": tables.accuracy_table(rows),
+        **tables.accuracy_fragments(rows),
         "api": api.api_page(),
         "cloud_construction": construction_table(results),
         "cloud_sizes": chapters.cloud_sizes(),
@@ -209,7 +209,8 @@ def make(book: Path, notebooks: Path, preset: str) -> Path:
     generate(book, fragments(results, address, cells, toc_pages(book)))
     draw(book, results, cells)
     _write_changed({book / "_static" / name: text for name, text in readme_drawings().items()})
-    executed.write_notes(book, pages, address)
+    links = explorer.links(explorer.read_packs())
+    executed.write_notes(book, pages, address, links)
     stamp = book / "_build" / "inputs.sha256"
     key = inputs_hash(book)
     if not stamp.exists() or stamp.read_text() != key or page_problems(book):

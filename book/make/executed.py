@@ -6,6 +6,7 @@ and `make read` shows these, without computing.
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from book.make.frame import joined
@@ -37,9 +38,11 @@ def show_study(book: Path, sources: Path, pages: list[str]) -> None:
         shutil.copyfile(kept if kept.is_file() else source, shown / f"{page}.ipynb")
 
 
-def write_notes(book: Path, pages: list[str], address: str) -> None:
-    """Write what each notebook's page says below its title."""
-    notes = {NOTEBOOKS + page: page_note(book / NOTEBOOKS / f"{page}.ipynb", address)
+def write_notes(
+    book: Path, pages: list[str], address: str, links: Mapping[tuple, str] | None = None
+) -> None:
+    """Write what each notebook's page says below its title; links: of `book.make.explorer`."""
+    notes = {NOTEBOOKS + page: page_note(book / NOTEBOOKS / f"{page}.ipynb", address, links or {})
              for page in pages}  # fmt: skip
     (book / "_generated" / FILE).write_text(json.dumps(notes, indent=1), encoding="utf-8")
 
@@ -49,8 +52,9 @@ def was_executed(copy: Path) -> bool:
     return "parameters" in read_notebook(copy).metadata.get(NOTE, {})
 
 
-def page_note(copy: Path, address: str) -> str:
-    """What was executed, with which parameters and code, and where its numbers lie, as HTML."""
+def page_note(copy: Path, address: str, links: Mapping[tuple, str]) -> str:
+    """What was executed, with which parameters and code, where its numbers lie, and where its
+    samples are seen, as HTML."""
     note = read_notebook(copy).metadata.get(NOTE, {})
     parameters = note.get("parameters", {})
     if not parameters:  # a source
@@ -59,6 +63,9 @@ def page_note(copy: Path, address: str) -> str:
     told = {name: joined(parameters[name]) for name in TOLD if parameters.get(name) is not None}
     about = {"preset": preset, "told": told, "seconds": note["seconds"], "address": address}
     about |= {"file": f"book/results/{preset}/{copy.stem}.json", "results": results}
+    cells = results.comparisons if results else ()
+    seen = [links.get((preset, one.dataset, one.network, one.scale)) for one in cells]
+    about["link"] = next(filter(None, seen), "")
     return block("page_executed", **about, state=results and freshness(results))
 
 

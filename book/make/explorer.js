@@ -130,12 +130,12 @@
     const { pack } = state;
     const shown = ({ picture: own }, place) =>
       own ? `<img src="${picture(own)}" alt="">` : `${place}`;
-    const thresholds = [...new Set(pack.verdicts.map((one) => one.b))].sort((a, b) => a - b);
     find(".samples legend").textContent = `Sample (${pack.modality})`;
     fill(".samples div", pack.samples, (one, n) => tile("sample", n, titled(n), shown(one, n)));
     fill("[data-of=role]", roles(), (role) => tile("role", role, data.roles[role]));
     fill("[data-of=layer]", Object.keys(pack.layers), (layer) => tile("layer", layer));
-    fill(".jumps", thresholds, (b) => `<button type="button" value="${b}">b = ${nats(b)}</button>`);
+    const jumps = pack.verdicts.length ? pack.jumps : [];
+    fill(".jumps", jumps, (b) => `<button type="button" value="${b}">b = ${nats(b)}</button>`);
     find(".about").innerHTML = pack.about;
     find(".inside").textContent = pack.inside;
     find("[name=study]").value = data.packs.indexOf(pack);
@@ -297,7 +297,25 @@
     find(".lost").hidden = !Number.isNaN(counts(state.role).n_fg);
   }
 
-  // Verdicts of the results files, with roles for where CSS lays the table out as a list.
+  // The student's lead at every b, with its interval; a line at 0, and one at the b chosen.
+  function curve(rows) {
+    const ends = rows.map(({ b, ends: [low, lead, high] }) => [b, low ?? lead, lead, high ?? lead]);
+    const every = ends.flatMap(([, ...three]) => three);
+    const [top, bottom] = [Math.max(0, ...every), Math.min(0, ...every)];
+    const y = (value) => ((20 * (top - value)) / (top - bottom || 1)).toFixed(2);
+    const along = (place) => ends.map((end) => `${end[0]} ${y(end[place])}`);
+    const drawn = {
+      band: `M${[...along(3), ...along(1).reverse()].join("L")}Z`,
+      lead: `M${along(2).join("L")}`,
+      zero: `M1 ${y(0)}H${data.perNat}`,
+      now: `M${state.b} -2V22`,
+    };
+    const paths = Object.entries(drawn).map(([name, d]) => `<path class="${name}" d="${d}"/>`);
+    const box = `viewBox="0 -2 ${data.perNat + 1} 24" preserveAspectRatio="none"`;
+    return `<svg class="curve" ${box} aria-hidden="true">${paths.join("")}</svg>`;
+  }
+
+  // Verdicts over all samples, with roles for where CSS lays the table out as a list.
   function drawVerdicts() {
     const every = state.pack.verdicts.filter((one) => one.layer === state.layer);
     const shown = every.filter((one) => one.b === state.b);
@@ -308,11 +326,12 @@
     for (const jump of all(".jumps button"))
       jump.setAttribute("aria-pressed", jump.value === `${state.b}`);
     find(".verdicts table").hidden = !shown.length;
-    find(".none").innerHTML = every.length ? state.pack.elsewhere : state.pack.nothing;
+    find(".none").innerHTML = state.pack.nothing;
     find(".none").hidden = shown.length > 0;
     const heads = all(".verdicts thead th").map((head) => head.textContent);
     const line = ({ metric, predicted, difference, verdict, over }) => {
-      const cells = [predicted, difference, verdict, over].map(
+      const rows = every.filter((one) => one.metric === metric);
+      const cells = [predicted, difference, verdict, curve(rows), over].map(
         (text, place) => `<td role="cell" data-head="${heads[place + 1]}">${text}</td>`,
       );
       return `<tr role="row"><th scope="row" role="rowheader">${metric}</th>${cells.join("")}</tr>`;

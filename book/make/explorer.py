@@ -21,6 +21,7 @@ from book.make.texts import block
 from kpnb.errors import KpnbError, require
 from kpnb.figures.panel import POINTS, entropy_colors
 from kpnb.figures.text import text_color
+from kpnb.metrics.evidence import thresholds_around
 from kpnb.metrics.formatting import PLAIN, SIDES, VERDICT_MARKS, signed
 from kpnb.metrics.results import Results, freshness, results_root
 from kpnb.paper import HYPOTHESES, METRICS, PREDICTIONS, ROLES
@@ -86,8 +87,9 @@ def _plain(values: np.ndarray, there: np.ndarray) -> list:
 
 
 def verdicts(rows: pd.DataFrame, pack: Mapping, address: str) -> list[dict]:
-    """What the results files say of the pack's layers over all samples and seeds, a row for each
-    layer, metric and b; of several files that have one, the first."""
+    """What is decided of the pack's layers over all samples and seeds, a row for each layer, metric
+    and b: by the results files, of several that have one by the first, and by the pack for any
+    other b of a layer that they have."""
     found = rows[(rows["kind"] == "comparison") & (rows["selection"] == "all")]
     found = found[(found["part"] != "single") & found["distance"].isin(["", "epoch"])]
     facts = {name: pack[name] for name in ("dataset", "network", "scale")}
@@ -97,8 +99,30 @@ def verdicts(rows: pd.DataFrame, pack: Mapping, address: str) -> list[dict]:
     found = found[np.array(same, bool)]
     found = found[found["layer"].isin(list(pack["layers"]))]
     found = found.drop_duplicates(["layer", "metric", "threshold"])
-    found = found.sort_values("metric", key=lambda names: names.map(METRICS.index), kind="stable")
-    return [_told(row, address) for row in records(found)]
+    told = {
+        (row["layer"], row["metric"], round(row["threshold"] * PER_NAT)): row
+        for row in records(found)
+    }
+    unfit = {row["layer"]: row["unfit"] for row in told.values()}
+    told = _at_every_b(pack, unfit) | told
+    order = sorted(told, key=lambda key: (METRICS.index(key[1]), key))
+    return [_told(told[key], address) for key in order]
+
+
+def _at_every_b(pack: Mapping, unfit: Mapping) -> dict[tuple, dict]:
+    """(layer, metric, b) -> what the pack holds of it, as a row of a results file; unfit: of the
+    layers that results files have, why they are not measurable."""
+    found, decided = {}, pack.get("decided", {})  # none in a pack of an earlier version
+    for layer, metric in ((one, name) for one in unfit for name in decided.get(one, ())):
+        held, reason = decided[layer][metric], unfit[layer].get(layer, "")
+        about = {"layer": layer, "metric": metric, "unfit": unfit[layer], "file": pack["file"]}
+        about |= {"n_samples": held["samples"], "n_seeds": held["seeds"]}
+        about |= {"sample": pack["modality"]}
+        for b, (*ends, verdict) in enumerate(held["at"], 1):
+            row = dict(zip(("value", "low", "high"), ends, strict=True), threshold=b / PER_NAT)
+            row["verdict"] = "not measurable" if reason else verdict
+            found[layer, metric, b] = about | row
+    return found
 
 
 def _same(one: Mapping, other: Mapping) -> bool:
@@ -114,6 +138,7 @@ def _told(row: Mapping, address: str) -> dict:
         "metric": f"H{HYPOTHESES[row['metric']]}: {symbol(row['metric'])}",
         "predicted": SIDES[PREDICTIONS[row["metric"]]].removeprefix("student "),
         "difference": estimate(row, signed),
+        "ends": [None if pd.isna(row[end]) else row[end] for end in ("low", "value", "high")],
         "verdict": f"{VERDICT_MARKS[row['verdict']]} {row['verdict']}",
         "over": f'<a href="{place}">{over(row)}</a>',
         "unfit": row["unfit"].get(row["layer"], ""),
@@ -169,9 +194,11 @@ def _about(pack: Mapping, rows: pd.DataFrame, address: str) -> dict:
     """What the page says of a pack and of its study's results."""
     run = Results.model_validate(pack["run"])
     told = {"run": run, "pack": pack, "state": freshness(run), "address": address}
-    names = ("label", "inside", "about", "nothing", "elsewhere")
+    names = ("label", "inside", "about", "nothing")
     texts = {name: block(f"explorer_{name}", **told) for name in names}
-    return texts | {"b": round(run.threshold * PER_NAT), "verdicts": verdicts(rows, pack, address)}
+    own, found = run.threshold, verdicts(rows, pack, address)
+    b, *jumps = (round(one * PER_NAT) for one in (own, *thresholds_around(own)))
+    return texts | {"b": b, "jumps": jumps, "verdicts": found}
 
 
 def _colors() -> Iterator[tuple[str, str]]:

@@ -1,8 +1,10 @@
 """Packs a study for the book's explorer: `python -m book.make.pack image_h1 --preset study`.
 
 A pack has a few samples of a study and, for each of their units, by network, layer and checkpoint,
-how far its entropy lies below the background's mean. The store is only read (KPNB_STORE): what it
-does not hold is not computed. A pack is <results root>/pack/<name>.json.
+how far its entropy lies below the background's mean; and what is decided over all samples and seeds
+at every threshold of the page's slider. Beside it lie, of all samples and seeds, the entropies of
+the final networks. The store is only read (KPNB_STORE): what it does not hold is not computed.
+A pack is <results root>/pack/<name>.json, and <name>.npz.
 Exit codes: 0, 2 a mistake.
 
 The distance H_bar - H_i is kept as a rank, a byte: how many of `EDGES`, in nats, it exceeds. So a
@@ -19,7 +21,8 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +33,18 @@ from torch import Tensor
 from kpnb.datasets.places import EMBEDDED
 from kpnb.datasets.samples import ImageSamples, PointSamples, Samples
 from kpnb.errors import KpnbError, answered, require
-from kpnb.metrics.evidence import Choices, Evidence, metric_values, thresholds_around
-from kpnb.metrics.points import KnowledgePoints, knowledge_points, stability
-from kpnb.metrics.results import measured, results_root, write_whole
+from kpnb.metrics.evidence import (
+    Choices,
+    Decision,
+    Evidence,
+    decided,
+    is_defined,
+    metric_values,
+    thresholds_around,
+)
+from kpnb.metrics.points import KnowledgePoints, knowledge_points
+from kpnb.metrics.results import PAPER_THRESHOLD, measured, results_root, write_whole
+from kpnb.paper import METRICS
 from kpnb.run.machine import study_of
 from kpnb.run.notebook import parse_assignments
 from kpnb.store import INFO, DamagedEntryError, Record, Store, read_folder
@@ -72,9 +84,10 @@ class Reader(Store):
         return Record(tensors, documents[INFO], folder, folder.name, False)
 
 
-def packed(study: Study, notebook: str) -> dict:
-    """The pack of a study's first seed, JSON-able. Raises KpnbError for data of which nothing may
-    be shown, a threshold that is no edge, and what its store does not hold."""
+def packed(study: Study, notebook: str, every: Mapping[str, Evidence] | None = None) -> dict:
+    """The pack of a study, JSON-able: units of its first seed, decisions of all. every: its
+    evidence by layer, where that is at hand. Raises KpnbError for data of which nothing may be
+    shown, a threshold that is no edge, and what its store does not hold."""
     p = study.parameters
     require(p.data == EMBEDDED, f"data is {p.data!r}: only embedded samples may lie in a page.")
     exact = 0 < p.threshold <= 1 and round(p.threshold * PER_NAT) / PER_NAT == p.threshold
@@ -82,30 +95,64 @@ def packed(study: Study, notebook: str) -> dict:
     many = min(SAMPLES, p.samples, p.followed or p.samples)
     shown = list(_samples(study.data.measured.subset(range(many)), study.data.foreground))
     units = max(len(one["foreground"]) for one in shown)
-    layers = {
-        layer: _layer(_evidence(study, layer), p.threshold, many, units) for layer in p.layers
-    }
+    every = every or {layer: study.evidence(layer) for layer in p.layers}
+    layers = {name: _layer(_first(one), p.threshold, many, units) for name, one in every.items()}
     facts = {"modality": p.SAMPLE, "dataset": study.dataset, "network": study.network_name}
     facts |= {"scale": study.scale, "seed": p.seeds[0], "measured": p.samples}
     facts["followed"] = p.samples if p.followed is None else min(p.followed, p.samples)
     run = measured(notebook, p.model_dump(mode="json"), _code(study), dict, p.preset)
     run = run.model_copy(update={"seconds": study.stored_seconds()}).model_dump(mode="json")
-    return {"format": FORMAT, **facts, "run": run, "samples": shown, "layers": layers}
+    decisions = {layer: _decided(evidence) for layer, evidence in every.items()}
+    found = {"run": run, "samples": shown, "layers": layers, "decided": decisions}
+    return {"format": FORMAT, **facts, **found}
 
 
 def _code(study: Study) -> list[str]:
     """Public names of what made the networks, the maps and the points."""
     training = [seed for role in study.PLACES.values() for seed in study.training_code(role)]
-    seeds = *training, *study.MAPS_CODE, knowledge_points, stability
+    seeds = *training, *study.MAPS_CODE, knowledge_points, decided
     return sorted({seed.__name__ for seed in seeds})
 
 
-def _evidence(study: Study, layer: str) -> Evidence:
+def _first(evidence: Evidence) -> Evidence:
     """That of the first seed; distances, on which points do not depend, are left out."""
-    seed, maps = study.parameters.seeds[0], {}
-    for place, role in study.PLACES.items():
-        maps[place] = [study.trail(study.of(role, seed, layer), layer)]
-    return Evidence(layer, study.checkpoints, study.data.foreground, maps, {})
+    maps = {role: seeds[:1] for role, seeds in evidence.maps.items()}
+    return replace(evidence, maps=maps, distance={}, teachers=None)
+
+
+def _decided(evidence: Evidence) -> dict:
+    """metric -> samples, seeds, and at every position of the slider the student's lead, the ends of
+    its interval (None: one seed) and the verdict, as a notebook has them at its own b."""
+    every = [Choices(position / PER_NAT) for position in range(1, PER_NAT + 1)]
+    names = [name for name in METRICS if is_defined(evidence, name, every[0])]
+    found = [decided(evidence, names, choices) for choices in every]
+    return {name: _over_b([one[name] for one in found]) for name in names}
+
+
+def _over_b(found: Sequence[Decision]) -> dict:
+    leads = [one.difference for one in found]
+    ends = [[_short(value) for value in (one.value, one.low, one.high)] for one in leads]
+    at_b = [[*three, one.verdict] for three, one in zip(ends, found, strict=True)]
+    return {"samples": leads[0].n_samples, "seeds": leads[0].n_seeds, "at": at_b}
+
+
+def _short(value: float) -> float | None:
+    return None if math.isnan(value) else float(f"{value:.4g}")
+
+
+def entropies(evidence: Mapping[str, Evidence]) -> dict[str, np.ndarray]:
+    """Of the final networks: "<layer> <role>", (networks, samples, units) `ranks`, of the teachers
+    once each; and "foreground", (samples, units) bool."""
+    found = {}
+    for layer, one in evidence.items():
+        found["foreground"] = one.foreground.numpy()
+        for role in one.maps:
+            chosen = range(len(one.maps[role]))
+            if role == "T" and one.teachers:
+                chosen = [one.teachers.index(seed) for seed in dict.fromkeys(one.teachers)]
+            every = [ranks(one.points(role, seed, None, PAPER_THRESHOLD)) for seed in chosen]
+            found[f"{layer} {role}"] = torch.stack(every).numpy()
+    return found
 
 
 def _layer(evidence: Evidence, own_b: float, many: int, units: int) -> dict:
@@ -210,10 +257,15 @@ def _answer(options: argparse.Namespace) -> None:
     passed = parse_assignments(options.parameters, options.notebook)
     given = resolve(models_for(options.notebook), passed | {"preset": options.preset})
     store = Reader()
-    pack = packed(study_of(given, store), options.notebook) | {"entries": sorted({*store.read})}
-    path = pack_path(pack)
+    study = study_of(given, store)
+    every = {layer: study.evidence(layer) for layer in given.layers}
+    pack = packed(study, options.notebook, every) | {"entries": sorted({*store.read})}
+    path, content = pack_path(pack), io.BytesIO()
+    np.savez_compressed(content, **entropies(every))
+    write_whole(path.with_suffix(".npz"), content.getvalue())
     write_whole(path, json.dumps(pack, separators=(",", ":"), allow_nan=False) + "\n")
-    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {len(pack['samples'])} samples")
+    for one in (path, path.with_suffix(".npz")):
+        print(f"{one}: {one.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

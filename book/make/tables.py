@@ -6,10 +6,12 @@ Functions take the frame of `book.make.frame`, or rows of it, and return markdow
 import pandas as pd
 import yaml
 
-from book.make.frame import UNFIT, estimate, main_rows, over, records
+from book.make.chart import Chart, Line, Mark, Panel
+from book.make.forest import behind
+from book.make.frame import UNFIT, estimate, main_rows, over, place, records
 from book.make.texts import block, sheet
 from kpnb.fingerprint import packed_file
-from kpnb.paper import SCORES
+from kpnb.paper import ROLES, SCORES
 from kpnb.study.parameters import StudyParameters
 
 LICENCES = ("images_licences.yaml", "text_licences.yaml", "pointclouds_licences.yaml")
@@ -17,9 +19,10 @@ LICENCES = ("images_licences.yaml", "text_licences.yaml", "pointclouds_licences.
 # Scores
 
 
-def accuracy_table(rows: pd.DataFrame) -> str:
+def accuracy_fragments(rows: pd.DataFrame) -> dict[str, str]:
     """Scores of teacher, baseline and students: mean over seeds, lowest and highest seed. Sorted by
-    data and network, whatever notebooks they are from; students from the input upwards."""
+    data and network, whatever notebooks they are from; students from the input upwards. A line of
+    the chart is a network with all of its students."""
     found = main_rows(rows, "measure")
     found = found[found["metric"].isin(SCORES)]
     score, samples = ([SCORES[metric][i] for metric in found["metric"]] for i in (0, 1))
@@ -29,7 +32,19 @@ def accuracy_table(rows: pd.DataFrame) -> str:
     told = [f"{estimate(row)}, {over(row)}" for row in records(found)]
     wide = found.assign(told=told).pivot_table("told", keys, "samples", aggfunc="last")
     wide = wide.reindex(columns=["unseen", "training"]).astype(object).fillna("not measured")
-    return sheet("accuracies", records(wide.reset_index()))
+    panels = [Panel(name, f"{name} samples") for name in wide]
+    lines = [_scores(part) for _, part in found.groupby([*keys[:4], "scale"], sort=False)]
+    chart = Chart(block("accuracies_title"), panels, lines)
+    return behind("accuracies", chart, sheet("accuracies", records(wide.reset_index())))
+
+
+def _scores(found: pd.DataFrame) -> Line:
+    marks: dict[str, list[Mark]] = {}
+    for row in records(found):
+        ends = (row[end] for end in ("value", "low", "high"))
+        marks.setdefault(row["samples"], []).append(Mark(ROLES[row["role"]], *ends))
+    preset = "" if row["preset"] == "study" else f", {row['preset']}"
+    return Line((place(row), row["dataset"], f"{row['score']}{preset}"), marks)
 
 
 # Runs, parameters, data

@@ -267,13 +267,13 @@ def write_results(results: Results) -> Path:
     return write_whole(path, text + "\n")
 
 
-def write_whole(path: Path, text: str) -> Path:
+def write_whole(path: Path, content: str | bytes) -> Path:
     """Write a file in one step: a reader sees the old file or the new, never a part. Returns: its
     path. Raises: KpnbError where it cannot be written, as on a full disk."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

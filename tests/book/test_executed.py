@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
-from made_results import run
+from made_results import comparison, run
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from book.make import executed, page_notes
@@ -44,18 +44,26 @@ def test_the_studys_copies_are_kept_with_its_results_and_sources_stand_for_missi
 
 
 def test_a_page_says_what_was_executed_and_where_its_numbers_and_code_lie(tmp_path):
-    source = executed.page_note(notebook(tmp_path / "image_h1.ipynb"), ADDRESS)
+    source = executed.page_note(notebook(tmp_path / "image_h1.ipynb"), ADDRESS, {})
     assert source.startswith("Not executed at preset <code>study</code>")
     demo = notebook(tmp_path / "image_h1.ipynb", "demo", seeds=[0, 1], data="<x>", layers=None)
-    told = executed.page_note(demo, ADDRESS)
+    told = executed.page_note(demo, ADDRESS, {})
     assert "preset <code>demo</code>, data &lt;x&gt;, seeds 0, 1; 1.50 minutes." in told
     assert "smaller study" in told and "layers" not in told
     study = notebook(tmp_path / "image_h1.ipynb", "study", seeds=[5])
-    assert "Numbers" not in executed.page_note(study, ADDRESS)  # it wrote none
+    assert "Numbers" not in executed.page_note(study, ADDRESS, {})  # it wrote none
     write_results(run(preset="study", provenance={"commit": "c" * 40, "cpu": "X5"}))
-    told = executed.page_note(study, ADDRESS)
+    told = executed.page_note(study, ADDRESS, {})
     assert "</a>, X5," in told
     assert f'<a href="{ADDRESS}/blob/main/book/results/study/image_h1.json">' in told
+    assert "explorer" not in told
+    key = "study", "embedded images", "VGG-11", "narrow"
+    found = [comparison("n_fg", 1.0, 2.0)]
+    write_results(
+        run(preset="study", provenance={"commit": "c" * 40, "cpu": "X5"}, comparisons=found)
+    )
+    linked = executed.page_note(study, ADDRESS, {key: "explorer.html#b=0.2"})
+    assert linked.endswith('<a href="../explorer.html#b=0.2">Its samples in the explorer</a>.')
     assert f'<a href="{ADDRESS}/tree/{"c" * 40}">{"c" * 12}</a>,' in told and "unknown: " in told
 
 
@@ -65,7 +73,7 @@ def test_the_note_stands_below_the_title_of_its_page_alone(tmp_path):
     calls = []
     page_notes.setup(app)
     notebook(tmp_path / "notebooks" / "a.ipynb")
-    executed.write_notes(tmp_path, ["a"], ADDRESS)
+    executed.write_notes(tmp_path, ["a"], ADDRESS, {})
     assert json.loads((tmp_path / "_generated" / executed.FILE).read_text()).keys() == {
         "notebooks/a"
     }

@@ -16,8 +16,10 @@ from book.make.frame import NOTHING, frame
 from book.make.pack import PER_NAT, Reader, counted, packed
 from kpnb.errors import KpnbError
 from kpnb.estimator.loss import GAUSSIAN_ENTROPY
+from kpnb.metrics.evidence import Choices, difference
 from kpnb.metrics.points import knowledge_points
 from kpnb.metrics.results import Results, freshness
+from kpnb.paper import METRICS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 THRESHOLDS = ("0.15", "0.2", "0.25")
@@ -30,7 +32,8 @@ ADDRESS = "https://github.com/a/b"
 def made_pack(studied):
     """The pack of a study at the smoke preset."""
     name = NOTEBOOKS.get(studied.kind, "pointcloud_h1")
-    return packed(replace(studied.study, store=Reader(studied.root)), name)
+    made = packed(replace(studied.study, store=Reader(studied.root)), name)
+    return made | {"file": "a.json"}
 
 
 @pytest.fixture(scope="module")
@@ -174,14 +177,44 @@ def results(pack_, threshold=0.2, notes=(), unfit=False, **changes):
 def test_verdicts_are_those_of_the_packs_own_study_at_each_threshold(image):
     rows = frame([results(image, grid=4), results(image), results(image)])
     found = explorer.verdicts(rows, image, ADDRESS)
-    told = {one["b"]: (one["difference"], one["verdict"]) for one in found}
-    assert len(found) == 3 and told[20] == ("+3.00 [+2.00, +4.00]", "✓ supported")
+    told = {one["b"]: (one["difference"], one["verdict"]) for one in found if "fg" in one["metric"]}
+    assert (
+        len(told) == PER_NAT
+        and told[30][1] == "· one seed"
+        and told[20] == ("+3.00 [+2.00, +4.00]", "✓ supported")
+    )
     assert told[15][0].startswith("+2.00") and told[25][1] == "○ undecided"
     assert found[0]["metric"] == "H1: <i>N</i><sub>fg</sub>" and found[0]["unfit"] == ""
     assert explorer.verdicts(frame([results(image, grid=4)]), image, ADDRESS) == []
     why = "FC1 is not measurable: the student did not learn."
     unfit = explorer.verdicts(frame([results(image, notes=[why], unfit=True)]), image, ADDRESS)
     assert {(one["verdict"], one["unfit"]) for one in unfit} == {("– not measurable", why)}
+
+
+def test_decisions_at_every_b_are_those_that_a_notebook_makes(image, all_studies):
+    """By another way: the estimate of each metric, at thresholds of which none is Table III's."""
+    evidence = all_studies("image").evidence
+    held = image["decided"][evidence.layer]
+    assert {*held} == {*METRICS}
+    for metric, b in product(METRICS, (1, 33, 100)):
+        found = difference(evidence, metric, Choices(b / PER_NAT))
+        value, low, high, verdict = held[metric]["at"][b - 1]
+        assert value == pytest.approx(found.value, rel=1e-3)
+        assert (low, high, verdict) == (None, None, "one seed")
+
+
+def test_the_entropies_of_all_samples_and_seeds_give_every_count_again(all_studies):
+    studied = all_studies("image")
+    two = replace(studied.evidence, maps={k: v * 2 for k, v in studied.evidence.maps.items()})
+    two = replace(two, distance={}, teachers=(5, 5))
+    found = pack.entropies({"FC1": two})
+    assert found["FC1 S"].shape[0] == 2 and found["FC1 T"].shape[0] == 1
+    for role, b in product("TSB", (0.07, 0.2, 1.0)):
+        points = (found[f"FC1 {role}"] != pack.NO_RANK) & (
+            found[f"FC1 {role}"] > b * PER_NAT - pack.LOWEST
+        )
+        counted_ = (points & found["foreground"]).sum(-1)
+        assert (counted_[0] == two.points(role, 0, None, b).n_fg.numpy()).all()
 
 
 def test_tables_of_a_study_lead_to_its_pack(image):
@@ -212,7 +245,7 @@ def browser():
 
 def write_page(path, rows, packs_):
     """The explorer's part of the page alone, as a file."""
-    body = explorer.page(rows, [p | {"file": "a.json"} for p in packs_], ADDRESS)
+    body = explorer.page(rows, packs_, ADDRESS)
     html = "\n".join(body.splitlines()[1:-1])
     path.write_text(f"<!doctype html><meta charset=utf-8>{html}", encoding="utf-8")
     return path.as_uri()
@@ -351,7 +384,8 @@ def test_verdicts_stand_at_their_thresholds_and_unfit_layers_say_why(page):
     find = page.locator
     assert "✓ supported" in find(".verdicts tbody").text_content()
     find("[name=b]").fill("30")
-    assert find(".verdicts table").is_hidden() and find(".none").is_visible()
+    assert find(".none").is_hidden() and "one seed" in find(".verdicts tbody").text_content()
+    assert find(".verdicts .curve .lead").count() == find(".verdicts tbody tr").count() > 3
     find(".jumps button", has_text="0.25").click()
     assert "undecided" in find(".verdicts tbody").text_content()
     assert page.evaluate("location.hash").endswith("b=0.25") and find(".unfit").is_hidden()

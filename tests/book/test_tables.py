@@ -15,7 +15,7 @@ from kpnb.study.parameters import MODELS
 def test_nothing_run_is_said():
     nothing = frame([])
     made = {tables.run_table(name, nothing) for name in ("status", "machines")}
-    made |= {tables.accuracy_table(nothing)}
+    made |= {*tables.accuracy_fragments(nothing).values()}
     assert made == {NOTHING}
     assert tables.notes_list(nothing) == "No notes."
 
@@ -28,7 +28,11 @@ def test_accuracies_are_sorted_and_named_by_their_score():
 
     one = scored("VGG-13", ("S", "FC2"), ("S", "Conv"), ("B", ""), ("T", ""))
     runs = [one, scored("AlexNet", ("T", "")), full_run()]
-    rows = rows_of(tables.accuracy_table(frame(runs)))
+    made = tables.accuracy_fragments(frame(runs))
+    told = made["accuracies"]
+    assert "images, accuracy, demo: unseen samples +0.50 [−0.50, +1.50], teacher;" in told
+    assert "accuracies_narrow_dark.svg" in made
+    rows = rows_of(told)
     assert [" ".join([*row[0].split(" (")[0].split(", "), row[2]]) for row in rows] == [
         "teacher AlexNet –", "teacher VGG-11 –", "student VGG-11 FC1", "teacher VGG-13 –",
         "baseline VGG-13 –", "student VGG-13 Conv", "student VGG-13 FC2",
@@ -39,7 +43,7 @@ def test_accuracies_are_sorted_and_named_by_their_score():
     score = measure(
         "T", "f1_test", 0.75, **text_cell("question") | {"threshold": None, "layer": ""}
     )
-    (row,) = rows_of(tables.accuracy_table(frame([run(measures=[score])])))
+    (row,) = rows_of(tables.accuracy_fragments(frame([run(measures=[score])]))["accuracies"])
     assert row[3:5] == ["F1", "0.75 [−0.25, 1.75], 40 questions, 1 seed"]
 
 
