@@ -194,7 +194,8 @@ def test_tiny(key, root):
         assert known["splits"]["train"]["count"] == 4
     assert "'n0', which is no class" in run(key, root, "--only", put(listed, "n0"), status=2)
     put(listed, "\n".join(WNIDS))
-    assert "leaves no class" in run(key, root, "--without", listed, "--force", "--size", 64, status=2)
+    again = "--without", listed, "--force", "--size", 64
+    assert "leaves no class" in run(key, root, *again, status=2)
     run(key, root, "--crop", "box", "--out", root / "cropped")
     assert verify_prepared(root / "cropped")["factor"] == 1.5
     assert "--crop box" in run(key, root, "--factor", 2, status=2)
