@@ -22,6 +22,7 @@ from types import ModuleType
 from data_prep.crops import Foreground
 from data_prep.fetch import obtain
 from data_prep.folder import prepare_images, table, verify_prepared
+from data_prep.objects import of_classes
 from kpnb.datasets.places import CHECKED_FORMAT, MARKER
 from kpnb.datasets.prepared import manifest
 from kpnb.errors import KEPT, KpnbError, answered
@@ -73,6 +74,8 @@ def _prepare(reader: ModuleType, options: argparse.Namespace, folder: Path) -> d
     obtain(reader.FILES, options.root, options.download, options.partial)
     own = {name: getattr(options, name) for name in reader.OPTIONS.own}
     objects = reader.read(options.root, partial=options.partial, **own)
+    if listed := options.only or options.without:
+        objects = of_classes(objects, listed, without=options.only is None)
     if options.factor is not None:
         if objects.about.get("crop") == "whole":
             raise KpnbError("Whole pictures have no factor: cut boxes out (--crop box).")
@@ -85,8 +88,10 @@ def _prepare(reader: ModuleType, options: argparse.Namespace, folder: Path) -> d
 def _folder(reader: ModuleType, options: argparse.Namespace) -> Path:
     if options.out is not None:
         return options.out.absolute()
-    block = "-block" if options.foreground == "block" else ""
-    return (options.root / "prepared" / f"{reader.NAME}-{options.size}{block}").absolute()
+    told = "-block" if options.foreground == "block" else ""
+    told += f"-{options.only.stem}" if options.only else ""
+    told += f"-without-{options.without.stem}" if options.without else ""
+    return (options.root / "prepared" / f"{reader.NAME}-{options.size}{told}").absolute()
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
@@ -109,12 +114,15 @@ def _image_parser(reader: ModuleType) -> argparse.ArgumentParser:
         told["help"] += "" if told.get("default") in (None, "") else " (%(default)s)"
         parser.add_argument(f"--{name.replace('_', '-')}", **told)
 
-    add("out", type=Path, help=f"prepared folder (ROOT/prepared/{reader.NAME}-<size>[-block])")
+    add("out", type=Path, help=f"prepared folder (ROOT/prepared/{reader.NAME}-<size>...)")
     add("size", type=int, default=SIZE, help="pixels a side")
     add("foreground", choices=kinds, default=kinds[0], help="what counts as the object")
     add("factor", type=float, help="enlarge boxes by this much (the data set's own)")
     add("least", type=int, default=own.least, help="leave out objects of fewer pixels a side")
     add("most", type=int, default=own.most, help="objects per class and split, 0 for all")
+    some = parser.add_mutually_exclusive_group()
+    for name, told in (("only", "these classes alone"), ("without", "all but these")):
+        some.add_argument(f"--{name}", type=Path, help=f"{told}: a file with a class a line")
     for name, told in own.own.items():
         add(name, **told)
     add("skip", action="store_true", help="leave out objects whose annotation gives no crop")

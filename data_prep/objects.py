@@ -164,6 +164,27 @@ def in_both_splits(found: ObjectSet, partial: bool) -> ObjectSet:
     return replace(found, classes=kept, objects=taken, left_out=dict(+left_out))
 
 
+def of_classes(found: ObjectSet, listed: Path, without: bool = False) -> ObjectSet:
+    """The set with the classes alone that a file lists, a name a line, or without them; objects of
+    others are counted as left out. Raises `KpnbError` for a name that is no class, and where none
+    is left."""
+    names = [name for (name,) in rows(listed, 1)]
+    for name in sorted({*names} - {*found.classes}):
+        told = f"{listed} lists {name!r}, which is no class of {found.dataset}"
+        raise KpnbError(f"{told}: give names such as {found.classes[0]!r}.")
+    kept = tuple(name for name in found.classes if (name in names) != without)
+    require(kept, f"{listed} leaves no class of {found.dataset}: list fewer.")
+    taken = tuple(one for one in found.objects if one.category in kept)
+    left_out = Counter(found.left_out)
+    left_out["class not asked for"] += len(found.objects) - len(taken)
+    called = f"{found.dataset}, {len(kept)} classes"
+    about = found.about | {"of_classes": {"listed": sorted(names), "without": without}}
+    if words := dict(zip(found.classes, about.get("words", ()), strict=False)):
+        about["words"] = [words[name] for name in kept]
+    changed = {"dataset": called, "classes": kept, "objects": taken, "about": about}
+    return replace(found, left_out=dict(+left_out), **changed)
+
+
 def selected(objects: ObjectSet, least: int = 0, most: int | None = None) -> ObjectSet:
     """The objects that are taken, in their order, with what is left out counted.
 

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from kpnb.datasets.images import Names, of_classes, split_classes
 from kpnb.datasets.samples import ImageSamples
-from kpnb.errors import KpnbError
 from kpnb.figures.charts import estimates_figure, stability_figure
 from kpnb.figures.paper import SampleSet, fates_figure
 from kpnb.figures.style import N_FG, ROLES, row_of_panels
@@ -32,7 +31,7 @@ from kpnb.metrics.evidence import Choices, Evidence, metric_values, trajectory_p
 from kpnb.metrics.formatting import count, interval, verdict_sentence
 from kpnb.metrics.results import estimated
 from kpnb.metrics.stats import Estimate, crossed, mean, paired_difference, verdict
-from kpnb.networks.image import image_network
+from kpnb.networks.image import hand_on, image_network
 from kpnb.paper import METRICS
 from kpnb.study.findings import Findings
 from kpnb.study.image import ImageStudy, StudyImages, study_images
@@ -40,24 +39,12 @@ from kpnb.study.parameters import FineTuningParameters
 from kpnb.study.study import Trained
 from kpnb.training.settings import TrainingSettings
 
-# How every image network of kpnb calls its fully connected part.
+# How every image network of kpnb calls its fully connected part. What F takes over lies below: the
+# public code starts all FC layers of its pre-trained networks anew.
 FC_PART = "classifier."
 #: Names torchvision's weights in the store's keys.
 IMAGENET = "torchvision IMAGENET1K_V1"
 _BATCH = 256  # images at a time, of `right_answers`
-
-
-def take_convolutions(net: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Put everything below the FC layers of `state` into `net`, in place.
-
-    The FC layers keep the weights they have: the last one has another class at each output, and
-    the public code starts all FC layers of its pre-trained networks anew. state: a state dict of
-    the same architecture. Raises KpnbError for another architecture.
-    """
-    own, given = _below(net.state_dict()), _below(state)
-    if {name: t.shape for name, t in own.items()} != {name: t.shape for name, t in given.items()}:
-        raise KpnbError("the source network has other convolutions: take one of the same kind.")
-    net.load_state_dict(given, strict=False)
 
 
 @lru_cache(maxsize=4)
@@ -68,10 +55,7 @@ def imagenet_state(name: str, seed: int) -> dict[str, Tensor]:
     Raises KpnbError if the weights cannot be had.
     """
     # The number of classes touches the FC layers only, which are left out.
-    return _below(image_network(name, 2, "full", seed=seed, pretrained=True).state_dict())
-
-
-def _below(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    state = image_network(name, 2, "full", seed=seed, pretrained=True).state_dict()
     return {name: value for name, value in state.items() if not name.startswith(FC_PART)}
 
 
@@ -89,7 +73,7 @@ class FineTuningStudy(ImageStudy):
 
     PLACES = {"S": "F", "B": "B"}
     TRAINING_CODE = (
-        *ImageStudy.TRAINING_CODE, of_classes, split_classes, imagenet_state, take_convolutions,
+        *ImageStudy.TRAINING_CODE, of_classes, split_classes, imagenet_state, hand_on,
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -152,10 +136,10 @@ class FineTuningStudy(ImageStudy):
         # F is the untrained B with other convolutions: the FC layers of both start equal.
         net = super().build(role, seed)
         if role == "F" and self._from_imagenet:
-            take_convolutions(net, imagenet_state(self.parameters.network, 2 * seed))
+            hand_on(net, imagenet_state(self.parameters.network, 2 * seed), FC_PART)
         elif role == "F":
             trained = self.source.of("T", seed)
-            take_convolutions(net, trained.states[trained.final_epoch])
+            hand_on(net, trained.states[trained.final_epoch], FC_PART)
         return net
 
     def classifier(self, role: str, seed: int, **key: object) -> Trained:

@@ -7,6 +7,7 @@ an ImageNet-pretrained teacher that needs no download: EfficientNet-lite0 from P
 
 import urllib.error
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import torch
 import torchvision
@@ -282,6 +283,22 @@ def image_network(
     if pretrained:
         _load_pretrained(net, name)
     return net
+
+
+def hand_on(net: nn.Module, state: Mapping[str, Tensor], anew: str) -> None:
+    """Put the weights of `state` into `net`, in place, but for what has names that begin with
+    `anew`, which keeps the weights it has, since it has other outputs. state: a state dict of the
+    same architecture. Raises KpnbError for another architecture."""
+    own, given = ({n: t for n, t in one.items() if not n.startswith(anew)}
+                  for one in (net.state_dict(), state))  # fmt: skip
+    if {name: t.shape for name, t in own.items()} != {name: t.shape for name, t in given.items()}:
+        raise KpnbError("the source network has other layers: take one of the same kind.")
+    net.load_state_dict(given, strict=False)
+
+
+def last_part(net: nn.Module) -> str:
+    """How the names of the last layer's weights begin."""
+    return [*net.state_dict()][-1].rpartition(".")[0] + "."
 
 
 def _load_pretrained(net: ImageNetwork, name: str) -> None:

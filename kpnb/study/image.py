@@ -5,7 +5,7 @@ Embedded images are composed in a random order of classes. A prepared data set h
 often class by class, so a part of it is drawn with a seed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,12 +21,12 @@ from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
 from kpnb.estimator.features import layer_module
 from kpnb.estimator.units import GridUnits
 from kpnb.fingerprint import Seed
-from kpnb.networks.image import build, image_network, pretrained_teacher
+from kpnb.networks.image import build, hand_on, image_network, last_part, pretrained_teacher
 from kpnb.networks.layers import tracked_weight
 from kpnb.paper import LAYERS
 from kpnb.study.modality import StudyData
 from kpnb.study.parameters import CellParameters, ImageParameters
-from kpnb.study.study import TRAINERS, Study
+from kpnb.study.study import TRAINERS, Study, Trained
 from kpnb.training.augmentation import crop_and_flip, flip_and_shift, strong
 from kpnb.training.recipes import entropy_weight, published_recipe, scaled_by_variance
 from kpnb.training.settings import TrainingSettings
@@ -169,7 +169,27 @@ class ImageStudy(Study):
         return p.teacher if role == "T" and p.teacher != "same" else p.network
 
     def build(self, role: str, seed: int) -> nn.Module:
-        return self._net(role, seed, role == "T" and self.parameters.pretrained == "ImageNet")
+        net = self._net(role, seed, role == "T" and self.parameters.pretrained == "ImageNet")
+        if role == "T" and self.pretraining:
+            trained = self.pretraining.of("T", seed)
+            hand_on(net, trained.states[trained.final_epoch], last_part(net))
+        return net
+
+    @cached_property
+    def pretraining(self) -> "ImageStudy | None":
+        """The study whose teacher this one's starts from, of the data set that `pretrained` names,
+        on the same store and clock; None where there is none."""
+        p = self.parameters
+        if p.pretrained in ("none", "ImageNet"):
+            return None
+        changed = {"data": p.pretrained, "pretrained": "none", "teacher_samples": "all"}
+        changed |= {"teachers": None}
+        return replace(self, parameters=p.model_copy(update=changed), _networks={})
+
+    def classifier(self, role: str, seed: int, **key: object) -> Trained:
+        if role == "T" and self.pretraining:
+            key |= {"pretrained": self.pretraining.of("T", seed).fingerprint}
+        return super().classifier(role, seed, **key)
 
     def container(self, role: str, seed: int) -> nn.Module:
         return self._net(role, seed, False)
@@ -199,7 +219,7 @@ class ImageStudy(Study):
         key |= {"image_size": p.image_size, "kind": kind}
         augment = self.augmentation(role)
         key |= {"augment": augment.__name__} if augment else {}
-        if role == "T" and p.pretrained != "none":
+        if role == "T" and p.pretrained == "ImageNet":
             key |= {"pretrained": p.pretrained}
         if self.prepared:
             seen = data.teacher_samples if role == "T" else data.training_samples
@@ -241,6 +261,7 @@ class ImageStudy(Study):
     def training_code(self, role: str) -> tuple[Seed, ...]:
         augment = self.augmentation(role)
         code = self.TRAINING_CODE + ((augment,) if augment else ())
+        code += (hand_on,) if role == "T" and self.pretraining else ()
         return code + ((takes_bytes,) if self.prepared else ())
 
     def explainer(self, layer: str, **changes: object) -> EntropyEstimator:

@@ -136,9 +136,10 @@ class ImageParameters(StudyParameters):
     teacher: Literal["same", "EfficientNet-lite0"] | Network
     """same: the student's architecture on all data; another of the seven, as in Tables II and IX;
     EfficientNet-lite0: an ImageNet-pretrained network from the package index"""
-    pretrained: Literal["none", "ImageNet"]
+    pretrained: str
     """what the teacher starts from. ImageNet: torchvision's weights, as in the paper (scale
-    'full' only; fetched once); none: from scratch"""
+    'full' only; fetched once); none: from scratch; the folder or name of another prepared data
+    set: what it has learned there, in `teacher_epochs` too, from all images"""
     recipe: Literal["ours", "published"]
     """learning rates and schedule. published: the public code's; ours: found on small images"""
     augment: Literal["none", "teacher", "all"]
@@ -173,6 +174,10 @@ class ImageParameters(StudyParameters):
                 "pretrained is 'ImageNet', but torchvision has weights for the paper's networks at "
                 "full scale only: set scale='full' and teacher='same' or one of the seven"
             )
+        of_data = self.pretrained not in ("none", "ImageNet")
+        if of_data and (self.data == EMBEDDED or self.teacher in OTHERS):
+            told = f"pretrained is {self.pretrained!r}, a data set: give another one as data, and"
+            raise ValueError(f"{told} teacher='same' or one of the seven")
         if self.grid > self.image_size:
             told = f"grid is {self.grid} but images have {self.image_size} pixels a side"
             raise ValueError(f"{told}: make the grid coarser or the images larger")
@@ -224,6 +229,8 @@ class FineTuningParameters(ImageParameters):
 
     teacher: Literal["same"]
     """no effect: the source network has the architecture of the fine-tuned one"""
+    pretrained: Literal["none"]
+    """no effect: `source` says what the pre-trained network knows"""
     source: Literal["classes", "ImageNet"]
     """what the pre-trained network knows. classes: the source classes; ImageNet: torchvision's
     weights, as in the paper (scale 'full' only; fetched once), and of a data set all classes

@@ -225,3 +225,26 @@ def test_the_presets_are_of_the_protocols_regime_as_the_set_up_says():
         assert told == {name: asked["settings"][name] for name in told} and len(told) > 15
         assert cell.followed == (0 if cell.measured_on == "new" else asked["settings"]["followed"])
     assert all(found["demo"][name] == study[name] for name in same)
+
+
+def test_the_map_of_conditions_has_the_cells_and_seeds_that_its_page_says():
+    sweep, page = Sweeps().by_name["conditions"], (BOOK / "conditions.md").read_text("utf-8")
+    cells = {}
+    for name in sweep.runs:
+        cell = sweep.resolved(name, "study")
+        assert cell.seeds == protocol_seeds("conditions", 3)
+        assert cell.teachers == protocol_seeds("conditions teachers", 3)
+        images = cell.teacher_samples, round(cell.teacher_samples * cell.fraction)
+        assert images[1] * cell.epochs % 1500 == 0 and cell.checkpoints == (0, cell.epochs)
+        cells[(*images, images[1] * cell.epochs // 1500)] = name
+        assert (
+            cell.image_size == 32
+            and cell.head_epochs == ImageParameters.PRESETS["demo"]["head_epochs"]
+        )
+    for place, line in enumerate(
+        ("of the teacher", "of student and baseline, a part", "in epochs of")
+    ):
+        (told,) = (row for row in page.splitlines() if row.startswith("|") and line in row)
+        values = sorted({cell[place] for cell in cells})
+        assert told.endswith(f"| {', '.join(f'{value:,}' for value in values)} |")
+    assert len(cells) == len(sweep.runs) == 36

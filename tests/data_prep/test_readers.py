@@ -185,6 +185,17 @@ def test_tiny(key, root):
     train = prepared_images(prepared(key, root, "64"), "train")
     assert train.masks[0][16:48].all() and train.masks[0].sum() == 32 * 64
     assert train.masks[3][0, 0] and train.masks[3].sum() == 1
+    listed = put(root / "some.txt", f"{WNIDS[1]}\n")
+    for option, kept in (("only", WNIDS[1]), ("without", WNIDS[0])):
+        run(key, root, f"--{option}", listed, "--size", 64)
+        ending = "64-some" if option == "only" else "64-without-some"
+        known = verify_prepared(prepared(key, root, ending))
+        assert known["classes"] == [kept] and known["dataset"] == "Tiny ImageNet, 1 classes"
+        assert known["splits"]["train"]["count"] == 4
+    assert "'n0', which is no class" in run(key, root, "--only", put(listed, "n0"), status=2)
+    put(listed, "\n".join(WNIDS))
+    again = "--without", listed, "--force", "--size", 64
+    assert "leaves no class" in run(key, root, *again, status=2)
     run(key, root, "--crop", "box", "--out", root / "cropped")
     assert verify_prepared(root / "cropped")["factor"] == 1.5
     assert "--crop box" in run(key, root, "--factor", 2, status=2)

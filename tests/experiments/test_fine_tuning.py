@@ -27,7 +27,7 @@ from kpnb.experiments.fine_tuning import (
 )
 from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.results import read_results
-from kpnb.networks.image import image_network
+from kpnb.networks.image import hand_on, image_network
 from kpnb.run import notebook as runner
 from kpnb.store import Store
 from kpnb.study.parameters import FineTuningParameters, resolve
@@ -83,7 +83,7 @@ def test_the_split_takes_every_class_once_and_samples_are_those_of_some_classes(
     net = image_network("VGG-11", 4, "narrow")
     for name in ("VGG-16", "AlexNet"):
         state = image_network(name, 4, "narrow").state_dict()
-        refuses(fine_tuning.take_convolutions, "other convolutions", net, state)
+        refuses(hand_on, "other layers", net, state, fine_tuning.FC_PART)
 
 
 def test_source_and_target_share_no_image(study):

@@ -131,6 +131,26 @@ def test_pretrained_weights_are_fetched_to_start_with_only(prepared, monkeypatch
     assert found.schedule("T", 0).lr == 1e-3 < found.schedule("B", 0).lr
 
 
+def test_a_teacher_starts_from_what_it_learned_on_another_data_set(prepared, tmp_path):
+    other = prepared_folder(tmp_path / "other", per_class=20, classes=4)
+    found, alone = prepared(pretrained=str(other), seeds=[1]), prepared(seeds=[1])
+    first = found.pretraining.of("T", 1)
+    assert len(found.pretraining.data.teacher_samples) == 80 and first.seed == 1
+    before, start = first.states[first.final_epoch], found.build("T", 1).state_dict()
+    last = [*start][-2:]
+    assert all(torch.equal(start[name], before[name]) for name in start if name not in last)
+    fresh = alone.build("T", 1).state_dict()
+    assert all(torch.equal(start[name], fresh[name]) for name in last)
+    trained = found.of("T", 1)
+    assert trained.fingerprint != alone.of("T", 1).fingerprint
+    # student and baseline know nothing of it, but the student has another teacher
+    assert found.of("B", 1).fingerprint == alone.of("B", 1).fingerprint
+    assert found.of("S", 1, "FC1").fingerprint != alone.of("S", 1, "FC1").fingerprint
+    assert alone.pretraining is None
+    given = {"preset": "demo", "pretrained": str(other)}
+    refuses(resolve, "a data set: give another one as data", ImageParameters, given)
+
+
 def test_batch_precision_and_compiling_reach_the_trainer(prepared, monkeypatch):
     for given, autocast in (({"batch": 8, "precision": "bfloat16"}, "bfloat16"), ({}, None)):
         found = prepared(**given)
