@@ -35,7 +35,7 @@ from kpnb.metrics import stats
 from kpnb.metrics.formatting import SYMBOLS, count, signed
 from kpnb.metrics.protocol import margin
 from kpnb.metrics.results import MetricName, Role, Score
-from kpnb.paper import PREDICTIONS, ROLES, TABLES
+from kpnb.paper import METRICS, PREDICTIONS, ROLES, TABLES
 
 NOT_RUN, UNFIT, ONE_SEED = "not run", "not measurable", "one seed"
 VERDICTS = (*stats.VERDICTS, NOT_RUN)
@@ -293,7 +293,8 @@ def _means(claim: Claim, rows: pd.DataFrame) -> list[dict]:
 
 
 def _pair(side: str, first: Mapping, second: Mapping) -> dict:
-    """The paired difference where both hold their values; scores do not, and have no interval."""
+    """The paired difference where both hold their values; none has an interval otherwise. Scores
+    have no margin."""
     several = len({first["layer"], second["layer"]} - {""}) > 1
     named = [ROLES[e["role"]] + (f" at {e['layer']}" if several else "") for e in (first, second)]
     cell = first if first["layer"] else second
@@ -305,7 +306,7 @@ def _pair(side: str, first: Mapping, second: Mapping) -> dict:
         values = [np.genfromtxt(one["by_seed"], ndmin=2) for one in (first, second)]
         teachers = [shared[i % len(shared)] for i in range(len(values[0]))] if shared else None
         found = stats.paired_difference(*values, teachers=teachers)
-        wide = margin(first["metric"], second["value"])
+        wide = margin(first["metric"], second["value"]) if first["metric"] in METRICS else 0.0
         told = f"{estimate(vars(found), signed)}: {told}"
     ends = vars(found) | {"margin": wide}
     n = min(first["n_samples"], second["n_samples"])

@@ -125,13 +125,15 @@ class Comparison(_Cell):
 
 class Values(_Record):
     """What a metric of one role rests on: a value per sample, a string of them per seed, "-" where
-    one is undefined. layer to distance: as of a measure; D_var rests on the values of D_mean."""
+    one is undefined; what is of all samples together, such as a score, is one value. layer to
+    distance: as of a measure; D_var rests on the values of D_mean. explained: the share of the
+    teacher's feature, on the samples trained on and on new ones."""
 
     layer: str
     role: Role
-    metric: MetricName
-    threshold: FiniteFloat
-    distance: str | None
+    metric: MetricName | Score | Literal["explained_train", "explained_new"]
+    threshold: FiniteFloat | None = None
+    distance: str | None = None
     by_seed: list[str]
 
 

@@ -23,7 +23,7 @@ from kpnb.metrics.stats import Estimate, crossed, false_decisions, mean, paired_
 from kpnb.paper import DISTANCE_METRICS, FINAL_METRICS, METRICS, ROLES
 from kpnb.study.display import NotebookFindings
 from kpnb.study.study import Study
-from kpnb.training.fitness import Fitness, fitness_of
+from kpnb.training.fitness import Fitness, explained_shares, fitness_of
 
 #: What a results file has of findings as they are.
 FILED = ("notebook", "run", "measures", "comparisons", "notes", "numbers", "values")
@@ -60,6 +60,7 @@ class Findings(NotebookFindings):
             if "T" in found.maps:
                 self.fitness[layer] = fit = fitness_of(self.study, found, self.threshold)
                 self.numbers |= fit.numbers
+                self._keep_explained(layer)
                 self.notes += filter(None, [fit.reason])
             self.add(found)
 
@@ -99,7 +100,8 @@ class Findings(NotebookFindings):
         """Scores of teacher, baseline and of the student of each layer."""
         for role, layer in [("T", ""), ("B", ""), *(("S", layer) for layer in layers)]:
             for split, values in self.study.accuracies(role, layer or None).items():
-                self.measures.append(self._accuracy(role, layer, split, values))
+                self.measures.append(found := self._accuracy(role, layer, split, values))
+                self._keep(layer, role, found.metric, values)
 
     @property
     def code(self) -> tuple[str, ...]:
@@ -190,6 +192,15 @@ class Findings(NotebookFindings):
                 self.values.append(Values(layer=evidence.layer, role=role, **about))
                 if role == "B" and metric in primary_metrics():
                     self._add_false_decisions(evidence.layer, metric, rows)
+
+    def _keep_explained(self, layer: str) -> None:
+        for name, split in (("train", "train"), ("new", self.study.data.held_out)):
+            shares = explained_shares(self.study, layer, split)
+            self._keep(layer, "S", f"explained_{name}", shares)
+
+    def _keep(self, layer: str, role: str, metric: str, by_seed: Sequence[float]) -> None:
+        told = [f"{value:.5g}" for value in by_seed]
+        self.values.append(Values(layer=layer, role=role, metric=metric, by_seed=told))
 
     def _add_false_decisions(self, layer: str, metric: str, values: np.ndarray) -> None:
         """What the intervals are worth on this study's own networks, of three and of more pairs."""

@@ -181,7 +181,8 @@ def with_values(*found, **changes):
 
 
 def test_two_roles_are_compared_sample_by_sample():
-    """Intervals of the means overlap, those of the paired difference of 2 are narrow."""
+    """Intervals of the means overlap, those of the paired difference of 2 are narrow. Of scores
+    there is one value a seed, and no margin."""
     teacher = ["12 22 32 42 -", "12.5 22 32 42.1 9"]
     other = ["10 20 30 40 1", "10.3 20 30 40.2 1"]
     found = with_values(held("T", "FC1", teacher), held("S", "FC1", other))
@@ -194,6 +195,10 @@ def test_two_roles_are_compared_sample_by_sample():
     shared = with_values(held("T", "FC1", teacher), held("S", "FC1", other),
                          settings={"threshold": 0.2, "seeds": [7, 9], "teachers": [1]})  # fmt: skip
     assert items(means("T", "S"), shared)[0].value == item.value
+    kept = [held(role, "FC1", rows, "accuracy_test")
+            for role, rows in (("T", ["0.5", "0.61"]), ("S", ["0.4", "0.5"]))]  # fmt: skip
+    (score,) = items(means("T", "S", metric="accuracy_test"), with_values(*kept))
+    assert (score.margin, score.value) == (0, pytest.approx(0.105)) and score.low < score.value
     alone = with_values(held("T", "FC1", teacher[1:]), held("S", "FC1", other[1:]))
     assert items(means("T", "S"), alone)[0].verdict == "one seed"
     why = ["FC1 is not measurable (why); change."]

@@ -61,6 +61,19 @@ def test_a_layer_that_is_not_fit_has_no_verdict_and_its_reason_is_kept(smoke):
     assert asked.fitness == {"FC1": known} and not known.fit  # two epochs teach nothing
     assert known.reason in asked.notes and known.numbers.items() <= asked.numbers.items()
     assert {c.verdict for c in asked.comparisons} == {"not measurable"}
+    shares = {v.metric: v.by_seed for v in asked.values if v.metric.startswith("explained")}
+    means = {name: asked.numbers[f"{name}_FC1"].value for name in shares}
+    assert len(shares) == 2 and {k: float(*v) for k, v in shares.items()} == pytest.approx(
+        means, rel=1e-4
+    )
+
+
+def test_scores_are_kept_by_seed(real):
+    held = {(v.layer, v.role, v.metric): v.by_seed for v in real.values}
+    scores = [m for m in real.measures if m.metric.startswith("accuracy")]
+    assert len(scores) == 9  # three networks, three kinds of samples
+    for one in scores:
+        assert float(*held[one.layer, one.role, one.metric]) == pytest.approx(one.mean, rel=1e-4)
 
 
 def test_with_enough_seeds_baselines_are_compared_with_each_other():
