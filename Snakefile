@@ -38,7 +38,7 @@ from kpnb.errors import KpnbError
 from kpnb.metrics.results import CELLS, results_root
 from kpnb.run import sweeps
 from kpnb.run.sweeps import Sweeps
-from kpnb.study.parameters import PRESET_NAMES
+from kpnb.study.presets.own_model import PRESET_NAMES
 
 PYTHON = sys.executable  # the one that reads this file, which on a cluster the node's does too
 PRESET = config.get("preset", "demo")

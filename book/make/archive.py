@@ -78,6 +78,8 @@ def _moved(html: Path, page: str, text: str, linked: set[tuple[str, str]]) -> st
     pages may use the same."""
 
     def place(name: str, at: str) -> str:
+        if "=" in at:  # the explorer's state, no place
+            return at
         return f"{name}--{at}" if at else name
 
     def anchor(found: re.Match) -> str:

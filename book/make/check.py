@@ -22,6 +22,7 @@ IN_STYLE = re.compile(r"""(?:url\(|@import)\s*["']?\s*((?:https?:)?//[^"')\s]+)"
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 FORMULA, MATHJAX = 'class="math ', "<script>window.MathJax"
 HEADING = re.compile("h[1-6]")
+STATEFUL = "explorer"  #: The id on a page that takes state.
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -112,7 +113,9 @@ def _broken_link(path: Path, link: str, pages: dict[Path, Page]) -> str:
         return ""
     target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
     known = not parts.fragment or target not in pages
-    if target.exists() and (known or unquote(parts.fragment) in pages[target].ids):
+    # State, which the explorer's script takes from its address, is no place in a page.
+    place = STATEFUL if "=" in parts.fragment else unquote(parts.fragment)
+    if target.exists() and (known or place in pages[target].ids):
         return ""
     return f"links to {link}, which is not there"
 

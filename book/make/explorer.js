@@ -103,7 +103,9 @@
 
   function fromAddress() {
     const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-    if (location.hash.includes("=")) choose(asked);
+    if (!location.hash.includes("=")) return;
+    choose(asked);
+    if (root.getBoundingClientRect().top > innerHeight) root.scrollIntoView(); // one page of all
   }
 
   function toAddress() {

@@ -17,9 +17,11 @@ HEAD = (
 PAGES = {
     "intro": '<h1 id="same">intro<a class="headerlink" href="#same">#</a></h1>'
     '<a href="sub/other.html">1</a><a href="sub/other.html#same">2</a><a href="#own">3</a>'
-    r'<span id="own" class="math notranslate">\(x\)</span><a href="https://e.org/a.html">4</a>',
+    r'<span id="own" class="math notranslate">\(x\)</span><a href="https://e.org/a.html">4</a>'
+    '<p id="explorer">x</p>',
     "sub/other": '<h1 id="same">other</h1><img alt="a bird" src="../_images/a%20b.png">'
-    '<img alt="b" src="data:,b"><a href="../intro.html#same">5</a><p id="free">free</p>',
+    '<img alt="b" src="data:,b"><a href="../intro.html#same">5</a><a href="../intro.html#b=1">6</a>'
+    '<p id="free">free</p>',
 }
 
 
@@ -61,7 +63,7 @@ def test_links_between_pages_lead_to_places_of_the_one(built):
     assert made.links == [
         *("#intro", "#sub/other"),
         *("#sub/other", "#sub/other--same", "#intro--own", "https://e.org/a.html"),
-        "#intro--same",
+        *("#intro--same", "#b=1"),
     ]
     assert {"intro", "sub/other", "intro--same", "sub/other--same", "free"} <= made.ids
 

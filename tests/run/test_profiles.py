@@ -1,5 +1,6 @@
 """Profiles for Slurm and Kubernetes, read as files; tests/check runs Snakemake with them."""
 
+import importlib
 import re
 
 import pytest
@@ -46,6 +47,16 @@ def test_the_head_pod_has_what_the_profile_says():
     account = head["ServiceAccount"]["metadata"]["name"]
     assert pod["serviceAccountName"] == head["RoleBinding"]["subjects"][0]["name"] == account
     assert head["RoleBinding"]["roleRef"]["name"] == head["Role"]["metadata"]["name"]
+
+
+def test_what_the_snakefile_imports_is_there():
+    found = re.findall(r"^from (kpnb[\w.]*) import (.+)$", SNAKEFILE, re.MULTILINE)
+    named = [(module, name) for module, names in found for name in names.split(", ")]
+    assert len(named) > 4
+    for module, name in named:
+        assert hasattr(importlib.import_module(module), name) or importlib.import_module(
+            f"{module}.{name}"
+        )
 
 
 def test_the_image_is_built_from_files_that_docker_is_shown():
