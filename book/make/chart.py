@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import median_low
 from typing import Protocol
 
@@ -17,9 +18,11 @@ from kpnb.metrics.stats import VERDICTS
 #: What marks are, and how a legend says it.
 LOOKS = {name: name for name in (*VERDICTS, "here", "teacher", "student")}
 LOOKS |= {"new": "student, new samples", "baseline": "baseline", "paper": "the paper"}
+LOOKS["not measurable"] = "not measurable, so without verdict"
 BEYOND = 5  #: Times as far out as the others is at the border.
 OTHER = 0.35  #: Of the longer side of a shaded axis, the shorter is at least.
 LETTER = 6.3  #: Pixels of a letter, about.
+BETWEEN = 5  #: Pixels between two numbers below an axis, at least.
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Axis:
             inside = [step * n for n in range(ends[0], ends[1] + 1)]
             inside = [tick for tick in inside if 5 < self.at(tick) < self.width - 5]
             found = {tick: f"{tick:.6g}".replace("-", "−") for tick in inside}
-            if self.at(self.low + step) > 8 + LETTER * max(map(len, found.values()), default=0):
+            places = [(self.at(tick), LETTER * len(told) / 2) for tick, told in found.items()]
+            if all(b - a > BETWEEN + one + other for (a, one), (b, other) in pairwise(places)):
                 break
         return found
 

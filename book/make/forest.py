@@ -24,6 +24,9 @@ KINDS = dict(zip(MAIN_TABLES, ("Images", "Texts", "Point clouds"), strict=True))
 #: Verdicts that are said in words, because they are no answer.
 NO_ANSWER = ("not measurable", "one seed")
 FORETOLD = {"up": "predicted →", "down": "← predicted"}
+#: What a metric counts, in as many letters as a panel holds.
+TOLD = {"n_fg": "on the object", "n_bg": "beside it", "lambda": "share on it"}
+TOLD |= {"d_mean": "learned late", "d_var": "at other times", "rho": "share kept"}
 
 
 def is_relative(metric: str) -> bool:
@@ -40,7 +43,14 @@ def panels(metrics: Sequence[str] = METRICS, published: str = "") -> list[Panel]
         rate = (f"paper: {paper_rate(metric, published)}",) if published else ()
         unit = "%" if is_relative(metric) else ""
         made.append(
-            Panel(metric, PLAIN[metric], (FORETOLD[side], *rate), unit, side, (-wide, wide))
+            Panel(
+                metric,
+                f"H{HYPOTHESES[metric]}: {PLAIN[metric]}",
+                (TOLD[metric], FORETOLD[side], *rate),
+                unit,
+                side,
+                (-wide, wide),
+            )
         )
     return made
 
@@ -116,6 +126,7 @@ def cell_name(row: dict, name: str = "") -> str:
     """By default network and layer; and samples that are not a network's training images."""
     texts = f"{row['sample']}s" if row["table"] == "VI" else ""
     samples = row["dataset"].partition(" (")[2].rstrip(")") or texts
+    samples = "new images" if samples == "new" else samples
     return (name or f"{row['network']}, {row['layer']}") + (f" ({samples})" if samples else "")
 
 
@@ -128,7 +139,7 @@ def forest(
     for published in kinds:
         part = found[found["table"] == published]
         notes = {metric: paper_rate(metric, published) for metric in metrics}
-        told = KINDS[published], "the paper's cells agree"
+        told = KINDS[published], "paper's cells as predicted"
         lines.append(Line(told, notes=notes, heading=True))
         lines += cell_lines(part)
     return Chart(block("forest_title"), panels(metrics), lines)

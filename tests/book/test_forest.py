@@ -42,7 +42,7 @@ def test_differences_are_in_percent_where_the_margin_is_a_share_and_plain_elsewh
         assert panel.lines == (-wide, wide) and panel.side == PREDICTIONS[panel.name]
         assert panel.unit == ("%" if "share" in asked else "")
     assert [panel.name for panel in forest.panels()] == list(METRICS)
-    assert forest.panels(published="V")[0].about[1] == "paper: 51 of 57"
+    assert forest.panels(published="V")[0].about[-1] == "paper: 51 of 57"
 
 
 def test_each_verdict_has_its_look_and_none_is_shown_as_supported_that_is_not():
@@ -99,9 +99,9 @@ def test_runs_of_sweeps_are_shown_that_have_the_protocols_own_pairs():
     own = results(comparison("n_fg", 6.0, 13.0, **NEW), run="new_vgg11", **swept)
     other = results(comparison("n_fg", 6.0, 13.0, **FC2), run="v_vgg11_fc2", notebook="image_cell")
     found = [words[0] for words in lines(own, other)]
-    assert found == ["VGG-11, FC1 (new)", "not run here"]
+    assert found == ["VGG-11, FC1 (new images)", "not run here"]
     rows = rows_of(forest.forest_fragments(frame([own, other]))["verdicts_h1"])
-    assert [row[0] for row in rows] == ["VGG-11, FC1 (new)"]
+    assert [row[0] for row in rows] == ["VGG-11, FC1 (new images)"]
 
 
 def test_the_alternative_text_and_the_table_have_the_numbers_of_the_chart():
@@ -112,9 +112,9 @@ def test_the_alternative_text_and_the_table_have_the_numbers_of_the_chart():
         frame([results(comparison("n_fg", 4.0, 8.0), filtered, other, step)])
     )
     assert (
-        "VGG-11, FC1, 60 images, 3 seeds: N_fg +30.0 [+20.0, +40.0], supported." in made["forest"]
+        "VGG-11, FC1, 60 images, 3 seeds: H1: N_fg +30.0 [+20.0, +40.0], supported." in made["forest"]
     )
-    assert "Texts, the paper's cells agree: N_fg 2 of 2" in made["forest"]
+    assert "Texts, paper's cells as predicted: H1: N_fg 2 of 2" in made["forest"]
     (row,) = rows_of(made["forest"])
     supported = '<span class="verdict supported">✓\u00a0supported</span>'
     assert row == ["VGG-11, FC1", "$N^{fg}_{point}$", "20.0", "+6.00", "[+4.00, +8.00]", "0",
@@ -138,7 +138,7 @@ def test_three_sentences_say_what_holds_what_does_not_and_what_has_no_answer():
     assert holds == "- **What holds here**: H1 in 1 cell (VGG-11, FC1), H2 in none, H3 in none."
     assert fails == (
         "- **What does not**: H1 in 1 cell (VGG-11, FC2); left open by the data is H1 in 1 cell "
-        "(VGG-11, FC1 (new))."
+        "(VGG-11, FC1 (new images))."
     )
     assert "1 cell" in silent and "{doc}`not measurable <fitness>`" in silent
     assert "(PointNet, FC1)" in silent and silent.endswith("; not run: texts.")
