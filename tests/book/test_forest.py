@@ -111,9 +111,8 @@ def test_the_alternative_text_and_the_table_have_the_numbers_of_the_chart():
     made = forest.forest_fragments(
         frame([results(comparison("n_fg", 4.0, 8.0), filtered, other, step)])
     )
-    assert (
-        "VGG-11, FC1, 60 images, 3 seeds: H1: N_fg +30.0 [+20.0, +40.0], supported." in made["forest"]
-    )
+    told = "VGG-11, FC1, 60 images, 3 seeds: H1: N_fg +30.0 [+20.0, +40.0], supported."
+    assert told in made["forest"]
     assert "Texts, paper's cells as predicted: H1: N_fg 2 of 2" in made["forest"]
     (row,) = rows_of(made["forest"])
     supported = '<span class="verdict supported">✓\u00a0supported</span>'
