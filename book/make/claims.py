@@ -185,6 +185,12 @@ class Judged:
         return f"claim-{self.claim.id.replace('_', '-')}"
 
     @property
+    def rests_on(self) -> str:
+        """The items on measurable layers, by name where they are one or two."""
+        names = list(dict.fromkeys(self.items.loc[self.items["verdict"] != UNFIT, "what"]))
+        return "; ".join(names) if len(names) < 3 else count(len(names), "measurement")
+
+    @property
     def verdict(self) -> str:
         """One over the items: not run without any; of those on layers that are measurable, the
         side of their random-effects mean where it can be had, else the verdict that they share, or

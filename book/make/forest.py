@@ -15,6 +15,7 @@ from book.make.frame import CELL, MAIN_TABLES, NOT_HERE, NOTHING, records, span
 from book.make.texts import block, sheet
 from kpnb.metrics.formatting import PLAIN
 from kpnb.metrics.protocol import margin, primary_metrics, protocol, protocol_seeds
+from kpnb.metrics.stats import VERDICTS
 from kpnb.paper import HYPOTHESES, METRICS, PREDICTIONS, agreement_rates
 
 #: What a headline comparison is of.
@@ -196,19 +197,45 @@ def beside(every: pd.DataFrame, found: pd.DataFrame, links: Mapping[tuple, str])
 
 
 def sentences(found: pd.DataFrame) -> str:
-    """Which hypotheses hold in which cells, where not, and what has no answer: by the primary
-    metrics of the protocol, all of which have to be supported."""
+    """Which hypotheses hold at which layers, where not, and what has no answer: by the primary
+    metrics of the protocol, all of which have to be supported; then the other metrics, and what
+    was not run."""
     asked = found[found["metric"].isin(primary_metrics())]
     asked = asked.assign(hypothesis=asked["metric"].map(HYPOTHESES))
     answers: dict[str, dict[int, list[str]]] = {}
     for (number, *_), cell in asked.groupby(["hypothesis", *PLACE], sort=False):
         names = answers.setdefault(answer(set(cell["verdict"])), {}).setdefault(number, [])
         names.append(cell_name(records(cell[:1])[0]))
-    silent = {said: list(dict.fromkeys(sum(answers.pop(said, {}).values(), [])))
-              for said in NO_ANSWER}  # fmt: skip
-    absent = [kind for name, kind in KINDS.items() if name not in set(found["table"])]
-    numbers = sorted({*HYPOTHESES.values()})
-    return block("sentences", answers=answers, silent=silent, absent=absent, numbers=numbers)
+    silent = {said: by_layer(sum(answers.pop(said, {}).values(), [])) for said in NO_ANSWER}
+    answers = {
+        said: {n: by_layer(names) for n, names in of.items()} for said, of in answers.items()
+    }
+    aside = found[~found["metric"].isin(primary_metrics()) & ~found["verdict"].isin(NO_ANSWER)]
+    beside = {metric: list(part["verdict"]) for metric, part in aside.groupby("metric", sort=False)}
+    numbers = {n: [m for m in primary_metrics() if HYPOTHESES[m] == n]
+               for n in sorted({*HYPOTHESES.values()})}  # fmt: skip
+    return block(
+        "sentences", answers=answers, silent=silent, absent=absent(found), numbers=numbers,
+        beside=beside, verdicts=[one for one in VERDICTS if one not in NO_ANSWER],
+    )  # fmt: skip
+
+
+def by_layer(names: Sequence[str]) -> list[str]:
+    """Cells that differ in the samples measured alone are one layer's, as in "AlexNet, FC1
+    (training images, new images)"."""
+    held: dict[str, dict[str, None]] = {}
+    for name in names:
+        layer, _, samples = name.rstrip(")").partition(" (")
+        held.setdefault(layer, {})[samples or "training images"] = None
+    plain = {"training images": None}
+    return [layer if of == plain else f"{layer} ({', '.join(of)})" for layer, of in held.items()]
+
+
+def absent(found: pd.DataFrame) -> list[str]:
+    """Kinds of samples without results; of images, networks of the protocol without any."""
+    kinds = [kind.lower() for name, kind in KINDS.items() if name not in set(found["table"])]
+    planned = protocol()["confirmatory"]["networks"] if "images" not in kinds else ()
+    return [*(name for name in planned if name not in set(found["network"])), *kinds]
 
 
 def answer(verdicts: set[str]) -> str:

@@ -24,6 +24,8 @@ HISTORY = "history"  #: The folder of what was measured before the protocol, in 
 #: Numbers of what intervals decide where nothing differs (`kpnb.study.findings`), and those that
 #: put a layer's metrics into proportion, by name (`kpnb.training.fitness`).
 _FALSE = r"^false_decisions_(?P<pairs>\d+)_(?P<about>\w+)_(?P<at>[A-Z]\w+)$"
+_CONTRAST = r"(n_fg|lambda)_good_minus_shuffled_[A-Z]\w*"
+_DROPPED = r"^dropped_(?P<of>S|B|difference)_(?P<at>[A-Z]\w*)$"
 _FITNESS = r"^(explained_\w+|rank_correlation_\w|lambda_over_chance_\w|\w+_untrained)_([A-Z]\w+)$"
 #: The panels of their chart, and in each which number has which look.
 _SHOWN = {
@@ -60,6 +62,9 @@ def protocol_pages(rows: pd.DataFrame) -> dict[str, str]:
             "protocol_rho", gaps=printed["value"] - printed["baseline"], asked=asked
         ),
         "protocol_false": false_decisions(rows),
+        "protocol_wider": block("protocol_wider", wider=wider_than_planned(reached)),
+        "dropped": block("dropped", cells=dropped(rows)),
+        "controls_contrast": block("controls_contrast", found=contrast(rows)),
         "decided": sheet("decided", decided(cells)),
         **fitness_fragments(rows),
         HISTORY: history_tables(),
@@ -83,6 +88,28 @@ def decided(cells: pd.DataFrame) -> list[dict]:
                 line["mean"] = f"{badge(said)} {estimate(vars(mean), signed)}"
             lines.append(of | line | {"total": total})
     return lines
+
+
+def wider_than_planned(cells: pd.DataFrame) -> list[dict]:
+    """Comparisons whose interval is wider than both that were planned."""
+    planned = protocol()["planned"]["half_width"]
+    return [row for row in records(cells)
+            if row["high"] - row["low"] > 2 * max(planned[row["metric"]])]  # fmt: skip
+
+
+def dropped(rows: pd.DataFrame) -> list[dict[str, dict]]:
+    """By cell the numbers of points that were tried and dropped: of both, and their difference."""
+    found = rows[(rows["kind"] == "number") & (rows["preset"] == "study")]
+    found = found.join(found["name"].str.extract(_DROPPED)).dropna(subset="of")
+    parts = found[found["part"] == "main"].groupby(["student", "dataset", "at"], sort=False)
+    return [{one["of"]: one for one in records(part)} for _, part in parts]
+
+
+def contrast(rows: pd.DataFrame) -> list[dict]:
+    """The protocol's contrast of the controls: students of good teachers minus those of shuffled
+    ones, by metric and layer."""
+    found = rows[(rows["kind"] == "number") & (rows["preset"] == "study")]
+    return records(found[found["name"].str.fullmatch(_CONTRAST)])
 
 
 def false_decisions(rows: pd.DataFrame) -> str:

@@ -65,6 +65,7 @@ def _environment() -> Environment:
     options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     made = Environment(loader=FileSystemLoader(FOLDER), **options)
     made.globals |= KNOWN
+    made.filters["symbol"] = SYMBOLS.get
     return made
 
 

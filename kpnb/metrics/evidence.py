@@ -185,7 +185,8 @@ def _of_network(
     else:
         trail = evidence.trajectory(role, seed, threshold, untrained)
         counts = torch.stack([points.n_fg for points in trail])
-        found = {("rho", None): stability(torch.stack([p.foreground_points for p in trail]))}
+        held = torch.stack([p.foreground_points for p in trail])
+        found = {("rho", None): stability(held), ("dropped", None): equations.dropped(held)}
         for per in [per for owner, per in evidence.distance if owner == role]:
             travelled = evidence.distance[role, per][seed][0 if untrained else 1 :]
             found["d_mean", per] = found["d_var", per] = learning_distance(counts, travelled)

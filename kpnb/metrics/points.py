@@ -185,6 +185,13 @@ def stability(foreground_points_by_epoch: Tensor) -> Tensor:
     return foreground_points_by_epoch[-1].sum(1) / tried.clamp(min=1)
 
 
+def dropped(foreground_points_by_epoch: Tensor) -> Tensor:
+    """Points ever tried that are none in the end, per sample, (samples,): ours, since rho is larger
+    with more final points, too, even if as many are dropped. As `stability`."""
+    last = foreground_points_by_epoch[-1]
+    return (foreground_points_by_epoch.any(0) & ~last).sum(1)
+
+
 def published_filter(maps_by_epoch: Sequence[EntropyMaps], foreground: Tensor) -> Tensor:
     """Which samples the public code would keep, (samples,) bool: defined at every epoch given, and
     with a mean background entropy of at least the mean foreground entropy at each of them.

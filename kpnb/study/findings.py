@@ -83,6 +83,8 @@ class Findings(NotebookFindings):
         self._keep_values(evidence)
         if "n_fg" in self.metrics:
             self._add_entropies(evidence)
+        if "rho" in defined:
+            self._add_dropped(evidence)
         if int(selected.sum()) >= 2:
             self._add(evidence.keep(selected), chosen, "published_filter", self.metrics)
         else:
@@ -157,6 +159,18 @@ class Findings(NotebookFindings):
                 what = f"mean entropy of background units{minus}, {name} at {evidence.layer}"
                 number = estimated(value, what, unit="nats")
                 self.numbers[f"{key}_{role}_{evidence.layer}"] = number
+
+    def _add_dropped(self, evidence: Evidence) -> None:
+        """How many points were dropped on the way, of which rho does not tell."""
+        chosen = Choices(self.threshold)
+        pair = [measures.metric_values(evidence, role, "dropped", chosen) for role in "SB"]
+        found = {role: crossed(own, mean, evidence.teachers)
+                 for role, own in zip("SB", pair, strict=True)}  # fmt: skip
+        found["difference"] = paired_difference(*pair, mean, evidence.teachers)
+        names = {role: ROLES[role] for role in "SB"} | {"difference": "student minus baseline"}
+        for key, value in found.items():
+            what = f"foreground points tried and dropped, {names[key]} at {evidence.layer}"
+            self.numbers[f"dropped_{key}_{evidence.layer}"] = estimated(value, what)
 
     def _add(
         self, evidence: Evidence, choices: Choices, selection: str, metrics: Sequence[str]

@@ -134,13 +134,24 @@ def test_three_sentences_say_what_holds_what_does_not_and_what_has_no_answer():
     cloud = {"sample": "cloud", "network": "PointNet", "dataset": "clouds"}
     unfit = comparison("n_fg", 6.0, 13.0, unfit=True, **cloud)
     holds, fails, silent = said(results(*both, *half, *new, aside), results(unfit))
-    assert holds == "- **What holds here**: H1 in 1 cell (VGG-11, FC1), H2 in none, H3 in none."
-    assert fails == (
-        "- **What does not**: H1 in 1 cell (VGG-11, FC2); left open by the data is H1 in 1 cell "
-        "(VGG-11, FC1 (new images))."
+    by = r"by $N^{fg}_{point}$ and $\lambda$ in"
+    assert holds == (
+        f"- **What holds here**: H1 {by} 1 layer (VGG-11, FC1), H2 by $D_{{mean}}$ in none, "
+        r"H3 by $\rho$ in none."
     )
-    assert "1 cell" in silent and "{doc}`not measurable <fitness>`" in silent
-    assert "(PointNet, FC1)" in silent and silent.endswith("; not run: texts.")
+    assert fails == (
+        f"- **What does not**: H1 {by} 1 layer (VGG-11, FC2); left open by the data is H1 {by} "
+        "1 layer (VGG-11, FC1 (new images)). Metrics that decide no hypothesis by the protocol: "
+        "$N^{bg}_{point}$ opposed in 1 cell."
+    )
+    assert "1 layer" in silent and "{doc}`not measurable <fitness>`" in silent
+    assert "(PointNet, FC1)" in silent and silent.endswith("; not run: AlexNet, texts.")
+
+
+def test_one_network_measured_on_other_samples_is_one_layer():
+    new = [comparison(metric, 1.0, 2.0, **NEW) for metric in ("n_fg", "lambda")]
+    old = [comparison(metric, 1.0, 2.0) for metric in ("n_fg", "lambda")]
+    assert "in 1 layer (VGG-11, FC1 (training images, new images))" in said(results(*old, *new))[0]
 
 
 def test_nothing_is_said_to_hold_without_an_answer():
@@ -148,7 +159,7 @@ def test_nothing_is_said_to_hold_without_an_answer():
     for made in ((), (results(one),), (results(comparison("n_fg", 6.0, 13.0, unfit=True)),)):
         holds, fails, silent = said(*made)
         assert "nothing is decided yet" in holds and "nothing is decided against" in fails
-        assert ("1 cell" in silent) == bool(made)
+        assert ("1 layer" in silent) == bool(made)
     assert "of one seed, and so without verdict (VGG-11, FC1)" in said(results(one))[2]
 
 

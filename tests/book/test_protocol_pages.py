@@ -86,6 +86,28 @@ def test_planned_and_reached_half_widths_stand_side_by_side():
     assert protocol_hash() in made["protocol_hash"] and ", ".join(map(str, SEEDS)) in str(made)
     assert "stopping: >" in made["protocol_text"]
     assert "+0.02 in the median over 57 pairs of Table V" in made["protocol_rho"]
+    assert made["protocol_wider"].endswith(r"VGG-11 FC1 $\lambda$ (train, half-width 0.02).")
+    wide = shown(confirmed(comparison("lambda", -0.02, 0.06, margin=0.02)))["protocol_wider"]
+    assert "half-width 0.04, wider than the margin" in wide
+    near = shown(confirmed(comparison("lambda", 0.02, 0.03)))["protocol_wider"]
+    assert near == "None is wider than both planned widths."
+
+
+def test_points_dropped_and_the_controls_contrast_are_told_by_layer_or_not_run():
+    names = ("S", "B", "difference")
+    held = {f"dropped_{of}_FC1": Number(value=n, low=n - 1, high=n + 1, what="", n=9)
+            for n, of in enumerate(names)}  # fmt: skip
+    held["lambda_good_minus_shuffled_FC1"] = Number(value=0.1, low=0.05, high=0.15, what="lambda")
+    held["lambda_good_minus_baseline_FC1"] = Number(value=0.7, what="not of the contrast")
+    made = shown(confirmed(numbers=held))
+    assert made["dropped"] == (
+        "- VGG-11, FC1: student 0 [−1.00, 1.00], baseline 1.00 [0, 2.00], student − baseline "
+        "+2.00 [+1.00, +3.00] points an image, over 9 images."
+    )
+    assert made["controls_contrast"] == "- lambda: +0.10 [+0.05, +0.15]."
+    nothing = shown(run())
+    assert "not run here yet" in nothing["controls_contrast"]
+    assert nothing["dropped"] == "Not run here yet."
 
 
 def test_decisions_between_baselines_have_a_row_a_metric_and_number_of_pairs():

@@ -15,6 +15,7 @@ from shown_samples import maps_of
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.metrics.points import (
     KnowledgePoints,
+    dropped,
     knowledge_points,
     learning_distance,
     learning_speed,
@@ -139,6 +140,8 @@ def test_stability_equals_the_naive_sets(epochs, samples, units, seed):
         for s in range(samples)
     ]
     found = stability(by_epoch)
+    sets = [[{*row.nonzero().flatten().tolist()} for row in one] for one in by_epoch.unbind(1)]
+    assert dropped(by_epoch).tolist() == [len(set.union(*one) - one[-1]) for one in sets]
     assert found.tolist() == pytest.approx(expected) and found.dtype == torch.float64
 
 

@@ -150,7 +150,10 @@ def test_results_say_what_was_measured_how_and_how_long(real, smoke):
     # What is discarded, with Hypothesis 1: entropies of foreground and background.
     assert findings_of(made_evidence(), hypothesis=2).numbers == {}
     keys = ("background_entropy", "entropy_gap")
-    assert set(real.numbers) == {f"{key}_{role}_FC1" for key in keys for role in "TSB"}
+    named = {f"{key}_{role}_FC1" for key in keys for role in "TSB"}
+    assert set(real.numbers) == named | {f"dropped_{of}_FC1" for of in ("S", "B", "difference")}
+    both = [real.numbers[f"dropped_{role}_FC1"].value for role in "SB"]
+    assert real.numbers["dropped_difference_FC1"].value == pytest.approx(both[0] - both[1])
     for role in "TSB":
         inside, outside = final_entropies(smoke.evidence, role)
         level, gap = (real.numbers[f"{key}_{role}_FC1"] for key in keys)
