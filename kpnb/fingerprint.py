@@ -267,12 +267,13 @@ def provenance() -> dict:
 
     Keys: versions (python, torch, torchvision, numpy, kpnb), platform, cpu (model name),
     threads (that torch uses), gpu (name or None), commit (hash or None outside a git checkout)
-    and dirty (whether tracked files differ from the commit; None without one).
+    and dirty (whether tracked files other than results, which runs write, differ from the commit;
+    None without one).
     """
     import torch  # here, so that reading peak memory does not cost an import of torch
 
     commit = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain", "--untracked-files=no")
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/book/results")
     versions = {"python": platform.python_version(), "kpnb": installed_version("kpnb")}
     return {
         "versions": library_versions() | versions,

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import subprocess
 
 import pytest
 from refusals import fails, refuses
@@ -368,6 +369,22 @@ def test_files_are_found_by_their_name_alone(pack):
     (pack / "deep" / "other.csv").write_text("a\n")
     fingerprints._packed.cache_clear()
     refuses(fingerprints.packed_file, "2 folders", "other.csv", pack)
+
+
+def test_results_that_runs_write_make_no_checkout_dirty(tmp_path, monkeypatch):
+    files = [tmp_path / "code.py", tmp_path / "book" / "results" / "a.json"]
+    files[1].parent.mkdir(parents=True)
+    for file in files:
+        file.write_text("1")
+    own = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*own, *command], check=True)
+    monkeypatch.setattr(fingerprints, "checkout", lambda: tmp_path)
+    found = []
+    for file in reversed(files):
+        found.append(fingerprints.provenance()["dirty"])
+        file.write_text("2")
+    assert [*found, fingerprints.provenance()["dirty"]] == [False, False, True]
 
 
 def test_provenance_is_json_and_complete_and_versions_are_those_that_compute(monkeypatch):
