@@ -73,6 +73,7 @@ class Facts(BaseModel, frozen=True, extra="forbid"):
     names: tuple[str, ...] = ()
     bound: float = 0.0
     given: bool = False
+    rule: Literal["shared", "all", "most"] = "shared"
     reason: str = ""
 
 
@@ -184,6 +185,16 @@ class Judged:
     def label(self) -> str:
         return f"claim-{self.claim.id.replace('_', '-')}"
 
+    def _by_rule(self, verdicts: list[str]) -> str:
+        """The verdict of a claim on all, which one counterexample refutes, or on most."""
+        rule = self.claim.evidence.rule
+        if rule == "all" and "opposed" in verdicts:
+            return "opposed"
+        most = [
+            said for said in ("supported", "opposed") if 2 * verdicts.count(said) > len(verdicts)
+        ]
+        return most[0] if rule == "most" and most else ""
+
     @property
     def rests_on(self) -> str:
         """The items on measurable layers, by name where they are one or two."""
@@ -199,6 +210,8 @@ class Judged:
         fit = fit if (fit["verdict"] == ONE_SEED).all() else fit[fit["verdict"] != ONE_SEED]
         if fit.empty:
             return UNFIT if len(self.items) else NOT_RUN
+        if ruled := self._by_rule(list(fit["verdict"])):
+            return ruled
         mean, shared = self.mean, set(fit["verdict"])
         if mean:
             wide, ends = fit["margin"].mean(), (mean.value, mean.low, mean.high)

@@ -261,6 +261,18 @@ def test_numbers_against_a_bound(bound, values, on_side, expected):
         assert each(found)[0].shown == "2.00 [1.00, 3.00]" and each(found)[0].n_samples == 7
 
 
+@pytest.mark.parametrize(
+    ("rule", "values", "expected"),
+    [("all", [ABOVE, ABOVE, BELOW], "opposed"), ("all", [ABOVE, ABOVE], "supported"),
+     ("all", [ABOVE, OPEN], "undecided"), ("most", [ABOVE, ABOVE, BELOW], "supported"),
+     ("most", [BELOW, BELOW, OPEN], "opposed"), ("most", [ABOVE, BELOW], "undecided")],
+)  # fmt: skip
+def test_a_claim_on_all_or_on_most_is_judged_as_it_says(rule, values, expected):
+    keys = {f"gap_{i}": number(*value) for i, value in enumerate(values)}
+    claim = one(side="up", evidence=IMAGE_GAPS | {"given": True, "rule": rule})
+    assert judge(claim, study(numbers=keys)).verdict == expected
+
+
 def test_a_number_of_trained_networks_needs_several_seeds_and_a_layer_that_is_measurable():
     claim, keys = one(side="up", evidence=IMAGE_GAPS), {"gap_T_FC1": number(2.0, 1.0, 3.0)}
 
