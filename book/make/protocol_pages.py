@@ -81,6 +81,8 @@ def decided(cells: pd.DataFrame) -> list[dict]:
             part = cells[(cells["metric"] == metric) & (cells["measured_on"] == on)]
             answer = verdict_sentence(list(part["verdict"]), "cell") if len(part) else "not run"
             fit = part[part["verdict"] != "not measurable"]
+            if fit["network"].nunique() == 1:  # of several that were planned
+                answer = re.sub(r"^\*\*.*?\*\*", "**No answer from one network.**", answer)
             line = {"metric": metric, "on": on, "answer": answer, "mean": "", "found": len(part)}
             if mean := over_cells(fit):
                 ends = mean.value, mean.low, mean.high

@@ -57,11 +57,14 @@ def test_decisions_are_told_by_cells_and_by_their_mean_under_the_protocols_side(
     """Three cells of which one is not measurable have no mean."""
     layers = ("Conv", "FC1", "FC2", "FC3")
     ends = [(8.6, 9.4), (9.6, 10.4), (10.6, 11.4), (-3.0, 3.0)]
-    cells = [comparison("n_fg", *pair, layer=layer, margin=1.0)
-             for pair, layer in zip(ends, layers, strict=True)]  # fmt: skip
+    networks = ("VGG-11", "VGG-11", "AlexNet", "AlexNet")
+    cells = [comparison("n_fg", *pair, layer=layer, margin=1.0, network=network)
+             for pair, layer, network in zip(ends, layers, networks, strict=True)]  # fmt: skip
     found, answer, mean = decided(confirmed(*cells[:3]))[N_FG, "training"]
     assert found == "3 of 4" and answer.startswith("**Yes, it is supported here.**")
     assert mean.startswith(f"{badge('supported')} +10.0 [")
+    alone = decided(confirmed(*cells[:2]))[N_FG, "training"][1]
+    assert alone == "**No answer from one network.** Of 2 cells: 2 supported."
     unfit = comparison("n_fg", 8.6, 9.4, layer="Conv", unfit=True)
     answer, mean = decided(confirmed(unfit, *cells[1:3]))[N_FG, "training"][1:]
     assert "1 not measurable" in answer and mean == "–"
