@@ -114,9 +114,8 @@ class StudyParameters(Parameters):
         if self.followed == 1:
             raise ValueError("followed is 1: give 0, or 2 and more")
         if list(kept) != sorted(kept) or {kept[0], kept[-1]} != {0, self.epochs}:
-            raise ValueError(
-                f"checkpoints is {list(kept)}: they must ascend from 0 to epochs ({self.epochs})"
-            )
+            told = f"checkpoints is {list(kept)}: they must ascend from 0"
+            raise ValueError(f"{told} to epochs ({self.epochs})")
         return self
 
 
@@ -137,9 +136,8 @@ class ImageParameters(StudyParameters):
     """same: the student's architecture on all data; another of the seven, as in Tables II and IX;
     EfficientNet-lite0: an ImageNet-pretrained network from the package index"""
     pretrained: str
-    """what the teacher starts from. ImageNet: torchvision's weights, as in the paper (scale
-    'full' only; fetched once); none: from scratch; the folder or name of another prepared data
-    set: what it has learned there, in `teacher_epochs` too, from all images"""
+    """what the teacher starts from: none; ImageNet, torchvision's weights as in the paper (scale
+    'full' only; fetched once); or another prepared data set, which it has learned first"""
     recipe: Literal["ours", "published"]
     """learning rates and schedule. published: the public code's; ours: found on small images"""
     augment: Literal["none", "teacher", "all"]
@@ -169,15 +167,13 @@ class ImageParameters(StudyParameters):
         if self.data == EMBEDDED and self.teacher_samples == "all":
             told = "teacher_samples is 'all', but the embedded images are composed without end"
             raise ValueError(f"{told}: give a number")
-        if self.pretrained == "ImageNet" and (self.scale != "full" or self.teacher in OTHERS):
-            raise ValueError(
-                "pretrained is 'ImageNet', but torchvision has weights for the paper's networks at "
-                "full scale only: set scale='full' and teacher='same' or one of the seven"
-            )
-        of_data = self.pretrained not in ("none", "ImageNet")
-        if of_data and (self.data == EMBEDDED or self.teacher in OTHERS):
-            told = f"pretrained is {self.pretrained!r}, a data set: give another one as data, and"
-            raise ValueError(f"{told} teacher='same' or one of the seven")
+        other, own = self.teacher in OTHERS, "and teacher='same' or one of the seven"
+        if self.pretrained == "ImageNet" and (self.scale != "full" or other):
+            told = "pretrained is 'ImageNet', but torchvision has weights for the paper's networks"
+            raise ValueError(f"{told} at full scale only: set scale='full' {own}")
+        if self.pretrained not in ("none", "ImageNet") and (self.data == EMBEDDED or other):
+            told = f"pretrained is {self.pretrained!r}, a data set: give another one as data"
+            raise ValueError(f"{told}, {own}")
         if self.grid > self.image_size:
             told = f"grid is {self.grid} but images have {self.image_size} pixels a side"
             raise ValueError(f"{told}: make the grid coarser or the images larger")
@@ -246,10 +242,8 @@ class FineTuningParameters(ImageParameters):
     @model_validator(mode="after")
     def _source_fits(self) -> Self:
         if self.source == "ImageNet" and self.scale != "full":
-            raise ValueError(
-                f"source is 'ImageNet' but scale is {self.scale!r}: torchvision has ImageNet "
-                "weights for full networks only, so set scale='full' or source='classes'"
-            )
+            told = f"source is 'ImageNet' but scale is {self.scale!r}: torchvision has ImageNet"
+            raise ValueError(f"{told} weights for full networks only: set scale='full'")
         if self.source_classes > self.classes - 2:
             told = f"source_classes is {self.source_classes} of {self.classes} classes"
             raise ValueError(f"{told}: leave at least 2 to train on")
@@ -450,8 +444,7 @@ def resolve(model: type[Model], given: Mapping[str, object], base: str | None = 
 def explicit(model: type[StudyParameters], given: Mapping[str, object]) -> dict[str, object]:
     """The values by which a notebook's names are the run of `resolve(model, given)`: as written in
     the preset and given; None only where the demo, too, leaves it to the model. Raises as that."""
-    resolved = resolve(model, given).model_dump(mode="json")
+    resolved, demo = resolve(model, given).model_dump(mode="json"), model.PRESETS["demo"]
     written = model.PRESETS[resolved["preset"]] | model.told(given)
-    demo = model.PRESETS["demo"]
     left = {name for name, value in written.items() if value is None and demo[name] is None}
     return {name: None if name in left else value for name, value in resolved.items()}
