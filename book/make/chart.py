@@ -112,6 +112,11 @@ class Line:
     notes: Mapping[str, str] = field(default_factory=dict)
     heading: bool = False
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether anything on it is ours: only then does an empty panel say that nothing is."""
+        return any(mark.look != "paper" for marks in self.marks.values() for mark in marks)
+
 
 @dataclass(frozen=True)
 class Form:

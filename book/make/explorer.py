@@ -112,8 +112,8 @@ def verdicts(rows: pd.DataFrame, pack: Mapping, address: str) -> list[dict]:
 def _at_every_b(pack: Mapping, unfit: Mapping) -> dict[tuple, dict]:
     """(layer, metric, b) -> what the pack holds of it, as a row of a results file; unfit: of the
     layers that results files have, why they are not measurable."""
-    found, decided = {}, pack.get("decided", {})  # none in a pack of an earlier version
-    for layer, metric in ((one, name) for one in unfit for name in decided.get(one, ())):
+    found, decided = {}, pack["decided"]
+    for layer, metric in ((one, name) for one in unfit for name in decided[one]):
         held, reason = decided[layer][metric], unfit[layer].get(layer, "")
         about = {"layer": layer, "metric": metric, "unfit": unfit[layer], "file": pack["file"]}
         about |= {"n_samples": held["samples"], "n_seeds": held["seeds"]}

@@ -125,10 +125,16 @@ def shown_cells(rows: pd.DataFrame) -> pd.DataFrame:
 
 def cell_name(row: dict, name: str = "") -> str:
     """By default network and layer; and samples that are not a network's training images."""
+    texts, samples = samples_of(row)
+    told = samples or texts
+    return (name or f"{row['network']}, {row['layer']}") + (f" ({told})" if told else "")
+
+
+def samples_of(row: dict) -> tuple[str, str]:
+    """What texts are, "" for others; and which samples are measured, "" for training ones."""
+    samples = row["dataset"].partition(" (")[2].rstrip(")")
     texts = f"{row['sample']}s" if row["table"] == "VI" else ""
-    samples = row["dataset"].partition(" (")[2].rstrip(")") or texts
-    samples = "new images" if samples == "new" else samples
-    return (name or f"{row['network']}, {row['layer']}") + (f" ({samples})" if samples else "")
+    return texts, "new images" if samples == "new" else samples
 
 
 def forest(
@@ -202,14 +208,13 @@ def sentences(found: pd.DataFrame) -> str:
     was not run."""
     asked = found[found["metric"].isin(primary_metrics())]
     asked = asked.assign(hypothesis=asked["metric"].map(HYPOTHESES))
-    answers: dict[str, dict[int, list[str]]] = {}
+    found_by: dict[str, dict[int, list[dict]]] = {}
     for (number, *_), cell in asked.groupby(["hypothesis", *PLACE], sort=False):
-        names = answers.setdefault(answer(set(cell["verdict"])), {}).setdefault(number, [])
-        names.append(cell_name(records(cell[:1])[0]))
-    silent = {said: by_layer(sum(answers.pop(said, {}).values(), [])) for said in NO_ANSWER}
-    answers = {
-        said: {n: by_layer(names) for n, names in of.items()} for said, of in answers.items()
-    }
+        cells = found_by.setdefault(answer(set(cell["verdict"])), {}).setdefault(number, [])
+        cells += records(cell[:1])
+    silent = {said: by_layer(sum(found_by.pop(said, {}).values(), [])) for said in NO_ANSWER}
+    answers = {said: {n: by_layer(cells) for n, cells in of.items()}
+               for said, of in found_by.items()}  # fmt: skip
     aside = found[~found["metric"].isin(primary_metrics()) & ~found["verdict"].isin(NO_ANSWER)]
     beside = {metric: list(part["verdict"]) for metric, part in aside.groupby("metric", sort=False)}
     numbers = {n: [m for m in primary_metrics() if HYPOTHESES[m] == n]
@@ -220,15 +225,20 @@ def sentences(found: pd.DataFrame) -> str:
     )  # fmt: skip
 
 
-def by_layer(names: Sequence[str]) -> list[str]:
+def by_layer(cells: Sequence[dict]) -> list[str]:
     """Cells that differ in the samples measured alone are one layer's, as in "AlexNet, FC1
     (training images, new images)"."""
-    held: dict[str, dict[str, None]] = {}
-    for name in names:
-        layer, _, samples = name.rstrip(")").partition(" (")
-        held.setdefault(layer, {})[samples or "training images"] = None
-    plain = {"training images": None}
-    return [layer if of == plain else f"{layer} ({', '.join(of)})" for layer, of in held.items()]
+    held: dict[tuple, dict[str, None]] = {}
+    for row in cells:
+        texts, samples = samples_of(row)
+        layer = f"{row['network']}, {row['layer']}", texts
+        held.setdefault((*layer, row["scale"]), {})[samples] = None
+    plain, found = {"": None}, []
+    for (layer, texts, _), of in held.items():
+        told = [] if of == plain else [one or "training images" for one in of]
+        told = ", ".join(filter(None, [texts, *told]))
+        found.append(f"{layer} ({told})" if told else layer)
+    return found
 
 
 def absent(found: pd.DataFrame) -> list[str]:

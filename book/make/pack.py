@@ -51,7 +51,7 @@ from kpnb.store import INFO, DamagedEntryError, Record, Store, read_folder
 from kpnb.study.parameters import models_for, resolve
 from kpnb.study.study import Study
 
-FORMAT = "kpnb-pack-1"
+FORMAT = "kpnb-pack-2"
 #: Samples of a pack, the first ones of those measured.
 SAMPLES = 12
 #: Edges per nat; the first and the last edge.

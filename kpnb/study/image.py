@@ -244,7 +244,7 @@ class ImageStudy(Study):
             return ours
         given = self.architecture(role), role, ours.epochs, seed, ours.checkpoints, layer
         teacher = role == "T"
-        pretrained, augmented = p.pretrained == "ImageNet", p.augment == "teacher"
+        pretrained, augmented = p.pretrained != "none", p.augment == "teacher"
         return published_recipe(*given, teacher and pretrained, teacher and augmented)
 
     def scaled(self, layer: str) -> bool:

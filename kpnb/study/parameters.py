@@ -242,8 +242,8 @@ class FineTuningParameters(ImageParameters):
     @model_validator(mode="after")
     def _source_fits(self) -> Self:
         if self.source == "ImageNet" and self.scale != "full":
-            told = f"source is 'ImageNet' but scale is {self.scale!r}: torchvision has ImageNet"
-            raise ValueError(f"{told} weights for full networks only: set scale='full'")
+            told = f"source is 'ImageNet' but scale is {self.scale!r}: its weights are for full"
+            raise ValueError(f"{told} networks only, so set scale='full' or source='classes'")
         if self.source_classes > self.classes - 2:
             told = f"source_classes is {self.source_classes} of {self.classes} classes"
             raise ValueError(f"{told}: leave at least 2 to train on")

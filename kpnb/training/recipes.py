@@ -68,7 +68,7 @@ def published_recipe(
     """The paper's settings for an image network: the public code's optimizer, batch (the defaults
     of `TrainingSettings`) and schedule.
 
-    layer: of a student. pretrained: the network starts from ImageNet's weights. augmented: Table
+    layer: of a student. pretrained: the network starts from others' weights. augmented: Table
     IV's teacher, which has a weight decay of its own.
     """
     known, kind = paper_settings("images"), family(network)

@@ -1,6 +1,7 @@
 """Packs hold what kpnb counts, and the explorer counts the same, in a browser too."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from itertools import product
@@ -12,13 +13,14 @@ from made_results import comparison, run
 from studied import MODALITIES
 
 from book.make import explorer, forest, pack
+from book.make.__main__ import CHECKOUT
 from book.make.frame import NOTHING, frame
 from book.make.pack import PER_NAT, Reader, counted, packed
 from kpnb.errors import KpnbError
 from kpnb.estimator.loss import GAUSSIAN_ENTROPY
 from kpnb.metrics.evidence import Choices, difference
 from kpnb.metrics.points import knowledge_points
-from kpnb.metrics.results import Results, freshness
+from kpnb.metrics.results import Results, available_results, freshness
 from kpnb.paper import METRICS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -222,6 +224,45 @@ def test_tables_of_a_study_lead_to_its_pack(image):
     told = forest.forest_fragments(rows, explorer.links([other, image]))["verdicts_h1"]
     assert f"explorer.html#modality=image&network={image['network']}&role=student&b=0.2" in told
     assert "explorer" not in str(forest.forest_fragments(rows, explorer.links([other])))
+
+
+# What is committed
+
+
+def committed(monkeypatch):
+    """The packs, each with the study's results of Hypothesis 1 to 3 on the same networks."""
+    monkeypatch.delenv("KPNB_RESULTS", raising=False)
+    study = available_results("study")
+    for one in explorer.read_packs():
+        asked = one["run"]["settings"]
+        yield one, [found for found in study if explorer._same(found.settings, asked)]
+
+
+def test_committed_packs_decide_as_the_results_files_do(monkeypatch):
+    for one, study in committed(monkeypatch):
+        said = [(found, c) for found in study for c in found.comparisons
+                if c.selection == "all" and c.distance in (None, "epoch")]  # fmt: skip
+        assert len(said) > 30
+        for _, told in said:
+            held = one["decided"][told.layer][told.metric]
+            *ends, verdict = held["at"][round(told.threshold * PER_NAT) - 1]
+            assert ends == pytest.approx([told.difference, told.low, told.high], rel=1e-3)
+            assert told.verdict in (verdict, "not measurable")
+            assert (held["samples"], held["seeds"]) == (told.n_samples, told.n_seeds)
+
+
+def test_the_pages_recipe_counts_what_the_results_file_holds_of_every_image_and_pair(monkeypatch):
+    text = (CHECKOUT / "book" / "explorer.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(CHECKOUT)
+    assert "b = 0.3 " in code
+    names = {}
+    exec(code.replace("b = 0.3 ", "b = 0.2 "), names)  # the threshold of the results file
+    (_, (first, *_)) = next(iter(committed(monkeypatch)))
+    held = {(v.layer, v.role, v.metric): v.by_seed for v in first.values}
+    for role in "SB":
+        told = [" ".join(map(str, row)) for row in names["n_fg"][role].tolist()]
+        assert told == held["FC1", role, "n_fg"] and len(told) == 21
 
 
 # In a browser

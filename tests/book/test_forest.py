@@ -4,7 +4,7 @@ import pytest
 from made_results import comparison, measure, rows_of, run, text_cell
 
 from book.make import forest
-from book.make.chart import Mark
+from book.make.chart import FORMS, Chart, Line, Mark, Panel
 from book.make.frame import NOTHING, frame
 from kpnb.metrics.protocol import protocol, protocol_seeds
 from kpnb.paper import METRICS, PREDICTIONS
@@ -152,6 +152,20 @@ def test_one_network_measured_on_other_samples_is_one_layer():
     new = [comparison(metric, 1.0, 2.0, **NEW) for metric in ("n_fg", "lambda")]
     old = [comparison(metric, 1.0, 2.0) for metric in ("n_fg", "lambda")]
     assert "in 1 layer (VGG-11, FC1 (training images, new images))" in said(results(*old, *new))[0]
+
+
+def test_questions_and_sentences_are_layers_of_their_own():
+    found = [results(*(comparison(metric, 1.0, 2.0, network="N", layer="Last", sample=kind,
+                                  dataset=f"{kind}s") for metric in ("n_fg", "lambda")))
+             for kind in ("sentence", "question")]  # fmt: skip
+    assert "in 2 layers (N, Last (questions); N, Last (sentences))" in said(*found)[0]
+
+
+def test_only_a_line_of_ours_says_what_is_not_measured():
+    ours, paper = ({"a": [Mark(look, 1.0)], "b": []} for look in ("here", "paper"))
+    drawn = [Chart("t", [Panel("a", "A"), Panel("b", "B")], [Line(("x",), marks)])
+             .draw(FORMS["wide"], "light") for marks in (ours, paper)]  # fmt: skip
+    assert [text.count("not measured") for text in drawn] == [1, 0]
 
 
 def test_nothing_is_said_to_hold_without_an_answer():

@@ -147,6 +147,9 @@ def test_a_teacher_starts_from_what_it_learned_on_another_data_set(prepared, tmp
     assert found.of("B", 1).fingerprint == alone.of("B", 1).fingerprint
     assert found.of("S", 1, "FC1").fingerprint != alone.of("S", 1, "FC1").fingerprint
     assert alone.pretraining is None
+    # what follows goes by the rates of pre-trained networks, the first training by others
+    rates = [one.schedule("T", 1).lr for one in (found, found.pretraining, alone)]
+    assert rates[0] < rates[1] == rates[2]
     given = {"preset": "demo", "pretrained": str(other)}
     refuses(resolve, "a data set: give another one as data", ImageParameters, given)
 
