@@ -206,17 +206,18 @@ def test_decisions_at_every_b_are_those_that_a_notebook_makes(image, all_studies
 
 
 def test_the_entropies_of_all_samples_and_seeds_give_every_count_again(all_studies):
-    studied = all_studies("image")
-    two = replace(studied.evidence, maps={k: v * 2 for k, v in studied.evidence.maps.items()})
-    two = replace(two, distance={}, teachers=(5, 5))
-    found = pack.entropies({"FC1": two})
-    assert found["FC1 S"].shape[0] == 2 and found["FC1 T"].shape[0] == 1
+    """Three pairs share two teachers: the first has the teacher's maps, the second others."""
+    one = all_studies("image").evidence
+    maps = {role: one.maps[role] * 3 for role in "SB"}
+    maps["T"] = [*one.maps["T"], *one.maps["B"], *one.maps["T"]]
+    three = replace(one, maps=maps, distance={}, teachers=(5, 7, 5))
+    found = pack.entropies({"FC1": three})
+    seeds = {"S": range(3), "B": range(3), "T": range(2)}
     for role, b in product("TSB", (0.07, 0.2, 1.0)):
-        points = (found[f"FC1 {role}"] != pack.NO_RANK) & (
-            found[f"FC1 {role}"] > b * PER_NAT - pack.LOWEST
-        )
-        counted_ = (points & found["foreground"]).sum(-1)
-        assert (counted_[0] == two.points(role, 0, None, b).n_fg.numpy()).all()
+        ranks = found[f"FC1 {role}"]
+        points = (ranks != pack.NO_RANK) & (ranks > round(b * PER_NAT) - pack.LOWEST)
+        counts = [three.points(role, seed, None, b).n_fg.tolist() for seed in seeds[role]]
+        assert (points & found["foreground"]).sum(-1).tolist() == counts
 
 
 def test_tables_of_a_study_lead_to_its_pack(image):

@@ -132,17 +132,20 @@ def test_pretrained_weights_are_fetched_to_start_with_only(prepared, monkeypatch
 
 
 def test_a_teacher_starts_from_what_it_learned_on_another_data_set(prepared, tmp_path):
-    other = prepared_folder(tmp_path / "other", per_class=20, classes=4)
-    found, alone = prepared(pretrained=str(other), seeds=[1]), prepared(seeds=[1])
+    other = prepared_folder(tmp_path / "other", per_class=30, classes=4)
+    given = {"seeds": [1], "teacher_samples": 100}
+    found, alone = prepared(pretrained=str(other), **given), prepared(**given)
     first = found.pretraining.of("T", 1)
-    assert len(found.pretraining.data.teacher_samples) == 80 and first.seed == 1
+    assert len(found.pretraining.data.teacher_samples) == 120 and first.seed == 1
     before, start = first.states[first.final_epoch], found.build("T", 1).state_dict()
     last = [*start][-2:]
     assert all(torch.equal(start[name], before[name]) for name in start if name not in last)
     fresh = alone.build("T", 1).state_dict()
     assert all(torch.equal(start[name], fresh[name]) for name in last)
     trained = found.of("T", 1)
-    assert trained.fingerprint != alone.of("T", 1).fingerprint
+    less = str(prepared_folder(tmp_path / "less", classes=4))
+    other_one = prepared(pretrained=less, **given).of("T", 1)
+    assert len({t.fingerprint for t in (trained, alone.of("T", 1), other_one)}) == 3
     # student and baseline know nothing of it, but the student has another teacher
     assert found.of("B", 1).fingerprint == alone.of("B", 1).fingerprint
     assert found.of("S", 1, "FC1").fingerprint != alone.of("S", 1, "FC1").fingerprint
@@ -150,7 +153,7 @@ def test_a_teacher_starts_from_what_it_learned_on_another_data_set(prepared, tmp
     # what follows goes by the rates of pre-trained networks, the first training by others
     rates = [one.schedule("T", 1).lr for one in (found, found.pretraining, alone)]
     assert rates[0] < rates[1] == rates[2]
-    given = {"preset": "demo", "pretrained": str(other)}
+    given = {"preset": "demo", "pretrained": less}
     refuses(resolve, "a data set: give another one as data", ImageParameters, given)
 
 
