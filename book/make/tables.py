@@ -8,7 +8,7 @@ import yaml
 
 from book.make.chart import Chart, Line, Mark, Panel
 from book.make.forest import behind
-from book.make.frame import UNFIT, estimate, main_rows, over, place, records
+from book.make.frame import NONE, UNFIT, estimate, main_rows, over, place, records
 from book.make.texts import block, sheet
 from kpnb.fingerprint import packed_file
 from kpnb.paper import ROLES, SCORES
@@ -31,8 +31,10 @@ def accuracy_fragments(rows: pd.DataFrame) -> dict[str, str]:
     found = found.assign(score=score, samples=samples, order=order).sort_values(keys)
     told = [f"{estimate(row)}, {over(row)}" for row in records(found)]
     wide = found.assign(told=told).pivot_table("told", keys, "samples", aggfunc="last")
-    wide = wide.reindex(columns=["unseen", "training"]).astype(object).fillna("not measured")
-    panels = [Panel(name, f"{name} samples") for name in wide]
+    wide = wide.reindex(columns=["unseen", "new", "training"]).astype(object)
+    wide = wide.fillna({"new": NONE}).fillna("not measured")  # only images are composed anew
+    titles = {"unseen": "unseen samples", "new": "new images", "training": "training samples"}
+    panels = [Panel(name, title) for name, title in titles.items() if set(wide[name]) != {NONE}]
     lines = [_scores(part) for _, part in found.groupby([*keys[:4], "scale"], sort=False)]
     chart = Chart(block("accuracies_title"), panels, lines)
     return behind("accuracies", chart, sheet("accuracies", records(wide.reset_index())))
@@ -58,9 +60,10 @@ def run_table(name: str, rows: pd.DataFrame) -> str:
 
 
 def notes_list(rows: pd.DataFrame) -> str:
-    """What the notebooks noted for the reader, one bullet each, but for why layers are not
-    measurable, which the page on fitness has."""
-    found = records(main_rows(rows, "note"))
+    """What the notebooks that measure networks noted for the reader, one bullet each, but for why
+    layers are not measurable, which the page on fitness has."""
+    found = main_rows(rows, "note")
+    found = records(found[found["nth"].isin(main_rows(rows, "measure")["nth"])])
     return block("notes", notes=[note for note in found if not UNFIT.match(note["what"])])
 
 

@@ -37,7 +37,7 @@ def test_accuracies_are_sorted_and_named_by_their_score():
         "teacher AlexNet –", "teacher VGG-11 –", "student VGG-11 FC1", "teacher VGG-13 –",
         "baseline VGG-13 –", "student VGG-13 Conv", "student VGG-13 FC2",
     ]  # fmt: skip
-    unseen = ["accuracy", "0.56 [0.50, 0.60], 60 images, 3 seeds", "not measured"]
+    unseen = ["accuracy", "0.56 [0.50, 0.60], 60 images, 3 seeds", "–", "not measured"]
     assert rows[1][1:] == ["demo", "–", *unseen]
     assert rows[2][1:5] == ["demo", "FC1", "accuracy", "0.38, 60 images, 3 seeds"]
     score = measure(
@@ -47,15 +47,27 @@ def test_accuracies_are_sorted_and_named_by_their_score():
     assert row[3:5] == ["F1", "0.75 [−0.25, 1.75], 40 questions, 1 seed"]
 
 
+def test_scores_on_new_images_have_a_column_and_a_panel():
+    found = [measure("T", f"accuracy_{split}", value, threshold=None, layer="")
+             for split, value in (("new", 0.6), ("train", 0.9))]  # fmt: skip
+    made = tables.accuracy_fragments(frame([run(measures=found)]))
+    (row,) = rows_of(made["accuracies"])
+    assert [text[:4] for text in row[4:]] == ["not ", "0.60", "0.90"]
+    drawn = made["accuracies_wide_light.svg"]
+    assert "new images" in drawn and drawn.count("not measured") == 1
+
+
 def test_status_machines_and_notes():
     where = {"gpu": None, "cpu": "a processor", "threads": 2, "commit": "f" * 40, "dirty": True}
     where |= {"code": ["published_table"], "versions": {"b": "1", "a": "2"}}
-    one = run(provenance=where, notes=["told", "FC1 is not measurable (a: b); change."])
-    rows = frame([one, run(notebook="image_cell", notes=["aside"], provenance={})])
-    row, single = rows_of(tables.run_table("status", rows))
+    told = ["told", "FC1 is not measurable (a: b); change."]
+    one = run(provenance=where, notes=told, measures=[measure("S", "n_fg", 1.0)])
+    other = run(notebook="reliability", notes=["not of networks"])
+    rows = frame([one, run(notebook="image_cell", notes=["aside"], provenance={}), other])
+    row, single, _ = rows_of(tables.run_table("status", rows))
     assert row[:5] == ["`image_h1`", "demo", "1.50", "1234", "`0123456789ab`"]
     assert row[5].startswith("stale") and single[0] == "`image_cell`"
-    machine, bare = rows_of(tables.run_table("machines", rows))
+    machine, bare, _ = rows_of(tables.run_table("machines", rows))
     assert machine[2:] == ["a processor, 2 threads", "a 2, b 1", "ffffffffffff with changes"]
     assert bare[2:] == ["not recorded"] * 3
     assert tables.notes_list(rows) == "- `image_h1`, demo: told"
