@@ -22,6 +22,7 @@ from book.make import (
     chapters,
     check,
     claims,
+    conditions,
     executed,
     explorer,
     first_figure,
@@ -95,6 +96,7 @@ def fragments(
     made |= forest.forest_fragments(rows, links) | published.rates_fragments(rows)
     made |= claims.ClaimPage(rows, address, pages).fragments() | published.published_tables(rows)
     made |= chapters.chapter_tables(rows) | plan_pages.plan_tables()
+    made |= conditions.conditions_fragments(cells)
     return made | protocol_pages.protocol_pages(rows)
 
 
@@ -117,11 +119,13 @@ def _write_changed(texts: Mapping[Path, str]) -> None:
 
 
 def draw(book: Path, results: list[Results], cells: Sequence[Results] = ()) -> None:
-    """The figure made from results, beside the tables."""
-    figure = chapters.errors_figure(chapters.by_case(frame([*results, *cells])))
-    if figure is not None:  # without the version that would make every build another file
-        where = book / "_generated" / "estimator_errors.png"
-        figure.savefig(where, metadata={"Software": None})
+    """The figures made from results, beside the tables."""
+    errors = chapters.errors_figure(chapters.by_case(frame([*results, *cells])))
+    figures = {"estimator_errors": errors, "conditions": conditions.conditions_figure(cells)}
+    for name, figure in figures.items():
+        if figure is not None:  # without the version that would make every build another file
+            where = book / "_generated" / f"{name}.png"
+            figure.savefig(where, metadata={"Software": None})
 
 
 def readme_drawings() -> dict[str, str]:

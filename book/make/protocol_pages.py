@@ -10,6 +10,7 @@ import re
 import pandas as pd
 
 from book.make.chart import Chart, Line, Mark, Panel
+from book.make.conditions import NAME as CONDITIONS
 from book.make.forest import PLACE, behind, confirmatory, forest
 from book.make.frame import NONE, NOTHING, TABLE_OF, estimate, over_cells, records
 from book.make.texts import badge, block, sheet
@@ -127,8 +128,10 @@ def false_decisions(rows: pd.DataFrame) -> str:
 
 def fitness_fragments(rows: pd.DataFrame) -> dict[str, str]:
     """A line a layer of networks and samples: whether it is measurable, which checks failed, and
-    the numbers beside. What notebooks say of the same one is said once."""
-    found = rows[(rows["kind"] == "number") & (rows["part"] != "single")]
+    the numbers beside. What notebooks say of the same one is said once; the map of conditions has
+    no gate."""
+    gated = (rows["part"] != "single") & ~rows["run"].str.fullmatch(CONDITIONS.pattern)
+    found = rows[(rows["kind"] == "number") & gated]
     found = found.join(found["name"].str.extract(_FITNESS).set_axis(["about", "at"], axis=1))
     found["family"] = found["notebook"].map(lambda name: name.split("_")[0])  # tells texts apart
     same = ["preset", "family", "student", "teacher", "at", "measured_on", "run", "own_b"]
