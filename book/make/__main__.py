@@ -23,6 +23,7 @@ from book.make import (
     check,
     claims,
     conditions,
+    effects,
     executed,
     explorer,
     first_figure,
@@ -96,7 +97,7 @@ def fragments(
     made |= forest.forest_fragments(rows, links) | published.rates_fragments(rows)
     made |= claims.ClaimPage(rows, address, pages).fragments() | published.published_tables(rows)
     made |= chapters.chapter_tables(rows) | plan_pages.plan_tables()
-    made |= conditions.conditions_fragments(cells)
+    made |= conditions.conditions_fragments(cells) | effects.effects_fragments(rows)
     return made | protocol_pages.protocol_pages(rows)
 
 
