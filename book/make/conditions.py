@@ -145,7 +145,7 @@ def fitted(table: pd.DataFrame, metric: str) -> Model:
 def conditions_fragments(cells: Sequence[Results]) -> dict[str, str]:
     """The figure of the runs that may be read, what their models say, and whether those held back
     came out as these expect."""
-    names = ("conditions_figure", "conditions_model", "conditions_held")
+    names = ("conditions_read", "conditions_held")
     table, figure = leads(cells), conditions_figure(cells)
     if figure is None:
         return dict.fromkeys(names, NOTHING)
@@ -158,8 +158,8 @@ def conditions_fragments(cells: Sequence[Results]) -> dict[str, str]:
     told = block("conditions_model", counts=counts, models=models)
     held = list(checked(table[table["held"]], models))
     came = f"{block('conditions_held', lines=held)}\n\n{sheet('conditions_held', held)}"
-    parts = shown, f"{sheet('conditions_model', lines)}\n\n{told}", came if held else NOTHING
-    return dict(zip(names, parts, strict=True))
+    read = "\n\n".join([shown, sheet("conditions_model", lines), told])
+    return dict(zip(names, (read, came if held else NOTHING), strict=True))
 
 
 def conditions_figure(cells: Sequence[Results]) -> Figure | None:

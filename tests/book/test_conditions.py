@@ -91,12 +91,12 @@ def test_what_is_held_back_takes_no_part_in_the_model_and_is_checked_against_it(
 
 def test_pages_have_figure_model_and_check_and_nothing_of_few_runs(cells):
     found = conditions.conditions_fragments(cells)
-    assert "_generated/conditions.png" in found["conditions_figure"]
-    assert "26 runs with 3 pairs each, 156 leads" in found["conditions_model"]
-    assert "twice as many images" in found["conditions_model"]
+    assert "_generated/conditions.png" in found["conditions_read"]
+    assert "26 runs with 3 pairs each, 156 leads" in found["conditions_read"]
+    assert "twice as many images" in found["conditions_read"]
     assert "of 20 leads" in found["conditions_held"]
     figure = conditions.conditions_figure(cells)
     assert len(figure.axes) == 3 and len(figure.legends[0].get_texts()) == 6
-    assert "teacher of 6,000 images" in found["conditions_figure"]
+    assert "teacher of 6,000 images" in found["conditions_read"]
     few = conditions.conditions_fragments(cells[:5])
     assert set(few.values()) == {NOTHING} == set(conditions.conditions_fragments([]).values())
