@@ -15,13 +15,15 @@ from book.make.forest import behind, cell_lines, confirmatory, is_relative, mark
 from book.make.frame import CELL, records
 from book.make.texts import block, sheet
 from kpnb.metrics.stats import Z95
-from kpnb.paper import METRICS, TABLES
+from kpnb.paper import METRICS, PREDICTIONS, TABLES
 
-#: Designs, (pairs, samples): those of the paper's cells, and ours.
-DESIGNS = ((1, 20), (1, 40), (1, 60), (21, 100))
-#: The design that the chart's dotted lines are of, and the table whose cells are counted beyond.
-USUAL, COUNTED = (1, 40), "V"
-#: Standard errors from 0 to what a two-sided test at 5% finds in four cases of five.
+#: Images of one pair: the fewest and the most in a cell of the paper, and between them what the
+#: chart's dotted lines are of.
+DESIGNS, USUAL = (20, 40, 60), 40
+#: The table whose cells are counted beyond the lines.
+COUNTED = "V"
+#: Standard errors from 0 to the true difference that a two-sided test at 5% finds four times in
+#: five; it finds what is observed beyond Z95 of them.
 POWER = Z95 + 0.841621
 
 
@@ -29,11 +31,10 @@ def effects_fragments(rows: pd.DataFrame) -> dict[str, str]:
     """The chart of all cells, the paper's by table and the measurable ones of ours, and behind it
     how large a difference each design tells from none."""
     told = list(detectable(rows))
-    least = {row["metric"]: row["least"][USUAL] for row in told}
-    axes = [replace(panel, lines=(-least[panel.name], least[panel.name]))
-            if panel.name in least else replace(panel, lines=()) for panel in panels()]  # fmt: skip
+    lines = {row["metric"]: (-row["line"], row["line"]) for row in told}
+    axes = [replace(panel, lines=lines.get(panel.name, ())) for panel in panels()]
     chart = Chart(block("effects_title"), axes, list(_lines(rows)))
-    shown = sheet("effects", told, designs=DESIGNS, counted=COUNTED)
+    shown = sheet("effects", told, counted=COUNTED)
     caption = block("effects_caption", usual=USUAL, told=told, counted=COUNTED)
     return behind("effects", chart, shown, caption)
 
@@ -51,34 +52,43 @@ def _lines(rows: pd.DataFrame) -> Iterator[Line]:
 
 
 def detectable(rows: pd.DataFrame) -> Iterator[dict]:
-    """A row a metric: the least difference that each design tells from none four times in five, if
-    it knew how its values vary, and how many of the paper's cells of a table are further out.
+    """A row a metric: how far from 0 a cell of one pair must be observed to differ from chance, how
+    large a true difference is found so four times in five, and how many of the paper's cells of a
+    table are further out, on the predicted side and on the other.
 
-    The variance of a difference between pairs, between samples, and of both together is the mean
-    over the measurable cells of the protocol's own pairs. Counts and distances in percent.
+    How values vary is the mean over the measurable cells of the protocol's own pairs, of which
+    `cells_here` names all. Counts and distances are in percent.
     """
     cells = confirmatory(rows)
     cells = cells[(cells["verdict"] != "not measurable") & (cells["measured_on"] == "train")]
     printed = frame.paper_rows(rows, COUNTED)
     for metric in METRICS:
-        found = [_parts(rows, cell) for cell in records(cells[cells["metric"] == metric])]
-        if found := [parts for parts in found if parts is not None]:
-            parts = np.mean(found, axis=0)
-            least = {(n, m): POWER * float(parts @ [1 / n, 1 / m, 1 / (n * m)]) ** 0.5
-                     for n, m in DESIGNS}  # fmt: skip
-            sizes = _sizes(printed[(printed["metric"] == metric) & (printed["outcome"] != "")])
-            beyond = int((sizes > least[USUAL]).sum())
-            about = {"metric": metric, "least": least, "middle": float(np.median(sizes))}
-            unit = "%" if is_relative(metric) else ""
-            yield about | {"beyond": beyond, "cells": len(sizes), "unit": unit, "of": len(found)}
+        known = records(cells[cells["metric"] == metric])
+        varies = [parts for cell in known if (parts := _parts(rows, cell)) is not None]
+        if varies:
+            pair, sample, both = np.maximum(np.mean(varies, axis=0), 0.0)
+            error = {n: float(pair + (sample + both) / n) ** 0.5 for n in DESIGNS}
+            gaps = _gaps(printed[(printed["metric"] == metric) & (printed["outcome"] != "")])
+            line = Z95 * error[USUAL]
+            ahead = gaps if PREDICTIONS[metric] == "up" else -gaps
+            yield {
+                "metric": metric,
+                "unit": "%" if is_relative(metric) else "",
+                "line": line,
+                "least": {n: POWER * one for n, one in error.items()},
+                "middle": float(np.median(np.abs(gaps))),
+                "beyond": (int((ahead > line).sum()), int((ahead < -line).sum())),
+                "cells": len(gaps),
+                "cells_here": [f"{cell['network']} {cell['layer']}" for cell in known],
+            }
 
 
-def _sizes(printed: pd.DataFrame) -> np.ndarray:
-    """How far printed students are from their baselines, whatever the side."""
-    metric = set(printed["metric"])
-    gaps = (printed["value"] - printed["baseline"]).abs()
-    scale = printed["baseline"] / 100 if metric and is_relative(*metric) else 1.0
-    return (gaps / scale).replace(np.inf, np.nan).dropna().to_numpy()
+def _gaps(printed: pd.DataFrame) -> np.ndarray:
+    """How far printed students are from their baselines."""
+    gaps = printed["value"] - printed["baseline"]
+    if is_relative(printed["metric"].iloc[0]):
+        gaps = gaps / (printed["baseline"] / 100)
+    return gaps.replace([np.inf, -np.inf], np.nan).dropna().to_numpy()
 
 
 def _parts(rows: pd.DataFrame, cell: dict) -> np.ndarray | None:
@@ -102,10 +112,10 @@ def _parts(rows: pd.DataFrame, cell: dict) -> np.ndarray | None:
 
 def components(values: np.ndarray) -> np.ndarray:
     """Variances (pairs, samples, both together) of a table (pairs, samples) of one value a field,
-    by its mean squares; none is below 0."""
+    by its mean squares; an estimate may be below 0."""
     pairs, samples = values.shape
     by_pair, by_sample = values.mean(1), values.mean(0)
     rest = values - by_pair[:, None] - by_sample + values.mean()
     both = (rest**2).sum() / ((pairs - 1) * (samples - 1))
-    between = (by_pair.var(ddof=1) - both / samples, by_sample.var(ddof=1) - both / pairs)
-    return np.maximum([*between, both], 0.0)
+    between = by_pair.var(ddof=1) - both / samples, by_sample.var(ddof=1) - both / pairs
+    return np.array([*between, both])

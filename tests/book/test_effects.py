@@ -53,18 +53,28 @@ def test_a_design_tells_what_its_standard_error_allows_in_percent_of_the_baselin
             frame([confirmed("n_fg", level + gap, np.full(gap.shape, level))])
         )
         pair, sample, both = effects.components(gap) * (100 / level) ** 2
-        assert row["least"][1, 40] == pytest.approx(
-            2.801585 * (pair + sample / 40 + both / 40) ** 0.5, rel=1e-4
-        )
-        assert row["least"][21, 100] < row["least"][1, 60] < row["least"][1, 20]
-        assert row["unit"] == "%" and row["cells"] == 57
+        error = (pair + sample / 40 + both / 40) ** 0.5
+        assert row["line"] == pytest.approx(1.959964 * error, rel=1e-4)
+        assert row["least"][40] == pytest.approx(2.801585 * error, rel=1e-4)
+        assert row["least"][60] < row["least"][40] < row["least"][20]
+        assert row["unit"] == "%" and row["cells"] == 57 and row["cells_here"] == ["VGG-11 FC1"]
     (row,) = effects.detectable(frame([confirmed("lambda", gap, np.zeros(gap.shape))]))
-    assert row["least"][1, 40] == pytest.approx(
+    assert row["least"][40] == pytest.approx(
         2.801585 * (effects.components(gap) @ [1, 1 / 40, 1 / 40]) ** 0.5, rel=1e-4
     )
     printed = paper_rows(frame([]), "V")
-    sizes = (printed["value"] - printed["baseline"])[printed["metric"] == "lambda"].abs().dropna()
-    assert (row["middle"], row["beyond"]) == (sizes.median(), (sizes > row["least"][1, 40]).sum())
+    gaps = (printed["value"] - printed["baseline"])[printed["metric"] == "lambda"].dropna()
+    small = confirmed("lambda", gap / 100, np.zeros(gap.shape))
+    (small,) = effects.detectable(frame([small]))
+    ahead, behind = ((sign * gaps > small["line"]).sum() for sign in (1, -1))
+    assert (row["middle"], row["beyond"]) == (gaps.abs().median(), (0, 0))
+    assert small["beyond"] == (ahead, behind) and ahead > behind
+    down = confirmed("n_bg", 1 + gap / 100, np.ones(gap.shape))  # fewer are predicted
+    (down,) = effects.detectable(frame([down]))
+    assert down["beyond"][0] > 0
+    relative = printed[printed["metric"] == "n_bg"].dropna(subset="baseline")
+    relative = 100 * (relative["value"] / relative["baseline"] - 1)
+    assert down["beyond"][0] == (relative < -down["line"]).sum()
 
 
 def test_samples_without_a_value_take_no_part_and_cells_that_are_not_measurable_neither():
@@ -88,8 +98,8 @@ def test_the_variance_over_samples_rests_on_squares_around_each_networks_own_mea
     given = given.model_copy(update={"comparisons": [var]})
     (row,) = effects.detectable(frame([given]))
     squares = [(one - one.mean(1, keepdims=True)) ** 2 for one in (student, baseline)]
-    parts = effects.components((squares[0] - squares[1]) / squares[1].mean() * 100)
-    assert row["least"][1, 20] == pytest.approx(
+    parts = effects.components((squares[0] - squares[1]) / squares[1].mean() * 100).clip(min=0)
+    assert row["least"][20] == pytest.approx(
         2.801585 * (parts @ [1, 1 / 20, 1 / 20]) ** 0.5, rel=1e-3
     )
 
@@ -99,7 +109,8 @@ def test_the_page_has_every_table_of_the_paper_and_the_numbers_behind_it():
     made = effects.effects_fragments(frame([confirmed("n_fg", 20 + gap, np.full(gap.shape, 20.0))]))
     drawing = made["effects_wide_light.svg"]
     assert all(f"Table {name}" in drawing for name in TABLES) and "VGG-11, FC1" in drawing
-    ((metric, *numbers),) = rows_of(made["effects"])
-    assert f"of the paper's Table V, {numbers[-1]} cells in {metric}." in made["effects"]
-    assert metric == "$N^{fg}_{point}$" and numbers[-1].endswith("of 57")
-    assert all(number.endswith("%") for number in numbers[:5])
+    ((metric, line, ahead, behind, *sizes, cell),) = rows_of(made["effects"])
+    assert (metric, cell) == ("$N^{fg}_{point}$", "VGG-11 FC1")
+    told = f"in {metric} {ahead.partition(' ')[0]} and {behind.partition(' ')[0]}."
+    assert told in made["effects"] and ahead.endswith("of 57")
+    assert all(number.endswith("%") for number in (line, *sizes))
