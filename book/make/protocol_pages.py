@@ -101,10 +101,12 @@ def wider_than_planned(cells: pd.DataFrame) -> list[dict]:
 
 
 def dropped(rows: pd.DataFrame) -> list[dict[str, dict]]:
-    """By cell the numbers of points that were tried and dropped: of both, and their difference."""
+    """By cell of the protocol the numbers of points that were tried and dropped: of both, and their
+    difference. Notebooks that say the same of a cell do so once."""
     found = rows[(rows["kind"] == "number") & (rows["preset"] == "study")]
     found = found.join(found["name"].str.extract(_DROPPED)).dropna(subset="of")
-    parts = found[found["part"] == "main"].groupby(["student", "dataset", "at"], sort=False)
+    found = found[found["nth"].isin(set(confirmatory(rows)["nth"]))]
+    parts = found.groupby(["student", "measured_on", "at"], sort=False)
     return [{one["of"]: one for one in records(part)} for _, part in parts]
 
 

@@ -103,11 +103,17 @@ def test_points_dropped_and_the_controls_contrast_are_told_by_layer_or_not_run()
             for n, of in enumerate(names)}  # fmt: skip
     held["lambda_good_minus_shuffled_FC1"] = Number(value=0.1, low=0.05, high=0.15, what="lambda")
     held["lambda_good_minus_baseline_FC1"] = Number(value=0.7, what="not of the contrast")
-    made = shown(confirmed(numbers=held))
-    assert made["dropped"] == (
+    rho = comparison("rho", 6.0, 13.0)
+    made = shown(confirmed(rho, numbers=held))
+    told = (
         "- VGG-11, FC1: student 0 [−1.00, 1.00], baseline 1.00 [0, 2.00], student − baseline "
         "+2.00 [+1.00, +3.00] points an image, over 9 images."
     )
+    assert made["dropped"] == told
+    swept = confirmed(rho, numbers=held, notebook="image_cell", run="v_vgg11_fc1")
+    assert shown(swept)["dropped"] == told
+    unfit = confirmed(rho, numbers=held, notes=["FC1 is not measurable (a: b); raise epochs."])
+    assert shown(unfit)["dropped"].startswith("- VGG-11, FC1, not measurable: student")
     assert made["controls_contrast"] == "- lambda: +0.10 [+0.05, +0.15]."
     nothing = shown(run())
     assert "not run here yet" in nothing["controls_contrast"]
