@@ -20,7 +20,7 @@ from kpnb.errors import KpnbError
 from kpnb.estimator.loss import GAUSSIAN_ENTROPY
 from kpnb.metrics.evidence import Choices, difference
 from kpnb.metrics.points import knowledge_points
-from kpnb.metrics.results import Results, available_results, freshness
+from kpnb.metrics.results import Results, available_cells, available_results, freshness
 from kpnb.paper import METRICS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -231,9 +231,10 @@ def test_tables_of_a_study_lead_to_its_pack(image):
 
 
 def committed(monkeypatch):
-    """The packs, each with the study's results of Hypothesis 1 to 3 on the same networks."""
+    """The packs, each with the study's results on the same networks: the notebooks' on Hypothesis 1
+    to 3, or those of a sweep's runs."""
     monkeypatch.delenv("KPNB_RESULTS", raising=False)
-    study = available_results("study")
+    study = [*available_results("study"), *available_cells("study")]
     for one in explorer.read_packs():
         asked = one["run"]["settings"]
         yield one, [found for found in study if explorer._same(found.settings, asked)]
