@@ -63,10 +63,12 @@ def detectable(rows: pd.DataFrame) -> Iterator[dict]:
     cells = cells[(cells["verdict"] != "not measurable") & (cells["measured_on"] == "train")]
     printed = frame.paper_rows(rows, COUNTED)
     for metric in METRICS:
-        known = records(cells[cells["metric"] == metric])
-        varies = [parts for cell in known if (parts := _parts(rows, cell)) is not None]
+        varies = {}
+        for cell in records(cells[cells["metric"] == metric]):
+            if (parts := _parts(rows, cell)) is not None:
+                varies[f"{cell['network']} {cell['layer']}"] = parts
         if varies:
-            pair, sample, both = np.maximum(np.mean(varies, axis=0), 0.0)
+            pair, sample, both = np.maximum(np.mean([*varies.values()], axis=0), 0.0)
             error = {n: float(pair + (sample + both) / n) ** 0.5 for n in DESIGNS}
             gaps = _gaps(printed[(printed["metric"] == metric) & (printed["outcome"] != "")])
             line = Z95 * error[USUAL]
@@ -79,7 +81,7 @@ def detectable(rows: pd.DataFrame) -> Iterator[dict]:
                 "middle": float(np.median(np.abs(gaps))),
                 "beyond": (int((ahead > line).sum()), int((ahead < -line).sum())),
                 "cells": len(gaps),
-                "cells_here": [f"{cell['network']} {cell['layer']}" for cell in known],
+                "cells_here": [*varies],
             }
 
 

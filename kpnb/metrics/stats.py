@@ -213,8 +213,9 @@ def pooled(effects: Sequence[float], variances: Sequence[float]) -> Pooled:
     from scipy.special import stdtrit
     from statsmodels.stats.meta_analysis import combine_effects  # here: a second
 
-    found = combine_effects(np.asarray(effects), np.asarray(variances), method_re="dl")
-    # Where its variance between cells is below 0, statsmodels goes on with it.
+    # Where its variance between cells is below 0, statsmodels goes on with it, and says so.
+    with np.errstate(invalid="ignore"):
+        found = combine_effects(np.asarray(effects), np.asarray(variances), method_re="dl")
     kind = "re" if found.tau2 > 0 else "fe"
     errors = (getattr(found, f"sd_eff_w_{kind}{ending}") for ending in ("", "_hksj"))
     half = float(stdtrit(len(effects) - 1, 1 - LEVEL / 2) * max(errors))

@@ -13,6 +13,7 @@ from kpnb.paper import FINAL_METRICS
 from kpnb.run.sweeps import read_sweeps
 
 SWEEP = read_sweeps()["conditions"]
+N_FG, N_BG = "$N^{fg}_{point}$", "$N^{bg}_{point}$"
 #: What the made leads follow, for one more of each term; N_bg follows nothing.
 SLOPES = {"explained": 20.0, "teacher_lead": 0.0, "doublings": -1.0, "is_fc1": 3.0}
 
@@ -139,6 +140,12 @@ def test_what_was_held_back_is_compared_with_the_mean_of_its_layer(cells, known,
     moved = held.assign(n_fg=held["n_fg"] + 50.0)
     (row, *_) = conditions.foretold(known, moved, models)
     assert row["model"] == pytest.approx(2500, rel=0.1)
+    of_layer = known.groupby("layer")["n_fg"].mean()
+    gaps = [
+        cell["n_fg"].mean() - of_layer[layer] for (_, layer), cell in held.groupby(["run", "layer"])
+    ]
+    assert found["n_fg"]["plain"] == pytest.approx(np.mean(np.square(gaps)))
+    assert abs(of_layer["FC1"] - of_layer["Conv"]) > 2  # a mean over both layers would not do
 
 
 def test_pages_have_figure_model_what_is_beside_it_and_the_check(cells):
@@ -148,7 +155,9 @@ def test_pages_have_figure_model_what_is_beside_it_and_the_check(cells):
     assert "26 runs with 3 pairs each, 156 leads" in read
     rows = rows_of(read)
     assert len(rows) == 8 and "supported" in rows[0][1] and "less than one half" in rows[-1][0]
-    assert [row[-1] for row in rows_of(found["conditions_held"])][0] == "of use"
+    said = {row[0]: row[-1] for row in rows_of(found["conditions_held"])}
+    # N_bg follows nothing, so that no model foretells it better than its mean
+    assert said == {N_FG: "of use", r"$\lambda$": "of use", N_BG: "of no use"}
     figure = conditions.conditions_figure(cells)
     assert len(figure.axes) == 3 and len(figure.legends[0].get_texts()) == 6
 

@@ -90,6 +90,17 @@ def test_samples_without_a_value_take_no_part_and_cells_that_are_not_measurable_
     assert not list(effects.detectable(frame([confirmed("rho", gap, gap, values=[])])))
 
 
+def test_a_variance_below_0_counts_as_none():
+    """Images that differ less than by chance, since each is the other's opposite."""
+    gap = drawn(0.0, 0.0, 5.0, pairs=21, samples=50)
+    gap = gap - gap.mean(0)  # no variance between samples is left, and its estimate is below 0
+    parts = effects.components(gap)
+    assert parts[1] < 0 < parts[2]
+    (row,) = effects.detectable(frame([confirmed("rho", gap, np.zeros(gap.shape))]))
+    error = (max(parts[0], 0.0) + parts[2] / 40) ** 0.5
+    assert row["line"] == pytest.approx(1.959964 * error, rel=1e-3)
+
+
 def test_the_variance_over_samples_rests_on_squares_around_each_networks_own_mean():
     rng = np.random.default_rng(1)
     student, baseline = rng.normal(5, 2, (21, 100)), rng.normal(9, 1, (21, 100))

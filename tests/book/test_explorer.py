@@ -328,9 +328,12 @@ READ = """(states) => states.map((state) => {
 def compare(page, pack_, epochs=None):
     """What the page counts of every sample, at three thresholds, against what kpnb did."""
     for layer, roles in pack_["layers"].items():
-        every = roles["S"]["epochs"] if epochs is None else epochs
-        cases = list(product(range(len(pack_["samples"])), THRESHOLDS, every))
-        shared = {"modality": pack_["modality"], "role": "student", "layer": layer}
+        which = range(len(pack_["samples"])), THRESHOLDS, epochs or roles["S"]["epochs"]
+        cases = list(product(*which))
+        shared = {n: pack_[n] for n in ("modality", "network")} | {
+            "role": "student",
+            "layer": layer,
+        }
         states = [shared | {"sample": n, "b": b, "epoch": e} for n, b, e in cases]
         shown = page.evaluate(READ, states)
         for (n, b, epoch), numbers in zip(cases, shown, strict=True):
@@ -357,12 +360,11 @@ def test_the_page_counts_as_kpnb_in_every_modality(page, packs):
 @pytest.mark.long
 def test_the_page_counts_as_kpnb_in_the_committed_packs(browser, tmp_path, monkeypatch):
     monkeypatch.delenv("KPNB_RESULTS", raising=False)
-    committed = explorer.read_packs()
-    shown = browser.new_page()
-    shown.goto(write_page(tmp_path / "page.html", frame([]), committed))
-    for one in committed:
-        compare(shown, one, [*one["layers"].values()][0]["S"]["epochs"][::7])
-    shown.close()
+    packs = explorer.read_packs()
+    with browser.new_page() as shown:
+        shown.goto(write_page(tmp_path / "page.html", frame([]), packs))
+        for one in packs:
+            compare(shown, one, [*one["layers"].values()][0]["S"]["epochs"][::7])
 
 
 @pytest.mark.long

@@ -91,7 +91,7 @@ def test_planned_and_reached_half_widths_stand_side_by_side():
     assert "+0.02 in the median over 57 pairs of Table V" in made["protocol_rho"]
     assert made["protocol_wider"].endswith(r"VGG-11 FC1 $\lambda$ (train, half-width 0.02).")
     wide = shown(confirmed(comparison("lambda", -0.02, 0.06, margin=0.02)))["protocol_wider"]
-    assert "half-width 0.04, wider than the margin" in wide
+    assert wide.endswith("half-width 0.04 †).") and "above the margin" in wide
     between = sum(protocol()["planned"]["half_width"]["lambda"])  # twice a half-width, of two
     near = shown(confirmed(comparison("lambda", 0.02, 0.02 + between)))["protocol_wider"]
     assert near == "None is wider than both planned widths."
