@@ -392,7 +392,8 @@ class ClaimPage:
             if len(one.items) > 1
         ]
         said = {"counts": verdict_counts(judged), "sections": sections, "files": len(used)}
-        claims = block("claims", stale=(used["state"] != "fresh").sum(), **said)
+        said["stale"] = (~used["state"].str.match("fresh|other versions")).sum()
+        claims = block("claims", **said)
         made = {"claims": claims, "claim_cells": block("claim_cells", cells=cells)}
         return made | {"claims_decided": block("claims_decided", judged=judged)}
 

@@ -64,7 +64,7 @@ def frame(results: Sequence[Results]) -> pd.DataFrame:
     Columns beside those of `kpnb.metrics.results`, which keep their names:
         part: "main" for a notebook's results, "sweep" for a sweep's run, "single" for a run of the
             sweeps' notebook that belongs to no sweep and so to no table.
-        file: its path in the repository; state: "fresh", "stale: why" or "unknown: why".
+        file: its path in the repository; state: as `freshness` has it.
         student, teacher, measured_on, outputs: of the settings; own_b: b of the run's verdicts.
         headline: on all samples, at `own_b`, with the weight distance of Eq. 8; other_b: the same
             at any other b; larger: the student's teacher is another network than its own.

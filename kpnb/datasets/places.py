@@ -26,8 +26,9 @@ def find_data(value: str) -> Path | None:
     value: "embedded"; a folder; a folder on Google Drive, below /content/drive, which is mounted
     on Colab if it is not; "download:NAME" for one of `NAMES`, which is fetched and prepared as the
     command of that name in `data_prep` does with its defaults, once; or such a name alone, for one
-    that was prepared so before. Both are kept in the folder that the environment variable KPNB_DATA
-    names, "kpnb_data" in the current folder by default. A folder goes before a name.
+    that was prepared so before, or the name of the folder that it was prepared into, as
+    "tiny_imagenet-64-tiny_imagenet_20". All are kept in the folder that the environment variable
+    KPNB_DATA names, "kpnb_data" in the current folder by default. A folder goes before a name.
 
     Raises `KpnbError` for anything else, naming what may be given and what is near, and when
     fetching or preparing fails.
@@ -43,7 +44,7 @@ def find_data(value: str) -> Path | None:
         if folder.is_dir():
             return folder
         raise KpnbError(f"data={str(folder)!r} is a file: give the folder that it was unpacked to.")
-    found = _prepared(value) if value in NAMES else None
+    found = _prepared(value) if value in NAMES else _prepared_as(value)
     if found is None:
         raise KpnbError(_unknown(value))
     return found
@@ -74,6 +75,14 @@ def _prepared(name: str) -> Path | None:
     return usual if usual in found else found[0] if len(found) == 1 else None
 
 
+def _prepared_as(folder: str) -> Path | None:
+    """The prepared folder of this name, below the data set's that it begins with, where it is."""
+    name = folder.partition("-")[0]
+    known = name in IMAGES and Path(folder).name == folder
+    found = _home(name) / "prepared" / folder
+    return found if known and (found / "manifest.json").is_file() else None
+
+
 def _downloaded(name: str, value: str) -> Path:
     """The prepared folder of a data set, made now if it is not there."""
     if name not in NAMES:
@@ -100,6 +109,8 @@ def _unknown(value: str) -> str:
         colab = "is not on the mounted Drive" if DRIVE.exists() else "is there on Colab only"
         return f"data={value!r} {colab}: give a folder that is there, or {PREFIX}NAME."
     near = get_close_matches(name, (*NAMES, EMBEDDED), n=3, cutoff=0.6) + _near_folders(value)
+    if name.partition("-")[0] in IMAGES and name not in NAMES:
+        return f"data={value!r} is not prepared in {_home(name.partition('-')[0])}: do so first."
     told = f"data={value!r} is no folder and no known name"
     told += f" (near: {', '.join(near)})" if near else ""
     named = f"{PREFIX}NAME with NAME one of {', '.join(NAMES)}"

@@ -192,20 +192,24 @@ class Results(_Record):
         )
 
 
-def run_fingerprint(settings: dict, code: Sequence[str]) -> str:
+def run_fingerprint(
+    settings: dict, code: Sequence[str], versions: Mapping[str, str] | None = None
+) -> str:
     """One hash for what a run's numbers depend on: settings, code, packed data and versions.
 
     settings: the notebook's resolved parameters, JSON-able. code: public names of what computes,
-    such as "ImageStudy"; what these refer to in kpnb is counted too. Starts with the scheme.
+    such as "ImageStudy"; what these refer to in kpnb is counted too. versions: of libraries, by
+    default those here. Starts with the scheme.
     Raises: KpnbError for a name that kpnb does not define once, or settings that JSON cannot hold.
     """
     parts = {"code": keys.code_fingerprint(*code), "data": keys.data_fingerprint(*code)}
-    parts |= {"settings": settings, "versions": keys.library_versions()}
+    parts |= {"settings": settings, "versions": versions or keys.library_versions()}
     return f"{SCHEME}:{keys.fingerprint(parts)}"
 
 
 def freshness(results: Results, asked: dict | None = None) -> str:
-    """Whether the code here would compute these results again: "fresh", or "stale" and why.
+    """Whether the code here would compute these results again: "fresh", "other versions" of
+    libraries and which, where nothing else differs, or "stale" and why.
 
     asked: the parameters that they are to be of; None: their own.
     """
@@ -217,9 +221,18 @@ def freshness(results: Results, asked: dict | None = None) -> str:
         now = {"parameters": asked, "fingerprint": run_fingerprint(asked, code)}
     except KpnbError as error:
         return f"stale: {error}"
+    versions = results.provenance.get("versions", {})
     then = {"parameters": results.settings, "fingerprint": results.fingerprint}
-    why = why_stale(then | {"versions": results.provenance.get("versions", {})}, now)
+    why = why_stale(then | {"versions": versions}, now)
+    if why and results.fingerprint == run_fingerprint(asked, code, _counted(versions)):
+        return f"other versions: {why}"
     return f"stale: {why}" if why else "fresh"
+
+
+def _counted(versions: Mapping[str, str]) -> dict[str, str]:
+    """Of recorded versions what fingerprints count: Python by major.minor."""
+    counted = {name: versions.get(name, "") for name in keys.library_versions()}
+    return counted | {"python": ".".join(counted["python"].split(".")[:2])}
 
 
 def why_stale(then: Mapping, now: Mapping) -> str:

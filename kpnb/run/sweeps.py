@@ -163,7 +163,7 @@ def _require_resolves(sweep: Sweep, run: str) -> None:
         sweep.resolved(run, preset)
 
 
-FRESH, STATES = "fresh", ("fresh", "stale", "unknown", "missing")
+FRESH, STATES = "fresh", ("fresh", "other versions", "stale", "unknown", "missing")
 
 
 @dataclass(frozen=True)

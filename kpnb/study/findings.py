@@ -121,7 +121,7 @@ class Findings(NotebookFindings):
         return Results(
             preset=self.study.parameters.preset,
             settings=settings,
-            provenance=provenance() | {"code": list(self.code)},
+            provenance=provenance() | {"code": list(self.code), "data": self.study.data.hashes},
             seconds=used["seconds"] + self.study.stored_seconds(),
             peak_memory_mb=used["peak_memory_mib"],
             fingerprint=run_fingerprint(settings, self.code),

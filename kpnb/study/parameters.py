@@ -126,8 +126,8 @@ class ImageParameters(StudyParameters):
     PRESETS = presets_of("image")
 
     data: str
-    """embedded, or the folder of a data set that data_prep/ has prepared, or its name (cub200,
-    ilsvrc_det, voc2012, coco, tiny_imagenet; download:NAME fetches it first)"""
+    """embedded; a folder that data_prep/ has prepared, or its name in KPNB_DATA; or a data set's
+    (cub200, ilsvrc_det, voc2012, coco, tiny_imagenet; download:NAME fetches it first)"""
     network: Network
     """architecture of teacher, student and baseline, one of the paper's seven"""
     scale: Literal["narrow", "full"]

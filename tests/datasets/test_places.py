@@ -37,6 +37,17 @@ def test_the_embedded_data_need_no_folder_and_a_folder_is_itself(home, tmp_path,
     refuses(find_data, f"not prepared in {home / 'squad'}.* give download:squad", "squad")
 
 
+def test_a_prepared_folder_is_known_by_its_own_name(home):
+    """Of several of one data set, whose own name then leads to none of them."""
+    for name in ("tiny_imagenet-64-some", "tiny_imagenet-64-others"):
+        refuses(find_data, f"is not prepared in {home / 'tiny_imagenet'}: do so first", name)
+        prepared_folder(home / "tiny_imagenet" / "prepared" / name)
+        assert find_data(name) == home / "tiny_imagenet" / "prepared" / name
+    refuses(find_data, "not prepared", "tiny_imagenet")
+    for outside in ("tiny_imagenet-64-some/..", "tiny_imagenet-/../tiny_imagenet-64-some"):
+        refuses(find_data, "do so first", outside)
+
+
 @pytest.mark.parametrize(
     ("value", "near"),
     [("sqad", "squad"), ("download:cub", "cub200"), ("embeded", "embedded"), ("voc", "voc2012"),

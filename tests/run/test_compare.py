@@ -6,6 +6,7 @@ from pathlib import Path
 import made_results
 import pytest
 
+from kpnb.fingerprint import library_versions
 from kpnb.metrics.results import Number, Results, run_fingerprint, write_results
 from kpnb.run.__main__ import main
 
@@ -72,5 +73,12 @@ def test_the_status_of_results_fails_where_one_is_stale(tmp_path, monkeypatch, c
         told = dict(notebook=name, preset="study", settings={}, provenance=by, fingerprint=found)
         write_results(made_results.run(**told))
         assert main(["--status", "study"]) == (name == "a")
-    lines = capsys.readouterr().out.splitlines()[-3:]
+    other = library_versions() | {"torch": "1.0"}
+    told = where | {"versions": other | {"python": f"{other['python']}.99", "kpnb": "absent"}}
+    found = run_fingerprint({}, ["published_table"], other)
+    told = dict(notebook="d", preset="study", settings={}, provenance=told, fingerprint=found)
+    write_results(made_results.run(**told))
+    assert main(["--status", "study"]) == 1
+    *lines, last = capsys.readouterr().out.splitlines()[-4:]
     assert [line.split(":")[1].strip() for line in lines] == ["stale", "fresh", "unknown"]
+    assert last.startswith("d: other versions: torch 1.0, here ")
