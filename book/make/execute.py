@@ -74,10 +74,11 @@ class Tasks:
         return code
 
     def next(self) -> Task:
-        """The first whose networks no running one is about to make, else the first."""
+        """The longest, so that none is left alone at the end, of those whose networks no running one
+        is about to make, else of all; of equal ones the first."""
         busy = {task.kind for task in self.running}
         free = [task for task in self.waiting if task.kind not in busy]
-        return (free or self.waiting)[0]
+        return max(free or self.waiting, key=lambda task: task.seconds)
 
     def stop(self, number: int, _frame: object = None) -> None:
         """Hand a signal on: each notebook says what it keeps."""
