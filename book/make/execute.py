@@ -74,8 +74,8 @@ class Tasks:
         return code
 
     def next(self) -> Task:
-        """The longest, so that none is left alone at the end, of those whose networks no running one
-        is about to make, else of all; of equal ones the first."""
+        """The longest, so that none is left alone at the end, of those whose networks no running
+        one is about to make, else of all; of equal ones the first."""
         busy = {task.kind for task in self.running}
         free = [task for task in self.waiting if task.kind not in busy]
         return max(free or self.waiting, key=lambda task: task.seconds)
