@@ -30,7 +30,10 @@ SHOWN: dict[str, tuple[dict[str, str], str, bool]] = {
     "IV": ({"augment": "augmented {}"}, "TSB", False),
     "VIII": ({"outputs": "{} outputs"}, "SB", False),
     "IX": ({"teacher": "taught by {}"}, "SB", False),
+    "tiny_imagenet": ({"measured_on": "{} images"}, "TSB", False),
 }
+#: Sweeps on other data than a table's, which stand beside it on a page of their own.
+BESIDE = ("tiny_imagenet",)
 #: Table VIII has networks of 10 outputs; the sweep's runs with many more stand for no cell of it.
 FEW_OUTPUTS = ("*_outputs2", "*_outputs4", "*_outputs12")
 
@@ -47,15 +50,21 @@ class Place:
 
 
 def published_tables(rows: pd.DataFrame) -> dict[str, str]:
-    """{file: content} of Tables II to IX: each one's chart, and the numbers behind folds."""
+    """{file: content} of Tables II to IX, and of what stands beside them: each one's chart, and the
+    numbers behind folds."""
     sweeps, made = read_sweeps(), {}
-    for name in TABLES:
-        key = f"table_{name.lower()}"
-        found = sweep_places(sweeps[key], rows) if name in SHOWN else main_places(name, rows)
+    for name in (*TABLES, *BESIDE):
+        key, shown = key_of(name), name in SHOWN
+        found = sweep_places(sweeps[key], rows, name) if shown else main_places(name, rows)
         drawn = chart_fragments(key, chart(name, found), block("published_caption"))
         folds = block("published_folds", tables=tables(name, found))
         made |= drawn | {key: f"{drawn[key]}\n\n{folds}"}
     return made
+
+
+def key_of(name: str) -> str:
+    """What a table's sweep and its page's files are called, as in table_ix."""
+    return name if name in BESIDE else f"table_{name.lower()}"
 
 
 def main_places(name: str, rows: pd.DataFrame) -> list[Place]:
@@ -75,17 +84,21 @@ def main_places(name: str, rows: pd.DataFrame) -> list[Place]:
     return sorted(places, key=lambda one: titles.index(one.heading))
 
 
-def sweep_places(sweep: Sweep, rows: pd.DataFrame) -> list[Place]:
-    """One for each run, and for each b where the table varies it; the paper's rows stand above the
-    first of the runs that share them."""
-    tell, _, every_b = SHOWN.get(sweep.table, ({}, "SB", False))
+def sweep_places(sweep: Sweep, rows: pd.DataFrame, shown: str = "") -> list[Place]:
+    """One for each run and layer, and for each b where the table varies it; the paper's rows stand
+    above the first of the runs that share them. shown: of `SHOWN`, by default the table's."""
+    tell, _, every_b = SHOWN.get(shown or sweep.table, ({}, "SB", False))
     known, places, before = frame.paper_rows(rows, sweep.table), [], None
-    for name, run in sweep.runs.items():
-        given = sweep.given(name, "study")
+    every = [(name, run, layer) for name, run in sweep.runs.items()
+             for layer in sweep.given(name, "study")["layers"]]  # fmt: skip
+    for name, run, layer in every:
+        given = sweep.given(name, "study") | {"layers": [layer]}
         ours = frame.sweep_rows(rows, [name])
-        ours = ours[ours["headline"] | (ours["other_b"] & every_b)]
-        wanted = known[list(run.published)].isin(run.published).all(axis=1)
-        printed = known[wanted & bool(run.published) & (run.published != before)]
+        ours = ours[(ours["headline"] | (ours["other_b"] & every_b)) & (ours["layer"] == layer)]
+        printed = known[:0]
+        if run.published and run.published != before:
+            wanted = known[list(run.published)].isin(run.published).all(axis=1)
+            printed = known[wanted]
         before = run.published
         parts = {b: (printed[printed["threshold_b"] == str(b)], ours[ours["threshold"] == b])
                  for b in (THRESHOLDS if every_b else ())}  # fmt: skip
@@ -111,7 +124,9 @@ def chart(name: str, places: Sequence[Place]) -> Chart:
         lines.append(Line((heading,), heading=True))
         for one in group:
             lines += cell_lines(one.ours[one.ours["kind"] == "comparison"], one.printed, one.name)
-    return Chart(block("published_title", table=name), panels(_metrics(places), name), lines)
+    beside, given = name in BESIDE, read_sweeps().get(name)
+    title = block("published_title", table=f"Table {name}" if not beside else given.title)
+    return Chart(title, panels(_metrics(places), given.table if beside else name), lines)
 
 
 def tables(name: str, places: Sequence[Place]) -> dict[str, str]:

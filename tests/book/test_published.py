@@ -31,7 +31,7 @@ def places(name, *runs):
     rows = frame(runs)
     of_sweep = name in published.SHOWN
     return (
-        published.sweep_places(SWEEPS[f"table_{name.lower()}"], rows)
+        published.sweep_places(SWEEPS[published.key_of(name)], rows, name)
         if of_sweep
         else published.main_places(name, rows)
     )
@@ -149,7 +149,7 @@ def beside(selector, printed):
 
 @pytest.mark.parametrize("name", published.SHOWN)
 def test_every_printed_number_of_the_runs_rows_is_there(name):
-    sweep, shown = SWEEPS[f"table_{name.lower()}"], sweep_lines(name)
+    sweep, shown = SWEEPS[published.key_of(name)], sweep_lines(name)
     printed = published_table(sweep.table, as_printed=True)
     rows = pd.concat([beside(run.published, printed) for run in sweep.runs.values()])
     metrics = [metric for metric in METRICS if (printed[metric] != "").any()]
@@ -159,6 +159,17 @@ def test_every_printed_number_of_the_runs_rows_is_there(name):
     }
     told = {row[0] for row in shown if row[1] == "ours: not run here"}
     assert len(told) >= len({run for run in sweep.runs}) / len(page(name))
+
+
+def test_a_run_of_several_layers_has_a_place_for_each_and_prints_nothing():
+    """Held-out photographs stand beside no cell of the paper's, which measures training ones."""
+    name, run_name = "tiny_imagenet", "tin_alexnet_new"
+    found = [one for one in places(name, cell(run_name)) if one.heading == "AlexNet"]
+    told = ["Conv", "FC1", "FC2", "FC3"]
+    assert [one.name for one in found] == told + [f"{layer}, test images" for layer in told]
+    assert [len(one.ours) > 0 for one in found] == [False] * 4 + [True] + [False] * 3
+    assert [len(one.printed) > 0 for one in found] == [True] * 4 + [False] * 4
+    assert "Tiny ImageNet" in published.chart(name, places(name)).title
 
 
 def test_a_printed_mark_is_the_side_of_its_own_baseline():
