@@ -23,6 +23,7 @@ from book.make import (
     check,
     claims,
     conditions,
+    controls,
     effects,
     executed,
     explorer,
@@ -98,6 +99,7 @@ def fragments(
     made |= claims.ClaimPage(rows, address, pages).fragments() | published.published_tables(rows)
     made |= chapters.chapter_tables(rows) | plan_pages.plan_tables()
     made |= conditions.conditions_fragments(cells) | effects.effects_fragments(rows)
+    made |= controls.controls_fragments(results)
     return made | protocol_pages.protocol_pages(rows)
 
 

@@ -25,7 +25,6 @@ HISTORY = "history"  #: The folder of what was measured before the protocol, in 
 #: Numbers of what intervals decide where nothing differs (`kpnb.study.findings`), and those that
 #: put a layer's metrics into proportion, by name (`kpnb.training.fitness`).
 _FALSE = r"^false_decisions_(?P<pairs>\d+)_(?P<about>\w+)_(?P<at>[A-Z]\w+)$"
-_CONTRAST = r"(n_fg|lambda)_good_minus_shuffled_[A-Z]\w*"
 _DROPPED = r"^dropped_(?P<of>S|B|difference)_(?P<at>[A-Z]\w*)$"
 _FITNESS = r"^(explained_\w+|rank_correlation_\w|lambda_over_chance_\w|\w+_untrained)_([A-Z]\w+)$"
 #: The panels of their chart, and in each which number has which look.
@@ -65,7 +64,6 @@ def protocol_pages(rows: pd.DataFrame) -> dict[str, str]:
         "protocol_false": false_decisions(rows),
         "protocol_wider": block("protocol_wider", wider=wider_than_planned(reached)),
         "dropped": block("dropped", cells=dropped(rows)),
-        "controls_contrast": block("controls_contrast", found=contrast(rows)),
         "decided": sheet("decided", decided(cells)),
         **fitness_fragments(rows),
         HISTORY: history_tables(),
@@ -108,13 +106,6 @@ def dropped(rows: pd.DataFrame) -> list[dict[str, dict]]:
     found = found[found["nth"].isin(set(confirmatory(rows)["nth"]))]
     parts = found.groupby(["student", "measured_on", "at"], sort=False)
     return [{one["of"]: one for one in records(part)} for _, part in parts]
-
-
-def contrast(rows: pd.DataFrame) -> list[dict]:
-    """The protocol's contrast of the controls: students of good teachers minus those of shuffled
-    ones, by metric and layer."""
-    found = rows[(rows["kind"] == "number") & (rows["preset"] == "study")]
-    return records(found[found["name"].str.fullmatch(_CONTRAST)])
 
 
 def false_decisions(rows: pd.DataFrame) -> str:
