@@ -86,7 +86,8 @@ def main_places(name: str, rows: pd.DataFrame) -> list[Place]:
 
 def sweep_places(sweep: Sweep, rows: pd.DataFrame, shown: str = "") -> list[Place]:
     """One for each run and layer, and for each b where the table varies it, of what the paper has
-    or was run here; the paper's rows stand above the first of the runs that share them. shown: of `SHOWN`, by default the table's."""
+    or was run here; the paper's rows stand above the first of the runs that share them. shown: of
+    `SHOWN`, by default the table's."""
     tell, _, every_b = SHOWN.get(shown or sweep.table, ({}, "SB", False))
     known, places, before = frame.paper_rows(rows, sweep.table), [], None
     every = [(name, run, layer) for name, run in sweep.runs.items()

@@ -51,9 +51,11 @@ COVARIATES = {
     "explained_train": ("explained share, training images", "share"),
     "explained_new": ("explained share, new images", "share"),
     "accuracy": ("accuracy on new images", "share"),
+    "accuracy_train": ("accuracy on images trained on", "share"),
 }
 SIDES = {"up": "more", "down": "less", "": "no lead"}
-PRIMARY = ("n_fg", "lambda")  # of the protocol's contrast; values of all images are filed
+PRIMARY = ("n_fg", "lambda")  # of the protocol's contrast
+FILED = (*PRIMARY, "n_bg")  # with the values of all images
 BASELINE = "baseline"
 #: What the protocol expects of students: of a kind of teacher, minus those of another or the
 #: baseline, in a metric, on a side ("": no lead).
@@ -179,9 +181,11 @@ def outcome_of(found: Estimate, side: str, wide: float, p: float) -> str:
     """Whether an expectation held: "up", "down", or "" for no lead, for which a lead must be out of
     the question and not only unseen. wide: the margin of what counts as none."""
     told = verdict(found, side or "up", wide, p)
-    if told in ("undecided", "one seed"):
-        return "open" if told == "undecided" else told
-    return "held" if (told == "supported") == bool(side) else "did not hold"
+    if told == "one seed":
+        return told
+    if side:
+        return {"supported": "held", "undecided": "open"}.get(told, "did not hold")
+    return "held" if found.high < wide else "did not hold" if found.low > 0 else "open"
 
 
 class ControlFindings(Findings):
@@ -220,14 +224,15 @@ class ControlFindings(Findings):
         for role in "TSB" if study.kind == GOOD else "TS":
             rows = first if role == "T" else slice(None)
             found = {n: quantity_values(evidence, role, n, self.threshold) for n in QUANTITIES}
-            right = [study.of(role, seed, layer).accuracy[held] for seed in seeds]
-            found["accuracy"] = np.array(right)[:, None]
+            for name, split in (("accuracy", held), ("accuracy_train", "train")):
+                right = [study.of(role, seed, layer).accuracy[split] for seed in seeds]
+                found[name] = np.array(right)[:, None]
             if role == "S":
                 for name, split in (("explained_train", "train"), ("explained_new", held)):
                     found[name] = np.array(explained_shares(study, layer, split))[:, None]
             found = {name: values[rows] for name, values in found.items()}
             self.networks |= {(layer, networks[role], name): v for name, v in found.items()}
-            for name in PRIMARY:
+            for name in FILED:
                 told = [" ".join("-" if v != v else f"{v:.5g}" for v in row) for row in found[name]]
                 about = {"layer": f"{layer}, {networks[role]}", "role": role, "metric": name}
                 about |= {"threshold": self.threshold, "distance": None, "by_seed": told}
@@ -237,7 +242,7 @@ class ControlFindings(Findings):
     def contrasts(self) -> list[tuple[str, str]]:
         """Pairs of kinds whose students are compared; the other may be the baseline."""
         pairs = [(kind, BASELINE) for kind in self.study.kinds]
-        return [(GOOD, "shuffled")] * ("shuffled" in self.study.kinds) + pairs
+        return [(GOOD, kind) for kind in ("shuffled", "equal") if kind in self.study.kinds] + pairs
 
     def estimate(self, layer: str, name: str, *networks: str) -> Estimate | None:
         """Of one quantity of some networks, or of theirs minus that of others, paired by seed and

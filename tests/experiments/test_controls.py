@@ -209,9 +209,8 @@ def test_contrasts_by_hand(monkeypatch, few_test_images):
     }
     monkeypatch.setattr(ControlStudy, "evidence", lambda self, layer: by_kind[self.kind])
     monkeypatch.setattr(controls, "explained_shares", lambda *_: [0.9, 0.8, 0.7, 0.6])
-    monkeypatch.setattr(
-        ControlStudy, "of", lambda self, *_: type("Net", (), {"accuracy": {"new": 0.5}})
-    )
+    net = type("Net", (), {"accuracy": {"new": 0.5, "train": 0.75}})
+    monkeypatch.setattr(ControlStudy, "of", lambda self, *_: net)
     findings = ControlFindings(study, NOTEBOOK)
     findings.measure()
     found, gap = findings.numbers, np.array([3.0, 4, 2, 3])
@@ -238,18 +237,48 @@ def test_contrasts_by_hand(monkeypatch, few_test_images):
     assert found["gap_teacher_good_FC1"].value == pytest.approx(0.5)
     values = {(v.layer, v.role, v.metric): v.by_seed for v in findings.values}
     assert values["FC1, student good", "S", "n_fg"] == ["5 5 5", "6 6 6", "4 4 4", "5 5 5"]
+    assert values["FC1, baseline", "B", "n_bg"] == ["0 0 0"] * 4
+    assert found["accuracy_train_teacher_shuffled_FC1"].value == 0.75
     assert findings.measures == findings.comparisons == []
 
 
 GAPS = {"more": (3, 2, 4), "less": (-3, -4, -2), "none": (0.1, -0.2, 0.3), "wide": (1, -1, 3)}
+GAPS |= {"below": (-2, -5, 0.4)}  # a lead of the margin is out of the question, a lag is not
 
 
 @pytest.mark.parametrize(
     "side, expected",
     [
-        ("up", {"more": "held", "less": "did not hold", "none": "did not hold", "wide": "open"}),
-        ("down", {"more": "did not hold", "less": "held", "none": "did not hold", "wide": "open"}),
-        ("", {"more": "did not hold", "less": "held", "none": "held", "wide": "open"}),
+        (
+            "up",
+            {
+                "more": "held",
+                "less": "did not hold",
+                "none": "did not hold",
+                "wide": "open",
+                "below": "open",
+            },
+        ),
+        (
+            "down",
+            {
+                "more": "did not hold",
+                "less": "held",
+                "none": "did not hold",
+                "wide": "open",
+                "below": "open",
+            },
+        ),
+        (
+            "",
+            {
+                "more": "did not hold",
+                "less": "held",
+                "none": "held",
+                "wide": "open",
+                "below": "held",
+            },
+        ),
     ],
 )
 def test_no_lead_is_more_than_none_seen(side, expected):
