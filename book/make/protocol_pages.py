@@ -12,7 +12,7 @@ import pandas as pd
 from book.make.chart import Chart, Line, Mark, Panel
 from book.make.conditions import NAME as CONDITIONS
 from book.make.forest import PLACE, behind, confirmatory, forest
-from book.make.frame import NONE, NOTHING, TABLE_OF, estimate, over_cells, records
+from book.make.frame import CELL, NONE, NOTHING, TABLE_OF, estimate, over_cells, records
 from book.make.texts import badge, block, sheet
 from kpnb.fingerprint import packed_file
 from kpnb.metrics.formatting import signed, verdict_sentence
@@ -64,6 +64,7 @@ def protocol_pages(rows: pd.DataFrame) -> dict[str, str]:
         "protocol_false": false_decisions(rows),
         "protocol_wider": block("protocol_wider", wider=wider_than_planned(reached)),
         "dropped": block("dropped", cells=dropped(rows)),
+        "way_units": block("way_units", cells=way_units(rows)),
         "decided": sheet("decided", decided(cells)),
         **fitness_fragments(rows),
         HISTORY: history_tables(),
@@ -106,6 +107,16 @@ def dropped(rows: pd.DataFrame) -> list[dict[str, dict]]:
     found = found[found["nth"].isin(set(confirmatory(rows)["nth"]))]
     parts = found.groupby(["student", "measured_on", "at"], sort=False)
     return [{one["of"]: one for one in records(part)} for _, part in parts]
+
+
+def way_units(rows: pd.DataFrame) -> list[tuple[str, list[dict]]]:
+    """By measurable cell of the protocol what D_mean says in each unit of the way."""
+    found = rows[(rows["kind"] == "comparison") & (rows["metric"] == "d_mean")]
+    found = found[found["nth"].isin(set(confirmatory(rows)["nth"])) & (found["selection"] == "all")]
+    found = found[(found["threshold"] == found["own_b"]) & (found["verdict"] != "not measurable")]
+    found = found.drop_duplicates([*CELL, "measured_on", "distance"])
+    return [(", ".join(at), records(part))
+            for at, part in found.groupby(["network", "layer"], sort=False)]  # fmt: skip
 
 
 def false_decisions(rows: pd.DataFrame) -> str:

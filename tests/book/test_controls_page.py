@@ -1,53 +1,84 @@
-"""What the conclusion says of the controls, from values by pair and image alone."""
+"""What the conclusion says of the controls, from a results file alone."""
 
 import pytest
 from made_results import run
 
 from book.make.controls import controls_fragments, gaps
-from kpnb.metrics.results import Values
+from kpnb.metrics.results import Number, Values
 
-SETTINGS = {"kinds": ["shuffled", "equal"], "layers": ["FC1"], "seeds": [1, 2, 3, 4]}
-SETTINGS |= {"teachers": [7, 8]}
+SETTINGS = {"layers": ["Conv", "FC1"], "seeds": [1, 2, 3, 4], "teachers": [7, 8], "classes": 12}
+SETTINGS |= {"network": "VGG-11", "samples": 5}
+EQUAL, BLIND = "ahead of it at", "does not follow what a teacher knows"
 
 
-def controls(equal=3.0, shuffled=-1.0, preset="study", **changes):
-    """Baselines of 10 points; students of the good teacher have 8 more."""
-    leads = {"baseline": 0.0, "student good": 8.0, "student equal": equal}
-    leads |= {"student shuffled": shuffled}
-    filed = []
-    for metric, scale in (("n_fg", 1.0), ("lambda", 0.0)):
-        for name, lead in leads.items():
-            rows = [" ".join(f"{10 + scale * lead + 0.1 * ((seed * image) % 3)}"
-                             for image in range(5)) for seed in (1, 2, 3, 4)]  # fmt: skip
-            filed.append(Values(layer=f"FC1, {name}", role="S", metric=metric, by_seed=rows))
-    about = {"notebook": "image_controls", "preset": preset, "values": filed}
-    return run(**about, settings=SETTINGS | changes)
+def controls(leads, preset="study", share=0.9, learned=0.12, auc=0.0):
+    """Baselines of 10 points, and as many more for students of a kind as `leads` says of layers."""
+    filed, leads = [], {"good": (8.0, 8.0)} | leads
+    for metric in ("n_fg", "lambda", "n_bg"):
+        for at, layer in enumerate(SETTINGS["layers"]):
+            more = {kind: own[at] for kind, own in leads.items()} if metric == "n_fg" else {}
+            more = {"baseline": 0.0} | {f"student {kind}": more.get(kind, 0.0) for kind in leads}
+            for name, lead in more.items():
+                rows = [" ".join(f"{10 + lead + 0.1 * ((seed * image) % 3):.3f}"
+                                 for image in range(5)) for seed in SETTINGS["seeds"]]  # fmt: skip
+                filed.append(
+                    Values(layer=f"{layer}, {name}", role="S", metric=metric, by_seed=rows)
+                )
+    numbers = {f"explained_train_student_good_{layer}": Number(value=share, what="")
+               for layer in SETTINGS["layers"]}  # fmt: skip
+    numbers["accuracy_train_teacher_shuffled_Conv"] = Number(value=learned, what="")
+    numbers["auc_equal_minus_baseline_FC1"] = Number(
+        value=auc, low=auc - 0.1, high=auc + 0.1, what=""
+    )
+    about = {"notebook": "image_controls", "preset": preset, "values": filed, "numbers": numbers}
+    return run(**about, settings=SETTINGS | {"kinds": [kind for kind in leads if kind != "good"]})
 
 
 def told(*results):
     return controls_fragments(results)["controls_contrast"]
 
 
-def test_gaps_are_paired_by_seed_and_image_and_of_the_study_alone():
-    found = gaps([controls(preset="demo"), run(), controls()])
+def test_gaps_are_paired_by_seed_and_image_with_what_became_of_the_expectation():
+    found = gaps(controls({"shuffled": (-1, -1), "equal": (3, 0.2)}))
     assert set(found) == {("good", "shuffled"), ("good", "equal"), ("good", "baseline"),
                           ("shuffled", "baseline"), ("equal", "baseline")}  # fmt: skip
-    for pair, value in {
-        ("good", "equal"): 5,
-        ("equal", "baseline"): 3,
-        ("good", "shuffled"): 9,
-    }.items():
-        points, share = found[pair]
-        assert points["value"] == pytest.approx(value) and points["low"] == pytest.approx(value)
-        assert (points["metric"], share["metric"], share["value"]) == ("n_fg", "lambda", 0)
+    row = {(pair, one["layer"]): (round(one["value"], 6), one["outcome"])
+           for pair, rows in found.items() for one in rows if one["metric"] == "n_fg"}  # fmt: skip
+    assert row[("good", "shuffled"), "FC1"] == (9, "held")
+    assert row[("equal", "baseline"), "Conv"] == (3, "did not hold")
+    assert row[("equal", "baseline"), "FC1"] == (0.2, "held")  # below a tenth of 10 points
+    assert row[("good", "equal"), "Conv"] == (5, "") and row[("good", "baseline"), "Conv"] == (
+        8,
+        "",
+    )
 
 
-@pytest.mark.parametrize(("equal", "shuffled"), [(3.0, -1.0), (3.0, 1.0), (-1.0, -1.0)])
-def test_a_lead_without_a_better_teacher_is_said_where_there_is_one(equal, shuffled):
-    text = told(controls(equal, shuffled))
-    assert f"{'+' if equal > 0 else '−'}{abs(equal):.2f}" in text and "+8.00" not in text
-    assert ("They lead in $N^{fg}_{point}$, which was not expected." in text) == (equal > 0)
-    assert ("a part comes with learning a feature" in text) == (equal > 0)
-    assert ("show no lead" in text) == (equal > 0 > shuffled)
-    assert ("No lead is seen." in text) == (equal < 0)
-    assert "not run here yet" in told(run())
+def test_other_presets_and_other_notebooks_say_nothing():
+    assert "not run here yet" in told(run(), controls({"equal": (1, 1)}, preset="demo"))
+
+
+def test_a_lead_without_a_better_teacher_is_told_by_layer():
+    text = told(controls({"equal": (3, 3)}))
+    assert f"{EQUAL} Conv and FC1." in text and "a part comes with how it is trained" in text
+    assert "No such lead is seen in $\\lambda$, nor without a threshold" in text
+    assert "nor without a threshold" not in told(controls({"equal": (3, 3)}, auc=0.5))
+    assert f"{EQUAL} Conv.\n" in told(controls({"equal": (3, -3)}))
+    text = told(controls({"equal": (-3, 0)}))
+    assert EQUAL not in text and "No such lead" not in text
+
+
+@pytest.mark.parametrize("kind", ["shuffled", "untrained"])
+def test_a_lead_of_those_that_were_taught_nothing_is_never_passed_over(kind):
+    assert BLIND not in told(controls({"equal": (3, 3)})) + told(controls({kind: (-1, -1)}))
+    text = told(controls({kind: (9, -9), "equal": (-1, -1)}))
+    assert BLIND in text and "of the baseline at Conv: there" in text
+    assert ("(did not hold)" in text) and "+9.00" in text
+
+
+def test_what_the_contrast_rests_on_is_said():
+    text = told(controls({"shuffled": (-1, -1)}))
+    assert "VGG-11, 4 pairs, 2 teachers of each kind, 5 training images" in text
+    assert "name 12.0 % of the labels" in text and "they have learned hardly any" in text
+    assert "learned hardly any" not in told(controls({"shuffled": (-1, -1)}, learned=0.9))
+    assert "explain less of its feature" not in text
+    assert "at Conv and FC1 students of the good" in told(controls({"equal": (1, 1)}, share=0.7))
