@@ -46,6 +46,8 @@ SIDE_WORDS = {"up": "higher", "down": "lower"}
 #: why its layer is not measurable.
 ITEM = ["what", "shown", "verdict", "on_side", "n_samples", "n_seeds", "noun", "reason"]
 ITEM += ["value", "low", "high", "margin", "notebook", "run", "file", "state"]
+#: Verdicts that say something of a claim.
+DECIDED = ("supported", "opposed", "equivalent")
 FILES_SHOWN = 3  # in a row at most; more are in the list of its items
 
 # What a claim is
@@ -358,10 +360,14 @@ EVIDENCE["none"] = lambda claim, rows: []
 
 
 def verdict_counts(judged: Sequence[Judged]) -> str:
-    """How many claims are in the list, are not counted and why, and have which verdict."""
+    """How many claims are in the list, are not counted and why, and have which verdict; and on how
+    few results files those that are decided rest."""
     verdicts = [one.verdict for one in judged if one.counted]
     aside = [sum(bool(getattr(one.claim, why)) for one in judged) for why in ("joined", "certain")]
     said = {"total": len(judged), "aside": aside, "names": VERDICTS}
+    decided = [one for one in judged if one.counted and one.verdict in DECIDED]
+    files = {file for one in decided for file in one.items["file"]}
+    said |= {"decided": len(decided), "files": len(files)}
     return block("verdict_counts", verdicts=verdicts, **said)
 
 
@@ -395,7 +401,7 @@ class ClaimPage:
         said["stale"] = (~used["state"].str.match("fresh|other versions")).sum()
         claims = block("claims", **said)
         made = {"claims": claims, "claim_cells": block("claim_cells", cells=cells)}
-        return made | {"claims_decided": block("claims_decided", judged=judged)}
+        return made | {"claims_decided": block("claims_decided", judged=judged, known=DECIDED)}
 
     def _row(self, one: Judged) -> dict:
         """Of many notebooks or files not their links, but that to the list that names them."""

@@ -68,6 +68,15 @@ def cells_of_letters(case):
     return [study(*made, notes=notes)] if made else []
 
 
+def test_that_decided_claims_share_results_is_said():
+    """A claim and its mirror image rest on the same file; what is undecided adds none."""
+    both = [judge(one(side=side), *cells_of_letters("ss")) for side in SIDES]
+    assert [found.verdict for found in both] == ["supported", "opposed"]
+    told = claims.verdict_counts([*both, judge(one(), *cells_of_letters("u"))])
+    assert "The 2 decided ones rest on 1 results file" in told and "no independent votes" in told
+    assert "decided ones" not in claims.verdict_counts(both[:1])
+
+
 @pytest.mark.parametrize("verdict", OVERALL)
 def test_one_verdict_over_several(verdict):
     mirror = {"supported": "opposed", "opposed": "supported"}
