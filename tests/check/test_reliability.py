@@ -24,7 +24,8 @@ def test_trials_are_the_same_again_and_are_not_done_twice(part, tmp_path, monkey
     )
     assert first == again
     numbers = read_results("reliability", "study").numbers
-    assert sum(found.value for found in numbers.values()) == 4
+    waiting = "not run yet"  # what is planned and not done is told, too
+    assert sum(one.value for name, one in numbers.items() if not name.endswith(waiting)) == 4
     assert all(not found.value for name, found in numbers.items() if name.endswith(": wrong"))
 
 
