@@ -141,7 +141,8 @@ def test_three_sentences_say_what_holds_what_does_not_and_what_has_no_answer():
     )
     assert fails == (
         f"- **What does not**: H1 {by} 1 layer (VGG-11, FC2); left open by the data is H1 {by} "
-        "1 layer (VGG-11, FC1 (new images)). Metrics that decide no hypothesis by the protocol: "
+        "1 layer (VGG-11, FC1 (new images)). The other metrics, of which H1 "
+        "expects fewer points beside the object and H2 less spread: "
         "$N^{bg}_{point}$ opposed in 1 cell."
     )
     assert "1 layer" in silent and "{doc}`not measurable <fitness>`" in silent
