@@ -163,15 +163,15 @@ def behind(name: str, chart: Chart, shown: str, caption: str = "") -> dict[str, 
 def forest_fragments(
     rows: pd.DataFrame, links: Mapping[tuple, str] | None = None
 ) -> dict[str, str]:
-    """The chart of all cells, three sentences on it, and its numbers; the same of each hypothesis,
+    """The chart of all cells and its numbers, three sentences on it; the same of each hypothesis,
     with the distances in all units of the way and whatever else the notebooks compare.
 
     links: to what else there is to see, by preset, data set, network and scale.
     """
     found, every = shown_cells(rows), shown_comparisons(rows)
     shown = sheet("verdicts", beside(every, found, links or {}))
-    caption = f"{block('forest_caption')}\n\n{sentences(found)}"
-    made = behind("forest", forest(found), shown, caption)
+    made = behind("forest", forest(found), shown, block("forest_caption"))
+    made["answers"] = sentences(found)
     own_b = every["threshold"].isna() | (every["threshold"] == every["own_b"])
     every = every.assign(rank=every["metric"].map(METRICS.index))
     whole = every[own_b & (every["selection"] == "all")].sort_values(["rank", *PLACE, "distance"])
