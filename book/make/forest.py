@@ -171,7 +171,7 @@ def forest_fragments(
     found, every = shown_cells(rows), shown_comparisons(rows)
     shown = sheet("verdicts", beside(every, found, links or {}))
     made = behind("forest", forest(found), shown, block("forest_caption"))
-    made["answers"] = sentences(found)
+    made["answers"] = block("answers", sentences=sentences(found), numbers=deciding())
     own_b = every["threshold"].isna() | (every["threshold"] == every["own_b"])
     every = every.assign(rank=every["metric"].map(METRICS.index))
     whole = every[own_b & (every["selection"] == "all")].sort_values(["rank", *PLACE, "distance"])
@@ -217,12 +217,16 @@ def sentences(found: pd.DataFrame) -> str:
                for said, of in found_by.items()}  # fmt: skip
     aside = found[~found["metric"].isin(primary_metrics()) & ~found["verdict"].isin(NO_ANSWER)]
     beside = {metric: list(part["verdict"]) for metric, part in aside.groupby("metric", sort=False)}
-    numbers = {n: [m for m in primary_metrics() if HYPOTHESES[m] == n]
-               for n in sorted({*HYPOTHESES.values()})}  # fmt: skip
     return block(
-        "sentences", answers=answers, silent=silent, absent=absent(found), numbers=numbers,
+        "sentences", answers=answers, silent=silent, absent=absent(found), numbers=deciding(),
         beside=beside, verdicts=[one for one in VERDICTS if one not in NO_ANSWER],
     )  # fmt: skip
+
+
+def deciding() -> dict[int, list[str]]:
+    """The metrics that decide each hypothesis by the protocol."""
+    return {number: [name for name in primary_metrics() if HYPOTHESES[name] == number]
+            for number in sorted({*HYPOTHESES.values()})}  # fmt: skip
 
 
 def by_layer(cells: Sequence[dict]) -> list[str]:
