@@ -85,9 +85,9 @@ def main_places(name: str, rows: pd.DataFrame) -> list[Place]:
 
 
 def sweep_places(sweep: Sweep, rows: pd.DataFrame, shown: str = "") -> list[Place]:
-    """One for each run and layer, and for each b where the table varies it, of what the paper has
-    or was run here; the paper's rows stand above the first of the runs that share them. shown: of
-    `SHOWN`, by default the table's."""
+    """One for each run and layer, and for each b where the table varies it; the paper's rows stand
+    above the first of the runs that share them. shown: of `SHOWN`, by default the table's; of
+    `BESIDE` without those that the paper does not have and that were not run."""
     tell, _, every_b = SHOWN.get(shown or sweep.table, ({}, "SB", False))
     known, places, before = frame.paper_rows(rows, sweep.table), [], None
     every = [(name, run, layer) for name, run in sweep.runs.items()
@@ -105,7 +105,7 @@ def sweep_places(sweep: Sweep, rows: pd.DataFrame, shown: str = "") -> list[Plac
                  for b in (THRESHOLDS if every_b else ())}  # fmt: skip
         parts = {b: part for b, part in parts.items() if any(map(len, part))}
         for b, part in (parts or {None: (printed, ours)}).items():
-            if run.published or any(map(len, part)):
+            if run.published or any(map(len, part)) or shown not in BESIDE:
                 told = _told(given | {"threshold": b}, tell)
                 places.append(Place(given["network"], told, *part))
     return places

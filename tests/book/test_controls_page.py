@@ -4,7 +4,7 @@ import pytest
 from made_results import run
 
 from book.make.controls import controls_fragments, gaps
-from kpnb.metrics.results import Number, Values
+from kpnb.metrics.results import Number, Values, read_results, results_root
 
 SETTINGS = {"layers": ["Conv", "FC1"], "seeds": [1, 2, 3, 4], "teachers": [7, 8], "classes": 12}
 SETTINGS |= {"network": "VGG-11", "samples": 5}
@@ -82,3 +82,21 @@ def test_what_the_contrast_rests_on_is_said():
     assert "learned hardly any" not in told(controls({"shuffled": (-1, -1)}, learned=0.9))
     assert "explain less of its feature" not in text
     assert "at Conv and FC1 students of the good" in told(controls({"equal": (1, 1)}, share=0.7))
+
+
+def test_what_is_told_of_the_study_is_what_its_notebook_found():
+    """Its numbers, by another way; and as many expectations with each outcome as it reads out."""
+    results = read_results("image_controls", "study")
+    found, told = gaps(results), []
+    for (one, other), rows in found.items():
+        for row in rows:
+            told += [row["outcome"]] * bool(row["outcome"])
+            number = results.numbers.get(f"{row['metric']}_{one}_minus_{other}_{row['layer']}")
+            if number:
+                ends = [number.value, number.low, number.high]
+                assert [row[end] for end in ("value", "low", "high")] == pytest.approx(
+                    ends, rel=1e-3
+                )
+    copy = (results_root() / "study" / "notebooks" / "image_controls.ipynb").read_text()
+    counts = ", ".join(f"{told.count(name)} {name}" for name in ("held", "open", "did not hold"))
+    assert f"Of {len(told)} expectations: {counts}." in copy
