@@ -281,8 +281,7 @@ class EntropyEstimator:
         rows = self._rows * len(block)  # about; with a standard error there may be more
 
         def tick(count: int) -> None:
-            bar.n = min(bar.n + count * len(block) / rows, block.stop - 0.01)
-            bar.refresh(lock_args=(False,)) if not bar.disable else None
+            bar.update(min(count * len(block) / rows, block.stop - 0.01 - bar.n))
 
         given_to = reader, problem, self.units, samples, chosen, chunk, precision, tick
         outcome = METHODS[self.method](Perturbation(*given_to), self)

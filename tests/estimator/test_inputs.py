@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from quick import UNITS, Applied, explain
+from quick import QUICK, UNITS, Applied, explain
 from reference import conv_net, images
 from refusals import refused
 from torch import nn
@@ -426,21 +426,25 @@ def test_what_a_model_keeps_is_put_back():
     assert not hasattr(net, "new") and all(module.training for module in net.modules())
 
 
-def test_threads_share_a_model_one_after_the_other():
+@pytest.mark.parametrize("progress", (False, True))
+def test_threads_share_a_model_one_after_the_other(progress):
+    """Also with bars, whose lock they share: a thread that left it locked would stop all others."""
     net, found, errors = Wrapped().train(), {}, []
+    estimator = EntropyEstimator("net.7", **QUICK)
 
     def work(number):
         try:
-            found[number] = explain(net, X[number : number + 1], "net.7")
+            found[number] = estimator.explain(net, X[number : number + 1], progress=progress)
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
-    assert errors == [] and net.training and all(p.requires_grad for p in net.parameters())
+        thread.join(120)
+    assert errors == [] and not any(thread.is_alive() for thread in threads)
+    assert net.training and all(p.requires_grad for p in net.parameters())
     close(EntropyMaps.joined([found[number] for number in range(3)]))
 
 
