@@ -11,12 +11,13 @@ from functools import cache
 import pandas as pd
 
 from book.make.chart import Chart, Line, Mark, Panel, chart_fragments
-from book.make.frame import CELL, MAIN_TABLES, NOT_HERE, NOTHING, records, span
+from book.make.frame import CELL, MAIN_TABLES, NOT_HERE, NOTHING, records, span, sweep_rows
 from book.make.texts import block, sheet
 from kpnb.metrics.formatting import PLAIN
 from kpnb.metrics.protocol import margin, primary_metrics, protocol, protocol_seeds
 from kpnb.metrics.stats import VERDICTS
 from kpnb.paper import HYPOTHESES, METRICS, PREDICTIONS, agreement_rates
+from kpnb.run.sweeps import read_sweeps
 
 #: What a headline comparison is of.
 PLACE = ["preset", "table", *CELL, "measured_on"]
@@ -24,6 +25,8 @@ PLACE = ["preset", "table", *CELL, "measured_on"]
 KINDS = dict(zip(MAIN_TABLES, ("Images", "Texts", "Point clouds"), strict=True))
 #: Verdicts that are said in words, because they are no answer.
 NO_ANSWER = ("not measurable", "one seed")
+#: The sweep on genuine data, how many seeds a cell of it needs, and what the other images are.
+GENUINE, SEEDS, EMBEDDED = "tiny_imagenet", 3, "embedded images"
 FORETOLD = {"up": "predicted →", "down": "← predicted"}
 #: What a metric counts, in as many letters as a panel holds.
 TOLD = {"n_fg": "on the object", "n_bg": "beside it", "lambda": "share on it"}
@@ -107,9 +110,17 @@ def confirmatory(rows: pd.DataFrame) -> pd.DataFrame:
     return found[mine].drop_duplicates([*CELL, "measured_on", "metric"])
 
 
+def genuine(rows: pd.DataFrame) -> pd.DataFrame:
+    """The study's comparisons on data that no network of the protocol saw, of `SEEDS` and more."""
+    found = sweep_rows(rows, read_sweeps()[GENUINE].runs)
+    enough = found["n_seeds"].map(lambda seeds: seeds is not pd.NA and seeds >= SEEDS)
+    return found[(found["kind"] == "comparison") & (found["preset"] == "study") & enough]
+
+
 def shown_comparisons(rows: pd.DataFrame) -> pd.DataFrame:
-    """Those of the notebooks, and of the runs of sweeps with the protocol's own pairs."""
-    mine = rows["nth"].isin(set(confirmatory(rows)["nth"]))
+    """Those of the notebooks, of the runs of sweeps with the protocol's own pairs, and those on
+    genuine data."""
+    mine = rows["nth"].isin({*confirmatory(rows)["nth"], *genuine(rows)["nth"]})
     return rows[((rows["part"] == "main") | mine) & (rows["kind"] == "comparison")]
 
 
@@ -125,16 +136,18 @@ def shown_cells(rows: pd.DataFrame) -> pd.DataFrame:
 
 def cell_name(row: dict, name: str = "") -> str:
     """By default network and layer; and samples that are not a network's training images."""
-    texts, samples = samples_of(row)
-    told = samples or texts
+    kind, samples = samples_of(row)
+    told = ", ".join(filter(None, (kind if row["table"] == "V" else "", samples))) or kind
     return (name or f"{row['network']}, {row['layer']}") + (f" ({told})" if told else "")
 
 
 def samples_of(row: dict) -> tuple[str, str]:
-    """What texts are, "" for others; and which samples are measured, "" for training ones."""
-    samples = row["dataset"].partition(" (")[2].rstrip(")")
-    texts = f"{row['sample']}s" if row["table"] == "VI" else ""
-    return texts, "new images" if samples == "new" else samples
+    """What texts are, or whose images that are not embedded ones, "" for others; and which samples
+    are measured, "" for training ones."""
+    data, _, samples = row["dataset"].rstrip(")").partition(" (")
+    photographs = data if row["table"] == "V" and data != EMBEDDED else ""
+    kind = f"{row['sample']}s" if row["table"] == "VI" else photographs
+    return kind, "new images" if samples == "new" else samples
 
 
 def forest(

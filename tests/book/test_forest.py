@@ -104,6 +104,17 @@ def test_runs_of_sweeps_are_shown_that_have_the_protocols_own_pairs():
     assert [row[0] for row in rows] == ["VGG-11, FC1 (new images)"]
 
 
+@pytest.mark.parametrize("seeds, samples", [(3, ""), (8, " (new)"), (2, "")])
+def test_photographs_are_cells_of_their_own_from_three_seeds_on(seeds, samples):
+    data = {"dataset": f"Tiny ImageNet, 20 classes{samples}", "n_seeds": seeds}
+    both = [comparison(metric, 6.0, 13.0, **data) for metric in ("n_fg", "lambda")]
+    found = results(*both, run="tin_vgg11_fc1", notebook="image_cell")
+    told = "Tiny ImageNet, 20 classes" + (", new images" if samples else "")
+    shown = f"VGG-11, FC1 ({told})" in [words[0] for words in lines(found)]
+    assert shown == (seeds > 2)
+    assert (f"in 1 layer (VGG-11, FC1 ({told}))" in said(found)[0]) == shown
+
+
 def test_the_alternative_text_and_the_table_have_the_numbers_of_the_chart():
     filtered = comparison("n_fg", -9.0, -3.0, selection="published_filter")
     other = comparison("n_fg", -1.0, 3.0, threshold=0.25)
