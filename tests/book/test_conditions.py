@@ -8,7 +8,7 @@ from made_results import rows_of, run
 from book.make import conditions
 from book.make.frame import NOTHING
 from kpnb.errors import KpnbError
-from kpnb.metrics.results import Values
+from kpnb.metrics.results import Values, read_results
 from kpnb.paper import FINAL_METRICS
 from kpnb.run.sweeps import read_sweeps
 
@@ -166,3 +166,46 @@ def test_a_model_that_does_not_converge_is_refused(known):
     flat = known.assign(n_fg=0.0)
     with pytest.raises(KpnbError, match=r"mixed model of n_fg on 156 leads does not converge"):
         conditions.fitted(flat, "n_fg")
+
+
+@pytest.fixture(scope="module")
+def committed():
+    """The runs of this repository: the page's reading is prose about them."""
+    runs = [name for name in SWEEP.runs if not conditions.is_held_back(name) or "l100" in name]
+    return [read_results("image_cell", "study", name) for name in runs]
+
+
+def test_the_reading_says_what_the_committed_runs_say(committed):
+    known, _ = conditions.parts(conditions.leads(committed))
+    models = {metric: conditions.fitted(known, metric) for metric in FINAL_METRICS}
+    effects = {row.pop("term"): row for row in conditions.effects_of(known, models)}
+    told = {term: [row[metric].get("verdict") for metric in ("n_fg", "lambda", "n_bg")]
+            for term, row in effects.items()}  # fmt: skip
+    assert told == {
+        "explained": ["supported", "supported", "opposed"],
+        "teacher_lead": ["supported", "undecided", "equivalent"],
+        "doublings": ["supported", "undecided", "undecided"],
+        "is_fc1": ["undecided", "undecided", "equivalent"],
+        "middle": [None] * 3,
+    }
+    on_its_side = [effects[term]["lambda"]["value"] for term in ("teacher_lead", "doublings")]
+    assert on_its_side[0] > 0 > on_its_side[1] and effects["explained"]["n_bg"]["low"] < 0.01
+    equal, _ = conditions.parts(conditions.leads(committed, longest=False))
+    rows = {row.pop("term"): row for row in conditions.beside(known, equal)}
+    shares = [rows[term]["n_fg"]["value"] for term in ("with_length", "equal_length")]
+    assert shares[0] > 0 > shares[1] and rows["equal_length"]["n_fg"]["high"] > 0
+    assert rows["with_length"]["lambda"]["value"] > 0 > rows["with_length"]["lambda"]["low"]
+    assert rows["equal_length"]["lambda"]["low"] > 0
+    below = rows["below_half"]
+    assert below["n_fg"]["low"] < 0 and below["n_fg"]["high"] > effects["middle"]["n_fg"]["value"]
+    assert below["lambda"]["low"] > 0
+
+
+def test_what_the_reading_adds_is_seen_in_the_committed_runs(committed):
+    known, _ = conditions.parts(conditions.leads(committed))
+    means = known.groupby(["images", known["explained"] < conditions.HALF])["n_fg"].mean()
+    assert means[300, True] == pytest.approx(means[300, False], rel=0.1)
+    assert means[6000, True] < 0 < means[6000, False]
+    corner = known[(known["teacher_images"] == 6000) & (known["images"] == 6000)]
+    assert (corner["teacher_lead"] < 0).all()
+    assert (corner.loc[corner["length"] == 40, ["n_fg", "lambda"]] > 0).all(axis=None)
