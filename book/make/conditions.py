@@ -181,7 +181,7 @@ def conditions_fragments(cells: Sequence[Results]) -> dict[str, str]:
     """The figure of the runs that may be read with what their models say, and how well these
     foretell the runs held back, once all of those are there."""
     known, held = parts(leads(cells))
-    names = ("conditions_read", "conditions_held")
+    names = ("conditions_read", "conditions_held", "conditions_images")
     if known is None:
         return dict.fromkeys(names, NOTHING)
     models = {metric: fitted(known, metric) for metric in FINAL_METRICS}
@@ -191,7 +191,8 @@ def conditions_fragments(cells: Sequence[Results]) -> dict[str, str]:
     told = block("conditions_model", counts=counts, models=models)
     read = "\n\n".join([figure, sheet("conditions_model", rows), told])
     came = NOTHING if held is None else sheet("conditions_held", foretold(known, held, models))
-    return dict(zip(names, (read, came), strict=True))
+    after = sheet("conditions_images", by_images(known))
+    return dict(zip(names, (read, came, after), strict=True))
 
 
 def parts(table: pd.DataFrame) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
@@ -247,6 +248,21 @@ def beside(known: pd.DataFrame, equal: pd.DataFrame) -> Iterator[dict]:
         yield {"term": name} | {
             metric: fitted(table, metric, terms).effect(asked) for metric in FINAL_METRICS
         }
+
+
+def by_images(known: pd.DataFrame) -> Iterator[dict]:
+    """A row for each number of images and side of one half of the feature: how many leads, and the
+    mean of each metric's with an interval over the means of pairs. Looked at after the reading."""
+    from statsmodels.stats.weightstats import DescrStatsW
+
+    below = known["explained"] < HALF
+    for (images, less), part in known.groupby(["images", below.rename("less")]):
+        row = {"images": images, "less": less, "leads": len(part)}
+        for metric in FINAL_METRICS:
+            pairs = DescrStatsW(part.groupby("pair")[metric].mean())
+            low, high = pairs.tconfint_mean(LEVEL)
+            row[metric] = {"value": float(pairs.mean), "low": low, "high": high}
+        yield row
 
 
 def foretold(known: pd.DataFrame, held: pd.DataFrame, models: dict[str, Model]) -> Iterator[dict]:

@@ -162,6 +162,18 @@ def test_pages_have_figure_model_what_is_beside_it_and_the_check(cells):
     assert len(figure.axes) == 3 and len(figure.legends[0].get_texts()) == 6
 
 
+def test_leads_by_images_are_means_of_pairs_with_their_interval(known):
+    rows = list(conditions.by_images(known))
+    assert sum(row["leads"] for row in rows) == len(known)
+    at = {(row["images"], row["less"]): row for row in rows}
+    part = known[(known["images"] == 6000) & (known["explained"] < conditions.HALF)]
+    means = part.groupby("pair")["n_fg"].mean()
+    half = 4.302653 * means.std() / 3**0.5  # t with two degrees of freedom
+    found = at[6000, True]["n_fg"]
+    told = [found["value"], found["low"], found["high"]]
+    assert told == pytest.approx([means.mean(), means.mean() - half, means.mean() + half])
+
+
 def test_a_model_that_does_not_converge_is_refused(known):
     flat = known.assign(n_fg=0.0)
     with pytest.raises(KpnbError, match=r"mixed model of n_fg on 156 leads does not converge"):
