@@ -10,6 +10,7 @@ from made_results import comparison, full_run, measure, rows_of, rows_of_all, ru
 from book.make import published
 from book.make.frame import MAIN_TABLES, frame
 from kpnb.metrics.formatting import MARKS
+from kpnb.metrics.results import read_results
 from kpnb.paper import METRICS, TABLES, agreement, agreement_rates, published_table
 from kpnb.run.sweeps import read_sweeps
 
@@ -286,3 +287,13 @@ def test_counts_are_set_beside_by_their_ratio_and_lambda_by_its_difference():
     drawing = published.rates_fragments(frame([made]))["claim_rates_wide_light.svg"]
     assert drawing.count('class="mark here"') == 2 * 2 + 1  # V, V to VII, in the legend
     assert row[0].startswith("3 of 3 +108 % [+") and row[2].startswith("3 of 3 +0.11 [")
+
+
+def test_the_photographs_page_says_why_what_was_run_is_not_measurable():
+    """AlexNet at FC1: the bound on training images alone is missed, and by little."""
+    found = read_results("image_cell", "study", "tin_alexnet_fc1")
+    assert {one.n_seeds for one in found.comparisons} == {8}
+    assert {one.verdict for one in found.comparisons} == {"not measurable"}
+    (note,) = [note for note in found.notes if "not measurable" in note]
+    assert "on train samples" in note and note.count("%") == 2
+    assert 0.79 < found.numbers["explained_train_FC1"].value < 0.8
