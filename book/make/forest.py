@@ -131,7 +131,13 @@ def shown_cells(rows: pd.DataFrame) -> pd.DataFrame:
     found = found[found["headline"]]
     study = found["preset"] == "study"
     found = found[study | ~found["table"].isin(found.loc[study, "table"])]
-    return found.drop_duplicates([*PLACE, "metric"]).sort_values(PLACE[1:], kind="stable")
+    found = found.drop_duplicates([*PLACE, "metric"])
+    return found.sort_values(PLACE[1:], kind="stable", key=_letters)
+
+
+def _letters(column: pd.Series) -> pd.Series:
+    """Names of data sets in small letters: capitals would put photographs first."""
+    return column.str.lower() if column.name == "dataset" else column
 
 
 def cell_name(row: dict, name: str = "") -> str:
