@@ -209,7 +209,8 @@ def test_the_reading_says_what_the_committed_runs_say(committed):
     shares = [rows[term]["n_fg"]["value"] for term in ("with_length", "equal_length")]
     assert shares[0] > 0 > shares[1] and rows["equal_length"]["n_fg"]["high"] > 0
     assert rows["with_length"]["lambda"]["value"] > 0 > rows["with_length"]["lambda"]["low"]
-    assert rows["equal_length"]["lambda"]["low"] > 0
+    assert rows["equal_length"]["lambda"]["low"] > 0 > rows["equal_length"]["n_bg"]["high"]
+    assert effects["middle"]["n_bg"]["low"] < 0 < effects["middle"]["n_bg"]["high"]
     below = rows["below_half"]
     assert below["n_fg"]["low"] < 0 and below["n_fg"]["high"] > effects["middle"]["n_fg"]["value"]
     assert below["lambda"]["low"] > 0
@@ -220,6 +221,15 @@ def test_what_the_reading_adds_is_seen_in_the_committed_runs(committed):
     means = known.groupby(["images", known["explained"] < conditions.HALF])["n_fg"].mean()
     assert means[300, True] == pytest.approx(means[300, False], rel=0.1)
     assert means[6000, True] < 0 < means[6000, False]
+    layers = known.pivot_table("n_fg", ["images", "pair"], "layer")
+    ahead = (layers["FC1"] > layers["Conv"]).groupby("images").agg(["all", "any"])
+    assert ahead.values.tolist() == [[False, False], [False, False], [True, True]]
+    short = known[(known["images"] == 6000) & (known["explained"] < conditions.HALF)]
+    assert (short["length"] != 8).sum() == 1
+    at = {(row["images"], row["less"]): row for row in conditions.by_images(known)}
+    assert at[300, True]["lambda"]["low"] > 0
+    assert max(at[size, True]["lambda"]["low"] for size in (1500, 6000)) < 0
+    assert min(at[6000, False][metric]["low"] for metric in ("n_fg", "lambda")) > 0
     corner = known[(known["teacher_images"] == 6000) & (known["images"] == 6000)]
     assert (corner["teacher_lead"] < 0).all()
     assert (corner.loc[corner["length"] == 40, ["n_fg", "lambda"]] > 0).all(axis=None)
