@@ -110,8 +110,9 @@ def test_photographs_are_cells_of_their_own_from_three_seeds_on(seeds, samples):
     both = [comparison(metric, 6.0, 13.0, **data) for metric in ("n_fg", "lambda")]
     found = results(*both, run="tin_vgg11_fc1", notebook="image_cell")
     told = "Tiny ImageNet, 20 classes" + (", new images" if samples else "")
-    shown = f"VGG-11, FC1 ({told})" in [words[0] for words in lines(found)]
-    assert shown == (seeds > 2)
+    names = [words[0] for words in lines(found, results(comparison("n_fg", 6.0, 13.0)))]
+    shown = f"VGG-11, FC1 ({told})" in names
+    assert shown == (seeds > 2) and names[0] == "VGG-11, FC1"  # photographs stand after it
     assert (f"in 1 layer (VGG-11, FC1 ({told}))" in said(found)[0]) == shown
 
 
@@ -178,6 +179,9 @@ def test_only_a_line_of_ours_says_what_is_not_measured():
     drawn = [Chart("t", [Panel("a", "A"), Panel("b", "B")], [Line(("x",), marks)])
              .draw(FORMS["wide"], "light") for marks in (ours, paper)]  # fmt: skip
     assert [text.count("not measured") for text in drawn] == [1, 0]
+    # No axis lies under these words.
+    assert ['<clipPath id="b"></clipPath>' in text for text in drawn] == [True, False]
+    assert not any('<clipPath id="a"></clipPath>' in text for text in drawn)
 
 
 def test_nothing_is_said_to_hold_without_an_answer():

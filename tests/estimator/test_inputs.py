@@ -429,21 +429,17 @@ def test_what_a_model_keeps_is_put_back():
 @pytest.mark.parametrize("progress", (False, True))
 def test_threads_share_a_model_one_after_the_other(progress):
     """Also with bars, whose lock they share: a thread that left it locked would stop all others."""
-    net, found, errors = Wrapped().train(), {}, []
-    estimator = EntropyEstimator("net.7", **QUICK)
+    net, found, estimator = Wrapped().train(), {}, EntropyEstimator("net.7", **QUICK)
 
     def work(number):
-        try:
-            found[number] = estimator.explain(net, X[number : number + 1], progress=progress)
-        except BaseException as error:
-            errors.append(error)
+        found[number] = estimator.explain(net, X[number : number + 1], progress=progress)
 
     threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
-    assert errors == [] and not any(thread.is_alive() for thread in threads)
+        thread.join(50)
+    assert sorted(found) == [0, 1, 2], "a thread failed, or waits for another"
     assert net.training and all(p.requires_grad for p in net.parameters())
     close(EntropyMaps.joined([found[number] for number in range(3)]))
 
