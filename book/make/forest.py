@@ -111,10 +111,13 @@ def confirmatory(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def genuine(rows: pd.DataFrame) -> pd.DataFrame:
-    """The study's comparisons on data that no network of the protocol saw, of `SEEDS` and more."""
+    """The study's comparisons on data that no network of the protocol saw, of `SEEDS` and more; of
+    runs of one cell those whose students imitate longest."""
     found = sweep_rows(rows, read_sweeps()[GENUINE].runs)
     enough = found["n_seeds"].map(lambda seeds: seeds is not pd.NA and seeds >= SEEDS)
-    return found[(found["kind"] == "comparison") & (found["preset"] == "study") & enough]
+    found = found[(found["kind"] == "comparison") & (found["preset"] == "study") & enough]
+    epochs = found["settings"].map(lambda settings: settings.get("epochs", 0)).astype(int)
+    return found[epochs == epochs.groupby([found[name] for name in PLACE]).transform("max")]
 
 
 def shown_comparisons(rows: pd.DataFrame) -> pd.DataFrame:
@@ -141,9 +144,11 @@ def _letters(column: pd.Series) -> pd.Series:
 
 
 def cell_name(row: dict, name: str = "") -> str:
-    """By default network and layer; and samples that are not a network's training images."""
+    """By default network and layer; and samples that are not a network's training images, but for
+    what the name says already, and the page that it stands on."""
     kind, samples = samples_of(row)
     told = ", ".join(filter(None, (kind if row["table"] == "V" else "", samples))) or kind
+    told = told if not name else "" if samples in name else samples
     return (name or f"{row['network']}, {row['layer']}") + (f" ({told})" if told else "")
 
 

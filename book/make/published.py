@@ -30,8 +30,10 @@ SHOWN: dict[str, tuple[dict[str, str], str, bool]] = {
     "IV": ({"augment": "augmented {}"}, "TSB", False),
     "VIII": ({"outputs": "{} outputs"}, "SB", False),
     "IX": ({"teacher": "taught by {}"}, "SB", False),
-    "tiny_imagenet": ({"measured_on": "{} images"}, "TSB", False),
+    "tiny_imagenet": ({"measured_on": "{} images", "epochs": "{} epochs"}, "TSB", False),
 }
+#: Which samples a run measures, in the words of the charts.
+WHICH = {"train": "training", "test": "new"}
 #: Sweeps on other data than a table's, which stand beside it on a page of their own.
 BESIDE = ("tiny_imagenet",)
 #: Table VIII has networks of 10 outputs; the sweep's runs with many more stand for no cell of it.
@@ -114,7 +116,7 @@ def sweep_places(sweep: Sweep, rows: pd.DataFrame, shown: str = "") -> list[Plac
 def _told(settings: dict, tell: dict[str, str]) -> str:
     """Which run this is; a teacher of the student's own kind is called by its name."""
     own = {"teacher": settings["network"]} if settings.get("teacher") == "same" else {}
-    known = settings | own
+    known = settings | own | {"measured_on": WHICH.get(settings.get("measured_on"))}
     told = [text.format(known[name]) for name, text in tell.items() if known.get(name)]
     return ", ".join([*settings["layers"], *told])
 

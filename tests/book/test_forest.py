@@ -116,6 +116,17 @@ def test_photographs_are_cells_of_their_own_from_three_seeds_on(seeds, samples):
     assert (f"in 1 layer (VGG-11, FC1 ({told}))" in said(found)[0]) == shown
 
 
+def test_of_photographs_those_of_the_longest_imitation_are_shown():
+    def trained(run, epochs, low):
+        own = comparison("n_fg", low, low + 2.0, dataset="Tiny ImageNet, 20 classes", n_seeds=8)
+        settings = {"threshold": 0.2, "epochs": epochs}
+        return results(own, run=run, notebook="image_cell", settings=settings)
+
+    both = frame([trained("tin_alexnet_fc1", 60, 6.0), trained("tin_alexnet_fc1_100", 100, 16.0)])
+    assert {*forest.shown_cells(both)["low"]} == {16.0}
+    assert {*forest.shown_cells(both[both["run"] == "tin_alexnet_fc1"])["low"]} == {6.0}
+
+
 def test_the_alternative_text_and_the_table_have_the_numbers_of_the_chart():
     filtered = comparison("n_fg", -9.0, -3.0, selection="published_filter")
     other = comparison("n_fg", -1.0, 3.0, threshold=0.25)
