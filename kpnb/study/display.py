@@ -239,11 +239,11 @@ class NotebookFindings:
 
     def schedules(self: Findings) -> pd.DataFrame:
         """How student (its distillation) and baseline were trained: what D depends on."""
-        shown = ["epochs", "lr", "schedule", "warmup_epochs", "momentum", "weight_decay"]
-        seed, rows = self.study.parameters.seeds[0], {}
+        shown = ["loss", "epochs", "optimizer", "lr", "schedule", "warmup_epochs", "momentum"]
+        seed, rows, rest = self.study.parameters.seeds[0], {}, ["weight_decay", "batch_size"]
         for role, loss in (("S", "feature MSE / variance"), ("B", "cross-entropy")):
             rows[ROLES[role]] = vars(self.study.settings(role, seed)) | {"loss": loss}
-        return pd.DataFrame.from_dict(rows, orient="index")[["loss", *shown, "batch_size"]]
+        return pd.DataFrame.from_dict(rows, orient="index")[[*shown, *rest]]
 
     def layers(self: Findings) -> Figure:
         """Figure 1(a): what the teacher's layers discard of the example."""

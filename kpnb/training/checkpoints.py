@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import Optimizer
 
 from kpnb.store import Scratch
 from kpnb.training.settings import TrainingRecord, TrainingSettings
@@ -21,7 +21,7 @@ class RunState:
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: SGD, track: Mapping[str, Tensor], identity: dict
+        self, model: nn.Module, optimizer: Optimizer, track: Mapping[str, Tensor], identity: dict
     ) -> None:
         self.model, self.optimizer, self.distance = model, optimizer, WeightDistance(track)
         self.identity = {**identity, "tracked": sorted(track)}
@@ -36,22 +36,25 @@ class RunState:
         self.record.learning_rate.append(lr)
 
     def tensors(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights (`cpu_state` of the model) and the optimizer's momentum, by name."""
+        """The weights (`cpu_state` of the model) and what the optimizer keeps of each, by name."""
         found = {f"model/{name}": value for name, value in weights.items()}
         for name, parameter in self.model.named_parameters():
-            buffer = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
-            if buffer is not None:
-                found[f"momentum/{name}"] = _on_cpu(buffer)
+            for kept, value in self.optimizer.state.get(parameter, {}).items():
+                if value is not None:
+                    found[f"{kept}/{name}"] = _on_cpu(value)
         return found
 
     def go_back(self, tensors: Mapping[str, Tensor], info: dict) -> None:
         """To where `Resume.save` took them."""
-        weights = {k.removeprefix("model/"): v for k, v in tensors.items() if k[:6] == "model/"}
+        named, weights = dict(self.model.named_parameters()), {}
+        for key, value in tensors.items():
+            kept, _, name = key.partition("/")
+            if kept == "model":
+                weights[name] = value
+            else:
+                like = named[name] if value.ndim else value  # a count of steps stays where it is
+                self.optimizer.state[named[name]][kept] = torch.empty_like(like).copy_(value)
         self.model.load_state_dict(weights)
-        for name, parameter in self.model.named_parameters():
-            if f"momentum/{name}" in tensors:
-                buffer = torch.empty_like(parameter).copy_(tensors[f"momentum/{name}"])
-                self.optimizer.state[parameter]["momentum_buffer"] = buffer
         self.record = TrainingRecord(**info["record"])
         self.distance.initial = info["initial"]
         self.distance.start_epoch()

@@ -14,16 +14,19 @@ import torch
 from kpnb.errors import KpnbError, is_out_of_memory, require
 
 SCHEDULES = ("log", "cosine", "constant")
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """SGD with momentum, as published unless said otherwise.
+    """SGD with momentum, as published, unless said otherwise.
 
     epochs: passes over the samples (published: 150). lr: learning rate of the first epoch.
     schedule: "log" spaces the rates of the epochs evenly in logarithm from lr to lr_end (published;
         lr_end None is the published lr / 10); "cosine" falls per step to lr_end (None: 0);
         "constant". warmup_epochs: linear rise per step before that (ours; 0 = none).
+    optimizer: "sgd" (published), or "adamw" (ours, for texts), whose first moment takes the
+        momentum and which decays weights apart from the gradient.
     momentum 0.9, weight_decay 1e-4, batch_size 64: published. seed: order of samples, dropout and
         augmentation; not the initial weights.
     checkpoints: epochs after which the weights are handed over; 0 is before the first step.
@@ -38,6 +41,7 @@ class TrainingSettings:
     lr_end: float | None = None
     schedule: str = "log"
     warmup_epochs: int = 0
+    optimizer: str = "sgd"
     momentum: float = 0.9
     weight_decay: float = 1e-4
     batch_size: int = 64
@@ -54,10 +58,12 @@ class TrainingSettings:
         positive = all(math.isfinite(lr) and lr > 0 for lr in rates)
         in_order = list(marks) == sorted({k for k in marks if 0 <= k <= epochs})
         decay, clip, batch = self.weight_decay, self.grad_clip, self.batch_size
-        schedules = ", ".join(SCHEDULES)
+        schedules, optimizers = ", ".join(SCHEDULES), ", ".join(OPTIMIZERS)
         require(epochs >= 1, f"epochs={epochs} trains nothing: pass at least 1.")
         require(positive, f"Learning rates {rates} must be positive: pass for example lr=0.01.")
         require(self.schedule in SCHEDULES, f"No schedule {self.schedule!r}: choose {schedules}.")
+        known = self.optimizer in OPTIMIZERS
+        require(known, f"No optimizer {self.optimizer!r}: choose one of {optimizers}.")
         require(0 <= warmup < epochs, f"warmup_epochs={warmup} must be below epochs: pass fewer.")
         require(in_order, f"checkpoints={marks} must rise from 0 to at most epochs={epochs}.")
         require(0 <= self.momentum < 1, f"momentum={self.momentum} is not in [0, 1): pass 0.9.")
@@ -72,6 +78,13 @@ class TrainingSettings:
     def to_info(self) -> dict:
         """The settings for JSON."""
         return {**asdict(self), "checkpoints": list(self.checkpoints)}
+
+    def make_optimizer(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer of these parameters, at the first rate."""
+        first = self.momentum
+        own = {"momentum": first} if self.optimizer == "sgd" else {"betas": (first, 0.999)}
+        given = {"lr": self.lr, "weight_decay": self.weight_decay} | own
+        return OPTIMIZERS[self.optimizer](parameters, **given)
 
 
 def learning_rate(settings: TrainingSettings, epoch: int, step: int, steps: int) -> float:

@@ -34,7 +34,7 @@ def fit(
     resume: Resume | None = None,
     set_mode: Callable[[], object] | None = None,
 ) -> TrainingRecord:
-    """Train `model` in place, where it is, with SGD over `count` samples and report.
+    """Train `model` in place, where it is, over `count` samples and report.
 
     batch_loss(index, generator): mean loss (to be minimized) and mean metric of the samples `index`
     (int64, on the device); `generator` (CPU) is for augmentation.
@@ -52,8 +52,7 @@ def fit(
     chosen = model.parameters() if parameters is None else parameters
     trained = [p for p in chosen if p.requires_grad]
     require(trained, "No parameter requires gradients: call requires_grad_() on the model.")
-    how = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
-    optimizer = torch.optim.SGD(trained, lr=settings.lr, **how)
+    optimizer = settings.make_optimizer(trained)
     identity = {"settings": settings.to_info(), "count": count}
     identity["trained"] = sum(p.numel() for p in trained)
     state = RunState(model, optimizer, track or {}, identity)

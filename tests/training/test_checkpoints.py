@@ -13,7 +13,11 @@ from kpnb.training.checkpoints import Resume
 
 @pytest.mark.parametrize(
     ("changes", "augment"),
-    [({}, None), ({"channels_last": True, "warmup_epochs": 2}, flip_and_shift)],
+    [
+        ({}, None),
+        ({"channels_last": True, "warmup_epochs": 2}, flip_and_shift),
+        ({"optimizer": "adamw", "channels_last": True, "lr": 0.005}, None),
+    ],
 )
 def test_a_killed_run_ends_like_an_uninterrupted_one(changes, augment, tmp_path):
     settings = replace(SMALL, **changes)

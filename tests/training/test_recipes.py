@@ -51,7 +51,7 @@ OURS = [  # batch, clip, epochs of the shortest run with warm-up; rates of T, B,
     ("image", "AlexNet", 64, 5.0, 5, (0.012, 0.012, 0.05, 0.012)),
     ("image", "ResNet-50", 64, 5.0, 5, (0.05, 0.05, 0.05, 0.05)),
     ("image", "EfficientNet-lite0", 64, 5.0, 5, (0.02,)),
-    ("text", None, 16, 1.0, 3, (0.02, 0.01, 0.4, 0.05)),
+    ("text", None, 32, 1.0, 3, (2e-4, 3e-4, 1e-3, 1e-3)),
     ("cloud", None, 32, 5.0, 3, (0.05, 0.05, 0.05, 0.05)),
 ]
 
@@ -63,7 +63,8 @@ def test_our_settings_by_modality_family_and_role(modality, network, batch, clip
         assert (found.lr, found.schedule, found.warmup_epochs) == (rate, "cosine", 1)
         assert (found.batch_size, found.grad_clip, found.seed) == (batch, clip, 3)
         assert found.checkpoints == (long,) and found.channels_last == (modality == "image")
-        assert (found.momentum, found.weight_decay) == (0.9, 1e-4)
+        how = ("adamw", 0.01) if modality == "text" else ("sgd", 1e-4)
+        assert (found.momentum, found.optimizer, found.weight_decay) == (0.9, *how)
         short = recipe(modality, role, long - 1, 3, (0, 1), network)
         assert short.warmup_epochs == 0 and short.checkpoints == (0, 1)
     assert [entropy_weight(name) for name in ("ResNet-50", "VGG-11", "AlexNet")] == [6, 7, 7]
