@@ -3,8 +3,9 @@
 A pack has a few samples of a study and, for each of their units, by network, layer and checkpoint,
 how far its entropy lies below the background's mean; and what is decided over all samples and seeds
 at every threshold of the page's slider. Beside it lie, of all samples and seeds, the entropies of
-the final networks. The store is only read (KPNB_STORE): what it does not hold is not computed.
-A pack is <results root>/pack/<name>.json, and <name>.npz.
+the final networks, and with --weights those of the first pair and its teacher. The store is only
+read (KPNB_STORE): what it does not hold is not computed.
+A pack is <results root>/pack/<name>.json, <name>.npz, and <name>.safetensors.
 Exit codes: 0, 2 a mistake.
 
 The distance H_bar - H_i is kept as a rank, a byte: how many of `EDGES`, in nats, it exceeds. So a
@@ -28,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save
 from torch import Tensor
 
 from kpnb.datasets.places import EMBEDDED
@@ -155,6 +157,18 @@ def entropies(evidence: Mapping[str, Evidence]) -> dict[str, np.ndarray]:
     return found
 
 
+def final_weights(study: Study, layer: str) -> dict[str, Tensor]:
+    """The state dicts of the first pair and its teacher at the end of training, as "T/<name>",
+    "S/<name>" and "B/<name>", the student's as it is measured at a layer: layers above that one are
+    still as they began."""
+    seed, found = study.parameters.seeds[0], {}
+    for role in "TSB":
+        trained = study.of(role, seed, layer)
+        weights = trained.states[trained.final_epoch]
+        found |= {f"{role}/{name}": value.contiguous() for name, value in weights.items()}
+    return found
+
+
 def _layer(evidence: Evidence, own_b: float, many: int, units: int) -> dict:
     """role -> epochs, ranks (rows, samples, units) in base64, and what kpnb counts, by b."""
     found = {}
@@ -248,6 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m book.make.pack", description=__doc__)
     parser.add_argument("notebook", help="whose study it is, such as image_h1")
     parser.add_argument("--preset", default="study", help="of its parameters")
+    parser.add_argument("--weights", metavar="LAYER", help="with those of the first pair there")
     told = "a parameter that is another, as it was when the study ran"
     parser.add_argument("-p", dest="parameters", action="append", default=[], help=told)
     return answered(lambda: _answer(parser.parse_args(arguments)))
@@ -259,12 +274,15 @@ def _answer(options: argparse.Namespace) -> None:
     store = Reader()
     study = study_of(given, store)
     every = {layer: study.evidence(layer) for layer in given.layers}
+    weights = final_weights(study, options.weights) if options.weights else None
     pack = packed(study, options.notebook, every) | {"entries": sorted({*store.read})}
     path, content = pack_path(pack), io.BytesIO()
     np.savez_compressed(content, **entropies(every))
-    write_whole(path.with_suffix(".npz"), content.getvalue())
-    write_whole(path, json.dumps(pack, separators=(",", ":"), allow_nan=False) + "\n")
-    for one in (path, path.with_suffix(".npz")):
+    files = {path.with_suffix(".npz"): content.getvalue()}
+    files |= {path.with_suffix(".safetensors"): save(weights)} if weights else {}
+    files[path] = json.dumps(pack, separators=(",", ":"), allow_nan=False) + "\n"
+    for one, held in files.items():
+        write_whole(one, held)
         print(f"{one}: {one.stat().st_size / 1e6:.2f} MB")
 
 
