@@ -17,6 +17,7 @@ from book.make.frame import MAIN_TABLES, NONE, NOT_HERE, over, place, records
 from book.make.texts import badge, block, sign, table
 from kpnb.metrics.evidence import THRESHOLDS
 from kpnb.metrics.formatting import SYMBOLS, signed
+from kpnb.metrics.protocol import protocol
 from kpnb.paper import METRICS, PREDICTIONS, ROLES, TABLES
 from kpnb.run.sweeps import Sweep, read_sweeps
 
@@ -60,8 +61,23 @@ def published_tables(rows: pd.DataFrame) -> dict[str, str]:
         found = sweep_places(sweeps[key], rows, name) if shown else main_places(name, rows)
         drawn = chart_fragments(key, chart(name, found), block("published_caption"))
         folds = block("published_folds", tables=tables(name, found))
-        made |= drawn | {key: f"{drawn[key]}\n\n{folds}"}
+        told = block("too_few", rows=list(too_few(name, rows)), least=least_with_point())
+        made |= drawn | {key: "\n\n".join(filter(None, (drawn[key], told, folds)))}
     return made
+
+
+def least_with_point() -> float:
+    """The least share of samples with a point on the foreground, of the protocol."""
+    return protocol()["fitness"]["with_point"]
+
+
+def too_few(name: str, rows: pd.DataFrame) -> Iterator[dict]:
+    """The paper's networks whose mean count of foreground points is below the share of samples with
+    one that the protocol asks for: no more than that share of theirs can have any."""
+    printed = frame.paper_rows(rows, name)
+    printed = printed[(printed["metric"] == "n_fg") & printed["role"].isin([*"SB"])]
+    for row in records(printed[printed["value"] < least_with_point()]):
+        yield row | {"who": ROLES[row["role"]]}
 
 
 def key_of(name: str) -> str:

@@ -300,3 +300,10 @@ def test_the_photographs_page_says_why_what_was_run_is_not_measurable():
     (note,) = [note for note in found.notes if "not measurable" in note]
     assert "on train samples" in note and note.count("%") == 2
     assert 0.79 < found.numbers["explained_train_FC1"].value < 0.8
+
+
+def test_a_printed_mean_below_the_bound_on_points_is_told_to_be_not_measurable_either():
+    pages = published.published_tables(frame([]))
+    told = "SST-2 baseline at most 68 % have one, since they have 0.68 in the mean"
+    assert [name for name, page in pages.items() if told in page] == ["table_vi"]
+    assert [name for name, page in pages.items() if "By the bound" in page] == ["table_vi"]
