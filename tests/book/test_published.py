@@ -3,6 +3,7 @@
 import re
 from functools import cache
 
+import numpy as np
 import pandas as pd
 import pytest
 from made_results import comparison, full_run, measure, rows_of, rows_of_all, run, text_cell
@@ -290,6 +291,27 @@ def test_counts_are_set_beside_by_their_ratio_and_lambda_by_its_difference():
     drawing = published.rates_fragments(frame([made]))["claim_rates_wide_light.svg"]
     assert drawing.count('class="mark here"') == 2 * 2 + 1  # V, V to VII, in the legend
     assert row[0].startswith("3 of 3 +108 % [+") and row[2].startswith("3 of 3 +0.11 [")
+
+
+def test_the_reading_of_the_measurable_photographs_is_what_was_found():
+    found = read_results("image_cell", "study", "tin_vgg11_fc1")
+    own = {(one.metric, one.distance or ""): one for one in found.comparisons
+           if one.threshold == 0.2 and one.selection == "all"}  # fmt: skip
+    verdicts = {name: own[name].verdict for name in own}
+    assert verdicts["n_fg", ""] == verdicts["lambda", ""] == "undecided"
+    assert own["n_fg", ""].high < 0 < own["lambda", ""].difference  # before Holm's correction
+    assert verdicts["n_bg", ""] == "supported" and verdicts["rho", ""] == "opposed"
+    told = {unit: verdicts["d_mean", unit] for unit in ("epoch", "step", "share", "time")}
+    assert told == dict(epoch="supported", step="supported", share="undecided", time="undecided")
+    values = {(one.role, one.metric): one.by_seed for one in found.values if one.layer == "FC1"}
+    means = {role: [np.array(row.split(), float).mean() for row in values[role, "n_fg"]]
+             for role in "TSB"}  # fmt: skip
+    assert all(np.less(means["S"], means["B"])) and len(means["S"]) == 8
+    assert np.mean(means["T"]) < np.mean(means["B"])
+    levels = [one.mean for one in found.measures
+              if (one.metric, one.threshold, one.selection) == ("lambda", 0.2, "all")]  # fmt: skip
+    assert found.numbers["lambda_untrained_FC1"].value > max(levels) and len(levels) == 3
+    assert found.numbers["dropped_difference_FC1"].low > 0
 
 
 def test_the_photographs_page_says_why_what_was_run_is_not_measurable():
