@@ -119,8 +119,8 @@ def _stand_in(study: Study) -> None:
     p, known = study.parameters, sample_counts(study.parameters)
     if known is None:
         raise KpnbError(
-            f"How many samples {p.data!r} has is known once it is prepared: run data_prep/ first, "
-            "or give teacher_samples as a number."
+            f"How many samples {p.data!r} has is known once it is read: give teacher_samples as a "
+            "number, and test_samples; or run data_prep/ first where it is not embedded."
         )
     train, test, classes = known
     every = [f"class {number}" for number in range(classes)]
@@ -152,7 +152,8 @@ def sample_counts(p: StudyParameters) -> tuple[int, int, int] | None:
     """Samples to train and to test on, and classes, without reading the data; None: not known."""
     train, test = p.teacher_samples, getattr(p, "test_samples", TEST_IMAGES)
     if p.data == EMBEDDED:
-        return train, test, getattr(p, "outputs", None) or getattr(p, "classes", 10)
+        classes = getattr(p, "outputs", None) or getattr(p, "classes", 10)
+        return None if "all" in (train, test) else (train, test, classes)
     name = p.data.removeprefix(PREFIX)
     try:
         known = manifest(find_data(name))

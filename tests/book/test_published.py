@@ -306,8 +306,19 @@ def test_the_reading_of_the_measurable_photographs_is_what_was_found():
     values = {(one.role, one.metric): one.by_seed for one in found.values if one.layer == "FC1"}
     means = {role: [np.array(row.split(), float).mean() for row in values[role, "n_fg"]]
              for role in "TSB"}  # fmt: skip
-    assert all(np.less(means["S"], means["B"])) and len(means["S"]) == 8
-    assert np.mean(means["T"]) < np.mean(means["B"])
+    means = {role: np.array(found) for role, found in means.items()}
+    assert (means["S"] < means["B"]).all() and len(means["S"]) == 8
+    ahead, teachers = means["T"] > means["B"], np.arange(8) % 3
+    assert means["T"].mean() < means["B"].mean()
+    assert [{*ahead[teachers == one].tolist()} for one in range(3)] == [{True}, {False}, {False}]
+    changed = {(one.threshold, one.selection, one.metric): one.verdict for one in found.comparisons
+               if one.distance in (None, "epoch")}  # fmt: skip
+    told = ("n_fg", "lambda", "d_mean", "rho")
+    assert {changed[0.15, "all", metric] for metric in told} == {"undecided"}
+    higher = [changed[0.25, "all", metric] for metric in told]
+    assert higher == ["opposed", "undecided", "supported", "opposed"]
+    filtered = [changed[0.2, "published_filter", metric] for metric in told]
+    assert filtered == ["undecided", "undecided", "supported", "undecided"]
     levels = [one.mean for one in found.measures
               if (one.metric, one.threshold, one.selection) == ("lambda", 0.2, "all")]  # fmt: skip
     assert found.numbers["lambda_untrained_FC1"].value > max(levels) and len(levels) == 3

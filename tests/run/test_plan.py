@@ -169,6 +169,8 @@ def test_complete_releases_have_the_counts_that_data_prep_checks():
 def test_a_data_set_that_nobody_can_count_needs_a_number(tmp_path, monkeypatch):
     monkeypatch.setenv("KPNB_DATA", str(tmp_path))
     refuses(costs, "teacher_samples as a number", study(data="coco", teacher_samples="all"))
+    whole = "sentiment_h1", "study", {"teacher_samples": "all"}, unit_machine()
+    refuses(plan.plan_name, "give teacher_samples as a number", *whole)
     found = costs(study(data="coco", teacher_samples=500))
     assert units(found, "train") == 500 * 12 + 2 * 25 * FOR
     told = str(study(data="coco", teacher_samples="all").plan())
