@@ -158,7 +158,7 @@ def samples_of(row: dict) -> tuple[str, str]:
     data, _, samples = row["dataset"].rstrip(")").partition(" (")
     photographs = data if row["table"] == "V" and data != EMBEDDED else ""
     kind = f"{row['sample']}s" if row["table"] == "VI" else photographs
-    return kind, "new images" if samples == "new" else samples
+    return kind, "new images" if samples and (photographs or samples == "new") else samples
 
 
 def forest(

@@ -104,7 +104,7 @@ def test_runs_of_sweeps_are_shown_that_have_the_protocols_own_pairs():
     assert [row[0] for row in rows] == ["VGG-11, FC1 (new images)"]
 
 
-@pytest.mark.parametrize("seeds, samples", [(3, ""), (8, " (new)"), (2, "")])
+@pytest.mark.parametrize("seeds, samples", [(3, ""), (8, " (unseen objects)"), (2, "")])
 def test_photographs_are_cells_of_their_own_from_three_seeds_on(seeds, samples):
     data = {"dataset": f"Tiny ImageNet, 20 classes{samples}", "n_seeds": seeds}
     both = [comparison(metric, 6.0, 13.0, **data) for metric in ("n_fg", "lambda")]

@@ -293,6 +293,23 @@ def test_counts_are_set_beside_by_their_ratio_and_lambda_by_its_difference():
     assert row[0].startswith("3 of 3 +108 % [+") and row[2].startswith("3 of 3 +0.11 [")
 
 
+def foreground_points(found):
+    """Mean counts over images, by role and pair."""
+    held = {one.role: one.by_seed for one in found.values if one.metric == "n_fg"}
+    return {role: np.array([row.split() for row in rows], float).mean(1)
+            for role, rows in held.items()}  # fmt: skip
+
+
+def test_the_reading_of_new_photographs_is_what_was_found():
+    found = read_results("image_cell", "study", "tin_vgg11_fc1_new")
+    own = {(one.metric, one.threshold): one.verdict for one in found.comparisons
+           if one.selection == "all"}  # fmt: skip
+    assert [own["n_fg", b] for b in (0.15, 0.2, 0.25)] == ["undecided", "opposed", "opposed"]
+    assert own["lambda", 0.2] == "undecided"
+    means = foreground_points(found)
+    assert (means["S"] < means["B"]).all() and (means["T"] < means["B"]).all()
+
+
 def test_the_reading_of_the_measurable_photographs_is_what_was_found():
     found = read_results("image_cell", "study", "tin_vgg11_fc1")
     own = {(one.metric, one.distance or ""): one for one in found.comparisons
@@ -303,10 +320,7 @@ def test_the_reading_of_the_measurable_photographs_is_what_was_found():
     assert verdicts["n_bg", ""] == "supported" and verdicts["rho", ""] == "opposed"
     told = {unit: verdicts["d_mean", unit] for unit in ("epoch", "step", "share", "time")}
     assert told == dict(epoch="supported", step="supported", share="undecided", time="undecided")
-    values = {(one.role, one.metric): one.by_seed for one in found.values if one.layer == "FC1"}
-    means = {role: [np.array(row.split(), float).mean() for row in values[role, "n_fg"]]
-             for role in "TSB"}  # fmt: skip
-    means = {role: np.array(found) for role, found in means.items()}
+    means = foreground_points(found)
     assert (means["S"] < means["B"]).all() and len(means["S"]) == 8
     ahead, teachers = means["T"] > means["B"], np.arange(8) % 3
     assert means["T"].mean() < means["B"].mean()
