@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -337,6 +338,23 @@ def test_the_reading_of_the_measurable_photographs_is_what_was_found():
               if (one.metric, one.threshold, one.selection) == ("lambda", 0.2, "all")]  # fmt: skip
     assert found.numbers["lambda_untrained_FC1"].value > max(levels) and len(levels) == 3
     assert found.numbers["dropped_difference_FC1"].low > 0
+    way = {(one.role, one.distance): one.mean for one in found.measures
+           if (one.metric, one.threshold, one.selection) == ("d_mean", 0.2, "all")}  # fmt: skip
+    whole = {role: way[role, "epoch"] / way[role, "share"] for role in "SB"}
+    assert whole["S"] / whole["B"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_same_cell_of_embedded_images_is_what_the_photographs_are_held_against():
+    found = read_results("image_cell", "study", "v_vgg11_fc1")
+    verdicts = {(one.metric, one.distance): one.verdict for one in found.comparisons
+                if one.threshold == 0.2 and one.selection == "all"}  # fmt: skip
+    asked = [("n_fg", None), ("rho", None), *product(["d_mean"], ["epoch", "step", "time"])]
+    assert {verdicts[one] for one in asked} == {"supported"}
+    means = foreground_points(found)
+    assert (means["T"] > means["B"]).all() and means["S"].mean() > means["B"].mean()
+    photographs = read_results("image_cell", "study", "tin_vgg11_fc1")
+    shares = [one.numbers["explained_train_FC1"].value for one in (photographs, found)]
+    assert shares[0] < shares[1]
 
 
 def test_the_photographs_page_says_why_what_was_run_is_not_measurable():
@@ -351,6 +369,6 @@ def test_the_photographs_page_says_why_what_was_run_is_not_measurable():
 
 def test_a_printed_mean_below_the_bound_on_points_is_told_to_be_not_measurable_either():
     pages = published.published_tables(frame([]))
-    told = "SST-2 baseline at most 68 % have one, since they have 0.68 in the mean"
+    told = "SST-2 baseline at most 68 % of them have one, since they have 0.68 in the mean"
     assert [name for name, page in pages.items() if told in page] == ["table_vi"]
     assert [name for name, page in pages.items() if "By the bound" in page] == ["table_vi"]
