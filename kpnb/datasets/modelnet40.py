@@ -8,6 +8,9 @@ shapes. Nothing is downloaded.
 The OFF meshes have z up and the HDF5 points y up (PointNet's own augmentation turns them about y).
 Here both have z up, since scenes turn about z; the points are turned by 90 degrees about x, not
 mirrored. Shapes of both layouts are centered at their mean and scaled into the unit sphere.
+
+A folder of the HDF5 layout whose points are not the publisher's says so in the file `DERIVED`, as
+that of `data_prep.modelnet10` does: its first line is the name of the data set.
 """
 
 import hashlib
@@ -89,6 +92,7 @@ def surface_points(mesh: Mesh, count: int, rng: np.random.Generator) -> np.ndarr
 
 SAMPLED = 2048  # points of a mesh, as many as the HDF5 files have
 NAMES = "shape_names.txt"
+DERIVED = "dataset.txt"
 Shape = tuple[str, str, np.ndarray]  # class, name, points (k, 3) with z up
 
 
@@ -128,9 +132,14 @@ def modelnet40_shapes(folder: str | Path, split: str) -> data.Shapes:
     kinds, names, clouds = zip(*found, strict=True)
     points = torch.from_numpy(np.stack(clouds).astype(np.float32))
     labels = torch.tensor([classes.index(name) for name in kinds])
-    source = dict(dataset="modelnet40", layout="hdf5" if hdf5 else "off")
+    source = dict(dataset=dataset_name(folder), layout="hdf5" if hdf5 else "off")
     source |= dict(data=data.tensor_digest(points, labels))
     return data.Shapes(points, labels, tuple(classes), names, source)
+
+
+def dataset_name(folder: Path) -> str:
+    """ "ModelNet40", or what the folder itself says."""
+    return _lines(folder / DERIVED)[0] if (folder / DERIVED).is_file() else "ModelNet40"
 
 
 def modelnet40_classes(folder: Path) -> list[str]:
@@ -160,6 +169,11 @@ def _kinds(folder: Path, split: str) -> set[str]:
 def y_up_to_z_up(points: np.ndarray) -> np.ndarray:
     """`points` (..., 3) turned by 90 degrees about x, so that what was up along y is along z."""
     return points[..., [0, 2, 1]] * [1, -1, 1]
+
+
+def z_up_to_y_up(points: np.ndarray) -> np.ndarray:
+    """The other way round."""
+    return points[..., [0, 2, 1]] * [1, 1, -1]
 
 
 def _hdf5_files(folder: Path, split: str) -> list[Path]:

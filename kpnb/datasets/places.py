@@ -15,7 +15,7 @@ PREFIX = "download:"
 FOLDER = "KPNB_DATA"  # environment variable: where data sets are fetched and looked for
 DEFAULT = "kpnb_data"
 IMAGES = ("cub200", "tiny_imagenet", "ilsvrc_det", "voc2012", "coco")
-OTHERS = ("sst2", "squad", "modelnet40")
+OTHERS = ("sst2", "squad", "modelnet40", "modelnet10")
 NAMES = (*IMAGES, *OTHERS)
 DRIVE = Path("/content/drive")  # where Colab's own examples mount Google Drive
 

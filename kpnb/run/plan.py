@@ -38,6 +38,7 @@ TEST_IMAGES = 2000  # of the embedded images (kpnb.study.image)
 RELEASES = {
     "cub200": (5994, 5794, 200),
     "modelnet40": (9843, 2468, 40),
+    "modelnet10": (3984, 907, 10),
     "tiny_imagenet": (100_000, 10_000, 200),
     "sst2": (67_349, 872, 2),
     "squad": (87_599, 10_570, 2),

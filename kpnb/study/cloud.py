@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from kpnb.datasets.clouds import PACKED_SHA256, embedded_shapes, point_scenes
-from kpnb.datasets.modelnet40 import modelnet40_shapes
-from kpnb.datasets.places import EMBEDDED, find_data
+from kpnb.datasets.modelnet40 import dataset_name, modelnet40_shapes
+from kpnb.datasets.places import find_data
 from kpnb.datasets.samples import DATA_SEED, PointSamples, Shapes
 from kpnb.estimator.entropy import EntropyEstimator
 from kpnb.estimator.units import PointUnits
@@ -33,7 +33,8 @@ class StudyClouds(StudyData):
     def title(self) -> str:
         p = self.parameters
         shapes = "furniture and components" if p.shapes == "both" else p.shapes
-        return f"embedded clouds of {shapes}" if p.data == EMBEDDED else "ModelNet40"
+        folder = find_data(p.data)
+        return dataset_name(folder) if folder else f"embedded clouds of {shapes}"
 
     @cached_property
     def teacher_samples(self) -> PointSamples:

@@ -1,4 +1,4 @@
-"""The readers of the five data sets of images, on generated trees; last, all eight data sets."""
+"""The readers of the five data sets of images, on generated trees; last, all nine data sets."""
 
 import json
 import re
@@ -20,7 +20,17 @@ from PIL import Image
 from readers import READERS, prepared, read, run, said
 from refusals import refuses
 
-from data_prep import coco, command, cub200, ilsvrc_det, modelnet40, squad, sst2, voc2012
+from data_prep import (
+    coco,
+    command,
+    cub200,
+    ilsvrc_det,
+    modelnet10,
+    modelnet40,
+    squad,
+    sst2,
+    voc2012,
+)
 from data_prep.fetch import RemoteFile
 from data_prep.folder import verify_prepared
 from kpnb.datasets.prepared import prepared_images
@@ -410,7 +420,7 @@ def test_coco_s_polygons_without_area_and_objects_without_outlines(key, root):
     assert "no outline" not in run(key, root, "--force", "--foreground", "box", "--factor", 1.5)
 
 
-PUBLISHED = (sst2, squad, modelnet40)  # with the five readers: all eight
+PUBLISHED = (sst2, squad, modelnet40, modelnet10)  # with the five readers: all nine
 
 
 @pytest.mark.parametrize("module", [*(reader for reader, *_ in READERS.values()), *PUBLISHED])

@@ -155,12 +155,14 @@ def test_what_the_store_holds_is_left_out(tmp_path, monkeypatch):
 def test_complete_releases_have_the_counts_that_data_prep_checks():
     counts = {n: importlib.import_module(f"data_prep.{n}").COUNTS for n in RELEASES}
     cub, tiny, model = counts["cub200"], counts["tiny_imagenet"], counts["modelnet40"]["off"]
+    ten = counts["modelnet10"]
     classes = tiny["classes"]
     by_class = (tiny[f"{split} images of a class"] for split in ("train", "test"))
     assert {
         "cub200": (cub["train images"], cub["test images"], cub["classes"]),
         "tiny_imagenet": (*(classes * n for n in by_class), classes),
         "modelnet40": (model["train shapes"], model["test shapes"], model["classes"]),
+        "modelnet10": (ten["train shapes"], ten["test shapes"], ten["classes"]),
         "sst2": (counts["sst2"]["glue"]["train"], counts["sst2"]["glue"]["dev"], 2),
         "squad": (counts["squad"]["train"], counts["squad"]["dev"], 2),
     } == RELEASES
