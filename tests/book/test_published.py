@@ -357,6 +357,49 @@ def test_the_same_cell_of_embedded_images_is_what_the_photographs_are_held_again
     assert shares[0] < shares[1]
 
 
+def held(found, metric):
+    """Measures of a metric at the protocol's b over all samples, by role."""
+    return {one.role: one.mean for one in found.measures
+            if (one.metric, one.threshold, one.selection) == (metric, 0.2, "all")}  # fmt: skip
+
+
+def test_the_reading_of_alexnet_s_photographs_is_what_was_found():
+    for name in ("tin_alexnet_fc1_100", "tin_alexnet_fc1_new"):
+        found = read_results("image_cell", "study", name)
+        own = {(one.metric, one.threshold): one for one in found.comparisons
+               if one.selection == "all" and one.distance in (None, "epoch")}  # fmt: skip
+        told = {b: own["n_fg", b].verdict for b in (0.15, 0.2, 0.25)}
+        higher = "opposed" if name.endswith("new") else "undecided"
+        assert told == {0.15: "equivalent", 0.2: "equivalent", 0.25: higher}
+        assert own["n_fg", 0.15].difference > 0
+        assert own["lambda", 0.2].verdict == own["n_bg", 0.2].verdict == "supported"
+        assert all(own["lambda", b].low > 0 for b in told)
+    found = read_results("image_cell", "study", "tin_alexnet_fc1_100")
+    own = {(one.metric, one.threshold, one.distance or ""): one.verdict
+           for one in found.comparisons if one.selection == "all"}  # fmt: skip
+    assert own["lambda", 0.15, ""] == own["lambda", 0.25, ""] == own["rho", 0.2, ""] == "undecided"
+    told = {unit: own["d_mean", 0.2, unit] for unit in ("epoch", "step", "share", "time")}
+    assert told == dict(epoch="supported", step="supported", share="undecided", time="supported")
+    means, background = foreground_points(found), held(found, "n_bg")
+    assert (means["S"] < means["B"]).all() and len(means["S"]) == 8
+    assert background["S"] / background["B"] == pytest.approx(5 / 6, abs=0.02)
+    assert abs(found.numbers["dropped_difference_FC1"].value) < 0.1
+    assert found.numbers["lambda_untrained_FC1"].value > max(held(found, "lambda").values())
+
+
+@pytest.mark.parametrize("name", [f"tin_{net}_fc1{on}" for net, ons in
+                                  (("vgg11", ("", "_new")), ("alexnet", ("_100", "_new")))
+                                  for on in ons])  # fmt: skip
+def test_on_photographs_teachers_lead_in_the_share_and_not_in_the_count(name):
+    found = read_results("image_cell", "study", name)
+    for metric, side in (("lambda", 1), ("n_bg", -1)):
+        mean = {one.role: [np.nanmean([*map(float, row.split())]) for row in one.by_seed]
+                for one in found.values if one.metric == metric}  # fmt: skip
+        assert (side * np.subtract(mean["T"], mean["B"]) > 0).all()
+    counts = foreground_points(found)
+    assert counts["T"].mean() < counts["B"].mean()
+
+
 def test_the_photographs_page_says_why_what_was_run_is_not_measurable():
     """AlexNet at FC1: the bound on training images alone is missed, and by little."""
     found = read_results("image_cell", "study", "tin_alexnet_fc1")
