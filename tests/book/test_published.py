@@ -307,6 +307,8 @@ def test_the_reading_of_new_photographs_is_what_was_found():
            if one.selection == "all"}  # fmt: skip
     assert [own["n_fg", b] for b in (0.15, 0.2, 0.25)] == ["undecided", "opposed", "opposed"]
     assert own["lambda", 0.2] == "undecided"
+    filtered = {one.metric: one.verdict for one in found.comparisons if one.selection != "all"}
+    assert filtered["lambda"] == "supported"
     means = foreground_points(found)
     assert (means["S"] < means["B"]).all() and (means["T"] < means["B"]).all()
 
@@ -374,15 +376,32 @@ def test_the_reading_of_alexnet_s_photographs_is_what_was_found():
         assert own["n_fg", 0.15].difference > 0
         assert own["lambda", 0.2].verdict == own["n_bg", 0.2].verdict == "supported"
         assert all(own["lambda", b].low > 0 for b in told)
+        over = {role: found.numbers[f"lambda_over_chance_{role}_FC1"].value for role in "SB"}
+        assert over["S"] - over["B"] < own["lambda", 0.2].difference / 5
+        background = held(found, "n_bg")
+        assert background["S"] < background["T"] < background["B"]
     found = read_results("image_cell", "study", "tin_alexnet_fc1_100")
     own = {(one.metric, one.threshold, one.distance or ""): one.verdict
            for one in found.comparisons if one.selection == "all"}  # fmt: skip
+    new = read_results("image_cell", "study", "tin_alexnet_fc1_new")
+    lower = {one.metric: one.verdict for one in new.comparisons
+             if (one.threshold, one.selection) == (0.15, "all")}  # fmt: skip
+    assert (lower["n_bg"], lower["lambda"]) == ("undecided", "supported")
     assert own["lambda", 0.15, ""] == own["lambda", 0.25, ""] == own["rho", 0.2, ""] == "undecided"
     told = {unit: own["d_mean", 0.2, unit] for unit in ("epoch", "step", "share", "time")}
     assert told == dict(epoch="supported", step="supported", share="undecided", time="supported")
     means, background = foreground_points(found), held(found, "n_bg")
     assert (means["S"] < means["B"]).all() and len(means["S"]) == 8
     assert background["S"] / background["B"] == pytest.approx(5 / 6, abs=0.02)
+    way = {(one.role, one.distance): one.mean for one in found.measures
+           if (one.metric, one.threshold, one.selection) == ("d_mean", 0.2, "all")}  # fmt: skip
+    whole = {role: way[role, "epoch"] / way[role, "share"] for role in "SB"}
+    assert whole["S"] / whole["B"] == pytest.approx(0.4, abs=0.05)
+    assert way["S", "share"] > way["B", "share"]
+    filtered = {one.metric: one.verdict for one in found.comparisons
+                if (one.threshold, one.selection) == (0.2, "published_filter")}  # fmt: skip
+    assert filtered["lambda"] == "undecided"
+    assert found.numbers["n_fg_untrained_FC1"].value < 20 < held(found, "n_fg")["S"]
     assert abs(found.numbers["dropped_difference_FC1"].value) < 0.1
     assert found.numbers["lambda_untrained_FC1"].value > max(held(found, "lambda").values())
 
@@ -398,6 +417,9 @@ def test_on_photographs_teachers_lead_in_the_share_and_not_in_the_count(name):
         assert (side * np.subtract(mean["T"], mean["B"]) > 0).all()
     counts = foreground_points(found)
     assert counts["T"].mean() < counts["B"].mean()
+    lower = {one.role: one.mean for one in found.measures
+             if (one.metric, one.threshold, one.selection) == ("n_fg", 0.15, "all")}  # fmt: skip
+    assert lower["T"] > lower["B"]
 
 
 def test_the_photographs_page_says_why_what_was_run_is_not_measurable():
