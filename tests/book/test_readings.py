@@ -1,0 +1,178 @@
+"""What pages say in words of results of the study: held against the committed files."""
+
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kpnb.metrics.results import read_results
+
+HISTORY = Path(__file__).parents[2] / "book" / "results" / "history"
+
+
+def foreground_points(found):
+    """Mean counts over images, by role and pair."""
+    held = {one.role: one.by_seed for one in found.values if one.metric == "n_fg"}
+    return {role: np.array([row.split() for row in rows], float).mean(1)
+            for role, rows in held.items()}  # fmt: skip
+
+
+def test_the_reading_of_new_photographs_is_what_was_found():
+    found = read_results("image_cell", "study", "tin_vgg11_fc1_new")
+    own = {(one.metric, one.threshold): one.verdict for one in found.comparisons
+           if one.selection == "all"}  # fmt: skip
+    assert [own["n_fg", b] for b in (0.15, 0.2, 0.25)] == ["undecided", "opposed", "opposed"]
+    assert own["lambda", 0.2] == "undecided"
+    filtered = {one.metric: one.verdict for one in found.comparisons if one.selection != "all"}
+    assert filtered["lambda"] == "supported"
+    means = foreground_points(found)
+    assert (means["S"] < means["B"]).all() and (means["T"] < means["B"]).all()
+
+
+def test_the_reading_of_the_measurable_photographs_is_what_was_found():
+    found = read_results("image_cell", "study", "tin_vgg11_fc1")
+    own = {(one.metric, one.distance or ""): one for one in found.comparisons
+           if one.threshold == 0.2 and one.selection == "all"}  # fmt: skip
+    verdicts = {name: own[name].verdict for name in own}
+    assert verdicts["n_fg", ""] == verdicts["lambda", ""] == "undecided"
+    assert own["n_fg", ""].high < 0 < own["lambda", ""].difference  # before Holm's correction
+    assert verdicts["n_bg", ""] == "supported" and verdicts["rho", ""] == "opposed"
+    told = {unit: verdicts["d_mean", unit] for unit in ("epoch", "step", "share", "time")}
+    assert told == dict(epoch="supported", step="supported", share="undecided", time="undecided")
+    means = foreground_points(found)
+    assert (means["S"] < means["B"]).all() and len(means["S"]) == 8
+    ahead, teachers = means["T"] > means["B"], np.arange(8) % 3
+    assert means["T"].mean() < means["B"].mean()
+    assert [{*ahead[teachers == one].tolist()} for one in range(3)] == [{True}, {False}, {False}]
+    changed = {(one.threshold, one.selection, one.metric): one.verdict for one in found.comparisons
+               if one.distance in (None, "epoch")}  # fmt: skip
+    told = ("n_fg", "lambda", "d_mean", "rho")
+    assert {changed[0.15, "all", metric] for metric in told} == {"undecided"}
+    higher = [changed[0.25, "all", metric] for metric in told]
+    assert higher == ["opposed", "undecided", "supported", "opposed"]
+    filtered = [changed[0.2, "published_filter", metric] for metric in told]
+    assert filtered == ["undecided", "undecided", "supported", "undecided"]
+    levels = [one.mean for one in found.measures
+              if (one.metric, one.threshold, one.selection) == ("lambda", 0.2, "all")]  # fmt: skip
+    assert found.numbers["lambda_untrained_FC1"].value > max(levels) and len(levels) == 3
+    assert found.numbers["dropped_difference_FC1"].low > 0
+    way = {(one.role, one.distance): one.mean for one in found.measures
+           if (one.metric, one.threshold, one.selection) == ("d_mean", 0.2, "all")}  # fmt: skip
+    whole = {role: way[role, "epoch"] / way[role, "share"] for role in "SB"}
+    assert whole["S"] / whole["B"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_same_cell_of_embedded_images_is_what_the_photographs_are_held_against():
+    found = read_results("image_cell", "study", "v_vgg11_fc1")
+    verdicts = {(one.metric, one.distance): one.verdict for one in found.comparisons
+                if one.threshold == 0.2 and one.selection == "all"}  # fmt: skip
+    asked = [("n_fg", None), ("rho", None), *product(["d_mean"], ["epoch", "step", "time"])]
+    assert {verdicts[one] for one in asked} == {"supported"}
+    means = foreground_points(found)
+    assert (means["T"] > means["B"]).all() and means["S"].mean() > means["B"].mean()
+    photographs = read_results("image_cell", "study", "tin_vgg11_fc1")
+    shares = [one.numbers["explained_train_FC1"].value for one in (photographs, found)]
+    assert shares[0] < shares[1]
+
+
+def held(found, metric):
+    """Measures of a metric at the protocol's b over all samples, by role."""
+    return {one.role: one.mean for one in found.measures
+            if (one.metric, one.threshold, one.selection) == (metric, 0.2, "all")}  # fmt: skip
+
+
+def test_the_reading_of_alexnet_s_photographs_is_what_was_found():
+    for name in ("tin_alexnet_fc1_100", "tin_alexnet_fc1_new"):
+        found = read_results("image_cell", "study", name)
+        own = {(one.metric, one.threshold): one for one in found.comparisons
+               if one.selection == "all" and one.distance in (None, "epoch")}  # fmt: skip
+        told = {b: own["n_fg", b].verdict for b in (0.15, 0.2, 0.25)}
+        higher = "opposed" if name.endswith("new") else "undecided"
+        assert told == {0.15: "equivalent", 0.2: "equivalent", 0.25: higher}
+        assert own["n_fg", 0.15].difference > 0
+        assert own["lambda", 0.2].verdict == own["n_bg", 0.2].verdict == "supported"
+        assert all(own["lambda", b].low > 0 for b in told)
+        over = {role: found.numbers[f"lambda_over_chance_{role}_FC1"].value for role in "SB"}
+        assert over["S"] - over["B"] < own["lambda", 0.2].difference / 5
+        background = held(found, "n_bg")
+        assert background["S"] < background["T"] < background["B"]
+    found = read_results("image_cell", "study", "tin_alexnet_fc1_100")
+    own = {(one.metric, one.threshold, one.distance or ""): one.verdict
+           for one in found.comparisons if one.selection == "all"}  # fmt: skip
+    new = read_results("image_cell", "study", "tin_alexnet_fc1_new")
+    lower = {one.metric: one.verdict for one in new.comparisons
+             if (one.threshold, one.selection) == (0.15, "all")}  # fmt: skip
+    assert (lower["n_bg"], lower["lambda"]) == ("undecided", "supported")
+    assert own["lambda", 0.15, ""] == own["lambda", 0.25, ""] == own["rho", 0.2, ""] == "undecided"
+    told = {unit: own["d_mean", 0.2, unit] for unit in ("epoch", "step", "share", "time")}
+    assert told == dict(epoch="supported", step="supported", share="undecided", time="supported")
+    means, background = foreground_points(found), held(found, "n_bg")
+    assert (means["S"] < means["B"]).all() and len(means["S"]) == 8
+    assert background["S"] / background["B"] == pytest.approx(5 / 6, abs=0.02)
+    way = {(one.role, one.distance): one.mean for one in found.measures
+           if (one.metric, one.threshold, one.selection) == ("d_mean", 0.2, "all")}  # fmt: skip
+    whole = {role: way[role, "epoch"] / way[role, "share"] for role in "SB"}
+    assert whole["S"] / whole["B"] == pytest.approx(0.4, abs=0.05)
+    assert way["S", "share"] > way["B", "share"]
+    filtered = {one.metric: one.verdict for one in found.comparisons
+                if (one.threshold, one.selection) == (0.2, "published_filter")}  # fmt: skip
+    assert filtered["lambda"] == "undecided"
+    assert found.numbers["n_fg_untrained_FC1"].value < 20 < held(found, "n_fg")["S"]
+    assert abs(found.numbers["dropped_difference_FC1"].value) < 0.1
+    assert found.numbers["lambda_untrained_FC1"].value > max(held(found, "lambda").values())
+
+
+@pytest.mark.parametrize("name", [f"tin_{net}_fc1{on}" for net, ons in
+                                  (("vgg11", ("", "_new")), ("alexnet", ("_100", "_new")))
+                                  for on in ons])  # fmt: skip
+def test_on_photographs_teachers_lead_in_the_share_and_not_in_the_count(name):
+    found = read_results("image_cell", "study", name)
+    for metric, side in (("lambda", 1), ("n_bg", -1)):
+        mean = {one.role: [np.nanmean([*map(float, row.split())]) for row in one.by_seed]
+                for one in found.values if one.metric == metric}  # fmt: skip
+        assert (side * np.subtract(mean["T"], mean["B"]) > 0).all()
+    counts = foreground_points(found)
+    assert counts["T"].mean() < counts["B"].mean()
+    lower = {one.role: one.mean for one in found.measures
+             if (one.metric, one.threshold, one.selection) == ("n_fg", 0.15, "all")}  # fmt: skip
+    assert lower["T"] > lower["B"]
+
+
+def test_the_photographs_page_says_why_what_was_run_is_not_measurable():
+    """AlexNet at FC1: the bound on training images alone is missed, and by little."""
+    found = read_results("image_cell", "study", "tin_alexnet_fc1")
+    assert {one.n_seeds for one in found.comparisons} == {8}
+    assert {one.verdict for one in found.comparisons} == {"not measurable"}
+    (note,) = [note for note in found.notes if "not measurable" in note]
+    assert "on train samples" in note and note.count("%") == 2
+    assert 0.79 < found.numbers["explained_train_FC1"].value < 0.8
+
+
+def test_the_reading_of_point_clouds_is_what_was_found():
+    found = read_results("pointcloud_pointconv", "study")
+    assert {one.verdict for one in found.comparisons} == {"not measurable"}
+    (note,) = [note for note in found.notes if "not measurable" in note]
+    assert "teacher's accuracy" in note and note.count(":") == 1  # no other check fails
+    mean = {(one.metric, one.role): np.array([np.nanmean([*map(float, row.split())])
+                                              for row in one.by_seed])
+            for one in found.values if one.distance in (None, "epoch")}  # fmt: skip
+    assert (mean["n_fg", "T"] > mean["n_fg", "S"]).all()
+    assert (mean["n_fg", "S"] > mean["n_fg", "B"]).all()
+    assert (mean["n_bg", "T"] < mean["n_bg", "S"]).all()
+    assert (mean["n_bg", "S"] < mean["n_bg", "B"]).all()
+    assert (mean["lambda", "S"] > mean["lambda", "B"]).all()
+    assert (mean["d_mean", "S"] < mean["d_mean", "B"]).all()
+    assert (mean["rho", "S"] > mean["rho", "B"]).sum() == 1
+    older = [json.loads(path.read_text())["numbers"] for path in HISTORY.glob("pointcloud_*.json")]
+    gaps = [one["value"] for held in older for name, one in held.items()
+            if name.startswith("entropy_gap_B")]  # fmt: skip
+    assert len(gaps) == 8 and max(gaps) < 0  # background inside the object
+    numbers = found.numbers
+    over = [numbers[f"lambda_over_chance_{role}_FC1"].value for role in "SB"]
+    assert over[0] - over[1] > (mean["lambda", "S"] - mean["lambda", "B"]).mean() / 2
+    assert numbers["n_fg_untrained_FC1"].value < 1
+    told = [one for name, one in numbers.items() if "recomputed" in name and "n_fg" in name]
+    lead = (mean["n_fg", "S"] - mean["n_fg", "B"]).mean()
+    assert [one.low < 0 < one.value < lead for one in told] == [True]
