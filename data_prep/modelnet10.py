@@ -12,8 +12,11 @@ into cells by others. It is not fetched. Written to ROOT/modelnet10_points, whic
     python -m data_prep.modelnet10 --root DIR [--help]
 """
 
+import shutil
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,10 +48,11 @@ def check(folder: Path, layout: str, partial: bool) -> Checked:
     than `COUNTS` unless `partial`.
     """
     if not (folder / NAMES).is_file():
-        new = folder.with_name(f"{folder.name}.new")
-        new.mkdir(parents=True, exist_ok=True)
-        write_points(folder.parent / GRIDS, new)
-        put_in_place(new, folder)
+        grids, new = folder.parent / GRIDS, folder.with_name(f"{folder.name}.new")
+        require(grids.is_file(), f"{grids} is missing: put ModelNet10's occupancy grids there.")
+        with _writing(new):
+            write_points(grids, new)
+            put_in_place(new, folder)
     found = modelnet40.check(folder, "hdf5", partial=True)
     counts = {"classes": len(found.classes), **found.counts}
     check_counts(DATASET, counts, COUNTS, partial)
@@ -92,9 +96,22 @@ def grid_points(cells: np.ndarray, rng: np.random.Generator, count: int = SAMPLE
     return chosen[:, :3] + spread
 
 
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """An empty folder, gone afterwards; errors of the disk become sentences."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        folder.mkdir()
+        yield
+    except OSError as error:
+        told = f"{folder} cannot be written ({error})"
+        raise KpnbError(f"{told}: {remedy(error, 'copy the grids elsewhere')}.") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _grids(file: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     """(n, a, b, c) bool cells and (n,) labels of a split."""
-    require(file.is_file(), f"{file} is missing: put ModelNet10's occupancy grids there.")
     try:
         with np.load(file, allow_pickle=False) as arrays:
             cells, labels = arrays[f"X_{split}"] != 0, arrays[f"y_{split}"]

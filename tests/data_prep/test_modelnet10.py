@@ -1,5 +1,6 @@
 """ModelNet10: points drawn on occupancy grids, read as the studies read them."""
 
+import errno
 from functools import partial
 
 import numpy as np
@@ -92,6 +93,24 @@ def test_other_grids_are_refused(tmp_path, run, monkeypatch, changes, told):
     write_grids(tmp_path / "modelnet10", **changes)
     monkeypatch.setitem(modelnet10.COUNTS, "train shapes", 3)
     assert told in run(status=2)
+
+
+def test_what_cannot_be_written_or_is_missing_leaves_nothing_behind(tmp_path, run, monkeypatch):
+    root = tmp_path / "modelnet10"
+    assert "modelnet10.npz is missing" in run(status=2) and not root.exists()
+    write_grids(root)
+    left = root / f"{FOLDERS['grids'][0]}.new"
+    left.mkdir()
+    (left / "ply_data_train0.h5").write_text("half")
+    with monkeypatch.context() as patched:
+        patched.setattr(modelnet10, "write_points", full_disk)
+        assert "cannot be written (" in run(status=2) and not left.exists()
+    run()
+    assert not left.exists()
+
+
+def full_disk(grids, folder):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_damaged_grids_are_refused(tmp_path, run):
