@@ -11,7 +11,7 @@ import pandas as pd
 
 from book.make.chart import Chart, Line, Mark, Panel
 from book.make.conditions import NAME as CONDITIONS
-from book.make.forest import PLACE, behind, confirmatory, forest
+from book.make.forest import PLACE, behind, confirmatory, forest, samples_of
 from book.make.frame import CELL, NONE, NOTHING, TABLE_OF, estimate, over_cells, records
 from book.make.texts import badge, block, sheet
 from kpnb.fingerprint import packed_file
@@ -26,7 +26,8 @@ HISTORY = "history"  #: The folder of what was measured before the protocol, in 
 #: put a layer's metrics into proportion, by name (`kpnb.training.fitness`).
 _FALSE = r"^false_decisions_(?P<pairs>\d+)_(?P<about>\w+)_(?P<at>[A-Z]\w+)$"
 _DROPPED = r"^dropped_(?P<of>S|B|difference)_(?P<at>[A-Z]\w*)$"
-_FITNESS = r"^(explained_\w+|rank_correlation_\w|lambda_over_chance_\w|\w+_untrained)_([A-Z]\w+)$"
+_FITNESS = r"^(explained_\w+|rank_correlation_\w|lambda_over_chance_\w|%s)_([A-Z]\w+)$"
+_FITNESS %= "n_fg_untrained|lambda_untrained"
 #: The panels of their chart, and in each which number has which look.
 _SHOWN = {
     "explained": {"explained_train": "student", "explained_new": "new"},
@@ -139,6 +140,8 @@ def fitness_fragments(rows: pd.DataFrame) -> dict[str, str]:
     found = found.join(found["name"].str.extract(_FITNESS).set_axis(["about", "at"], axis=1))
     found["family"] = found["notebook"].map(lambda name: name.split("_")[0])  # tells texts apart
     same = ["preset", "family", "student", "teacher", "at", "measured_on", "run", "own_b"]
+    told = rows[rows["kind"] == "comparison"].groupby("nth")[["dataset", "table"]].first()
+    found = found.drop(columns=[*told]).join(told, on="nth")
     charted, lines = [], []
     for _, part in found.dropna(subset="at").groupby(same, sort=False):
         rows_here = records(part)
@@ -147,7 +150,8 @@ def fitness_fragments(rows: pd.DataFrame) -> dict[str, str]:
         failed, changes = zip(*map(failed_checks, notes), strict=True)
         row |= {"failed": list(dict.fromkeys(sum(failed, []))), "change": max(changes, key=len)}
         row |= {"notebooks": list(part["notebook"].unique()), "numbers": numbers}
-        lines.append(row | {"cell": block("fitness_cell", row=row)})
+        photographs = samples_of(row)[0] if row["table"] == "V" else ""
+        lines.append(row | {"cell": block("fitness_cell", row=row, photographs=photographs)})
         marks = {panel: [Mark(look, *(numbers[name][end] for end in ("value", "low", "high")))
                          for name, look in looks.items() if name in numbers]
                  for panel, looks in _SHOWN.items()}  # fmt: skip

@@ -12,7 +12,7 @@ from book.make.frame import NOTHING, frame
 from book.make.protocol_pages import confirmatory, failed_checks, fitness_fragments, history_tables
 from book.make.texts import badge
 from kpnb.metrics.protocol import protocol, protocol_hash, protocol_seeds
-from kpnb.metrics.results import Number
+from kpnb.metrics.results import Number, read_results
 from kpnb.run.sweeps import Sweeps
 from kpnb.study.parameters import ImageParameters
 
@@ -131,6 +131,15 @@ WHY = (
 )
 
 
+def test_photographs_are_told_by_their_name_and_length():
+    names = ("tin_alexnet_fc1", "tin_alexnet_fc1_100", "tin_vgg11_fc1_new")
+    found = frame([read_results("image_cell", "study", name) for name in names])
+    told = [row[0] for row in rows_of_all(fitness_fragments(found)["fitness"].split(":::{drop")[1])]
+    assert told == ["AlexNet, FC1 (Tiny ImageNet, 20 classes, 60 epochs)",
+                    "AlexNet, FC1 (Tiny ImageNet, 20 classes, 100 epochs)",
+                    "VGG-11, FC1, new images (Tiny ImageNet, 20 classes, 60 epochs)"]  # fmt: skip
+
+
 def test_fitness_has_a_row_a_layer_and_says_once_what_failed_in_several_notebooks():
     about = {"what": "", "n": 7}
     numbers = {"explained_train_FC1": Number(value=0.91, low=0.9, high=0.92, **about)}
@@ -157,6 +166,8 @@ def test_fitness_has_a_row_a_layer_and_says_once_what_failed_in_several_notebook
     names = [row[0] for row in rows_of_all(fitness_fragments(frame(texts))["fitness"])]
     assert names[::2] == ["VGG-11, FC1, sentences", "VGG-11, FC1, questions"]
     assert fitness_fragments(frame([run()])) == {"fitness": NOTHING}
+    of_control = {"accuracy_student_untrained_FC1": Number(value=0.1, **about)}
+    assert fitness_fragments(frame([confirmed(numbers=of_control)])) == {"fitness": NOTHING}
     of_map = confirmed(numbers=numbers, notebook="image_cell", run="cond_t6k_n300_l8")
     assert fitness_fragments(frame([of_map])) == {"fitness": NOTHING}  # it has no gate
     fit = fitness_fragments(frame([confirmed(numbers=numbers)]))["fitness"]
