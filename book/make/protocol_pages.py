@@ -26,7 +26,7 @@ HISTORY = "history"  #: The folder of what was measured before the protocol, in 
 #: put a layer's metrics into proportion, by name (`kpnb.training.fitness`).
 _FALSE = r"^false_decisions_(?P<pairs>\d+)_(?P<about>\w+)_(?P<at>[A-Z]\w+)$"
 _DROPPED = r"^dropped_(?P<of>S|B|difference)_(?P<at>[A-Z]\w*)$"
-_FITNESS = r"^(explained_\w+|rank_correlation_\w|lambda_over_chance_\w|%s)_([A-Z]\w+)$"
+_FITNESS = r"^(explained_(?:train|new)|rank_correlation_\w|lambda_over_chance_\w|%s)_([A-Z]\w+)$"
 _FITNESS %= "n_fg_untrained|lambda_untrained"
 #: The panels of their chart, and in each which number has which look.
 _SHOWN = {

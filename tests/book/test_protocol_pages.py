@@ -166,7 +166,8 @@ def test_fitness_has_a_row_a_layer_and_says_once_what_failed_in_several_notebook
     names = [row[0] for row in rows_of_all(fitness_fragments(frame(texts))["fitness"])]
     assert names[::2] == ["VGG-11, FC1, sentences", "VGG-11, FC1, questions"]
     assert fitness_fragments(frame([run()])) == {"fitness": NOTHING}
-    of_control = {"accuracy_student_untrained_FC1": Number(value=0.1, **about)}
+    of_control = {f"{name}_FC1": Number(value=0.1, **about)
+                  for name in ("accuracy_student_untrained", "explained_train_good")}  # fmt: skip
     assert fitness_fragments(frame([confirmed(numbers=of_control)])) == {"fitness": NOTHING}
     of_map = confirmed(numbers=numbers, notebook="image_cell", run="cond_t6k_n300_l8")
     assert fitness_fragments(frame([of_map])) == {"fitness": NOTHING}  # it has no gate
