@@ -25,8 +25,8 @@ PLACE = ["preset", "table", *CELL, "measured_on"]
 KINDS = dict(zip(MAIN_TABLES, ("Images", "Texts", "Point clouds"), strict=True))
 #: Verdicts that are said in words, because they are no answer.
 NO_ANSWER = ("not measurable", "one seed")
-#: The sweep on genuine data, how many seeds a cell of it needs, and what the other images are.
-GENUINE, SEEDS, EMBEDDED = "tiny_imagenet", 3, "embedded images"
+#: The sweep on genuine data, how many seeds a cell of it needs, and how names of other data begin.
+GENUINE, SEEDS, EMBEDDED = "tiny_imagenet", 3, "embedded "
 FORETOLD = {"up": "predicted →", "down": "← predicted"}
 #: What a metric counts, in as many letters as a panel holds.
 TOLD = {"n_fg": "on the object", "n_bg": "beside it", "lambda": "share on it"}
@@ -147,17 +147,18 @@ def cell_name(row: dict, name: str = "") -> str:
     """By default network and layer; and samples that are not a network's training images, but for
     what the name says already, and the page that it stands on."""
     kind, samples = samples_of(row)
-    told = ", ".join(filter(None, (kind if row["table"] == "V" else "", samples))) or kind
+    told = ", ".join(filter(None, (kind if row["table"] != "VI" else "", samples))) or kind
     told = told if not name else "" if samples in name else samples
     return (name or f"{row['network']}, {row['layer']}") + (f" ({told})" if told else "")
 
 
 def samples_of(row: dict) -> tuple[str, str]:
-    """What texts are, or whose images that are not embedded ones, "" for others; and which samples
-    are measured, "" for training ones."""
+    """What texts are, or whose images and clouds that are not embedded ones, "" for others; and
+    which samples are measured, "" for training ones."""
     data, _, samples = row["dataset"].rstrip(")").partition(" (")
-    photographs = data if row["table"] == "V" and data != EMBEDDED else ""
-    kind = f"{row['sample']}s" if row["table"] == "VI" else photographs
+    named = row["table"] != "VI" and not data.startswith(EMBEDDED)
+    kind = f"{row['sample']}s" if row["table"] == "VI" else data if named else ""
+    photographs = named and row["table"] == "V"
     return kind, "new images" if samples and (photographs or samples == "new") else samples
 
 

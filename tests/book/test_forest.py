@@ -154,7 +154,7 @@ def test_three_sentences_say_what_holds_what_does_not_and_what_has_no_answer():
     half = [comparison("n_fg", 6.0, 13.0, **FC2), comparison("lambda", -0.2, -0.1, **FC2)]
     new = [comparison("n_fg", -1.0, 3.0, **NEW), comparison("lambda", 0.1, 0.2, **NEW)]
     aside = comparison("n_bg", 1.0, 3.0, prediction="down")  # decides no hypothesis
-    cloud = {"sample": "cloud", "network": "PointNet", "dataset": "clouds"}
+    cloud = {"sample": "cloud", "network": "PointNet", "dataset": "embedded clouds of furniture"}
     unfit = comparison("n_fg", 6.0, 13.0, unfit=True, **cloud)
     holds, fails, silent = said(results(*both, *half, *new, aside), results(unfit))
     by = r"by $N^{fg}_{point}$ and $\lambda$ in"
@@ -212,3 +212,12 @@ def test_nothing_is_said_to_hold_without_an_answer():
 )  # fmt: skip
 def test_a_cell_holds_only_where_all_its_primary_metrics_do(verdicts, word):
     assert forest.answer(verdicts) == word
+
+
+def test_clouds_that_are_not_embedded_are_named():
+    told = "ModelNet10, points drawn on occupancy grids"
+    row = {"table": "VII", "network": "PointConv", "layer": "FC1", "sample": "cloud"}
+    assert forest.cell_name(row | {"dataset": told}) == f"PointConv, FC1 ({told})"
+    unseen = forest.cell_name(row | {"dataset": f"{told} (unseen shapes)"})
+    assert unseen == f"PointConv, FC1 ({told}, unseen shapes)"
+    assert forest.cell_name(row | {"dataset": "embedded clouds of furniture"}) == "PointConv, FC1"

@@ -10,7 +10,7 @@ from readers import said
 from data_prep import modelnet10
 from data_prep.command import main
 from data_prep.modelnet10 import FOLDERS, GRIDS, grid_points
-from kpnb.datasets.modelnet40 import modelnet40_shapes
+from kpnb.datasets.modelnet40 import modelnet40_shapes, y_up_to_z_up, z_up_to_y_up
 from kpnb.datasets.places import marked_folder
 from kpnb.study.cloud import StudyClouds
 from kpnb.study.parameters import models_for, resolve
@@ -46,6 +46,12 @@ def test_points_lie_on_the_outer_faces_by_area():
     areas = np.array([10, 5, 2])  # of a face across x, y and z
     shares = ends.mean(axis=0)
     np.testing.assert_allclose(shares, np.stack([areas, areas], 1) / 34, atol=0.01)
+
+
+def test_turning_up_there_and_back_changes_and_mirrors_nothing():
+    points = np.random.default_rng(0).random((5, 3))
+    assert np.array_equal(y_up_to_z_up(z_up_to_y_up(points)), points)
+    assert np.linalg.det(z_up_to_y_up(np.eye(3))) == pytest.approx(1)
 
 
 def test_between_two_full_cells_there_is_no_face():
