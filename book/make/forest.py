@@ -188,15 +188,16 @@ def behind(name: str, chart: Chart, shown: str, caption: str = "") -> dict[str, 
 def forest_fragments(
     rows: pd.DataFrame, links: Mapping[tuple, str] | None = None
 ) -> dict[str, str]:
-    """The chart of all cells and its numbers, three sentences on it; the same of each hypothesis,
-    with the distances in all units of the way and whatever else the notebooks compare.
+    """The chart of all cells and its numbers, what they say in one table; the same of each
+    hypothesis, with the distances in all units of the way and whatever else notebooks compare.
 
     links: to what else there is to see, by preset, data set, network and scale.
     """
     found, every = shown_cells(rows), shown_comparisons(rows)
     shown = sheet("verdicts", beside(every, found, links or {}))
     made = behind("forest", forest(found), shown, block("forest_caption"))
-    made["answers"] = block("answers", sentences=sentences(found), numbers=deciding())
+    shown = sheet("answers", answers(found))
+    made["answers"] = block("answers", shown=shown, asides=asides(found), numbers=deciding())
     own_b = every["threshold"].isna() | (every["threshold"] == every["own_b"])
     every = every.assign(rank=every["metric"].map(METRICS.index))
     whole = every[own_b & (every["selection"] == "all")].sort_values(["rank", *PLACE, "distance"])
@@ -224,28 +225,47 @@ def beside(every: pd.DataFrame, found: pd.DataFrame, links: Mapping[tuple, str])
     return made
 
 
-# What it says, in three sentences
+# What it says, in one table
 
 
-def sentences(found: pd.DataFrame) -> str:
-    """Which hypotheses hold at which layers, where not, and what has no answer: by the primary
-    metrics of the protocol, all of which have to be supported; then the other metrics, and what
-    was not run."""
+def answers(found: pd.DataFrame) -> list[dict]:
+    """A row for each kind of samples, with its layers by hypothesis and answer; a kind without
+    results has none."""
     asked = found[found["metric"].isin(primary_metrics())]
-    asked = asked.assign(hypothesis=asked["metric"].map(HYPOTHESES))
-    found_by: dict[str, dict[int, list[dict]]] = {}
-    for (number, *_), cell in asked.groupby(["hypothesis", *PLACE], sort=False):
-        cells = found_by.setdefault(answer(set(cell["verdict"])), {}).setdefault(number, [])
-        cells += records(cell[:1])
-    silent = {said: by_layer(sum(found_by.pop(said, {}).values(), [])) for said in NO_ANSWER}
-    answers = {said: {n: by_layer(cells) for n, cells in of.items()}
-               for said, of in found_by.items()}  # fmt: skip
-    aside = found[~found["metric"].isin(primary_metrics()) & ~found["verdict"].isin(NO_ANSWER)]
-    beside = {metric: list(part["verdict"]) for metric, part in aside.groupby("metric", sort=False)}
-    return block(
-        "sentences", answers=answers, silent=silent, absent=absent(found), numbers=deciding(),
-        beside=beside, verdicts=[one for one in VERDICTS if one not in NO_ANSWER],
-    )  # fmt: skip
+    made = []
+    for published, kind in KINDS.items():
+        held = by_answer(asked[asked["table"] == published]) or {kind: {}}
+        made += [{"samples": name, "columns": columns} for name, columns in held.items()]
+    return made
+
+
+def by_answer(asked: pd.DataFrame) -> dict[str, dict[str, dict]]:
+    """Kind of samples -> hypothesis or "no answer" -> answer -> layers: by the primary metrics of
+    the protocol, all of which have to be supported."""
+    held: dict[str, dict[str, dict]] = {}
+    of = asked["metric"].map(HYPOTHESES)
+    for (number, *_), cell in asked.groupby([of, *PLACE], sort=False):
+        row, said = records(cell[:1])[0], answer(set(cell["verdict"]))
+        column = "no answer" if said in NO_ANSWER else f"H{number}"
+        layers = held.setdefault(kind_name(row), {}).setdefault(column, {}).setdefault(said, {})
+        layers[f"{row['network']}, {row['layer']}"] = None
+    return held
+
+
+def kind_name(row: dict) -> str:
+    """Samples by what they are, or whose, and which of them are measured."""
+    kind, samples = samples_of(row)
+    kind = kind or f"{EMBEDDED}{KINDS[row['table']].lower()}"
+    return ", ".join(filter(None, (kind[0].upper() + kind[1:], samples)))
+
+
+def asides(found: pd.DataFrame) -> str:
+    """How often the metrics that decide no hypothesis have each verdict; and networks of the
+    protocol without results."""
+    rest = found[~found["metric"].isin(primary_metrics()) & ~found["verdict"].isin(NO_ANSWER)]
+    beside = {metric: list(part["verdict"]) for metric, part in rest.groupby("metric", sort=False)}
+    verdicts = [one for one in VERDICTS if one not in NO_ANSWER]
+    return block("asides", beside=beside, verdicts=verdicts, absent=absent(found))
 
 
 def deciding() -> dict[int, list[str]]:
@@ -254,27 +274,11 @@ def deciding() -> dict[int, list[str]]:
             for number in sorted({*HYPOTHESES.values()})}  # fmt: skip
 
 
-def by_layer(cells: Sequence[dict]) -> list[str]:
-    """Cells that differ in the samples measured alone are one layer's, as in "AlexNet, FC1
-    (training images, new images)"."""
-    held: dict[tuple, dict[str, None]] = {}
-    for row in cells:
-        texts, samples = samples_of(row)
-        layer = f"{row['network']}, {row['layer']}", texts
-        held.setdefault((*layer, row["scale"]), {})[samples] = None
-    plain, found = {"": None}, []
-    for (layer, texts, _), of in held.items():
-        told = [] if of == plain else [one or "training images" for one in of]
-        told = ", ".join(filter(None, [texts, *told]))
-        found.append(f"{layer} ({told})" if told else layer)
-    return found
-
-
 def absent(found: pd.DataFrame) -> list[str]:
-    """Kinds of samples without results; of images, networks of the protocol without any."""
-    kinds = [kind.lower() for name, kind in KINDS.items() if name not in set(found["table"])]
-    planned = protocol()["confirmatory"]["networks"] if "images" not in kinds else ()
-    return [*(name for name in planned if name not in set(found["network"])), *kinds]
+    """Networks of the protocol, which are of images, without any results among those of images."""
+    known = set(found.loc[found["table"] == MAIN_TABLES[0], "network"])
+    planned = protocol()["confirmatory"]["networks"] if known else ()
+    return [name for name in planned if name not in known]
 
 
 def answer(verdicts: set[str]) -> str:

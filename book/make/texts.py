@@ -23,6 +23,8 @@ NUMBER = re.compile(r"[+−]?[\d.,]+(e[+−]?\d+)?( \[[^]]*\])?|\[[^]]*\]|\d+ of
 #: The units of D in words.
 UNITS = {"epoch": "summed per epoch", "step": "summed per step", "share": "share of the own way"}
 UNITS |= {"time": "epochs"}
+#: Answers to a hypothesis, each with the verdict that it looks like.
+LOOKS = {"holds": "supported", "fails": "opposed", "open": "undecided"}
 KNOWN = {
     **{"NONE": NONE, "NOT_HERE": NOT_HERE, "SYMBOLS": SYMBOLS, "ROLES": ROLES},
     **{"count": count, "estimate": estimate, "number": number, "over": over, "place": place},
@@ -30,13 +32,22 @@ KNOWN = {
 }
 
 
-def badge(verdict: str) -> str:
-    """A verdict as a coloured sign with its word; what is not measurable leads to the reason."""
+def badge(verdict: str, word: str = "") -> str:
+    """A verdict as a coloured sign with its word, or another; what is not measurable leads to the
+    reason."""
     if verdict not in VERDICT_MARKS:
         return verdict
-    word = "{doc}`not measurable <fitness>`" if verdict == "not measurable" else verdict
+    word = word or verdict
+    word = "{doc}`not measurable <fitness>`" if verdict == "not measurable" else word
     kind = verdict.replace(" ", "-")
     return f'<span class="verdict {kind}">{VERDICT_MARKS[verdict]}\u00a0{word}</span>'
+
+
+def answered(layers: Mapping[str, Iterable[str]]) -> str:
+    """Answers to a hypothesis, or verdicts that are none, each with the layers that give it."""
+    order = sorted(layers, key=[*LOOKS, *layers].index)
+    told = [f"{badge(LOOKS.get(said, said), said)} {'; '.join(layers[said])}" for said in order]
+    return "<br>".join(told) or NONE
 
 
 def sign(outcome: str) -> str:
@@ -101,4 +112,4 @@ def sheet(name: str, rows: Iterable[Mapping], **shared: object) -> str:
     return table(list(columns), lines) if lines else NOTHING
 
 
-KNOWN |= {"badge": badge, "set_low": set_low}
+KNOWN |= {"badge": badge, "answered": answered, "set_low": set_low}

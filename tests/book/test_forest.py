@@ -113,7 +113,7 @@ def test_photographs_are_cells_of_their_own_from_three_seeds_on(seeds, samples):
     names = [words[0] for words in lines(found, results(comparison("n_fg", 6.0, 13.0)))]
     shown = f"VGG-11, FC1 ({told})" in names
     assert shown == (seeds > 2) and names[0] == "VGG-11, FC1"  # photographs stand after it
-    assert (f"in 1 layer (VGG-11, FC1 ({told}))" in said(found)[0]) == shown
+    assert (said(found).get(told) == {"H1": holds("VGG-11, FC1")}) == shown
 
 
 def test_of_photographs_those_of_the_longest_imitation_are_shown():
@@ -146,43 +146,52 @@ def test_the_alternative_text_and_the_table_have_the_numbers_of_the_chart():
 
 
 def said(*made):
-    return forest.sentences(forest.shown_cells(frame(made))).split("\n")
+    """Kind of samples -> hypothesis or "no answer" -> answer -> layers."""
+    found = forest.answers(forest.shown_cells(frame(made)))
+    return {row["samples"]: {column: {answer: [*layers] for answer, layers in of.items()}
+                             for column, of in row["columns"].items()}
+            for row in found}  # fmt: skip
 
 
-def test_three_sentences_say_what_holds_what_does_not_and_what_has_no_answer():
+def holds(*layers):
+    return {"holds": [*layers]}
+
+
+H1 = ("n_fg", "lambda")
+CLOUD = {"sample": "cloud", "network": "PointNet", "dataset": "embedded clouds of furniture"}
+
+
+def test_one_table_says_what_holds_what_does_not_and_what_has_no_answer():
     both = [comparison("n_fg", 6.0, 13.0), comparison("lambda", 0.1, 0.2)]
     half = [comparison("n_fg", 6.0, 13.0, **FC2), comparison("lambda", -0.2, -0.1, **FC2)]
     new = [comparison("n_fg", -1.0, 3.0, **NEW), comparison("lambda", 0.1, 0.2, **NEW)]
     aside = comparison("n_bg", 1.0, 3.0, prediction="down")  # decides no hypothesis
-    cloud = {"sample": "cloud", "network": "PointNet", "dataset": "embedded clouds of furniture"}
-    unfit = comparison("n_fg", 6.0, 13.0, unfit=True, **cloud)
-    holds, fails, silent = said(results(*both, *half, *new, aside), results(unfit))
-    by = r"by $N^{fg}_{point}$ and $\lambda$ in"
-    assert holds == (
-        f"- **What holds here**: H1 {by} 1 layer (VGG-11, FC1), H2 by $D_{{mean}}$ in none, "
-        r"H3 by $\rho$ in none."
+    unfit = comparison("n_fg", 6.0, 13.0, unfit=True, **CLOUD)
+    made = results(*both, *half, *new, aside), results(unfit)
+    assert said(*made) == {
+        "Embedded images": {"H1": holds("VGG-11, FC1") | {"fails": ["VGG-11, FC2"]}},
+        "Embedded images, new images": {"H1": {"open": ["VGG-11, FC1"]}},
+        "Texts": {},
+        "Embedded point clouds": {"no answer": {"not measurable": ["PointNet, FC1"]}},
+    }
+    shown = forest.forest_fragments(frame(made))["answers"]
+    rows = {row[0]: row[1:] for row in rows_of(shown)}
+    told = "✓\u00a0holds</span> VGG-11, FC1<br>", "✗\u00a0fails</span> VGG-11, FC2"
+    assert all(one in rows["Embedded images"][0] for one in told)
+    assert rows["Texts"] == ["–", "–", "–", "not run here"]
+    assert (
+        "{doc}`not measurable <fitness>`</span> PointNet, FC1" in rows["Embedded point clouds"][3]
     )
-    assert fails == (
-        f"- **What does not**: H1 {by} 1 layer (VGG-11, FC2); left open by the data is H1 {by} "
-        "1 layer (VGG-11, FC1 (new images)). The other metrics, of which H1 "
-        "expects fewer points beside the object and H2 less spread: "
-        "$N^{bg}_{point}$ opposed in 1 cell."
-    )
-    assert "1 layer" in silent and "{doc}`not measurable <fitness>`" in silent
-    assert "(PointNet, FC1)" in silent and silent.endswith("; not run: AlexNet, texts.")
+    assert "less spread: $N^{bg}_{point}$ opposed in 1 cell. Not run: AlexNet." in shown
 
 
-def test_one_network_measured_on_other_samples_is_one_layer():
-    new = [comparison(metric, 1.0, 2.0, **NEW) for metric in ("n_fg", "lambda")]
-    old = [comparison(metric, 1.0, 2.0) for metric in ("n_fg", "lambda")]
-    assert "in 1 layer (VGG-11, FC1 (training images, new images))" in said(results(*old, *new))[0]
-
-
-def test_questions_and_sentences_are_layers_of_their_own():
-    found = [results(*(comparison(metric, 1.0, 2.0, network="N", layer="Last", sample=kind,
-                                  dataset=f"{kind}s") for metric in ("n_fg", "lambda")))
-             for kind in ("sentence", "question")]  # fmt: skip
-    assert "in 2 layers (N, Last (questions); N, Last (sentences))" in said(*found)[0]
+@pytest.mark.parametrize("kind", ["sentence", "question"])
+def test_questions_and_sentences_are_kinds_of_their_own(kind):
+    held = results(*(comparison(metric, 1.0, 2.0, network="N", layer="Last", sample=kind,
+                                dataset=f"{kind}s") for metric in H1))  # fmt: skip
+    found = said(held, results(*(comparison(metric, 1.0, 2.0) for metric in H1)))
+    assert found[f"{kind.capitalize()}s"] == {"H1": holds("N, Last")} and "Texts" not in found
+    assert [*found][0] == "Embedded images"
 
 
 def test_only_a_line_of_ours_says_what_is_not_measured():
@@ -197,11 +206,12 @@ def test_only_a_line_of_ours_says_what_is_not_measured():
 
 def test_nothing_is_said_to_hold_without_an_answer():
     one = comparison("n_fg", None, None, difference=9.0, n_seeds=1)
-    for made in ((), (results(one),), (results(comparison("n_fg", 6.0, 13.0, unfit=True)),)):
-        holds, fails, silent = said(*made)
-        assert "nothing is decided yet" in holds and "nothing is decided against" in fails
-        assert ("1 layer" in silent) == bool(made)
-    assert "of one seed, and so without verdict (VGG-11, FC1)" in said(results(one))[2]
+    assert not any(said().values())
+    for word, made in (("one seed", one),
+                       ("not measurable", comparison("n_fg", 6.0, 13.0, unfit=True))):  # fmt: skip
+        found = said(results(made))["Embedded images"]
+        assert found == {"no answer": {word: ["VGG-11, FC1"]}}
+    assert "·\u00a0one seed</span>" in forest.forest_fragments(frame([results(one)]))["answers"]
 
 
 @pytest.mark.parametrize(
