@@ -22,7 +22,7 @@ LOOKS["not measurable"] = "not measurable, so without verdict"
 BEYOND = 5  #: Times as far out as the others is at the border.
 OTHER = 0.35  #: Of the longer side of a shaded axis, the shorter is at least.
 LETTER = 6.3  #: Pixels of a letter, about.
-BETWEEN = 5  #: Pixels between two numbers below an axis, at least.
+BETWEEN = 8  #: Pixels between two numbers below an axis, at least.
 
 
 @dataclass(frozen=True)

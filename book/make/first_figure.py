@@ -64,6 +64,11 @@ class FirstFigure:
         found = points.reshape(-1, *self.inside.shape) * np.where(self.inside, 1, -1)
         return dict(zip(ROLES.values(), found, strict=True))
 
+    def share(self, name: str) -> float:
+        """Lambda of a role by its name: the share of points on the object, 0 without any."""
+        kinds = self.kinds[name]
+        return (kinds == 1).sum() / max((kinds != 0).sum(), 1)
+
     @property
     def alternative(self) -> str:
         return block("first_alternative", first=self)

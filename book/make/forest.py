@@ -7,6 +7,7 @@ and rho as they are: where the protocol's margin is a share, and where it is a n
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import product
 
 import pandas as pd
 
@@ -171,7 +172,7 @@ def forest(
     for published in kinds:
         part = found[found["table"] == published]
         notes = {metric: paper_rate(metric, published) for metric in metrics}
-        told = KINDS[published], "paper's cells as predicted"
+        told = KINDS[published], "in the paper, as predicted"
         lines.append(Line(told, notes=notes, heading=True))
         lines += cell_lines(part)
     return Chart(block("forest_title"), panels(metrics), lines)
@@ -196,8 +197,9 @@ def forest_fragments(
     found, every = shown_cells(rows), shown_comparisons(rows)
     shown = sheet("verdicts", beside(every, found, links or {}))
     made = behind("forest", forest(found), shown, block("forest_caption"))
-    shown = sheet("answers", answers(found))
-    made["answers"] = block("answers", shown=shown, asides=asides(found), numbers=deciding())
+    told = answers(found)
+    about = {"holds_in": holds_in(told), "asides": asides(found), "absent": absent(found)}
+    made["answers"] = block("answers", shown=sheet("answers", told), **about)
     own_b = every["threshold"].isna() | (every["threshold"] == every["own_b"])
     every = every.assign(rank=every["metric"].map(METRICS.index))
     whole = every[own_b & (every["selection"] == "all")].sort_values(["rank", *PLACE, "distance"])
@@ -234,38 +236,49 @@ def answers(found: pd.DataFrame) -> list[dict]:
     asked = found[found["metric"].isin(primary_metrics())]
     made = []
     for published, kind in KINDS.items():
-        held = by_answer(asked[asked["table"] == published]) or {kind: {}}
-        made += [{"samples": name, "columns": columns} for name, columns in held.items()]
+        held = by_answer(asked[asked["table"] == published]) or {(kind, ""): {}}
+        made += [{"data": data, "measured": samples, "columns": columns}
+                 for (data, samples), columns in held.items()]  # fmt: skip
     return made
 
 
-def by_answer(asked: pd.DataFrame) -> dict[str, dict[str, dict]]:
-    """Kind of samples -> hypothesis or "no answer" -> answer -> layers: by the primary metrics of
+def by_answer(asked: pd.DataFrame) -> dict[tuple[str, str], dict[int, dict[str, dict]]]:
+    """Data, and which samples of them -> hypothesis -> answer -> layers: by the primary metrics of
     the protocol, all of which have to be supported."""
-    held: dict[str, dict[str, dict]] = {}
+    held: dict[tuple[str, str], dict[int, dict[str, dict]]] = {}
     of = asked["metric"].map(HYPOTHESES)
     for (number, *_), cell in asked.groupby([of, *PLACE], sort=False):
-        row, said = records(cell[:1])[0], answer(set(cell["verdict"]))
-        column = "no answer" if said in NO_ANSWER else f"H{number}"
-        layers = held.setdefault(kind_name(row), {}).setdefault(column, {}).setdefault(said, {})
+        row = records(cell[:1])[0]
+        by_number = held.setdefault((data_name(row), samples_of(row)[1]), {})
+        layers = by_number.setdefault(number, {}).setdefault(answer(set(cell["verdict"])), {})
         layers[f"{row['network']}, {row['layer']}"] = None
     return held
 
 
-def kind_name(row: dict) -> str:
-    """Samples by what they are, or whose, and which of them are measured."""
-    kind, samples = samples_of(row)
-    kind = kind or f"{EMBEDDED}{KINDS[row['table']].lower()}"
-    return ", ".join(filter(None, (kind[0].upper() + kind[1:], samples)))
+def data_name(row: dict) -> str:
+    """Samples by what they are, or whose."""
+    return samples_of(row)[0] or f"{EMBEDDED}{KINDS[row['table']].lower()}"
 
 
-def asides(found: pd.DataFrame) -> str:
-    """How often the metrics that decide no hypothesis have each verdict; and networks of the
-    protocol without results."""
+def holds_in(made: Sequence[dict]) -> dict[int, dict[str, list[bool]]]:
+    """Hypothesis -> data -> of each cell with an answer, whether it holds there."""
+    found: dict[int, dict[str, list[bool]]] = {number: {} for number in deciding()}
+    for row, number in product(made, found):
+        for said, layers in row["columns"].get(number, {}).items():
+            of = [] if said in NO_ANSWER else [said == "holds"] * len(layers)
+            found[number].setdefault(row["data"], []).extend(of)
+    return found
+
+
+def asides(found: pd.DataFrame) -> dict[str, dict[str, dict[str, int]]]:
+    """Of metrics that decide no hypothesis: metric -> verdict -> data -> cells."""
     rest = found[~found["metric"].isin(primary_metrics()) & ~found["verdict"].isin(NO_ANSWER)]
-    beside = {metric: list(part["verdict"]) for metric, part in rest.groupby("metric", sort=False)}
-    verdicts = [one for one in VERDICTS if one not in NO_ANSWER]
-    return block("asides", beside=beside, verdicts=verdicts, absent=absent(found))
+    held: dict[str, dict[str, dict[str, int]]] = {}
+    order = {"metric": METRICS.index, "verdict": VERDICTS.index}
+    for row in records(rest.sort_values([*order], key=lambda one: one.map(order[one.name]))):
+        of = held.setdefault(row["metric"], {}).setdefault(row["verdict"], {})
+        of[data_name(row)] = of.get(data_name(row), 0) + 1
+    return held
 
 
 def deciding() -> dict[int, list[str]]:
@@ -282,10 +295,11 @@ def absent(found: pd.DataFrame) -> list[str]:
 
 
 def answer(verdicts: set[str]) -> str:
-    """One word for the verdicts of a cell's primary metrics."""
+    """One word for the verdicts of a cell's primary metrics, by the one that is furthest from what
+    the paper says."""
     for word in NO_ANSWER:
         if word in verdicts:
             return word
     if verdicts == {"supported"}:
         return "holds"
-    return "fails" if verdicts & {"opposed", "equivalent"} else "open"
+    return next((one for one in ("opposed", "equivalent") if one in verdicts), "open")

@@ -24,7 +24,8 @@ NUMBER = re.compile(r"[+−]?[\d.,]+(e[+−]?\d+)?( \[[^]]*\])?|\[[^]]*\]|\d+ of
 UNITS = {"epoch": "summed per epoch", "step": "summed per step", "share": "share of the own way"}
 UNITS |= {"time": "epochs"}
 #: Answers to a hypothesis, each with the verdict that it looks like.
-LOOKS = {"holds": "supported", "fails": "opposed", "open": "undecided"}
+LOOKS = {"holds": "supported", "opposed": "opposed", "equivalent": "equivalent"}
+LOOKS |= {"open": "undecided"}
 KNOWN = {
     **{"NONE": NONE, "NOT_HERE": NOT_HERE, "SYMBOLS": SYMBOLS, "ROLES": ROLES},
     **{"count": count, "estimate": estimate, "number": number, "over": over, "place": place},
@@ -43,11 +44,12 @@ def badge(verdict: str, word: str = "") -> str:
     return f'<span class="verdict {kind}">{VERDICT_MARKS[verdict]}\u00a0{word}</span>'
 
 
-def answered(layers: Mapping[str, Iterable[str]]) -> str:
-    """Answers to a hypothesis, or verdicts that are none, each with the layers that give it."""
+def answered(layers: Mapping[str, Iterable[str]], none: str = "") -> str:
+    """Answers to a hypothesis, or verdicts that are none, each with the layers that give it; none:
+    what stands where there is nothing."""
     order = sorted(layers, key=[*LOOKS, *layers].index)
     told = [f"{badge(LOOKS.get(said, said), said)} {'; '.join(layers[said])}" for said in order]
-    return "<br>".join(told) or NONE
+    return "<br>".join(told) or none
 
 
 def sign(outcome: str) -> str:

@@ -43,7 +43,8 @@ def test_every_point_is_drawn_and_every_count_is_told(shipped):
         assert drawing.count('href="#dot" x=') == sum(n_fg)
         assert drawing.count('href="#cross" x=') == sum(n_bg)
         told = re.sub("<[^>]*>|&#8203;", "", drawing)
-        assert all(f"Nfg = {fg}, Nbg = {bg}" in told for fg, bg in zip(n_fg, n_bg, strict=True))
+        for fg, bg in zip(n_fg, n_bg, strict=True):
+            assert f"Nfg = {fg}, Nbg = {bg}λ = {fg / (fg + bg):.2f}" in told
     for name, fg, bg in zip(ROLES.values(), n_fg, n_bg, strict=True):
         assert f"he {name} has {fg} on the object and {bg} on the b" in shipped.alternative
     made = first_figure.first_fragments([shipped.pack])[first_figure.NAME]

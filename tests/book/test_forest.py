@@ -6,6 +6,7 @@ from made_results import comparison, measure, rows_of, run, text_cell
 from book.make import forest
 from book.make.chart import FORMS, Chart, Line, Mark, Panel
 from book.make.frame import NOTHING, frame
+from kpnb.metrics.formatting import SYMBOLS
 from kpnb.metrics.protocol import protocol, protocol_seeds
 from kpnb.paper import METRICS, PREDICTIONS
 
@@ -113,6 +114,7 @@ def test_photographs_are_cells_of_their_own_from_three_seeds_on(seeds, samples):
     names = [words[0] for words in lines(found, results(comparison("n_fg", 6.0, 13.0)))]
     shown = f"VGG-11, FC1 ({told})" in names
     assert shown == (seeds > 2) and names[0] == "VGG-11, FC1"  # photographs stand after it
+    told = told.replace("classes, new", "classes + new")
     assert (said(found).get(told) == {"H1": holds("VGG-11, FC1")}) == shown
 
 
@@ -136,7 +138,7 @@ def test_the_alternative_text_and_the_table_have_the_numbers_of_the_chart():
     )
     told = "VGG-11, FC1, 60 images, 3 seeds: H1: N_fg +30.0 [+20.0, +40.0], supported."
     assert told in made["forest"]
-    assert "Texts, paper's cells as predicted: H1: N_fg 2 of 2" in made["forest"]
+    assert "Texts, in the paper, as predicted: H1: N_fg 2 of 2" in made["forest"]
     (row,) = rows_of(made["forest"])
     supported = '<span class="verdict supported">✓\u00a0supported</span>'
     assert row == ["VGG-11, FC1", "$N^{fg}_{point}$", "20.0", "+6.00", "[+4.00, +8.00]", "0",
@@ -146,11 +148,11 @@ def test_the_alternative_text_and_the_table_have_the_numbers_of_the_chart():
 
 
 def said(*made):
-    """Kind of samples -> hypothesis or "no answer" -> answer -> layers."""
+    """Kind of samples -> hypothesis -> answer -> layers."""
     found = forest.answers(forest.shown_cells(frame(made)))
-    return {row["samples"]: {column: {answer: [*layers] for answer, layers in of.items()}
-                             for column, of in row["columns"].items()}
-            for row in found}  # fmt: skip
+    return {" + ".join(filter(None, (row["data"], row["measured"]))):
+            {f"H{number}": {answer: [*layers] for answer, layers in of.items()}
+             for number, of in row["columns"].items()} for row in found}  # fmt: skip
 
 
 def holds(*layers):
@@ -165,24 +167,44 @@ def test_one_table_says_what_holds_what_does_not_and_what_has_no_answer():
     both = [comparison("n_fg", 6.0, 13.0), comparison("lambda", 0.1, 0.2)]
     half = [comparison("n_fg", 6.0, 13.0, **FC2), comparison("lambda", -0.2, -0.1, **FC2)]
     new = [comparison("n_fg", -1.0, 3.0, **NEW), comparison("lambda", 0.1, 0.2, **NEW)]
-    aside = comparison("n_bg", 1.0, 3.0, prediction="down")  # decides no hypothesis
+    sooner = comparison("d_mean", 0.3, 0.4, prediction="down")
+    aside = [comparison("n_bg", low, low + 2, prediction="down", **where)
+             for low, where in ((1.0, {}), (-3.0, FC2), (-1.0, NEW))]  # fmt: skip
     unfit = comparison("n_fg", 6.0, 13.0, unfit=True, **CLOUD)
-    made = results(*both, *half, *new, aside), results(unfit)
+    made = results(*both, *half, *new, *aside, sooner), results(unfit)
     assert said(*made) == {
-        "Embedded images": {"H1": holds("VGG-11, FC1") | {"fails": ["VGG-11, FC2"]}},
-        "Embedded images, new images": {"H1": {"open": ["VGG-11, FC1"]}},
+        "embedded images": {"H1": holds("VGG-11, FC1") | {"opposed": ["VGG-11, FC2"]},
+                            "H2": {"opposed": ["VGG-11, FC1"]}},
+        "embedded images + new images": {"H1": {"open": ["VGG-11, FC1"]}},
         "Texts": {},
-        "Embedded point clouds": {"no answer": {"not measurable": ["PointNet, FC1"]}},
-    }
+        "embedded point clouds": {"H1": {"not measurable": ["PointNet, FC1"]}},
+    }  # fmt: skip
     shown = forest.forest_fragments(frame(made))["answers"]
-    rows = {row[0]: row[1:] for row in rows_of(shown)}
-    told = "✓\u00a0holds</span> VGG-11, FC1<br>", "✗\u00a0fails</span> VGG-11, FC2"
-    assert all(one in rows["Embedded images"][0] for one in told)
-    assert rows["Texts"] == ["–", "–", "–", "not run here"]
-    assert (
-        "{doc}`not measurable <fitness>`</span> PointNet, FC1" in rows["Embedded point clouds"][3]
-    )
-    assert "less spread: $N^{bg}_{point}$ opposed in 1 cell. Not run: AlexNet." in shown
+    head, *rows = [line.split(" | ") for line in shown.split("\n") if line.startswith("| ")]
+    for number, metrics in forest.deciding().items():
+        assert head[number].startswith(f"H{number}: ")
+        assert [metric for metric in METRICS if SYMBOLS[metric] in head[number]] == metrics
+    cells = {row[0].strip("| "): row[1:] for row in rows}
+    told = "✓\u00a0holds</span> VGG-11, FC1<br>", "✗\u00a0opposed</span> VGG-11, FC2"
+    assert all(one in cells["Embedded images"][0] for one in told)
+    assert cells["Embedded images, new images"][1] == "not measured"
+    assert cells["Texts"] == ["not run here", "not run here", "not run here |"]
+    assert "{doc}`not measurable <fitness>`</span> PointNet" in cells["Embedded point clouds"][0]
+    assert "**H1** holds in 1 of 3 on embedded images,\n- **H2** holds in 0 of 1" in shown
+    assert "**H3** has no answer." in shown and "Not run: AlexNet." in shown
+    rates = "supported in 1 on embedded images, opposed in 1 on embedded images, undecided in 1"
+    assert f"less spread: $N^{{bg}}_{{point}}$ {rates}" in shown
+
+
+def test_the_answer_of_a_kind_counts_its_data_alone():
+    data = {"dataset": "Tiny ImageNet, 20 classes", "n_seeds": 8}
+    found = [
+        results(*(comparison(metric, low, low + 2.0, **of) for metric in H1), **about)
+        for low, of, about in ((1.0, {}, {}), (-3.0, data, {"run": "tin_vgg11_fc1"}))
+    ]
+    shown = forest.forest_fragments(frame(found))["answers"]
+    told = "in 1 of 1 on embedded images; in 0 of 1 on Tiny ImageNet, 20 classes"
+    assert f"**H1** holds {told}," in shown
 
 
 @pytest.mark.parametrize("kind", ["sentence", "question"])
@@ -190,8 +212,8 @@ def test_questions_and_sentences_are_kinds_of_their_own(kind):
     held = results(*(comparison(metric, 1.0, 2.0, network="N", layer="Last", sample=kind,
                                 dataset=f"{kind}s") for metric in H1))  # fmt: skip
     found = said(held, results(*(comparison(metric, 1.0, 2.0) for metric in H1)))
-    assert found[f"{kind.capitalize()}s"] == {"H1": holds("N, Last")} and "Texts" not in found
-    assert [*found][0] == "Embedded images"
+    assert found[f"{kind}s"] == {"H1": holds("N, Last")} and "Texts" not in found
+    assert [*found][0] == "embedded images"
 
 
 def test_only_a_line_of_ours_says_what_is_not_measured():
@@ -209,16 +231,17 @@ def test_nothing_is_said_to_hold_without_an_answer():
     assert not any(said().values())
     for word, made in (("one seed", one),
                        ("not measurable", comparison("n_fg", 6.0, 13.0, unfit=True))):  # fmt: skip
-        found = said(results(made))["Embedded images"]
-        assert found == {"no answer": {word: ["VGG-11, FC1"]}}
+        found = said(results(made))["embedded images"]
+        assert found == {"H1": {word: ["VGG-11, FC1"]}}
     assert "·\u00a0one seed</span>" in forest.forest_fragments(frame([results(one)]))["answers"]
 
 
 @pytest.mark.parametrize(
     ("verdicts", "word"),
-    [({"supported"}, "holds"), ({"supported", "undecided"}, "open"), ({"equivalent"}, "fails"),
-     ({"supported", "opposed"}, "fails"), ({"supported", "not measurable"}, "not measurable"),
-     ({"one seed"}, "one seed")],
+    [({"supported"}, "holds"), ({"supported", "undecided"}, "open"), ({"equivalent"}, "equivalent"),
+     ({"equivalent", "opposed"}, "opposed"), ({"supported", "opposed"}, "opposed"),
+     ({"supported", "equivalent"}, "equivalent"),
+     ({"supported", "not measurable"}, "not measurable"), ({"one seed"}, "one seed")],
 )  # fmt: skip
 def test_a_cell_holds_only_where_all_its_primary_metrics_do(verdicts, word):
     assert forest.answer(verdicts) == word
