@@ -166,9 +166,9 @@ def samples_of(row: dict) -> tuple[str, str]:
 def forest(
     found: pd.DataFrame, metrics: Sequence[str] = METRICS, kinds: Sequence[str] = MAIN_TABLES
 ) -> Chart:
-    """All cells by kind of samples, under the rates of the paper's table of that kind; a kind
-    without any cell says so."""
-    lines = []
+    """All cells that have one of the metrics, by kind of samples, under the rates of the paper's
+    table of that kind; a kind without any says so."""
+    found, lines = found[found["metric"].isin(metrics)], []
     for published in kinds:
         part = found[found["table"] == published]
         notes = {metric: paper_rate(metric, published) for metric in metrics}

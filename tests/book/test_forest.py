@@ -77,6 +77,12 @@ def test_each_verdict_has_its_look_and_none_is_shown_as_supported_that_is_not():
     assert not any(some for marks in bare.values() for some in marks.values())
 
 
+def test_a_chart_of_some_metrics_has_the_cells_that_have_one_of_them():
+    made = results(comparison("n_fg", 1.0, 2.0), comparison("rho", 0.1, 0.2, **FC2))
+    chart = forest.forest(forest.shown_cells(frame([made])), ["rho"])
+    assert [line.words[0] for line in chart.lines if not line.heading][0] == "VGG-11, FC2"
+
+
 def test_a_kind_without_results_says_so_and_the_studys_stand_before_others():
     demo = results(comparison("n_fg", 1.0, 2.0), comparison("n_fg", 1.0, 2.0, **FC2), preset="demo")
     text = comparison("n_fg", None, None, difference=1.5, **text_cell("question"))
