@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from book.make.pack import LOWEST, NO_RANK, PER_NAT
+from kpnb.metrics.protocol import primary_metrics
 from kpnb.metrics.results import read_results
+from kpnb.metrics.stats import LEVEL, holm, paired_difference
+from kpnb.paper import published_table
 
 HISTORY = Path(__file__).parents[2] / "book" / "results" / "history"
 
@@ -150,48 +154,80 @@ def test_the_photographs_page_says_why_what_was_run_is_not_measurable():
     assert 0.79 < found.numbers["explained_train_FC1"].value < 0.8
 
 
-def by_pair(found, metric, role):
-    """Means over samples, by pair."""
+TEACHERS = [pair % 3 for pair in range(8)]
+
+
+@pytest.fixture(scope="module")
+def clouds():
+    """The study of PointConv, whose b is .25."""
+    return read_results("pointcloud_pointconv", "study")
+
+
+def held_values(found, metric, role):
+    """(pairs, samples), of distances in plain Eq. 8."""
     rows = [
         one.by_seed
         for one in found.values
         if (one.metric, one.role) == (metric, role) and one.distance in (None, "epoch")
     ]
-    return np.array([np.nanmean([*map(float, row.split())]) for row in rows[0]])
+    return np.array([row.split() for row in rows[0]], float)
 
 
-def test_the_reading_of_point_clouds_is_what_was_found():
-    found = read_results("pointcloud_pointconv", "study")
-    assert {one.n_seeds for one in found.comparisons} == {8}
+def by_pair(found, metric, roles="SB"):
+    """Leads of the first role over the second, means over samples."""
+    means = [np.nanmean(held_values(found, metric, role), 1) for role in roles]
+    return means[0] - means[1]
+
+
+def test_the_reading_of_point_clouds_is_what_was_found(clouds):
+    assert {one.n_seeds for one in clouds.comparisons} == {8}
     verdicts = {(one.metric, one.threshold, one.distance): one.verdict
-                for one in found.comparisons if one.selection == "all"}  # fmt: skip
+                for one in clouds.comparisons if one.selection == "all"}  # fmt: skip
     for b in (0.15, 0.2, 0.25):
         told = {verdicts[metric, b, None] for metric in ("n_fg", "n_bg", "lambda")}
         assert told == {"supported"}
     units = [verdicts["d_mean", 0.25, unit] for unit in ("epoch", "step", "share", "time")]
     assert units == ["supported", "supported", "opposed", "undecided"]
     assert verdicts["rho", 0.25, None] == "undecided"
-    leads = {metric: by_pair(found, metric, "S") - by_pair(found, metric, "B")
-             for metric in ("n_fg", "n_bg", "lambda", "d_mean", "rho")}  # fmt: skip
-    sides = {"n_fg": 1, "n_bg": -1, "lambda": 1, "d_mean": -1}
-    for metric, side in sides.items():
-        assert (side * leads[metric] > 0).all()
-        new = side * leads[metric][3:]  # pairs that were trained after the first run
-        assert new.mean() > 2.776 * new.std(ddof=1) / 5**0.5  # t of 4 degrees of freedom
-    rho = leads["rho"]
+    for metric, side in {"n_fg": 1, "n_bg": -1, "lambda": 1, "d_mean": -1}.items():
+        assert (side * by_pair(clouds, metric) > 0).all()
+    rho = by_pair(clouds, "rho")
     assert ((rho > 0.1).sum(), (rho < -0.1).sum(), (abs(rho) < 0.05).sum()) == (2, 2, 4)
-    assert (by_pair(found, "n_fg", "T") > by_pair(found, "n_fg", "S")).sum() == 7
-    assert (by_pair(found, "n_bg", "T") < by_pair(found, "n_bg", "S")).all()
-    assert by_pair(found, "accuracy_train", "B").min() > 0.99
-    way = {(one.role, one.distance): one.mean for one in found.measures
+    assert held_values(clouds, "accuracy_train", "B").min() > 0.99
+    way = {(one.role, one.distance): one.mean for one in clouds.measures
            if (one.metric, one.threshold, one.selection) == ("d_mean", 0.25, "all")}  # fmt: skip
     whole = {role: way[role, "epoch"] / way[role, "share"] for role in "SB"}
     assert whole["S"] / whole["B"] == pytest.approx(1 / 3, abs=0.05)
+    assert whole["S"] < np.nanmean(held_values(clouds, "d_mean", "B"), 1).min()
 
 
-def test_what_the_lead_on_point_clouds_hangs_on_is_what_was_found():
-    found = read_results("pointcloud_pointconv", "study")
-    leads = {name: one for name, one in found.numbers.items() if " | " in name}
+def test_what_is_said_of_the_teachers_of_point_clouds_is_what_was_found(clouds):
+    for metric, side in {"n_fg": 1, "n_bg": -1}.items():
+        assert (side * by_pair(clouds, metric, "TB") > 0).all()
+    assert (by_pair(clouds, "n_fg", "TS") > 0).sum() == 7
+    both = [held_values(clouds, "n_fg", role) for role in "TS"]
+    assert paired_difference(*both, teachers=TEACHERS).low < 0
+    assert (by_pair(clouds, "lambda", "TB") > 0).all()
+    mean = {one.role: one.mean for one in clouds.measures
+            if (one.metric, one.threshold, one.selection) == ("lambda", 0.25, "all")}  # fmt: skip
+    told = clouds.settings
+    even = told["points"] / (told["points"] + told["background"])
+    assert min(mean.values()) > even > 4 * clouds.numbers["lambda_untrained_FC1"].value
+    assert clouds.numbers["n_fg_untrained_FC1"].value < 1
+
+
+def test_the_five_new_pairs_of_point_clouds_say_alone_what_the_page_says(clouds):
+    found = {metric: paired_difference(*(held_values(clouds, metric, role)[3:] for role in "SB"),
+                                       teachers=TEACHERS[3:])
+             for metric in ("n_fg", "n_bg", "lambda", "d_mean", "rho")}  # fmt: skip
+    assert found["n_bg"].low < 0 < found["n_bg"].high
+    adjusted = holm({metric: found[metric].p for metric in primary_metrics()})
+    told = {metric: p < LEVEL for metric, p in adjusted.items()}
+    assert told == dict(n_fg=True, d_mean=True, rho=False) | {"lambda": False}
+
+
+def test_what_the_lead_on_point_clouds_hangs_on_is_what_was_found(clouds):
+    leads = {name: one for name, one in clouds.numbers.items() if " | " in name}
     open_, decided = [], []
     for name, one in leads.items():
         side = -1 if name.endswith("n_bg") else 1
@@ -199,15 +235,33 @@ def test_what_the_lead_on_point_clouds_hangs_on_is_what_was_found():
     assert open_ == ["FC1, centroids and neighbors recomputed | n_fg"] and len(decided) == 14
     own = leads["FC1, as in this study | n_fg"].value
     assert leads[open_[0]].value < own / 5
-    numbers = found.numbers
-    over = [numbers[f"lambda_over_chance_{role}_FC1"].value for role in "SB"]
-    assert over[0] - over[1] == pytest.approx(numbers["FC1, as in this study | lambda"].value, 0.05)
-    assert numbers["n_fg_untrained_FC1"].value < 1
-    assert numbers["entropy_gap_B_FC1"].low < 0 < numbers["entropy_gap_S_FC1"].low
+    numbers = clouds.numbers
+    assert numbers["background_entropy_S_FC1"].low > numbers["background_entropy_B_FC1"].high
     assert numbers["dropped_difference_FC1"].low < 0 < numbers["dropped_difference_FC1"].value
-    (note,) = [one for one in found.notes if "filter" in one]
-    assert "keeps 1 of 100 clouds" in note
+    with np.load(HISTORY.parent / "pack" / "cloud_pointconv.npz") as pack:
+        inside = pack["foreground"]
+        ranks = {role: pack[f"FC1 {role}"].astype(float) for role in "SB"}
+    # H_bar - H_i, to half a hundredth of a nat
+    gap = {role: np.where(of == NO_RANK, np.nan, (of + LOWEST - 0.5) / PER_NAT)
+           for role, of in ranks.items()}  # fmt: skip
+    level = {role: np.nanmean(of, (1, 2), keepdims=True) for role, of in gap.items()}
+    counts = [((gap[role] - level[role] > 0.25) & inside).sum(2).astype(float) for role in "SB"]
+    lead = paired_difference(*counts, teachers=TEACHERS)
+    assert lead.low > 0 and lead.value == pytest.approx(own / 2, rel=0.15)
+    apart = np.nanmean(np.where(inside, gap["B"], np.nan), (1, 2))
+    apart -= np.nanmean(np.where(inside, np.nan, gap["B"]), (1, 2))
+    assert (apart < 0).sum() == 2 and np.corrcoef(by_pair(clouds, "lambda"), apart)[0, 1] < -0.9
+
+
+def test_clouds_with_the_background_inside_them_are_not_measurable():
     older = [json.loads(path.read_text())["numbers"] for path in HISTORY.glob("pointcloud_*.json")]
     gaps = [one["value"] for held in older for name, one in held.items()
             if name.startswith("entropy_gap_B")]  # fmt: skip
-    assert len(gaps) == 8 and max(gaps) < 0  # background inside the object
+    assert len(gaps) == 8 and max(gaps) < 0
+
+
+def test_the_papers_own_pointconv_is_as_the_page_says():
+    cell = published_table("VII")
+    cell = cell[(cell["network"] == "PointConv") & (cell["layer"] == "FC1")].set_index("learning")
+    assert 0 < cell.loc["S", "n_fg"] / cell.loc["B", "n_fg"] - 1 < 0.1
+    assert cell.loc["S", "n_bg"] > cell.loc["B", "n_bg"]
