@@ -84,11 +84,12 @@ def marks(found: pd.DataFrame) -> dict[str, list[Mark]]:
 
 
 def cell_lines(
-    found: pd.DataFrame, printed: pd.DataFrame | None = None, name: str = ""
+    found: pd.DataFrame, printed: pd.DataFrame | None = None, name: str = "", under: str = ""
 ) -> Iterator[Line]:
     """A line for each cell of headline comparisons: its name, by default network and layer, what it
     is over, and the words that stand for a verdict; the paper's marks on the first of them. Without
-    comparisons the paper's alone, and that nothing was run."""
+    comparisons the paper's alone, and that nothing was run. under: the data of the heading above.
+    """
     beside = {} if printed is None else marks(printed[printed["outcome"] != ""])
     if found.empty:
         yield Line(tuple(filter(None, (name, NOT_HERE))), beside)
@@ -99,7 +100,7 @@ def cell_lines(
         said = [word for word in NO_ANSWER if word in set(cell["verdict"])]
         own = marks(cell.drop_duplicates("metric", keep="last"))
         own = {metric: [*beside.get(metric, []), *own.get(metric, [])] for metric in METRICS}
-        yield Line((cell_name(row, name), basis, *said), own)
+        yield Line((cell_name(row, name, under), basis, *said), own)
         beside = {}
 
 
@@ -144,10 +145,11 @@ def _letters(column: pd.Series) -> pd.Series:
     return column.str.lower() if column.name == "dataset" else column
 
 
-def cell_name(row: dict, name: str = "") -> str:
+def cell_name(row: dict, name: str = "", under: str = "") -> str:
     """By default network and layer; and samples that are not a network's training images, but for
-    what the name says already, and the page that it stands on."""
+    what the name says already, the page that it stands on, and the data of the heading above."""
     kind, samples = samples_of(row)
+    kind = "" if kind == under else kind
     told = ", ".join(filter(None, (kind if row["table"] != "VI" else "", samples))) or kind
     told = told if not name else "" if samples in name else samples
     return (name or f"{row['network']}, {row['layer']}") + (f" ({told})" if told else "")
@@ -167,14 +169,18 @@ def forest(
     found: pd.DataFrame, metrics: Sequence[str] = METRICS, kinds: Sequence[str] = MAIN_TABLES
 ) -> Chart:
     """All cells that have one of the metrics, by kind of samples, under the rates of the paper's
-    table of that kind; a kind without any says so."""
+    table of that kind, and data that need a name under it; a kind without any says so."""
     found, lines = found[found["metric"].isin(metrics)], []
     for published in kinds:
         part = found[found["table"] == published]
         notes = {metric: paper_rate(metric, published) for metric in metrics}
         told = KINDS[published], "in the paper, as predicted"
         lines.append(Line(told, notes=notes, heading=True))
-        lines += cell_lines(part)
+        data = [samples_of(row)[0] for row in records(part)]
+        lines += [] if data else cell_lines(part)
+        for named in dict.fromkeys(data):
+            lines += [Line((named[0].upper() + named[1:],), heading=True)] if named else []
+            lines += cell_lines(part[[one == named for one in data]], under=named)
     return Chart(block("forest_title"), panels(metrics), lines)
 
 
