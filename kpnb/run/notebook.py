@@ -36,6 +36,7 @@ Notebook = nbformat.NotebookNode
 
 TAG = "parameters"
 KERNEL = "python3"
+ASK_TRAINING = ("_h2", "_h3")  #: How names of notebooks on Hypotheses 2 and 3 end.
 STORE, RESULTS = "KPNB_STORE", "KPNB_RESULTS"
 NOTE = "kpnb"
 START_TIMEOUT = 120
@@ -110,6 +111,9 @@ def request(name: str, folder: Path, passed: Mapping[str, object]) -> Request:
         wanted = demo | model.told(given)
     values = _for_the_cell(wanted, declared, demo, name)
     resolved = resolve(model, with_more(values), "demo")
+    if name.endswith(ASK_TRAINING):
+        told = f"followed is 0, but {name} asks what happens through training"
+        require(resolved.followed != 0, f"{told}: give 2 or more, or null for all.")
     seeds = keys.notebook_seeds("\n".join(cells))
     code = keys.code_fingerprint(*seeds, showing=True)
     depends = {"code": code, "data": keys.data_fingerprint(*seeds)}

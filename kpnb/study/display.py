@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from kpnb.study.study import Study
 
 INJECTED = "# Parameters"  # the first line of a cell that papermill puts in
+#: What Hypotheses 2 and 3 need.
+NOT_FOLLOWED = "No {} is followed through training: give followed 2 or more, or None for all."
 
 
 class Prose(str):
@@ -284,7 +286,8 @@ class NotebookFindings:
         return widgets.fates_slider(self._measured, self._trails("SB"), self.example)
 
     def _trails(self: Findings, roles: str) -> dict[str, dict[int, KnowledgePoints]]:
-        return {r: measures.trajectory_points(self.first, r, 0, self.threshold) for r in roles}
+        found = self._followed()
+        return {r: measures.trajectory_points(found, r, 0, self.threshold) for r in roles}
 
     def picker(self: Findings) -> object:
         """In a live notebook: layer, sample and threshold to choose, of the student."""
@@ -336,8 +339,9 @@ class NotebookFindings:
 
     def learning(self: Findings) -> Figure:
         """Figure 4: foreground points of every sample over the distance of the weights."""
-        counts = {r: measures.trajectory_counts(self.first, r, 0, self.threshold) for r in "SB"}
-        ways = {role: self.first.distance[role, "epoch"][0][1:] for role in "SB"}
+        first = self._followed()
+        counts = {r: measures.trajectory_counts(first, r, 0, self.threshold) for r in "SB"}
+        ways = {role: first.distance[role, "epoch"][0][1:] for role in "SB"}
         return paper.learning_figure({role: (ways[role], counts[role]) for role in "SB"})
 
     def speeds(self: Findings) -> Figure:
@@ -349,8 +353,13 @@ class NotebookFindings:
         return charts.stability_figure(self._values("rho"))
 
     def _values(self: Findings, metric: str) -> dict[str, np.ndarray]:
-        chosen = Choices(self.threshold)
-        return {role: measures.metric_values(self.first, role, metric, chosen)[0] for role in "SB"}
+        first, chosen = self._followed(), Choices(self.threshold)
+        return {role: measures.metric_values(first, role, metric, chosen)[0] for role in "SB"}
+
+    def _followed(self: Findings) -> Evidence:
+        """The first layer's evidence; KpnbError where no sample is followed through training."""
+        require(self.first.followed, NOT_FOLLOWED.format(self.study.parameters.SAMPLE))
+        return self.first
 
     def choices(self: Findings) -> pd.DataFrame:
         """The metrics under what their definitions leave open: the untrained network, and for D
@@ -361,12 +370,12 @@ class NotebookFindings:
 
     def never_learned(self: Findings) -> Prose:
         """How many samples have no foreground knowledge point at any checkpoint after the first
-        epoch, for which D and rho say nothing, as a note."""
-        told, evidence = [], self.first
+        epoch, for which D and rho say nothing, of those that are followed, as a note."""
+        told, evidence = [], self._followed()
         for role in "SB":
             trails = [evidence.trajectory(role, seed, self.threshold) for seed in evidence.seeds]
             never = sum(int((sum(p.n_fg for p in trail) == 0).sum()) for trail in trails)
-            of = count(len(evidence.foreground) * len(trails), self.study.parameters.SAMPLE)
+            of = count(evidence.followed * len(trails), self.study.parameters.SAMPLE)
             told.append(f"{ROLES[role]}: {never} of {of}")
         seeds = " (all seeds together)" if len(evidence.seeds) > 1 else ""
         start = f"Without a foreground knowledge point at any checkpoint{seeds}"

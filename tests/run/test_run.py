@@ -15,6 +15,7 @@ from unittest.mock import Mock
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from refusals import fails
 
 import kpnb.run.__main__ as run
 import kpnb.store
@@ -103,6 +104,13 @@ def test_mistakes_stop_before_all_else(tmp_path, monkeypatch, capsys, told):
     sentence = capsys.readouterr().err
     assert re.search(told, sentence) and len(sentence.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_hypotheses_on_training_need_samples_that_are_followed():
+    asked = [(name, run.HERE / "notebooks") for name in ("image_h2", "qa_h3", "image_h1")]
+    for one in asked[:2]:
+        fails(request, f"but {one[0]} asks what happens", *one, {"followed": 0})
+    assert request(*asked[2], {"followed": 0}).resolved.followed == 0
 
 
 def test_a_file_that_is_no_notebook_and_no_request(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """What notebooks show: the study of their names, tables in their order, fates and notes."""
 
+import re
 from dataclasses import replace
 from itertools import product
 
@@ -152,3 +153,17 @@ def test_accuracies_and_notes_are_kept_once(smoke):
     assert isinstance(told, Prose) and told._repr_markdown_() == told
     assert all(f"Hypothesis {n}" in real.reading() for n in (1, 2, 3))
     assert "Hypothesis 1" not in real.reading(2)
+
+
+@pytest.mark.parametrize("followed", [2, 0])
+def test_what_happens_in_training_is_told_of_the_samples_followed(followed, smoke):
+    parameters = smoke.study.parameters.model_copy(update={"followed": followed})
+    found = Findings(replace(smoke.study, parameters=parameters), "image_h1")
+    found.measure()
+    told = [found.learning, found.speeds, found.stability, lambda: found.fates("S")]
+    if followed:
+        assert re.findall(r"of (\d+) image", found.never_learned()) == ["2", "2"]
+        assert all(draw().axes for draw in told)
+    else:
+        for draw in (*told, found.never_learned):
+            refuses(draw, "No image is followed through training: give followed 2")
