@@ -201,6 +201,27 @@ def test_the_reading_of_point_clouds_is_what_was_found(clouds):
     assert whole["S"] < np.nanmean(held_values(clouds, "d_mean", "B"), 1).min()
 
 
+def test_on_unseen_shapes_the_lead_on_point_clouds_is_what_the_page_says(clouds):
+    found = read_results("pointcloud_pointconv_unseen", "study")
+    own = [one for one in found.comparisons if one.selection == "all"]
+    told = {(one.metric, one.threshold): one.verdict for one in own}
+    assert len(told) == 9 and {*told.values()} == {"supported"}
+    assert {(one.n_samples, one.n_seeds) for one in own} == {(100, 8)}
+    for metric, side in {"n_fg": 1, "n_bg": -1, "lambda": 1}.items():
+        assert (side * by_pair(found, metric) > 0).all()
+    for of, above in ((clouds, False), (found, True)):
+        leads = {name.split(" | ")[1]: one for name, one in of.numbers.items()
+                 if "recomputed" in name}  # fmt: skip
+        assert (leads["n_fg"].low > 0) == above
+        assert leads["lambda"].low > 0 > leads["n_bg"].high
+        own = of.numbers["FC1, as in this study | n_fg"].value
+        assert leads["n_fg"].value < own / 4
+    new = {metric: paired_difference(*(held_values(found, metric, role)[3:] for role in "SB"),
+                                     teachers=TEACHERS[3:]).p
+           for metric in ("n_fg", "lambda")}  # fmt: skip
+    assert all(LEVEL < p < 0.06 for p in holm(new).values())
+
+
 def test_what_is_said_of_the_teachers_of_point_clouds_is_what_was_found(clouds):
     for metric, side in {"n_fg": 1, "n_bg": -1}.items():
         assert (side * by_pair(clouds, metric, "TB") > 0).all()
