@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from kpnb.study.study import Study
 
 INJECTED = "# Parameters"  # the first line of a cell that papermill puts in
-#: What Hypotheses 2 and 3 need.
-NOT_FOLLOWED = "No {} is followed through training: give followed 2 or more, or None for all."
 
 
 class Prose(str):
@@ -123,8 +121,7 @@ class NotebookStudy:
         study's own by default. Raises KpnbError, one sentence, for a name that is no parameter
         (with the nearest ones) and a value of the wrong type or range (with what is allowed).
         """
-        chosen = model or typing.get_type_hints(cls)["parameters"]
-        return cls(notebook_parameters(names, chosen))
+        return cls(notebook_parameters(names, model or typing.get_type_hints(cls)["parameters"]))
 
     def plan(self) -> Prose:
         """What the run will take, if the runner is there to say; "" if it is not."""
@@ -159,14 +156,11 @@ def choices_table(
 
 
 def embedding_scales(study: Study) -> pd.DataFrame:
-    """Root mean square of a text network's embedding components, in which sigma is measured, by
-    network of the first seed and epoch."""
+    """Embeddings' root mean square, the unit of sigma, by network of the first seed and epoch."""
     seed, layer = study.parameters.seeds[0], study.parameters.layers[0]
-    scales = {}
-    for role in "TBS":
-        net = study.of(role, seed, layer)
-        found = {e: study.network(net, e).encoder.embedding_scale() for e in net.states}
-        scales[ROLES[role]] = found
+    nets = {role: study.of(role, seed, layer) for role in "TBS"}
+    scales = {ROLES[role]: {e: study.network(net, e).encoder.embedding_scale() for e in net.states}
+              for role, net in nets.items()}  # fmt: skip
     return pd.DataFrame(scales).sort_index().rename_axis("epoch").round(4)
 
 
@@ -182,6 +176,12 @@ class NotebookFindings:
         """The evidence of the first layer; raises KpnbError before anything is measured."""
         require(self.evidence, "nothing is measured yet: call findings.measure() first.")
         return next(iter(self.evidence.values()))
+
+    @property
+    def _trained(self: Findings) -> Evidence:
+        """The same; raises KpnbError where no sample is followed through training."""
+        require(self.first.followed, "followed is 0: give 2 or more, or None for all samples.")
+        return self.first
 
     def points(self: Findings, role: str) -> KnowledgePoints:
         """Those of teacher T, student S or baseline B after training, at the threshold in use."""
@@ -234,8 +234,8 @@ class NotebookFindings:
         for m in (m for m in self.measures if m.metric in SCORES):
             network = ROLES[m.role] + (f" ({m.layer})" if m.layer else "")
             end = "" if m.low is None else f" ({m.low:.1%} to {m.high:.1%})"
-            about = network, *SCORES[m.metric][::-1], f"{m.mean:.1%}{end}", m.n_samples, m.n_seeds
-            rows.append(about)
+            kind = SCORES[m.metric][::-1]
+            rows.append((network, *kind, f"{m.mean:.1%}{end}", m.n_samples, m.n_seeds))
         columns = ["network", "samples", "score", "value", "n samples", "n seeds"]
         return pd.DataFrame(rows, columns=columns).set_index(columns[:3])
 
@@ -286,8 +286,7 @@ class NotebookFindings:
         return widgets.fates_slider(self._measured, self._trails("SB"), self.example)
 
     def _trails(self: Findings, roles: str) -> dict[str, dict[int, KnowledgePoints]]:
-        found = self._followed()
-        return {r: measures.trajectory_points(found, r, 0, self.threshold) for r in roles}
+        return {r: measures.trajectory_points(self._trained, r, 0, self.threshold) for r in roles}
 
     def picker(self: Findings) -> object:
         """In a live notebook: layer, sample and threshold to choose, of the student."""
@@ -339,9 +338,8 @@ class NotebookFindings:
 
     def learning(self: Findings) -> Figure:
         """Figure 4: foreground points of every sample over the distance of the weights."""
-        first = self._followed()
-        counts = {r: measures.trajectory_counts(first, r, 0, self.threshold) for r in "SB"}
-        ways = {role: first.distance[role, "epoch"][0][1:] for role in "SB"}
+        counts = {r: measures.trajectory_counts(self._trained, r, 0, self.threshold) for r in "SB"}
+        ways = {role: self.first.distance[role, "epoch"][0][1:] for role in "SB"}
         return paper.learning_figure({role: (ways[role], counts[role]) for role in "SB"})
 
     def speeds(self: Findings) -> Figure:
@@ -353,17 +351,11 @@ class NotebookFindings:
         return charts.stability_figure(self._values("rho"))
 
     def _values(self: Findings, metric: str) -> dict[str, np.ndarray]:
-        first, chosen = self._followed(), Choices(self.threshold)
-        return {role: measures.metric_values(first, role, metric, chosen)[0] for role in "SB"}
-
-    def _followed(self: Findings) -> Evidence:
-        """The first layer's evidence; KpnbError where no sample is followed through training."""
-        require(self.first.followed, NOT_FOLLOWED.format(self.study.parameters.SAMPLE))
-        return self.first
+        chosen = Choices(self.threshold)
+        return {r: measures.metric_values(self._trained, r, metric, chosen)[0] for r in "SB"}
 
     def choices(self: Findings) -> pd.DataFrame:
-        """The metrics under what their definitions leave open: the untrained network, and for D
-        the unit of the way of training."""
+        """The metrics with the untrained network and without it, D in each unit of the way."""
         ways = measures.UNITS if "d_mean" in self.metrics else measures.UNITS[:1]
         options = [Choices(self.threshold, way, start) for way in ways for start in (False, True)]
         return choices_table(self.first, self.metrics, options)
@@ -371,7 +363,7 @@ class NotebookFindings:
     def never_learned(self: Findings) -> Prose:
         """How many samples have no foreground knowledge point at any checkpoint after the first
         epoch, for which D and rho say nothing, of those that are followed, as a note."""
-        told, evidence = [], self._followed()
+        told, evidence = [], self._trained
         for role in "SB":
             trails = [evidence.trajectory(role, seed, self.threshold) for seed in evidence.seeds]
             never = sum(int((sum(p.n_fg for p in trail) == 0).sum()) for trail in trails)
@@ -384,8 +376,7 @@ class NotebookFindings:
     def even_share(self: Findings) -> Prose:
         """What lambda would be were points spread evenly over all units, as a note."""
         even = float(self.study.data.foreground.float().mean())
-        told = f"Were knowledge points spread evenly over all points, lambda would be {even:.2f}."
-        return self.note(told)
+        return self.note(f"Were knowledge points spread evenly, lambda would be {even:.2f}.")
 
     def pieces(self: Findings) -> Prose:
         """Words of several pieces left out: the table, and the sentence that is returned."""
@@ -404,5 +395,6 @@ class NotebookFindings:
         write_results(found)
         print(f"{len(found.measures)} measures, {len(found.comparisons)} comparisons, "
               f"{len(found.numbers)} numbers")  # fmt: skip
-        minutes, peak = found.seconds / 60, found.peak_memory_mb
-        print(f"{minutes:.1f} minutes of computing, {peak:.0f} MB at the peak")
+        print(
+            f"{found.seconds / 60:.1f} minutes computed, {found.peak_memory_mb:.0f} MB at the peak"
+        )

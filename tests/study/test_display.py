@@ -166,4 +166,4 @@ def test_what_happens_in_training_is_told_of_the_samples_followed(followed, smok
         assert all(draw().axes for draw in told)
     else:
         for draw in (*told, found.never_learned):
-            refuses(draw, "No image is followed through training: give followed 2")
+            refuses(draw, "followed is 0: give 2 or more")

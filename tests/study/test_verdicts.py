@@ -63,7 +63,7 @@ def test_what_the_reading_is_over_and_a_sentence_for_each_metric_but_not_for_var
 def never_learned(evidence):
     study = Some(parameters=Some(SAMPLE="image"))
     return NotebookFindings.never_learned(
-        Some(first=evidence, threshold=0.2, study=study, note=str)
+        Some(_trained=evidence, threshold=0.2, study=study, note=str)
     )
 
 
