@@ -280,3 +280,14 @@ def test_texts_are_shown_with_their_words(executed, places, tmp_path):
     # All texts, the example, the example, all texts; the example twice.
     least = {"1": [4, 1, 1, 4], "2": [], "3": [1, 1]}[executed.name[-1]]
     assert all(count >= wanted for count, wanted in zip(held, least, strict=True))
+
+
+@pytest.mark.parametrize("measured_on, end", [("train", ""), ("test", "_unseen")])
+def test_clouds_of_unseen_shapes_are_filed_under_a_name_of_their_own(measured_on, end):
+    """Else they would take the place of the results on training clouds."""
+    (cell,) = [c.source for c in code_cells(source("pointcloud_network")) if "page =" in c.source]
+    some = types.SimpleNamespace
+    study = some(parameters=some(network="PointNet++", measured_on=measured_on))
+    names = {"study": study, "kpnb": some(Findings=lambda study, page: page)}
+    exec(cell, names)
+    assert names["findings"] == f"pointcloud_pointnet2{end}"
