@@ -3,6 +3,7 @@
 import json
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -159,8 +160,13 @@ TEACHERS = [pair % 3 for pair in range(8)]
 
 @pytest.fixture(scope="module")
 def clouds():
-    """The study of PointConv, whose b is .25."""
-    return read_results("pointcloud_pointconv", "study")
+    """The study of PointConv, whose b is .25: its three notebooks' results together."""
+    found = [read_results(f"pointcloud_h{nth}", "study") for nth in (1, 2, 3)]
+    assert {one.settings["network"] for one in found} == {"PointConv"}
+    parts = {name: sum((getattr(one, name) for one in found), start=type(getattr(found[0], name))())
+             for name in ("comparisons", "values", "measures")}  # fmt: skip
+    numbers = {name: told for one in found for name, told in one.numbers.items()}
+    return SimpleNamespace(settings=found[0].settings, numbers=numbers, **parts)
 
 
 def held_values(found, metric, role):
