@@ -13,7 +13,7 @@ from book.make.frame import joined
 from book.make.pages import NOTEBOOKS, page_source
 from book.make.texts import block
 from kpnb.errors import KpnbError
-from kpnb.metrics.results import Results, freshness, read_results, results_root
+from kpnb.metrics.results import Results, freshness, read_results, results_path, results_root
 from kpnb.run.notebook import NOTE, read_notebook
 
 #: Read by `book/make/page_notes.py`, which puts each page's note below its title.
@@ -59,18 +59,20 @@ def page_note(copy: Path, address: str, links: Mapping[tuple, str]) -> str:
     parameters = note.get("parameters", {})
     if not parameters:  # a source
         return block("page_not_executed")
-    preset, results = parameters["preset"], _results(copy.stem, parameters["preset"])
+    preset, run = parameters["preset"], parameters.get("run") or ""
+    results = _results(copy.stem, preset, run)
     told = {name: joined(parameters[name]) for name in TOLD if parameters.get(name) is not None}
     about = {"preset": preset, "told": told, "seconds": note["seconds"], "address": address}
-    about |= {"file": f"book/results/{preset}/{copy.stem}.json", "results": results}
+    path = results_path(copy.stem, preset, run).relative_to(results_root())
+    about |= {"file": f"book/results/{path.as_posix()}", "results": results}
     cells = results.comparisons if results else ()
     seen = [links.get((preset, one.dataset, one.network, one.scale)) for one in cells]
     about["link"] = next(filter(None, seen), "")
     return block("page_executed", **about, state=results and freshness(results))
 
 
-def _results(page: str, preset: str) -> Results | None:
+def _results(page: str, preset: str, run: str) -> Results | None:
     try:
-        return read_results(page, preset)
+        return read_results(page, preset, run)
     except KpnbError:  # not every notebook writes some
         return None

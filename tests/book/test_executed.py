@@ -67,6 +67,13 @@ def test_a_page_says_what_was_executed_and_where_its_numbers_and_code_lie(tmp_pa
     assert f'<a href="{ADDRESS}/tree/{"c" * 40}">{"c" * 12}</a>,' in told and "unknown: " in told
 
 
+def test_the_page_of_a_sweeps_run_leads_to_the_runs_own_results(tmp_path):
+    write_results(run(notebook="image_cell", preset="study", run="v_x"))
+    kept = notebook(tmp_path / "image_cell.ipynb", "study", run="v_x")
+    told = executed.page_note(kept, ADDRESS, {})
+    assert f'<a href="{ADDRESS}/blob/main/book/results/study/cells/v_x.json">' in told
+
+
 def test_the_note_stands_below_the_title_of_its_page_alone(tmp_path):
     (tmp_path / "_generated").mkdir()
     app = SimpleNamespace(srcdir=tmp_path, connect=lambda event, call: calls.append(call))
