@@ -11,7 +11,16 @@ import pandas as pd
 
 from book.make import frame
 from book.make.chart import Chart, Line
-from book.make.forest import behind, cell_lines, confirmatory, is_relative, marks, panels
+from book.make.forest import (
+    NO_ANSWER,
+    behind,
+    cell_lines,
+    confirmatory,
+    is_relative,
+    marks,
+    panels,
+    shown_cells,
+)
 from book.make.frame import CELL, records
 from book.make.texts import block, sheet
 from kpnb.metrics.stats import Z95
@@ -40,13 +49,14 @@ def effects_fragments(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def _lines(rows: pd.DataFrame) -> Iterator[Line]:
+    ours = shown_cells(rows)
+    answered = ours[(ours["preset"] == "study") & ~ours["verdict"].isin(NO_ANSWER)]
     for name in TABLES:
         printed = frame.paper_rows(rows, name)
         printed = printed[printed["outcome"] != ""]
         cells = len(printed.drop_duplicates([*frame.PAPER_CELL, "pair"]))
         yield Line((f"Table {name}", f"{cells} cells of the paper"), marks(printed))
-        ours = confirmatory(rows)
-        ours = ours[(ours["table"] == name) & (ours["verdict"] != "not measurable")]
+        ours = answered[answered["table"] == name]
         if len(ours):
             yield from cell_lines(ours)
 

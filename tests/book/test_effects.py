@@ -125,3 +125,18 @@ def test_the_page_has_every_table_of_the_paper_and_the_numbers_behind_it():
     told = f"in {metric} {ahead.partition(' ')[0]} and {behind.partition(' ')[0]}."
     assert told in made["effects"] and ahead.endswith("of 57")
     assert all(number.endswith("%") for number in (line, *sizes))
+
+
+def test_the_chart_has_what_is_measurable_with_other_pairs_and_nothing_else():
+    """The dotted lines alone ask for the protocol's pairs."""
+    cloud = {"sample": "cloud", "dataset": "embedded clouds of furniture"}
+    names = {"PointConv": {}, "DGCNN": {"unfit": True}, "PointNet": {"n_seeds": 1}}
+    found = [comparison("n_fg", 1.0, 2.0, network=name, **cloud, **changes)
+             for name, changes in names.items()]  # fmt: skip
+    base = [measure("B", "n_fg", 10.0, network=name, **cloud) for name in names]
+    given = dict(preset="study", notebook="pointcloud_h1", measures=base)
+    gap = drawn(2.0, 3.0, 5.0)
+    own = confirmed("n_fg", 20 + gap, np.full(gap.shape, 20.0))
+    made = effects.effects_fragments(frame([own, run(**given, comparisons=found)]))
+    drawing = made["effects_wide_light.svg"]
+    assert [name in drawing for name in names] == [True, False, False]
