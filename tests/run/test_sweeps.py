@@ -27,7 +27,7 @@ PLACES = {"published": {"network": "VGG-11"}}
 VGGS = ("AlexNet", "VGG-11", "VGG-16", "VGG-19")
 NETS = (*VGGS, "ResNet-50", "ResNet-101", "ResNet-152")
 TABLE_V = {(net, "Conv") for net in VGGS} | {(net, f"FC{n}") for net in NETS for n in (1, 2, 3)}
-NUMBERS = {"II": 6, "III": 8, "IV": 3, "V": 25, "VIII": 10, "IX": 6}
+NUMBERS = {"II": 6, "III": 10, "IV": 3, "V": 25, "VIII": 10, "IX": 6}
 # The data of the preset `paper` as the paper calls them.
 DATA = {reader.NAME: reader.DATASET for reader in (cub200, ilsvrc_det, voc2012, tiny_imagenet)}
 DATA |= {coco.NAME: "MSCOCO (10 largest categories)"}
@@ -102,6 +102,9 @@ def test_a_shipped_run_stands_beside_rows_of_its_own_network_layer_and_teacher(n
     roles = {"distilled": "S", "scratch": "B"}
     for run in found.runs:
         rows = beside(found, run, printed)
+        if found.runs[run].unpublished:
+            assert rows.empty
+            continue
         for preset in found.presets:
             p = found.resolved(run, preset)
             assert p.run == run and len(p.layers) == 1
