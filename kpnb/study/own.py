@@ -203,7 +203,8 @@ def compare(
     teacher: a network, or a list of one per seed; a single one may have taught all students.
     student, baseline: a network, which answers Hypothesis 1; or {epoch: network}, or {epoch: state
         dict} with `model` a network that takes them, which answers all three; or a list of one per
-        seed. Epoch 0 is the untrained network.
+        seed. Epoch 0 is the untrained network; a later one at which some network has no map of any
+        sample is left out, with a note, but for the last.
     images: (samples, ...) inputs of the networks, scaled as in training.
     layer: the name of one for all networks, or {"teacher": ..., "student": ..., "baseline": ...};
         None is a network's output.
@@ -220,10 +221,9 @@ def compare(
     foreground, rows, notes = _usable(estimator, images, masks, foreground)
     given = {"T": teacher, "S": student, "B": baseline}
     trails = {role: _trails(ROLES[role], found, model) for role, found in given.items()}
-    epochs = _common_epochs(trails)
+    _common_epochs(trails)
     last = {role: [trail[max(trail)]() for trail in trails[role]] for role in ROLES}
     layers = {role: _layer(ROLES[role], last[role], layer) for role in ROLES}
-    distance, told = _distances(trails, layers) if len(epochs) > 1 else ({}, [])
     labelled = {"the images": (images, labels), "the test images": test or (None, None)}
     scores = _scores(last, labelled) | _explained(last, layers, images[rows], estimator.feature)
 
@@ -232,10 +232,14 @@ def compare(
         for epoch, net in trail.items():
             made[epoch] = reader.explain(net(), images[rows]).to("cpu")
             told = f"the {ROLES[role]} has no entropy map of any sample (epoch {epoch})"
-            require(made[epoch].defined.any(), f"{told}: name another layer, or set relu=False.")
+            whole = made[epoch].defined.any() or min(trail) < epoch < max(trail)
+            require(whole, f"{told}: name another layer, or set relu=False.")
         return made
 
     found = {role: [maps(role, trail) for trail in trails[role]] for role in ROLES}
+    notes += _leave_out_still(found, trails)
+    epochs = _common_epochs(trails)
+    distance, told = _distances(trails, layers) if len(epochs) > 1 else ({}, [])
     found["T"] *= len(found["S"]) // len(found["T"])  # a single teacher of several students
     evidence = Evidence(layers["S"] or "output", epochs, foreground[rows], found, distance)
     whole = ComparedNetworks(evidence, images[rows], threshold, scores, (*notes, *told))
@@ -316,6 +320,21 @@ def _common_epochs(trails: Mapping[str, list[Trail]]) -> tuple[int, ...]:
     told = " and ".join(f"{list(found)}" for found in epochs[:2])
     require(len(epochs) == 1, f"checkpoints differ, {told}: give the same epochs of all.")
     return epochs[0]
+
+
+def _leave_out_still(
+    found: Mapping[str, list[dict[int, EntropyMaps]]], trails: Mapping[str, list[Trail]]
+) -> list[str]:
+    """Leave out of both the checkpoints between first and last at which a network's feature is
+    still on every sample: a student that has learned the mean and no more. Gives a note."""
+    every = [trail for trails_of in found.values() for trail in trails_of]
+    still = {epoch for trail in every for epoch, maps in trail.items() if not maps.defined.any()}
+    for trail in every + [trail for role in "SB" for trail in trails[role]]:
+        for epoch in still & {*trail}:
+            del trail[epoch]
+    told = ", ".join(map(str, sorted(still)))
+    why = "there some network has no entropy map of any sample, and points that come and go between"
+    return [f"Left out: epoch {told}, for {why} checkpoints are not seen."] if still else []
 
 
 def _layer(name: str, networks: Sequence[nn.Module], given: object) -> str | None:

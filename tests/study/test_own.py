@@ -132,12 +132,33 @@ def test_distance_and_samples_that_are_left_out():
     assert apart.notes == ("Student and baseline do not start from the same weights.",)
 
 
+def test_a_checkpoint_at_which_a_network_is_still_is_left_out_and_told():
+    """All that is measured is as without it: Eq. 8 too, which goes from checkpoint to next."""
+    still = network(1)
+    nn.init.constant_(still[1].bias, -50)
+    ends = {name: {0: network(1), 3: network(seed), 4: network(seed + 1)}
+            for name, seed in (("student", 2), ("baseline", 5))}  # fmt: skip
+    trails = {name: dict(one) for name, one in ends.items()}
+    trails["student"][2], trails["baseline"][2] = still, network(9)
+    with pytest.warns(UserWarning, match="still behind the ReLU"):
+        found = compared(**trails)
+    without = compared(**ends)
+    assert found.evidence.epochs == (0, 3, 4) and "d_mean" in found.metrics
+    assert found.table().equals(without.table())
+    assert found.evidence.distance == without.evidence.distance
+    (note,) = found.notes
+    assert note.startswith("Left out: epoch 2, for there some network has no entropy map")
+
+
 def test_refusals():
     pair, names = {0: network(1), 2: network(1)}, {"teacher": "1", "student": "1"}
     still = network(1)
     nn.init.constant_(still[1].bias, -50)
     with pytest.warns(UserWarning, match="still behind the ReLU"):
         refuses(compared, "baseline has no entropy map of any sample", baseline=still)
+        for trail in ({0: still, 4: network(1)}, {0: network(1), 4: still}):
+            given = {"student": {0: network(1), 4: network(1)}, "baseline": trail}
+            refuses(compared, r"baseline has no entropy map of any sample \(epoch [04]\)", **given)
     trail, other = {"student": pair, "baseline": pair}, {0: network(1), 3: network(1)}
     refuses(compared, "either masks, or foreground", masks=None)
     refuses(compared, "samples and units are .5, 16.", masks=MASKS[:4])
