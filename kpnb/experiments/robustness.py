@@ -29,6 +29,7 @@ from kpnb.figures.style import as_array, row_of_panels
 from kpnb.metrics.evidence import Choices, Evidence, decided, hypothesis_metrics
 from kpnb.metrics.formatting import number, table
 from kpnb.metrics.results import Number, Results, estimated, measured, write_results
+from kpnb.paper import ROLES
 from kpnb.study.cloud import CloudStudy
 from kpnb.study.findings import Findings
 from kpnb.study.parameters import CloudParameters, resolve
@@ -165,6 +166,15 @@ def entropy_changes(found: Mapping[str, Tensor]) -> pd.DataFrame:
     live = first.isfinite()
     changes = {name: float((h - first)[live].abs().mean()) for name, h in found.items()}
     return pd.Series(changes, name="mean |change of H| [nats]").round(3).to_frame()
+
+
+def embedding_scales(study: Study) -> pd.DataFrame:
+    """Embeddings' root mean square, the unit of sigma, by network of the first seed and epoch."""
+    seed, layer = study.parameters.seeds[0], study.parameters.layers[0]
+    nets = {role: study.of(role, seed, layer) for role in "TBS"}
+    scales = {ROLES[role]: {e: study.network(net, e).encoder.embedding_scale() for e in net.states}
+              for role, net in nets.items()}  # fmt: skip
+    return pd.DataFrame(scales).sort_index().rename_axis("epoch").round(4)
 
 
 def changes_figure(found: Mapping[str, Tensor], names: Sequence[str]) -> Figure:

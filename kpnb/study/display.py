@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from kpnb.study.findings import Findings
-    from kpnb.study.study import Study
 
 INJECTED = "# Parameters"  # the first line of a cell that papermill puts in
 
@@ -153,15 +152,6 @@ def choices_table(
             rows[NAMES[metric], choices.threshold, choices.per, start] = values
     table = pd.DataFrame.from_dict(rows, orient="index")
     return table.rename_axis(["metric", "b", "distance per", "untrained network"])
-
-
-def embedding_scales(study: Study) -> pd.DataFrame:
-    """Embeddings' root mean square, the unit of sigma, by network of the first seed and epoch."""
-    seed, layer = study.parameters.seeds[0], study.parameters.layers[0]
-    nets = {role: study.of(role, seed, layer) for role in "TBS"}
-    scales = {ROLES[role]: {e: study.network(net, e).encoder.embedding_scale() for e in net.states}
-              for role, net in nets.items()}  # fmt: skip
-    return pd.DataFrame(scales).sort_index().rename_axis("epoch").round(4)
 
 
 class NotebookFindings:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from kpnb.errors import KpnbError, require
 from kpnb.estimator.entropy import EntropyEstimator, EntropyMaps
-from kpnb.estimator.features import Choice, FeatureReader, layer_name
-from kpnb.estimator.inputs import copied, moved, readable
+from kpnb.estimator.features import layer_name
+from kpnb.estimator.inputs import copied, readable
 from kpnb.figures import charts, paper
 from kpnb.metrics import evidence as measures
 from kpnb.metrics.evidence import Choices, Decision, Evidence
@@ -27,8 +27,8 @@ from kpnb.networks.layers import tracked_weight
 from kpnb.paper import FINAL_METRICS, HYPOTHESES, METRICS, ROLES
 from kpnb.study.display import Prose
 from kpnb.study.verdicts import CLAIMED, NAMES, answer
+from kpnb.training.fitness import accuracies, explained
 from kpnb.training.settings import TrainingRecord
-from kpnb.training.train import check_labelled
 from kpnb.training.weight_distance import WeightDistance
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 Checkpoints = Mapping[int, nn.Module | Mapping[str, Tensor]]  # by epoch
 #: By epoch, ascending; a state dict is loaded when called.
 Trail = dict[int, Callable[[], nn.Module]]
-ROWS = 256  # samples in one pass for features and scores
 FINAL = 1  # in place of the epoch where no checkpoints are given
 
 
@@ -203,8 +202,7 @@ def compare(
     teacher: a network, or a list of one per seed; a single one may have taught all students.
     student, baseline: a network, which answers Hypothesis 1; or {epoch: network}, or {epoch: state
         dict} with `model` a network that takes them, which answers all three; or a list of one per
-        seed. Epoch 0 is the untrained network; a later one at which some network has no map of any
-        sample is left out, with a note, but for the last.
+        seed. Epoch 0 is the untrained network. Later ones without any map are left out, and told.
     images: (samples, ...) inputs of the networks, scaled as in training.
     layer: the name of one for all networks, or {"teacher": ..., "student": ..., "baseline": ...};
         None is a network's output.
@@ -225,20 +223,13 @@ def compare(
     last = {role: [trail[max(trail)]() for trail in trails[role]] for role in ROLES}
     layers = {role: _layer(ROLES[role], last[role], layer) for role in ROLES}
     labelled = {"the images": (images, labels), "the test images": test or (None, None)}
-    scores = _scores(last, labelled) | _explained(last, layers, images[rows], estimator.feature)
+    scores = accuracies(last, labelled) | explained(last, layers, images[rows], estimator.feature)
 
-    def maps(role: str, trail: Trail) -> dict[int, EntropyMaps]:
-        reader, made = replace(estimator, layer=layers[role]), {}
-        for epoch, net in trail.items():
-            made[epoch] = reader.explain(net(), images[rows]).to("cpu")
-            told = f"the {ROLES[role]} has no entropy map of any sample (epoch {epoch})"
-            whole = made[epoch].defined.any() or min(trail) < epoch < max(trail)
-            require(whole, f"{told}: name another layer, or set relu=False.")
-        return made
-
-    found = {role: [maps(role, trail) for trail in trails[role]] for role in ROLES}
+    readers = {role: replace(estimator, layer=layers[role]) for role in ROLES}
+    found = {role: [_maps(readers[role], ROLES[role], trail, images[rows])
+                    for trail in trails[role]] for role in ROLES}  # fmt: skip
     notes += _leave_out_still(found, trails)
-    epochs = _common_epochs(trails)
+    epochs = tuple(found["S"][0])
     distance, told = _distances(trails, layers) if len(epochs) > 1 else ({}, [])
     found["T"] *= len(found["S"]) // len(found["T"])  # a single teacher of several students
     evidence = Evidence(layers["S"] or "output", epochs, foreground[rows], found, distance)
@@ -322,19 +313,28 @@ def _common_epochs(trails: Mapping[str, list[Trail]]) -> tuple[int, ...]:
     return epochs[0]
 
 
-def _leave_out_still(
-    found: Mapping[str, list[dict[int, EntropyMaps]]], trails: Mapping[str, list[Trail]]
-) -> list[str]:
-    """Leave out of both the checkpoints between first and last at which a network's feature is
-    still on every sample: a student that has learned the mean and no more. Gives a note."""
-    every = [trail for trails_of in found.values() for trail in trails_of]
-    still = {epoch for trail in every for epoch, maps in trail.items() if not maps.defined.any()}
-    for trail in every + [trail for role in "SB" for trail in trails[role]]:
-        for epoch in still & {*trail}:
-            del trail[epoch]
-    told = ", ".join(map(str, sorted(still)))
-    why = "there some network has no entropy map of any sample, and points that come and go between"
-    return [f"Left out: epoch {told}, for {why} checkpoints are not seen."] if still else []
+def _maps(
+    reader: EntropyEstimator, name: str, trail: Trail, images: Tensor
+) -> dict[int, EntropyMaps]:
+    made = {}
+    for epoch, net in trail.items():
+        made[epoch] = reader.explain(net(), images).to("cpu")
+        told = f"the {name} has no entropy map of any sample (epoch {epoch})"
+        enough = made[epoch].defined.any() or min(trail) < epoch < max(trail)
+        require(enough, f"{told}: name another layer, or set relu=False.")
+    return made
+
+
+def _leave_out_still(found: Mapping[str, list], trails: Mapping[str, list[Trail]]) -> list[str]:
+    """Leave out the epochs at which a network's feature is still on every sample: a student that
+    has learned the mean and no more. Gives what is to be said of them."""
+    made = sum(found.values(), [])
+    still = {epoch for one in made for epoch, maps in one.items() if not maps.defined.any()}
+    for trail in (*made, *trails["S"], *trails["B"]):
+        [trail.pop(epoch, None) for epoch in still]
+    told = f"epoch {', '.join(map(str, sorted(still)))}: some network has no entropy map there"
+    why = "and points that come and go by then are not seen"
+    return [f"Left out is {told}, {why}."] if still else []
 
 
 def _layer(name: str, networks: Sequence[nn.Module], given: object) -> str | None:
@@ -370,46 +370,3 @@ def _distances(
         return {}, [f"D is not measured: {error}"]
     same = all(map(torch.equal, starts["S"], starts["B"]))
     return ways, [] if same else ["Student and baseline do not start from the same weights."]
-
-
-def _feature(net: nn.Module, layer: str | None, images: Tensor, choice: Choice) -> Tensor:
-    """(samples, d) of a layer, before the ReLU."""
-    net, layer = readable(net, layer)
-    with torch.no_grad(), FeatureReader(net, layer, choice=choice) as reader:
-        batches = (moved(batch, net) for batch in images.split(ROWS))
-        return torch.cat([reader(lambda x=x: net(x)).cpu() for x in batches])
-
-
-def _scores(
-    networks: Mapping[str, list[nn.Module]], labelled: Mapping[str, tuple[Tensor, Tensor | None]]
-) -> dict[str, dict[str, float]]:
-    """Accuracies, 0 to 1, where there are labels."""
-    found = {}
-    for name, (images, labels) in labelled.items():
-        if labels is not None:
-            check_labelled(images, labels)
-            right = {
-                role: [_feature(net, None, images, None).argmax(1) == labels.cpu() for net in nets]
-                for role, nets in networks.items()
-            }
-            found[f"accuracy on {name}"] = {
-                role: float(torch.cat(parts).double().mean()) for role, parts in right.items()
-            }
-    return found
-
-
-def _explained(
-    networks: Mapping[str, list[nn.Module]], layers: dict, images: Tensor, choice: Choice
-) -> dict[str, dict[str, float]]:
-    """How much of the variance of the teacher's feature the student explains; {} where their
-    features have other shapes, or the teacher's does not vary."""
-    shares, students = [], networks["S"]
-    teachers = networks["T"] * (len(students) // len(networks["T"]))
-    for pair in zip(teachers, students, strict=True):
-        read = ((net, layers[role], images, choice) for role, net in zip("TS", pair, strict=True))
-        wanted, own = (_feature(*given).double() for given in read)
-        variance = wanted.var(0, correction=0).mean()
-        if wanted.shape != own.shape or not variance > 0:
-            return {}
-        shares.append(float(1 - (wanted - own).square().mean() / variance))
-    return {"share of the teacher's feature that is explained": {"S": float(np.mean(shares))}}

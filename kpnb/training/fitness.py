@@ -8,7 +8,7 @@ that put the metrics into proportion.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from kpnb.estimator.entropy import EntropyMaps
+from kpnb.estimator.features import Choice, FeatureReader
+from kpnb.estimator.inputs import moved, readable
 from kpnb.metrics.evidence import Choices, Evidence, final_entropies, metric_values
 from kpnb.metrics.protocol import protocol
 from kpnb.metrics.results import Number, estimated
@@ -26,12 +28,14 @@ from kpnb.paper import ROLES
 from kpnb.store import Scratch
 from kpnb.training.costs import Cost, Work
 from kpnb.training.distillation import teacher_features
+from kpnb.training.train import check_labelled
 
 if TYPE_CHECKING:
     from kpnb.study.study import Study
 
 #: The first so many final maps are looked at, so that a check costs little.
 LOOKED_AT = 40
+ROWS = 256  # samples in one pass, of networks that were trained elsewhere
 
 
 @dataclass(frozen=True)
@@ -231,3 +235,51 @@ def _last_fall(losses: Sequence[float]) -> float:
 
 def _last(by_epoch: dict[int, EntropyMaps]) -> EntropyMaps:
     return by_epoch[max(by_epoch)]
+
+
+# Networks that were trained elsewhere
+
+
+def read_feature(net: nn.Module, layer: str | None, images: Tensor, choice: Choice) -> Tensor:
+    """(samples, d) of a layer, before the ReLU."""
+    net, layer = readable(net, layer)
+    with torch.no_grad(), FeatureReader(net, layer, choice=choice) as reader:
+        batches = (moved(batch, net) for batch in images.split(ROWS))
+        return torch.cat([reader(lambda x=x: net(x)).cpu() for x in batches])
+
+
+def accuracies(
+    networks: Mapping[str, list[nn.Module]], labelled: Mapping[str, tuple[Tensor, Tensor | None]]
+) -> dict[str, dict[str, float]]:
+    """Accuracies, 0 to 1, where there are labels."""
+    found = {}
+    for name, (images, labels) in labelled.items():
+        if labels is not None:
+            check_labelled(images, labels)
+            right = {
+                role: [
+                    read_feature(net, None, images, None).argmax(1) == labels.cpu() for net in nets
+                ]
+                for role, nets in networks.items()
+            }
+            found[f"accuracy on {name}"] = {
+                role: float(torch.cat(parts).double().mean()) for role, parts in right.items()
+            }
+    return found
+
+
+def explained(
+    networks: Mapping[str, list[nn.Module]], layers: dict, images: Tensor, choice: Choice
+) -> dict[str, dict[str, float]]:
+    """How much of the variance of the teacher's feature the student explains; {} where their
+    features have other shapes, or the teacher's does not vary."""
+    shares, students = [], networks["S"]
+    teachers = networks["T"] * (len(students) // len(networks["T"]))
+    for pair in zip(teachers, students, strict=True):
+        read = ((net, layers[role], images, choice) for role, net in zip("TS", pair, strict=True))
+        wanted, own = (read_feature(*given).double() for given in read)
+        variance = wanted.var(0, correction=0).mean()
+        if wanted.shape != own.shape or not variance > 0:
+            return {}
+        shares.append(float(1 - (wanted - own).square().mean() / variance))
+    return {"share of the teacher's feature that is explained": {"S": float(np.mean(shares))}}

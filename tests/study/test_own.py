@@ -147,7 +147,7 @@ def test_a_checkpoint_at_which_a_network_is_still_is_left_out_and_told():
     assert found.table().equals(without.table())
     assert found.evidence.distance == without.evidence.distance
     (note,) = found.notes
-    assert note.startswith("Left out: epoch 2, for there some network has no entropy map")
+    assert note.startswith("Left out is epoch 2: some network has no entropy map there")
 
 
 def test_refusals():
