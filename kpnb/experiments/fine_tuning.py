@@ -1,9 +1,10 @@
 """What fine-tuning does against training from scratch (Section 4.5, Figure 7).
 
-The classes are split. A source network T learns the source classes, or torchvision's ImageNet
-weights take its place; then two networks learn the target classes from the same few images in the
-same order: the fine-tuned F, which starts from the source network below its FC layers, and B from
-random weights. Their FC layers start equal. Evidence has F in role S.
+The classes are split. A source network T learns the source classes; then two networks learn the
+target classes from the same few images in the same order: the fine-tuned F, which starts from the
+source network below its FC layers, and B from random weights. Their FC layers start equal. Evidence
+has F in role S. Nothing is split where the source network learns another data set, which the
+parameter `pretrained` names as for teachers, or has torchvision's ImageNet weights.
 """
 
 from __future__ import annotations
@@ -81,15 +82,17 @@ class FineTuningStudy(ImageStudy):
 
     @cached_property
     def class_parts(self) -> tuple[Names, Names]:
-        """Source and target classes."""
-        p = self.parameters
-        return split_classes(self.whole.test_samples.class_names, p.source_classes, p.split)
+        """Source and target classes; of ImageNet's weights no source."""
+        p, names = self.parameters, self.whole.test_samples.class_names
+        if p.pretrained != "none":
+            return self.source.data.test_samples.class_names, names
+        if self._from_imagenet and self.prepared:
+            return (), names  # nothing is kept back to learn from
+        return split_classes(names, p.source_classes, p.split)
 
     @property
     def names(self) -> Names:
         """The classes of this study."""
-        if self._from_imagenet and self.prepared:
-            return self.whole.test_samples.class_names  # nothing is kept back to learn from
         return self.class_parts[1]
 
     @cached_property
@@ -106,9 +109,17 @@ class FineTuningStudy(ImageStudy):
         return len(self.names)
 
     @cached_property
-    def source(self) -> SourceStudy:
-        """The source network's study, on the same store and clock."""
-        return SourceStudy(self.parameters, self.store, self._seconds, whole=self.whole)
+    def source(self) -> SourceStudy | PretrainingStudy:
+        """The source networks' study, of each seed once, on the same store and clock."""
+        p, teachers = self.parameters, map(self.teacher_seed, self.parameters.seeds)
+        changed, own = (
+            {"seeds": tuple(dict.fromkeys(teachers)), "teachers": None},
+            (self.store, self._seconds),
+        )
+        if p.pretrained == "none":
+            return SourceStudy(p.model_copy(update=changed), *own, whole=self.whole)
+        changed |= {"data": p.pretrained, "pretrained": "none", "teacher_samples": "all"}
+        return PretrainingStudy(p.model_copy(update=changed), *own)
 
     @property
     def _from_imagenet(self) -> bool:
@@ -138,26 +149,16 @@ class FineTuningStudy(ImageStudy):
         if role == "F" and self._from_imagenet:
             hand_on(net, imagenet_state(self.parameters.network, 2 * seed), FC_PART)
         elif role == "F":
-            trained = self.source.of("T", seed)
+            trained = self.source.of("T", self.teacher_seed(seed))
             hand_on(net, trained.states[trained.final_epoch], FC_PART)
         return net
 
     def classifier(self, role: str, seed: int, **key: object) -> Trained:
         """F, B or the source network T; each serves all layers."""
         if role == "F":
-            source = IMAGENET if self._from_imagenet else self.source.of("T", seed).fingerprint
-            key |= {"fine_tuned_from": source}
+            found = None if self._from_imagenet else self.source.of("T", self.teacher_seed(seed))
+            key |= {"fine_tuned_from": found.fingerprint if found else IMAGENET}
         return super().classifier(role, seed, **key)
-
-    def right_answers(self, role: str, samples: ImageSamples) -> np.ndarray:
-        """(seeds, samples) 1 where the final network of a role names the class, else 0."""
-        rows = []
-        for seed in self.parameters.seeds:
-            net = self.network(self.of(role, seed)).eval()
-            with torch.inference_mode():
-                parts = [net(x.to(self.device)).argmax(1) for x in samples.images.split(_BATCH)]
-            rows.append(torch.cat(parts).cpu() == samples.labels)
-        return torch.stack(rows).double().numpy()
 
     def check_teacher(self) -> str:
         """One sentence on how good the source network is on unseen objects of its own classes;
@@ -177,6 +178,24 @@ class SourceStudy(FineTuningStudy):
     @property
     def names(self) -> Names:
         return self.class_parts[0]
+
+
+@dataclass(frozen=True)
+class PretrainingStudy(ImageStudy):
+    """The source network of another data set: the very one that teachers start from."""
+
+    CHECKED = SourceStudy.CHECKED
+
+
+def right_answers(study: ImageStudy, role: str, samples: ImageSamples) -> np.ndarray:
+    """(seeds, samples) 1 where the final network of a role names the class, else 0."""
+    rows = []
+    for seed in study.parameters.seeds:
+        net = study.network(study.of(role, seed)).eval()
+        with torch.inference_mode():
+            parts = [net(x.to(study.device)).argmax(1) for x in samples.images.split(_BATCH)]
+        rows.append(torch.cat(parts).cpu() == samples.labels)
+    return torch.stack(rows).double().numpy()
 
 
 #: Role in the evidence -> what the network is called.
@@ -283,13 +302,13 @@ class FineTuningFindings(Findings):
         """Shares of right answers on unseen and on training images, and their difference."""
         study, data = self.study, self.study.data
         if study.parameters.source == "classes":
-            found = crossed(study.source.right_answers("T", study.source.data.test_samples))
+            found = crossed(right_answers(study.source, "T", study.source.data.test_samples))
             self._keep("accuracy_source", found, "accuracy, source network, unseen", "share")
         for start, seen, samples in (
             ("accuracy", "unseen", data.test_samples),
             ("accuracy_train", "training images", data.training_samples),
         ):
-            right = [study.right_answers(role, samples) for role in study.PLACES.values()]
+            right = [right_answers(study, role, samples) for role in study.PLACES.values()]
             for values, called in zip(right, CALLED.values(), strict=True):
                 told = f"accuracy, {called}, {seen}"
                 self._keep(f"{start}_{called}", crossed(values), told, "share")

@@ -225,12 +225,10 @@ class FineTuningParameters(ImageParameters):
 
     teacher: Literal["same"]
     """no effect: the source network has the architecture of the fine-tuned one"""
-    pretrained: Literal["none"]
-    """no effect: `source` says what the pre-trained network knows"""
     source: Literal["classes", "ImageNet"]
-    """what the pre-trained network knows. classes: the source classes; ImageNet: torchvision's
-    weights, as in the paper (scale 'full' only; fetched once), and of a data set all classes
-    are then learned"""
+    """what the pre-trained network knows. classes: the source classes, or all of the data set that
+    `pretrained` names; ImageNet: torchvision's weights, as in the paper (scale 'full' only; fetched
+    once). Where no classes are source classes, all of `data` are learned"""
     source_classes: int = Field(ge=2, le=10)
     """classes to pre-train on; the rest are the target; half is ours"""
     split: int = Field(ge=0)
@@ -244,6 +242,8 @@ class FineTuningParameters(ImageParameters):
         if self.source == "ImageNet" and self.scale != "full":
             told = f"source is 'ImageNet' but scale is {self.scale!r}: its weights are for full"
             raise ValueError(f"{told} networks only, so set scale='full' or source='classes'")
+        if self.pretrained != "none" and "ImageNet" in (self.source, self.pretrained):
+            raise ValueError("for ImageNet's weights give source='ImageNet' and pretrained='none'")
         if self.source_classes > self.classes - 2:
             told = f"source_classes is {self.source_classes} of {self.classes} classes"
             raise ValueError(f"{told}: leave at least 2 to train on")

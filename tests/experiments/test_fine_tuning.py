@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import WatchedStore, made_evidence, single_thread
 from notebook_runs import Executed
+from prepared_folder import prepared_folder
 from refusals import refuses
 from shown_samples import maps_of
 from studied import KeyStore, same_states
@@ -30,7 +31,8 @@ from kpnb.metrics.results import read_results
 from kpnb.networks.image import hand_on, image_network
 from kpnb.run import notebook as runner
 from kpnb.store import Store
-from kpnb.study.parameters import FineTuningParameters, resolve
+from kpnb.study.image import ImageStudy
+from kpnb.study.parameters import FineTuningParameters, ImageParameters, resolve
 from kpnb.training.train import accuracy
 
 NOTEBOOK, B, FEW = "image_fine_tuning", 0.2, {"device": "cpu", "samples": 3}
@@ -110,7 +112,7 @@ def test_what_the_two_networks_start_from_and_that_both_move(study):
         assert not same_states(states[0], states[max(states)])
     # Right answers are those of accuracy.
     samples, trained = study.data.test_samples, study.of("F", 0)
-    right, net = study.right_answers("F", samples), study.network(trained)
+    right, net = fine_tuning.right_answers(study, "F", samples), study.network(trained)
     assert right.shape == (1, len(samples)) and set(np.unique(right)) <= {0, 1}
     assert right.mean() == pytest.approx(accuracy(net, samples.images, samples.labels))
     assert right.mean() == pytest.approx(trained.accuracy["test"])
@@ -168,6 +170,34 @@ def test_imagenet_weights_take_the_place_of_a_source_network(monkeypatch, few_te
     state = imagenet_state.__wrapped__("VGG-16", 4)  # past its cache
     assert state and parts_of(state)[1] == {}
     assert asked == [(("VGG-16", 2, "full"), {"seed": 4, "pretrained": True})]
+
+
+def test_what_learned_another_data_set_is_what_teachers_start_from(tmp_path):
+    """One for several pairs, as of teachers; nothing is split, and the task is all classes."""
+    own, other = (prepared_folder(tmp_path / name, per_class=30, classes=classes)
+                  for name, classes in (("own", 3), ("other", 4)))  # fmt: skip
+    given = dict(preset="smoke", data=str(own), pretrained=str(other), image_size=32, batch=16,
+                 fraction=1.0, teacher_samples="all", teacher_epochs=1, epochs=1, samples=3,
+                 checkpoints=[0, 1], seeds=[1, 2, 3], teachers=[7, 8])  # fmt: skip
+    store = Store(tmp_path / "store")
+    study = FineTuningStudy(resolve(FineTuningParameters, given), store)
+    taught = ImageStudy(resolve(ImageParameters, given), store)
+    assert list(map(len, study.class_parts)) == [4, 3] and study.outputs == len(study.names) == 3
+    assert len(study.data.teacher_samples) == 90
+    assert study.source.parameters.seeds == (7, 8)
+    for seed, teacher in ((1, 7), (2, 8), (3, 7)):
+        source = study.source.of("T", teacher)
+        assert source.fingerprint == taught.pretraining.of("T", teacher).fingerprint
+        start = study.build("F", seed).state_dict()
+        handed, _ = parts_of(source.states[source.final_epoch])
+        assert same_states(parts_of(start)[0], handed)
+        assert same_states(parts_of(start)[1], parts_of(study.build("B", seed).state_dict())[1])
+    assert len({study.of("F", seed).fingerprint for seed in (1, 3)}) == 2
+    right = fine_tuning.right_answers(study.source, "T", study.source.data.test_samples)
+    assert right.shape == (2, 60)
+    for told in ({"pretrained": "ImageNet"}, {"source": "ImageNet"}):
+        refuses(resolve, "give source='ImageNet' and pretrained='none'", FineTuningParameters,
+                given | told | {"scale": "full"})  # fmt: skip
 
 
 def test_a_bad_source_network_voids_the_study(monkeypatch, few_test_images):

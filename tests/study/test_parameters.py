@@ -133,11 +133,13 @@ def test_mistakes_are_one_sentence(kind):
 
 
 def test_models_by_name_and_coherency_has_the_presets_of_images_with_fewer_samples():
-    """And of one seed, because it explains teachers."""
+    """And of teachers' seeds, because it explains these."""
     for preset, own in KINDS["coherency"].PRESETS.items():
         other = KINDS["image"].PRESETS[preset]
         differ = {name for name in other if own[name] != other[name]}
-        assert differ - {"seeds", "teachers", "followed"} == {"samples"} and own["seeds"] == [0]
+        assert differ - {"seeds", "teachers", "followed", "network"} == {"samples"}
+        seeds = KINDS["image"].PRESETS["study"]["teachers"] if preset == "study" else [0]
+        assert own["seeds"] == seeds and not own["teachers"]
     found = {"image_h1": "image", "sentiment_h2": "sentiment", "qa_h3": "qa", "image_cell": "cell"}
     assert all(models_for(notebook) is KINDS[kind] for notebook, kind in found.items())
     fails(models_for, "image_.*sentiment_.*qa_", "imge_h1")
