@@ -29,7 +29,7 @@ EVERY = sorted(file.stem for file in FOLDER.glob("*.ipynb"))
 TESTED = pytest.mark.parametrize("name", EVERY)
 # What a notebook says otherwise than the demo of its parameters.
 OWN = {"image_unseen": {"measured_on": "test"}, "pointcloud_network": {"network": "DGCNN"}}
-ONE_SEED = ("image_cell", "image_coherency")  # at the study
+ONE_SEED = ("image_cell",)  # at the study
 HYPOTHESES = {1: {"n_fg", "n_bg", "lambda"}, 2: {"d_mean", "d_var"}, 3: {"rho"}}
 MOST_NOTEBOOKS, MOST_LINES, LONGEST_CELL, MEDIAN_CELL = 23, 1045, 7, 1
 
