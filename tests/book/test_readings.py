@@ -155,6 +155,30 @@ def test_the_photographs_page_says_why_what_was_run_is_not_measurable():
     assert 0.79 < found.numbers["explained_train_FC1"].value < 0.8
 
 
+def test_the_reading_of_other_grids_is_what_was_found():
+    verdicts, sides = {}, {}
+    for grid, n in ((8, "8"), (32, "32")):
+        found = read_results("image_cell", "study", f"iii_vgg11_grid{n}")
+        assert {one.n_seeds for one in found.comparisons} == {8}
+        for one in found.comparisons:
+            if one.selection == "all" and one.distance in (None, "epoch"):
+                verdicts[grid, one.metric, one.threshold] = one.verdict
+                sides[grid, one.metric, one.threshold] = one.difference
+    for b in (0.15, 0.2, 0.25):
+        assert verdicts[8, "n_fg", b] == verdicts[32, "n_fg", b] == "supported"
+        assert verdicts[8, "n_bg", b] == "opposed" and verdicts[8, "d_mean", b] == "undecided"
+        for metric, side in {"d_mean": -1, "rho": 1, "lambda": 1}.items():
+            assert side * sides[8, metric, b] > 0 < side * sides[32, metric, b]
+            assert verdicts[32, metric, b] == "supported"
+    assert [verdicts[8, "lambda", b] == "supported" for b in (0.15, 0.2, 0.25)] == [True, 0, 0]
+    assert [verdicts[8, "rho", b] == "supported" for b in (0.15, 0.2, 0.25)] == [True, 0, True]
+    assert [verdicts[32, "n_bg", b] for b in (0.15, 0.2, 0.25)] == ["supported"] * 2 + ["undecided"]
+    between = {one.threshold: one.verdict
+               for one in read_results("image_cell", "study", "v_vgg11_fc1").comparisons
+               if (one.metric, one.selection) == ("n_bg", "all")}  # fmt: skip
+    assert between == {0.15: "supported", 0.2: "undecided", 0.25: "undecided"}
+
+
 TEACHERS = [pair % 3 for pair in range(8)]
 
 
