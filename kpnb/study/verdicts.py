@@ -127,7 +127,12 @@ def of_single_pieces(evidence: Evidence, single: Tensor) -> Evidence:
         raise KpnbError("Fewer than two texts have single-piece words of both kinds: measure more.")
     maps = {
         role: [
-            {e: replace(m, sigma=m.sigma.where(single, torch.nan)) for e, m in by_epoch.items()}
+            {
+                e: replace(
+                    m, sigma=m.sigma.where(single[: len(m)], torch.nan)
+                )  # or the followed ones
+                for e, m in by_epoch.items()
+            }
             for by_epoch in seeds
         ]
         for role, seeds in evidence.maps.items()

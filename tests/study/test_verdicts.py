@@ -1,5 +1,6 @@
 """Sentences of the notebooks: what they are over, and that no is said."""
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace as Some
 
@@ -113,6 +114,17 @@ def test_words_of_several_pieces_take_no_part():
     assert counts(found, "S", "n_fg") == [0] * 8
     other = of_single_pieces(made_evidence(), without(*range(8, 15)))
     assert counts(other, "S", "n_fg") == [6] * 8 and counts(other, "S", "n_bg") == [0] * 8
+
+
+def test_words_of_several_pieces_take_no_part_where_few_texts_are_followed_through_training():
+    evidence = made_evidence()
+    few = {role: [{e: maps[: 8 if e == 2 else 3] for e, maps in seeds[0].items()}]
+           for role, seeds in evidence.maps.items()}  # fmt: skip
+    evidence, single = replace(evidence, maps=few), without(0, 4, 9)
+    single[1] = torch.arange(16) < 8  # no background is left in this text
+    found = of_single_pieces(evidence, single)
+    assert found.followed == 2 and counts(found, "S", "n_fg") == [4] * 7
+    assert counts(found, "S", "rho") == pytest.approx([1] * 2 + [math.nan] * 5, nan_ok=True)
 
 
 def test_words_and_texts_go_by_text():
