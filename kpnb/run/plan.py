@@ -126,9 +126,12 @@ def _stand_in(study: Study) -> None:
     train, test, classes = known
     every = [f"class {number}" for number in range(classes)]
     parts = [(study, every)]
-    if hasattr(p, "source"):  # target and source classes
+    if hasattr(type(study), "source"):  # target and source classes
         object.__setattr__(study, "whole", SimpleNamespace(test_samples=Counted(test, {}, every)))
-        parts = [(one, one.names) for one in (study, study.source)]
+        own = hasattr(study.source, "names")
+        if not own:  # it learns another data set
+            _stand_in(study.source)
+        parts = [(one, one.names) for one in (study, *([study.source] if own else []))]
     for one, names in parts:
         share = len(names) / classes
         one.__dict__["data"] = _counted_data(p, round(train * share), round(test * share), names)

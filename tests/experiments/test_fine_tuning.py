@@ -30,6 +30,7 @@ from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.results import read_results
 from kpnb.networks.image import hand_on, image_network
 from kpnb.run import notebook as runner
+from kpnb.run.plan import ask, counting
 from kpnb.store import Store
 from kpnb.study.image import ImageStudy
 from kpnb.study.parameters import FineTuningParameters, ImageParameters, resolve
@@ -195,6 +196,12 @@ def test_what_learned_another_data_set_is_what_teachers_start_from(tmp_path):
     assert len({study.of("F", seed).fingerprint for seed in (1, 3)}) == 2
     right = fine_tuning.right_answers(study.source, "T", study.source.data.test_samples)
     assert right.shape == (2, 60)
+    for left in (False, True):  # nothing of it is loaded for a plan without `left`
+        asked = counting(FineTuningStudy(study.parameters, Store(tmp_path / "none")), left)
+        ask(asked)
+        trained = [cost.work[0] for kind, cost in asked.store.costs.values() if kind == "networks"]
+        assert sorted(one.role for one in trained) == [*"BBBFFFTT"]
+        assert {one.role: one.units for one in trained} == {"T": 120, "B": 90, "F": 90}
     for told in ({"pretrained": "ImageNet"}, {"source": "ImageNet"}):
         refuses(resolve, "give source='ImageNet' and pretrained='none'", FineTuningParameters,
                 given | told | {"scale": "full"})  # fmt: skip
