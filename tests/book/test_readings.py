@@ -316,3 +316,32 @@ def test_the_papers_own_pointconv_is_as_the_page_says():
     cell = cell[(cell["network"] == "PointConv") & (cell["layer"] == "FC1")].set_index("learning")
     assert 0 < cell.loc["S", "n_fg"] / cell.loc["B", "n_fg"] - 1 < 0.1
     assert cell.loc["S", "n_bg"] > cell.loc["B", "n_bg"]
+
+
+def test_the_reading_of_questions_is_what_was_found():
+    found = [read_results(f"qa_h{nth}", "study") for nth in (1, 2, 3)]
+    for one in found:
+        assert {of.verdict for of in one.comparisons} == {"not measurable"}
+        (note,) = [note for note in one.notes if "not measurable" in note]
+        assert "(the baseline's loss fell by less than" in note and ";" not in note.split(");")[0]
+    points, ways, detours = found
+    for metric, side in {"n_fg": -1, "n_bg": 1, "lambda": -1}.items():
+        assert (side * by_pair(points, metric) > 0).all()
+        for one in points.comparisons:
+            if (one.metric, one.selection) == (metric, "all"):
+                assert side * one.difference > 0 and one.n_seeds == 3
+    assert (by_pair(detours, "rho") < 0).all()
+    assert abs(by_pair(points, "n_fg", "TB")).max() < 0.1 * held_values(points, "n_fg", "B").mean()
+    assert (by_pair(points, "lambda", "TB") <= 0).all()
+    scores = {(one.role, one.metric): one.mean for one in points.measures}
+    assert scores["B", "exact_match_train"] == 1 and scores["T", "f1_test"] > 0.95
+    assert scores["B", "f1_test"] < scores["S", "f1_test"] < scores["T", "f1_test"] - 0.3
+    assert 0.45 < scores["B", "f1_test"] < 0.55
+    way = {one.distance: one for one in ways.comparisons
+           if (one.metric, one.threshold, one.selection) == ("d_mean", 0.2, "all")}  # fmt: skip
+    assert way["epoch"].low > 0 and way["share"].low < 0 < way["share"].high
+    assert way["time"].low < 0 < way["time"].high
+    mean = {(one.role, one.distance): one.mean for one in ways.measures
+            if (one.metric, one.threshold, one.selection) == ("d_mean", 0.2, "all")}  # fmt: skip
+    whole = {role: mean[role, "epoch"] / mean[role, "share"] for role in "SB"}
+    assert whole["S"] > 3 * whole["B"]
