@@ -17,6 +17,7 @@ from matplotlib.colors import to_hex
 
 from book.make.frame import NOTHING, TABLE_OF, estimate, over, records
 from book.make.pack import FORMAT, LOWEST, NO_RANK, PER_NAT
+from book.make.protocol_pages import unfit_sentence
 from book.make.texts import block
 from kpnb.errors import KpnbError, require
 from kpnb.figures.panel import POINTS, entropy_colors
@@ -141,7 +142,7 @@ def _told(row: Mapping, address: str) -> dict:
         "ends": [None if pd.isna(row[end]) else row[end] for end in ("low", "value", "high")],
         "verdict": f"{VERDICT_MARKS[row['verdict']]} {row['verdict']}",
         "over": f'<a href="{place}">{over(row)}</a>',
-        "unfit": row["unfit"].get(row["layer"], ""),
+        "unfit": unfit_sentence(row["layer"], row["unfit"].get(row["layer"], "")),
     }
 
 

@@ -168,10 +168,19 @@ def _told(numbers: dict[str, dict], name: str) -> str:
 
 
 def failed_checks(note: str) -> tuple[list[str], str]:
-    """The checks that a note on a layer names, "what was asked: what was found" each, and what to
-    change; the note itself where it is of another form."""
+    """The checks that a note on a layer names, "what was asked? No: what was found" each, and what
+    to change; the note itself where it is of another form."""
     parts = re.fullmatch(r"\S+ is not measurable \((.*)\); (.*)\.", note)
-    return (parts[1].split("; "), parts[2]) if parts else ([note] if note else [], "")
+    if not parts:
+        return [note] if note else [], ""
+    return ["? No: ".join(one.rsplit(": ", 1)) for one in parts[1].split("; ")], parts[2]
+
+
+def unfit_sentence(layer: str, note: str) -> str:
+    """Why a layer is not measurable and what to change, "" for no note."""
+    failed, change = failed_checks(note)
+    told = [f"{layer} is not measurable", *failed, f"to change: {change}"] if change else failed
+    return " ".join(one[0].upper() + one[1:].removesuffix(".") + "." for one in told)
 
 
 def history_tables() -> str:

@@ -9,7 +9,13 @@ from made_results import comparison, rows_of, rows_of_all, run
 
 from book.make import protocol_pages
 from book.make.frame import NOTHING, frame
-from book.make.protocol_pages import confirmatory, failed_checks, fitness_fragments, history_tables
+from book.make.protocol_pages import (
+    confirmatory,
+    failed_checks,
+    fitness_fragments,
+    history_tables,
+    unfit_sentence,
+)
 from book.make.texts import badge
 from kpnb.metrics.protocol import protocol, protocol_hash, protocol_seeds
 from kpnb.metrics.results import Number, read_results
@@ -152,7 +158,8 @@ def test_fitness_has_a_row_a_layer_and_says_once_what_failed_in_several_notebook
     (unfit,), rows = (rows_of_all(part) for part in page.split(":::{dropdown}"))
     assert unfit[0] == "VGG-11, Conv<br>study: `image_h1`, `image_h2`"
     first, second = unfit[1].split("<br>")
-    assert first == "• the student explains at least 80%: 3%" and second.endswith(": by 7%")
+    assert first == "• the student explains at least 80%? No: 3%"
+    assert second.endswith("? No: by 7%")
     assert unfit[2] == "raise epochs or fraction, raise epochs"
     assert [row[:3] for row in rows] == [
         ["VGG-11, FC1", "yes", "0.91 [0.90, 0.92]<br>–"],
@@ -180,6 +187,11 @@ def test_a_note_is_taken_apart_or_stays_whole():
     assert len(checks) == 2 and change == "raise epochs or fraction, raise epochs"
     other = "Conv is not measurable, for another reason"
     assert failed_checks(other) == ([other], "") and failed_checks("") == ([], "")
+    told = "Last is not measurable (the loss fell by less than 5%: by 34.8%); raise epochs."
+    assert failed_checks(told) == (["the loss fell by less than 5%? No: by 34.8%"], "raise epochs")
+    said = "Last is not measurable. The loss fell by less than 5%? No: by 34.8%. "
+    assert unfit_sentence("Last", told) == said + "To change: raise epochs."
+    assert unfit_sentence("Conv", other) == other + "." and unfit_sentence("Conv", "") == ""
 
 
 # History
