@@ -5,6 +5,7 @@ distances, whose size is of a network and its data, are told in percent of the b
 and rho as they are: where the protocol's margin is a share, and where it is a number.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import product
@@ -31,7 +32,7 @@ GENUINE, SEEDS, EMBEDDED = "tiny_imagenet", 3, "embedded "
 FORETOLD = {"up": "predicted →", "down": "← predicted"}
 #: What a metric counts, in as many letters as a panel holds.
 TOLD = {"n_fg": "on the object", "n_bg": "beside it", "lambda": "share on it"}
-TOLD |= {"d_mean": "learned late", "d_var": "at other times", "rho": "share kept"}
+TOLD |= {"d_mean": "when learned", "d_var": "spread of when", "rho": "share kept"}
 
 
 def is_relative(metric: str) -> bool:
@@ -266,13 +267,13 @@ def data_name(row: dict) -> str:
     return samples_of(row)[0] or f"{EMBEDDED}{KINDS[row['table']].lower()}"
 
 
-def holds_in(made: Sequence[dict]) -> dict[int, dict[str, list[bool]]]:
-    """Hypothesis -> data -> of each cell with an answer, whether it holds there."""
-    found: dict[int, dict[str, list[bool]]] = {number: {} for number in deciding()}
+def holds_in(made: Sequence[dict]) -> dict[int, dict[str, Counter]]:
+    """Hypothesis -> data -> how many of the cells with an answer have which."""
+    found: dict[int, dict[str, Counter]] = {number: {} for number in deciding()}
     for row, number in product(made, found):
         for said, layers in row["columns"].get(number, {}).items():
-            of = [] if said in NO_ANSWER else [said == "holds"] * len(layers)
-            found[number].setdefault(row["data"], []).extend(of)
+            of = {} if said in NO_ANSWER else {said: len(layers)}
+            found[number].setdefault(row["data"], Counter()).update(of)
     return found
 
 

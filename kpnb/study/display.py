@@ -370,7 +370,9 @@ class NotebookFindings:
 
     def pieces(self: Findings) -> Prose:
         """Words of several pieces left out: the table, and the sentence that is returned."""
+        fitness = self.fitness.get(self.first.layer)
         given = self.first, self._measured.single_pieces, self.threshold
+        given += (fitness is None or fitness.fit,)
         show(verdicts.pieces_table(*given))
         return Prose(verdicts.pieces_reading(*given))
 

@@ -127,31 +127,33 @@ def of_single_pieces(evidence: Evidence, single: Tensor) -> Evidence:
         raise KpnbError("Fewer than two texts have single-piece words of both kinds: measure more.")
     maps = {
         role: [
-            {
-                e: replace(
-                    m, sigma=m.sigma.where(single[: len(m)], torch.nan)
-                )  # or the followed ones
-                for e, m in by_epoch.items()
-            }
+            {e: replace(m, sigma=m.sigma.where(single[: len(m)], torch.nan))
+             for e, m in by_epoch.items()}  # before the end of the followed texts alone
             for by_epoch in seeds
         ]
         for role, seeds in evidence.maps.items()
-    }
+    }  # fmt: skip
     return replace(evidence, maps=maps).keep(kept)
 
 
-def pieces_table(evidence: Evidence, single: Tensor, threshold: float) -> pd.DataFrame:
-    """Student minus baseline, Hypothesis 1's metrics, with all words and those of one piece."""
+def pieces_table(
+    evidence: Evidence, single: Tensor, threshold: float, fit: bool = True
+) -> pd.DataFrame:
+    """Student minus baseline, Hypothesis 1's metrics, with all words and those of one piece; fit:
+    whether the layer is measurable."""
     parts = {"all": evidence, "of one piece": of_single_pieces(evidence, single)}
     metrics, chosen = hypothesis_metrics(1), Choices(threshold)
     judged = {name: decided(part, metrics, chosen) for name, part in parts.items()}
     samples = [found["n_fg"].difference.n_samples for found in judged.values()]
-    return judged_table(judged).assign(**{"n samples": samples}).rename_axis("words")
+    table = judged_table(judged)
+    if not fit:
+        table = table.replace(r", [a-z ]+$", ", not measurable", regex=True)
+    return table.assign(**{"n samples": samples}).rename_axis("words")
 
 
-def pieces_reading(evidence: Evidence, single: Tensor, threshold: float) -> str:
+def pieces_reading(evidence: Evidence, single: Tensor, threshold: float, fit: bool = True) -> str:
     """How many of the student's and the baseline's points are words of several pieces, and whether
-    a verdict turns without them."""
+    a verdict turns without them, if the layer is fit for one."""
     told = ""
     for role in "SB":
         found = [evidence.points(role, seed, None, threshold) for seed in evidence.seeds]
@@ -159,5 +161,5 @@ def pieces_reading(evidence: Evidence, single: Tensor, threshold: float) -> str:
         live, several = found[0].entropy.isfinite(), int((held & ~single).sum())
         usual = float((live & ~single).sum() / live.sum())
         told += f"Of the {ROLES[role]}'s {int(held.sum())} knowledge points {several} are words of "
-        told += f"several pieces, which are {usual:.0%} of all words. "
-    return told + turned_verdicts(pieces_table(evidence, single, threshold))
+        told += f"several pieces; of all words {usual:.0%} are such. "
+    return told + turned_verdicts(pieces_table(evidence, single, threshold)) if fit else told

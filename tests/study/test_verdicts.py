@@ -161,12 +161,20 @@ def test_the_table_sets_both_side_by_side_and_the_reading_counts_points():
     told = pieces_reading(made, without(0, 1, 2, 3), 0.2)
     # 7 points a text for the student, 5 for the baseline; 4 of 16 words are of several pieces.
     # lambda stays on its side: 2/3 against 3/5.
-    student = "Of the student's 112 knowledge points 64 are words of several pieces, which are 25%"
-    baseline = "Of the baseline's 80 knowledge points 0 are words of several pieces, which are 25%"
+    student = "Of the student's 112 knowledge points 64 are words of several pieces"
+    baseline = "Of the baseline's 80 knowledge points 0 are words of several pieces"
     other = "Another verdict: N_fg opposed (of one piece)."
-    assert told == f"{student} of all words. {baseline} of all words. {other}"
+    usual = "of all words 25% are such."
+    assert told == f"{student}; {usual} {baseline}; {usual} {other}"
+    # Of a layer that is not measurable numbers alone are told.
+    unfit = verdicts.pieces_table(made, without(0, 1, 2, 3), 0.2, fit=False)
+    assert all(
+        cell.endswith("], not measurable") for name in ("N_fg", "lambda") for cell in unfit[name]
+    )
+    told = pieces_reading(made, without(0, 1, 2, 3), 0.2, fit=False)
+    assert told.rstrip() == f"{student}; {usual} {baseline}; {usual}"
     told = pieces_reading(made_evidence(seeds=3), without(15), 0.2)
-    assert "student's 168 knowledge points 0 are" in told and "which are 6% of" in told
+    assert "student's 168 knowledge points 0 are" in told and "of all words 6% are" in told
     assert "baseline's 120 knowledge points 0 are" in told and told.endswith(" No verdict turns.")
     told = pieces_reading(made_evidence(), without(0, 1, 2, 3), 0.2)
     assert told.endswith(" With one seed there is no verdict to turn.")
@@ -175,5 +183,5 @@ def test_the_table_sets_both_side_by_side_and_the_reading_counts_points():
     for maps in (m for role in "TSB" for m in evidence.maps[role][0].values()):
         maps.sigma[:, 12:] = torch.nan
     single[:, 12:] = False
-    assert "which are 17% of all words" in pieces_reading(evidence, single, 0.2)
+    assert "of all words 17% are" in pieces_reading(evidence, single, 0.2)
     assert counts(of_single_pieces(evidence, single), "S", "n_fg") == [4] * 8
