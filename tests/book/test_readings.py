@@ -206,6 +206,19 @@ def test_grids_are_compared_on_the_same_pairs_and_images():
         assert told["background_entropy_S_FC1"].low > told["background_entropy_B_FC1"].high
 
 
+def test_the_reading_of_points_and_accuracy_is_what_was_found():
+    found = read_results("image_lambda", "study")
+    assert found.settings["network"] == "VGG-11" and len(found.settings["seeds"]) == 21
+    for layer in ("", "_Conv"):
+        test, train, trend, left, across = (
+            found.numbers[f"{name}{layer}"]
+            for name in ("correlation_test", "correlation_train", "lambda_trend",
+                         "correlation_test_detrended", "correlation_networks")
+        )  # fmt: skip
+        assert min(one.low for one in (test, train, trend, left, across)) > 0
+        assert left.value < test.value / 3 and abs(trend.value - test.value) < 0.02
+
+
 TEACHERS = [pair % 3 for pair in range(8)]
 
 
