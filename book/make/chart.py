@@ -162,6 +162,9 @@ class Chart:
         every = [mark for panel in self.panels for mark in self.marks(panel)]
         used = {look: [mark.has_interval for mark in every if mark.look == look] for look in LOOKS}
         looks = [(look, told, any(used[look])) for look, told in LOOKS.items() if used[look]]
+        far = any(panel.axis(self.marks(panel), 1.0).beyond(mark.value)
+                  for panel in self.panels for mark in self.marks(panel))  # fmt: skip
+        looks += [("beyond", "beyond the axis", False)] if far else []
         return drawing("chart", chart=self, looks=looks, form=form, dark=theme == "dark")
 
 
