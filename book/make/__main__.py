@@ -87,6 +87,7 @@ def fragments(
         "cloud_construction": construction_table(results),
         "cloud_sizes": chapters.cloud_sizes(),
         "explorer": explorer.page(rows, packs, address),
+        "fine_tuning": tables.fine_tuning_table(rows),
         "licences": tables.licences_table(),
         "notes": tables.notes_list(rows),
         "sweeps": sweeps.sweeps_table("study"),

@@ -16,6 +16,9 @@ from kpnb.study.parameters import StudyParameters
 
 LICENCES = ("images_licences.yaml", "text_licences.yaml", "pointclouds_licences.yaml")
 
+FINE_TUNING = "image_fine_tuning"
+OF_FINE_TUNING = ("fine-tuned", "from scratch", "fine-tuned minus from scratch")
+
 # Scores
 
 
@@ -57,6 +60,24 @@ def run_table(name: str, rows: pd.DataFrame) -> str:
     memory, fingerprint and whether the code here still fits, "machines" for processor, versions
     and commit."""
     return sheet(name, records(rows[(rows["kind"] == "run") & (rows["part"] != "sweep")]))
+
+
+def fine_tuning_table(rows: pd.DataFrame) -> str:
+    """A line a quantity of the notebook on fine-tuning, by run: both networks and their
+    difference. The text of each number has whose it is between commas; the source network's stands
+    in the place of the fine-tuned one's."""
+    found = rows[(rows["kind"] == "number") & rows["notebook"].str.startswith(FINE_TUNING)]
+    lines: dict[tuple, dict] = {}
+    for row in records(found):
+        words = row["what"].partition("; ")[0].split(", ")
+        of = next((word for word in words if word in OF_FINE_TUNING), OF_FINE_TUNING[0])
+        quantity = ", ".join(word for word in words if word != of)
+        line = lines.setdefault(
+            (row["nth"], quantity),
+            row | {"quantity": quantity, "told": dict.fromkeys(OF_FINE_TUNING, NONE)},
+        )
+        line["told"][of] = estimate(row)
+    return sheet("fine_tuning", lines.values(), columns=OF_FINE_TUNING)
 
 
 def notes_list(rows: pd.DataFrame) -> str:

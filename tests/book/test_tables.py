@@ -9,6 +9,7 @@ from book.make import tables
 from book.make.frame import NOTHING, frame
 from kpnb.datasets import clouds, images
 from kpnb.fingerprint import packed_file
+from kpnb.metrics.results import Number
 from kpnb.study.parameters import MODELS
 
 
@@ -18,6 +19,27 @@ def test_nothing_run_is_said():
     made |= {*tables.accuracy_fragments(nothing).values()}
     assert made == {NOTHING}
     assert tables.notes_list(nothing) == "No notes."
+
+
+def test_what_fine_tuning_does_stands_beside_training_from_scratch():
+    def told(value, what):
+        return Number(value=value, low=value - 1, high=value + 1, n=9, what=f"{what}; over x")
+
+    numbers = {
+        "a": told(2.0, "N_fg, first half at Conv, fine-tuned"),
+        "b": told(5.0, "N_fg, first half at Conv, from scratch"),
+        "c": told(-3.0, "N_fg, first half at Conv, fine-tuned minus from scratch"),
+        "d": told(0.5, "accuracy, source network, unseen"),
+        "e": told(0.25, "accuracy, fine-tuned, unseen"),
+    }
+    given = {"settings": {"data": "photos", "network": "VGG-11"}, "numbers": numbers}
+    rows = frame([run(notebook="image_fine_tuning_photographs", **given), run(numbers=numbers)])
+    first, source, second = rows_of(tables.fine_tuning_table(rows))
+    assert first[:2] == ["N_fg, first half at Conv [1]", "photos, VGG-11, demo"]
+    assert [cell.split(" ")[0] for cell in first[2:5]] == ["2.00", "5.00", "−3.00"]
+    assert first[5] == "over x, n = 9" and second[0] == "accuracy, unseen [1]"
+    assert second[2].startswith("0.25") and second[3:5] == ["–", "–"]
+    assert source[0] == "accuracy, source network, unseen [1]" and source[2].startswith("0.50")
 
 
 def test_accuracies_are_sorted_and_named_by_their_score():
