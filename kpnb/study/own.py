@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -331,8 +330,8 @@ def _leave_out_still(found: Mapping[str, list], trails: Mapping[str, list[Trail]
     has learned the mean and no more. Gives what is to be said of them."""
     made = sum(found.values(), [])
     still = {epoch for one in made for epoch, maps in one.items() if not maps.defined.any()}
-    for trail, epoch in product((*made, *trails["S"], *trails["B"]), still):
-        trail.pop(epoch, None)
+    for trail in (*made, *trails["S"], *trails["B"]):
+        [trail.pop(epoch, None) for epoch in still]
     told = f"epoch {', '.join(map(str, sorted(still)))}: some network has no entropy map there"
     why = "and points that come and go by then are not seen"
     return [f"Left out is {told}, {why}."] if still else []
