@@ -7,15 +7,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
+from held_values import by_pair, held_values
 
 from book.make.pack import LOWEST, NO_RANK, PER_NAT
-from kpnb.metrics.protocol import primary_metrics, protocol
+from kpnb.metrics.protocol import primary_metrics
 from kpnb.metrics.results import read_results
 from kpnb.metrics.stats import LEVEL, holm, paired_difference
 from kpnb.paper import published_table
-from kpnb.study.parameters import models_for, resolve
-from kpnb.study.text import QuestionStudy
 
 HISTORY = Path(__file__).parents[2] / "book" / "results" / "history"
 
@@ -206,6 +204,31 @@ def test_grids_are_compared_on_the_same_pairs_and_images():
         assert told["background_entropy_S_FC1"].low > told["background_entropy_B_FC1"].high
 
 
+def test_the_reading_of_a_larger_teacher_is_what_was_found():
+    larger, same = (read_results("image_cell", "study", run)
+                    for run in ("ii_vgg11_from_vgg16", "v_vgg11_fc1"))  # fmt: skip
+    told = {(one.metric, one.threshold): one.verdict for one in larger.comparisons
+            if one.selection == "all" and one.distance in (None, "epoch")}  # fmt: skip
+    for b in (0.15, 0.2, 0.25):
+        assert {told[metric, b] for metric in primary_metrics()} == {"supported"}
+    assert [told["n_bg", b] for b in (0.15, 0.2, 0.25)] == ["supported", "undecided", "opposed"]
+    assert {one.n_seeds for one in larger.comparisons} == {8}
+
+    def ahead(metric, role="S"):
+        """Of the larger teacher's pairs over those of the same baselines with one of their own."""
+        both = [held_values(of, metric, role)[:8] for of in (larger, same)]
+        return np.nanmean(both[0], 1) - np.nanmean(both[1], 1)
+
+    assert (ahead("n_fg", "B") == 0).all() and (ahead("accuracy_new", "T") < 0).all()
+    assert [(ahead(metric) > 0).sum() for metric in ("n_fg", "lambda", "rho", "d_mean")] == [
+        1,
+        1,
+        0,
+        1,
+    ]
+    assert ahead("explained_new").mean() < 0 > ahead("accuracy_new").mean()
+
+
 def test_the_reading_of_points_and_accuracy_is_what_was_found():
     found = read_results("image_lambda", "study")
     assert found.settings["network"] == "VGG-11" and len(found.settings["seeds"]) == 21
@@ -231,22 +254,6 @@ def clouds():
              for name in ("comparisons", "values", "measures")}  # fmt: skip
     numbers = {name: told for one in found for name, told in one.numbers.items()}
     return SimpleNamespace(settings=found[0].settings, numbers=numbers, **parts)
-
-
-def held_values(found, metric, role):
-    """(pairs, samples), of distances in plain Eq. 8."""
-    rows = [
-        one.by_seed
-        for one in found.values
-        if (one.metric, one.role) == (metric, role) and one.distance in (None, "epoch")
-    ]
-    return np.array([row.split() for row in rows[0]], float)
-
-
-def by_pair(found, metric, roles="SB"):
-    """Leads of the first role over the second, means over samples."""
-    means = [np.nanmean(held_values(found, metric, role), 1) for role in roles]
-    return means[0] - means[1]
 
 
 def test_the_reading_of_point_clouds_is_what_was_found(clouds):
@@ -356,72 +363,3 @@ def test_the_papers_own_pointconv_is_as_the_page_says():
     cell = cell[(cell["network"] == "PointConv") & (cell["layer"] == "FC1")].set_index("learning")
     assert 0 < cell.loc["S", "n_fg"] / cell.loc["B", "n_fg"] - 1 < 0.1
     assert cell.loc["S", "n_bg"] > cell.loc["B", "n_bg"]
-
-
-@pytest.fixture(scope="module")
-def questions():
-    return [read_results(f"qa_h{nth}", "study") for nth in (1, 2, 3)]
-
-
-def test_the_reading_of_questions_is_what_was_found(questions):
-    for one in questions:
-        assert {of.verdict for of in one.comparisons} == {"not measurable"}
-        (note,) = [note for note in one.notes if "not measurable" in note]
-        assert "(the baseline's loss fell by less than" in note and ";" not in note.split(");")[0]
-    points, ways, detours = questions
-    some = np.concatenate([held_values(points, "n_fg", "S")[:, :40] > 0]).mean()
-    assert some == protocol()["fitness"]["with_point"]
-    for one in points.comparisons:
-        if (one.metric, one.selection) == ("n_bg", "all"):
-            assert one.difference > 0 and (one.low > 0) == (one.threshold == 0.15)
-    assert (by_pair(detours, "rho") < 0).all()
-    adjusted = {one.metric: one.p for found in questions for one in found.comparisons
-                if (one.selection, one.threshold) == ("all", 0.2)
-                and one.distance in (None, "epoch")}  # fmt: skip
-    assert [name for name in primary_metrics() if adjusted[name] < LEVEL] == ["lambda"]
-    scores = {(one.role, one.metric): one.mean for one in points.measures}
-    assert scores["B", "exact_match_train"] == 1
-    assert scores["B", "f1_test"] < scores["S", "f1_test"] < scores["T", "f1_test"] - 0.3
-    assert 0.45 < scores["B", "f1_test"] < 0.55
-    way = {one.distance: one for one in ways.comparisons
-           if (one.metric, one.threshold, one.selection) == ("d_mean", 0.2, "all")}  # fmt: skip
-    assert way["epoch"].low > 0
-    for unit in ("share", "time"):
-        assert way[unit].difference < 0 < way[unit].high
-    mean = {(one.role, one.distance): one.mean for one in ways.measures
-            if (one.metric, one.threshold, one.selection) == ("d_mean", 0.2, "all")}  # fmt: skip
-    whole = {role: mean[role, "epoch"] / mean[role, "share"] for role in "SB"}
-    assert whole["S"] > 3 * whole["B"]
-
-
-def test_the_parts_of_the_foreground_of_questions_are_as_the_page_says():
-    """Counted again from the pack, on the texts as the study takes them."""
-    texts = QuestionStudy(resolve(models_for("qa_h1"), {"preset": "study"})).data.measured
-    with np.load(HISTORY.parent / "pack" / "question_minilm_l6_3_layers.npz") as pack:
-        inside, ranks = pack["foreground"], {role: pack[f"Last {role}"] for role in "TSB"}
-    assert (inside == texts.foreground.numpy()).all()
-    rows = torch.arange(len(inside))
-    ends = [texts.pieces.words[rows, texts.labels[:, end]].numpy() for end in (0, 1)]
-    at = np.arange(inside.shape[1])
-    answer = inside & (at >= ends[0][:, None]) & (at <= ends[1][:, None])
-    asking = inside & ~answer
-    assert answer.any(1).all() and asking.sum() > 2 * answer.sum()
-
-    def counts(part, b):
-        held = {role: (one != NO_RANK) & (one > round(b * PER_NAT) - LOWEST)
-                for role, one in ranks.items()}  # fmt: skip
-        return {role: (one & part).sum(2).mean(1) for role, one in held.items()}
-
-    for b in (0.15, 0.2, 0.25):
-        whole, own, led = counts(inside, b), counts(answer, b), counts(asking, b)
-        shares = [
-            counts(inside, b)[role] / (whole[role] + counts(~inside, b)[role]) for role in "SB"
-        ]
-        assert (whole["S"] < whole["B"]).all() and (shares[0] < shares[1]).all()
-        for role in "TS":
-            assert (own["B"] > (1.5 if b < 0.2 else 2) * own[role]).all()
-        assert led["T"].sum() / led["B"].sum() == pytest.approx(2, abs=0.15)
-        assert (led["S"] < led["T"]).all()
-    ahead = {b: counts(inside, b)["T"] - counts(inside, b)["B"] for b in (0.15, 0.2, 0.25)}
-    assert (ahead[0.15] > 0).all() and (ahead[0.25] < 0).all()
-    assert abs(ahead[0.2].mean()) < 0.1 * counts(inside, 0.2)["B"].mean()

@@ -1,0 +1,86 @@
+"""What pages say in words of questions: held against the committed files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from held_values import by_pair, held_values
+
+from book.make.pack import LOWEST, NO_RANK, PER_NAT
+from kpnb.metrics.protocol import primary_metrics, protocol
+from kpnb.metrics.results import read_results
+from kpnb.metrics.stats import LEVEL
+from kpnb.study.parameters import models_for, resolve
+from kpnb.study.text import QuestionStudy
+
+PACK = Path(__file__).parents[2] / "book" / "results" / "pack"
+
+
+@pytest.fixture(scope="module")
+def questions():
+    return [read_results(f"qa_h{nth}", "study") for nth in (1, 2, 3)]
+
+
+def test_the_reading_of_questions_is_what_was_found(questions):
+    for one in questions:
+        assert {of.verdict for of in one.comparisons} == {"not measurable"}
+        (note,) = [note for note in one.notes if "not measurable" in note]
+        assert "(the baseline's loss fell by less than" in note and ";" not in note.split(");")[0]
+    points, ways, detours = questions
+    some = np.concatenate([held_values(points, "n_fg", "S")[:, :40] > 0]).mean()
+    assert some == protocol()["fitness"]["with_point"]
+    for one in points.comparisons:
+        if (one.metric, one.selection) == ("n_bg", "all"):
+            assert one.difference > 0 and (one.low > 0) == (one.threshold == 0.15)
+    assert (by_pair(detours, "rho") < 0).all()
+    adjusted = {one.metric: one.p for found in questions for one in found.comparisons
+                if (one.selection, one.threshold) == ("all", 0.2)
+                and one.distance in (None, "epoch")}  # fmt: skip
+    assert [name for name in primary_metrics() if adjusted[name] < LEVEL] == ["lambda"]
+    scores = {(one.role, one.metric): one.mean for one in points.measures}
+    assert scores["B", "exact_match_train"] == 1
+    assert scores["B", "f1_test"] < scores["S", "f1_test"] < scores["T", "f1_test"] - 0.3
+    assert 0.45 < scores["B", "f1_test"] < 0.55
+    way = {one.distance: one for one in ways.comparisons
+           if (one.metric, one.threshold, one.selection) == ("d_mean", 0.2, "all")}  # fmt: skip
+    assert way["epoch"].low > 0
+    for unit in ("share", "time"):
+        assert way[unit].difference < 0 < way[unit].high
+    mean = {(one.role, one.distance): one.mean for one in ways.measures
+            if (one.metric, one.threshold, one.selection) == ("d_mean", 0.2, "all")}  # fmt: skip
+    whole = {role: mean[role, "epoch"] / mean[role, "share"] for role in "SB"}
+    assert whole["S"] > 3 * whole["B"]
+
+
+def test_the_parts_of_the_foreground_of_questions_are_as_the_page_says():
+    """Counted again from the pack, on the texts as the study takes them."""
+    texts = QuestionStudy(resolve(models_for("qa_h1"), {"preset": "study"})).data.measured
+    with np.load(PACK / "question_minilm_l6_3_layers.npz") as pack:
+        inside, ranks = pack["foreground"], {role: pack[f"Last {role}"] for role in "TSB"}
+    assert (inside == texts.foreground.numpy()).all()
+    rows = torch.arange(len(inside))
+    ends = [texts.pieces.words[rows, texts.labels[:, end]].numpy() for end in (0, 1)]
+    at = np.arange(inside.shape[1])
+    answer = inside & (at >= ends[0][:, None]) & (at <= ends[1][:, None])
+    asking = inside & ~answer
+    assert answer.any(1).all() and asking.sum() > 2 * answer.sum()
+
+    def counts(part, b):
+        held = {role: (one != NO_RANK) & (one > round(b * PER_NAT) - LOWEST)
+                for role, one in ranks.items()}  # fmt: skip
+        return {role: (one & part).sum(2).mean(1) for role, one in held.items()}
+
+    for b in (0.15, 0.2, 0.25):
+        whole, own, led = counts(inside, b), counts(answer, b), counts(asking, b)
+        shares = [
+            counts(inside, b)[role] / (whole[role] + counts(~inside, b)[role]) for role in "SB"
+        ]
+        assert (whole["S"] < whole["B"]).all() and (shares[0] < shares[1]).all()
+        for role in "TS":
+            assert (own["B"] > (1.5 if b < 0.2 else 2) * own[role]).all()
+        assert led["T"].sum() / led["B"].sum() == pytest.approx(2, abs=0.15)
+        assert (led["S"] < led["T"]).all()
+    ahead = {b: counts(inside, b)["T"] - counts(inside, b)["B"] for b in (0.15, 0.2, 0.25)}
+    assert (ahead[0.15] > 0).all() and (ahead[0.25] < 0).all()
+    assert abs(ahead[0.2].mean()) < 0.1 * counts(inside, 0.2)["B"].mean()

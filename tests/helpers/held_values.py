@@ -1,0 +1,19 @@
+"""Values of every pair and sample that a results file holds."""
+
+import numpy as np
+
+
+def held_values(found, metric, role):
+    """(pairs, samples), of distances in plain Eq. 8."""
+    rows = [
+        one.by_seed
+        for one in found.values
+        if (one.metric, one.role) == (metric, role) and one.distance in (None, "epoch")
+    ]
+    return np.array([row.split() for row in rows[0]], float)
+
+
+def by_pair(found, metric, roles="SB"):
+    """Leads of the first role over the second, means over samples."""
+    means = [np.nanmean(held_values(found, metric, role), 1) for role in roles]
+    return means[0] - means[1]
