@@ -284,26 +284,36 @@ def ratio_reading(study: Study, by_layer: Mapping[str, Mapping[str, Answer]]) ->
 RATIO_LABEL = r"$\lambda$ [1]"
 EPOCH_COLORS = "cividis"  # of even lightness; the line that joins checkpoints tells epochs too
 SEED_MARKERS = "os^Dv"
+FEW = 5  # seeds, each with a marker of its own
 
 
 def training_figure(curve: RatioAccuracy) -> Figure:
     """Figure 2: lambda against accuracy at a student's checkpoints, a panel for each split, a mark
-    for each seed; bars are 95% intervals over samples, of accuracy over test samples."""
+    for each seed; bars are 95% intervals over samples, of accuracy over test samples. Of more than
+    `FEW` seeds a line each, without bars, and marks at their mean."""
     norm = PowerNorm(0.5, vmin=curve.places[0], vmax=curve.places[-1])
     look = {"cmap": EPOCH_COLORS, "norm": norm, "s": 32, "edgecolors": "black", "linewidths": 0.6}
 
+    def marked(ax: Axes, x: Sequence[float], y: np.ndarray, marker: str, label: str) -> None:
+        ax.scatter(x, y, c=curve.places, marker=marker, zorder=3, label=label, **look)
+        for place in (0, -1):
+            ax.annotate(f"{curve.places[place]}", (x[place], y[place]), (5, 5), fontsize=8.5,
+                        textcoords="offset points", zorder=4)  # fmt: skip
+
     def draw(ax: Axes, split: str) -> None:
+        few, ways = len(curve.seeds) <= FEW, []
         for row, (seed, marker) in enumerate(zip(curve.seeds, cycle(SEED_MARKERS))):
             ratios, y = curve.ratio_estimates(row), 100 * curve.accuracy[split][row]
-            x = [ratio.value for ratio in ratios]
-            ax.plot(x, y, color="0.6", linewidth=0.9, zorder=1)  # joined in order of epoch
-            for ratio, share in zip(ratios, y / 100, strict=True):
+            ways.append([ratio.value for ratio in ratios])
+            ax.plot(ways[-1], y, color="0.6", linewidth=0.9 if few else 0.4, zorder=1)  # by epoch
+            for ratio, share in zip(ratios, y / 100, strict=True) if few else ():
                 tested = curve.tested if split == "test" else None
                 _bars(ax, ratio, share, tested, color="0.75", linewidth=0.8)
-            ax.scatter(x, y, c=curve.places, marker=marker, zorder=3, label=f"seed {seed}", **look)
-            for place in (0, -1):
-                ax.annotate(f"{curve.places[place]}", (x[place], y[place]), (5, 5), fontsize=8.5,
-                            textcoords="offset points", zorder=4)  # fmt: skip
+            if few:
+                marked(ax, ways[-1], y, marker, f"seed {seed}")
+        if not few:
+            told = 100 * curve.accuracy[split].mean(0)
+            marked(ax, np.mean(ways, axis=0), told, "o", f"mean of {len(ways)} seeds")
         ax.margins(y=0.12)  # room for the last checkpoint's name
 
     parts = {f"{curve.layer}, {words}": split for split, words in SPLIT_WORDS.items()}
@@ -322,11 +332,16 @@ def _bars(ax: Axes, ratio: Estimate, share: float, tested: int | None, **look: o
 
 
 def epochs_figure(curve: RatioAccuracy) -> Figure:
-    """lambda and accuracy against the epoch of distillation, a curve for each seed: what both have
-    in common by growing with training."""
+    """lambda and accuracy against the epoch of distillation, a curve for each seed, of more than
+    `FEW` their mean before thin ones: what both have in common by growing with training."""
 
     def draw(ax: Axes, tables: Mapping[str, np.ndarray]) -> None:
         for (words, table), line in zip(tables.items(), ("-", "--"), strict=False):
+            if len(curve.seeds) > FEW:
+                ax.plot(curve.places, table.T, color="0.7", linestyle=line, linewidth=0.4)
+                label = f"{words}, mean of {len(curve.seeds)} seeds"
+                ax.plot(curve.places, table.mean(0), f"o{line}", color="0.1", label=label)
+                continue
             for values, seed, marker in zip(table, curve.seeds, cycle(SEED_MARKERS), strict=False):
                 look = {"linestyle": line, "marker": marker, "markersize": 4}
                 ax.plot(curve.places, values, label=f"{words}, seed {seed}", **look)

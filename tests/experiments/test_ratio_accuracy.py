@@ -232,6 +232,23 @@ def test_figures_show_every_checkpoint_and_network_where_it_is(curve):
     assert told_by(figure) == ["teacher", "student", "baseline"]
 
 
+def test_of_many_seeds_the_mean_is_marked_before_thin_lines():
+    curve = made(np.random.default_rng(4).random((7, 5, 20)), places=(0, 1, 4, 10, 30))
+    figure = ratio_accuracy.training_figure(curve)
+    unseen = figure.axes[0]
+    mean = np.stack([curve.ratio.mean((0, -1)), 100 * curve.accuracy["test"].mean(0)], axis=-1)
+    np.testing.assert_allclose(marks(unseen), mean)
+    assert len(unseen.lines) == 7 and [text.get_text() for text in unseen.texts] == ["0", "30"]
+    assert not any(isinstance(one, LineCollection) for one in unseen.collections)
+    assert told_by(figure) == ["mean of 7 seeds"]
+    figure = ratio_accuracy.epochs_figure(curve)
+    left, right = figure.axes
+    np.testing.assert_allclose(left.lines[-1].get_ydata(), curve.ratio.mean((0, -1)))
+    assert (len(left.lines), len(right.lines)) == (8, 16)
+    words = ("lambda", "unseen samples", "training samples")
+    assert told_by(figure) == [f"{one}, mean of 7 seeds" for one in words]
+
+
 UP, DOWN, OPEN, NONE = (0.2, 0.6), (-0.6, -0.2), (-0.1, 0.3), (float("nan"),) * 2
 
 
