@@ -29,7 +29,7 @@ def test_the_reading_of_questions_is_what_was_found(questions):
         assert "(the baseline's loss fell by less than" in note and ";" not in note.split(");")[0]
     points, ways, detours = questions
     some = np.concatenate([held_values(points, "n_fg", "S")[:, :40] > 0]).mean()
-    assert some == protocol()["fitness"]["with_point"]
+    assert some == pytest.approx(protocol()["fitness"]["with_point"], abs=0.02)  # H-bar is of all
     for one in points.comparisons:
         if (one.metric, one.selection) == ("n_bg", "all"):
             assert one.difference > 0 and (one.low > 0) == (one.threshold == 0.15)
