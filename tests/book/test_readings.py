@@ -204,6 +204,21 @@ def test_grids_are_compared_on_the_same_pairs_and_images():
         assert told["background_entropy_S_FC1"].low > told["background_entropy_B_FC1"].high
 
 
+def test_the_reading_of_fine_tuning_on_photographs_is_what_was_found():
+    """At the b in use, the only one that results files hold."""
+    found = read_results("image_fine_tuning_photographs", "study")
+    assert len(found.settings["seeds"]) == 5 and found.settings["threshold"] == 0.2
+    gap = {name.split("_difference")[0]: one for name, one in found.numbers.items()
+           if "_difference" in name}  # fmt: skip
+    for name in ("accuracy", "early_n_fg", "start_n_fg"):
+        assert gap[name].low > 0
+    assert gap["early_rise"].value < 0 < gap["early_rise"].high and gap["n_fg"].high < 0
+    for name in ("rho", "discarded"):
+        assert gap[name].low < 0 < gap[name].high
+    assert all(found.numbers[f"accuracy_train_{name}"].value == 1
+               for name in ("fine_tuned", "from_scratch"))  # fmt: skip
+
+
 def test_the_reading_of_a_larger_teacher_is_what_was_found():
     larger, same = (read_results("image_cell", "study", run)
                     for run in ("ii_vgg11_from_vgg16", "v_vgg11_fc1"))  # fmt: skip
