@@ -86,3 +86,13 @@ def test_a_page_shows_one_of_four_drawings_with_its_alternative_text():
     colours = [set(re.findall(r"#[0-9a-f]{6}", made[f"name_wide_{theme}.svg"])) for theme in THEMES]
     assert not colours[0] & colours[1]
     assert set(LOOKS) >= {"supported", "paper", "here", "teacher"}
+
+
+def test_panels_have_edges_and_the_legend_an_arrow_only_where_something_lies_beyond():
+    usual = Line(("a",), {"n": [Mark("supported", 20, 12, 28)]})
+    outside = Line(("b",), {"n": [Mark("paper", 9.0), Mark("not measurable", 1e5)]})
+    texts = [Chart("t", [PANEL], lines).draw(FORMS["wide"], "light")
+             for lines in ([usual], [usual, outside])]  # fmt: skip
+    assert ["beyond the axis" in text for text in texts] == [False, True]
+    assert [text.count('class="beyond"') for text in texts] == [0, 2]  # the mark and the legend's
+    assert all(re.search(r'<path class="grid" d="M\.5 \d+v\d+M\d', text) for text in texts)
