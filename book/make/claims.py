@@ -38,7 +38,8 @@ from kpnb.metrics.results import MetricName, Role, Score
 from kpnb.paper import METRICS, PREDICTIONS, ROLES, TABLES
 
 NOT_RUN, UNFIT, ONE_SEED = "not run", "not measurable", "one seed"
-VERDICTS = (*stats.VERDICTS, NOT_RUN)
+SPLIT = "cells disagree"  # some support the claim, some oppose it: more of the same decides nothing
+VERDICTS = (*stats.VERDICTS, SPLIT, NOT_RUN)
 #: How a side reads in a claim.
 SIDE_WORDS = {"up": "higher", "down": "lower"}
 #: Of an item of evidence, beside columns of the frame: what sets it apart, its numbers with their
@@ -206,8 +207,8 @@ class Judged:
     @property
     def verdict(self) -> str:
         """One over the items: not run without any; of those on layers that are measurable, the
-        side of their random-effects mean where it can be had, else the verdict that they share, or
-        "undecided". Items of one seed say nothing beside others."""
+        side of their random-effects mean where it can be had, else the verdict that they share,
+        `SPLIT` or "undecided". Items of one seed say nothing beside others."""
         fit = self.items[self.items["verdict"] != UNFIT]
         fit = fit if (fit["verdict"] == ONE_SEED).all() else fit[fit["verdict"] != ONE_SEED]
         if fit.empty:
@@ -218,7 +219,8 @@ class Judged:
         if mean:
             wide, ends = fit["margin"].mean(), (mean.value, mean.low, mean.high)
             return stats.judged(*ends, self.claim.side, wide, math.nan)
-        return shared.pop() if len(shared) == 1 else "undecided"
+        split = SPLIT if {"supported", "opposed"} <= shared else "undecided"
+        return shared.pop() if len(shared) == 1 else split
 
     @property
     def mean(self) -> stats.Pooled | None:
@@ -401,7 +403,8 @@ class ClaimPage:
         said["stale"] = (~used["state"].str.match("fresh|other versions")).sum()
         claims = block("claims", **said)
         made = {"claims": claims, "claim_cells": block("claim_cells", cells=cells)}
-        return made | {"claims_decided": block("claims_decided", judged=judged, known=DECIDED)}
+        listed = {"judged": judged, "decided": DECIDED, "known": (*DECIDED, SPLIT)}
+        return made | {"claims_decided": block("claims_decided", **listed)}
 
     def _row(self, one: Judged) -> dict:
         """Of many notebooks or files not their links, but that to the list that names them."""
