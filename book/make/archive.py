@@ -70,7 +70,7 @@ def _target(page: str, link: str) -> tuple[str, str]:
         return "", link
     path = posixpath.join(posixpath.dirname(page), unquote(parts.path))
     name = posixpath.normpath(path).removesuffix(".html") if parts.path else page
-    return name, unquote(parts.fragment)
+    return name, unquote(parts.fragment or parts.query)
 
 
 def _moved(html: Path, page: str, text: str, linked: set[tuple[str, str]]) -> str:

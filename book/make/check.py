@@ -112,9 +112,10 @@ def _broken_link(path: Path, link: str, pages: dict[Path, Page]) -> str:
     if parts.scheme or parts.netloc:
         return ""
     target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-    known = not parts.fragment or target not in pages
+    asked = parts.fragment or parts.query
+    known = not asked or target not in pages
     # State, which the explorer's script takes from its address, is no place in a page.
-    place = STATEFUL if "=" in parts.fragment else unquote(parts.fragment)
+    place = STATEFUL if "=" in asked else unquote(asked)
     if target.exists() and (known or place in pages[target].ids):
         return ""
     return f"links to {link}, which is not there"

@@ -25,7 +25,8 @@ def controls_fragments(results: Sequence[Results]) -> dict[str, str]:
     """What the conclusion includes; of the study alone."""
     found = [one for one in results if (one.notebook, one.preset) == ("image_controls", "study")]
     about = _about(found[-1]) if found else {}
-    return {"controls_contrast": block("controls_contrast", found=found, **about)}
+    made = {"controls_contrast": block("controls_contrast", found=found, **about)}
+    return made | {"controls_part": block("controls_part", leads=about.get("leads", ()))}
 
 
 def _about(run: Results) -> dict:

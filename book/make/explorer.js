@@ -102,9 +102,10 @@
   }
 
   function fromAddress() {
-    const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-    if (!location.hash.includes("=")) return;
-    choose(asked);
+    // Links have it behind "?": the theme's script takes every "#" of a link for a place.
+    const told = [location.hash, location.search].find((part) => part.includes("="));
+    if (!told) return;
+    choose(Object.fromEntries(new URLSearchParams(told.slice(1))));
     if (root.getBoundingClientRect().top > innerHeight) root.scrollIntoView(); // one page of all
   }
 

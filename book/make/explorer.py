@@ -161,7 +161,7 @@ def links(packs: Sequence[Mapping]) -> dict[tuple, str]:
         key = settings["preset"], pack["dataset"], pack["network"], pack["scale"]
         state = {"modality": pack["modality"], "network": pack["network"]}
         state |= {"role": ROLES["S"], "b": settings["threshold"]}
-        found[key] = f"explorer.html#{urlencode(state)}"
+        found[key] = f"explorer.html?{urlencode(state)}"
     return found
 
 

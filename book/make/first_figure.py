@@ -16,7 +16,7 @@ from book.make.texts import block, drawing
 from kpnb.figures.panel import entropy_colors
 from kpnb.paper import ROLES
 
-NAME = "first_figure"
+NAME, CAPTION = "first_figure", "first_caption"
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def first_figure(packs: Sequence[Mapping]) -> FirstFigure | None:
 
 
 def first_fragments(packs: Sequence[Mapping]) -> dict[str, str]:
-    """{file: content} of the figure with its caption; that nothing is there without a pack."""
+    """{file: content} of the figure, and its caption; that nothing is there without a pack."""
     shown = first_figure(packs)
     if shown is None:
-        return {NAME: NOTHING}
-    return chart_fragments(NAME, shown, block("first_caption", first=shown))
+        return {NAME: NOTHING, CAPTION: ""}
+    return chart_fragments(NAME, shown) | {CAPTION: block("first_caption", first=shown)}

@@ -205,7 +205,10 @@ def forest_fragments(
     shown = sheet("verdicts", beside(every, found, links or {}))
     made = behind("forest", forest(found), shown, block("forest_caption"))
     told = answers(found)
-    about = {"holds_in": holds_in(told), "asides": asides(found), "absent": absent(found)}
+    counts = holds_in(told)
+    without = [data for data in counts[1] if not any(of.get(data) for of in counts.values())]
+    made["answer_counts"] = block("answer_counts", holds_in=counts, unanswered=without)
+    about = {"asides": asides(found), "absent": absent(found)}
     made["answers"] = block("answers", shown=sheet("answers", told), **about)
     own_b = every["threshold"].isna() | (every["threshold"] == every["own_b"])
     every = every.assign(rank=every["metric"].map(METRICS.index))

@@ -66,14 +66,16 @@ class _ToldFigure(Figure):
 
 
 def alternative_text(figure: Figure) -> str:
-    """What a figure shows in words: the titles, axes and legends of its panels, and the remark."""
+    """What a figure shows in words: its title, those of its panels, their axes and legends, and
+    the remark."""
     panels = [ax for ax in figure.axes if ax.get_visible() and ax.get_label() != "<colorbar>"]
     axes = [" against ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel()))) for ax in panels]
     marks = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     parts = {"Panels": [ax.get_title() for ax in panels], "Axes": axes, "Marks": marks}
     found = {name: "; ".join(dict.fromkeys(filter(None, part))) for name, part in parts.items()}
     told = [f"{name}: {part}." for name, part in found.items() if part]
-    text = " ".join([*told, figure.get_supxlabel()]).replace("\n", " ").strip()
+    title = figure.get_suptitle() and f"{figure.get_suptitle()}."
+    text = " ".join([title, *told, figure.get_supxlabel()]).replace("\n", " ").strip()
     return re.sub(r"\\mathrm|\\[,|]|[\\{}$]", "", text)  # the signs of mathematical text
 
 

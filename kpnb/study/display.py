@@ -157,15 +157,24 @@ def choices_table(
 class NotebookFindings:
     """What notebooks show of their findings, one call for each table, figure or sentence.
 
-    Figures are of the first layer measured and of the first seed. The example is the sample on
-    which the student ends with most foreground knowledge points.
+    Figures are of the first layer that is fit to answer, named where there are several, and of the
+    first seed. The example is the sample on which the student ends with most foreground knowledge
+    points.
     """
 
     @property
     def first(self: Findings) -> Evidence:
-        """The evidence of the first layer; raises KpnbError before anything is measured."""
+        """The evidence of the first layer that passes the protocol's checks, of the first measured
+        where none does; raises KpnbError before anything is measured."""
         require(self.evidence, "nothing is measured yet: call findings.measure() first.")
-        return next(iter(self.evidence.values()))
+        fit = (layer for layer, found in self.fitness.items() if found.fit)
+        return self.evidence[next(fit, next(iter(self.evidence)))]
+
+    def _titled(self: Findings, figure: Figure) -> Figure:
+        """A figure with the layer that it is of, where several are measured."""
+        if len(self.evidence) > 1:
+            figure.suptitle(self.first.layer, fontsize="medium")
+        return figure
 
     @property
     def _trained(self: Findings) -> Evidence:
@@ -253,12 +262,13 @@ class NotebookFindings:
     def definition(self: Findings) -> Figure:
         """Figure 3: how the knowledge points of the example are read off, in the student."""
         maps = self.first.maps["S"][0][self.first.epochs[-1]]
-        return paper.definition_figure(self._measured, maps, self.points("S"), self.example)
+        drawn = paper.definition_figure(self._measured, maps, self.points("S"), self.example)
+        return self._titled(drawn)
 
     def role_points(self: Findings, rows: int = 4) -> Figure:
         """Figure 6: the points of all three networks on the first samples."""
         found, shown = {r: self.points(r) for r in "TSB"}, range(min(rows, len(self._measured)))
-        return paper.role_points_figure(self._measured, found, rows=shown)
+        return self._titled(paper.role_points_figure(self._measured, found, rows=shown))
 
     def fates(self: Findings, role: str, panels: int | None = None) -> Figure:
         """Figure 5: the example's points in student S or baseline B, checkpoint by checkpoint.
@@ -269,7 +279,8 @@ class NotebookFindings:
         if panels is not None:
             places = [len(epochs) * k // (panels - 1) for k in range(panels - 1)]
             epochs = sorted({*(epochs[place] for place in places), epochs[-1]})
-        return paper.fates_figure(self._measured, self._trails(role), self.example, epochs)
+        trail = self._trails(role)
+        return self._titled(paper.fates_figure(self._measured, trail, self.example, epochs))
 
     def fates_slider(self: Findings) -> object:
         """The example's points in both networks, to step through the checkpoints."""
@@ -288,9 +299,8 @@ class NotebookFindings:
         is among the roles where its training is not asked for."""
         metrics, chosen = metrics or self.defined(self.first), Choices(self.threshold)
         roles = "TSB" if set(metrics) <= set(FINAL_METRICS) else "SB"
-        return charts.estimates_figure(
-            {m: {r: measures.estimate(self.first, r, m, chosen) for r in roles} for m in metrics}
-        )
+        told = {m: {r: measures.estimate(self.first, r, m, chosen) for r in roles} for m in metrics}
+        return self._titled(charts.estimates_figure(told))
 
     def measure_table(self: Findings, selection: str = "all") -> pd.DataFrame:
         """Layer and metric against role: mean [95% interval], at the threshold in use."""
@@ -324,21 +334,22 @@ class NotebookFindings:
         """Student minus baseline at the thresholds of Table III and the one in use."""
         metrics, around = self.defined(self.first), measures.thresholds_around(self.threshold)
         gaps = {m: {b: difference(self.first, m, Choices(b)) for b in around} for m in metrics}
-        return charts.threshold_figure(gaps)
+        return self._titled(charts.threshold_figure(gaps))
 
     def learning(self: Findings) -> Figure:
         """Figure 4: foreground points of every sample over the distance of the weights."""
         counts = {r: measures.trajectory_counts(self._trained, r, 0, self.threshold) for r in "SB"}
         ways = {role: self.first.distance[role, "epoch"][0][1:] for role in "SB"}
-        return paper.learning_figure({role: (ways[role], counts[role]) for role in "SB"})
+        ways = {role: (ways[role], counts[role]) for role in "SB"}
+        return self._titled(paper.learning_figure(ways))
 
     def speeds(self: Findings) -> Figure:
         """How far the weights had come when a sample had most points, of all samples."""
-        return charts.speed_figure(self._values("d_mean"))
+        return self._titled(charts.speed_figure(self._values("d_mean")))
 
     def stability(self: Findings) -> Figure:
         """The share of points that is kept, of all samples."""
-        return charts.stability_figure(self._values("rho"))
+        return self._titled(charts.stability_figure(self._values("rho")))
 
     def _values(self: Findings, metric: str) -> dict[str, np.ndarray]:
         chosen = Choices(self.threshold)

@@ -20,7 +20,7 @@ PAGES = {
     r'<span id="own" class="math notranslate">\(x\)</span><a href="https://e.org/a.html">4</a>'
     '<p id="explorer">x</p>',
     "sub/other": '<h1 id="same">other</h1><img alt="a bird" src="../_images/a%20b.png">'
-    '<img alt="b" src="data:,b"><a href="../intro.html#same">5</a><a href="../intro.html#b=1">6</a>'
+    '<img alt="b" src="data:,b"><a href="../intro.html#same">5</a><a href="../intro.html?b=1">6</a>'
     '<p id="free">free</p>',
 }
 

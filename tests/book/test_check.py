@@ -55,8 +55,9 @@ def pages(tmp_path):
     return tmp_path / "page.html"
 
 
-def test_a_link_may_carry_state_to_the_page_that_takes_it(pages):
-    pages.write_text(PAGE.format('<a href="other.html#b=0.2&amp;role=student">x</a>'))
+@pytest.mark.parametrize("sign", ["#", "?"])
+def test_a_link_may_carry_state_to_the_page_that_takes_it(pages, sign):
+    pages.write_text(PAGE.format(f'<a href="other.html{sign}b=0.2&amp;role=student">x</a>'))
     assert "which is not there" in str(check.page_problems(pages.parent, ["page"]))
     pages.with_name("other.html").write_text(PAGE.format('<p id="explorer">x</p>'))
     assert check.page_problems(pages.parent, ["page"]) == []

@@ -62,8 +62,8 @@ def test_a_page_says_what_was_executed_and_where_its_numbers_and_code_lie(tmp_pa
     write_results(
         run(preset="study", provenance={"commit": "c" * 40, "cpu": "X5"}, comparisons=found)
     )
-    linked = executed.page_note(study, ADDRESS, {key: "explorer.html#b=0.2"})
-    assert linked.endswith('<a href="../explorer.html#b=0.2">Its samples in the explorer</a>.')
+    linked = executed.page_note(study, ADDRESS, {key: "explorer.html?b=0.2"})
+    assert linked.endswith('<a href="../explorer.html?b=0.2">Its samples in the explorer</a>.')
     assert f'<a href="{ADDRESS}/tree/{"c" * 40}">{"c" * 12}</a>,' in told and "unknown: " in told
 
 

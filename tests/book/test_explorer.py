@@ -92,7 +92,7 @@ def test_decisions_at_every_b_are_those_that_a_notebook_makes(image, all_studies
 def test_tables_of_a_study_lead_to_its_pack(image):
     rows, other = frame([results(image)]), image | {"network": "AlexNet"}
     told = forest.forest_fragments(rows, explorer.links([other, image]))["verdicts_h1"]
-    assert f"explorer.html#modality=image&network={image['network']}&role=student&b=0.2" in told
+    assert f"explorer.html?modality=image&network={image['network']}&role=student&b=0.2" in told
     assert "explorer" not in str(forest.forest_fragments(rows, explorer.links([other])))
 
 
@@ -231,7 +231,7 @@ def test_the_address_carries_the_state_both_ways(page, packs):
     assert page.evaluate("location.hash").startswith("#modality=image&sample=0&role=teacher")
     # as tables link to it; and what is not there is the usual
     (link,) = explorer.links([packs[-1]]).values()
-    page.evaluate("(hash) => { location.hash = hash; }", link.partition("#")[2])
+    page.goto(f"{page.url.partition('#')[0]}?{link.partition('?')[2]}")
     page.wait_for_function("document.querySelector('[name=b]').value === '50'")
     assert find("select").input_value() == "3" and find("[name=role]:checked").input_value() == "S"
     page.evaluate("location.hash = 'modality=image&sample=99&role=nobody&layer=FC9&epoch=7&b=9'")

@@ -198,9 +198,11 @@ def test_one_table_says_what_holds_what_does_not_and_what_has_no_answer():
     assert cells["Embedded images, new images"][1] == "not measured"
     assert cells["Texts"] == ["not run here", "not run here", "not run here |"]
     assert "{doc}`not measurable <fitness>`</span> PointNet" in cells["Embedded point clouds"][0]
-    assert "**H1** holds in 1 of 3 on embedded images (1 opposed, 1 open),\n" in shown
-    assert "- **H2** holds in 0 of 1 on embedded images (1 opposed),\n" in shown
-    assert "**H3** has no answer." in shown and "Not run: AlexNet." in shown
+    counted = forest.forest_fragments(frame(made))["answer_counts"]
+    assert "object: holds in 1 of 3 on embedded images (1 opposed, 1 open).\n" in counted
+    assert "- **H2**, learned sooner: holds in 0 of 1 on embedded images (1 opposed).\n" in counted
+    assert "were ever points: no answer.\n" in counted and "Not run: AlexNet." in shown
+    assert "\nOn embedded point clouds no layer that was measured is fit to answer." in counted
     rates = "supported in 1 on embedded images, opposed in 1 on embedded images, undecided in 1"
     assert f"less spread: $N^{{bg}}_{{point}}$ {rates}" in shown
 
@@ -211,9 +213,9 @@ def test_the_answer_of_a_kind_counts_its_data_alone():
         results(*(comparison(metric, low, low + 2.0, **of) for metric in H1), **about)
         for low, of, about in ((1.0, {}, {}), (-3.0, data, {"run": "tin_vgg11_fc1"}))
     ]
-    shown = forest.forest_fragments(frame(found))["answers"]
+    shown = forest.forest_fragments(frame(found))["answer_counts"]
     told = "in 1 of 1 on embedded images; in 0 of 1 on Tiny ImageNet, 20 classes (1 opposed)"
-    assert f"**H1** holds {told}," in shown
+    assert f"object: holds {told}." in shown and "fit to answer." not in shown
 
 
 @pytest.mark.parametrize("kind", ["sentence", "question"])

@@ -9,6 +9,7 @@ from conftest import made_evidence
 from refusals import fails, refuses
 from studied import findings_of
 
+from kpnb.figures.style import alternative_text
 from kpnb.metrics.evidence import Choices
 from kpnb.study import display
 from kpnb.study.cloud import CloudStudy
@@ -16,6 +17,7 @@ from kpnb.study.display import Prose, choices_table, parameters_table
 from kpnb.study.findings import Findings
 from kpnb.study.image import CellStudy, ImageStudy
 from kpnb.study.parameters import CoherencyParameters, ImageParameters, preset, resolve
+from kpnb.training.fitness import Check, Fitness
 
 CELL = 'network = "VGG-11"\nepochs = {epochs}\npreset = "demo"\nmore = {{}}'
 
@@ -167,3 +169,15 @@ def test_what_happens_in_training_is_told_of_the_samples_followed(followed, smok
     else:
         for draw in (*told, found.never_learned):
             refuses(draw, "followed is 0: give 2 or more")
+
+
+def test_figures_are_of_the_first_layer_that_is_fit_and_say_which():
+    findings = findings_of(hypothesis=None)
+    findings.evidence["Conv"] = made_evidence(seeds=2, layer="Conv")
+    assert not alternative_text(findings.stability()).startswith("Conv")  # there is but one
+    findings.evidence["FC1"] = made_evidence(seeds=2, layer="FC1")
+    for fit, shown in ((("FC1",), "FC1"), (("Conv", "FC1"), "Conv"), ((), "Conv")):
+        findings.fitness = {layer: Fitness(layer, (Check("fit?", "", layer in fit, "mend it"),))
+                            for layer in ("Conv", "FC1")}  # fmt: skip
+        figures = findings.thresholds(), findings.stability(), findings.figure("n_fg")
+        assert all(alternative_text(one).startswith(f"{shown}. ") for one in figures)
