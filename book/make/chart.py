@@ -88,11 +88,12 @@ class Panel:
 
     def axis(self, marks: Sequence[Mark], width: float) -> Axis:
         """One on which 0, the lines and every interval are; of marks without interval those that
-        do not press all the rest together."""
+        do not press all the rest together, and such as have no verdict only if all are such."""
         ends = [0.0, *(1.5 * line for line in self.lines)]
         for mark in marks:
             ends += [mark.value, mark.low, mark.high] if mark.has_interval else []
-        loose = [mark.value for mark in marks if not mark.has_interval]
+        told = [mark for mark in marks if mark.look != "not measurable"] or marks
+        loose = [mark.value for mark in told if not mark.has_interval]
         far = BEYOND * max([*map(abs, ends), median_low(map(abs, loose)) if loose else 0.0])
         ends += [value for value in loose if abs(value) <= far]
         low, high = min(ends), max(ends)

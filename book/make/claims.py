@@ -5,6 +5,7 @@ Only the committed study counts, measured on training samples as in the paper.
 """
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -200,9 +201,12 @@ class Judged:
 
     @property
     def rests_on(self) -> str:
-        """The items on measurable layers, by name where they are one or two."""
-        names = list(dict.fromkeys(self.items.loc[self.items["verdict"] != UNFIT, "what"]))
-        return "; ".join(names) if len(names) < 3 else count(len(names), "measurement")
+        """The measurable items, one or two by name; of more how many have the verdict."""
+        fit = self.items[self.items["verdict"] != UNFIT]
+        names, said = list(dict.fromkeys(fit["what"])), (fit["verdict"] == self.verdict).sum()
+        many = count(len(fit), "measurement")
+        many = f"the mean of {many}" if self.mean else f"{said} of {many}" if said else many
+        return "; ".join(names) if len(names) < 3 else many
 
     @property
     def verdict(self) -> str:
@@ -373,6 +377,12 @@ def verdict_counts(judged: Sequence[Judged]) -> str:
     return block("verdict_counts", verdicts=verdicts, **said)
 
 
+def tallied(section: str, judged: Sequence[Judged]) -> dict:
+    """How many claims of a part of the paper have which verdict, and how many are not counted."""
+    counted = [one.verdict for one in judged if one.counted]
+    return {"section": section, "tally": Counter(counted), "aside": len(judged) - len(counted)}
+
+
 # The page
 
 
@@ -392,19 +402,23 @@ class ClaimPage:
         claims for each part of the paper, and the cells behind them, folded."""
         judged = judge_all(self.rows)
         used = pd.concat([one.items for one in judged]).drop_duplicates("file")
-        parts = groupby(judged, lambda one: one.claim.section)
-        sections = [(name, sheet("claims", map(self._row, some))) for name, some in parts]
-        cells = [
-            (one, sheet("claim_cells", records(one.items), link=self._results))
-            for one in judged
-            if len(one.items) > 1
-        ]
+        parts = {name: list(some) for name, some in groupby(judged, lambda one: one.claim.section)}
+        sections = [(name, *self._section(some)) for name, some in parts.items()]
+        cells = [(one, sheet("claim_cells", records(one.items), link=self._results))
+                 for one in judged if len(one.items) > 1]  # fmt: skip
         said = {"counts": verdict_counts(judged), "sections": sections, "files": len(used)}
+        said["tally"] = sheet("claim_tally", (tallied(*part) for part in parts.items()))
         said["stale"] = (~used["state"].str.match("fresh|other versions")).sum()
-        claims = block("claims", **said)
-        made = {"claims": claims, "claim_cells": block("claim_cells", cells=cells)}
-        listed = {"judged": judged, "decided": DECIDED, "known": (*DECIDED, SPLIT)}
-        return made | {"claims_decided": block("claims_decided", **listed)}
+        made = {"claims": block("claims", **said), "claim_cells": block("claim_cells", cells=cells)}
+        about = {"decided": DECIDED, "known": (*DECIDED, SPLIT)}
+        return made | {"claims_decided": block("claims_decided", judged=judged, **about)}
+
+    def _section(self, judged: Sequence[Judged]) -> tuple[str, tuple[str, int] | None]:
+        """The table of a part's claims, and that of those without results with their number."""
+        rows = [[self._row(one) for one in judged if (one.verdict == NOT_RUN) == without]
+                for without in (False, True)]  # fmt: skip
+        asked, rest = (sheet("claims", some) if some else "" for some in rows)
+        return asked, (rest, len(rows[1])) if rest else None
 
     def _row(self, one: Judged) -> dict:
         """Of many notebooks or files not their links, but that to the list that names them."""

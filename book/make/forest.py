@@ -15,7 +15,7 @@ import pandas as pd
 from book.make.chart import Chart, Line, Mark, Panel, chart_fragments
 from book.make.frame import CELL, MAIN_TABLES, NOT_HERE, NOTHING, records, span, sweep_rows
 from book.make.texts import block, sheet
-from kpnb.metrics.formatting import PLAIN
+from kpnb.metrics.formatting import PLAIN, SYMBOLS
 from kpnb.metrics.protocol import margin, primary_metrics, protocol, protocol_seeds
 from kpnb.metrics.stats import VERDICTS
 from kpnb.paper import HYPOTHESES, METRICS, PREDICTIONS, agreement_rates
@@ -260,9 +260,16 @@ def by_answer(asked: pd.DataFrame) -> dict[tuple[str, str], dict[int, dict[str, 
     for (number, *_), cell in asked.groupby([of, *PLACE], sort=False):
         row = records(cell[:1])[0]
         by_number = held.setdefault((data_name(row), samples_of(row)[1]), {})
-        layers = by_number.setdefault(number, {}).setdefault(answer(set(cell["verdict"])), {})
-        layers[f"{row['network']}, {row['layer']}"] = None
+        said = dict(zip(cell["metric"], cell["verdict"], strict=True))
+        layers = by_number.setdefault(number, {}).setdefault(answer({*said.values()}), {})
+        layers[f"{row['network']}, {row['layer']}{_apart(said)}"] = None
     return held
+
+
+def _apart(said: Mapping[str, str]) -> str:
+    """Each metric's verdict in brackets, where they differ."""
+    told = ", ".join(f"{SYMBOLS[metric]} {verdict}" for metric, verdict in said.items())
+    return f" ({told})" if len({*said.values()}) > 1 else ""
 
 
 def data_name(row: dict) -> str:

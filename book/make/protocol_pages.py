@@ -158,7 +158,8 @@ def fitness_fragments(rows: pd.DataFrame) -> dict[str, str]:
         said = ["not measurable"] if row["failed"] else []
         charted.append(Line((lines[-1]["cell"], *said), marks))
     unfit = sheet("unfit", [line for line in lines if line["failed"]])
-    caption = block("fitness_caption", unfit=unfit if unfit != NOTHING else "")
+    about = {"least": _LEAST, "asked": protocol()["fitness"]}
+    caption = block("fitness_caption", unfit=unfit if unfit != NOTHING else "", **about)
     chart = Chart(block("fitness_title"), _PANELS, charted)
     return behind("fitness", chart, sheet("fitness", lines, told=_told), caption)
 

@@ -158,8 +158,11 @@ def tables(name: str, places: Sequence[Place]) -> dict[str, str]:
     for heading, group in groupby(places, key=lambda place: place.heading):
         lines = []
         for one in group:
-            for data, told in [*_printed_lines(one.printed), *_our_lines(one.ours, roles)]:
-                lines.append([one.name, *data, *(told.get(metric, NONE) for metric in metrics)])
+            # The paper's have none of what sets apart runs that no table of it has.
+            plain = one.name.partition(", ")[0] if name in BESIDE else one.name
+            named = [(plain, line) for line in _printed_lines(one.printed)]
+            for at, (data, told) in named + [(one.name, li) for li in _our_lines(one.ours, roles)]:
+                lines.append([at, *data, *(told.get(metric, NONE) for metric in metrics)])
         made[heading] = table(header, lines, flush=len(metrics))
     return made
 

@@ -68,6 +68,10 @@ def test_an_axis_holds_zero_the_lines_and_all_intervals_and_no_wild_value():
     axis = PANEL.axis([Mark("supported", 20, 12, 28), Mark("paper", 5.0), Mark("paper", 1e4)], 100)
     assert axis.low < -10 and 28 < axis.high < 100
     assert [axis.beyond(value) for value in (1e4, 5.0, -1e4)] == [1, 0, -1]
+    unfit = Mark("not measurable", 60.0)
+    assert PANEL.axis([Mark("supported", 20, 12, 28), Mark("paper", 60.0)], 100).beyond(60) == 0
+    assert PANEL.axis([Mark("supported", 20, 12, 28), unfit], 100).beyond(60) == 1
+    assert PANEL.axis([unfit], 100).beyond(60) == 0
     assert axis.at(1e4) == 100 and axis.at(-1e4) == 0 and axis.at(0) < axis.at(5)
     ticks = Axis(-0.05, 0.15, 90).ticks
     assert list(ticks) == sorted(ticks) and 0 in ticks and "−" not in "".join(ticks.values())

@@ -108,7 +108,7 @@ def test_what_is_not_measurable_leads_to_the_reason():
         row for row in rows_of_all(page) if row[0].startswith("Images: the student's $N^{fg")
     )
     assert row[1] == badge("not measurable") and "{doc}`not measurable <fitness>`" in row[1]
-    assert row[4].startswith("2 cells") and "why" not in row[4]
+    assert row[2].startswith("2 cells") and "why" not in row[4]
 
 
 def test_a_single_comparison_keeps_its_verdict_and_its_numbers():

@@ -180,10 +180,12 @@ def test_one_table_says_what_holds_what_does_not_and_what_has_no_answer():
              for low, where in ((1.0, {}), (-3.0, FC2), (-1.0, NEW))]  # fmt: skip
     unfit = comparison("n_fg", 6.0, 13.0, unfit=True, **CLOUD)
     made = results(*both, *half, *new, *aside, sooner), results(unfit)
+    apart = [f"$N^{{fg}}_{{point}}$ {one}, $\\lambda$ {other}"
+             for one, other in (("supported", "opposed"), ("undecided", "supported"))]  # fmt: skip
     assert said(*made) == {
-        "embedded images": {"H1": holds("VGG-11, FC1") | {"opposed": ["VGG-11, FC2"]},
+        "embedded images": {"H1": holds("VGG-11, FC1") | {"opposed": [f"VGG-11, FC2 ({apart[0]})"]},
                             "H2": {"opposed": ["VGG-11, FC1"]}},
-        "embedded images + new images": {"H1": {"open": ["VGG-11, FC1"]}},
+        "embedded images + new images": {"H1": {"open": [f"VGG-11, FC1 ({apart[1]})"]}},
         "Texts": {},
         "embedded point clouds": {"H1": {"not measurable": ["PointNet, FC1"]}},
     }  # fmt: skip

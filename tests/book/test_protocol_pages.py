@@ -49,7 +49,7 @@ N_FG, RHO = "$N^{fg}_{point}$", r"$\rho$"
 
 def test_nothing_is_decided_without_results_of_the_protocols_own_pairs():
     rows = decided()
-    assert len(rows) == 6 and set(map(tuple, rows.values())) == {("0 of 4", "not run", "not run")}
+    assert len(rows) == 6 and set(map(tuple, rows.values())) == {("0 of 4", "not run")}
     assert (RHO, "new") not in rows  # training is followed on training images
     own = confirmed(comparison("n_fg", 6.0, 13.0))
     other = confirmed(comparison("n_fg", 6.0, 13.0), settings=own.settings | {"seeds": SEEDS[:-1]})
@@ -66,17 +66,17 @@ def test_decisions_are_told_by_cells_and_by_their_mean_under_the_protocols_side(
     networks = ("VGG-11", "VGG-11", "AlexNet", "AlexNet")
     cells = [comparison("n_fg", *pair, layer=layer, margin=1.0, network=network)
              for pair, layer, network in zip(ends, layers, networks, strict=True)]  # fmt: skip
-    found, answer, mean = decided(confirmed(*cells[:3]))[N_FG, "training"]
+    found, answer = decided(confirmed(*cells[:3]))[N_FG, "training"]
     assert found == "3 of 4" and answer.startswith("**Yes, it is supported here.**")
-    assert mean.startswith(f"{badge('supported')} +10.0 [")
+    assert f"Mean over them: {badge('supported')} +10.0 [" in answer
     alone = decided(confirmed(*cells[:2]))[N_FG, "training"][1]
     assert alone == "**No answer from one network.** Of 2 cells: 2 supported."
     unfit = comparison("n_fg", 8.6, 9.4, layer="Conv", unfit=True)
-    answer, mean = decided(confirmed(unfit, *cells[1:3]))[N_FG, "training"][1:]
-    assert "1 not measurable" in answer and mean == "–"
+    (answer,) = decided(confirmed(unfit, *cells[1:3]))[N_FG, "training"][1:]
+    assert "1 not measurable" in answer and "Mean" not in answer
     down = confirmed(*[comparison("rho", -b, -a, layer=layer)
                        for (a, b), layer in zip(ends[:3], layers, strict=False)])  # fmt: skip
-    assert decided(down)[RHO, "training"][2].startswith(f"{badge('opposed')} −10.0")
+    assert f"Mean over them: {badge('opposed')} −10.0" in decided(down)[RHO, "training"][1]
     new = decided(confirmed(*cells[:1], on="new"))
     assert new[N_FG, "new"][0] == "1 of 4" and new[N_FG, "training"][0] == "0 of 4"
 

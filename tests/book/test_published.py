@@ -166,7 +166,7 @@ def test_a_run_of_several_layers_has_a_place_for_each_and_prints_nothing():
     """Held-out photographs stand beside no cell of the paper's, which measures training ones."""
     name, run_name = "tiny_imagenet", "tin_alexnet_new"
     found = [one for one in places(name, cell(run_name)) if one.heading == "AlexNet"]
-    told = [("Conv", 100), ("FC1", 60), ("FC1", 100), ("FC2", 100), ("FC3", 100)]
+    told = [("Conv", 100), ("FC1", 100), ("FC1", 60), ("FC2", 100), ("FC3", 100)]
     told = [f"{layer}, {epochs} epochs" for layer, epochs in told]
     assert [one.name for one in found] == [*told, "Conv, new images, 100 epochs"]  # what was run
     assert [len(one.ours) > 0 for one in found] == [False] * 5 + [True]

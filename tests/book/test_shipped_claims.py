@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from committed import judged
 from made_claims import FOR, LAYERS, cell, each, judge, number, one, study
-from made_results import CELL, comparison, rows_of, rows_of_all
+from made_results import CELL, cells_of, comparison, rows_of, rows_of_all
 from refusals import fails
 
 from book.make import claims
@@ -28,6 +28,24 @@ PAPER, PAGES = frame([]), toc_pages(ROOT / "book")
 NEEDED = {"rate": ["table"], "values": ["table"], "change": ["table"], "quote": ["text"],
           "comparisons": ["table"], "means": ["table"], "numbers": ["notebook", "names"],
           "none": ["reason"]}  # fmt: skip
+
+
+def claim_rows(page):
+    """The rows of the page's tables of claims, which stand below the tally."""
+    return rows_of_all(page.partition("```{rubric} ")[2])
+
+
+def test_the_tally_of_the_parts_is_that_of_the_whole_list():
+    shown = ClaimPage(frame(MADE), ADDRESS, PAGES).fragments()["claims"]
+    tally, *_ = (part for part in shown.split("\n\n") if part.startswith("|"))
+    head, *_ = map(cells_of, tally.split("\n"))
+    rows = [[int(cell) if cell.isdigit() else 0 for cell in row[1:]] for row in rows_of(tally)]
+    sums = dict(zip(head[1:], map(sum, zip(*rows, strict=True)), strict=True))
+    assert sum(sums.values()) == len(SHIPPED) == len(claim_rows(shown))
+    for name in (NOT_RUN, "supported"):
+        assert f"{sums[name]} {name}" in shown
+    folded = sum(map(int, re.findall(r"Not run here: (\d+) claim", shown)))
+    assert folded == sum(one.verdict == NOT_RUN for one in claims.judge_all(frame(MADE)))
 
 
 def test_every_shipped_claim_has_what_its_kind_needs_and_quotes_what_is_printed():
@@ -112,10 +130,12 @@ def test_every_shipped_claim_has_a_row_with_a_verdict_that_leads_to_its_files():
     shown = ClaimPage(rows, ADDRESS, PAGES).fragments()
     lists = shown["claim_cells"].split(":name: ")[1:]
     folded = {part.split("\n")[0]: rows_of(part) for part in lists}
-    for row, claim in zip(rows_of_all(shown["claims"]), SHIPPED, strict=True):
+    rows = {(row[0], row[4]): row for row in claim_rows(shown["claims"])}
+    assert len(rows) == len(SHIPPED)
+    for claim in SHIPPED:
+        row = rows[claim.claim, claim.where]
         here = known[claim.id]
         found = targets(row[5])
-        assert [row[0], row[2]] == [claim.claim, claim.where]
         said = NOT_RUN if here.verdict == NOT_RUN else badge(here.verdict)
         assert row[1].startswith(said if here.counted else "not counted: ")
         for total, label in re.findall(r"\{ref\}`all (\d+) <(\S+?)>`", row[5]):
@@ -139,10 +159,10 @@ def test_every_shipped_claim_has_a_row_with_a_verdict_that_leads_to_its_files():
 
 def test_no_number_of_ours_comes_from_the_yaml():
     empty = ClaimPage(PAPER, ADDRESS, []).fragments()
-    rows = rows_of_all(empty["claims"])
+    rows = claim_rows(empty["claims"])
     assert len(rows) == len(SHIPPED)
     assert all(row[1] == NOT_RUN or row[1].startswith("not counted") for row in rows)
-    assert not any(re.search(r"\d", row[4]) for row in rows)
+    assert not any(re.search(r"\d", row[2]) for row in rows)
     assert empty["claims_decided"] == "None yet."
     told = (ROOT / "book" / "claims.md").read_text()
     for name in ("claims", "claim_cells"):
@@ -156,7 +176,7 @@ def test_a_stale_file_is_marked(monkeypatch):
     stale = study(FOR, provenance={"code": ["published_table"]})
     made = ClaimPage(frame([stale]), ADDRESS, ["notebooks/image_h1"]).fragments()["claims"]
     assert "1 results file, 1 of them stale" in made
-    (row,) = rows_of_all(made)
+    (row,) = claim_rows(made)
     file = f"{ADDRESS}/blob/main/book/results/study/image_h1.json"
     assert row[5] == f"{{doc}}`image_h1 <notebooks/image_h1>`, [image_h1.json]({file}) (stale)"
-    assert row[4] == "+9.50 [+6.00, +13.0]; 60 images, 3 seeds"
+    assert row[2] == "+9.50 [+6.00, +13.0]; 60 images, 3 seeds"
