@@ -20,6 +20,7 @@ from kpnb.run.notebook import NOTE, read_notebook
 FILE = "page_notes.json"
 #: Parameters that a page tells of its run, where its notebook has them.
 TOLD = ("network", "layers", "data", "samples", "seeds", "epochs")
+SHOWN = 5  # values of a list, at most
 
 
 def executed_folder(preset: str, book: Path) -> Path:
@@ -61,7 +62,7 @@ def page_note(copy: Path, address: str, links: Mapping[tuple, str]) -> str:
         return block("page_not_executed")
     preset, run = parameters["preset"], parameters.get("run") or ""
     results = _results(copy.stem, preset, run)
-    told = {name: joined(parameters[name]) for name in TOLD if parameters.get(name) is not None}
+    told = {name: _short(parameters[name]) for name in TOLD if parameters.get(name) is not None}
     about = {"preset": preset, "told": told, "seconds": note["seconds"], "address": address}
     path = results_path(copy.stem, preset, run).relative_to(results_root())
     about |= {"file": f"book/results/{path.as_posix()}", "results": results}
@@ -69,6 +70,13 @@ def page_note(copy: Path, address: str, links: Mapping[tuple, str]) -> str:
     seen = [links.get((preset, one.dataset, one.network, one.scale)) for one in cells]
     about["link"] = next(filter(None, seen), "")
     return block("page_executed", **about, state=results and freshness(results))
+
+
+def _short(value: object) -> str:
+    """A parameter's value; of a long list the first two, and how many there are."""
+    if not isinstance(value, list) or len(value) <= SHOWN:
+        return joined(value)
+    return f"{joined(value[:2])}, … ({len(value)} in all)"
 
 
 def _results(page: str, preset: str, run: str) -> Results | None:

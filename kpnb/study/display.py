@@ -229,13 +229,15 @@ class NotebookFindings:
 
     def accuracy_table(self: Findings) -> pd.DataFrame:
         """Scores on seen and unseen samples: mean over seeds (smallest to largest)."""
-        rows = []
+        teachers, rows = self.study.parameters.teachers, []
         for m in (m for m in self.measures if m.metric in SCORES):
             network = ROLES[m.role] + (f" ({m.layer})" if m.layer else "")
             end = "" if m.low is None else f" ({m.low:.1%} to {m.high:.1%})"
             kind = SCORES[m.metric][::-1]
-            rows.append((network, *kind, f"{m.mean:.1%}{end}", m.n_samples, m.n_seeds))
-        columns = ["network", "samples", "score", "value", "n samples", "n seeds"]
+            shared = len(teachers) if m.role == "T" and teachers else m.n_seeds
+            many = min(shared, m.n_seeds)
+            rows.append((network, *kind, f"{m.mean:.1%}{end}", m.n_samples, many))
+        columns = ["network", "samples", "score", "value", "n samples", "n networks"]
         return pd.DataFrame(rows, columns=columns).set_index(columns[:3])
 
     def schedules(self: Findings) -> pd.DataFrame:

@@ -48,15 +48,20 @@ def test_a_page_says_what_was_executed_and_where_its_numbers_and_code_lie(tmp_pa
     assert source.startswith("Not executed at preset <code>study</code>")
     demo = notebook(tmp_path / "image_h1.ipynb", "demo", seeds=[0, 1], data="<x>", layers=None)
     told = executed.page_note(demo, ADDRESS, {})
-    assert "preset <code>demo</code>, data &lt;x&gt;, seeds 0, 1; 1.50 minutes." in told
+    assert "preset <code>demo</code>, data &lt;x&gt;, seeds 0, 1; 1.50 minutes. " in told
+    many = notebook(tmp_path / "image_h1.ipynb", "demo", seeds=[*range(21)])
+    assert "seeds 0, 1, … (21 in all); " in executed.page_note(many, ADDRESS, {})
     assert "smaller study" in told and "layers" not in told
     study = notebook(tmp_path / "image_h1.ipynb", "study", seeds=[5])
     assert "Numbers" not in executed.page_note(study, ADDRESS, {})  # it wrote none
     write_results(run(preset="study", provenance={"commit": "c" * 40, "cpu": "X5"}))
     told = executed.page_note(study, ADDRESS, {})
-    assert "</a>, X5," in told
+    assert "</a>, X5," in told and "minutes where" not in told
     assert f'<a href="{ADDRESS}/blob/main/book/results/study/image_h1.json">' in told
     assert "explorer" not in told
+    write_results(run(preset="study", seconds=7200.0))
+    long = executed.page_note(study, ADDRESS, {})
+    assert "; 2.00 hours, 1.50 minutes where its networks" in long
     key = "study", "embedded images", "VGG-11", "narrow"
     found = [comparison("n_fg", 1.0, 2.0)]
     write_results(
