@@ -257,6 +257,31 @@ def test_the_reading_of_points_and_accuracy_is_what_was_found():
         assert left.value < test.value / 3 and abs(trend.value - test.value) < 0.02
 
 
+def test_the_reading_of_unseen_objects_is_what_was_found():
+    found, seen = (read_results(*where) for where in
+                   (("image_unseen", "study"), ("image_cell", "study", "v_vgg11_fc1")))  # fmt: skip
+    assert found.settings["network"] == "VGG-11" and len(found.settings["seeds"]) == 21
+    own, training = ({(one.metric, one.distance or "epoch", one.threshold): one
+                      for one in run.comparisons if one.selection == "all"}
+                     for run in (found, seen))  # fmt: skip
+    told = {metric: [own[metric, "epoch", b].verdict for b in (0.15, 0.2, 0.25)]
+            for metric in ("n_fg", "lambda", "d_mean", "rho", "n_bg")}  # fmt: skip
+    yes, no = "supported", "undecided"
+    assert told == {"n_fg": [yes] * 3, "lambda": [yes, yes, no], "d_mean": [no, yes, no],
+                    "rho": [yes] * 3, "n_bg": [no] * 3}  # fmt: skip
+    share = own["d_mean", "share", 0.2]
+    assert share.verdict == "undecided" and share.difference > 0
+    for metric in ("n_fg", "lambda", "rho"):
+        at = metric, "epoch", 0.2
+        assert own[at].difference > 1.4 * training[at].difference
+        leads = by_pair(found, metric)
+        assert len(leads) == 21 and (leads > 0).all()
+    means = {role: [held_values(run, "n_fg", role).mean() for run in (found, seen)]
+             for role in "TSB"}  # fmt: skip
+    assert all(abs(means[role][0] - means[role][1]) < 1 for role in "TS")
+    assert means["B"][0] < means["B"][1] - 2
+
+
 TEACHERS = [pair % 3 for pair in range(8)]
 
 
