@@ -66,6 +66,7 @@ def page_note(copy: Path, address: str, links: Mapping[tuple, str]) -> str:
     about = {"preset": preset, "told": told, "seconds": note["seconds"], "address": address}
     path = results_path(copy.stem, preset, run).relative_to(results_root())
     about |= {"file": f"book/results/{path.as_posix()}", "results": results}
+    about["first"] = (parameters.get("layers") or [])[:-1][:1]  # where there are several
     cells = results.comparisons if results else ()
     seen = [links.get((preset, one.dataset, one.network, one.scale)) for one in cells]
     about["link"] = next(filter(None, seen), "")

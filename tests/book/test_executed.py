@@ -49,6 +49,9 @@ def test_a_page_says_what_was_executed_and_where_its_numbers_and_code_lie(tmp_pa
     demo = notebook(tmp_path / "image_h1.ipynb", "demo", seeds=[0, 1], data="<x>", layers=None)
     told = executed.page_note(demo, ADDRESS, {})
     assert "preset <code>demo</code>, data &lt;x&gt;, seeds 0, 1; 1.50 minutes. " in told
+    assert "name no layer" not in told
+    several = notebook(tmp_path / "image_h1.ipynb", "demo", layers=["Conv", "FC1"])
+    assert "name no layer are of Conv." in executed.page_note(several, ADDRESS, {})
     many = notebook(tmp_path / "image_h1.ipynb", "demo", seeds=[*range(21)])
     assert "seeds 0, 1, … (21 in all); " in executed.page_note(many, ADDRESS, {})
     assert "smaller study" in told and "layers" not in told
