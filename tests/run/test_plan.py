@@ -177,6 +177,8 @@ def test_a_data_set_that_nobody_can_count_needs_a_number(tmp_path, monkeypatch):
     assert units(found, "train") == 500 * 12 + 2 * 25 * FOR
     told = str(study(data="coco", teacher_samples="all").plan())
     assert told.startswith("What this run takes is not known: ")
+    told = str(study(data="coco", teacher_samples=500).plan())
+    assert told.startswith("**With an empty store** this study takes about ") and "scaled" in told
     found = plan.plan_name("paper_iv", "paper", {}, unit_machine())  # the rest of a sweep
     assert found.runs == 3 and found.unknown == {"ilsvrc_det": 2}
     assert any("not in it: 2 runs on ilsvrc_det" in line for line in found.lines())
