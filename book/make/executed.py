@@ -4,6 +4,7 @@
 and `make read` shows these, without computing.
 """
 
+import base64
 import json
 import shutil
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ FILE = "page_notes.json"
 #: Parameters that a page tells of its run, where its notebook has them.
 TOLD = ("network", "layers", "data", "samples", "seeds", "epochs")
 SHOWN = 5  # values of a list, at most
+PNG = "image/png"
 
 
 def executed_folder(preset: str, book: Path) -> Path:
@@ -71,6 +73,18 @@ def page_note(copy: Path, address: str, links: Mapping[tuple, str]) -> str:
     seen = [links.get((preset, one.dataset, one.network, one.scale)) for one in cells]
     about["link"] = next(filter(None, seen), "")
     return block("page_executed", **about, state=results and freshness(results))
+
+
+def picture(copy: Path, call: str) -> tuple[bytes, str] | None:
+    """What the cell that makes a call shows in an executed copy, as PNG, and its alternative text;
+    None where there is no such copy, cell or picture."""
+    cells = read_notebook(copy).cells if copy.is_file() else []
+    shown = (output for cell in cells if call in cell.source for output in cell.get("outputs", ()))
+    for output in shown:
+        if PNG in output.get("data", {}):
+            told = output.metadata.get(PNG, {}).get("alt", "")
+            return base64.b64decode(output.data[PNG]), told
+    return None
 
 
 def _short(value: object) -> str:

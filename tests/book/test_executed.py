@@ -1,5 +1,6 @@
 """Which executed copies the pages show, and what each page says of its own."""
 
+import base64
 import json
 from types import SimpleNamespace
 
@@ -98,3 +99,15 @@ def test_the_note_stands_below_the_title_of_its_page_alone(tmp_path):
     made = bodies["notebooks/a"]["body"]
     assert made.startswith('<h1>T</h1>\n<p class="run-note">Not') and made.endswith("<h1>U</h1>")
     assert bodies["intro"]["body"] == "<h1>T</h1><h1>U</h1>"
+
+
+def test_a_pages_picture_is_what_the_kept_copy_shows(tmp_path):
+    copy = tmp_path / "own_model.ipynb"
+    assert executed.picture(copy, "own.maps_figure()") is None
+    bundle = {"image/png": base64.b64encode(b"picture").decode(), "text/plain": "<Figure>"}
+    shown = nbformat.v4.new_output("display_data", bundle, metadata={"image/png": {"alt": "maps"}})
+    cells = [nbformat.v4.new_code_cell(source, outputs=outputs)
+             for source, outputs in (("own", [shown]), ("own.maps_figure()", [shown]))]  # fmt: skip
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), copy)
+    assert executed.picture(copy, "own.maps_figure()") == (b"picture", "maps")
+    assert executed.picture(copy, "own.table()") is None
