@@ -219,6 +219,21 @@ def test_the_reading_of_fine_tuning_on_photographs_is_what_was_found():
                for name in ("fine_tuned", "from_scratch"))  # fmt: skip
 
 
+def test_the_reading_of_fine_tuning_on_embedded_images_is_what_was_found():
+    found = read_results("image_fine_tuning", "study")
+    assert found.settings["network"] == "VGG-11" and len(found.settings["seeds"]) == 8
+    for layer in ("conv", "fc1"):
+        gap = {name: found.numbers[f"{name}_difference_{layer}"]
+               for name in ("early_n_fg", "start_n_fg", "early_rise", "n_fg", "rho", "discarded")}  # fmt: skip
+        assert min(gap[name].low for name in ("early_n_fg", "start_n_fg", "n_fg")) > 0
+        assert gap["start_n_fg"].value > gap["early_n_fg"].value
+        assert gap["early_rise"].value < 0 and (gap["early_rise"].high < 0) == (layer == "fc1")
+        assert all(gap[name].low < 0 < gap[name].high for name in ("rho", "discarded"))
+        assert gap["rho"].value > 0
+    right = found.numbers["accuracy_difference"]
+    assert right.low < 0 < right.value and found.numbers["accuracy_fine_tuned"].value < 0.3
+
+
 def test_the_reading_of_a_larger_teacher_is_what_was_found():
     larger, same = (read_results("image_cell", "study", run)
                     for run in ("ii_vgg11_from_vgg16", "v_vgg11_fc1"))  # fmt: skip
