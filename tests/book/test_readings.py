@@ -223,8 +223,8 @@ def test_the_reading_of_fine_tuning_on_embedded_images_is_what_was_found():
     found = read_results("image_fine_tuning", "study")
     assert found.settings["network"] == "VGG-11" and len(found.settings["seeds"]) == 8
     for layer in ("conv", "fc1"):
-        gap = {name: found.numbers[f"{name}_difference_{layer}"]
-               for name in ("early_n_fg", "start_n_fg", "early_rise", "n_fg", "rho", "discarded")}  # fmt: skip
+        names = ("early_n_fg", "start_n_fg", "early_rise", "n_fg", "rho", "discarded")
+        gap = {name: found.numbers[f"{name}_difference_{layer}"] for name in names}
         assert min(gap[name].low for name in ("early_n_fg", "start_n_fg", "n_fg")) > 0
         assert gap["start_n_fg"].value > gap["early_n_fg"].value
         assert gap["early_rise"].value < 0 and (gap["early_rise"].high < 0) == (layer == "fc1")
