@@ -90,7 +90,6 @@ def fragments(
         "fine_tuning": tables.fine_tuning_table(rows),
         "licences": tables.licences_table(),
         "notes": tables.notes_list(rows),
-        "own_maps": block("own_maps", shown=own_picture()),
         "sweeps": sweeps.sweeps_table("study"),
         **{name: block(name, address=address) for name in ("colab", "colab_address", "clone")},
         **{name: tables.run_table(name, rows) for name in ("machines", "status")},
@@ -101,14 +100,8 @@ def fragments(
     made |= claims.ClaimPage(rows, address, pages).fragments() | published.published_tables(rows)
     made |= chapters.chapter_tables(rows) | plan_pages.plan_tables()
     made |= conditions.conditions_fragments(cells) | effects.effects_fragments(rows)
-    made |= controls.controls_fragments(results)
+    made |= controls.controls_fragments(results) | executed.picture_fragments(BOOK)
     return made | protocol_pages.protocol_pages(rows)
-
-
-def own_picture() -> tuple[bytes, str] | None:
-    """What the study's notebook on a network of one's own shows of it, if its copy is kept."""
-    kept = executed.executed_folder("study", BOOK) / "own_model.ipynb"
-    return executed.picture(kept, "own.maps_figure()")
 
 
 def generate(book: Path, tables: dict[str, str]) -> None:
@@ -137,8 +130,8 @@ def draw(book: Path, results: list[Results], cells: Sequence[Results] = ()) -> N
         if figure is not None:  # without the version that would make every build another file
             where = book / "_generated" / f"{name}.png"
             figure.savefig(where, metadata={"Software": None})
-    if shown := own_picture():
-        (book / "_generated" / "own_maps.png").write_bytes(shown[0])
+    for name, shown in executed.kept_pictures(BOOK).items():
+        (book / "_generated" / f"{name}.png").write_bytes(shown[0])
 
 
 def readme_drawings() -> dict[str, str]:

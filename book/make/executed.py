@@ -23,6 +23,37 @@ FILE = "page_notes.json"
 TOLD = ("network", "layers", "data", "samples", "seeds", "epochs")
 SHOWN = 5  # values of a list, at most
 PNG = "image/png"
+#: Pictures of the study's executed copies that pages show: notebook, call, caption.
+PICTURES = {
+    "own_maps": (
+        "own_model",
+        "own.maps_figure()",
+        "What layers of a network that somebody else has trained discard of embedded pictures: "
+        "dark squares are kept.",
+    ),
+    "figure_2": (
+        "image_lambda",
+        "ratio_accuracy.training_figure(",
+        r"$\lambda$ and accuracy over the students' training; thin lines are seeds.",
+    ),
+    "figure_7": (
+        "image_fine_tuning",
+        "fine_tuning.curves_figure(",
+        "Points on the foreground over training, with 95% intervals: the fine-tuned network "
+        "begins with more.",
+    ),
+    "figure_1b": (
+        "image_coherency",
+        "coherency.scores_figure(",
+        "How much each explanation changes where factors on one layer are taken back at the next, "
+        "and the network's function stays.",
+    ),
+    "controls_forest": (
+        "image_controls",
+        "findings.forest()",
+        "Students and their teachers, by kind of teacher, beside the baseline, with 95% intervals.",
+    ),
+}
 
 
 def executed_folder(preset: str, book: Path) -> Path:
@@ -85,6 +116,23 @@ def picture(copy: Path, call: str) -> tuple[bytes, str] | None:
             told = output.metadata.get(PNG, {}).get("alt", "")
             return base64.b64decode(output.data[PNG]), told
     return None
+
+
+def kept_pictures(book: Path) -> dict[str, tuple[bytes, str]]:
+    """Those of `PICTURES` whose copies are kept, with their alternative texts."""
+    kept = executed_folder("study", book)
+    found = {name: picture(kept / f"{notebook}.ipynb", call)
+             for name, (notebook, call, _) in PICTURES.items()}  # fmt: skip
+    return {name: shown for name, shown in found.items() if shown}
+
+
+def picture_fragments(book: Path) -> dict[str, str]:
+    """What pages include of each of `PICTURES`, nothing of one that is not there."""
+    shown, made = kept_pictures(book), {}
+    for name, (notebook, _, caption) in PICTURES.items():
+        about = {"file": f"{name}.png", "notebook": notebook, "caption": caption}
+        made[name] = block("kept_picture", shown=shown.get(name), **about)
+    return made
 
 
 def _short(value: object) -> str:

@@ -10,6 +10,7 @@ from made_results import comparison, run
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from book.make import executed, page_notes
+from book.make import pages as book
 from kpnb.metrics.results import write_results
 
 ADDRESS = "https://github.com/a/b"
@@ -99,6 +100,19 @@ def test_the_note_stands_below_the_title_of_its_page_alone(tmp_path):
     made = bodies["notebooks/a"]["body"]
     assert made.startswith('<h1>T</h1>\n<p class="run-note">Not') and made.endswith("<h1>U</h1>")
     assert bodies["intro"]["body"] == "<h1>T</h1><h1>U</h1>"
+
+
+def test_every_picture_that_a_page_shows_is_there_under_a_call_of_its_notebook():
+    """Of copies that are kept, which have not the newest words, and of every source."""
+    for name, (notebook_name, call, _) in executed.PICTURES.items():
+        source = (book.BOOK.parent / "notebooks" / f"{notebook_name}.ipynb").read_text("utf-8")
+        assert call in "".join(sum((cell["source"] for cell in json.loads(source)["cells"]), []))
+        assert f"_generated/{name}.md" in "".join(
+            page.read_text("utf-8") for page in book.BOOK.glob("*.md"))  # fmt: skip
+    shown = executed.kept_pictures(book.BOOK)
+    made = executed.picture_fragments(book.BOOK)
+    assert all((name in shown) == (f"{name}.png" in text) for name, text in made.items())
+    assert all(picture.startswith(b"\x89PNG") and told for picture, told in shown.values())
 
 
 def test_a_pages_picture_is_what_the_kept_copy_shows(tmp_path):
