@@ -221,8 +221,8 @@ _FEWER = "fewer temporarily learned points are discarded"
 QUANTITIES: dict[str, Quantity] = {
     "n_fg": Quantity("N_fg in the end", "points"),
     "start_n_fg": Quantity("N_fg at epoch 0", "points"),
-    "early_n_fg": Quantity("N_fg, first half", "points", "up", _QUICKLY),
-    "early_rise": Quantity("N_fg, first half, above epoch 0", "points", claim=_NEW),
+    "early_n_fg": Quantity("N_fg, first half of checkpoints", "points", "up", _QUICKLY),
+    "early_rise": Quantity("N_fg, first half of checkpoints, above epoch 0", "points", claim=_NEW),
     "epochs_to_half": Quantity("epochs to half of the final N_fg", "epochs"),
     "d_mean": Quantity("D_mean", "1"),
     "ever": Quantity("points ever learned", "points"),
@@ -301,6 +301,7 @@ class FineTuningFindings(Findings):
     def measure_accuracies(self) -> None:
         """Shares of right answers on unseen and on training images, and their difference."""
         study, data = self.study, self.study.data
+        shared = (mean, study.shared_teachers)
         if study.parameters.source == "classes":
             found = crossed(right_answers(study.source, "T", study.source.data.test_samples))
             self._keep("accuracy_source", found, "accuracy, source network, unseen", "share")
@@ -311,8 +312,8 @@ class FineTuningFindings(Findings):
             right = [right_answers(study, role, samples) for role in study.PLACES.values()]
             for values, called in zip(right, CALLED.values(), strict=True):
                 told = f"accuracy, {called}, {seen}"
-                self._keep(f"{start}_{called}", crossed(values), told, "share")
-            gap = paired_difference(*right)
+                self._keep(f"{start}_{called}", crossed(values, *shared), told, "share")
+            gap = paired_difference(*right, *shared)
             self._keep(f"{start}_difference", gap, f"accuracy, {_MINUS}, {seen}", "share")
 
     def _keep(self, key: str, found: Estimate | None, what: str, unit: str) -> None:
