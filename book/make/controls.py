@@ -26,7 +26,7 @@ def controls_fragments(results: Sequence[Results]) -> dict[str, str]:
     found = [one for one in results if (one.notebook, one.preset) == ("image_controls", "study")]
     about = _about(found[-1]) if found else {}
     made = {"controls_contrast": block("controls_contrast", found=found, **about)}
-    return made | {"controls_part": block("controls_part", leads=about.get("leads", ()))}
+    return made | {"controls_part": block("controls_part", **{"leads": (), **about})}
 
 
 def _about(run: Results) -> dict:

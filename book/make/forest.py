@@ -205,10 +205,13 @@ def forest_fragments(
     shown = sheet("verdicts", beside(every, found, links or {}))
     made = behind("forest", forest(found), shown, block("forest_caption"))
     told = answers(found)
-    counts = holds_in(told)
+    counts, elsewhere = (holds_in([row for row in told if bool(row["measured"]) == other])
+                         for other in (False, True))  # fmt: skip
     without = [data for data in counts[1] if not any(of.get(data) for of in counts.values())]
-    made["answer_counts"] = block("answer_counts", holds_in=counts, unanswered=without)
-    about = {"asides": asides(found), "absent": absent(found)}
+    about = {"elsewhere": elsewhere, "unanswered": without}
+    made["answer_counts"] = block("answer_counts", holds_in=counts, **about)
+    trained = found.loc[[not samples_of(row)[1] for row in records(found)]]
+    about = {"asides": asides(trained), "absent": absent(found)}
     made["answers"] = block("answers", shown=sheet("answers", told), **about)
     own_b = every["threshold"].isna() | (every["threshold"] == every["own_b"])
     every = every.assign(rank=every["metric"].map(METRICS.index))
