@@ -70,7 +70,6 @@ class Facts(BaseModel, frozen=True, extra="forbid"):
     text: str = ""
     runs: tuple[str, ...] = ()
     of: Literal["headline", "other_b"] = "headline"
-    also: tuple[str, ...] = ()
     first_layer: str = ""
     second_layer: str = ""
     notebook: str = ""
@@ -280,18 +279,11 @@ def _wanted(claim: Claim, kind: str, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _comparisons(claim: Claim, rows: pd.DataFrame) -> list[dict]:
-    """Also the same difference where a main notebook holds it as a number, "setting | metric"."""
     asked, items = claim.evidence, []
     found = _wanted(claim, "comparison", rows).drop_duplicates(frame.identity(asked.table))
     for row in records(found):
         b = f", b = {row['threshold']}" if asked.of == "other_b" else ""
         items.append(_item(claim.side, row, _words(row, "network", "layer") + b))
-    patterns = [name.replace("{metric}", claim.metric) for name in asked.also]
-    found = frame.main_rows(rows, "number")
-    for row in records(found[fits(found["name"], patterns)]):
-        what = f"{_words(row, 'student')}, {row['name'].split(' | ')[0]}"
-        seeds, ends = len(row["settings"]["seeds"]), row | {"margin": margin(claim.metric, 0)}
-        items.append(_item(claim.side, row, what, ends, n_seeds=seeds, noun="map"))
     return items
 
 
