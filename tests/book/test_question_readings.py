@@ -1,4 +1,4 @@
-"""What pages say in words of questions: held against the committed files."""
+"""What pages say in words of texts: held against the committed files."""
 
 from pathlib import Path
 
@@ -84,3 +84,34 @@ def test_the_parts_of_the_foreground_of_questions_are_as_the_page_says():
     ahead = {b: counts(inside, b)["T"] - counts(inside, b)["B"] for b in (0.15, 0.2, 0.25)}
     assert (ahead[0.15] > 0).all() and (ahead[0.25] < 0).all()
     assert abs(ahead[0.2].mean()) < 0.1 * counts(inside, 0.2)["B"].mean()
+
+
+def test_the_reading_of_sentences_is_what_was_found():
+    points, ways, detours = (read_results(f"sentiment_h{nth}", "study") for nth in (1, 2, 3))
+    for one in (points, ways, detours):
+        assert {of.verdict for of in one.comparisons} == {"not measurable"}
+        (note,) = [note for note in one.notes if "not measurable" in note]
+        failed = note.partition("(")[2].partition(");")[0].split("; ")
+        assert [check.partition(" in the ")[0] for check in failed] == [
+            "at least 80% of samples have a foreground point"
+        ] * 2
+    some = {role: (held_values(points, "n_fg", role)[:, :40] > 0).mean() for role in "SB"}
+    assert some["B"] < 0.25 < some["S"] < 0.5
+    scores = {one.role: one.mean for one in points.measures if one.metric == "accuracy_test"}
+    assert scores["B"] < scores["S"] < scores["T"] < scores["S"] + 0.02
+    own = {(one.metric, one.threshold, one.distance or "epoch"): one
+           for found in (points, ways, detours) for one in found.comparisons
+           if one.selection == "all"}  # fmt: skip
+    p = {name: own[name, 0.2, "epoch"].p for name in primary_metrics()}
+    assert {name for name in p if p[name] < LEVEL} == {"n_fg", "d_mean"}
+    assert own["n_fg", 0.2, "epoch"].difference > 0 and own["d_mean", 0.2, "epoch"].low > 0
+    assert min(own[name, 0.2, "epoch"].difference for name in ("lambda", "rho")) > 0
+    both = [own[name, b, "epoch"] for name in ("n_fg", "n_bg") for b in (0.15, 0.2, 0.25)]
+    assert min(one.low for one in both) > 0
+    share = own["d_mean", 0.2, "share"]
+    assert share.difference < 0 < share.high
+    means = {role: [held_values(points, name, role).mean() for name in ("n_fg", "n_bg")]
+             for role in "TS"}  # fmt: skip
+    assert means["S"][0] > 0.9 * means["T"][0] and means["S"][1] > means["T"][1]
+    (never,) = [note for note in ways.notes if note.startswith("Without a foreground")]
+    assert "student: 61 of 120" in never
