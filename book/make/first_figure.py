@@ -96,4 +96,5 @@ def first_fragments(packs: Sequence[Mapping]) -> dict[str, str]:
     shown = first_figure(packs)
     if shown is None:
         return {NAME: NOTHING, CAPTION: ""}
-    return chart_fragments(NAME, shown) | {CAPTION: block("first_caption", first=shown)}
+    made = chart_fragments(NAME, shown, block("first_shown", first=shown))
+    return made | {CAPTION: block("first_caption", first=shown)}

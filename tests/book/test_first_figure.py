@@ -47,8 +47,9 @@ def test_every_point_is_drawn_and_every_count_is_told(shipped):
             assert f"Nfg = {fg}, Nbg = {bg}λ = {fg / (fg + bg):.2f}" in told
     for name, fg, bg in zip(ROLES.values(), n_fg, n_bg, strict=True):
         assert f"he {name} has {fg} on the object and {bg} on the b" in shipped.alternative
-    made = first_figure.first_fragments([shipped.pack])[first_figure.CAPTION]
-    assert "(AlexNet, FC1, preset `study`, seed 176588)" in made and "b = 0.2$ nats" in made
+    made = first_figure.first_fragments([shipped.pack])
+    assert "(AlexNet, FC1, preset `study`, seed 176588)" in made[first_figure.NAME]
+    assert "b = 0.2$ nats" in made[first_figure.CAPTION]
 
 
 def test_a_sample_without_a_map_is_passed_over_and_without_a_pack_nothing_is_shown(shipped):

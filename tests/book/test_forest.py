@@ -202,10 +202,10 @@ def test_one_table_says_what_holds_what_does_not_and_what_has_no_answer():
     assert "{doc}`not measurable <fitness>`</span> PointNet" in cells["Embedded point clouds"][0]
     counted = forest.forest_fragments(frame(made))["answer_counts"]
     assert "object: holds in 1 of 2 on embedded images (1 opposed).\n" in counted
-    assert "say: H1 holds in 0 of 1 on embedded images (1 open).\n" in counted
+    assert "give: H1 holds in 0 of 1 on embedded images (1 open).\n" in counted
     assert "- **H2**, learned sooner: holds in 0 of 1 on embedded images (1 opposed).\n" in counted
-    assert "were ever points: no answer.\n" in counted and "Not run: AlexNet." in shown
-    assert "\nOn embedded point clouds no layer that was measured is fit to answer." in counted
+    assert "were ever knowledge points: no answer.\n" in counted and "Not run: AlexNet." in shown
+    assert "\nOf embedded point clouds no measured layer passes the check." in counted
     rates = "supported in 1 on embedded images, opposed in 1 on embedded images"
     assert f"training samples: $N^{{bg}}_{{point}}$ {rates}" in shown
 
@@ -218,7 +218,7 @@ def test_the_answer_of_a_kind_counts_its_data_alone():
     ]
     shown = forest.forest_fragments(frame(found))["answer_counts"]
     told = "in 1 of 1 on embedded images; in 0 of 1 on Tiny ImageNet, 20 classes (1 opposed)"
-    assert f"object: holds {told}." in shown and "fit to answer." not in shown
+    assert f"object: holds {told}." in shown and "passes the check." not in shown
 
 
 @pytest.mark.parametrize("kind", ["sentence", "question"])
