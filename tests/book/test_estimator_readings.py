@@ -26,3 +26,14 @@ def test_what_verdicts_on_images_hang_on_is_what_was_found():
     for metric in ("n_fg", "lambda", "n_bg"):
         sides = [np.sign(found.numbers[f"{name} | {metric}"].value) for name in one_pair]
         assert sides[0] == sides[1] != 0
+
+
+def test_what_numbers_of_sentences_hang_on_is_what_was_found():
+    found = read_results("sentiment_measure", "study")
+    assert found.settings["samples"] == 40 and len(found.settings["seeds"]) == 3
+    points = [one for name, one in found.numbers.items() if name.endswith(" | n_fg")]
+    assert len(points) == 10 and min(one.value for one in points) > 0
+    for more in ("", ", b = 0.5"):
+        said = {metric: found.numbers[f"optimum of Eq. 3{more} | {metric}"].what
+                for metric in ("n_fg", "n_bg")}  # fmt: skip
+        assert said["n_fg"].endswith("supported") and said["n_bg"].endswith("opposed")
