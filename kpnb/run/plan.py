@@ -288,9 +288,9 @@ def plan_lines(study: Study) -> str:
     planned = Planned("this study", this_machine(study.device.type)).add(study)
     needs = f"{size(planned.disk)} in the store and {planned.memory} of memory"
     took = f"about {duration(planned.seconds)} at the speed of {planned.machine}"
-    told = f"**With an empty store** this study takes {took}, {needs}"
     scaled = 1 - planned.measured
-    return f"{told}; {scaled:.0%} of the time is scaled from other networks." if scaled else told
+    rest = f"; {scaled:.0%} of the time is scaled from other networks" if scaled else ""
+    return f"**With an empty store** this study takes {took}, {needs}{rest}."
 
 
 def plan_name(
