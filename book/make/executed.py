@@ -39,8 +39,7 @@ PICTURES = {
     "figure_7": (
         "image_fine_tuning",
         "fine_tuning.curves_figure(",
-        "Points on the foreground over training, with 95% intervals: the fine-tuned network "
-        "begins with more.",
+        "Points on the foreground over training, with 95% intervals.",
     ),
     "figure_1b": (
         "image_coherency",

@@ -155,6 +155,7 @@ def test_fitness_has_a_row_a_layer_and_says_once_what_failed_in_several_notebook
     same = {"numbers": numbers, "notes": [WHY]}
     made = fitness_fragments(frame([confirmed(**same), confirmed(**same, notebook="image_h2")]))
     page = made["fitness"]
+    assert "0.5 on new and 0.8 on training samples" in page and "fall by 5 %" in page
     (unfit,), rows = (rows_of_all(part) for part in page.split(":::{dropdown}"))
     assert unfit[0] == "VGG-11, Conv<br>study: `image_h1`, `image_h2`"
     first, second = unfit[1].split("<br>")

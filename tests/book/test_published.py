@@ -174,6 +174,9 @@ def test_a_run_of_several_layers_has_a_place_for_each_and_prints_nothing():
     assert [len(one.printed) > 0 for one in found] == [True, True, False, True, True, False]
     assert published.chart(name, found).lines[-1].words[0] == "Conv, new images, 100 epochs"
     assert "Tiny ImageNet" in published.chart(name, places(name)).title
+    rows = rows_of(published.tables(name, found)["AlexNet"])
+    printed = {row[0] for row in rows if not row[1].startswith("ours")}
+    assert printed == {"Conv", "FC1", "FC2", "FC3"}
 
 
 def test_a_printed_mark_is_the_side_of_its_own_baseline():

@@ -205,10 +205,24 @@ def test_grids_are_compared_on_the_same_pairs_and_images():
         assert told["background_entropy_S_FC1"].low > told["background_entropy_B_FC1"].high
 
 
+OF_FINE_TUNING = ("fine_tuned", "from_scratch")
+
+
+def assert_early_is_the_first_fifth(found):
+    """The first half of the checkpoints after epoch 0, as pages say."""
+    after, half = found.settings["checkpoints"][1:], (len(found.settings["checkpoints"]) - 1) // 2
+    assert 5 * after[half - 1] <= found.settings["epochs"] < 5 * after[half]
+
+
 def test_the_reading_of_fine_tuning_on_photographs_is_what_was_found():
     """At the b in use, the only one that results files hold."""
     found = read_results("image_fine_tuning_photographs", "study")
     assert len(found.settings["seeds"]) == 5 and found.settings["threshold"] == 0.2
+    assert_early_is_the_first_fifth(found)
+    early, start, last = ([found.numbers[f"{name}_{who}_conv"].value for who in OF_FINE_TUNING]
+                          for name in ("early_rise", "start_n_fg", "n_fg"))  # fmt: skip
+    shares = [rise / (end - begin) for rise, begin, end in zip(early, start, last, strict=True)]
+    assert shares[0] > shares[1] > 0 and start[0] > start[1] and last[0] < last[1]
     gap = {name.split("_difference")[0]: one for name, one in found.numbers.items()
            if "_difference" in name}  # fmt: skip
     for name in ("accuracy", "early_n_fg", "start_n_fg"):
@@ -231,6 +245,7 @@ def test_the_reading_of_fine_tuning_on_embedded_images_is_what_was_found():
         assert gap["early_rise"].value < 0 and (gap["early_rise"].high < 0) == (layer == "fc1")
         assert all(gap[name].low < 0 < gap[name].high for name in ("rho", "discarded"))
         assert gap["rho"].value > 0
+    assert_early_is_the_first_fifth(found)
     right = found.numbers["accuracy_difference"]
     assert right.low < 0 < right.value and found.numbers["accuracy_fine_tuned"].value < 0.3
 

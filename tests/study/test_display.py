@@ -136,6 +136,12 @@ def test_accuracies_and_notes_are_kept_once(smoke):
     assert findings.accuracies().equals(table) and len(findings.measures) == 9
     value = smoke.study.of("S", 0, "FC1").accuracy["test"]
     assert table.loc[("student (FC1)", "unseen", "accuracy"), "value"] == f"{value:.1%}"
+    findings.measures = [m.model_copy(update={"n_seeds": 21}) for m in findings.measures]
+    parameters = smoke.study.parameters.model_copy(update={"teachers": (1, 2, 3)})
+    findings.study = replace(smoke.study, parameters=parameters)
+    many = findings.accuracy_table()["n networks"]
+    assert {*many["teacher"]} == {3} and {*many["baseline"]} == {21}
+    findings.study = smoke.study
     table = findings.schedules()
     assert list(table.index) == ["student", "baseline"] and table.loc["baseline", "epochs"] == 2
     assert table.loc["student", "lr"] == smoke.study.schedule("S", 0).lr
