@@ -272,7 +272,8 @@ def test_the_presets_are_of_the_protocols_regime_as_the_set_up_says():
         list(study["seeds"]) == SEEDS and list(study["layers"]) == asked["confirmatory"]["layers"]
     )
     same = [name for name in asked["settings"] if name not in sizes]
-    names = ("new_alexnet", "new_vgg11", "v_vgg11_conv", "v_vgg11_fc1")
+    cells = [f"v_{of}_{at}" for of in ("alexnet", "vgg11") for at in ("conv", "fc1")]
+    names = ("new_alexnet", "new_vgg11", *cells)
     for cell in (Sweeps().sweep_of[name].resolved(name, "study") for name in names):
         assert (list(cell.seeds), cell.teachers) == (SEEDS, protocol_seeds("teachers", 3))
         told = cell.model_dump(mode="json", include={*same, "samples"})
