@@ -32,6 +32,7 @@ from book.make import (
     plan_pages,
     protocol_pages,
     published,
+    repeated,
     tables,
 )
 from book.make.archive import single_page, write_results_zip
@@ -101,6 +102,7 @@ def fragments(
     made |= chapters.chapter_tables(rows) | plan_pages.plan_tables()
     made |= conditions.conditions_fragments(cells) | effects.effects_fragments(rows)
     made |= controls.controls_fragments(results) | executed.picture_fragments(BOOK)
+    made |= repeated.repeated_fragments([*results, *cells])
     return made | protocol_pages.protocol_pages(rows)
 
 
