@@ -43,7 +43,8 @@ def chapter_tables(rows: pd.DataFrame) -> dict[str, str]:
         "estimator_accuracy": accuracy_of_cases(cases),
         "estimator_budgets": budget_table(cases),
         "estimator_figure": errors_block(cases),
-        **{name: numbers_table(rows, name) for name in (speed.ESTIMATOR_SPEED, "reliability")},
+        speed.ESTIMATOR_SPEED: sheet("estimator_speed", numbers_of(rows, speed.ESTIMATOR_SPEED)),
+        "reliability": trials_table(rows),
         "network_speed": network_speed_table(rows),
         "estimator_summary": summary(cases),
         "paper_rates": learning_rates_table(),
@@ -138,10 +139,24 @@ def summary(cases: pd.DataFrame) -> str:
     return block("summary", total=len(cases), outside=outside, **ends)
 
 
-def numbers_table(rows: pd.DataFrame, name: str) -> str:
-    """Every number of a program's results, in the sheet of their name."""
+def numbers_of(rows: pd.DataFrame, name: str) -> list[dict]:
+    """Every number of a program's first results."""
     found = rows[(rows["kind"] == "number") & (rows["notebook"] == name)]
-    return sheet(name, records(found[found["nth"] == found["nth"].min()]))
+    return records(found[found["nth"] == found["nth"].min()])
+
+
+def trials_table(rows: pd.DataFrame) -> str:
+    """A row for each thing that was tried, of numbers named "what: outcome", each outcome with its
+    count; none that did not happen, but for "wrong"."""
+    tried: dict[str, dict] = {}
+    for one in numbers_of(rows, "reliability"):
+        what, _, outcome = one["name"].rpartition(": ")
+        line = tried.setdefault(what, {"tried": what, "about": one, "ended": {}, "wrong": None})
+        if outcome == "wrong":
+            line["wrong"] = one["value"]
+        elif one["value"]:
+            line["ended"][outcome] = one["value"]
+    return sheet("reliability", tried.values())
 
 
 ORDER = [*speed.NETWORKS, *LADDER]

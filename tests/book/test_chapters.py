@@ -1,7 +1,7 @@
 """Chapters of their own: errors of the estimator, the paper's scale."""
 
 import pytest
-from made_results import measure, run
+from made_results import measure, rows_of, run
 
 from book.make import chapters
 from book.make.chapters import BUDGETS, DEFAULT, PUBLISHED
@@ -94,3 +94,14 @@ def test_what_networks_cost_is_a_row_a_quality_then_the_rest():
     for text in ("| toy | standard |", "338", "3.2", "0.0033", "N_fg (n = 60)", "[3.0", "points"):
         assert text in shown
     assert chapters.network_speed_table(frame([])) == NOTHING
+
+
+def test_what_was_tried_is_a_row_with_each_outcome_and_how_many_went_wrong():
+    ended = {"disk full: told": 3, "disk full: again": 1, "disk full: wrong": 1, "clock: equal": 2}
+    numbers = {name: Number(value=v, what="a write", unit="trials", n=5)
+               for name, v in (ended | {"clock: harmless": 0}).items()}  # fmt: skip
+    made = run(notebook="reliability", preset="study", numbers=numbers)
+    first, second = rows_of(chapters.trials_table(frame([made])))
+    assert first == ["disk full", "a write", "5", "3 told, 1 again", "1"]
+    assert second == ["clock", "a write", "5", "2 equal", "–"]
+    assert chapters.trials_table(frame([])) == NOTHING
