@@ -28,6 +28,7 @@ from kpnb.experiments.fine_tuning import (
 )
 from kpnb.metrics.evidence import Evidence
 from kpnb.metrics.results import read_results
+from kpnb.metrics.stats import paired_difference
 from kpnb.networks.image import hand_on, image_network
 from kpnb.run import notebook as runner
 from kpnb.run.plan import ask, counting
@@ -196,6 +197,13 @@ def test_what_learned_another_data_set_is_what_teachers_start_from(tmp_path):
     assert len({study.of("F", seed).fingerprint for seed in (1, 3)}) == 2
     right = fine_tuning.right_answers(study.source, "T", study.source.data.test_samples)
     assert right.shape == (2, 60)
+    found = fine_tuning.FineTuningFindings(study, NOTEBOOK)
+    found.measure_accuracies()  # the interval is for other teachers, where pairs share them
+    told = found.numbers["accuracy_difference"]
+    right = [fine_tuning.right_answers(study, role, study.data.test_samples) for role in "FB"]
+    shared, apart = (paired_difference(*right, teachers=of) for of in ([7, 8, 7], None))
+    assert (told.value, told.low, told.high) == (shared.value, shared.low, shared.high)
+    assert told.low != apart.low
     for left in (False, True):  # nothing of it is loaded for a plan without `left`
         asked = counting(FineTuningStudy(study.parameters, Store(tmp_path / "none")), left)
         ask(asked)
