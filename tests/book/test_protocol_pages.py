@@ -255,10 +255,17 @@ def test_no_page_has_a_verdict_of_the_former_study(path):
     assert not [word for word in OLD if word in text.lower()]
 
 
-def test_the_conclusion_is_what_is_built_from_results():
-    """Its own words have no number of a result: what is decided is included."""
-    text = (BOOK / "conclusion.md").read_text(encoding="utf-8")
-    for name in ("decided", "forest", "claims_decided"):
+@pytest.mark.parametrize(
+    "page, included",
+    [
+        ("conclusion", ["decided", "answer_counts", "answers", "forest", "claims_decided"]),
+        ("findings", ["controls_contrast", "conditions_images", "dropped", "way_units"]),
+    ],
+)
+def test_conclusion_and_findings_have_their_numbers_from_results(page, included):
+    """Their own words have no number of a result: what is measured is included."""
+    text = (BOOK / f"{page}.md").read_text(encoding="utf-8")
+    for name in included:
         assert f"```{{include}} _generated/{name}.md\n```" in text
     assert not re.search(r"\d\.\d|\d ?%|[+−]\d", text)
 
