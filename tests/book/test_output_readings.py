@@ -1,0 +1,118 @@
+"""What the pages on augmented teachers, on outputs and on second times say is what was found."""
+
+from pathlib import Path
+
+import pytest
+from held_values import by_pair, held_values
+
+from book.make.repeated import cells, equal_values, lines, second_times
+from kpnb.metrics.results import available_cells, available_results, read_results
+from kpnb.metrics.stats import paired_difference
+
+BOOK = Path(__file__).resolve().parents[2] / "book"
+
+
+def cell(run):
+    return read_results("image_cell", "study", run)
+
+
+def page(name):
+    return " ".join((BOOK / f"{name}.md").read_text(encoding="utf-8").split())
+
+
+def verdicts(run, metric, distance=None):
+    """By b, lowest first; of all samples."""
+    found = {one.threshold: one.verdict for one in run.comparisons
+             if (one.metric, one.distance, one.selection) == (metric, distance, "all")}  # fmt: skip
+    return [found[b] for b in sorted(found)]
+
+
+def score(run, role, metric):
+    return next(one.mean for one in run.measures if (one.role, one.metric) == (role, metric))
+
+
+def test_with_an_augmented_teacher_the_order_is_the_papers():
+    found = cell("iv_vgg16_fc1")
+    assert len(found.settings["seeds"]) == len(found.settings["teachers"]) == 3
+    assert found.settings["samples"] < 300 and found.settings["augment"] == "teacher"
+    for metric in ("n_fg", "lambda", "rho"):
+        assert verdicts(found, metric) == ["supported"] * 3
+    assert verdicts(found, "n_bg") == ["supported", "supported", "undecided"]
+    told = [one for one in found.comparisons if (one.metric, one.distance, one.threshold)
+            == ("d_mean", "epoch", 0.2)]  # fmt: skip
+    assert told[0].verdict == "undecided" and told[0].difference > 0
+    for metric in ("n_fg", "lambda"):
+        values = {role: held_values(found, metric, role) for role in "TSB"}
+        ahead = {pair: paired_difference(*(values[role] for role in pair)).low > 0
+                 for pair in ("TB", "SB", "TS")}  # fmt: skip
+        assert ahead == {"TB": True, "SB": True, "TS": metric == "lambda"}
+
+
+def test_only_under_the_augmented_teacher_students_drop_fewer_points_of_the_object():
+    assert cell("iv_vgg16_fc1").numbers["dropped_difference_FC1"].high < 0
+    others = [*available_results("study"), *available_cells("study")]
+    for run in others:
+        embedded = run.settings.get("data") == "embedded" and run.run != "iv_vgg16_fc1"
+        for name, told in run.numbers.items():
+            if embedded and name.startswith("dropped_difference") and told.high is not None:
+                assert told.high > 0, run.run or run.notebook
+
+
+def test_twelve_outputs_decide_nothing_and_are_no_fewer_points():
+    found = cell("viii_alexnet_outputs12")
+    assert not found.notes and len(found.settings["seeds"]) == 8
+    for metric, of in (("n_fg", None), ("lambda", None), ("d_mean", "epoch"), ("rho", None)):
+        assert verdicts(found, metric, of)[1] == "undecided"
+    (told,) = [one for one in found.comparisons
+               if (one.metric, one.threshold, one.selection) == ("n_fg", 0.2, "all")]  # fmt: skip
+    assert told.low > 0 and told.p > 0.05
+    assert verdicts(found, "n_bg")[1] == "equivalent"
+
+
+def test_fifty_outputs_support_the_first_hypothesis_alone():
+    found = cell("viii_alexnet_outputs50")
+    assert not found.notes
+    assert [verdicts(found, name)[1] for name in ("n_fg", "lambda")] == ["supported"] * 2
+    rest = [("n_bg", None), ("d_mean", "epoch"), ("rho", None)]
+    assert [verdicts(found, *one)[1] for one in rest] == ["undecided"] * 3
+    assert f"name {score(found, 'S', 'accuracy_train'):.0%}".replace("%", " %") in page(
+        "table_viii"
+    )
+    assert score(found, "B", "accuracy_train") > 0.999
+
+
+def test_two_outputs_are_learned_by_heart():
+    found = cell("viii_alexnet_outputs2")
+    assert {one.verdict for one in found.comparisons} == {"not measurable"}
+    explained = [found.numbers[f"explained_{on}_FC3"].value for on in ("train", "new")]
+    assert explained[0] > 0.99 and 0.2 < explained[1] < 0.3
+
+
+def twice(network):
+    study = [*available_results("study"), *available_cells("study")]
+    again = next(one for one in second_times() if one.settings["network"] == network)
+    (found,) = cells(study, again)
+    return found, {row["metric"]: row for row in lines(found)}
+
+
+def test_alexnet_on_another_processor_has_the_same_means_and_other_pairs():
+    found, rows = twice("AlexNet")
+    cpus = {run.provenance["cpu"] for run in (*found.first, found.again)}
+    assert len(cpus) == 2 and len(found.seeds) == 21
+    same, of = equal_values(found)
+    assert same / of < 0.1
+    for metric in ("n_fg", "lambda", "d_var", "rho"):
+        assert set(rows[metric]["verdicts"]) == {"supported"}
+        first, again = rows[metric]["first"]["value"], rows[metric]["again"]["value"]
+        assert again == pytest.approx(first, rel=0.05)
+    for metric in ("n_bg", "d_mean"):
+        assert (rows[metric]["verdicts"][0], rows[metric]["verdicts"][-1]) == (
+            "undecided",
+            "equivalent",
+        )
+    assert all(0.7 < row["moved"] / row["spread"] < 1.3 for row in rows.values())
+
+
+def test_by_pairs_the_second_alexnet_leads_as_the_first():
+    found, _ = twice("AlexNet")
+    assert (by_pair(found.again, "n_fg") > 0).all()
