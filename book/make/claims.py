@@ -288,9 +288,10 @@ def _comparisons(claim: Claim, rows: pd.DataFrame) -> list[dict]:
 
 
 def _words(row: Mapping, *columns: str) -> str:
-    """Some columns, and the teacher where it is another network than the student."""
+    """Some columns, the teacher where it is another network than the student, outputs if given."""
     teacher = f"teacher {row['teacher']}" if row["teacher"] != "same" else ""
-    return ", ".join(word for word in (*(row[name] for name in columns), teacher) if word)
+    outputs = f"{row['outputs']} outputs" if pd.notna(row["outputs"]) else ""
+    return ", ".join(word for word in (*(row[name] for name in columns), teacher, outputs) if word)
 
 
 def _means(claim: Claim, rows: pd.DataFrame) -> list[dict]:

@@ -147,6 +147,7 @@ GRIDS = [study(FOR)] + [cell(f"iii_vgg11_grid{g}", FOR) for g in (8, 16, 32)]
 OWN = {"threshold": 0.2, "network": "VGG-11"}
 TAUGHT = [cell(f"ii_{teacher}", FOR, settings=OWN | {"teacher": teacher})
           for teacher in ("same", "VGG-16", "VGG-11")]  # fmt: skip
+DIMS = [cell(f"viii_vgg11_outputs{n}", FOR, settings=OWN | {"outputs": n}) for n in (4, 12)]
 PLACED = [comparison("n_fg", 1, 2, **own) for own in ({}, {"layer": "FC2"}, {"network": "X"})]
 TEXTS = [study(comparison("n_fg", 1.0, 2.0, sample=kind, dataset=kind, layer=kind))
          for kind in ("sentence", "question", "image")]  # fmt: skip
@@ -161,6 +162,7 @@ AT_BS.append(comparison("n_fg", 1.0, 2.0, threshold=0.3, selection="published_fi
         ({"table": "III", "runs": ["*_grid8", "*_grid32"]}, GRIDS, ["VGG-11, FC1"] * 2),
         ({"table": "II"}, GRIDS, []),
         ({"table": "II", "where": "larger"}, TAUGHT, ["VGG-11, FC1, teacher VGG-16"]),
+        ({"table": "VIII"}, DIMS, [f"VGG-11, FC1, {n} outputs" for n in (4, 12)]),
         ({"where": "network == 'VGG-11' and layer == 'FC1'"}, [study(*PLACED)], ["VGG-11, FC1"]),
         ({"table": "VI"}, TEXTS, ["VGG-11, sentence", "VGG-11, question"]),
         ({"table": "VI", "where": "sample == 'question'"}, TEXTS, ["VGG-11, question"]),

@@ -116,3 +116,14 @@ def test_alexnet_on_another_processor_has_the_same_means_and_other_pairs():
 def test_by_pairs_the_second_alexnet_leads_as_the_first():
     found, _ = twice("AlexNet")
     assert (by_pair(found.again, "n_fg") > 0).all()
+
+
+def test_vgg11_on_the_same_kind_of_processor_is_equal_in_every_value():
+    found, rows = twice("VGG-11")
+    same, of = equal_values(found)
+    assert same == of > 24_000 and len(found.seeds) == 8
+    assert {one.role for one in found.again.values} == set("TSB")
+    runs = (*found.first, found.again)
+    assert len({run.provenance["cpu"] for run in runs}) == 1
+    assert len({run.provenance["commit"] for run in runs}) == 2
+    assert {row["moved"] for row in rows.values()} == {0}

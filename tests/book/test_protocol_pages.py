@@ -146,6 +146,17 @@ def test_photographs_are_told_by_their_name_and_length():
                     "VGG-11, FC1, new images (Tiny ImageNet, 20 classes, 60 epochs)"]  # fmt: skip
 
 
+def test_fitness_names_outputs_and_augmentation_where_these_set_cells_apart():
+    numbers = {"explained_train_FC1": Number(value=0.91, what="", n=7)}
+    cells = [confirmed(numbers=numbers, notebook="image_cell", run=name,
+                       settings={"network": "VGG-11", "threshold": 0.2} | own)
+             for name, own in (("viii_a", {"outputs": 4}), ("iv_a", {"augment": "teacher"}),
+                               ("v_a", {"outputs": None, "augment": "none"}))]  # fmt: skip
+    found = [row[0] for row in rows_of_all(fitness_fragments(frame(cells))["fitness"])]
+    told = {f"VGG-11, FC1{said}" for said in (", 4 outputs", ", augmented teacher", "")}
+    assert set(found) == told and len(found) == 3
+
+
 def test_fitness_has_a_row_a_layer_and_says_once_what_failed_in_several_notebooks():
     about = {"what": "", "n": 7}
     numbers = {"explained_train_FC1": Number(value=0.91, low=0.9, high=0.92, **about)}
