@@ -116,8 +116,8 @@ def way_units(rows: pd.DataFrame) -> list[tuple[str, list[dict]]]:
     found = found[found["nth"].isin(set(confirmatory(rows)["nth"])) & (found["selection"] == "all")]
     found = found[(found["threshold"] == found["own_b"]) & (found["verdict"] != "not measurable")]
     found = found.drop_duplicates([*CELL, "measured_on", "distance"])
-    return [(", ".join(at), records(part))
-            for at, part in found.groupby(["network", "layer"], sort=False)]  # fmt: skip
+    parts = found.groupby(["network", "layer", "measured_on"], sort=False)
+    return [(", ".join(at[:2]), records(part)) for at, part in parts]
 
 
 def false_decisions(rows: pd.DataFrame) -> str:
