@@ -7,7 +7,7 @@ import pandas as pd
 import yaml
 
 from book.make.chart import Chart, Line, Mark, Panel
-from book.make.forest import behind
+from book.make.forest import behind, shown_comparisons
 from book.make.frame import NONE, UNFIT, estimate, main_rows, over, place, records
 from book.make.texts import block, sheet
 from kpnb.fingerprint import packed_file
@@ -24,14 +24,16 @@ OF_FINE_TUNING = ("fine-tuned", "from scratch", "fine-tuned minus from scratch")
 
 def accuracy_fragments(rows: pd.DataFrame) -> dict[str, str]:
     """Scores of teacher, baseline and students: mean over seeds, lowest and highest seed. Sorted by
-    data and network, whatever notebooks they are from; students from the input upwards. A line of
-    the chart is a network with all of its students."""
-    found = main_rows(rows, "measure")
+    data and network, whatever notebooks or runs they are from; students from the input upwards. A
+    line of the chart is a network with all of its students."""
+    swept = rows["nth"].isin(shown_comparisons(rows)["nth"]) & (rows["measured_on"] == "train")
+    found = rows[((rows["part"] == "main") | swept) & (rows["kind"] == "measure")]
     found = found[found["metric"].isin(SCORES)]
     score, samples = ([SCORES[metric][i] for metric in found["metric"]] for i in (0, 1))
     order = found["role"].map("TBS".index)
     keys = ["preset", "dataset", "network", "score", "order", "scale", "depth", "layer", "role"]
     found = found.assign(score=score, samples=samples, order=order).sort_values(keys)
+    found = found.drop_duplicates([*keys, "samples", "value"])  # a run a layer has them all
     told = [f"{estimate(row)}, {over(row)}" for row in records(found)]
     wide = found.assign(told=told).pivot_table("told", keys, "samples", aggfunc="last")
     wide = wide.reindex(columns=["unseen", "new", "training"]).astype(object)

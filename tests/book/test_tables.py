@@ -3,12 +3,13 @@
 from collections import Counter
 
 import pytest
-from made_results import full_run, measure, rows_of, run, text_cell
+from made_results import comparison, full_run, measure, rows_of, run, text_cell
 
 from book.make import tables
 from book.make.frame import NOTHING, frame
 from kpnb.datasets import clouds, images
 from kpnb.fingerprint import packed_file
+from kpnb.metrics.protocol import protocol_seeds
 from kpnb.metrics.results import Number
 from kpnb.study.parameters import MODELS
 
@@ -40,6 +41,28 @@ def test_what_fine_tuning_does_stands_beside_training_from_scratch():
     assert first[5] == "over x, n = 9" and second[0] == "accuracy, unseen [1]"
     assert second[2].startswith("0.25") and second[3:5] == ["–", "–"]
     assert source[0] == "accuracy, source network, unseen [1]" and source[2].startswith("0.50")
+
+
+def test_scores_of_the_protocols_runs_of_single_cells_stand_once_and_other_sweeps_not():
+    """Each run of a layer has the scores of teacher and baseline, which are the same networks."""
+    seeds = list(protocol_seeds("pairs", 21))
+    given = {"threshold": 0.2, "network": "VGG-11", "measured_on": "train", "seeds": seeds}
+
+    def cell(name, at, seeds=seeds):
+        places = (("T", "", 0.7), ("B", "", 0.2), ("S", at, 0.4))
+        found = [measure(role, "accuracy_test", value, layer=layer, threshold=None)
+                 for role, layer, value in places]  # fmt: skip
+        held = [comparison("n_fg", 1.0, 2.0, layer=at)]
+        about = {"notebook": "image_cell", "preset": "study", "run": name, "measures": found}
+        return run(**about, comparisons=held, settings=given | {"seeds": seeds})
+
+    runs = [cell("v_conv", "Conv"), cell("v_fc1", "FC1"), cell("iii_fc2", "FC2", seeds[:3])]
+    made = tables.accuracy_fragments(frame(runs))
+    rows = rows_of(made["accuracies"])
+    assert [(row[0].split(",")[0], row[2]) for row in rows] == [
+        ("teacher", "–"), ("baseline", "–"), ("student", "Conv"), ("student", "FC1"),
+    ]  # fmt: skip
+    assert made["accuracies_wide_light.svg"].count('class="mark teacher"') == 2  # and the legend's
 
 
 def test_accuracies_are_sorted_and_named_by_their_score():

@@ -107,7 +107,7 @@ def test_runs_share_what_has_one_key():
         runs |= costs(study_of(sweep.resolved(run, "study")))
     assert found.runs == len(sweep.runs) == 6 and found.keys == runs.keys()
     trained = [cost.work[-1].role for kind, cost in runs.values() if kind == "networks"]
-    assert trained.count("T") == 7  # AlexNet, VGG-11, VGG-19; VGG-16, and the protocol's three
+    assert trained.count("T") == 9  # AlexNet, VGG-16, VGG-19; and three each of VGG-11 and VGG-16
 
 
 def test_teachers_of_another_size_changed_images_and_studies_without_students_are_counted():
