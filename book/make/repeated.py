@@ -66,7 +66,7 @@ def cells(results: Sequence[Results], again: Results) -> Iterator[Twice]:
 
 def _same(settings: Mapping, asked: Mapping) -> bool:
     """Pairs are counted from the first, so that each has the same teacher both times."""
-    if settings["seeds"][: len(asked["seeds"])] != asked["seeds"]:
+    if settings.get("seeds", [])[: len(asked["seeds"])] != asked["seeds"]:
         return False
     names = ({*settings} & {*asked}) - _APART
     return all(settings[name] == asked[name] for name in names)

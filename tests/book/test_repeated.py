@@ -77,7 +77,7 @@ def test_of_d_var_the_spread_over_samples_is_compared():
 @pytest.mark.parametrize(
     "changed",
     [
-        {"preset": "demo"},
+        {"preset": "demo"},  # and a run that tells no pairs
         {"notebook": "image_measure"},  # other questions to the same networks
         {"settings": {"samples": 4}},
         {"settings": {"network": "AlexNet"}},
@@ -86,7 +86,7 @@ def test_of_d_var_the_spread_over_samples_is_compared():
     ],
 )
 def test_other_settings_pairs_and_presets_are_another_cell(changed):
-    assert not list(cells([computed(LEADS, **changed)], computed(LEADS)))
+    assert not list(cells([computed(LEADS, **changed), run(preset="study")], computed(LEADS)))
 
 
 def test_a_result_that_is_new_in_a_layer_or_a_run_is_the_same_cell():
