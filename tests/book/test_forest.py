@@ -202,7 +202,7 @@ def test_one_table_says_what_holds_what_does_not_and_what_has_no_answer():
     assert "{doc}`not measurable <fitness>`</span> PointNet" in cells["Embedded point clouds"][0]
     counted = forest.forest_fragments(frame(made))["answer_counts"]
     assert "object: holds in 1 of 2 on embedded images (1 opposed).\n" in counted
-    assert "give: H1 holds in 0 of 1 on embedded images (1 open).\n" in counted
+    assert "each for itself: H1 holds in 0 of 1 on embedded images (1 open).\n" in counted
     assert "- **H2**, learned sooner: holds in 0 of 1 on embedded images (1 opposed).\n" in counted
     assert "were ever knowledge points: no answer.\n" in counted and "Not run: AlexNet." in shown
     assert "\nOf embedded point clouds no measured layer passes the check." in counted
