@@ -6,6 +6,7 @@ value, as their files hold them, and in what they say of student and baseline.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ REPEATED = "repeated"  #: The folder of second times, below that of results.
 #: The notebooks that decide cells of images; others look at the same networks from another side.
 HEADLINE = ("image_h1", "image_h2", "image_h3", "image_cell")
 #: What two runs of a cell may differ in: where they lie, which layers and pairs they have.
-_APART = {"layers", "seeds", "run", "outputs", "preset"}
+_APART = {"layers", "seeds", "run", "preset"}
 
 
 class Twice(NamedTuple):
@@ -46,7 +47,7 @@ def second_times() -> list[Results]:
     return [_read(path) for path in sorted((results_root() / REPEATED).rglob("*.json"))]
 
 
-def _read(path) -> Results:
+def _read(path: Path) -> Results:
     try:
         return Results.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -65,7 +66,7 @@ def cells(results: Sequence[Results], again: Results) -> Iterator[Twice]:
 
 
 def _same(settings: Mapping, asked: Mapping) -> bool:
-    """Pairs are counted from the first, so that each has the same teacher both times."""
+    """Of what both name. Pairs are counted from the first: each has the same teacher both times."""
     if settings.get("seeds", [])[: len(asked["seeds"])] != asked["seeds"]:
         return False
     names = ({*settings} & {*asked}) - _APART

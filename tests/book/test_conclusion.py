@@ -86,21 +86,17 @@ def test_students_follow_their_teachers_to_the_background_and_follow_no_ignorant
     assert found[0] < 0.05 < 2 * found[0]  # not after correction for two
 
 
-def units(cell, unit):
-    """Verdicts on D_mean in a unit of the way, at the b in use."""
-    return verdicts(cell, "d_mean", unit)
-
-
 def test_h2_holds_by_the_way_of_weights_and_as_a_share_of_it_nowhere():
     share = dict.fromkeys(("VGG-11", *PHOTOGRAPHS), "undecided") | {"VGG-11": "equivalent"}
     share |= dict.fromkeys(("AlexNet", "PointConv"), "opposed")
     time = dict.fromkeys(share, "undecided") | {"VGG-11": "supported", PHOTOGRAPHS[0]: "supported"}
     for cell in share:
         expected = "undecided" if cell == "AlexNet" else "supported"
-        assert units(cell, "epoch") == {expected}
-        assert units(cell, "share") == {share[cell]} and units(cell, "time") == {time[cell]}
+        assert verdicts(cell, "d_mean", "epoch") == {expected}
+        assert verdicts(cell, "d_mean", "share") == {share[cell]}
+        assert verdicts(cell, "d_mean", "time") == {time[cell]}
     for cell in ("VGG-11, unseen", "VGG-11 from VGG-16"):
-        assert units(cell, "share") == {"undecided"}
+        assert verdicts(cell, "d_mean", "share") == {"undecided"}
 
 
 def at_b(cell, metric, threshold):

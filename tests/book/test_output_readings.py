@@ -168,3 +168,11 @@ def test_vgg11_on_the_same_kind_of_processor_is_equal_in_every_value():
     assert len({run.provenance["cpu"] for run in runs}) == 1
     assert len({run.provenance["commit"] for run in runs}) == 2
     assert {row["moved"] for row in rows.values()} == {0}
+
+
+def test_its_baselines_are_equal_at_full_precision():
+    """Those of the run from VGG-16 are the same networks, on the same images."""
+    held = [{(one.metric, one.threshold, one.selection, one.distance): (one.mean, one.low, one.high)
+             for one in run.measures if one.role == "B"}
+            for run in (cell("ii_vgg11_from_vgg16"), twice("VGG-11")[0].again)]  # fmt: skip
+    assert held[0] == held[1] and len(held[0]) > 30
