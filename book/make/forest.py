@@ -27,8 +27,8 @@ PLACE = ["preset", "table", *CELL, "measured_on"]
 KINDS = dict(zip(MAIN_TABLES, ("Images", "Texts", "Point clouds"), strict=True))
 #: Verdicts that are said in words, because they are no answer.
 NO_ANSWER = ("not measurable", "one seed")
-#: The sweep on genuine data, how many seeds a cell of it needs, and how names of other data begin.
-GENUINE, SEEDS, EMBEDDED = "tiny_imagenet", 3, "embedded "
+#: The sweeps on genuine data, seeds that a cell of one needs, and how names of other data begin.
+GENUINE, SEEDS, EMBEDDED = ("tiny_imagenet", "table_ix"), 3, "embedded "
 FORETOLD = {"up": "predicted →", "down": "← predicted"}
 #: What a metric counts, in as many letters as a panel holds.
 TOLD = {"n_fg": "on the object", "n_bg": "beside it", "lambda": "share on it"}
@@ -114,11 +114,13 @@ def confirmatory(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def genuine(rows: pd.DataFrame) -> pd.DataFrame:
-    """The study's comparisons on data that no network of the protocol saw, of `SEEDS` and more; of
-    runs of one cell those whose students imitate longest."""
-    found = sweep_rows(rows, read_sweeps()[GENUINE].runs)
+    """The study's comparisons on data that no network of the protocol saw, by teachers of the
+    student's own kind, of `SEEDS` and more; of runs of one cell those that imitate longest."""
+    sweeps = read_sweeps()
+    found = sweep_rows(rows, [run for name in GENUINE for run in sweeps[name].runs])
     enough = found["n_seeds"].map(lambda seeds: seeds is not pd.NA and seeds >= SEEDS)
     found = found[(found["kind"] == "comparison") & (found["preset"] == "study") & enough]
+    found = found[~found["larger"]]
     epochs = found["settings"].map(lambda settings: settings.get("epochs", 0)).astype(int)
     return found[epochs == epochs.groupby([found[name] for name in PLACE]).transform("max")]
 

@@ -103,16 +103,18 @@ def paper_rows(rows: pd.DataFrame, table: str) -> pd.DataFrame:
 
 
 def standing_for(rows: pd.DataFrame, name: str, runs: Sequence[str] = ()) -> pd.DataFrame:
-    """Our facts that stand for a published table: main ones first, then those of a sweep's runs.
+    """Our facts that stand for a published table, which is of training samples: main ones first,
+    then those of a sweep's runs.
 
     The sweep's runs for Table V are named v_..., for Table II ii_..., and so on; with `runs`,
     patterns of their names, no other facts are taken. Main results stand for the table of their
-    kind of samples, so long as these are training samples.
+    kind of samples.
     """
+    rows = rows[rows["measured_on"] == "train"]
     swept = rows[rows["run"].str.startswith(f"{name.lower()}_")]
     if runs:
         return swept[fits(swept["run"], runs)]
-    main = main_rows(rows[(rows["table"] == name) & (rows["measured_on"] == "train")])
+    main = main_rows(rows[rows["table"] == name])
     return pd.concat([main, swept])
 
 

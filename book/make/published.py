@@ -30,7 +30,7 @@ SHOWN: dict[str, tuple[dict[str, str], str, bool]] = {
     "III": ({"grid": "{0}×{0} cells", "threshold": "b = {}"}, "SB", True),
     "IV": ({"augment": "augmented {}"}, "TSB", False),
     "VIII": ({"outputs": "{} outputs"}, "SB", False),
-    "IX": ({"teacher": "taught by {}"}, "SB", False),
+    "IX": ({"measured_on": "{} images", "teacher": "taught by {}"}, "TSB", False),
     "tiny_imagenet": ({"measured_on": "{} images", "epochs": "{} epochs"}, "TSB", False),
 }
 #: Which samples a run measures, in the words of the charts.

@@ -27,7 +27,7 @@ PLACES = {"published": {"network": "VGG-11"}}
 VGGS = ("AlexNet", "VGG-11", "VGG-16", "VGG-19")
 NETS = (*VGGS, "ResNet-50", "ResNet-101", "ResNet-152")
 TABLE_V = {(net, "Conv") for net in VGGS} | {(net, f"FC{n}") for net in NETS for n in (1, 2, 3)}
-NUMBERS = {"II": 6, "III": 10, "IV": 3, "V": 25, "VIII": 10, "IX": 6}
+NUMBERS = {"II": 6, "III": 10, "IV": 3, "V": 25, "VIII": 10, "IX": 7}
 # The data of the preset `paper` as the paper calls them.
 DATA = {reader.NAME: reader.DATASET for reader in (cub200, ilsvrc_det, voc2012, tiny_imagenet)}
 DATA |= {coco.NAME: "MSCOCO (10 largest categories)"}
@@ -176,14 +176,14 @@ def test_a_preset_has_its_own_targets_listed_and_an_unknown_name_gives_the_near_
 def test_a_command_says_all_that_the_run_was_given(monkeypatch):
     monkeypatch.delenv("KPNB_RESULTS", raising=False)
     monkeypatch.chdir(ROOT)
-    arguments, given = sweeps.command("v_vgg11_fc3", "study", Sweeps()), SHIPPED["table_v"].given
+    arguments, given = sweeps.command("v_vgg16_fc3", "study", Sweeps()), SHIPPED["table_v"].given
     read = _parser().parse_args(arguments[2:])
     passed = parse_assignments(read.parameters, read.notebook)
-    assert passed == given("v_vgg11_fc3", "study") | {"seeds": [0], "preset": "study"}
+    assert passed == given("v_vgg16_fc3", "study") | {"seeds": [0], "preset": "study"}
     assert (*arguments[:2], read.notebook) == ("-m", "kpnb.run", "image_cell")
     places = [str(file) for file in (read.output, *read.writes)]
     names = ["executed/sweeps/study/{}.ipynb", "book/results/study/cells/{}.json"]
-    assert places == [name.format("v_vgg11_fc3") for name in names]
+    assert places == [name.format("v_vgg16_fc3") for name in names]
 
 
 @pytest.fixture
