@@ -62,7 +62,23 @@ def published_tables(rows: pd.DataFrame) -> dict[str, str]:
         drawn = chart_fragments(key, chart(name, found), block("published_caption"))
         folds = block("published_folds", tables=tables(name, found))
         told = block("too_few", rows=list(too_few(name, rows)), least=least_with_point())
-        made |= drawn | {key: "\n\n".join(filter(None, (drawn[key], told, folds)))}
+        absent = block("left_out", cells=left_out(name, found))
+        made |= drawn | {key: "\n\n".join(filter(None, (drawn[key], told, absent, folds)))}
+    return made
+
+
+def drawn_places(name: str, places: Sequence[Place]) -> Sequence[Place]:
+    """Those with a line in a chart: of `BESIDE` the ones with results, if there are any."""
+    return [one for one in places if len(one.ours) or name not in BESIDE] or places
+
+
+def left_out(name: str, places: Sequence[Place]) -> dict[str, list[str]]:
+    """Layers that a chart has no line for, by network."""
+    of = lambda one: (one.heading, one.name.partition(",")[0])  # noqa: E731
+    drawn, made = {of(one) for one in drawn_places(name, places)}, {}
+    for network, layer in dict.fromkeys(map(of, places)):
+        if (network, layer) not in drawn:
+            made.setdefault(network, []).append(layer)
     return made
 
 
@@ -140,7 +156,7 @@ def _told(settings: dict, tell: dict[str, str]) -> str:
 def chart(name: str, places: Sequence[Place]) -> Chart:
     """A line for each cell of ours, with the paper's as marks."""
     lines = []
-    for heading, group in groupby(places, key=lambda place: place.heading):
+    for heading, group in groupby(drawn_places(name, places), key=lambda place: place.heading):
         lines.append(Line((heading,), heading=True))
         for one in group:
             lines += cell_lines(one.ours[one.ours["kind"] == "comparison"], one.printed, one.name)

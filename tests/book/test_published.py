@@ -174,6 +174,9 @@ def test_a_run_of_several_layers_has_a_place_for_each_and_prints_nothing():
     assert [len(one.printed) > 0 for one in found] == [True, False, True, True, False]
     assert published.chart(name, found).lines[-1].words[0] == "FC2, new images, 100 epochs"
     assert "Tiny ImageNet" in published.chart(name, places(name)).title
+    drawn = [line for line in published.published_tables(frame([cell(run_name)]))[name].split("\n")
+             if line.startswith("Not run, and so not drawn")]  # fmt: skip
+    assert "VGG-11 at FC1, FC2, FC3; AlexNet at FC1, FC3; VGG-16 at" in drawn[0]
     rows = rows_of(published.tables(name, found)["AlexNet"])
     printed = {row[0] for row in rows if not row[1].startswith("ours")}
     assert printed == {"FC1", "FC2", "FC3"}
