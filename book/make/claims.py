@@ -210,8 +210,8 @@ class Judged:
     @property
     def verdict(self) -> str:
         """One over the items: not run without any; of those on layers that are measurable, the
-        side of their random-effects mean where it can be had, else the verdict that they share,
-        `SPLIT` or "undecided". Items of one seed say nothing beside others."""
+        side of their random-effects mean where it can be had, else the verdict that they share;
+        where neither is, `SPLIT` or "undecided". Items of one seed say nothing beside others."""
         fit = self.items[self.items["verdict"] != UNFIT]
         fit = fit if (fit["verdict"] == ONE_SEED).all() else fit[fit["verdict"] != ONE_SEED]
         if fit.empty:
@@ -221,9 +221,10 @@ class Judged:
         mean, shared = self.mean, set(fit["verdict"])
         if mean:
             wide, ends = fit["margin"].mean(), (mean.value, mean.low, mean.high)
-            return stats.judged(*ends, self.claim.side, wide, math.nan)
-        split = SPLIT if {"supported", "opposed"} <= shared else "undecided"
-        return shared.pop() if len(shared) == 1 else split
+            shared = {stats.judged(*ends, self.claim.side, wide, math.nan)}
+        if len(shared) == 1 and shared != {"undecided"}:
+            return shared.pop()
+        return SPLIT if {"supported", "opposed"} <= {*fit["verdict"]} else "undecided"
 
     @property
     def mean(self) -> stats.Pooled | None:

@@ -49,8 +49,8 @@ OVERALL = {
     "supported": ["s", "ss", "s1", "sn", "snnn", "ssss", "ss11"],
     "opposed": ["o", "oo", "o1", "on", "ooo"],
     "equivalent": ["e", "ee", "eee", "1en"],
-    "undecided": ["u", "su", "se", "oe", "uuu", "soso"],
-    SPLIT: ["so", "son", "so1"],
+    "undecided": ["u", "su", "se", "oe", "uuu", "suuu"],
+    SPLIT: ["so", "son", "so1", "soso"],
     "one seed": ["1", "11", "111", "1n"],
     "not measurable": ["n", "nnnn"],
 }
@@ -89,13 +89,14 @@ def test_one_verdict_over_several(verdict):
 
 
 def test_the_mean_over_cells_decides_where_there_are_three_not_their_number():
-    """Two of three intervals exclude 0 on the side, and nothing is decided."""
+    """Two of three intervals exclude 0 on the side, and neither side is decided for."""
 
     def over(*ends):
         cells = [comparison("n_fg", *pair, network=f"N{i}") for i, pair in enumerate(ends)]
         return judge(one(), study(*cells))
 
-    assert over((6, 13), (5, 12), (-21, -11)).verdict == "undecided"
+    assert over((6, 13), (5, 12), (-21, -11)).verdict == SPLIT
+    assert over((6, 13), (5, 12), (-21, 11)).verdict == "undecided"
     assert over((6, 13), (6, 13), (-1, 2)).mean.cells == 3
     assert over((6, 13), (6, 13)).mean is None
 
