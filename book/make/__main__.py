@@ -87,6 +87,7 @@ def fragments(
         "api": api.api_page(),
         "cloud_construction": construction_table(results),
         "cloud_sizes": chapters.cloud_sizes(),
+        "correlations": tables.correlation_table(rows),
         "explorer": explorer.page(rows, packs, address),
         "fine_tuning": tables.fine_tuning_table(rows),
         "licences": tables.licences_table(),

@@ -27,8 +27,9 @@ PLACE = ["preset", "table", *CELL, "measured_on"]
 KINDS = dict(zip(MAIN_TABLES, ("Images", "Texts", "Point clouds"), strict=True))
 #: Verdicts that are said in words, because they are no answer.
 NO_ANSWER = ("not measurable", "one seed")
-#: The sweeps on genuine data, seeds that a cell of one needs, and how names of other data begin.
-GENUINE, SEEDS, EMBEDDED = ("tiny_imagenet", "table_ix"), 3, "embedded "
+#: Sweeps with cells that the protocol does not plan, seeds that one needs, and how names of data
+#: that come with the project begin.
+BEYOND, SEEDS, EMBEDDED = ("table_v", "tiny_imagenet", "table_ix"), 3, "embedded "
 FORETOLD = {"up": "predicted →", "down": "← predicted"}
 #: What a metric counts, in as many letters as a panel holds.
 TOLD = {"n_fg": "on the object", "n_bg": "beside it", "lambda": "share on it"}
@@ -106,18 +107,21 @@ def cell_lines(
 
 
 def confirmatory(rows: pd.DataFrame) -> pd.DataFrame:
-    """Headline comparisons of the protocol's own pairs, which their seeds tell."""
-    seeds = list(protocol_seeds("pairs", protocol()["confirmatory"]["pairs"]))
+    """Headline comparisons of the protocol's own pairs, which their seeds tell, on the samples that
+    it names."""
+    asked = protocol()["confirmatory"]
+    seeds = list(protocol_seeds("pairs", asked["pairs"]))
+    rows = rows[rows["measured_on"].isin(asked["measured_on"])]
     found = rows[(rows["kind"] == "comparison") & rows["headline"] & (rows["preset"] == "study")]
     mine = found["settings"].map(lambda settings: settings.get("seeds") == seeds).astype(bool)
     return found[mine].drop_duplicates([*CELL, "measured_on", "metric"])
 
 
-def genuine(rows: pd.DataFrame) -> pd.DataFrame:
-    """The study's comparisons on data that no network of the protocol saw, by teachers of the
-    student's own kind, of `SEEDS` and more; of runs of one cell those that imitate longest."""
+def beyond(rows: pd.DataFrame) -> pd.DataFrame:
+    """The study's comparisons at other layers than the protocol's and on other data, by teachers of
+    the student's own kind, of `SEEDS` and more; of runs of one cell those that imitate longest."""
     sweeps = read_sweeps()
-    found = sweep_rows(rows, [run for name in GENUINE for run in sweeps[name].runs])
+    found = sweep_rows(rows, [run for name in BEYOND for run in sweeps[name].runs])
     enough = found["n_seeds"].map(lambda seeds: seeds is not pd.NA and seeds >= SEEDS)
     found = found[(found["kind"] == "comparison") & (found["preset"] == "study") & enough]
     found = found[~found["larger"]]
@@ -126,9 +130,9 @@ def genuine(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown_comparisons(rows: pd.DataFrame) -> pd.DataFrame:
-    """Those of the notebooks, of the runs of sweeps with the protocol's own pairs, and those on
-    genuine data."""
-    mine = rows["nth"].isin({*confirmatory(rows)["nth"], *genuine(rows)["nth"]})
+    """Those of the notebooks, of the runs of sweeps with the protocol's own pairs, and those beyond
+    the protocol."""
+    mine = rows["nth"].isin({*confirmatory(rows)["nth"], *beyond(rows)["nth"]})
     return rows[((rows["part"] == "main") | mine) & (rows["kind"] == "comparison")]
 
 

@@ -166,9 +166,11 @@ def chart(name: str, places: Sequence[Place]) -> Chart:
 
 
 def tables(name: str, places: Sequence[Place]) -> dict[str, str]:
-    """By heading, the numbers of each place: every printed one, then ours: mean, 95% interval, and
-    a student's verdict."""
-    metrics, roles = _metrics(places), SHOWN.get(name, ({}, "SB", False))[1]
+    """By heading, the numbers of each place: every printed one, then ours, of the paper's metrics
+    that this table has not, too: mean, 95% interval, and a student's verdict."""
+    measured = {metric for one in places for metric in one.ours["metric"]}
+    metrics = [metric for metric in METRICS if metric in {*_metrics(places), *measured}]
+    roles = SHOWN.get(name, ({}, "SB", False))[1]
     header = ["cell", "data", "network", *(SYMBOLS[metric] for metric in metrics)]
     made = {}
     for heading, group in groupby(places, key=lambda place: place.heading):

@@ -82,6 +82,12 @@ def fine_tuning_table(rows: pd.DataFrame) -> str:
     return sheet("fine_tuning", lines.values(), columns=OF_FINE_TUNING)
 
 
+def correlation_table(rows: pd.DataFrame) -> str:
+    """Every correlation of points and accuracy."""
+    found = rows[(rows["kind"] == "number") & rows["name"].str.startswith("correlation_")]
+    return sheet("correlations", records(found))
+
+
 def notes_list(rows: pd.DataFrame) -> str:
     """What the notebooks that measure networks noted for the reader, one bullet each, but for why
     layers are not measurable, which the page on fitness has."""

@@ -123,11 +123,12 @@ def test_points_dropped_are_told_by_layer_or_not_run():
 
 def test_decisions_between_baselines_have_a_row_a_metric_and_number_of_pairs():
     of_three = Number(value=0.06, low=0.01, high=0.11, what="", n=21)
-    numbers = {f"false_decisions_3_rho_{layer}": of_three for layer in ("Conv", "FC1")}
-    numbers["false_decisions_10_rho_Conv"] = Number(value=0.04, what="", n=21)
+    other = Number(value=0.04, low=0.0, high=0.1, what="", n=9)
+    numbers = {"false_decisions_3_rho_Conv": of_three, "false_decisions_3_rho_FC1": other}
+    numbers["false_decisions_10_rho_Conv"] = Number(value=0.04, low=0.0, high=0.2, what="", n=21)
     rows = rows_of(shown(confirmed(numbers=numbers))["protocol_false"])
-    both = "VGG-11 Conv 0.06 [0.01, 0.11]; VGG-11 FC1 0.06 [0.01, 0.11]"
-    assert rows == [[RHO, "3", both, "21"], [RHO, "10", "VGG-11 Conv 0.04", "21"]]
+    assert rows == [[RHO, "3", "0.05", "0.04 to 0.06", "0.11", "2", "9, 21"],
+                    [RHO, "10", "0.04", "0.04 to 0.04", "0.20", "1", "21"]]  # fmt: skip
     assert shown(run())["protocol_false"] == NOTHING
 
 

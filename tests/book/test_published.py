@@ -9,7 +9,7 @@ from made_results import comparison, full_run, measure, rows_of, rows_of_all, ru
 
 from book.make import published
 from book.make.frame import MAIN_TABLES, frame
-from kpnb.metrics.formatting import MARKS
+from kpnb.metrics.formatting import MARKS, SYMBOLS
 from kpnb.paper import METRICS, TABLES, agreement, agreement_rates, published_table
 from kpnb.run.sweeps import read_sweeps
 
@@ -134,6 +134,16 @@ def cell(run_name):
     comparisons = [comparison("n_fg", 2.0, 6.0, **own, threshold=b) for b in bs]
     given = {"notebook": "image_cell", "preset": "study", "run": run_name, "settings": settings}
     return run(**given, measures=measures, comparisons=comparisons)
+
+
+def test_metrics_that_a_table_lacks_are_in_the_numbers_of_ours_and_not_in_the_chart():
+    own = cell("iv_vgg16_fc1")
+    kept = measure("S", "rho", 0.625, layer="FC1", network="VGG-16", threshold=0.2)
+    found = places("IV", own.model_copy(update={"measures": [*own.measures, kept]}))
+    header = published.tables("IV", found)["VGG-16"].split("\n")[0]
+    assert SYMBOLS["rho"] in header and SYMBOLS["d_mean"] not in header
+    assert "0.625" in str(published.tables("IV", found))
+    assert [panel.name for panel in published.chart("IV", found).panels] == ["n_fg", "lambda"]
 
 
 def sweep_lines(name, *runs):

@@ -43,6 +43,14 @@ def test_what_fine_tuning_does_stands_beside_training_from_scratch():
     assert source[0] == "accuracy, source network, unseen [1]" and source[2].startswith("0.50")
 
 
+def test_correlations_have_a_row_each_with_what_they_are_over():
+    told = "Spearman's correlation, FC1: lambda and accuracy, partial; 15 points of 21 seeds"
+    own = Number(value=0.5, low=0.25, high=0.75, n=15, what=told)
+    rows = frame([run(numbers={"correlation_test": own, "other": own})])
+    told = ["FC1: lambda and accuracy, partial", "0.50 [0.25, 0.75]", "15 points of 21 seeds, demo"]
+    assert rows_of(tables.correlation_table(rows)) == [told]
+
+
 def test_scores_of_the_protocols_runs_of_single_cells_stand_once_and_other_sweeps_not():
     """Each run of a layer has the scores of teacher and baseline, which are the same networks."""
     seeds = list(protocol_seeds("pairs", 21))
