@@ -47,8 +47,9 @@ def test_correlations_have_a_row_each_with_what_they_are_over():
     told = "Spearman's correlation, FC1: lambda and accuracy, partial; 15 points of 21 seeds"
     own = Number(value=0.5, low=0.25, high=0.75, n=15, what=told)
     rows = frame([run(numbers={"correlation_test": own, "other": own})])
-    told = ["FC1: $\\lambda$ and accuracy, partial", "0.50 [0.25, 0.75]", "15 points of 21 seeds, demo"]
-    assert rows_of(tables.correlation_table(rows)) == [told]
+    (row,) = rows_of(tables.correlation_table(rows))
+    assert row[0] == "FC1: $\\lambda$ and accuracy, partial"
+    assert row[1:] == ["0.50 [0.25, 0.75]", "15 points of 21 seeds, demo"]
 
 
 def test_scores_of_the_protocols_runs_of_single_cells_stand_once_and_other_sweeps_not():

@@ -4,13 +4,13 @@ import numpy as np
 
 
 def held_values(found, metric, role):
-    """(pairs, samples), of distances in plain Eq. 8."""
+    """(pairs, samples), of distances in plain Eq. 8; not a number where a sample has none."""
     rows = [
         one.by_seed
         for one in found.values
         if (one.metric, one.role) == (metric, role) and one.distance in (None, "epoch")
     ]
-    return np.array([row.split() for row in rows[0]], float)
+    return np.genfromtxt(rows[0], ndmin=2)
 
 
 def by_pair(found, metric, roles="SB"):
