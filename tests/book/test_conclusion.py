@@ -89,6 +89,9 @@ def test_students_follow_their_teachers_to_the_background_and_follow_no_ignorant
 def test_h2_holds_by_the_way_of_weights_and_as_a_share_of_it_nowhere():
     share = dict.fromkeys(("VGG-11", *PHOTOGRAPHS), "undecided") | {"VGG-11": "equivalent"}
     share |= dict.fromkeys(("AlexNet", "PointConv"), "opposed")
+    second = read_results("image_cell", "study", "v_alexnet_fc2").comparisons
+    assert {one.verdict for one in second if (one.metric, one.distance, one.threshold,
+            one.selection) == ("d_mean", "epoch", 0.2, "all")} == {"opposed"}  # fmt: skip
     time = dict.fromkeys(share, "undecided") | {"VGG-11": "supported", PHOTOGRAPHS[0]: "supported"}
     for cell in share:
         expected = "undecided" if cell == "AlexNet" else "supported"
@@ -176,6 +179,7 @@ def test_texts_have_no_measurable_cell_and_photographs_runs_that_were_not_made()
         assert {one.verdict for one in read_results(name, "study").comparisons} == {
             "not measurable"
         }
-    made = {path.stem for path in (BOOK / "results" / "study" / "cells").glob("tin_*.json")}
-    assert not any(re.search("conv|fc2|fc3|vgg16|vgg19|resnet", name) for name in made)
-    assert "`tiny_imagenet` is committed and not run to its end" in page()
+    made = {path.stem for path in (BOOK / "results" / "study" / "cells").glob("*_*.json")}
+    assert not any(re.search("tin_.*(conv|fc2|fc3|vgg16|vgg19|resnet)", name) for name in made)
+    assert {one for one in made if one.startswith("ix_")} == {"ix_vgg11_from_vgg11", "ix_vgg11_new"}
+    assert "`tiny_imagenet` and `table_ix` are committed and not run to their end" in page()

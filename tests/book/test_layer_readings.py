@@ -1,9 +1,11 @@
 """What the pages say of layers that the protocol does not plan, and of Table IX."""
 
+import numpy as np
 import pytest
-from held_values import by_pair
+from held_values import by_pair, held_values
 
 from kpnb.metrics.results import read_results
+from kpnb.metrics.stats import paired_difference
 from kpnb.paper import published_table
 
 
@@ -47,3 +49,60 @@ def test_alexnet_at_fc2_supports_the_first_hypothesis_and_opposes_the_second():
     ]
     assert whole[1] < 0.7 * whole[0]
     assert verdicts(found, "rho") == ["undecided"] * 3 and (by_pair(found, "rho") > 0).all()
+
+
+def table_ix():
+    return cell("ix_vgg11_from_vgg11"), cell("ix_vgg11_new")
+
+
+def test_the_last_convolution_on_photographs_is_measurable_by_little():
+    for found in table_ix():
+        assert len(found.settings["seeds"]) == 8 and not any("measurable" in n for n in found.notes)
+        for split in ("train", "new"):
+            assert found.numbers[f"explained_{split}_Conv"].value == pytest.approx(0.81, abs=0.005)
+
+
+def test_there_students_have_fewer_points_of_both_kinds():
+    trained, new = table_ix()
+    for found in (trained, new):
+        assert verdicts(found, "n_bg") == ["supported"] * 3
+        assert verdicts(found, "lambda") == ["undecided"] * 3
+        assert (by_pair(found, "n_fg") < 0).all() and (by_pair(found, "n_bg") < 0).all()
+    assert verdicts(new, "n_fg") == ["opposed"] * 3
+    assert verdicts(trained, "n_fg") == ["opposed", "undecided", "opposed"]
+    own = next(one for one in trained.comparisons if (one.metric, one.threshold, one.selection)
+               == ("n_fg", 0.2, "all"))  # fmt: skip
+    assert own.high < 0 and own.p > 0.05  # Holm's correction
+    assert sorted(by_pair(trained, "lambda") > 0) == [False] + [True] * 7
+    printed = published_table("IX").query("learning in ['distilled from VGG-11', 'scratch']")
+    student, baseline = (
+        printed.query("network == 'VGG-11'")[["n_fg", "n_bg"]].iloc[i] for i in (0, 1)
+    )
+    assert (student > baseline).all()
+
+
+def test_there_teachers_have_no_more_of_either_kind():
+    trained, new = table_ix()
+    teachers = [place % 3 for place in range(8)]
+    ends = {}
+    for metric in ("n_fg", "n_bg"):
+        values = {role: held_values(trained, metric, role) for role in "TSB"}
+        ends[metric] = paired_difference(values["T"], values["B"], teachers=teachers)
+        for found in (trained, new):
+            assert (by_pair(found, metric, "TB") < 0).all()
+    assert ends["n_bg"].high < 0 < ends["n_fg"].high
+    assert paired_difference(values["T"], values["S"], teachers=teachers).p > 0.9
+
+
+def test_there_four_followed_photographs_are_left_and_each_pair_says_the_same():
+    trained, _ = table_ix()
+    told = {(one.metric, one.role): one.n_samples for one in trained.measures
+            if (one.threshold, one.selection) == (0.2, "all")}  # fmt: skip
+    assert told["rho", "S"] == 4
+    for metric in ("rho", "d_mean"):
+        values = {role: held_values(trained, metric, role) for role in "SB"}
+        each = np.isfinite(values["S"]).sum(1)
+        assert min(each) == 9 and sorted(each)[2] >= 35
+        assert (np.nanmean(values["S"] - values["B"], 1) < 0).all()
+        unit = "epoch" if metric == "d_mean" else None
+        assert set(verdicts(trained, metric, unit)) == {"undecided"}
