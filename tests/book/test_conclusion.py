@@ -89,9 +89,13 @@ def test_students_follow_their_teachers_to_the_background_and_follow_no_ignorant
 def test_h2_holds_by_the_way_of_weights_and_as_a_share_of_it_nowhere():
     share = dict.fromkeys(("VGG-11", *PHOTOGRAPHS), "undecided") | {"VGG-11": "equivalent"}
     share |= dict.fromkeys(("AlexNet", "PointConv"), "opposed")
-    second = read_results("image_cell", "study", "v_alexnet_fc2").comparisons
-    assert {one.verdict for one in second if (one.metric, one.distance, one.threshold,
-            one.selection) == ("d_mean", "epoch", 0.2, "all")} == {"opposed"}  # fmt: skip
+    for network in ("alexnet", "vgg11"):
+        second = read_results("image_cell", "study", f"v_{network}_fc2").comparisons
+        said = {(one.metric, one.distance): one.verdict for one in second
+                if (one.threshold, one.selection) == (0.2, "all")}  # fmt: skip
+        assert (said["d_mean", "epoch"], said["rho", None]) == ("opposed", "undecided")
+        assert said["n_fg", None] == said["lambda", None] == "supported"
+        assert said["d_mean", "share"] == said["d_mean", "time"] == "undecided"
     time = dict.fromkeys(share, "undecided") | {"VGG-11": "supported", PHOTOGRAPHS[0]: "supported"}
     for cell in share:
         expected = "undecided" if cell == "AlexNet" else "supported"
