@@ -6,7 +6,7 @@ from held_values import by_pair, held_values
 
 from kpnb.metrics.results import read_results
 from kpnb.metrics.stats import paired_difference
-from kpnb.paper import published_table
+from kpnb.paper import agreement, published_table
 
 
 def cell(run):
@@ -52,6 +52,9 @@ def test_at_fc2_the_first_hypothesis_is_supported_and_the_second_opposed(network
     assert len(by_role) == 3 and (by_role["S"] < by_role["B"]).all()
     assert verdicts(found, "rho") == ["undecided"] * 3
     assert (by_pair(found, "rho") > 0).sum() == (8 if first else 7)
+    (kept,) = [one for one in found.comparisons
+               if (one.metric, one.selection) == ("rho", "published_filter")]  # fmt: skip
+    assert (kept.verdict, kept.n_samples) == (("supported", 32) if first else ("undecided", 30))
 
 
 def test_at_fc1_the_students_whole_way_is_no_longer():
@@ -115,6 +118,9 @@ def test_there_students_have_fewer_points_of_both_kinds():
         printed.query("network == 'VGG-11'")[["n_fg", "n_bg"]].iloc[i] for i in (0, 1)
     )
     assert (student > baseline).all()
+    sides = agreement().query("table == 'IX' and metric in ['n_fg', 'n_bg']")
+    said = sides.groupby("metric")["outcome"].value_counts()
+    assert said["n_fg", "agree"] == said["n_bg", "disagree"] == 5  # of six
 
 
 def test_there_teachers_have_no_more_of_either_kind():
@@ -127,7 +133,11 @@ def test_there_teachers_have_no_more_of_either_kind():
         for found in (trained, new):
             assert (by_pair(found, metric, "TB") < 0).all()
     assert ends["n_bg"].high < 0 < ends["n_fg"].high
-    assert paired_difference(values["T"], values["S"], teachers=teachers).p > 0.9
+    values = [held_values(new, "n_fg", role) for role in "TB"]
+    assert paired_difference(*values, teachers=teachers).high < 0
+    assert (by_pair(trained, "n_fg", "ST") < 0).all()
+    behind = paired_difference(*(held_values(trained, "n_fg", r) for r in "ST"), teachers=teachers)
+    assert behind.low < 0 < behind.high
 
 
 def test_there_four_followed_photographs_are_left_and_each_pair_says_the_same():
@@ -139,6 +149,11 @@ def test_there_four_followed_photographs_are_left_and_each_pair_says_the_same():
         values = {role: held_values(trained, metric, role) for role in "SB"}
         each = np.isfinite(values["S"]).sum(1)
         assert min(each) == 9 and sorted(each)[2] >= 35
-        assert (np.nanmean(values["S"] - values["B"], 1) < 0).all()
+        assert {*np.flatnonzero(each < 35) % 3} == {1}  # of one teacher
+        rest = np.flatnonzero(each >= 35)
+        kept = np.isfinite(values["S"][rest]).all(0)
+        pairs = (values[role][rest][:, kept] for role in "SB")
+        assert kept.sum() == 29
+        assert paired_difference(*pairs, teachers=list(rest % 3)).high < 0
         unit = "epoch" if metric == "d_mean" else None
         assert set(verdicts(trained, metric, unit)) == {"undecided"}
