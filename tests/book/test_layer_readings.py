@@ -84,7 +84,20 @@ def test_twelve_outputs_stand_under_two_names():
     assert len(above) == 6 and min(above) > 0
 
 
-@pytest.mark.parametrize("run", ["v_alexnet_fc2", "v_alexnet_fc3", "v_vgg11_fc2"])
+def test_vgg_11_at_fc3_leads_in_the_number_and_is_open_in_the_share():
+    found = cell("v_vgg11_fc3")
+    assert not found.notes and len(found.settings["seeds"]) == 8
+    assert verdicts(found, "n_fg") == ["supported"] * 3
+    assert verdicts(found, "lambda") == ["supported", "undecided", "undecided"]
+    own = {one.metric: (one.verdict, one.low) for one in found.comparisons if one.distance in
+           (None, "epoch") and (one.threshold, one.selection) == (0.2, "all")}  # fmt: skip
+    assert {own[m][0] for m in ("n_bg", "d_mean", "d_var", "rho")} == {"undecided"}
+    assert own["rho"][1] > 0
+    assert min(one.low for one in found.comparisons
+               if one.metric == "lambda" and one.selection == "all") > 0  # fmt: skip
+
+
+@pytest.mark.parametrize("run", ["v_alexnet_fc2", "v_alexnet_fc3", "v_vgg11_fc2", "v_vgg11_fc3"])
 def test_all_students_or_nearly_all_are_ahead_in_number_and_share(run):
     assert (by_pair(cell(run), "n_fg") > 0).all()
     assert (by_pair(cell(run), "lambda") > 0).sum() >= 7
