@@ -107,11 +107,8 @@ def cell_lines(
 
 
 def confirmatory(rows: pd.DataFrame) -> pd.DataFrame:
-    """Headline comparisons of the protocol's own pairs, which their seeds tell, on the samples that
-    it names."""
-    asked = protocol()["confirmatory"]
-    seeds = list(protocol_seeds("pairs", asked["pairs"]))
-    rows = rows[rows["measured_on"].isin(asked["measured_on"])]
+    """Headline comparisons of the protocol's own pairs, which their seeds tell."""
+    seeds = list(protocol_seeds("pairs", protocol()["confirmatory"]["pairs"]))
     found = rows[(rows["kind"] == "comparison") & rows["headline"] & (rows["preset"] == "study")]
     mine = found["settings"].map(lambda settings: settings.get("seeds") == seeds).astype(bool)
     return found[mine].drop_duplicates([*CELL, "measured_on", "metric"])

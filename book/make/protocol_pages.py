@@ -45,6 +45,7 @@ _PANELS = (
 def protocol_pages(rows: pd.DataFrame) -> dict[str, str]:
     """{name: markdown} of what the pages include."""
     asked, cells = protocol(), confirmatory(rows)
+    cells = cells[cells["measured_on"].isin(asked["confirmatory"]["measured_on"])]
     seeds = {name: protocol_seeds(name, asked["confirmatory"][name])
              for name in ("pairs", "teachers")}  # fmt: skip
     printed = rows[(rows["table"] == "V") & (rows["metric"] == "rho") & (rows["outcome"] != "")]

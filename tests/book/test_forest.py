@@ -125,15 +125,6 @@ def test_larger_teachers_are_no_cells_of_the_overview():
     assert {*forest.beyond(both)["run"]} == {"ix_vgg11_from_vgg11"}
 
 
-def test_the_protocols_pairs_on_samples_that_it_does_not_name_are_not_planned():
-    seeds = list(protocol_seeds("pairs", protocol()["confirmatory"]["pairs"]))
-    settings = {"threshold": 0.2, "seeds": seeds}
-    asked = [results(comparison("n_fg", 6.0, 13.0), notebook=name,
-                     settings=settings | {"measured_on": on})
-             for name, on in (("image_h1", "train"), ("image_unseen", "test"))]  # fmt: skip
-    assert {*forest.confirmatory(frame(asked))["notebook"]} == {"image_h1"}
-
-
 @pytest.mark.parametrize("seeds, samples", [(3, ""), (8, " (unseen objects)"), (2, "")])
 def test_photographs_are_cells_of_their_own_from_three_seeds_on(seeds, samples):
     data = {"dataset": f"Tiny ImageNet, 20 classes{samples}", "n_seeds": seeds}

@@ -121,6 +121,16 @@ def test_points_dropped_are_told_by_layer_or_not_run():
     assert shown(run())["dropped"] == "Not run here yet."
 
 
+def test_the_protocols_pairs_on_objects_that_it_does_not_name_are_told_apart_and_not_as_planned():
+    """No cell of the protocol, they stand in the lists of its pairs under a name of their own."""
+    ends = comparison("d_mean", -0.2, -0.1, distance="epoch", margin=0.01)
+    made = shown(confirmed(ends, on="test", notebook="image_unseen"))
+    assert made["protocol_reached"] == NOTHING and "VGG-11" not in made["protocol_wider"]
+    assert made["way_units"].startswith("- VGG-11, FC1 (unseen objects): ")
+    planned = shown(confirmed(ends))
+    assert "VGG-11, FC1, train" in planned["protocol_reached"]
+
+
 def test_decisions_between_baselines_have_a_row_a_metric_and_number_of_pairs():
     of_three = Number(value=0.06, low=0.01, high=0.11, what="", n=21)
     other = Number(value=0.04, low=0.0, high=0.1, what="", n=9)
