@@ -26,11 +26,11 @@ def smoke(tmp_path, monkeypatch):
     monkeypatch.setenv("KPNB_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("KPNB_RESULTS", str(tmp_path / "results"))
 
-    def run(notebook, told, **given):
+    def run(notebook, told, page="", **given):
         folder = told.strip().splitlines()[-1].rpartition("data=")[2]
         run = Executed(notebook, SIZES | {"data": folder} | given, tmp_path / "store", tmp_path)
         assert run.code == 0 and run.told == "", run.told
-        assert read_results(notebook, "smoke").numbers
+        assert read_results(page or notebook, "smoke").numbers
 
     return run
 
@@ -43,7 +43,7 @@ def test_sst2(smoke, tmp_path):
     root = shutil.copytree(f"{FOLDER}/SST-2", tmp_path / "SST-2", copy_function=shutil.copyfile)
     told = prepared(sst2, root, "--layout", "glue")
     assert "train: 67,349 sentences" in told and "dev: 872 sentences" in told
-    smoke("sentiment_h1", told)
+    smoke("sentiment_h1", told, "sentiment_h1_sst2")
 
 
 def test_squad(smoke, tmp_path):
@@ -51,7 +51,7 @@ def test_squad(smoke, tmp_path):
     assert "--partial" in prepared(squad, root, status=2)  # 27 of 442 articles
     told = prepared(squad, root, "--partial")
     assert "train: 7,225 questions" in told and "dev: 10,570 questions" in told
-    smoke("qa_h1", told)
+    smoke("qa_h1", told, "qa_h1_squad")
 
 
 def test_tiny_imagenet(smoke, tmp_path):

@@ -139,7 +139,8 @@ def test_texts_and_clouds_go_the_whole_way(name, tmp_path, monkeypatch, capsys):
     assert command.main(reader, arguments) == 0, capsys.readouterr().err
     given = SHARED | given | {"data": capsys.readouterr().out.splitlines()[-1][len("data=") :]}
     given |= {"network": wordy_folder(tmp_path)} if name != "modelnet40" else {}
-    found = executed(notebook, given, tmp_path, monkeypatch)
+    page = f"{notebook}_{name}" if notebook != "pointcloud_h1" else ""
+    found = executed(notebook, given, tmp_path, monkeypatch, page)
     assert {measure.dataset for measure in found.measures} == {dataset}
 
 

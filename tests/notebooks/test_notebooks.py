@@ -291,3 +291,15 @@ def test_clouds_of_unseen_shapes_are_filed_under_a_name_of_their_own(measured_on
     names = {"study": study, "kpnb": some(Findings=lambda study, page: page)}
     exec(cell, names)
     assert names["findings"] == f"pointcloud_pointnet2{end}"
+
+
+@pytest.mark.parametrize("data, public", [("embedded", False), ("a/folder", True)])
+@pytest.mark.parametrize("name", [name for name in EVERY if re.match(r"(sentiment|qa)_h\d$", name)])
+def test_public_texts_are_filed_beside_the_embedded_ones(name, data, public):
+    (cell,) = [c.source for c in code_cells(source(name)) if "Findings(" in c.source]
+    some = types.SimpleNamespace
+    page = lambda study, page, hypothesis: page  # noqa: E731
+    names = {"study": some(parameters=some(data=data)), "kpnb": some(Findings=page)}
+    exec(cell, names)
+    other = "_sst2" if name.startswith("sentiment") else "_squad"
+    assert names["findings"] == name + (other if public else "")
