@@ -34,6 +34,7 @@ from book.make import (
     published,
     repeated,
     tables,
+    undecided,
 )
 from book.make.archive import single_page, write_results_zip
 from book.make.chart import FORMS, THEMES
@@ -102,6 +103,7 @@ def fragments(
     made |= claims.ClaimPage(rows, address, pages).fragments() | published.published_tables(rows)
     made |= chapters.chapter_tables(rows) | plan_pages.plan_tables()
     made |= conditions.conditions_fragments(cells) | effects.effects_fragments(rows)
+    made |= undecided.undecided_fragments(rows)
     made |= controls.controls_fragments(results) | executed.picture_fragments(BOOK)
     made |= repeated.repeated_fragments([*results, *cells])
     return made | protocol_pages.protocol_pages(rows)

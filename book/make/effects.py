@@ -106,6 +106,18 @@ def _gaps(printed: pd.DataFrame) -> np.ndarray:
 def _parts(rows: pd.DataFrame, cell: dict) -> np.ndarray | None:
     """Variances of student minus baseline between pairs, between samples, and of both together, in
     the unit of the chart; None without values. D_var rests on squared distances from the mean."""
+    pair = paired_values(rows, cell)
+    if pair is None:
+        return None
+    if cell["metric"] == "d_var":
+        pair = [(one - one.mean(1, keepdims=True)) ** 2 for one in pair]
+    scale = pair[1].mean() / 100 if is_relative(cell["metric"]) else 1.0
+    return components((pair[0] - pair[1]) / scale)
+
+
+def paired_values(rows: pd.DataFrame, cell: dict) -> list[np.ndarray] | None:
+    """Student's and baseline's (pairs, samples), of samples that all of them have a value of; of
+    D_var those of D_mean. None without values."""
     metric = "d_mean" if cell["metric"] == "d_var" else cell["metric"]
     same = (rows["kind"] == "measure") & rows["headline"] & (rows["metric"] == metric)
     for name in ("nth", *CELL):
@@ -115,11 +127,7 @@ def _parts(rows: pd.DataFrame, cell: dict) -> np.ndarray | None:
         return None
     tables = [np.genfromtxt(held[role], ndmin=2) for role in "SB"]
     known = np.isfinite(sum(tables)).all(0)
-    student, baseline = (table[:, known] for table in tables)
-    if cell["metric"] == "d_var":
-        student, baseline = ((one - one.mean(1, keepdims=True)) ** 2 for one in (student, baseline))
-    scale = baseline.mean() / 100 if is_relative(cell["metric"]) else 1.0
-    return components((student - baseline) / scale)
+    return [table[:, known] for table in tables]
 
 
 def components(values: np.ndarray) -> np.ndarray:
