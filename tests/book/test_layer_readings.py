@@ -170,3 +170,30 @@ def test_there_four_followed_photographs_are_left_and_each_pair_says_the_same():
         assert paired_difference(*pairs, teachers=list(rest % 3)).high < 0
         unit = "epoch" if metric == "d_mean" else None
         assert set(verdicts(trained, metric, unit)) == {"undecided"}
+
+
+def test_at_fc2_on_photographs_nothing_is_decided_but_what_is_said():
+    found = cell("tin_vgg11_fc2")
+    assert not found.notes and len(found.settings["seeds"]) == 8
+    assert verdicts(found, "n_bg") == ["undecided", "supported", "supported"]
+    assert verdicts(found, "lambda") == ["undecided", "undecided", "supported"]
+    own = {one.metric: one for one in found.comparisons if one.distance in (None, "epoch")
+           and (one.threshold, one.selection) == (0.2, "all")}  # fmt: skip
+    assert own["lambda"].low > 0
+    for metric in ("n_fg", "d_mean", "rho"):
+        assert own[metric].verdict == "undecided" and own[metric].low < 0 < own[metric].high
+    assert verdicts(found, "n_fg")[0] == "undecided" == verdicts(found, "rho")[0]
+    assert own["d_var"].verdict == "supported"
+    units = [verdicts(found, "d_mean", unit) for unit in ("step", "share", "time")]
+    assert units == [["supported"], ["undecided"], ["undecided"]]
+    baseline = held_values(found, "n_bg", "B").mean()
+    assert own["n_bg"].difference / baseline == pytest.approx(-1 / 7, abs=0.01)
+    fewer = {metric: (by_pair(found, metric) < 0).sum() for metric in ("n_fg", "n_bg", "rho")}
+    assert fewer == {"n_fg": 7, "n_bg": 8, "rho": 7}
+    assert (by_pair(found, "lambda") > 0).all()
+    (student, baseline), (own_s, own_b) = ways(found, "epoch"), ways(found, "share")
+    assert student / own_s == pytest.approx(baseline / own_b, rel=0.03)
+    for metric, sign in (("n_bg", -1), ("lambda", 1)):
+        assert (sign * by_pair(found, metric, "TB") > 0).all()
+    level = held_values(found, "n_fg", "B").mean()
+    assert abs(by_pair(found, "n_fg", "TB").mean()) < 0.01 * level
