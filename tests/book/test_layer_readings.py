@@ -197,3 +197,14 @@ def test_at_fc2_on_photographs_nothing_is_decided_but_what_is_said():
         assert (sign * by_pair(found, metric, "TB") > 0).all()
     level = held_values(found, "n_fg", "B").mean()
     assert abs(by_pair(found, "n_fg", "TB").mean()) < 0.01 * level
+
+
+def test_at_fc2_on_new_photographs_number_and_share_part():
+    found = cell("tin_vgg11_fc2_new")
+    assert not any("measurable" in note for note in found.notes)
+    assert verdicts(found, "n_fg") == ["undecided", "opposed", "opposed"]
+    for metric in ("lambda", "n_bg"):
+        assert verdicts(found, metric) == ["undecided", "supported", "supported"]
+    for run in (found, cell("tin_vgg11_fc2")):
+        beyond = [run.numbers[f"lambda_over_chance_{role}_FC2"].value for role in "SB"]
+        assert 0 < beyond[0] < beyond[1] < beyond[0] + 0.02
