@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from book.make.effects import paired_values
 from book.make.frame import frame
 from book.make.undecided import Spread, taught_by, undecided, undecided_fragments
 from kpnb.metrics.results import available_cells, available_results
@@ -69,5 +70,11 @@ def test_of_the_study_each_row_has_the_interval_that_is_printed():
         assert now.pairs == row["n_seeds"] and now.samples == row["n_samples"]
         assert planned.pairs > now.pairs or planned.samples > now.samples
         assert half > row["wide"]
+        student, baseline = paired_values(rows, row)
+        teachers = taught_by(row["settings"], now.pairs)
+        spread = Spread.of(student - baseline, teachers)
+        assert spread.half_width(now) == pytest.approx(half, rel=2e-3)  # of five digits
+        if row["metric"] == "lambda":
+            assert row["wide"] == 0.01
     told = undecided_fragments(rows)["undecided"]
     assert f"{len(found)} are undecided" in told and told.count("\n| ") == len(found) + 2
