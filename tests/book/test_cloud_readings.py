@@ -82,3 +82,19 @@ def test_its_students_go_beyond_their_teachers(found):
         assert (SIDES[metric] * by_pair(found, metric, "ST") > 0).all()
     near = {role: found.numbers[f"rank_correlation_{role}_FC1"] for role in "SB"}
     assert near["B"].low < near["S"].value < near["B"].high
+
+
+def test_on_unseen_shapes_the_first_hypothesis_holds_with_frozen_choices(found):
+    unseen = read_results("pointcloud_pointnet2_unseen", "study")
+    changes = {"measured_on": "test", "followed": 0, "checkpoints": None}
+    assert unseen.settings | changes == found.settings | changes
+    for metric in ("n_fg", "n_bg", "lambda"):
+        assert verdicts(unseen, metric) == ["supported"] * 3
+        assert (SIDES[metric] * by_pair(unseen, metric) > 0).all()
+    leads = {name.split(" | ")[1]: one for name, one in unseen.numbers.items()
+             if "recomputed" in name}  # fmt: skip
+    own = unseen.numbers["FC1, as in this study | n_fg"].value
+    assert leads["n_fg"].low < 0 < leads["n_fg"].high and abs(leads["n_fg"].value) < own / 20
+    assert leads["lambda"].low > 0 > leads["n_bg"].high
+    (told,) = [note for note in unseen.notes if note.startswith("How the entropy is measured")]
+    assert told.endswith("Another verdict: N_fg undecided (centroids and neighbors recomputed).")
