@@ -100,9 +100,10 @@ def undecided(rows: pd.DataFrame) -> Iterator[dict]:
     found = shown_cells(rows)
     found = found[(found["preset"] == "study") & (found["verdict"] == "undecided")]
     for row in records(found[found["metric"].isin([*primary_metrics()])]):
-        if (pair := paired_values(rows, row)) is not None and len(pair[0]) > 1:
+        pair, wide = paired_values(rows, row), SHARE * margin(row["metric"], row["baseline"])
+        # One pair or sample has no spread, and of nothing there is no share.
+        if pair is not None and min(pair[0].shape) > 1 and wide > 0:
             spread = Spread.of(pair[0] - pair[1], taught_by(row["settings"], len(pair[0])))
-            wide = SHARE * margin(row["metric"], row["baseline"])
             about = {"data": data_name(row), "samples": samples_of(row)[1], "wide": wide}
             yield row | about | {"now": spread.now, "planned": spread.settled(wide)}
 

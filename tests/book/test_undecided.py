@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_results import comparison, measure, run
 
 from book.make.effects import paired_values
 from book.make.frame import frame
 from book.make.undecided import Spread, taught_by, undecided, undecided_fragments
-from kpnb.metrics.results import available_cells, available_results
+from kpnb.metrics.results import Values, available_cells, available_results
 from kpnb.metrics.stats import crossed
 
 
@@ -78,3 +79,17 @@ def test_of_the_study_each_row_has_the_interval_that_is_printed():
             assert row["wide"] == 0.01
     told = undecided_fragments(rows)["undecided"]
     assert f"{len(found)} are undecided" in told and told.count("\n| ") == len(found) + 2
+
+
+@pytest.mark.parametrize("level, samples, planned", [(8.0, 2, 1), (8.0, 1, 0), (0.0, 2, 0)])
+def test_one_sample_and_a_baseline_without_points_have_no_plan(level, samples, planned):
+    """The build goes on without them: the one has no spread, the other no margin."""
+    told = {"S": [[level + 1, level - 1], [level - 1, level + 2]], "B": [[level, level]] * 2}
+    values = [Values(layer="FC1", role=role, metric="n_fg",
+                     by_seed=[" ".join(map(str, row[:samples])) for row in rows])
+              for role, rows in told.items()]  # fmt: skip
+    measures = [measure(role, "n_fg", level) for role in told]
+    settings = {"threshold": 0.2, "seeds": [1, 2], "teachers": None}
+    made = run(preset="study", settings=settings, comparisons=[comparison("n_fg", -1.0, 1.5)],
+               measures=measures, values=values)  # fmt: skip
+    assert len(list(undecided(frame([made])))) == planned

@@ -296,13 +296,17 @@ def test_clouds_of_unseen_shapes_are_filed_under_a_name_of_their_own(measured_on
     assert names["findings"] == f"pointcloud_pointnet2{end}"
 
 
-@pytest.mark.parametrize("data, public", [("embedded", False), ("a/folder", True)])
+@pytest.mark.parametrize(
+    "data, preset, public",
+    [("embedded", "study", False), ("a/folder", "study", True), ("sst2", "paper", False)],
+)
 @pytest.mark.parametrize("name", [name for name in EVERY if re.match(r"(sentiment|qa)_h\d$", name)])
-def test_public_texts_are_filed_beside_the_embedded_ones(name, data, public):
+def test_public_texts_are_filed_beside_the_embedded_ones(name, data, preset, public):
+    """But at the paper's preset, which has them as its own: the book looks for its pages' names."""
     (cell,) = [c.source for c in code_cells(source(name)) if "Findings(" in c.source]
     some = types.SimpleNamespace
     page = lambda study, page, hypothesis: page  # noqa: E731
-    names = {"study": some(parameters=some(data=data)), "kpnb": some(Findings=page)}
+    names = {"study": some(parameters=some(data=data, preset=preset)), "kpnb": some(Findings=page)}
     exec(cell, names)
     other = "_sst2" if name.startswith("sentiment") else "_squad"
     assert names["findings"] == name + (other if public else "")
