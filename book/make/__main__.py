@@ -21,7 +21,7 @@ from book.make import (
     api,
     chapters,
     check,
-    claims,
+    claim_page,
     conditions,
     controls,
     effects,
@@ -100,7 +100,8 @@ def fragments(
     }
     made |= first_figure.first_fragments(packs)
     made |= forest.forest_fragments(rows, links) | published.rates_fragments(rows)
-    made |= claims.ClaimPage(rows, address, pages).fragments() | published.published_tables(rows)
+    made |= claim_page.ClaimPage(rows, address, pages).fragments()
+    made |= published.published_tables(rows)
     made |= chapters.chapter_tables(rows) | plan_pages.plan_tables()
     made |= conditions.conditions_fragments(cells) | effects.effects_fragments(rows)
     made |= undecided.undecided_fragments(rows)

@@ -5,11 +5,10 @@ Only the committed study counts, measured on training samples as in the paper.
 """
 
 import math
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby, product
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,14 +22,10 @@ from book.make.frame import (
     PAPER_CELL,
     estimate,
     fits,
-    joined,
     over_cells,
     paper_rows,
     records,
-    span,
 )
-from book.make.pages import BOOK, NOTEBOOKS, page_source
-from book.make.texts import block, sheet
 from kpnb.errors import KpnbError
 from kpnb.metrics import stats
 from kpnb.metrics.formatting import SYMBOLS, count, signed
@@ -47,10 +42,9 @@ SIDE_WORDS = {"up": "higher", "down": "lower"}
 #: intervals, whether its point estimate is strictly on the claim's side, what its samples are, and
 #: why its layer is not measurable.
 ITEM = ["what", "shown", "verdict", "on_side", "n_samples", "n_seeds", "noun", "reason"]
-ITEM += ["value", "low", "high", "margin", "notebook", "run", "file", "state"]
+ITEM += ["value", "low", "high", "margin", "threshold", "notebook", "run", "file", "state"]
 #: Verdicts that say something of a claim.
 DECIDED = ("supported", "opposed", "equivalent")
-FILES_SHOWN = 3  # in a row at most; more are in the list of its items
 
 # What a claim is
 
@@ -204,14 +198,20 @@ class Judged:
         fit = self.items[self.items["verdict"] != UNFIT]
         names, said = list(dict.fromkeys(fit["what"])), (fit["verdict"] == self.verdict).sum()
         many = count(len(fit), "measurement")
-        many = f"the mean of {many}" if self.mean else f"{said} of {many}" if said else many
+        if len(self.by_b) > 1:
+            many = f"the mean at each of {len(self.by_b)} thresholds, {many} in all"
+        elif self.mean or said:
+            many = f"the mean of {many}" if self.mean else f"{said} of {many}"
         return "; ".join(names) if len(names) < 3 else many
 
     @property
     def verdict(self) -> str:
         """One over the items: not run without any; of those on layers that are measurable, the
         side of their random-effects mean where it can be had, else the verdict that they share;
-        where neither is, `SPLIT` or "undecided". Items of one seed say nothing beside others."""
+        where neither is, `SPLIT` or "undecided". Of several thresholds, the one that they share.
+        Items of one seed say nothing beside others."""
+        if len(self.by_b) > 1:
+            return _over_thresholds({part.verdict for part in self.by_b.values()})
         fit = self.items[self.items["verdict"] != UNFIT]
         fit = fit if (fit["verdict"] == ONE_SEED).all() else fit[fit["verdict"] != ONE_SEED]
         if fit.empty:
@@ -227,10 +227,26 @@ class Judged:
         return SPLIT if {"supported", "opposed"} <= {*fit["verdict"]} else "undecided"
 
     @property
+    def by_b(self) -> dict[float, "Judged"]:
+        """The other thresholds, if they are asked for: each has the same cells once more, so that
+        over all of them at once no mean is taken."""
+        asked = self.claim.evidence.of == "other_b"
+        return {b: Judged(self.claim, some) for b, some in self.items.groupby("threshold")
+                if asked}  # fmt: skip
+
+    @property
     def mean(self) -> stats.Pooled | None:
         """Over cells that are measurable; numbers of several kinds have no mean."""
         fit = self.items[~self.items["verdict"].isin([UNFIT, ONE_SEED])]
-        return over_cells(fit) if self.claim.evidence.kind != "numbers" else None
+        several = self.claim.evidence.kind == "numbers" or len(self.by_b) > 1
+        return None if several else over_cells(fit)
+
+    @property
+    def means(self) -> list[tuple[stats.Pooled, str]]:
+        """What means there are, with the threshold where there is more than one."""
+        parts = {f" at $b = {b}$": part for b, part in self.by_b.items()}
+        parts = parts if len(parts) > 1 else {"": self}
+        return [(part.mean, place) for place, part in parts.items() if part.mean]
 
     @property
     def counted(self) -> bool:
@@ -240,6 +256,14 @@ class Judged:
     def tally(self) -> dict[str, int]:
         """How many items have each verdict, and how many lie "on side"."""
         return {**self.items["verdict"].value_counts(), "on side": int(self.items["on_side"].sum())}
+
+
+def _over_thresholds(verdicts: set[str]) -> str:
+    """The verdict that all thresholds share which have one."""
+    said = verdicts - {UNFIT, ONE_SEED} or verdicts
+    if len(said) == 1:
+        return said.pop()
+    return SPLIT if SPLIT in said or {"supported", "opposed"} <= said else "undecided"
 
 
 def judge_all(rows: pd.DataFrame) -> list[Judged]:
@@ -357,88 +381,3 @@ def _numbers(claim: Claim, rows: pd.DataFrame) -> list[dict]:
 #: How the evidence of each kind is found.
 EVIDENCE = {"comparisons": _comparisons, "means": _means, "numbers": _numbers}
 EVIDENCE["none"] = lambda claim, rows: []
-
-
-def verdict_counts(judged: Sequence[Judged]) -> str:
-    """How many claims are in the list, are not counted and why, and have which verdict; and on how
-    few results files those that are decided rest."""
-    verdicts = [one.verdict for one in judged if one.counted]
-    aside = [sum(bool(getattr(one.claim, why)) for one in judged) for why in ("joined", "certain")]
-    said = {"total": len(judged), "aside": aside, "names": VERDICTS}
-    decided = [one for one in judged if one.counted and one.verdict in DECIDED]
-    files = {file for one in decided for file in one.items["file"]}
-    said |= {"decided": len(decided), "files": len(files)}
-    return block("verdict_counts", verdicts=verdicts, **said)
-
-
-def tallied(section: str, judged: Sequence[Judged]) -> dict:
-    """How many claims of a part of the paper have which verdict, and how many are not counted."""
-    counted = [one.verdict for one in judged if one.counted]
-    return {"section": section, "tally": Counter(counted), "aside": len(judged) - len(counted)}
-
-
-# The page
-
-
-@dataclass(frozen=True)
-class ClaimPage:
-    """The page of claims. Every number of ours comes from a results file that its row names.
-
-    address: of the repository; pages: of the table of contents, which notebooks are linked by.
-    """
-
-    rows: pd.DataFrame
-    address: str
-    pages: Collection[str]
-
-    def fragments(self) -> dict[str, str]:
-        """What the page includes, by name: how many claims have which verdict with a table of
-        claims for each part of the paper, and the cells behind them, folded."""
-        judged = judge_all(self.rows)
-        used = pd.concat([one.items for one in judged]).drop_duplicates("file")
-        parts = {name: list(some) for name, some in groupby(judged, lambda one: one.claim.section)}
-        sections = [(name, *self._section(some)) for name, some in parts.items()]
-        cells = [(one, sheet("claim_cells", records(one.items), link=self._results))
-                 for one in judged if len(one.items) > 1]  # fmt: skip
-        said = {"counts": verdict_counts(judged), "sections": sections, "files": len(used)}
-        said["tally"] = sheet("claim_tally", (tallied(*part) for part in parts.items()))
-        said["stale"] = (~used["state"].str.match("fresh|other versions")).sum()
-        made = {"claims": block("claims", **said), "claim_cells": block("claim_cells", cells=cells)}
-        about = {"decided": DECIDED, "known": (*DECIDED, SPLIT)}
-        return made | {"claims_decided": block("claims_decided", judged=judged, **about)}
-
-    def _section(self, judged: Sequence[Judged]) -> tuple[str, tuple[str, int] | None]:
-        """The table of a part's claims, and that of those without results with their number."""
-        rows = [[self._row(one) for one in judged if (one.verdict == NOT_RUN) == without]
-                for without in (False, True)]  # fmt: skip
-        asked, rest = (sheet("claims", some) if some else "" for some in rows)
-        return asked, (rest, len(rows[1])) if rest else None
-
-    def _row(self, one: Judged) -> dict:
-        """Of many notebooks or files not their links, but that to the list that names them."""
-        items, links = records(one.items), []
-        notebooks = [item["notebook"] for item in items] or _planned(one.claim.evidence)
-        for each in (map(self._notebook, notebooks), map(self._results, items)):
-            found = list(dict.fromkeys(each))
-            links += found if len(found) <= FILES_SHOWN else []
-        if len(items) > 1:
-            links.append(f"{{ref}}`all {len(items)} <{one.label}>`")
-        said = {"paper": published_text(one.claim, self.rows), "over": span(one.items)}
-        return {"one": one, "items": items, "links": joined(links) or frame.NONE} | said
-
-    def _results(self, item: Mapping) -> str:
-        """A link to a results file, which says so where the code here no longer fits it."""
-        return block("results_link", address=self.address, **item)
-
-    def _notebook(self, name: str) -> str:
-        """A notebook's page; where it has none, the notebook that is executed for it."""
-        if NOTEBOOKS + name in self.pages:
-            return f"{{doc}}`{name} <{NOTEBOOKS}{name}>`"
-        return f"[{name}]({self.address}/blob/main/{NOTEBOOKS}{page_source(BOOK, name)[0]}.ipynb)"
-
-
-def _planned(asked: Facts) -> list[str]:
-    """The notebook that shows something of a claim without results, or would measure it."""
-    of_cells = asked.table not in (None, *frame.MAIN_TABLES[1:])
-    name = frame.CELL_NOTEBOOK if of_cells else asked.notebook
-    return [name] if name and "*" not in name else []

@@ -21,7 +21,8 @@ from made_results import comparison, measure, rows_of_all, run
 from refusals import fails
 
 from book.make import claims
-from book.make.claims import NOT_RUN, SPLIT, ClaimPage
+from book.make.claim_page import ClaimPage, verdict_counts
+from book.make.claims import NOT_RUN, SPLIT
 from book.make.frame import frame, span
 from book.make.pages import toc_pages
 from book.make.texts import badge
@@ -73,9 +74,9 @@ def test_that_decided_claims_share_results_is_said():
     """A claim and its mirror image rest on the same file; what is undecided adds none."""
     both = [judge(one(side=side), *cells_of_letters("ss")) for side in SIDES]
     assert [found.verdict for found in both] == ["supported", "opposed"]
-    told = claims.verdict_counts([*both, judge(one(), *cells_of_letters("u"))])
+    told = verdict_counts([*both, judge(one(), *cells_of_letters("u"))])
     assert "The 2 decided ones rest on 1 results file" in told and "no independent votes" in told
-    assert "decided ones" not in claims.verdict_counts(both[:1])
+    assert "decided ones" not in verdict_counts(both[:1])
 
 
 @pytest.mark.parametrize("verdict", OVERALL)
@@ -99,6 +100,28 @@ def test_the_mean_over_cells_decides_where_there_are_three_not_their_number():
     assert over((6, 13), (5, 12), (-21, 11)).verdict == "undecided"
     assert over((6, 13), (6, 13), (-1, 2)).mean.cells == 3
     assert over((6, 13), (6, 13)).mean is None
+
+
+def test_each_threshold_has_a_mean_of_its_own():
+    """Four cells, twice: at the lower b on one side, at the higher on the other, 0 over all."""
+
+    def over(low, high, networks=4):
+        wide = {0.15: low, 0.25: high}
+        cells = [comparison("n_fg", value - 0.5 + i / 9, value + 0.5 + i / 9, network=f"N{i}",
+                            threshold=b, margin=1)
+                 for b, value in wide.items() for i in range(networks)]  # fmt: skip
+        return judge(one(evidence=FROM_V | {"of": "other_b"}), study(*cells))
+
+    for values, verdict in {(9, 9): "supported", (9, -9): SPLIT, (-9, -8): "opposed",
+                            (0, 0): "equivalent", (9, 0): "undecided"}.items():  # fmt: skip
+        found = over(*values)
+        assert found.verdict == verdict and found.mean is None
+        assert [mean.cells for mean, _ in found.means] == [4, 4]
+    assert found.means[0][0].value == pytest.approx(9 + 1 / 6)
+    assert [place for _, place in found.means] == [" at $b = 0.15$", " at $b = 0.25$"]
+    assert found.rests_on == "the mean at each of 2 thresholds, 8 measurements in all"
+    two = over(9, 9, networks=2)
+    assert two.verdict == "supported" and not two.means
 
 
 def test_what_is_not_measurable_leads_to_the_reason():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from held_values import by_pair
 
-from kpnb.metrics.results import read_results
+from kpnb.metrics.results import available_cells, available_results, read_results
 from kpnb.metrics.stats import judged, paired_difference
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
@@ -78,12 +78,12 @@ def test_students_follow_their_teachers_to_the_background_and_follow_no_ignorant
             assert paired_difference(*pair).value < 0
     pair = [held[f"FC1, {name}", "n_fg"] for name in ("student equal", "student good", "baseline")]
     equal, good = (by.mean() - pair[2].mean() for by in pair[:2])
-    assert 0 < equal < good  # ahead of the baseline, by less
+    assert 0 < equal < good and equal / good == pytest.approx(1 / 3, abs=0.03)
     teachers = [place % 3 for place in range(7)]
     pairs = ((held["FC1, student equal", name], held["FC1, baseline", name])
              for name in ("n_fg", "lambda"))  # fmt: skip
     found = [paired_difference(*pair, teachers=teachers).p for pair in pairs]
-    assert found[0] < 0.05 < 2 * found[0]  # not after correction for two
+    assert found[0] < 0.05 < min(2 * found[0], found[1])  # not after correction for two
 
 
 def test_h2_holds_by_the_way_of_weights_and_as_a_share_of_it_nowhere():
@@ -104,6 +104,44 @@ def test_h2_holds_by_the_way_of_weights_and_as_a_share_of_it_nowhere():
         assert verdicts(cell, "d_mean", "time") == {time[cell]}
     for cell in ("VGG-11, unseen", "VGG-11 from VGG-16"):
         assert verdicts(cell, "d_mean", "share") == {"undecided"}
+
+
+def ways(metric, unit):
+    """By verdict the measurable cells on training samples, at the protocol's b, as network and
+    layer with what else sets them apart."""
+    said = {}
+    for run in [*available_results("study"), *available_cells("study")]:
+        if run.run.startswith("cond_") or run.settings.get("measured_on") != "train":
+            continue
+        own = [one for one in run.comparisons if (one.metric, one.distance, one.selection)
+               == (metric, unit, "all") and one.threshold == run.threshold]  # fmt: skip
+        for one in own:
+            if one.verdict not in ("not measurable", "one seed"):
+                name = f"{one.network}, {one.layer}" + f", {run.run.split('_')[-1]}" * (
+                    run.run[:2] in ("ii", "vi"))  # fmt: skip
+                name += ", photographs" * run.run.startswith(("tin_", "ix_"))
+                said.setdefault(one.verdict, set()).add(name)
+    return said
+
+
+def test_the_page_names_every_cell_in_which_the_unit_of_the_way_decides():
+    asked = ("d_mean", "share"), ("d_mean", "time"), ("d_var", "time")
+    share, time, spread = (ways(*one) for one in asked)
+    clouds = {"PointConv, FC1", "PointNet++, FC1"}
+    assert "supported" not in share
+    assert share["opposed"] == {"AlexNet, FC1", "VGG-16, FC1"} | clouds
+    assert time["opposed"] == {"VGG-16, FC1", "PointNet++, FC1"}
+    assert time["supported"] == {
+        *("VGG-11, FC1", "VGG-11, FC1, grid32", "VGG-11, FC1, vgg16"),
+        *("AlexNet, FC1, photographs", "AlexNet, FC3, outputs200"),
+    }
+    assert "VGG-11, FC1, grid8" in time["undecided"]
+    assert "supported" not in spread and spread["opposed"] == time["opposed"]
+    spread = ways("d_var", "epoch")
+    assert spread["opposed"] == {f"{name}, FC2" for name in ("AlexNet", "VGG-11", "VGG-16")}
+    assert len(spread["supported"]) > sum(map(len, spread.values())) / 2
+    for cell in ("VGG-11", "VGG-11, photographs"):  # with the lower b
+        assert at_b(cell, "d_mean", 0.15) == {"undecided"}
 
 
 def at_b(cell, metric, threshold):
@@ -130,12 +168,27 @@ def test_on_photographs_no_network_leads_in_the_number():
     for name in (f"VGG-11, {of}", f"VGG-11, new {of}"):
         (run,) = runs(name)
         assert (by_pair(run, "n_fg") < 0).all()
+    fewer = [(by_pair(*runs(f"AlexNet, {name}"), "n_fg") < 0).sum() for name in (of, f"new {of}")]
+    assert fewer == [8, 7]
     for name in (f"AlexNet, {of}", f"VGG-11, {of}"):
         (run,) = runs(name)
         scores = {(one.role, one.metric): one.mean for one in run.measures}
         assert scores["T", "accuracy_test"] > scores["B", "accuracy_test"] + 0.1
         share = verdicts(name, "lambda") == {"supported"}
         assert verdicts(name, "n_bg") == {"supported"} and share == name.startswith("AlexNet")
+
+
+def test_on_photographs_students_of_leading_teachers_are_behind_all_the_same():
+    leading = {"tin_vgg11_fc1": 3, "tin_alexnet_fc1_100": 3, "tin_vgg11_fc2": 4,
+               "ix_vgg11_from_vgg11": 0, "tin_alexnet_fc1_new": 4}  # fmt: skip
+    behind = []
+    for run, many in leading.items():
+        found = read_results("image_cell", "study", run)
+        ahead = by_pair(found, "n_fg", "TB") > 0
+        assert ahead.sum() == many and by_pair(found, "n_fg", "TB").mean() < 0.05
+        assert (by_pair(found, "n_fg")[ahead] < 0).all()
+        behind.append((by_pair(found, "n_fg", "ST") < 0).sum())
+    assert behind[:2] == [8, 8] and min(behind) > 4
 
 
 def test_on_point_clouds_the_first_hypothesis_holds_in_number_share_and_background():

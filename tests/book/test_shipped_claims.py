@@ -11,7 +11,8 @@ from made_results import CELL, cells_of, comparison, rows_of, rows_of_all
 from refusals import fails
 
 from book.make import claims
-from book.make.claims import EVIDENCE, NOT_RUN, ClaimPage
+from book.make.claim_page import ClaimPage, verdict_counts
+from book.make.claims import EVIDENCE, NOT_RUN
 from book.make.frame import TABLE_OF, frame, paper_rows
 from book.make.pages import toc_pages
 from book.make.texts import badge
@@ -74,7 +75,7 @@ def test_the_list_is_the_papers_and_what_is_not_counted_says_why():
         assert not (other.joined or other.certain or other.evidence.where)
     certain = {claim.id for claim in SHIPPED if claim.certain}
     assert len(certain) == 14 and {"entropy_is_coherent", "background_is_discarded_more"} < certain
-    made = claims.verdict_counts([judge(claim) for claim in SHIPPED])
+    made = verdict_counts([judge(claim) for claim in SHIPPED])
     assert made.startswith("**115 claims**") and "Of the other 98: 98 not run." in made
 
 
