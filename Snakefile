@@ -81,6 +81,17 @@ for target, runs in TARGETS.items():
             lambda wildcards, target=target, runs=runs: to_run(target, runs),
 
 
+# What other presets have ends with a sentence that says which; Snakemake's own blames a rule.
+for target in sorted({*SWEEPS.by_name, *SWEEPS.sweep_of} - {*TARGETS}):
+
+    rule:
+        name:
+            target
+        localrule: True
+        shell:
+            "{PYTHON:q} -m kpnb.run.sweeps {rule} --preset {PRESET} --sweeps {SWEEPS.folder:q}"
+
+
 # The one kind of run there is: a notebook executed with parameters.
 # `update` keeps results that are to be replaced until the run has ended well, and brings them back
 # if it fails: they may be the committed ones. A failed copy is <run>.failed.ipynb beside the log;

@@ -114,4 +114,5 @@ def first_mistake(errors: Sequence[Mapping], values: Mapping[str, object]) -> st
 def _reason(error: Mapping) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    return re.sub(r"^\w+ should", "it should", error["msg"]).replace("valid tuple", "list")
+    told = re.sub(r"^\w+ should", "it should", error["msg"])
+    return told.replace("a valid tuple", 'a list, such as [1] or ["FC1"]')

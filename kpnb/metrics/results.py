@@ -207,6 +207,9 @@ def run_fingerprint(
     return f"{SCHEME}:{keys.fingerprint(parts)}"
 
 
+CHANGED = "code or data of kpnb have changed since"
+
+
 def freshness(results: Results, asked: dict | None = None) -> str:
     """Whether the code here would compute these results again: "fresh", "other versions" of
     libraries and which, where nothing else differs, or "stale" and why.
@@ -226,7 +229,8 @@ def freshness(results: Results, asked: dict | None = None) -> str:
     why = why_stale(then | {"versions": versions}, now)
     if why and results.fingerprint == run_fingerprint(asked, code, _counted(versions)):
         return f"other versions: {why}"
-    return f"stale: {why}" if why else "fresh"
+    own = asked == results.settings and why != CHANGED  # nothing but versions is told so far
+    return f"stale: {why}{f', and {CHANGED}' if own else ''}" if why else "fresh"
 
 
 def _counted(versions: Mapping[str, str]) -> dict[str, str]:
@@ -252,7 +256,7 @@ def why_stale(then: Mapping, now: Mapping) -> str:
         # Python counts by major.minor, and may be recorded with its patch level.
         if name in versions and not f"{versions[name]}.".startswith(f"{here}.")
     ]
-    return ", ".join(changed) or "code or data of kpnb have changed since"
+    return ", ".join(changed) or CHANGED
 
 
 def results_root() -> Path:

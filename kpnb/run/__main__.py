@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import unified_diff
 from pathlib import Path
 
@@ -27,11 +28,14 @@ from kpnb.metrics.results import Results, freshness, why_stale, write_whole
 from kpnb.run import notebook
 from kpnb.run.notebook import NOTE, Request, full_places, parse_assignments, read_notebook
 from kpnb.store import LOCKS, damaged, default_root, locked
+from kpnb.study.presets.own_model import PRESET_NAMES
 
 HERE = checkout() or Path.cwd()
 #: What says where and when numbers were computed, not which: left out of the comparison.
 #: The fingerprint is over code and versions, of which the numbers may well be independent.
 LEFT_OUT = {"provenance", "seconds", "peak_memory_mb", "fingerprint"}
+#: The notebook that sweeps run, whose results lie apart.
+CELL_NOTEBOOK = "image_cell"
 #: Numbers in these units are times, memory and speeds of the machine.
 MACHINE_UNITS = ("s", "MB", "GFLOP/s")
 
@@ -49,12 +53,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def status(preset: str) -> int:
     """Print each results file of a preset, fresh, stale and why, or unknown; 1 if one is stale."""
-    states = {
-        found.run or found.notebook: freshness(found)
-        for found in [*files.available_results(preset), *files.available_cells(preset)]
-    }
+    known = ", ".join(PRESET_NAMES)
+    require(preset in PRESET_NAMES, f"preset is {preset!r}: it must be one of {known}.")
+    names = {file.stem: (file.stem, preset) for file in _files_of(preset, "")}
+    names |= {file.stem: (CELL_NOTEBOOK, preset, file.stem) for file in _files_of(preset, "any")}
+    told = f"There are no results of the preset {preset!r} in {files.results_root()}"
+    require(names, f"{told}: run a notebook at it, or make book.")
+    states = {name: _state(*asked) for name, asked in names.items()}
     print("\n".join(f"{name}: {state}" for name, state in states.items()))
     return int(any(state.startswith("stale") for state in states.values()))
+
+
+def _files_of(preset: str, run: str) -> list[Path]:
+    """The results files of a preset, or those of its sweeps' runs."""
+    return sorted(files.results_path(CELL_NOTEBOOK, preset, run).parent.glob("*.json"))
+
+
+def _state(*asked: str) -> str:
+    try:
+        return freshness(files.read_results(*asked))
+    except KpnbError as error:
+        return f"stale: {error}"
 
 
 def compare_results(first: Path, second: Path) -> int:
@@ -152,6 +171,7 @@ def _why_again(wanted: Request, executed: nbformat.NotebookNode, writes: Sequenc
         return why
     if note["outputs"] != notebook.outputs_fingerprint(executed):
         return "the executed copy is damaged"
+    writes = writes or [_results_folder(wanted) / place for place in note.get("results", ())]
     if note["writes"] != _hashes(writes):
         return "a file that it writes is not as it was"
     return next((f"{folder} is damaged" for folder in damaged(note["store"])), "")
@@ -163,8 +183,10 @@ def _run(wanted: Request, out: Path, options: argparse.Namespace) -> int:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         failed.unlink(missing_ok=True)
+        there = _own_results(wanted)
         used = notebook.execute(wanted.source, working, dict(wanted.values), options.log)
-        executed = _finish(wanted, working, used, options.writes)
+        new = _own_results(wanted).items() - there.items()
+        executed = _finish(wanted, working, used, options.writes or sorted(dict(new)))
     except KeyboardInterrupt as stopped:
         kept = f"what was computed is kept in {default_root()}"
         told = f"{wanted.name} stopped: {kept}{_keep(working, failed, ' and in ')}"
@@ -181,6 +203,30 @@ def _run(wanted: Request, out: Path, options: argparse.Namespace) -> int:
     working.unlink(missing_ok=True)
     print(f"{wanted.name}: {used['seconds']} s, {used['peak_memory_mib']} MiB: {out}")
     return 0
+
+
+def _results_folder(wanted: Request) -> Path:
+    return files.results_path(wanted.name, wanted.resolved.preset).parent.absolute()
+
+
+def _below(folder: Path, written: Sequence[Path]) -> list[str]:
+    """As seen from a folder, those that lie below it."""
+    places = [Path(os.path.abspath(file)) for file in written]
+    return [str(file.relative_to(folder)) for file in places if file.is_relative_to(folder)]
+
+
+def _own_results(wanted: Request) -> dict[Path, int]:
+    """The results files with the parameters of a run, each with its time, but for those of other
+    notebooks, which may have the same: a file is of the one whose whole name begins its own."""
+    names = [source.stem for source in wanted.source.parent.glob("*.ipynb")]
+    found = {}
+    for file in _results_folder(wanted).rglob("*.json"):
+        owners = [name for name in names if f"{file.stem}_".startswith(f"{name}_")]
+        with suppress(OSError, ValueError, AttributeError):  # what is damaged is nobody's
+            own = json.loads(file.read_bytes()).get("settings") == wanted.made_from["parameters"]
+            if own and max(owners, key=len, default=wanted.name) == wanted.name:
+                found[file] = written_at(file)
+    return found
 
 
 def _keep(working: Path, failed: Path, told: str) -> str:
@@ -209,6 +255,7 @@ def _finish(
         "outputs": notebook.outputs_fingerprint(executed),
         "figures": notebook.figure_count(executed),
         "writes": _hashes(writes),
+        "results": _below(_results_folder(wanted), writes),
         **used,
     }
     return executed

@@ -302,14 +302,11 @@ def plan_name(
     from kpnb.run.sweeps import Sweeps
 
     sweeps = Sweeps()
-    targets, sweep = sweeps.targets(preset), sweeps.sweep_of.get(name) or sweeps.by_name.get(name)
-    if name in targets and given:
+    if name in sweeps.targets(preset) and given:
         raise KpnbError(f"{name} has its parameters in its sweep: leave out -p.")
-    if name in targets:
-        asked = [sweeps.sweep_of[run].resolved(run, preset) for run in targets[name]]
-    elif sweep is not None:
-        presets = ", ".join(sweep.presets)
-        raise KpnbError(f"{name} is not run at {preset!r}: its presets are {presets}.")
+    if name in {"all", *sweeps.by_name, *sweeps.sweep_of}:
+        runs = sweeps.asked(name, preset)
+        asked = [sweeps.sweep_of[run].resolved(run, preset) for run in runs]
     else:
         find_notebook(name, sweeps.notebooks)
         asked = [resolve(models_for(name), {"preset": preset} | given)]

@@ -193,6 +193,17 @@ class Sweeps:
         everything = [run for runs in sweeps.values() for run in runs]
         return {"all": everything} | sweeps | {run: [run] for run in everything}
 
+    def asked(self, name: str, preset: str) -> list[str]:
+        """The runs of a target; KpnbError where the preset has none of this name."""
+        targets = self.targets(preset)
+        if name in targets:
+            return targets[name]
+        if sweep := self.sweep_of.get(name) or self.by_name.get(name):
+            presets = ", ".join(sweep.presets)
+            raise KpnbError(f"{name} is not run at {preset!r}: its presets are {presets}.")
+        near = did_you_mean(name, targets) or f"known: {', '.join(self.by_name)}."
+        raise KpnbError(f"There is no sweep or run {name!r} at {preset!r}: {near}")
+
     def plan(self, run: str, preset: str) -> Request:
         """The checked plan of a run; its fingerprint is over parameters, code, data, versions."""
         sweep = self.sweep_of[run]
@@ -312,11 +323,7 @@ def _answer(options: argparse.Namespace) -> int:
             print(f"{name}: {sweep.title} ({count(len(sweep.runs), 'run')}; at {at})")
             print("\n".join(f"  {run}" for run in sweep.runs))
         return 0
-    targets = sweeps.targets(options.preset)
-    if options.name not in targets:
-        near = did_you_mean(options.name, targets) or f"known: {', '.join(sweeps.by_name)}."
-        raise KpnbError(f"There is no sweep or run at {options.preset} {options.name!r}: {near}")
-    runs = targets[options.name]
+    runs = sweeps.asked(options.name, options.preset)
     states = {run: sweeps.state(run, options.preset) for run in runs}
     print(summary(sweeps, options.name, runs, options.preset))
     print("\n".join(f"  {run}  {state}" for run, state in states.items()))
@@ -331,7 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=program, description="List the sweeps.")
     add = parser.add_argument
     add("name", nargs="?", help="a sweep or a run; without it, all of them are listed")
-    add("--preset", choices=PRESET_NAMES, default="demo")
+    add("--preset", choices=PRESET_NAMES, default="demo", help="default: demo")
     add("--check", action="store_true", help="exit code 1 unless all of its runs are fresh")
     add("--sweeps", type=Path, default=Sweeps.folder, metavar="DIR")
     add("--notebooks", type=Path, default=Sweeps.notebooks, metavar="DIR")

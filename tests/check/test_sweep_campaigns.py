@@ -27,6 +27,8 @@ def test_a_failed_run_leaves_the_others_and_only_what_is_missing_or_changed_is_r
     wrong = project.snakemake("all", places=["sweeps=wrong", "preset=smoke"])
     assert wrong.returncode != 0 and project.executed() == []
     assert "made.yaml, run a_run: There is no parameter 'epoch'" in wrong.stderr
+    absent = project.snakemake("first", places=["sweeps=sweeps", "preset=paper"])
+    assert absent.returncode != 0 and "first is not run at 'paper'" in absent.stderr
     failed = project.snakemake("all", FAIL="b_three")
     assert failed.returncode != 0 and project.executed() == stub.EVERY
     assert [run for run in stub.EVERY if project.file(run).is_file()] == ["a_one", "a_two"]

@@ -7,7 +7,7 @@ import made_results
 import pytest
 
 from kpnb.fingerprint import library_versions
-from kpnb.metrics.results import Number, Results, run_fingerprint, write_results
+from kpnb.metrics.results import CHANGED, Number, Results, run_fingerprint, write_results
 from kpnb.run.__main__ import main
 
 NAME = "smoke/cells/a_run.json"
@@ -82,3 +82,7 @@ def test_the_status_of_results_fails_where_one_is_stale(tmp_path, monkeypatch, c
     *lines, last = capsys.readouterr().out.splitlines()[-4:]
     assert [line.split(":")[1].strip() for line in lines] == ["stale", "fresh", "unknown"]
     assert last.startswith("d: other versions: torch 1.0, here ")
+    write_results(made_results.run(**told | {"fingerprint": "3:0"}))  # by other code as well
+    assert main(["--status", "study"]) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("d: stale: torch 1.0, here ") and last.endswith(f", and {CHANGED}")

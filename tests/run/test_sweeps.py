@@ -163,7 +163,8 @@ def test_a_preset_has_its_own_targets_listed_and_an_unknown_name_gives_the_near_
     assert set(PAPER) <= set(paper) and "table_v" not in paper and not set(PAPER) & set(study)
     assert len(paper["all"]) == sum(len(s.runs) for s in PAPER.values())
     assert sweeps.main(["paper_v", "--preset", "study"]) == 2
-    assert "no sweep or run at study 'paper_v'" in capsys.readouterr().err
+    told = "paper_v is not run at 'study': its presets are paper."
+    assert told in capsys.readouterr().err
     assert sweeps.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.strip() for line in lines} >= {run for s in SHIPPED.values() for run in s.runs}

@@ -1,5 +1,8 @@
 """Parameters: presets are valid, given values win, mistakes are one sentence."""
 
+import re
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 from refusals import fails, refuses
@@ -72,7 +75,7 @@ MISTAKES = {
         "grid is 64 but images have 32": [{"grid": 64, "image_size": 32}],
         "8 or 12": [{"classes": 9}],
         "'AlexNet', 'VGG-11'": [{"network": "VGG11"}],
-        "it should be a list": [{"layers": "FC1"}, {"seeds": 0}],
+        r"it should be a list, such as \[1\] or \[\"FC1\"\]": [{"layers": "FC1"}, {"seeds": 0}],
         r"'FC2' or 'FC3'\.": [{"layers": ["FC4"]}],
         "it should have at least 1 item": [{"layers": []}, {"seeds": []}],
         "name each item once": [{"layers": ["FC1", "FC1"]}, {"seeds": [0, 0]}],
@@ -148,3 +151,13 @@ def test_models_by_name_and_coherency_has_the_presets_of_images_with_fewer_sampl
 def test_a_wrong_network_is_told_before_the_values_that_follow_from_it():
     given = {"preset": "demo", "network": "PointNet3"}
     refuses(resolve, "network is 'PointNet3'.*'PointNet'", models_for("pointcloud_h1"), given)
+
+
+def test_the_page_on_colab_asks_for_the_papers_preset_as_a_whole():
+    page = (Path(__file__).parents[2] / "book" / "colab.md").read_text(encoding="utf-8")
+    (cell,) = re.findall(r"```python\n(import kpnb\n.*?)```", page, re.DOTALL)
+    names = dict(KINDS["image"].PRESETS["demo"])  # of the notebook's parameters cell
+    exec(cell, names)
+    found = resolve(KINDS["image"], {n: names[n] for n in KINDS["image"].model_fields}, "demo")
+    assert (found.preset, found.scale, found.image_size) == ("paper", "full", 224)
+    assert (found.network, found.epochs, found.layers) == ("AlexNet", 30, ("FC1",))
