@@ -115,3 +115,27 @@ def test_the_reading_of_sentences_is_what_was_found():
     assert means["S"][0] > 0.9 * means["T"][0] and means["S"][1] > means["T"][1]
     (never,) = [note for note in ways.notes if note.startswith("Without a foreground")]
     assert "student: 61 of 120" in never
+
+
+def test_the_reading_of_sst_2_itself_is_what_its_one_pair_showed():
+    found = [read_results(f"sentiment_h{nth}_sst2", "study") for nth in (1, 2, 3)]
+    points, set_by = found[0], found[0].settings
+    asked = ("teacher_samples", "fraction", "epochs", "measured_on")
+    assert [set_by[name] for name in asked] == [20000, 0.6, 8, "test"]
+    for one in found:
+        assert {of.verdict for of in one.comparisons} == {"not measurable"}
+        assert len(one.settings["seeds"]) == 1
+        (note,) = [note for note in one.notes if "not measurable" in note]
+        failed = note.partition("(")[2].partition(");")[0].split("; ")
+        assert failed[0].startswith(
+            "the baseline's loss fell by less than 5% in the last tenth: by 2"
+        )
+        assert [check[-3:-1] for check in failed[1:]] == ["48", "57"] and len(failed) == 3
+    explained = [points.numbers[f"explained_{split}_Last"].value for split in ("train", "new")]
+    assert explained[0] > 0.8 and explained[1] > 0.5
+    scores = {one.role: one.mean for one in points.measures if one.metric == "accuracy_test"}
+    assert scores["B"] + 0.05 < scores["S"] < scores["T"] < scores["S"] + 0.02
+    mean = {(one.role, one.metric): one.mean for one in points.measures
+            if (one.threshold, one.selection) == (0.2, "all")}  # fmt: skip
+    assert mean["S", "n_fg"] == pytest.approx(mean["B", "n_fg"], rel=0.05)
+    assert mean["S", "n_bg"] > 1.4 * mean["B", "n_bg"]
