@@ -151,20 +151,23 @@ def _letters(column: pd.Series) -> pd.Series:
 
 def cell_name(row: dict, name: str = "", under: str = "") -> str:
     """By default network and layer; and samples that are not a network's training images, but for
-    what the name says already, the page that it stands on, and the data of the heading above."""
+    what the name says already, the page that it stands on, and the data of the heading above. Of
+    texts a name says whose they are: the heading is then the paper's."""
     kind, samples = samples_of(row)
     kind = "" if kind == under else kind
-    told = ", ".join(filter(None, (kind if row["table"] != "VI" else "", samples))) or kind
-    told = told if not name else "" if samples in name else samples
+    texts = row["table"] == "VI"
+    kind = row["dataset"].partition(" (")[0] if name and texts else kind
+    told = ", ".join(filter(None, (kind if name or not texts else "", samples))) or kind
+    told = told if not name or texts else "" if samples in name else samples
     return (name or f"{row['network']}, {row['layer']}") + (f" ({told})" if told else "")
 
 
 def samples_of(row: dict) -> tuple[str, str]:
-    """What texts are, or whose images and clouds that are not embedded ones, "" for others; and
-    which samples are measured, "" for training ones."""
+    """Whose samples that are not embedded ones, what embedded texts are, "" for others; and which
+    samples are measured, "" for training ones."""
     data, _, samples = row["dataset"].rstrip(")").partition(" (")
-    named = row["table"] != "VI" and not data.startswith(EMBEDDED)
-    kind = f"{row['sample']}s" if row["table"] == "VI" else data if named else ""
+    named = not data.startswith(EMBEDDED)
+    kind = data if named else f"{row['sample']}s" if row["table"] == "VI" else ""
     photographs = named and row["table"] == "V"
     return kind, "new images" if samples and (photographs or samples == "new") else samples
 
