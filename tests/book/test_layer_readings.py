@@ -69,6 +69,26 @@ def test_at_fc1_the_students_whole_way_is_no_longer():
         assert ratio["S"] < 1.1 * ratio["B"]
 
 
+def test_vgg_16_at_fc1_is_open_in_the_number_and_has_a_larger_share():
+    found = cell("v_vgg16_fc1")
+    assert not found.notes and len(found.settings["seeds"]) == 8
+    assert verdicts(found, "lambda") == verdicts(found, "n_bg") == ["supported"] * 3
+    for other in (read_results("image_h1", "study"), cell("v_vgg11_fc1")):
+        fc1 = [one for one in other.comparisons if one.layer == "FC1" and one.metric == "n_bg"]
+        own = next(one for one in fc1 if (one.threshold, one.selection) == (0.2, "all"))
+        assert own.verdict == "undecided"
+    assert verdicts(found, "n_fg") == ["supported", "undecided", "undecided"]
+    assert min(one.low for one in found.comparisons if one.metric == "n_fg") > 0
+    assert (by_pair(found, "n_fg") > 0).all() and (by_pair(found, "n_fg", "ST") < 0).all()
+    told = {unit: verdicts(found, "d_mean", unit) for unit in ("epoch", "step", "share", "time")}
+    assert told.pop("share") == ["opposed"]
+    assert {one for said in told.values() for one in said} == {"undecided"}
+    assert verdicts(found, "rho") == ["undecided"] * 3 and (by_pair(found, "rho") > 0).sum() == 7
+    (rho,) = [one for one in found.comparisons
+              if (one.metric, one.threshold, one.selection) == ("rho", 0.2, "all")]  # fmt: skip
+    assert rho.low < 0
+
+
 def test_twelve_outputs_stand_under_two_names():
     found, other = cell("v_alexnet_fc3"), cell("viii_alexnet_outputs12")
     for metric in ("n_fg", "n_bg", "lambda"):
