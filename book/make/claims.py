@@ -259,11 +259,10 @@ class Judged:
 
 
 def _over_thresholds(verdicts: set[str]) -> str:
-    """The verdict that all thresholds share which have one."""
-    said = verdicts - {UNFIT, ONE_SEED} or verdicts
-    if len(said) == 1:
-        return said.pop()
-    return SPLIT if SPLIT in said or {"supported", "opposed"} <= said else "undecided"
+    """The verdict that all thresholds share."""
+    if len(verdicts) == 1:
+        return verdicts.pop()
+    return SPLIT if SPLIT in verdicts or {"supported", "opposed"} <= verdicts else "undecided"
 
 
 def judge_all(rows: pd.DataFrame) -> list[Judged]:

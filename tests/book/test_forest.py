@@ -282,3 +282,15 @@ def test_clouds_that_are_not_embedded_are_named():
     unseen = forest.cell_name(row | {"dataset": f"{told} (unseen shapes)"})
     assert unseen == f"PointConv, FC1 ({told}, unseen shapes)"
     assert forest.cell_name(row | {"dataset": "embedded clouds of furniture"}) == "PointConv, FC1"
+
+
+def test_public_texts_are_named_beside_the_embedded_ones():
+    row = {"table": "VI", "network": "MiniLM", "layer": "Last", "sample": "sentence"}
+    public, own = (row | {"dataset": name} for name in ("SST-2 (held out)", "embedded sentences"))
+    assert [forest.samples_of(one) for one in (public, own)] == [
+        *(("SST-2", "held out"), ("sentences", ""))
+    ]
+    assert forest.data_name(public) == "SST-2"
+    assert forest.cell_name(public, under="SST-2") == "MiniLM, Last (held out)"
+    assert forest.cell_name(public, "last layer") == "last layer (SST-2, held out)"
+    assert forest.cell_name(own, "last layer") == "last layer (embedded sentences)"

@@ -162,9 +162,9 @@ def test_a_preset_has_its_own_targets_listed_and_an_unknown_name_gives_the_near_
     paper, study = (Sweeps().targets(preset) for preset in ("paper", "study"))
     assert set(PAPER) <= set(paper) and "table_v" not in paper and not set(PAPER) & set(study)
     assert len(paper["all"]) == sum(len(s.runs) for s in PAPER.values())
-    assert sweeps.main(["paper_v", "--preset", "study"]) == 2
-    told = "paper_v is not run at 'study': its presets are paper."
-    assert told in capsys.readouterr().err
+    for name in ("paper_v", next(iter(PAPER["paper_v"].runs))):
+        assert sweeps.main([name, "--preset", "study"]) == 2
+        assert f"{name} is not run at 'study': its presets are paper." in capsys.readouterr().err
     assert sweeps.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.strip() for line in lines} >= {run for s in SHIPPED.values() for run in s.runs}
