@@ -138,8 +138,13 @@ def test_there_students_have_fewer_points_of_both_kinds():
     trained, new = table_ix()
     for found in (trained, new):
         assert verdicts(found, "n_bg") == ["supported"] * 3
-        assert verdicts(found, "lambda") == ["undecided"] * 3
         assert (by_pair(found, "n_fg") < 0).all() and (by_pair(found, "n_bg") < 0).all()
+    assert verdicts(trained, "lambda") == ["undecided"] * 3
+    assert verdicts(new, "lambda") == ["equivalent", "supported", "undecided"]
+    assert (by_pair(new, "lambda") > 0).all() and new.settings["samples"] == 927
+    chance = [new.numbers[f"lambda_over_chance_{role}_Conv"].value for role in "SB"]
+    beyond = (chance[0] - chance[1]) / by_pair(new, "lambda").mean()
+    assert beyond == pytest.approx(2 / 3, abs=0.06)
     assert verdicts(new, "n_fg") == ["opposed"] * 3
     assert verdicts(trained, "n_fg") == ["opposed", "undecided", "opposed"]
     own = next(one for one in trained.comparisons if (one.metric, one.threshold, one.selection)
@@ -168,7 +173,8 @@ def test_there_teachers_have_no_more_of_either_kind():
     assert ends["n_bg"].high < 0 < ends["n_fg"].high
     values = [held_values(new, "n_fg", role) for role in "TB"]
     assert paired_difference(*values, teachers=teachers).high < 0
-    assert (by_pair(trained, "n_fg", "ST") < 0).all()
+    for found in (trained, new):
+        assert (by_pair(found, "n_fg", "ST") < 0).all()
     behind = paired_difference(*(held_values(trained, "n_fg", r) for r in "ST"), teachers=teachers)
     assert behind.low < 0 < behind.high
 
