@@ -139,3 +139,7 @@ def test_the_reading_of_sst_2_itself_is_what_its_one_pair_showed():
             if (one.threshold, one.selection) == (0.2, "all")}  # fmt: skip
     assert mean["S", "n_fg"] == pytest.approx(mean["B", "n_fg"], rel=0.05)
     assert mean["S", "n_bg"] > 1.4 * mean["B", "n_bg"]
+    assert mean["S", "lambda"] < mean["B", "lambda"] < mean["T", "lambda"]
+    rho = {one.role: one.mean for one in found[2].measures if one.metric == "rho"
+           and (one.threshold, one.selection) == (0.2, "all")}  # fmt: skip
+    assert rho["S"] < rho["B"]
