@@ -228,9 +228,17 @@ def test_at_fc2_on_photographs_nothing_is_decided_but_what_is_said():
 def test_at_fc2_on_new_photographs_number_and_share_part():
     found = cell("tin_vgg11_fc2_new")
     assert not any("measurable" in note for note in found.notes)
-    assert verdicts(found, "n_fg") == ["undecided", "opposed", "opposed"]
-    for metric in ("lambda", "n_bg"):
-        assert verdicts(found, metric) == ["undecided", "supported", "supported"]
+    assert found.settings["samples"] == 927
+    assert verdicts(found, "n_fg") == ["undecided", "undecided", "opposed"]
+    assert (by_pair(found, "n_fg") < 0).all() and (by_pair(found, "lambda") > 0).all()
+    assert verdicts(found, "lambda") == ["supported"] * 3
+    assert verdicts(found, "n_bg") == ["undecided", "supported", "supported"]
+    own = {one.threshold: one for one in found.comparisons
+           if (one.metric, one.selection) == ("n_fg", "all")}  # fmt: skip
+    assert own[0.2].low < 0 < own[0.2].high
     for run in (found, cell("tin_vgg11_fc2")):
         beyond = [run.numbers[f"lambda_over_chance_{role}_FC2"].value for role in "SB"]
         assert 0 < beyond[0] < beyond[1] < beyond[0] + 0.02
+    by_teacher = [by_pair(found, "n_fg")[place::3].mean() for place in range(3)]
+    alone = paired_difference(*(held_values(found, "n_fg", role) for role in "SB"))
+    assert alone.high < 0 and max(by_teacher) - min(by_teacher) > 1  # as if each had its own
