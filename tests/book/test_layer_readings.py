@@ -89,6 +89,25 @@ def test_vgg_16_at_fc1_is_open_in_the_number_and_has_a_larger_share():
     assert rho.low < 0
 
 
+def test_vgg_16_at_fc2_decides_all_three():
+    found = cell("v_vgg16_fc2")
+    assert not found.notes and len(found.settings["seeds"]) == 8
+    for metric in ("n_fg", "lambda", "n_bg", "rho"):
+        assert verdicts(found, metric) == ["supported"] * 3
+    assert verdicts(found, "d_mean", "epoch") == ["opposed"] * 3
+    told = [verdicts(found, "d_mean", unit) for unit in ("step", "share", "time")]
+    assert told == [["opposed"], ["opposed"], ["undecided"]]
+    student, baseline = ways(found, "epoch")
+    assert student > 2 * baseline
+    left = {one.metric: one.verdict for one in found.comparisons
+            if one.selection == "published_filter"}  # fmt: skip
+    assert {left[name] for name in ("n_fg", "lambda", "n_bg", "rho")} == {"supported"}
+    assert left["d_mean"] == "opposed"
+    printed = published_table("V").query("network == 'VGG-16' and layer == 'FC2'")
+    by_role = printed.pivot(index="dataset", columns="learning", values="d_mean")
+    assert (by_role["S"] < by_role["B"]).all()
+
+
 def test_twelve_outputs_stand_under_two_names():
     found, other = cell("v_alexnet_fc3"), cell("viii_alexnet_outputs12")
     for metric in ("n_fg", "n_bg", "lambda"):
