@@ -99,6 +99,8 @@ def test_vgg_16_at_fc2_decides_all_three():
     assert told == [["opposed"], ["opposed"], ["undecided"]]
     student, baseline = ways(found, "epoch")
     assert student > 2 * baseline
+    share = ways(found, "share")
+    assert student / share[0] * share[1] / baseline == pytest.approx(1.73, abs=0.02)
     left = {one.metric: one.verdict for one in found.comparisons
             if one.selection == "published_filter"}  # fmt: skip
     assert {left[name] for name in ("n_fg", "lambda", "n_bg", "rho")} == {"supported"}
