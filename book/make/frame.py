@@ -22,11 +22,10 @@ from kpnb.metrics.formatting import count, interval, number
 from kpnb.metrics.results import CELLS, Comparison, Measure, Results, freshness
 from kpnb.metrics.stats import Z95, Pooled, pooled
 from kpnb.paper import METRICS, TABLES, outcome, published_table, role
+from kpnb.run.__main__ import CELL_NOTEBOOK
 
 #: What stands where nothing does: for a whole table, for a cell, for a cell that needs none.
 NOTHING, NOT_HERE, NONE = "Not run here yet.", "not run here", "–"
-#: Measures cells of the paper's tables that no other notebook has; its results are a sweep's runs.
-CELL_NOTEBOOK = "image_cell"
 #: The paper's table that measurements on one kind of samples belong to.
 TABLE_OF = {"image": "V", "sentence": "VI", "question": "VI", "cloud": "VII"}
 #: In which the paper verifies its hypotheses.

@@ -34,7 +34,7 @@ HERE = checkout() or Path.cwd()
 #: What says where and when numbers were computed, not which: left out of the comparison.
 #: The fingerprint is over code and versions, of which the numbers may well be independent.
 LEFT_OUT = {"provenance", "seconds", "peak_memory_mb", "fingerprint"}
-#: The notebook that sweeps run, whose results lie apart.
+#: Measures cells of the paper's tables that no other notebook has; its results are a sweep's runs.
 CELL_NOTEBOOK = "image_cell"
 #: Numbers in these units are times, memory and speeds of the machine.
 MACHINE_UNITS = ("s", "MB", "GFLOP/s")

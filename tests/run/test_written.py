@@ -66,6 +66,7 @@ def test_the_state_of_each_file_is_told_beside_a_damaged_one(folder, capsys):
     told = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in told] == ["image_h1", "image_h2", "v_x"]
     assert told[1].startswith("image_h2: stale: ") and "is damaged" in told[1]
+    assert [line.split(": ")[1] for line in (told[0], told[2])] == ["unknown"] * 2  # they are read
     for preset, why in {
         "demo": "There are no results of the preset 'demo' in",
         "huge": "one of",
