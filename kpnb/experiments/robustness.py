@@ -32,7 +32,7 @@ from kpnb.metrics.results import Number, Results, estimated, measured, write_res
 from kpnb.paper import ROLES
 from kpnb.study.cloud import CloudStudy
 from kpnb.study.findings import Findings
-from kpnb.study.parameters import CloudParameters, resolve
+from kpnb.study.parameters import CloudParameters, ImageParameters, resolve
 from kpnb.study.study import Study
 from kpnb.study.verdicts import Judgement, judged_table
 from kpnb.study.verdicts import turned_verdicts as turned_verdicts  # for notebooks
@@ -85,6 +85,13 @@ TEXT_VARIANTS = {
     "pooled state": Variant(layer="head.pooler"),
     "16 draws at each of three places": Variant({"probes": 16, "evaluations": 3}),
 }
+
+
+def image_page(parameters: ImageParameters) -> str:
+    """What results on images are filed under: with the network, if it is not the preset's own, so
+    that no network's results take another's place."""
+    network, own = parameters.network, parameters.PRESETS[parameters.preset]["network"]
+    return "image_measure" + ("" if network == own else f"_{network.lower().replace('-', '')}")
 
 
 def variants(preset: str) -> dict[str, Variant]:

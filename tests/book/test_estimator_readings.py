@@ -6,7 +6,7 @@ from kpnb.metrics.results import read_results
 
 
 def test_what_verdicts_on_images_hang_on_is_what_was_found():
-    found = read_results("image_measure", "study")
+    found = read_results("image_measure_vgg11", "study")
     assert found.settings["layers"] == ["FC1"] and len(found.settings["seeds"]) == 8
     said = {name: one.what.rpartition(": ")[2] for name, one in found.numbers.items()}
     minimum = [f"optimum of Eq. 3{more}" for more in ("", ", b = 0.5")]

@@ -17,6 +17,7 @@ from kpnb.metrics.evidence import Choices, Decision, decided
 from kpnb.metrics.results import freshness
 from kpnb.metrics.stats import Estimate
 from kpnb.study.findings import Findings
+from kpnb.study.parameters import ImageParameters, resolve
 
 CHANGE, OWN = "mean |change of H| [nats]", "as in this study"
 
@@ -85,6 +86,20 @@ def test_turned_verdicts_are_told_with_their_variant():
         # How far the entropy moves is no verdict.
         moved = pd.Series(range(len(table)), table.index, float, CHANGE)
         assert {robustness.turned_verdicts(t) for t in (table, table.join(moved))} == {told}
+
+
+@pytest.mark.parametrize(
+    "preset, network, page",
+    [
+        ("study", "AlexNet", "image_measure"),
+        ("study", "VGG-11", "image_measure_vgg11"),
+        ("smoke", "VGG-11", "image_measure"),
+        ("paper", "ResNet-50", "image_measure_resnet50"),
+    ],
+)
+def test_another_network_than_the_presets_has_a_file_of_its_own(preset, network, page):
+    parameters = resolve(ImageParameters, {"preset": preset, "network": network}, "demo")
+    assert robustness.image_page(parameters) == page
 
 
 def test_differences_reach_the_results_file_and_unchanged_they_are_the_studys(smoke, monkeypatch):
