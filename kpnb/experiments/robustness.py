@@ -11,9 +11,10 @@ unseen shapes. The default was chosen before, in pilots on shapes held out of th
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
@@ -23,12 +24,15 @@ from torch import Tensor, nn
 from kpnb.errors import KEPT, answered
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.estimator.features import FeatureReader
+from kpnb.estimator.loss import LARGEST_SIGMA
 from kpnb.estimator.perturbation import normal, sample_keys
 from kpnb.estimator.units import GridUnits, PointUnits
+from kpnb.experiments.controls import keeps_more
 from kpnb.figures.style import as_array, row_of_panels
 from kpnb.metrics.evidence import Choices, Evidence, decided, hypothesis_metrics
 from kpnb.metrics.formatting import number, table
 from kpnb.metrics.results import Number, Results, estimated, measured, write_results
+from kpnb.metrics.stats import crossed, paired_difference
 from kpnb.paper import ROLES
 from kpnb.study.cloud import CloudStudy
 from kpnb.study.findings import Findings
@@ -56,6 +60,7 @@ class Variant:
 
 
 UNCHANGED = "as in the other notebooks"
+MINIMUM = "optimum of Eq. 3"
 # On images and on texts alike. The optimum lies on a wider scale than the path's end, which is on
 # its way there: so two b.
 _OPTIMUM = {
@@ -145,6 +150,46 @@ def judge_variants(
             n = gap.n_samples * gap.n_seeds
             findings.numbers[f"{prefix}{name} | {metric}"] = estimated(gap, what, n=n)
     return judged
+
+
+def separations(findings: Findings, layer: str) -> pd.DataFrame:
+    """`SEPARATIONS` in students and baselines, on the way and at the minimum of Eq. 3, with the
+    paired difference; all are put among the results' numbers."""
+    findings.depend_on("separations")
+    study, teachers, rows = findings.study, findings.study.shared_teachers, {}
+    foreground = study.foreground()
+    for name in (UNCHANGED, MINIMUM):
+        maps = {role: [next(iter(_last(study, role, seed, layer, IMAGE_VARIANTS[name]).values()))
+                       for seed in study.parameters.seeds] for role in "SB"}  # fmt: skip
+        for key, (told, of) in SEPARATIONS.items():
+            values = {role: np.stack([of(one, foreground) for one in maps[role]]) for role in "SB"}
+            found = {ROLES[role]: crossed(values[role], teachers=teachers) for role in "SB"}
+            found["difference"] = paired_difference(values["S"], values["B"], teachers=teachers)
+            for who, one in found.items():
+                n = one.n_samples * one.n_seeds
+                findings.numbers[f"{name} | {key}_{who}"] = estimated(one, f"{told}, {who}", n=n)
+            rows[name, told] = {who: str(one) for who, one in found.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["maps", "measure"])
+
+
+def _silent(maps: EntropyMaps, among: Tensor) -> np.ndarray:
+    """(samples,) the share of some units that have the largest noise which the estimator allows."""
+    silent = (maps.sigma >= LARGEST_SIGMA) & among
+    return (silent.sum(1) / among.sum(1)).double().numpy()
+
+
+#: Measures without a threshold: what each is of, and what computes it from maps and foreground.
+SEPARATIONS: dict[str, tuple[str, Callable[[EntropyMaps, Tensor], np.ndarray]]] = {
+    "auc": (
+        "probability that a unit of the object has less entropy than one beside it",
+        lambda maps, foreground: keeps_more(maps.entropy, foreground),
+    ),
+    "silent_fg": ("share of the object's units with the largest noise", _silent),
+    "silent_bg": (
+        "share of the units beside it with the largest noise",
+        lambda maps, foreground: _silent(maps, ~foreground),
+    ),
+}
 
 
 def variants_table(study: Study, layer: str, findings: Findings) -> pd.DataFrame:

@@ -174,7 +174,8 @@ def _why_again(wanted: Request, executed: nbformat.NotebookNode, writes: Sequenc
     writes = writes or [_results_folder(wanted) / place for place in note.get("results", ())]
     if note["writes"] != _hashes(writes):
         return "a file that it writes is not as it was"
-    return next((f"{folder} is damaged" for folder in damaged(note["store"])), "")
+    entries = [str(default_root().resolve() / entry) for entry in note["store"]]
+    return next((f"{folder} is damaged" for folder in damaged(entries)), "")
 
 
 def _run(wanted: Request, out: Path, options: argparse.Namespace) -> int:

@@ -256,7 +256,7 @@ def full_places(passed: Mapping[str, object]) -> dict[str, object]:
 
 def execute(source: Path, working_copy: Path, parameters: dict, log: bool = False) -> dict:
     """Run a notebook into `working_copy`, saved after each cell; returns seconds, memory
-    and the entries of the store that it used.
+    and the entries that it used, of the default store as their places in it.
 
     The kernel is this interpreter, its folder the notebook's. log: show what it prints meanwhile.
     Raises what papermill raises; KpnbError if the system killed the kernel; KeyboardInterrupt with
@@ -273,7 +273,10 @@ def execute(source: Path, working_copy: Path, parameters: dict, log: bool = Fals
         with _kernel_s_end(source.stem) as started:
             how["kernel_manager_class"] = own_kernels(Path(folder), started)
             papermill.execute_notebook(*paths, parameters, **where, **how)
-        store = read_journal(Path(folder) / JOURNAL)
+        root = (
+            f"{default_root().resolve()}{os.sep}"  # copies that are kept tell no machine's folders
+        )
+        store = [entry.removeprefix(root) for entry in read_journal(Path(folder) / JOURNAL)]
     peak = peak_memory_mib(resource.RUSAGE_CHILDREN)
     return {"seconds": round(watch.seconds, 1), "peak_memory_mib": round(peak), "store": store}
 

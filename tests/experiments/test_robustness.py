@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -12,7 +14,14 @@ from reference import column_norms, images, linear_net
 
 from kpnb.estimator.units import GridUnits, PointUnits
 from kpnb.experiments import robustness
-from kpnb.experiments.robustness import JUDGED, Variant, cloud_variants, judge, judged_table
+from kpnb.experiments.robustness import (
+    JUDGED,
+    SEPARATIONS,
+    Variant,
+    cloud_variants,
+    judge,
+    judged_table,
+)
 from kpnb.metrics.evidence import Choices, Decision, decided
 from kpnb.metrics.results import freshness
 from kpnb.metrics.stats import Estimate
@@ -114,6 +123,46 @@ def test_differences_reach_the_results_file_and_unchanged_they_are_the_studys(sm
     number = written.numbers["a variant | n_fg"]
     assert (number.value, number.low, number.high, number.n) == (1.0, 0.5, 1.5, 8)
     assert "supported" in number.what
+
+
+def test_without_a_threshold_object_and_silence_are_told_from_maps(smoke):
+    findings = Findings(smoke.study, "image_measure", hypothesis=1)
+    table, foreground = robustness.separations(findings, "FC1"), smoke.study.foreground()
+    kinds = ("auc", "silent_fg", "silent_bg")
+    ways = (robustness.UNCHANGED, robustness.MINIMUM)
+    assert [*table.index] == [(way, SEPARATIONS[kind][0]) for way in ways for kind in kinds]
+    assert "separations" in findings.code
+    found = {name: number.value for name, number in findings.numbers.items()}
+    assert len(found) == len(ways) * len(kinds) * 3
+    for way in ways:
+        changes = robustness.IMAGE_VARIANTS[way].changes
+        for role, who in (("S", "student"), ("B", "baseline")):
+            net = smoke.study.of(role, 0, "FC1")
+            (maps,) = smoke.study.maps(net, "FC1", (net.final_epoch,), **changes).values()
+            largest = (maps.sigma == 1.0).double()
+            of = {"silent_fg": foreground, "silent_bg": ~foreground}
+            for kind, among in of.items():
+                by_hand = ((largest * among).sum(1) / among.sum(1)).mean()
+                assert found[f"{way} | {kind}_{who}"] == pytest.approx(float(by_hand))
+            ahead = [
+                np.mean([(a < b) + (a == b) / 2 for a in h[inside] for b in h[~inside]])
+                for h, inside in zip(maps.entropy.numpy(), foreground.numpy(), strict=True)
+            ]
+            assert found[f"{way} | auc_{who}"] == pytest.approx(np.mean(ahead))
+        for kind in kinds:
+            one, other = (found[f"{way} | {kind}_{who}"] for who in ("student", "baseline"))
+            assert found[f"{way} | {kind}_difference"] == pytest.approx(one - other)
+
+
+def test_a_unit_is_silent_at_the_largest_noise_alone():
+    sigma = torch.tensor([[1.0, 0.5, 1.0, 0.01]])
+    inside = torch.tensor([[True, True, False, False]])
+    maps = SimpleNamespace(sigma=sigma)
+    shares = {kind: SEPARATIONS[kind][1](maps, inside) for kind in ("silent_fg", "silent_bg")}
+    assert shares == {"silent_fg": [0.5], "silent_bg": [0.5]}
+    inside = torch.tensor([[True, False, False, False]])
+    assert SEPARATIONS["silent_fg"][1](maps, inside) == [1.0]
+    assert SEPARATIONS["silent_bg"][1](maps, inside) == [pytest.approx(1 / 3)]
 
 
 def test_shares_are_squared_columns_of_the_jacobian_drawn_against_all_maps(monkeypatch, smoke):

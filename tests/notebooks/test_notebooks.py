@@ -216,7 +216,9 @@ def results_of(executed):
     return found if run else read_results(executed.name, "smoke")
 
 
-def test_it_runs_from_the_store_with_figures_and_is_up_to_date(executed, monkeypatch, capsys):
+def test_it_runs_from_the_store_with_figures_and_is_up_to_date(
+    executed, places, monkeypatch, capsys
+):
     """The copy has no stderr of the kernel; turning clouds and Figure 5's epochs are sliders of
     the browser. Shared networks and maps are there; texts or clouds may be the first of a kind."""
     case, notebook = CASES[executed.name], executed.notebook
@@ -234,7 +236,9 @@ def test_it_runs_from_the_store_with_figures_and_is_up_to_date(executed, monkeyp
     of_others = [case.taken, (0, VARIED)] if case.kind not in ("images", "copy") else []
     assert count(added) in [case.added or case.taken, *of_others]
     taken = count([Path(folder).parent.name for folder in used])
-    assert damaged(used) == [] and (taken == case.taken or executed.name == "image_coherency")
+    assert all((places[case.kind] / entry).is_dir() for entry in used)
+    assert damaged(str(places[case.kind] / entry) for entry in used) == []
+    assert taken == case.taken or executed.name == "image_coherency"
     monkeypatch.setattr(runner, "execute", None)  # is not called
     assert kpnb.run.__main__.main(executed.arguments()) == 0
     assert "up to date" in capsys.readouterr().out

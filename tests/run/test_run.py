@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -210,7 +211,8 @@ STORED = """import torch
 from pathlib import Path
 from kpnb.store import Store
 compute = lambda scratch: ({"a": torch.arange(8.0)}, {"b": 1})
-Store(Path("store")).compute("net", {}, compute, ("KpnbError",))
+for root in (Path("store"), None):
+    Store(root).compute("net", {}, compute, ("KpnbError",))
 Path("found.json").write_text('{"sum": 28.0}')"""
 CELLS = (FIGURE, NOISE, STORED)
 
@@ -222,6 +224,7 @@ def ran(tmp_path_factory):
     write(folder, *CELLS, new_markdown_cell("old prose"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPLBACKEND", "Agg")
+        patch.setenv("KPNB_STORE", str(folder / "own"))
         assert main(folder, *given(folder), execute=KERNEL) == 0
         assert os.environ["MPLBACKEND"] == "Agg" and JOURNAL not in os.environ
     return folder
@@ -249,7 +252,10 @@ def test_parameters_arrive_figures_stay_and_noise_goes(ran):
     assert runner.figure_count(done) == note["figures"] == 1 and note["given"] == {"epochs": 3}
     assert (note["parameters"]["epochs"], note["parameters"]["grid"]) == (3, 16)
     assert 0 < note["seconds"] < 600 and 10 < note["peak_memory_mib"] < 1024**2
-    assert note.pop("store") == [str(entry.resolve())] and str(ran) not in json.dumps(note)
+    (own,) = (ran / "own" / "net").glob("*[0-9a-f]")
+    # Without the root of the store in use: a copy that is kept tells no folder of a machine.
+    assert note.pop("store") == [f"net/{own.name}", str(entry.resolve())]
+    assert str(ran) not in json.dumps(note)
     assert [file.name for file in (ran / "out").iterdir()] == ["image_x.ipynb"]
 
 
@@ -265,6 +271,19 @@ def test_a_second_call_runs_nothing_and_refreshes_prose(ran, capsys):
     kinds = [cell.source.split("\n")[0] for cell in executed(ran).cells]
     assert kinds[3:] == ["new prose", *(text.split("\n")[0] for text in CELLS)]
     assert runner.figure_count(executed(ran)) == 1 and again(ran) == "up to date"
+
+
+def test_a_damaged_entry_of_the_store_in_use_is_found_by_its_place_there(
+    ran, tmp_path, monkeypatch
+):
+    store = shutil.copytree(ran / "own", tmp_path / "moved")
+    monkeypatch.setenv("KPNB_STORE", str(store))
+    assert again(ran) == "up to date"
+    (tensors,) = store.glob("net/*/tensors.safetensors")
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"?")
+    assert again(ran) == ""
+    monkeypatch.setenv("KPNB_STORE", str(ran / "own"))
+    assert again(ran) == "up to date"
 
 
 def test_a_copy_whose_files_have_changed_does_not_hold(ran, tmp_path, capsys):
