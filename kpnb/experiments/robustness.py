@@ -156,20 +156,29 @@ def separations(findings: Findings, layer: str) -> pd.DataFrame:
     """`SEPARATIONS` in students and baselines, on the way and at the minimum of Eq. 3, with the
     paired difference; all are put among the results' numbers."""
     findings.depend_on("separations")
-    study, teachers, rows = findings.study, findings.study.shared_teachers, {}
+    study, rows = findings.study, {}
     foreground = study.foreground()
     for name in (UNCHANGED, MINIMUM):
         maps = {role: [next(iter(_last(study, role, seed, layer, IMAGE_VARIANTS[name]).values()))
                        for seed in study.parameters.seeds] for role in "SB"}  # fmt: skip
         for key, (told, of) in SEPARATIONS.items():
             values = {role: np.stack([of(one, foreground) for one in maps[role]]) for role in "SB"}
-            found = {ROLES[role]: crossed(values[role], teachers=teachers) for role in "SB"}
-            found["difference"] = paired_difference(values["S"], values["B"], teachers=teachers)
-            for who, one in found.items():
-                n = one.n_samples * one.n_seeds
-                findings.numbers[f"{name} | {key}_{who}"] = estimated(one, f"{told}, {who}", n=n)
-            rows[name, told] = {who: str(one) for who, one in found.items()}
+            rows[name, told] = beside(findings, f"{name} | {key}", told, values)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["maps", "measure"])
+
+
+def beside(
+    findings: Findings, key: str, told: str, values: Mapping[str, np.ndarray]
+) -> dict[str, str]:
+    """Student, baseline and their paired difference in words, with intervals; all three are put
+    among the results' numbers. values: (seeds, samples) by role. told: what they are."""
+    teachers = findings.study.shared_teachers
+    found = {ROLES[role]: crossed(values[role], teachers=teachers) for role in "SB"}
+    found["difference"] = paired_difference(values["S"], values["B"], teachers=teachers)
+    for who, one in found.items():
+        n = one.n_samples * one.n_seeds
+        findings.numbers[f"{key}_{who}"] = estimated(one, f"{told}, {who}", n=n)
+    return {who: str(one) for who, one in found.items()}
 
 
 def _silent(maps: EntropyMaps, among: Tensor) -> np.ndarray:
