@@ -14,6 +14,7 @@ import torch
 from captum import attr
 from torch import Tensor, nn
 
+from kpnb.datasets.prepared import normalized
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.estimator.features import FeatureReader, layer_name
 from kpnb.estimator.units import GridUnits
@@ -38,13 +39,14 @@ def moved(net: nn.Module, layer: str, images: Tensor, units: GridUnits, covers: 
     is covered with what `covers` has in its place.
 
     layer: dotted name; the feature is behind the ReLU, as the estimator's. images, covers: (n, 3,
-    height, width).
+    height, width), normalized, where the network is.
     """
     count = units.count(images)
-    labels = units.spread(torch.arange(count, dtype=torch.float32)[None], images).long()
+    places = torch.arange(count, dtype=torch.float32, device=images.device)
+    labels = units.spread(places[None], images).long()
     parts = zip(images.split(CHUNK), covers.split(CHUNK), strict=True)
     with FeatureReader(net, layer, relu=True) as reader, torch.no_grad():
-        return torch.cat([_moved(net, reader, labels, units, *part) for part in parts])
+        return torch.cat([_moved(net, reader, labels, units, *part).cpu() for part in parts])
 
 
 def _moved(
@@ -107,7 +109,7 @@ def covered(findings: Findings, layer: str) -> pd.DataFrame:
     findings.depend_on("covered")
     study, rows = findings.study, {}
     foreground = study.foreground()
-    images, units = study.data.measured.images, study.data.units
+    images, units = normalized(study.data.measured.images.to(study.device)), study.data.units
     for cover, make in COVERS.items():
         values: dict[str, list[dict]] = {"S": [], "B": []}
         for role, seed in product(values, study.parameters.seeds):

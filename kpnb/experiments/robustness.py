@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from kpnb.datasets.prepared import normalized
 from kpnb.errors import KEPT, answered
 from kpnb.estimator.entropy import EntropyMaps
 from kpnb.estimator.features import FeatureReader
@@ -36,7 +37,8 @@ from kpnb.metrics.stats import crossed, paired_difference
 from kpnb.paper import ROLES
 from kpnb.study.cloud import CloudStudy
 from kpnb.study.findings import Findings
-from kpnb.study.parameters import CloudParameters, ImageParameters, resolve
+from kpnb.study.image import ImageStudy
+from kpnb.study.parameters import CloudParameters, resolve
 from kpnb.study.study import Study
 from kpnb.study.verdicts import Judgement, judged_table
 from kpnb.study.verdicts import turned_verdicts as turned_verdicts  # for notebooks
@@ -92,11 +94,13 @@ TEXT_VARIANTS = {
 }
 
 
-def image_page(parameters: ImageParameters) -> str:
-    """What results on images are filed under: with the network, if it is not the preset's own, so
-    that no network's results take another's place."""
-    network, own = parameters.network, parameters.PRESETS[parameters.preset]["network"]
-    return "image_measure" + ("" if network == own else f"_{network.lower().replace('-', '')}")
+def image_page(study: ImageStudy) -> str:
+    """What results on images are filed under: with the network, if it is not the preset's own, and
+    "photographs" for a prepared data set, so that none takes another's place."""
+    given = study.parameters
+    network, own = given.network, given.PRESETS[given.preset]["network"]
+    name = "image_measure" + ("" if network == own else f"_{network.lower().replace('-', '')}")
+    return name + ("_photographs" if study.prepared else "")
 
 
 def variants(preset: str) -> dict[str, Variant]:
@@ -261,6 +265,7 @@ def _cloud(ax: Axes, x: Tensor, y: Tensor, line: Tensor, height: Tensor, label: 
 def sensitivity_shares(net: nn.Module, layer: str, images: Tensor, units: GridUnits) -> Tensor:
     """p_i = J_i / sum_j J_j (n, units), J_i the squared column norms of the feature's Jacobian at
     the image itself, from random directions: what the closed form is made of, no kinks."""
+    images = normalized(images.to(next(net.parameters()).device))
     totals = torch.zeros(len(images), units.count(images))
     keys = sample_keys(images, 0)
     with FeatureReader(net, layer, relu=True) as reader, torch.enable_grad():

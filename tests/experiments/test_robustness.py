@@ -108,7 +108,10 @@ def test_turned_verdicts_are_told_with_their_variant():
 )
 def test_another_network_than_the_presets_has_a_file_of_its_own(preset, network, page):
     parameters = resolve(ImageParameters, {"preset": preset, "network": network}, "demo")
-    assert robustness.image_page(parameters) == page
+    some = SimpleNamespace(parameters=parameters, prepared=False)
+    assert robustness.image_page(some) == page
+    some.prepared = True
+    assert robustness.image_page(some) == f"{page}_photographs"
 
 
 def test_differences_reach_the_results_file_and_unchanged_they_are_the_studys(smoke, monkeypatch):
