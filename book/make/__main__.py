@@ -29,6 +29,7 @@ from book.make import (
     explorer,
     first_figure,
     forest,
+    minimum,
     own_photographs,
     plan_pages,
     protocol_pages,
@@ -105,6 +106,7 @@ def fragments(
     made |= published.published_tables(rows)
     made |= chapters.chapter_tables(rows) | plan_pages.plan_tables()
     made |= conditions.conditions_fragments(cells) | effects.effects_fragments(rows)
+    made |= minimum.minimum_fragments(results)
     made |= undecided.undecided_fragments(rows) | own_photographs.photographs_fragments(cells)
     made |= controls.controls_fragments(results) | executed.picture_fragments(BOOK)
     made |= repeated.repeated_fragments([*results, *cells])

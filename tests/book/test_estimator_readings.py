@@ -1,31 +1,114 @@
 """What pages say in words of how the entropy is estimated: held against the committed files."""
 
 import numpy as np
+import pytest
+from made_results import rows_of, run
 
-from kpnb.metrics.results import read_results
+from book.make.minimum import APART, COVERED, minimum_fragments
+from kpnb.experiments.occlusion import COVERS
+from kpnb.experiments.robustness import MINIMUM, UNCHANGED
+from kpnb.metrics.results import Number, read_results
+
+AT_MINIMUM = [f"{MINIMUM}{more}" for more in ("", ", b = 0.5")]
+ONE_PAIR = ("published procedure", "closed form, on the same images")
+COARSE, FINE = (f"grid of {n} cells a side" for n in (8, 32))
+FILES = {"AlexNet": "image_measure", "VGG-11": "image_measure_vgg11"}
 
 
-def test_what_verdicts_on_images_hang_on_is_what_was_found():
-    found = read_results("image_measure_vgg11", "study")
+@pytest.fixture(params=FILES)
+def network(request):
+    return request.param
+
+
+def verdicts(network, metric):
+    found = read_results(FILES[network], "study")
+    assert found.settings["network"] == network and found.settings["data"] == "embedded"
     assert found.settings["layers"] == ["FC1"] and len(found.settings["seeds"]) == 8
-    said = {name: one.what.rpartition(": ")[2] for name, one in found.numbers.items()}
-    minimum = [f"optimum of Eq. 3{more}" for more in ("", ", b = 0.5")]
+    ends = {name: one.what.rpartition(": ")[2] for name, one in found.numbers.items()}
+    return {name.partition(" | ")[0]: said for name, said in ends.items()
+            if name.endswith(f" | {metric}") and not name.startswith(ONE_PAIR)}  # fmt: skip
+
+
+def test_on_the_way_verdicts_on_number_and_share_do_not_turn(network):
     for metric in ("n_fg", "lambda"):
-        assert {said[f"{name} | {metric}"] for name in minimum} == {"opposed"}
-    one_pair = ("published procedure", "closed form, on the same images")
-    way = {name.partition(" | ")[0] for name in said} - {*minimum, *one_pair}
-    assert len(way) == 7 and {said[f"{name} | n_fg"] for name in way} == {"supported"}
-    coarse, fine = (f"grid of {n} cells a side" for n in (8, 32))
-    verdicts = {name: said[f"{name} | lambda"] for name in way}
-    assert verdicts.pop(coarse) == "undecided" and {*verdicts.values()} == {"supported"}
-    beside = {name: said[f"{name} | n_bg"] for name in way}
-    fewer = {"target entropy -2.7", "entropy weight 5", fine}
-    more = {"target entropy -3.0", "entropy weight 10", coarse}
-    assert {name for name, told in beside.items() if told == "supported"} == fewer
-    assert {name for name, told in beside.items() if told == "opposed"} == more
-    for metric in ("n_fg", "lambda", "n_bg"):
-        sides = [np.sign(found.numbers[f"{name} | {metric}"].value) for name in one_pair]
+        found = verdicts(network, metric)
+        way = {name: found[name] for name in found if name not in AT_MINIMUM}
+        assert len(way) == 7
+        coarse = way.pop(COARSE)
+        undecided = (network, metric) == ("VGG-11", "lambda")
+        assert coarse == ("undecided" if undecided else "supported")
+        assert {*way.values()} == {"supported"}
+
+
+def test_at_the_minimum_they_do(network):
+    found = verdicts(network, "n_fg")
+    assert {found[name] for name in AT_MINIMUM} == {"opposed"}
+    found = [verdicts(network, "lambda")[name] for name in AT_MINIMUM]
+    assert found == ["equivalent" if network == "AlexNet" else "opposed", "opposed"]
+    assert read_results(FILES[network], "study").numbers[f"{MINIMUM} | lambda"].high < 0
+    found = verdicts(network, "n_bg")
+    assert [found[name] for name in AT_MINIMUM] == ["supported", "opposed"]
+
+
+def test_points_beside_the_object_turn_with_the_setting(network):
+    found = verdicts(network, "n_bg")
+    fewer = {"target entropy -2.7", "entropy weight 5", FINE} if network == "VGG-11" else set()
+    more = {"target entropy -3.0", "entropy weight 10"} | (
+        {COARSE} if network == "VGG-11" else set()
+    )
+    way = {name: said for name, said in found.items() if name not in AT_MINIMUM}
+    assert {name for name, said in way.items() if said == "supported"} == fewer
+    assert {name for name, said in way.items() if said == "opposed"} == more
+
+
+def test_the_published_procedure_lies_on_the_closed_forms_sides(network):
+    found = read_results(FILES[network], "study").numbers
+    for metric in ("n_fg", "lambda"):
+        sides = [np.sign(found[f"{name} | {metric}"].value) for name in ONE_PAIR]
         assert sides[0] == sides[1] != 0
+
+
+def test_without_a_threshold_the_order_of_object_and_background_turns_too(network):
+    found = read_results(FILES[network], "study").numbers
+    assert found[f"{UNCHANGED} | auc_difference"].low > 0
+    assert found[f"{MINIMUM} | auc_difference"].high < 0
+    for kind in ("silent_fg", "silent_bg"):
+        student, baseline = (
+            found[f"{MINIMUM} | {kind}_{w}"].value for w in ("student", "baseline")
+        )
+        assert 1.6 < student / baseline < 2.6 and found[f"{MINIMUM} | {kind}_difference"].low > 0
+        assert all(found[f"{UNCHANGED} | {kind}_{w}"].value == 0 for w in ("student", "baseline"))
+
+
+@pytest.mark.parametrize("cover", COVERS)
+def test_covered_squares_side_with_maps_on_the_way(network, cover):
+    found = read_results(FILES[network], "study").numbers
+    told = {key: {w: found[f"covered with {cover} | {key}_{w}"] for w in ("student", "baseline")}
+            for key in ("path", "optimum")}  # fmt: skip
+    assert found[f"covered with {cover} | auc_difference"].low > 0
+    for who in ("student", "baseline"):
+        assert told["path"][who].low > told["optimum"][who].high
+    assert told["optimum"]["student"].high < told["optimum"]["baseline"].low
+
+
+def test_the_tables_have_a_row_for_each_network_that_was_asked():
+    def filed(network, *missing, **more):
+        names = {f"{name}_{who}" for name in (*APART.values(), *COVERED.values())
+                 for who in ("student", "baseline", "difference")}  # fmt: skip
+        numbers = {name: Number(value=0.5, low=0.4, high=0.6, what="") for name in names}
+        about = {"network": network, "layers": ["FC1"], "data": "embedded"}
+        about |= {"notebook": f"image_measure_{network.lower()}", "preset": "study"} | more
+        held = {name: one for name, one in numbers.items() if not name.startswith(missing)}
+        settings = {name: about.pop(name) for name in ("network", "layers", "data")}
+        return run(**about, settings=settings, numbers=held)
+
+    made = minimum_fragments([filed("B"), filed("A"), filed("C", "covered")])
+    rows = {name: rows_of(shown) for name, shown in made.items()}
+    assert [row[2] for row in rows["minimum_apart"]] == ["A", "B", "C"] * len(APART)
+    assert [row[2] for row in rows["minimum_covered"]] == ["A", "B"] * len(COVERED)
+    assert all("0.50 [0.40, 0.60]" in row[3] for row in rows["minimum_apart"])
+    others = [filed("A", preset="demo"), filed("A", notebook="sentiment_measure")]
+    assert all("|" not in shown for shown in minimum_fragments(others).values())
 
 
 def test_what_numbers_of_sentences_hang_on_is_what_was_found():

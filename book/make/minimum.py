@@ -1,0 +1,34 @@
+"""Maps on the way and at the minimum, held against covered units: what `image_measure` filed."""
+
+from collections.abc import Iterator, Sequence
+
+from book.make.texts import sheet
+from kpnb.experiments.occlusion import COVERS, MEASURES
+from kpnb.experiments.robustness import MINIMUM, SEPARATIONS, UNCHANGED
+from kpnb.metrics.results import Results
+
+NOTEBOOK = "image_measure"
+#: Rows of the page's tables: what is asked -> the number's beginning in the results.
+APART = {("on the way", key): f"{UNCHANGED} | {key}" for key in ("auc",)}
+APART |= {("at the minimum", key): f"{MINIMUM} | {key}" for key in SEPARATIONS}
+COVERED = {(cover, key): f"covered with {cover} | {key}" for key in MEASURES for cover in COVERS}
+
+
+def minimum_fragments(results: Sequence[Results]) -> dict[str, str]:
+    """Two tables of the estimator's page, of the study's networks that have the numbers."""
+    runs = [one for one in results if one.preset == "study" and one.notebook.startswith(NOTEBOOK)]
+    runs = sorted(runs, key=lambda one: (one.settings["data"], one.settings["network"]))
+    told = {"minimum_apart": APART, "minimum_covered": COVERED}
+    return {name: sheet(name, [*rows(runs, asked)]) for name, asked in told.items()}
+
+
+def rows(runs: Sequence[Results], asked: dict[tuple, str]) -> Iterator[dict]:
+    """A row for each of what is asked and network: student, baseline and their difference."""
+    for (at, key), name in asked.items():
+        for run in runs:
+            found = {who: run.numbers.get(f"{name}_{who}")
+                     for who in ("student", "baseline", "difference")}  # fmt: skip
+            if all(found.values()):
+                about = {"at": at, "key": key, "network": run.settings["network"]}
+                about |= {"layer": ", ".join(run.settings["layers"]), "data": run.settings["data"]}
+                yield about | {who: one.model_dump() for who, one in found.items()}
