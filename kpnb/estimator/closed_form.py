@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Draws of `response`, by forward passes only; its ratios hardly vary with the draws.
 RESPONSE_DRAWS = 16
 MOST_REPLICAS = 16  # of the jackknife, for each measurement
+STEPS, STRIDE = 8, 0.5  # of `optimum`: steps for each evaluation, the longest in log sigma
 
 
 @dataclass(frozen=True)
@@ -139,27 +140,36 @@ def _follow(run: _Run, sigma: Tensor, rate: Tensor, change: Tensor, to: float) -
 def optimum(p: Perturbation, estimator: EntropyEstimator) -> Outcome:
     """The minimum of Eq. 3: sigma_i^2 = weight sigma_f^2 / (2 units D_i).
 
-    Where kinks make D depend on sigma, the fixed point is iterated `evaluations` times, each with
-    fresh draws. A unit that the feature ignores goes to the largest sigma. The standard error is
-    that of the last measurement and of sigma_f^2.
+    Where kinks make D depend on sigma that is a fixed point, and going there at once runs away, to
+    noise under which the loss is hundreds of times the minimum's. So log sigma goes towards it by
+    at most STRIDE at a time, STEPS times an evaluation, each with fresh draws; D is the mean of the
+    later half of all measurements so far. A unit that the feature ignores goes to the largest
+    sigma. Reached: the last step moves the mean entropy by at most `tolerance`. The standard error
+    is that of the later half's rates and of sigma_f^2, each at the sigma where it was measured.
     """
     run, sigma = _begin(p, estimator), start(p, estimator)
-    for _ in range(estimator.evaluations):
+    for _ in range(STEPS * estimator.evaluations):
         rates, run = run.measure(sigma, estimator.probes // BLOCK)
         run = replace(run, measured=(*run.measured, rates))
-        sigma = _fixed_point(run, [_everything(rates) for rates in run.measured])[:, 0]
-    groups = [min(len(rates), MOST_REPLICAS) for rates in run.measured]
-    weights = [_weights(run.measured, groups, number) for number in range(len(groups))]
-    error = _jackknife(entropy_of(_fixed_point(run, weights)), groups)
-    variance = _change(run, weights)[:, 0]
-    return Outcome(sigma, variance, torch.ones_like(variance, dtype=torch.bool), error)
+        late = replace(run, measured=(run.measured[0], *run.measured[len(run.measured) // 2 :]))
+        whole = [_everything(one) for one in late.measured]
+        before, sigma = sigma, _towards(late, sigma, whole)[:, 0]
+    groups = [min(len(one), MOST_REPLICAS) for one in late.measured]
+    weights = [_weights(late.measured, groups, number) for number in range(len(groups))]
+    error = _jackknife(entropy_of(_towards(late, before, weights)), groups)
+    still = (sigma / before).log().mean(1).abs() <= estimator.tolerance
+    return Outcome(sigma, _change(late, whole)[:, 0], still, error)
 
 
-def _fixed_point(run: _Run, weights: list[Tensor]) -> Tensor:
-    rate = _rates(run, len(weights) - 1, weights).clamp(min=1e-30)
+def _towards(run: _Run, sigma: Tensor, weights: list[Tensor]) -> Tensor:
+    """(n, replicas, units) from sigma (n, units) to where the mean rate of all measurements but the
+    first has the minimum, or STRIDE towards it in log sigma."""
+    late = range(1, len(run.measured))
+    rate = sum(_rates(run, number, weights) for number in late) / len(late)
     change = _change(run, weights).unsqueeze(-1)
     scale = run.estimator.entropy_weight * change / (2 * rate.shape[-1])
-    return clamp((scale / rate).sqrt())
+    step = (scale / rate.clamp(min=1e-30)).sqrt().log() - sigma.log().unsqueeze(1)
+    return clamp(sigma.unsqueeze(1) * step.clamp(-STRIDE, STRIDE).exp())
 
 
 # --- sigma_f^2, means over the draws, and the jackknife ---------------------------------------

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from kpnb.errors import KpnbError, is_out_of_memory
 from kpnb.estimator import inputs as given
-from kpnb.estimator.closed_form import optimum, path
+from kpnb.estimator.closed_form import STEPS, optimum, path
 from kpnb.estimator.descent import descent, published, reference
 from kpnb.estimator.features import Choice, FeatureReader
 from kpnb.estimator.loss import GAUSSIAN_ENTROPY, Outcome
@@ -291,7 +291,9 @@ class EntropyEstimator:
     def _rows(self) -> int:
         """Noisy passes of a sample, those that may be added left aside."""
         if self._closed:
-            return 2 * 16 + 2 * self.probes * self.evaluations
+            return 2 * 16 + 2 * self.probes * self.evaluations * (
+                STEPS if self.method == "optimum" else 1
+            )
         steps = {"published": self.iterations * self.draws, "reference": self.reference_draws}
         return steps.get(self.method, self.descent_iterations * self.draws)
 

@@ -7,11 +7,16 @@ maps has seen.
 
 from collections.abc import Callable
 from itertools import product
+from math import isqrt
 
 import numpy as np
 import pandas as pd
 import torch
 from captum import attr
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from kpnb.datasets.prepared import normalized
@@ -20,7 +25,11 @@ from kpnb.estimator.features import FeatureReader, layer_name
 from kpnb.estimator.units import GridUnits
 from kpnb.experiments.controls import keeps_more
 from kpnb.experiments.robustness import IMAGE_VARIANTS, MINIMUM, beside
+from kpnb.figures.image import draw_outline, draw_picture, grid_of
+from kpnb.figures.panel import entropy_colors
+from kpnb.figures.style import LABEL_SIZE, TITLE_SIZE, WIDTH, label_axes, new_figure
 from kpnb.metrics.stats import correlation
+from kpnb.paper import ROLES
 from kpnb.study.findings import Findings
 from kpnb.study.image import ImageStudy
 from kpnb.study.study import Trained
@@ -122,3 +131,40 @@ def covered(findings: Findings, layer: str) -> pd.DataFrame:
             about = f"covered with {cover} | {key}", f"{told}, covered with {cover}"
             rows[cover, told] = beside(findings, *about, table)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["covered with", "measure"])
+
+
+def ranks_figure(study: ImageStudy, layer: str, row: int = 0) -> Figure:
+    """One image in the first seed's student and baseline: each square's rank by entropy on the way
+    and at the minimum, and by how little the feature moves as it is covered with gray."""
+    measured, foreground = study.data.measured.subset([row]), study.foreground()[row]
+    images = normalized(measured.images.to(study.device))
+    figure, axes = new_figure(2, 4, (WIDTH, 5.0), layout="compressed")
+    for across, role in zip(axes, "SB", strict=True):
+        trained = study.of(role, study.parameters.seeds[0], layer)
+        net, maps = study.network(trained), final_maps(study, trained, layer)
+        change = moved(net, layer_name(net, layer), images, study.data.units, 0 * images)[0]
+        shown = {
+            "H on the way": maps["path"].entropy[row],
+            "H at the minimum": maps["optimum"].entropy[row],
+        }
+        shown |= {"as it is covered": -change}
+        draw_picture(across[0], measured.pictures()[0], study.parameters.grid)
+        across[0].set_title("image", fontsize=TITLE_SIZE)
+        for ax, (title, values) in zip(across[1:], shown.items(), strict=True):
+            _draw_ranks(ax, values)
+            ax.set_title(title, fontsize=TITLE_SIZE)
+        for ax in across:
+            draw_outline(ax, foreground)
+            label_axes(ax, "column of the grid", "")
+        across[0].set_ylabel(f"{ROLES[role]}\nrow of the grid", fontsize=LABEL_SIZE)
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), entropy_colors()), ax=axes, pad=0.015)
+    told = "rank among the squares [1]: kept, moves the feature \u2190 \u2192 discarded, does not"
+    bar.set_label(told, fontsize=LABEL_SIZE)
+    return figure
+
+
+def _draw_ranks(ax: Axes, values: Tensor) -> None:
+    from scipy.stats import rankdata
+
+    ranks = (rankdata(values.cpu().numpy()) - 1) / (len(values) - 1)
+    draw_picture(ax, grid_of(ranks), isqrt(len(ranks)), cmap=entropy_colors(), vmin=0, vmax=1)

@@ -22,6 +22,7 @@ from types import SimpleNamespace
 from kpnb.datasets.places import EMBEDDED, PREFIX, find_data
 from kpnb.datasets.prepared import manifest
 from kpnb.errors import KpnbError, answered
+from kpnb.estimator.closed_form import STEPS
 from kpnb.estimator.rates import BLOCK
 from kpnb.estimator.units import GridUnits
 from kpnb.fingerprint import fingerprint
@@ -193,8 +194,10 @@ def estimator_rows(settings: dict[str, object]) -> float:
     if settings["method"] in SLOW_ROWS:
         return SLOW_ROWS[settings["method"]]
     blocks, evaluations = settings["probes"] // BLOCK, settings["evaluations"]
-    if settings["method"] == "optimum" or evaluations == 1:
-        return float(BLOCK * blocks * evaluations)
+    if settings["method"] == "optimum":
+        return float(BLOCK * blocks * evaluations * STEPS)
+    if evaluations == 1:
+        return float(BLOCK * blocks)
     return float(BLOCK * (max(2, blocks // 2) + (evaluations - 1) * blocks))
 
 

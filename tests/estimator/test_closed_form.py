@@ -122,3 +122,35 @@ def test_without_a_limit_probes_are_as_given(probes):
     assert sum(rows) == 7 + 2 * 16 + 2.5 * probes
     for given in ({"standard_error": 1e3}, {"most_probes": 1}, {"most_probes": 10**6}):
         assert torch.equal(fixed.sigma, explain(NET, X[:1], probes=probes, **given).sigma)
+
+
+def asleep(x, margin):
+    """Features of the upper half of an image that are awake, and of the lower half that ReLU cuts
+    off by a margin, which noise can wake."""
+    net = linear_net(40)
+    upper = (UNITS.spread(torch.arange(16.0)[None], x) < 8).expand_as(x)[0].flatten()
+    with torch.no_grad():
+        net[1].weight[:20, ~upper] = net[1].weight[20:, upper] = 0
+        net[1].bias.zero_()
+        y = net(x)[0]
+        net[1].bias.copy_(torch.where(torch.arange(40) < 20, 3 - y, -margin - y))
+    return net
+
+
+def loss(net, x, maps, weight=7.0, draws=500):
+    """Eq. 3 by plain draws, in its own unit."""
+    g, sigma = torch.Generator().manual_seed(0), UNITS.spread(maps.sigma, x)
+    with torch.no_grad():
+        noise = (torch.randn(x.shape, generator=g, dtype=x.dtype) for _ in range(draws))
+        gaps = [(net(x + sigma * one).relu() - net(x).relu()).square().sum(1) for one in noise]
+    return torch.stack(gaps).mean(0) / maps.feature_variance - weight * maps.entropy.mean(1)
+
+
+@pytest.mark.parametrize("margin", [0.1, 0.3, 0.6])
+def test_the_minimum_is_not_overrun_where_noise_wakes_features(margin):
+    """A full step to where resting features would allow it has a loss of thousands."""
+    x = images(1, dtype=torch.float64)
+    net = asleep(x, margin)
+    found, way = (explain(net, x, "1", relu=True, method=m, probes=32) for m in ("optimum", "path"))
+    assert found.reached.all() and found.sigma.max() < 0.9
+    assert loss(net, x, found) < loss(net, x, way) + 10

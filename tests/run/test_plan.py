@@ -201,7 +201,9 @@ def test_rows_of_a_map_are_those_that_the_estimator_runs(monkeypatch, probes, ev
     estimator.explain(net, torch.randn(2, 3, 32, 32))
     assert sum(seen) == 2 * estimator_rows(estimator.settings)
     settings = {"method": "optimum", "probes": 8, "evaluations": 3}
-    assert estimator_rows(settings) == 24 < estimator_rows(settings | {"method": "published"}) / 40
+    assert (
+        estimator_rows(settings) == 8 * 24 < estimator_rows(settings | {"method": "published"}) / 5
+    )
 
 
 def test_a_plan_adds_up_seconds_and_bytes_of_its_network_or_scales_another_by_operations():
