@@ -158,7 +158,7 @@ def ranks_figure(study: ImageStudy, layer: str, row: int = 0) -> Figure:
             label_axes(ax, "column of the grid", "")
         across[0].set_ylabel(f"{ROLES[role]}\nrow of the grid", fontsize=LABEL_SIZE)
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), entropy_colors()), ax=axes, pad=0.015)
-    told = "rank among the squares [1]: kept, moves the feature \u2190 \u2192 discarded, does not"
+    told = "kept, moves the feature \u2190 rank [1] \u2192 discarded"
     bar.set_label(told, fontsize=LABEL_SIZE)
     return figure
 
