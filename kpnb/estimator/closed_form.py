@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -9,7 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kpnb.estimator.loss import Outcome, advance, clamp, entropy_of, positive, start
+from kpnb.estimator.loss import (
+    LARGEST_SIGMA,
+    Outcome,
+    advance,
+    clamp,
+    entropy_of,
+    positive,
+    start,
+)
 from kpnb.estimator.perturbation import Perturbation
 from kpnb.estimator.rates import BLOCK, Directions, Rates, Response, measure, response
 
@@ -138,7 +147,7 @@ def _follow(run: _Run, sigma: Tensor, rate: Tensor, change: Tensor, to: float) -
 
 
 def optimum(p: Perturbation, estimator: EntropyEstimator) -> Outcome:
-    """The minimum of Eq. 3: sigma_i^2 = weight sigma_f^2 / (2 units D_i).
+    """The minimum of Eq. 3: sigma_i^2 = weight sigma_f^2 / (2 units D_i), D as `path` measures it.
 
     Where kinks make D depend on sigma that is a fixed point, and going there at once runs away, to
     noise under which the loss is hundreds of times the minimum's. So log sigma goes towards it by
@@ -148,28 +157,29 @@ def optimum(p: Perturbation, estimator: EntropyEstimator) -> Outcome:
     is that of the later half's rates and of sigma_f^2, each at the sigma where it was measured.
     """
     run, sigma = _begin(p, estimator), start(p, estimator)
-    for _ in range(STEPS * estimator.evaluations):
+    across = math.ceil(math.log(LARGEST_SIGMA / estimator.init_sigma) / STRIDE)
+    for _ in range(max(STEPS * estimator.evaluations, across + 2)):
         rates, run = run.measure(sigma, estimator.probes // BLOCK)
         run = replace(run, measured=(*run.measured, rates))
         late = replace(run, measured=(run.measured[0], *run.measured[len(run.measured) // 2 :]))
         whole = [_everything(one) for one in late.measured]
-        before, sigma = sigma, _towards(late, sigma, whole)[:, 0]
+        step = _fixed_point(late, whole)[:, 0].log() - sigma.log()
+        before, sigma = sigma, clamp(sigma * step.clamp(-STRIDE, STRIDE).exp())
     groups = [min(len(one), MOST_REPLICAS) for one in late.measured]
     weights = [_weights(late.measured, groups, number) for number in range(len(groups))]
-    error = _jackknife(entropy_of(_towards(late, before, weights)), groups)
+    error = _jackknife(entropy_of(clamp(_fixed_point(late, weights))), groups)
     still = (sigma / before).log().mean(1).abs() <= estimator.tolerance
     return Outcome(sigma, _change(late, whole)[:, 0], still, error)
 
 
-def _towards(run: _Run, sigma: Tensor, weights: list[Tensor]) -> Tensor:
-    """(n, replicas, units) from sigma (n, units) to where the mean rate of all measurements but the
-    first has the minimum, or STRIDE towards it in log sigma."""
+def _fixed_point(run: _Run, weights: list[Tensor]) -> Tensor:
+    """sigma (n, replicas, units), in no bounds, where the mean rate of all measurements but the
+    first has the minimum."""
     late = range(1, len(run.measured))
     rate = sum(_rates(run, number, weights) for number in late) / len(late)
     change = _change(run, weights).unsqueeze(-1)
     scale = run.estimator.entropy_weight * change / (2 * rate.shape[-1])
-    step = (scale / rate.clamp(min=1e-30)).sqrt().log() - sigma.log().unsqueeze(1)
-    return clamp(sigma.unsqueeze(1) * step.clamp(-STRIDE, STRIDE).exp())
+    return (scale / rate.clamp(min=1e-30)).sqrt()
 
 
 # --- sigma_f^2, means over the draws, and the jackknife ---------------------------------------

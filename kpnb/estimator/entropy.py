@@ -75,7 +75,8 @@ class EntropyEstimator:
     init_sigma: where sigma starts, and the noise that defines sigma_f^2 (public code: 0.01).
     quality: "fast", "standard" or "exact", what LADDER then says of the three below (ours).
     probes: noisy passes per evaluation of the closed forms, in fours (ours; path and optimum).
-    evaluations: how often the closed forms measure the feature's answer anew (ours).
+    evaluations: how often the closed forms measure the feature's answer anew (ours); optimum
+        does so eight times as often.
     standard_error: nats; path doubles the probes of a sample until the mean standard error of its
         entropies is at most this, or most_probes are used (ours). None: probes are as given.
     relu: apply ReLU to the feature first (public code, at every layer).

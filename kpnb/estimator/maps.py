@@ -191,7 +191,7 @@ class EntropyMaps(UnitTable):
     feature_variance: (samples,) sigma_f^2 of Eq. 3, the feature's squared change under noise of
         init_sigma; 0 where the feature does not move at all.
     reached: (samples,) bool; path, published: the mean entropy is within `tolerance` of the target;
-        descent: it converged; optimum: always true, there is nothing to reach.
+        descent: it converged; optimum: its last step left the mean entropy within `tolerance`.
     standard_error: (samples, units) of each H_i, nats, from the spread over the draws; it does not
         hold the (smaller) error of the closed form itself. NaN for methods that know none.
     settings: how the maps were made, JSON-able.

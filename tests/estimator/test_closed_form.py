@@ -154,3 +154,15 @@ def test_the_minimum_is_not_overrun_where_noise_wakes_features(margin):
     found, way = (explain(net, x, "1", relu=True, method=m, probes=32) for m in ("optimum", "path"))
     assert found.reached.all() and found.sigma.max() < 0.9
     assert loss(net, x, found) < loss(net, x, way) + 10
+
+
+def test_the_error_of_a_unit_that_is_cut_off_or_far_is_told_and_an_ignored_one_arrives():
+    x = images(1, dtype=torch.float64)
+    net, first = linear_net(600), UNITS.spread(torch.eye(16)[[0]].double(), x).expand_as(x)
+    with torch.no_grad():
+        net[1].weight[:, first.flatten().bool()] = 0
+    given = {"method": "optimum", "relu": False, "probes": 8}
+    for evaluations, init in ((1, 0.01), (1, 1e-3), (3, 0.01)):
+        found = explain(net, x, "1", evaluations=evaluations, init_sigma=init, **given)
+        assert found.sigma[0, 0] == 1 and found.reached.all()
+        assert (found.standard_error[0, 1:] > 1e-3).all()
