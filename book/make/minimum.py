@@ -8,6 +8,8 @@ from kpnb.experiments.robustness import MINIMUM, UNCHANGED
 from kpnb.metrics.results import Results
 
 NOTEBOOK = "image_measure"
+#: Data and layers that the page is about.
+CELL = "embedded", ["FC1"]
 #: Rows of the page's tables: what is asked -> the number's beginning in the results.
 APART = {("on the way", "auc"): f"{UNCHANGED} | auc", ("at the minimum", "auc"): f"{MINIMUM} | auc"}
 COVERED = {(cover, key): f"covered with {cover} | {key}" for key in MEASURES for cover in COVERS}
@@ -16,7 +18,8 @@ COVERED = {(cover, key): f"covered with {cover} | {key}" for key in MEASURES for
 def minimum_fragments(results: Sequence[Results]) -> dict[str, str]:
     """Two tables of the estimator's page, of the study's networks that have the numbers."""
     runs = [one for one in results if one.preset == "study" and one.notebook.startswith(NOTEBOOK)]
-    runs = sorted(runs, key=lambda one: (one.settings["data"], one.settings["network"]))
+    runs = [one for one in runs if (one.settings["data"], one.settings["layers"]) == CELL]
+    runs = sorted(runs, key=lambda one: one.settings["network"])
     told = {"minimum_apart": APART, "minimum_covered": COVERED}
     return {name: sheet(name, [*rows(runs, asked)]) for name, asked in told.items()}
 
@@ -29,5 +32,4 @@ def rows(runs: Sequence[Results], asked: dict[tuple, str]) -> Iterator[dict]:
                      for who in ("student", "baseline", "difference")}  # fmt: skip
             if all(found.values()):
                 about = {"at": at, "key": key, "network": run.settings["network"]}
-                about |= {"layer": ", ".join(run.settings["layers"]), "data": run.settings["data"]}
                 yield about | {who: one.model_dump() for who, one in found.items()}

@@ -103,6 +103,7 @@ def test_the_tables_have_a_row_for_each_network_that_was_asked():
     assert [row[2] for row in rows["minimum_covered"]] == ["A", "B"] * len(COVERED)
     assert all("0.50 [0.40, 0.60]" in row[2] for row in rows["minimum_apart"])
     others = [filed("A", preset="demo"), filed("A", notebook="sentiment_measure")]
+    others += [filed("A", layers=["FC2"]), filed("A", data="photographs")]
     assert all("|" not in shown for shown in minimum_fragments(others).values())
 
 
