@@ -178,3 +178,23 @@ def test_its_baselines_are_equal_at_full_precision():
              for one in run.measures if one.role == "B"}
             for run in (cell("ii_vgg11_from_vgg16"), twice("VGG-11")[0].again)]  # fmt: skip
     assert held[0] == held[1] and len(held[0]) > 30
+
+
+def test_number_and_way_of_many_outputs_hang_on_the_lowest_b():
+    for outputs in (50, 200):
+        run = cell(f"viii_alexnet_outputs{outputs}")
+        assert verdicts(run, "n_fg") == ["undecided", "supported", "supported"]
+        assert verdicts(run, "lambda") == ["supported"] * 3
+    assert verdicts(run, "d_mean", "epoch") == ["undecided", "supported", "supported"]
+    few = cell("viii_alexnet_outputs12")
+    assert verdicts(few, "n_bg") == ["supported", "equivalent", "equivalent"]
+    for metric, distance in (("n_fg", None), ("lambda", None), ("d_mean", "epoch"), ("rho", None)):
+        assert verdicts(few, metric, distance) == ["undecided"] * 3
+
+
+@pytest.mark.parametrize("layer, ahead", [("conv", 1), ("fc1", 9)])
+def test_of_the_three_networks_in_lambda_the_baseline_alone_is_behind(layer, ahead):
+    run = cell(f"v_vgg11_{layer}")
+    assert (by_pair(run, "lambda") > 0).all() and (by_pair(run, "lambda", "TB") > 0).all()
+    assert len(run.settings["seeds"]) == 21 and (by_pair(run, "lambda", "TS") > 0).sum() == ahead
+    assert score(run, "T", "accuracy_test") > score(run, "S", "accuracy_test")

@@ -143,3 +143,19 @@ def test_the_reading_of_sst_2_itself_is_what_its_one_pair_showed():
     rho = {one.role: one.mean for one in found[2].measures if one.metric == "rho"
            and (one.threshold, one.selection) == (0.2, "all")}  # fmt: skip
     assert rho["S"] < rho["B"]
+
+
+def test_students_of_questions_fall_short_of_teachers_and_baselines(questions):
+    points = questions[0]
+    assert (by_pair(points, "n_fg") < 0).all() and (by_pair(points, "n_fg", "ST") < 0).all()
+    mean = {(one.role, one.threshold): one.mean for one in points.measures
+            if (one.metric, one.selection) == ("n_fg", "all")}  # fmt: skip
+    ahead = [mean["T", b] - mean["B", b] for b in (0.15, 0.2, 0.25)]
+    assert ahead[0] > 0.1 and abs(ahead[1]) < 0.1 and ahead[2] < -0.1
+    assert all(mean["S", b] < min(mean["T", b], mean["B", b]) for b in (0.15, 0.2, 0.25))
+
+
+def test_sentences_without_a_point_are_told_for_student_and_baseline():
+    (note,) = [note for note in read_results("sentiment_h2", "study").notes if "Without" in note]
+    shares = [int(one.split()[0]) / 120 for one in note.split(": ")[2:]]
+    assert shares == pytest.approx([1 / 2, 2 / 3], abs=0.03)
