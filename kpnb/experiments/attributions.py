@@ -6,7 +6,7 @@ What a method explains, `about`:
     "feature"  the feature of a layer as a whole, by the input, as the entropy does: one per layer.
 
 When the feature of a layer is divided by c and the next layer's weights are multiplied by it
-(`kpnb.experiments.rescaling`), a method's map is multiplied by a known power of c: a gradient by c,
+(`kpnb.metrics.rescaling`), a method's map is multiplied by a known power of c: a gradient by c,
 a feature by 1/c, and gradient times feature by 1, with a factor per channel channel by channel.
 """
 

@@ -1,6 +1,6 @@
 """Coherency, measured: what happens to explanations of a network that is rescaled (Figure 1(b)).
 
-The network and its copy compute the same function (`kpnb.experiments.rescaling`), so that a
+The network and its copy compute the same function (`kpnb.metrics.rescaling`), so that a
 coherent explanation is the same for both. Two things can change, a map's magnitude and its shape.
 
 The shape is not asked for in the paper. It belongs here because the entropy is divided by the
@@ -24,12 +24,12 @@ from matplotlib.ticker import NullFormatter
 from torch import Tensor, nn
 
 from kpnb.estimator.loss import entropy_of
-from kpnb.experiments import rescaling
 from kpnb.experiments.attributions import METHODS, attributions
 from kpnb.figures import style
 from kpnb.figures.image import draw_entropy, draw_picture
 from kpnb.figures.panel import entropy_bar
 from kpnb.fingerprint import track
+from kpnb.metrics import rescaling
 from kpnb.metrics.formatting import count, number
 from kpnb.metrics.results import Number, estimated
 from kpnb.metrics.stats import Estimate, bootstrap

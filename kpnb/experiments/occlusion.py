@@ -43,7 +43,9 @@ COVERS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def moved(net: nn.Module, layer: str, images: Tensor, units: GridUnits, covers: Tensor) -> Tensor:
+def covered_change(
+    net: nn.Module, layer: str, images: Tensor, units: GridUnits, covers: Tensor
+) -> Tensor:
     """(n, units) by how much the feature moves, ||f(x) - f(x covered)||^2, as one unit at a time
     is covered with what `covers` has in its place.
 
@@ -55,10 +57,10 @@ def moved(net: nn.Module, layer: str, images: Tensor, units: GridUnits, covers: 
     labels = units.spread(places[None], images).long()
     parts = zip(images.split(CHUNK), covers.split(CHUNK), strict=True)
     with FeatureReader(net, layer, relu=True) as reader, torch.no_grad():
-        return torch.cat([_moved(net, reader, labels, units, *part).cpu() for part in parts])
+        return torch.cat([_changes(net, reader, labels, units, *part).cpu() for part in parts])
 
 
-def _moved(
+def _changes(
     net: nn.Module,
     reader: FeatureReader,
     labels: Tensor,
@@ -124,7 +126,7 @@ def covered(findings: Findings, layer: str) -> pd.DataFrame:
         for role, seed in product(values, study.parameters.seeds):
             trained = study.of(role, seed, layer)
             net, maps = study.network(trained), final_maps(study, trained, layer)
-            change = moved(net, layer_name(net, layer), images, units, make(images))
+            change = covered_change(net, layer_name(net, layer), images, units, make(images))
             values[role].append(measures_of(change, maps, foreground))
         for key, told in MEASURES.items():
             table = {role: np.stack([one[key] for one in values[role]]) for role in values}
@@ -142,7 +144,9 @@ def ranks_figure(study: ImageStudy, layer: str, row: int = 0) -> Figure:
     for across, role in zip(axes, "SB", strict=True):
         trained = study.of(role, study.parameters.seeds[0], layer)
         net, maps = study.network(trained), final_maps(study, trained, layer)
-        change = moved(net, layer_name(net, layer), images, study.data.units, 0 * images)[0]
+        change = covered_change(net, layer_name(net, layer), images, study.data.units, 0 * images)[
+            0
+        ]
         shown = {
             "H on the way": maps["path"].entropy[row],
             "H at the minimum": maps["optimum"].entropy[row],

@@ -8,7 +8,7 @@ from small_chain import chain, images, network
 from torch import nn
 
 from kpnb.experiments.attributions import INPUT, METHODS, attributions
-from kpnb.experiments.rescaling import convolutions, feature_name, rescaled
+from kpnb.metrics.rescaling import convolutions, feature_name, rescaled
 from kpnb.study.presets.own_model import AttributionName
 
 LAYERS = ["1", "4"]  # the two ReLUs of `chain`, the first one in place

@@ -8,7 +8,14 @@ from reference import images, linear_net
 from kpnb.estimator.features import FeatureReader
 from kpnb.estimator.units import GridUnits
 from kpnb.experiments import occlusion
-from kpnb.experiments.occlusion import COVERS, MEASURES, covered, followed, measures_of, moved
+from kpnb.experiments.occlusion import (
+    COVERS,
+    MEASURES,
+    covered,
+    covered_change,
+    followed,
+    measures_of,
+)
 from kpnb.experiments.robustness import IMAGE_VARIANTS, MINIMUM
 from kpnb.study.findings import Findings
 
@@ -41,18 +48,18 @@ def test_it_is_what_a_loop_over_images_and_units_gives(cover, at_once, chunk, mo
     monkeypatch.setattr(occlusion, "CHUNK", chunk)
     net, x = linear_net(6), images(3, dtype=torch.float64)
     covers = COVERS[cover](x)
-    found = moved(net, "1", x, GridUnits(4), covers)
+    found = covered_change(net, "1", x, GridUnits(4), covers)
     torch.testing.assert_close(found, by_hand(net, "1", x, 4, covers), rtol=1e-4, atol=1e-5)
     assert (found > 0).any() and not found.requires_grad
 
 
 def test_what_covers_nothing_or_a_unit_that_is_not_used_moves_nothing():
     net, x = linear_net(6), images(2, dtype=torch.float64)
-    assert (moved(net, "1", x, GridUnits(4), x).abs() < 1e-20).all()
+    assert (covered_change(net, "1", x, GridUnits(4), x).abs() < 1e-20).all()
     side = x.shape[-1] // 4
     with torch.no_grad():
         net[1].weight.view(6, *x.shape[1:])[..., :side, :side] = 0  # the first unit
-    found = moved(net, "1", x, GridUnits(4), torch.zeros_like(x))
+    found = covered_change(net, "1", x, GridUnits(4), torch.zeros_like(x))
     assert (found[:, 0].abs() < 1e-20).all() and (found[:, 1:] > 1e-3).any()
 
 

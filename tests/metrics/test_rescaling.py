@@ -11,8 +11,8 @@ from small_chain import chain, images, network
 from torch import nn
 
 from kpnb.estimator.features import output_at
-from kpnb.experiments import rescaling
-from kpnb.experiments.rescaling import magnitude_changes, order_changes, rescaled, shape_changes
+from kpnb.metrics import rescaling
+from kpnb.metrics.rescaling import magnitude_changes, order_changes, rescaled, shape_changes
 from kpnb.networks.image import image_network
 
 
