@@ -144,14 +144,11 @@ def ranks_figure(study: ImageStudy, layer: str, row: int = 0) -> Figure:
     for across, role in zip(axes, "SB", strict=True):
         trained = study.of(role, study.parameters.seeds[0], layer)
         net, maps = study.network(trained), final_maps(study, trained, layer)
-        change = covered_change(net, layer_name(net, layer), images, study.data.units, 0 * images)[
-            0
-        ]
-        shown = {
-            "H on the way": maps["path"].entropy[row],
-            "H at the minimum": maps["optimum"].entropy[row],
-        }
-        shown |= {"as it is covered": -change}
+        at, gray = layer_name(net, layer), COVERS["gray"](images)
+        (change,) = covered_change(net, at, images, study.data.units, gray)
+        entropies = [maps[way].entropy[row] for way in ("path", "optimum")]
+        titles = "H on the way", "H at the minimum", "as it is covered"
+        shown = dict(zip(titles, (*entropies, -change), strict=True))
         draw_picture(across[0], measured.pictures()[0], study.parameters.grid)
         across[0].set_title("image", fontsize=TITLE_SIZE)
         for ax, (title, values) in zip(across[1:], shown.items(), strict=True):

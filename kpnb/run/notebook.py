@@ -273,9 +273,8 @@ def execute(source: Path, working_copy: Path, parameters: dict, log: bool = Fals
         with _kernel_s_end(source.stem) as started:
             how["kernel_manager_class"] = own_kernels(Path(folder), started)
             papermill.execute_notebook(*paths, parameters, **where, **how)
-        root = (
-            f"{default_root().resolve()}{os.sep}"  # copies that are kept tell no machine's folders
-        )
+        # Without the store's root: copies that are kept tell no machine's folders.
+        root = f"{default_root().resolve()}{os.sep}"
         store = [entry.removeprefix(root) for entry in read_journal(Path(folder) / JOURNAL)]
     peak = peak_memory_mib(resource.RUSAGE_CHILDREN)
     return {"seconds": round(watch.seconds, 1), "peak_memory_mib": round(peak), "store": store}

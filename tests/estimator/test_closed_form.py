@@ -6,7 +6,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from quick import UNITS, D, error_on_linear_net, explain
-from reference import column_norms, conv_net, images, linear_net
+from reference import column_norms, conv_net, generator, images, linear_net
 
 import kpnb.estimator.closed_form
 
@@ -130,6 +130,7 @@ def asleep(x, margin):
     net = linear_net(40)
     upper = (UNITS.spread(torch.arange(16.0)[None], x) < 8).expand_as(x)[0].flatten()
     with torch.no_grad():
+        net[1].weight.copy_(torch.randn(40, 192, generator=generator(0)) / 14)
         net[1].weight[:20, ~upper] = net[1].weight[20:, upper] = 0
         net[1].bias.zero_()
         y = net(x)[0]
@@ -146,13 +147,20 @@ def loss(net, x, maps, weight=7.0, draws=500):
     return torch.stack(gaps).mean(0) / maps.feature_variance - weight * maps.entropy.mean(1)
 
 
-@pytest.mark.parametrize("margin", [0.1, 0.3, 0.6])
-def test_the_minimum_is_not_overrun_where_noise_wakes_features(margin):
-    """A full step to where resting features would allow it has a loss of thousands."""
+@pytest.mark.parametrize("margin", [0.3, 0.6, 1.0])
+def test_the_minimum_is_not_overrun_where_noise_wakes_features(margin, monkeypatch):
+    """Full steps by the last measurement alone end at a loss of 300 to 2,400, and full steps by the
+    mean of the later half at 40 for the widest margin; on trained networks at 10,000 and more, so
+    that the length of steps is held, too."""
+    counted = Mock(side_effect=kpnb.estimator.closed_form.measure)
+    monkeypatch.setattr(kpnb.estimator.closed_form, "measure", counted)
     x = images(1, dtype=torch.float64)
     net = asleep(x, margin)
+    explain(net, x, "1", relu=True, method="optimum", probes=32)
+    way = torch.stack([call.args[1].log() for call in counted.call_args_list])
+    assert len(way) == 8 * 3 and way.diff(dim=0).abs().max() <= 0.5 + 1e-9
     found, way = (explain(net, x, "1", relu=True, method=m, probes=32) for m in ("optimum", "path"))
-    assert found.reached.all() and found.sigma.max() < 0.9
+    assert found.reached.all()
     assert loss(net, x, found) < loss(net, x, way) + 10
 
 
