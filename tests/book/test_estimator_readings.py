@@ -6,7 +6,8 @@ from made_results import rows_of, run
 
 from book.make.minimum import APART, COVERED, minimum_fragments
 from kpnb.experiments.occlusion import COVERS
-from kpnb.experiments.robustness import MINIMUM, UNCHANGED
+from kpnb.experiments.robustness import BOXED, JUDGED, MINIMUM, UNCHANGED
+from kpnb.metrics.formatting import SYMBOLS
 from kpnb.metrics.results import Number, read_results
 
 AT_MINIMUM = [f"{MINIMUM}{more}" for more in ("", ", b = 0.5")]
@@ -33,7 +34,7 @@ def verdicts(network, metric):
 def test_on_the_way_verdicts_on_number_and_share_do_not_turn(network):
     for metric in ("n_fg", "lambda"):
         found = verdicts(network, metric)
-        way = {name: found[name] for name in found if name not in AT_MINIMUM}
+        way = {name: found[name] for name in found if name not in (*AT_MINIMUM, BOXED)}
         assert len(way) == 7
         coarse = way.pop(COARSE)
         undecided = (network, metric) == ("VGG-11", "lambda")
@@ -57,7 +58,7 @@ def test_points_beside_the_object_turn_with_the_setting(network):
     more = {"target entropy -3.0", "entropy weight 10"} | (
         {COARSE} if network == "VGG-11" else set()
     )
-    way = {name: said for name, said in found.items() if name not in AT_MINIMUM}
+    way = {name: said for name, said in found.items() if name not in (*AT_MINIMUM, BOXED)}
     assert {name for name, said in way.items() if said == "supported"} == fewer
     assert {name for name, said in way.items() if said == "opposed"} == more
 
@@ -98,6 +99,7 @@ def test_the_tables_have_a_row_for_each_network_that_was_asked():
         return run(**about, settings=settings, numbers=held)
 
     made = minimum_fragments([filed("B"), filed("A"), filed("C", "covered")])
+    assert "|" not in made.pop("minimum_boxes")  # none has these numbers
     rows = {name: rows_of(shown) for name, shown in made.items()}
     assert [row[1] for row in rows["minimum_apart"]] == ["A", "B", "C"] * len(APART)
     assert [row[2] for row in rows["minimum_covered"]] == ["A", "B"] * len(COVERED)
@@ -105,6 +107,22 @@ def test_the_tables_have_a_row_for_each_network_that_was_asked():
     others = [filed("A", preset="demo"), filed("A", notebook="sentiment_measure")]
     others += [filed("A", layers=["FC2"]), filed("A", data="photographs")]
     assert all("|" not in shown for shown in minimum_fragments(others).values())
+
+
+def test_with_boxes_a_row_has_both_leads_and_what_each_says():
+    def lead(value, said):
+        low, high = value - 1, value + 1
+        return Number(value=value, low=low, high=high, what=f"student minus baseline: {said}")
+
+    about = {"network": "A", "layers": ["FC1"], "data": "embedded"}
+    numbers = {f"{UNCHANGED} | {m}": lead(3.0, "supported") for m in JUDGED}
+    numbers |= {f"{BOXED} | {m}": lead(-4.0, "opposed") for m in JUDGED[1:]}
+    made = run(notebook="image_measure", preset="study", settings=about, numbers=numbers)
+    rows = rows_of(minimum_fragments([made])["minimum_boxes"])
+    assert [row[:2] for row in rows] == [["A", SYMBOLS[m]] for m in JUDGED[1:]]
+    for row in rows:
+        assert "+3" in row[2] and "supported" in row[2]
+        assert "−4" in row[3] and "opposed" in row[3]
 
 
 def test_numbers_of_sentences_are_on_the_predicted_side_under_every_setting_on_the_way():

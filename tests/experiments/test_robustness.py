@@ -114,6 +114,27 @@ def test_another_network_than_the_presets_has_a_file_of_its_own(preset, network,
     assert robustness.image_page(some) == f"{page}_photographs"
 
 
+def test_a_box_holds_its_outline_and_nothing_beyond_and_judges_the_same_maps(smoke):
+    box = robustness.IMAGE_VARIANTS["boxes for outlines"]
+    assert box == Variant(boxes=True)
+    masks = torch.zeros(2, 8, 8, dtype=torch.bool)
+    masks[0, 2, 3] = masks[0, 5, 6] = masks[1, 0, 0] = masks[1, 7, 7] = True  # ends of a diagonal
+    units = GridUnits(8)
+    data = SimpleNamespace(measured=SimpleNamespace(masks=masks), units=units)
+    some = SimpleNamespace(data=data, foreground=lambda: units.foreground(masks))
+    found = robustness._foreground(some, box).reshape(2, 8, 8)
+    assert found[0, 2:6, 3:7].all() and found[0].sum() == 16 and found[1].all()
+    assert robustness._foreground(some, Variant()).sum() == 4
+    before = len(asked_maps(smoke.study))
+    judged = robustness.judge(smoke.study, "FC1", box)
+    boxed = robustness._foreground(smoke.study, box)
+    assert not any(record.computed for record in asked_maps(smoke.study)[before:])
+    rows = (boxed.any(1) & ~boxed.all(1)).nonzero().flatten()
+    evidence = replace(smoke.evidence, foreground=boxed).keep(rows)
+    assert judged == decided(evidence, JUDGED, Choices(smoke.study.parameters.threshold))
+    assert judged != robustness.judge(smoke.study, "FC1", Variant())
+
+
 def test_differences_reach_the_results_file_and_unchanged_they_are_the_studys(smoke, monkeypatch):
     findings = Findings(smoke.study, "image_measure", hypothesis=1)
     found = robustness.judge_variants(findings, "FC1", {"itself": Variant()})["itself"]
