@@ -10,9 +10,11 @@ unseen shapes. The default was chosen before, in pilots on shapes held out of th
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -100,12 +102,14 @@ TEXT_VARIANTS = {
 
 
 def image_page(study: ImageStudy) -> str:
-    """What results on images are filed under: with the network, if it is not the preset's own, and
-    "photographs" for a prepared data set, so that none takes another's place."""
+    """What results on images are filed under: with the network, if it is not the preset's own, the
+    layer, if it is not FC1, and the prepared data set, so that none takes another's place."""
     given = study.parameters
-    network, own = given.network, given.PRESETS[given.preset]["network"]
-    name = "image_measure" + ("" if network == own else f"_{network.lower().replace('-', '')}")
-    return name + ("_photographs" if study.prepared else "")
+    network, layer, data = given.network, given.layers[0], Path(given.data).name
+    other = network != given.PRESETS[given.preset]["network"], layer != "FC1", study.prepared
+    names = zip((network.replace("-", ""), layer, data), other, strict=True)
+    parts = [re.sub(r"\W+", "_", name.lower()) for name, told in names if told]
+    return "_".join(["image_measure", *parts])
 
 
 def variants(preset: str) -> dict[str, Variant]:

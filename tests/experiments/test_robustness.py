@@ -106,12 +106,15 @@ def test_turned_verdicts_are_told_with_their_variant():
         ("paper", "ResNet-50", "image_measure_resnet50"),
     ],
 )
-def test_another_network_than_the_presets_has_a_file_of_its_own(preset, network, page):
-    parameters = resolve(ImageParameters, {"preset": preset, "network": network}, "demo")
-    some = SimpleNamespace(parameters=parameters, prepared=False)
-    assert robustness.image_page(some) == page
-    some.prepared = True
-    assert robustness.image_page(some) == f"{page}_photographs"
+def test_another_network_layer_or_data_set_has_a_file_of_its_own(preset, network, page):
+    def told(layer, prepared=False, **data):
+        given = {"preset": preset, "network": network, "layers": [layer]} | data
+        parameters = resolve(ImageParameters, given, "demo")
+        return robustness.image_page(SimpleNamespace(parameters=parameters, prepared=prepared))
+
+    assert (told("FC1"), told("FC2")) == (page, f"{page}_fc2")
+    photographs = told("Conv", True, data="a/folder/Photos-64-of_20", image_size=64)
+    assert photographs == f"{page}_conv_photos_64_of_20"
 
 
 def test_a_box_holds_its_outline_and_nothing_beyond_and_judges_the_same_maps(smoke):
