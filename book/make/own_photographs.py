@@ -40,7 +40,8 @@ def _about(run: Results) -> dict:
     means = {(one.role, one.metric): float(np.nanmean(np.genfromtxt(one.by_seed)))
              for one in run.values if one.metric.startswith(("accuracy", "explained"))}  # fmt: skip
     images = PHOTOGRAPHS * run.settings["fraction"]
-    return {"settings": run.settings, "means": means, "notes": run.notes, "images": images}
+    notes = [note for note in run.notes if "measurable" in note]
+    return {"settings": run.settings, "means": means, "notes": notes, "images": images}
 
 
 def teachers_of(run: Results) -> dict[int, int]:

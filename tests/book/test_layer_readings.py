@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from held_values import by_pair, held_values
 
+from book.make.own_photographs import FEWER, MORE, lead_changes
 from kpnb.metrics.results import read_results
 from kpnb.metrics.stats import paired_difference
 from kpnb.paper import agreement, published_table
@@ -263,3 +264,31 @@ def test_at_fc2_on_new_photographs_number_and_share_part():
     by_teacher = [by_pair(found, "n_fg")[place::3].mean() for place in range(3)]
     alone = paired_difference(*(held_values(found, "n_fg", role) for role in "SB"))
     assert alone.high < 0 and max(by_teacher) - min(by_teacher) > 1  # as if each had its own
+
+
+def test_fewer_photographs_bring_a_lead_in_the_share_and_none_in_the_number():
+    few, many = cell(FEWER), cell(MORE)
+    assert not any("measurable" in note for note in few.notes) and len(few.settings["seeds"]) == 6
+    said = {row["metric"]: row["verdict"] for row in lead_changes(few, many)}
+    assert said == {"n_fg": "undecided", "n_bg": "", "lambda": "supported"}
+    pairs = {metric: (by_pair(few, metric), by_pair(many, metric)[:6])
+             for metric in ("n_fg", "n_bg", "lambda")}  # fmt: skip
+    assert (pairs["n_fg"][0] < 0).all() and (pairs["n_bg"][0] < pairs["n_bg"][1]).all()
+    assert ((pairs["n_fg"][0] > pairs["n_fg"][1]).sum(), len(pairs["n_fg"][0])) == (5, 6)
+    assert (pairs["lambda"][0] > pairs["lambda"][1]).all()
+    beyond = [run.numbers["lambda_over_chance_S_FC1"].value
+              - run.numbers["lambda_over_chance_B_FC1"].value for run in (few, many)]  # fmt: skip
+    gained = (pairs["lambda"][0] - pairs["lambda"][1]).mean()
+    assert beyond[1] < 0 < beyond[0] and beyond[0] - beyond[1] < gained / 2
+    assert verdicts(few, "n_fg") == ["undecided", "undecided", "opposed"]
+    assert verdicts(few, "lambda") == ["undecided", "undecided", "supported"]
+    assert verdicts(few, "n_bg") == ["supported"] * 3
+    ends = {(one.metric, one.threshold): one for one in few.comparisons if one.selection == "all"}
+    assert (
+        ends["n_fg", 0.15].difference > 0 and ends["lambda", 0.2].low > 0 < ends["lambda", 0.15].low
+    )
+    embedded = read_results("image_h1", "study"), cell("v_vgg11_fc1")
+    for run in embedded:
+        assert run.settings["teacher_samples"] * run.settings["fraction"] == 1500
+        baseline = held_values(run, "n_fg", "B").mean()
+        assert by_pair(run, "n_fg").mean() > baseline / 3
