@@ -17,6 +17,7 @@ from kpnb.study.parameters import StudyParameters
 LICENCES = ("images_licences.yaml", "text_licences.yaml", "pointclouds_licences.yaml")
 
 FINE_TUNING = "image_fine_tuning"
+NOT_FOLLOWED = " not measured, because no "
 OF_FINE_TUNING = ("fine-tuned", "from scratch", "fine-tuned minus from scratch")
 
 # Scores
@@ -90,10 +91,15 @@ def correlation_table(rows: pd.DataFrame) -> str:
 
 def notes_list(rows: pd.DataFrame) -> str:
     """What the notebooks that measure networks noted for the reader, one bullet each, but for why
-    layers are not measurable, which the page on fitness has."""
+    layers are not measurable, which the page on fitness has, and for metrics of training in runs
+    that follow none."""
     found = main_rows(rows, "note")
     found = records(found[found["nth"].isin(main_rows(rows, "measure")["nth"])])
-    return block("notes", notes=[note for note in found if not UNFIT.match(note["what"])])
+    ends = [note["settings"].get("followed") == 0 and NOT_FOLLOWED in note["what"]
+            for note in found]  # fmt: skip
+    told = [note for note, end in zip(found, ends, strict=True)
+            if not end and not UNFIT.match(note["what"])]  # fmt: skip
+    return block("notes", notes=told)
 
 
 def presets_table(model: type[StudyParameters]) -> str:

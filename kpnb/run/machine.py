@@ -112,7 +112,8 @@ class Machine(BaseModel, frozen=True, extra="forbid"):
 def study_of(parameters: StudyParameters, store: Store | None = None) -> Study:
     """The study that a notebook makes of its parameters."""
     trains = isinstance(parameters, StudyParameters)
-    require(trains, "nothing is trained here that could be planned: run the notebook.")
+    told = "what a notebook trains or measures by itself has no plan"
+    require(trains, f"{told}: run it; the book's page on the status has the minutes that it took.")
     own = {get_type_hints(study)["parameters"]: study for study in STUDIES}
     made = own.get(type(parameters), ImageStudy)  # coherency has parameters of its own alone
     return made(parameters, store or Store())
@@ -242,7 +243,8 @@ def this_machine(device: str | None = None, folder: Path = FOLDER) -> Machine:
     own = cpu_name() if device == "cpu" else gpu
     known = [machine for machine in machines(folder) if machine.device == device]
     how = f"run `python -m kpnb.run.machine --device {device}` on one"
-    require(known, f"There are no speeds of a {device} here: {how}.")
+    kind = {"cuda": "GPU"}.get(device, device.upper())
+    require(known, f"There are no measured speeds of a {kind} here: {how}.")
     return min(known, key=lambda machine: (machine.hardware != own, machine.threads))
 
 

@@ -248,7 +248,8 @@ def full_places(passed: Mapping[str, object]) -> dict[str, object]:
             place = os.path.expanduser(place) if place.startswith("~/") else place
             there = os.path.exists(os.path.join(place, PLACES[name]))
             only = name in FILES or place.startswith((os.sep, f".{os.sep}", f"..{os.sep}"))
-            told = f"{name} is {passed[name]!r}, which is not there: name one."
+            others = ", 'embedded' or download:NAME" if name == "data" else ""
+            told = f"{name} is {passed[name]!r}, which is not there: give a path that is{others}."
             require(os.path.exists(place) or not only, told)
             found[name] = os.path.realpath(place) if there else place
     return found
@@ -324,7 +325,8 @@ def own_kernels(folder: Path, started: Callable[[Popen], None]) -> type:
     # A notebook runs in its own folder, but these are places as seen from the shell's.
     data = os.environ.get(data_places.FOLDER) or data_places.DEFAULT
     places = {data_places.FOLDER: data, STORE: default_root(), RESULTS: results_root()}
-    path = filter(None, [str(checkout() or ""), os.environ.get("PYTHONPATH")])
+    # The shell's folder is the last, for a network of one's own that lies there.
+    path = filter(None, [str(checkout() or ""), os.environ.get("PYTHONPATH"), os.getcwd()])
     environment = {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
     environment |= {n: os.path.abspath(os.path.expanduser(place)) for n, place in places.items()}
     environment |= {

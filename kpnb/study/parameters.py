@@ -407,15 +407,15 @@ def models_for(notebook: str) -> type[StudyParameters]:
     return OWN_MODELS.get(notebook) or found[0]
 
 
-def preset(kind: str, name: str) -> dict[str, object]:
-    """The values of a preset for a notebook's names: `globals().update(preset("image", "study"))`.
+def preset(kind: str, name: str, **others: object) -> dict[str, object]:
+    """The values of a preset for a notebook's names: `globals().update(preset("image", "study"))`;
+    others, network="AlexNet", stand in place of its own, and what depends on them, as b, follows.
 
-    Raises `KpnbError` for a kind (with the nearest ones) and a preset that is not there.
-    """
+    Raises `KpnbError` for a kind (with the nearest ones), and as `resolve`."""
     if kind not in KINDS:
         hint = did_you_mean(kind, KINDS) or f"there are {', '.join(KINDS)}."
         raise KpnbError(f"There are no presets of {kind!r}: {hint}")
-    return explicit(KINDS[kind], {"preset": name})
+    return explicit(KINDS[kind], {"preset": name} | others)
 
 
 def resolve(model: type[Model], given: Mapping[str, object], base: str | None = None) -> Model:

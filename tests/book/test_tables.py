@@ -114,8 +114,10 @@ def test_scores_on_new_images_have_a_column_and_a_panel():
 def test_status_machines_and_notes():
     where = {"gpu": None, "cpu": "a processor", "threads": 2, "commit": "f" * 40, "dirty": True}
     where |= {"code": ["published_table"], "versions": {"b": "1", "a": "2"}}
+    missing = "FC1: rho not measured, because no image is followed."
     told = ["told", "FC1 is not measurable (a: b); change."]
     one = run(provenance=where, notes=told, measures=[measure("S", "n_fg", 1.0)])
+    end = one.model_copy(update={"settings": {"followed": 0}, "notes": [missing]})
     other = run(notebook="reliability", notes=["not of networks"])
     rows = frame([one, run(notebook="image_cell", notes=["aside"], provenance={}), other])
     row, single, _ = rows_of(tables.run_table("status", rows))
@@ -125,6 +127,9 @@ def test_status_machines_and_notes():
     assert machine[2:] == ["a processor, 2 threads", "a 2, b 1", "ffffffffffff with changes"]
     assert bare[2:] == ["not recorded"] * 3
     assert tables.notes_list(rows) == "- `image_h1`, demo: told"
+    assert tables.notes_list(frame([end])) == "No notes."  # nothing was to be followed
+    failed = end.model_copy(update={"settings": {"followed": 9}})
+    assert missing in tables.notes_list(frame([failed]))
 
 
 @pytest.mark.parametrize("model", MODELS.values())

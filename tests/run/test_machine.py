@@ -89,7 +89,7 @@ def test_this_hardware_goes_before_another(tmp_path):
     write_machine(made_machine(hardware=machine.cpu_name(), threads=2), tmp_path / "b.json")
     assert this_machine("cpu", tmp_path).hardware == machine.cpu_name()
     assert len(machine.machines(tmp_path)) == 2 and machine.machines(tmp_path / "none") == []
-    refuses(this_machine, "There are no speeds of a cuda here", "cuda", tmp_path)
+    refuses(this_machine, "There are no measured speeds of a GPU here", "cuda", tmp_path)
     kinds = {speed.kind for shipped in machine.machines() for speed in shipped.speeds}
     assert kinds == set(MODELS) - {"qa_"}
 

@@ -199,6 +199,7 @@ def test_kernels_look_for_places_where_the_shell_does(tmp_path, monkeypatch):
         assert known["KPNB_RESULTS"] == str(tmp_path / "results") == str(results_root())
         assert "inline" in known["MPLBACKEND"] and JOURNAL in known
         assert set(runner.ALLOCATOR) <= set(known)
+        assert known["PYTHONPATH"].split(os.pathsep)[-1] == str(tmp_path)
 
 
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"

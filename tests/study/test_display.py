@@ -72,6 +72,10 @@ def test_a_preset_s_values_for_a_notebook_s_names(monkeypatch):
             assert found == resolve(type(found), {"preset": name})
     fails(preset, "no presets of 'images': did you mean image", "images", "demo")
     refuses(preset, "preset is 'papers'", "image", "papers")
+    # What depends on a value that is put in place of the preset's follows it.
+    bs = [preset("image", "paper", **more)["threshold"] for more in ({}, {"network": "AlexNet"})]
+    assert bs == [0.2, 0.25]
+    fails(lambda: preset("image", "paper", networks="AlexNet"), "did you mean network")
     # The study shows what differs from the preset's file.
     study = ImageStudy.from_notebook({"preset": "study", "samples": 300})
     table = parameters_table(study.parameters)

@@ -110,7 +110,8 @@ class OwnModelParameters(Parameters):
     images: str
     """embedded: composites with exact masks; or a folder of pictures"""
     masks: str | None
-    """a folder of masks of the same names, which pictures of a folder need; None for embedded"""
+    """a folder of masks of the same names, which pictures of a folder need (for pictures without
+    masks there is `python -m kpnb.run.explain`); None for embedded images, which have their own"""
     samples: int = Field(ge=2)
     """images measured, the first ones; few in the demo for time"""
     image_size: int = Field(ge=32, le=512)
