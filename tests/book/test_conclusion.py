@@ -147,7 +147,7 @@ def test_the_page_names_every_cell_in_which_the_unit_of_the_way_decides():
     assert len(spread["supported"]) > sum(map(len, spread.values())) / 2
     assert ways("d_mean", "epoch")["supported"] == {
         *("VGG-11, FC1", "VGG-11, FC1, grid32", "VGG-11, FC1, vgg16", "AlexNet, FC3, outputs200"),
-        *("AlexNet, FC1, photographs", "VGG-11, FC1, photographs"),
+        *("AlexNet, FC1, photographs", "VGG-11, FC1, photographs", "VGG-11, FC3, photographs"),
         *clouds,
     }
     many = read_results("image_cell", "study", "viii_alexnet_outputs200").comparisons
@@ -263,6 +263,7 @@ def test_texts_have_no_measurable_cell_and_photographs_runs_that_were_not_made()
     assert {one for one in made if re.search("tin_.*(conv|fc2|fc3|vgg16|vgg19|resnet)", one)} == {
         "tin_vgg11_fc2",
         "tin_vgg11_fc2_new",
+        "tin_vgg11_fc3",
     }
     assert {one for one in made if one.startswith("ix_")} == {"ix_vgg11_from_vgg11", "ix_vgg11_new"}
     assert "`tiny_imagenet` and `table_ix` are committed and not run to their end" in page()

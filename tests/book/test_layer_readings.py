@@ -292,3 +292,27 @@ def test_fewer_photographs_bring_a_lead_in_the_share_and_none_in_the_number():
         assert run.settings["teacher_samples"] * run.settings["fraction"] == 1500
         baseline = held_values(run, "n_fg", "B").mean()
         assert by_pair(run, "n_fg").mean() > baseline / 3
+
+
+def test_at_fc3_on_photographs_teachers_lead_in_the_number_and_students_do_not():
+    found = cell("tin_vgg11_fc3")
+    assert not found.notes and len(found.settings["seeds"]) == 8
+    assert verdicts(found, "n_fg") == ["equivalent", "equivalent", "opposed"]
+    assert verdicts(found, "lambda") == ["equivalent", "undecided", "undecided"]
+    assert verdicts(found, "n_bg") == ["equivalent", "equivalent", "supported"]
+    assert verdicts(found, "d_mean", "epoch") == ["undecided", "supported", "supported"]
+    assert verdicts(found, "d_var", "epoch") == ["supported"] * 3
+    assert set(verdicts(found, "rho")) == {"undecided"} == set(verdicts(found, "d_var", "time"))
+    units = [verdicts(found, "d_mean", unit) for unit in ("step", "share", "time")]
+    assert units == [["supported"], ["undecided"], ["undecided"]]
+    leads = {metric: by_pair(found, metric) for metric in ("n_fg", "n_bg", "lambda")}
+    assert (leads["n_fg"] < 0).sum() == 7 and (leads["n_bg"] < 0).all()
+    teachers = {metric: by_pair(found, metric, "TB") for metric in ("n_fg", "lambda")}
+    ahead = teachers["n_fg"] > 0
+    assert (ahead.sum(), (leads["n_fg"][ahead] < 0).sum()) == (6, 5)
+    assert (teachers["lambda"] > 0).sum() == 7 and (by_pair(found, "lambda", "ST") < 0).all()
+    assert (by_pair(found, "n_fg", "ST") < 0).sum() == 6
+    (student, baseline), (own_s, own_b) = ways(found, "epoch"), ways(found, "share")
+    assert 0.5 < (student / own_s) / (baseline / own_b) < 0.6
+    kept = {one.verdict for one in found.comparisons if one.selection == "published_filter"}
+    assert kept == {"undecided"}
