@@ -58,7 +58,7 @@ class StudyParameters(Parameters):
     device: Literal["auto", "cpu", "cuda"]
     """where networks are trained and measured; auto takes a GPU if there is one"""
     batch: Annotated[int, Field(ge=1)] | None
-    """samples of a step; None: the recipe's (images 64 as published, clouds 32, texts 16)"""
+    """samples of a step; None: the recipe's (images 64 as published, clouds and texts 32)"""
     precision: Literal["float32", "bfloat16"]
     """of forward passes in training; bfloat16 (not on a T4) changes results, maps stay float32"""
     compiled: bool

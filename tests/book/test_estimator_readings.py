@@ -6,9 +6,11 @@ from made_results import rows_of, run
 
 from book.make.minimum import APART, COVERED, minimum_fragments
 from kpnb.experiments.occlusion import COVERS
-from kpnb.experiments.robustness import BOXED, JUDGED, MINIMUM, UNCHANGED
+from kpnb.experiments.robustness import BOXED, JUDGED, MINIMUM, UNCHANGED, Variant, _foreground
 from kpnb.metrics.formatting import SYMBOLS
 from kpnb.metrics.results import Number, read_results
+from kpnb.study.image import ImageStudy
+from kpnb.study.parameters import ImageParameters, resolve
 
 AT_MINIMUM = [f"{MINIMUM}{more}" for more in ("", ", b = 0.5")]
 ONE_PAIR = ("published procedure", "closed form, on the same images")
@@ -131,3 +133,16 @@ def test_numbers_of_sentences_are_on_the_predicted_side_under_every_setting_on_t
     points = {name: one for name, one in found.numbers.items() if name.endswith(" | n_fg")}
     way = [one.value for name, one in points.items() if MINIMUM not in name]
     assert (len(points), len(way)) == (10, 8) and min(way) > 0
+
+
+def test_boxes_for_outlines_leave_number_and_share_supported(network):
+    for metric, said in (("n_fg", "supported"), ("lambda", "supported"), ("n_bg", "undecided")):
+        assert verdicts(network, metric)[BOXED] == said
+
+
+def test_boxes_hold_nearly_twice_as_many_squares():
+    found = read_results("image_measure", "study").settings
+    given = {name: found[name] for name in ("preset", "network", "layers", "samples", "followed")}
+    study = ImageStudy(resolve(ImageParameters, given))
+    outline, box = (_foreground(study, Variant(boxes=boxes)).double() for boxes in (False, True))
+    assert 1.75 < box.mean() / outline.mean() < 2

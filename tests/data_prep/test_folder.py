@@ -3,14 +3,17 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from refusals import refused, refuses
 
 from data_prep import folder as images
@@ -180,3 +183,22 @@ def test_refusals(objects, tmp_path, monkeypatch):
         prepare_images, "1e-05 GB free.*--out", objects, tmp_path / "out", 32, "box"
     )  # noticed first
     assert not (tmp_path / "out").exists()
+
+
+def test_the_pages_lines_make_a_folder_of_ones_own_pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    noise, outline = np.random.default_rng(0), np.zeros((40, 40), dtype=np.uint8)
+    outline[10:30, 20:] = 255
+    for place in (Path(split, kind) for split in ("train", "test") for kind in ("cat", "dog")):
+        picture = noise.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        for folder, pixels in (("photos", picture), ("masks", outline)):
+            Path(folder, place).mkdir(parents=True)
+            Image.fromarray(pixels).save(Path(folder, place, "1.png"))
+    page = Path(__file__).resolve().parents[2] / "book" / "data.md"
+    (code,) = re.findall(r"```python\n(from pathlib.*?)```", page.read_text("utf-8"), re.DOTALL)
+    exec(compile(code, page, "exec"), {})
+    for split in ("train", "test"):
+        found = prepared_images("mine-64", split, 40)
+        assert found.class_names == ("cat", "dog") and found.labels.tolist() == [0, 1]
+        assert found.masks[:, 12:28, 22:].all() and not found.masks[:, :8].any()
+        assert found.source["foreground"] == "outline"
