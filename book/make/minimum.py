@@ -46,8 +46,8 @@ def box_rows(runs: Sequence[Results]) -> Iterator[dict]:
         found = [run.numbers.get(f"{name} | {metric}") for name in (UNCHANGED, BOXED)]
         if all(found):
             outline, box = map(_said, found)
-            network = run.settings["network"]
-            yield {"network": network, "metric": metric, "outline": outline, "box": box}
+            row = {"metric": metric, "outline": outline, "box": box}
+            yield {name: run.settings[name] for name in ("network", "samples", "seeds")} | row
 
 
 def _said(one: Number) -> dict:

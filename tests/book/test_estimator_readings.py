@@ -116,7 +116,7 @@ def test_with_boxes_a_row_has_both_leads_and_what_each_says():
         low, high = value - 1, value + 1
         return Number(value=value, low=low, high=high, what=f"student minus baseline: {said}")
 
-    about = {"network": "A", "layers": ["FC1"], "data": "embedded"}
+    about = {"network": "A", "layers": ["FC1"], "data": "embedded", "samples": 7, "seeds": [1, 2]}
     numbers = {f"{UNCHANGED} | {m}": lead(3.0, "supported") for m in JUDGED}
     numbers |= {f"{BOXED} | {m}": lead(-4.0, "opposed") for m in JUDGED[1:]}
     made = run(notebook="image_measure", preset="study", settings=about, numbers=numbers)
@@ -124,7 +124,7 @@ def test_with_boxes_a_row_has_both_leads_and_what_each_says():
     assert [row[:2] for row in rows] == [["A", SYMBOLS[m]] for m in JUDGED[1:]]
     for row in rows:
         assert "+3" in row[2] and "supported" in row[2]
-        assert "−4" in row[3] and "opposed" in row[3]
+        assert "−4" in row[3] and "opposed" in row[3] and row[4] == "7, 2"
 
 
 def test_numbers_of_sentences_are_on_the_predicted_side_under_every_setting_on_the_way():
