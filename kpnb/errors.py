@@ -2,7 +2,9 @@
 
 import difflib
 import errno
+import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -29,18 +31,22 @@ def require(holds: object, told: str) -> None:
 
 def answered(program: Callable[[], int | None], kept: str = "") -> int:
     """A program's exit code, 0 for None; 2 after a mistake or on a full disk, and 128 + N where
-    signal N stopped it, told on stderr in one sentence with what is `kept` then. Signs that stdout
-    lacks are printed as ?.
+    signal N stopped it, told on stderr in one sentence with what is `kept` then; nothing is told
+    where stdout is read no longer. Signs that stdout lacks are printed as ?.
     """
     if hasattr(sys.stdout, "reconfigure"):  # not in a notebook
         sys.stdout.reconfigure(errors="replace")
     try:
         with stopped_by(_stop):
-            return program() or 0
+            code = program() or 0
+            sys.stdout.flush()
+            return code
     except KpnbError as mistake:
         print(mistake, file=sys.stderr)
         return 2
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _unread():
+            return 128 + signal.SIGPIPE
         if error.errno not in NO_ROOM:
             raise
         print(no_room(error), file=sys.stderr)
@@ -48,6 +54,16 @@ def answered(program: Callable[[], int | None], kept: str = "") -> int:
     except KeyboardInterrupt as stopped:
         print(f"Stopped{kept and ': '}{kept}.", file=sys.stderr)
         return stopped_code(stopped)
+
+
+def _unread() -> bool:
+    """Whether nobody reads stdout any longer, as after `| head`; nothing is written to it then."""
+    out, asked = sys.stdout.fileno(), select.poll()
+    asked.register(out, 0)
+    gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out)
+    return gone
 
 
 def no_room(error: OSError) -> str:

@@ -370,15 +370,6 @@ def test_what_a_signal_ends_leaves_its_cells_and_nothing_else(
     assert signal.getsignal(signal.SIGINT) is before
 
 
-@pytest.mark.parametrize("sign, shown", [("é", "\xe9"), ("←", "?"), ("\udce9", "?")])
-def test_a_sign_that_a_terminal_lacks_stops_nothing(monkeypatch, sign, shown):
-    terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
-    monkeypatch.setattr(sys, "stdout", terminal)
-    assert answered(lambda: print(sign)) == 0
-    terminal.flush()
-    assert terminal.buffer.getvalue().decode("latin-1") == f"{shown}\n"
-
-
 def test_every_program_is_stopped_in_one_sentence_unless_it_ignores_the_signal(capsys, heeded):
     def stopping(number):
         def program():
