@@ -39,7 +39,8 @@ def answered(program: Callable[[], int | None], kept: str = "") -> int:
     try:
         with stopped_by(_stop):
             code = program() or 0
-            sys.stdout.flush()
+            if sys.stdout is not None:  # as in a daemon
+                sys.stdout.flush()
             return code
     except KpnbError as mistake:
         print(mistake, file=sys.stderr)
@@ -58,7 +59,10 @@ def answered(program: Callable[[], int | None], kept: str = "") -> int:
 
 def _unread() -> bool:
     """Whether nobody reads stdout any longer, as after `| head`; nothing is written to it then."""
-    out, asked = sys.stdout.fileno(), select.poll()
+    try:
+        out, asked = sys.stdout.fileno(), select.poll()
+    except (AttributeError, OSError, ValueError):  # no stream of the system's; no poll on Windows
+        return False
     asked.register(out, 0)
     gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0))
     if gone:

@@ -21,6 +21,7 @@ from kpnb.metrics.results import results_root
 from kpnb.metrics.stats import judged
 from kpnb.paper import ROLES
 
+TEN = "ten_"  #: How runs of ten teachers more begin, which count in no other table.
 HISTORY = "history"  #: The folder of what was measured before the protocol, in another schema.
 #: Numbers of what intervals decide where nothing differs (`kpnb.study.findings`), and those that
 #: put a layer's metrics into proportion, by name (`kpnb.training.fitness`).
@@ -105,7 +106,7 @@ def wider_than_planned(cells: pd.DataFrame) -> list[dict]:
 def ten_teachers(rows: pd.DataFrame, cells: pd.DataFrame) -> list[dict]:
     """A row a metric of the runs with ten teachers, and the protocol's own of that cell."""
     mine = rows[(rows["kind"] == "comparison") & rows["headline"] & (rows["preset"] == "study")]
-    mine = mine[mine["run"].str.startswith("ten_")].sort_values(PLACE, kind="stable")
+    mine = mine[mine["run"].str.startswith(TEN)].sort_values(PLACE, kind="stable")
     known = {tuple(row[name] for name in (*PLACE, "metric")): row for row in records(cells)}
     told = [(row, known.get(tuple(row[name] for name in (*PLACE, "metric"))))
             for row in records(mine)]  # fmt: skip
@@ -136,6 +137,7 @@ def false_decisions(rows: pd.DataFrame) -> str:
     """A row a metric and number of pairs: how often intervals decide between baselines, a cell
     after the other."""
     found = rows[(rows["kind"] == "number") & (rows["preset"] == "study")]
+    found = found[~found["run"].str.startswith(TEN)]
     found = found.join(found["name"].str.extract(_FALSE)).dropna(subset="pairs")
     parts = found.groupby(["about", "pairs"], sort=False)
     return sheet(

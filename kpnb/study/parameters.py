@@ -415,7 +415,7 @@ def preset(kind: str, name: str, **others: object) -> dict[str, object]:
     if kind not in KINDS:
         hint = did_you_mean(kind, KINDS) or f"there are {', '.join(KINDS)}."
         raise KpnbError(f"There are no presets of {kind!r}: {hint}")
-    return explicit(KINDS[kind], {"preset": name} | others)
+    return explicit(KINDS[kind], others | {"preset": name})
 
 
 def resolve(model: type[Model], given: Mapping[str, object], base: str | None = None) -> Model:

@@ -276,10 +276,11 @@ def test_fewer_photographs_bring_a_lead_in_the_share_and_none_in_the_number():
     assert (pairs["n_fg"][0] < 0).all() and (pairs["n_bg"][0] < pairs["n_bg"][1]).all()
     assert ((pairs["n_fg"][0] > pairs["n_fg"][1]).sum(), len(pairs["n_fg"][0])) == (5, 6)
     assert (pairs["lambda"][0] > pairs["lambda"][1]).all()
-    beyond = [run.numbers["lambda_over_chance_S_FC1"].value
-              - run.numbers["lambda_over_chance_B_FC1"].value for run in (few, many)]  # fmt: skip
-    gained = (pairs["lambda"][0] - pairs["lambda"][1]).mean()
-    assert beyond[1] < 0 < beyond[0] and beyond[0] - beyond[1] < gained / 2
+    above = [few.numbers[f"lambda_over_chance_{role}_FC1"].value for role in "SB"]
+    assert 0 < above[0] - above[1] < pairs["lambda"][0].mean() / 10
+    explained = [run.numbers["explained_new_FC1"].value for run in (few, many)]
+    assert 0.5 < explained[0] < 0.55 and explained[1] == pytest.approx(0.75, abs=0.01)
+    assert (by_pair(few, "n_fg", "TB") < 0).all()
     assert verdicts(few, "n_fg") == ["undecided", "undecided", "opposed"]
     assert verdicts(few, "lambda") == ["undecided", "undecided", "supported"]
     assert verdicts(few, "n_bg") == ["supported"] * 3
@@ -290,8 +291,8 @@ def test_fewer_photographs_bring_a_lead_in_the_share_and_none_in_the_number():
     embedded = read_results("image_h1", "study"), cell("v_vgg11_fc1")
     for run in embedded:
         assert run.settings["teacher_samples"] * run.settings["fraction"] == 1500
-        baseline = held_values(run, "n_fg", "B").mean()
-        assert by_pair(run, "n_fg").mean() > baseline / 3
+        baseline = held_values(run, "n_fg", "B", "FC1").mean()
+        assert by_pair(run, "n_fg", layer="FC1").mean() > baseline / 3
 
 
 def test_at_fc3_on_photographs_teachers_lead_in_the_number_and_students_do_not():
@@ -307,6 +308,10 @@ def test_at_fc3_on_photographs_teachers_lead_in_the_number_and_students_do_not()
     assert units == [["supported"], ["undecided"], ["undecided"]]
     leads = {metric: by_pair(found, metric) for metric in ("n_fg", "n_bg", "lambda")}
     assert (leads["n_fg"] < 0).sum() == 7 and (leads["n_bg"] < 0).all()
+    (margin,) = {one.margin for one in found.comparisons
+                 if (one.metric, one.threshold, one.selection) == ("n_fg", 0.2, "all")}  # fmt: skip
+    assert (abs(leads["n_fg"]) < margin).sum() == 7 and leads["n_fg"].min() < -margin
+    assert found.numbers["explained_train_FC3"].value > 0.98
     teachers = {metric: by_pair(found, metric, "TB") for metric in ("n_fg", "lambda")}
     ahead = teachers["n_fg"] > 0
     assert (ahead.sum(), (leads["n_fg"][ahead] < 0).sum()) == (6, 5)

@@ -28,3 +28,16 @@ def test_a_program_whose_output_is_read_no_longer_says_nothing():
         assert told in found if told else not found
         assert one.wait() == (1 if told else 128 + signal.SIGPIPE)
         one.stderr.close()
+
+
+def test_a_program_may_have_no_output_of_the_systems(monkeypatch):
+    def broken():
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    with pytest.raises(BrokenPipeError):
+        answered(broken)
+    monkeypatch.setattr(sys, "stdout", None)
+    assert answered(lambda: 3) == 3
+    with pytest.raises(BrokenPipeError):
+        answered(broken)

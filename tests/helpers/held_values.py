@@ -3,17 +3,21 @@
 import numpy as np
 
 
-def held_values(found, metric, role):
-    """(pairs, samples), of distances in plain Eq. 8; not a number where a sample has none."""
+def held_values(found, metric, role, layer=None):
+    """(pairs, samples), of distances in plain Eq. 8; not a number where a sample has none. layer:
+    of the several that a run has."""
     rows = [
-        one.by_seed
+        one
         for one in found.values
-        if (one.metric, one.role) == (metric, role) and one.distance in (None, "epoch")
+        if (one.metric, one.role) == (metric, role)
+        and one.distance in (None, "epoch")
+        and layer in (None, one.layer)
     ]
-    return np.genfromtxt(rows[0], ndmin=2)
+    assert len({one.layer for one in rows}) == 1
+    return np.genfromtxt(rows[0].by_seed, ndmin=2)
 
 
-def by_pair(found, metric, roles="SB"):
+def by_pair(found, metric, roles="SB", layer=None):
     """Leads of the first role over the second, means over samples."""
-    means = [np.nanmean(held_values(found, metric, role), 1) for role in roles]
+    means = [np.nanmean(held_values(found, metric, role, layer), 1) for role in roles]
     return means[0] - means[1]

@@ -75,6 +75,7 @@ def test_a_preset_s_values_for_a_notebook_s_names(monkeypatch):
     # What depends on a value that is put in place of the preset's follows it.
     bs = [preset("image", "paper", **more)["threshold"] for more in ({}, {"network": "AlexNet"})]
     assert bs == [0.2, 0.25]
+    assert preset("image", "paper", preset="demo")["preset"] == "paper"
     fails(lambda: preset("image", "paper", networks="AlexNet"), "did you mean network")
     # The study shows what differs from the preset's file.
     study = ImageStudy.from_notebook({"preset": "study", "samples": 300})
