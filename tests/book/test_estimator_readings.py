@@ -5,13 +5,14 @@ import pytest
 from made_results import rows_of, run
 
 from book.make.minimum import APART, COVERED, minimum_fragments
+from kpnb.datasets.places import find_data
 from kpnb.errors import KpnbError
 from kpnb.experiments.occlusion import COVERS
 from kpnb.experiments.robustness import BOXED, JUDGED, MINIMUM, UNCHANGED, Variant, _foreground
 from kpnb.metrics.formatting import SYMBOLS
 from kpnb.metrics.results import Number, read_results
-from kpnb.study.image import ImageStudy
-from kpnb.study.parameters import ImageParameters, resolve
+from kpnb.study.image import CellStudy, ImageStudy
+from kpnb.study.parameters import CellParameters, ImageParameters, resolve
 
 AT_MINIMUM = [f"{MINIMUM}{more}" for more in ("", ", b = 0.5")]
 ONE_PAIR = ("published procedure", "closed form, on the same images")
@@ -157,9 +158,10 @@ def test_boxes_hold_a_third_of_the_squares_and_outlines_a_fifth():
 
 def test_boxes_of_photographs_hold_half_of_the_squares():
     found = read_results("image_cell", "study", "tin_vgg11_fc1").settings
-    given = {**found, "preset": "study"}
+    study = CellStudy(resolve(CellParameters, found | {"preset": "study"}))
     try:
-        foreground = ImageStudy(resolve(ImageParameters, given)).foreground()
+        find_data(found["data"])  # below KPNB_DATA
     except KpnbError:
         pytest.skip("the photographs are not here")
+    foreground = study.foreground()
     assert foreground.double().mean() == pytest.approx(0.5, abs=0.05)
