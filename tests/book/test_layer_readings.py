@@ -1,5 +1,7 @@
 """What the pages say of layers that the protocol does not plan, and of Table IX."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from held_values import by_pair, held_values
@@ -8,6 +10,8 @@ from book.make.own_photographs import FEWER, MORE, lead_changes
 from kpnb.metrics.results import read_results
 from kpnb.metrics.stats import paired_difference
 from kpnb.paper import agreement, published_table
+
+BOOK = Path(__file__).resolve().parents[2] / "book"
 
 
 def cell(run):
@@ -321,3 +325,37 @@ def test_at_fc3_on_photographs_teachers_lead_in_the_number_and_students_do_not()
     assert 0.5 < (student / own_s) / (baseline / own_b) < 0.6
     kept = {one.verdict for one in found.comparisons if one.selection == "published_filter"}
     assert kept == {"undecided"}
+
+
+def test_ten_more_teachers_of_alexnet_say_what_was_expected():
+    found = cell("ten_alexnet_fc1")
+    assert not found.notes and len(found.settings["seeds"]) == len(found.settings["teachers"]) == 10
+    expected = {"n_fg": "supported", "lambda": "supported", "d_var": "supported"}
+    expected |= {"rho": "supported", "n_bg": "equivalent", "d_mean": "equivalent"}
+    unit = {"d_mean": "epoch", "d_var": "epoch"}
+    assert {m: verdicts(found, m, unit.get(m))[1] for m in expected} == expected
+    for metric in ("n_fg", "lambda", "rho"):
+        assert (by_pair(found, metric) > 0).all()
+    assert all((by_pair(found, metric, "TB") > 0).all() for metric in ("n_fg", "lambda"))
+    assert verdicts(found, "n_bg") == ["supported", "equivalent", "opposed"]
+    three = cell_of_h1(0.15), cell_of_h1(0.25)
+    assert three[0].difference < 0 < three[1].difference
+    assert verdicts(found, "d_mean", "epoch") == ["undecided", "equivalent", "undecided"]
+    assert (verdicts(found, "d_mean", "share"), verdicts(found, "d_mean", "time")) == (
+        ["opposed"],
+        ["supported"],
+    )
+    kept = {
+        m for m in expected if verdicts(found, m, unit.get(m), "published_filter") == ["supported"]
+    }
+    assert kept == {"n_fg", "lambda", "d_var", "rho"}
+    assert "VGG-11's ten are not run" in (BOOK / "protocol.md").read_text("utf-8")
+    assert not (BOOK / "results" / "study" / "cells" / "ten_vgg11_fc1.json").exists()
+
+
+def cell_of_h1(b):
+    """AlexNet's points beside the object at FC1, by three teachers."""
+    found = read_results("image_h1", "study").comparisons
+    (one,) = (one for one in found if (one.metric, one.layer, one.threshold, one.selection)
+              == ("n_bg", "FC1", b, "all"))  # fmt: skip
+    return one
