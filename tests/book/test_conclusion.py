@@ -119,6 +119,7 @@ def ways(metric, unit):
             if one.verdict not in ("not measurable", "one seed"):
                 name = f"{one.network}, {one.layer}" + f", {run.run.split('_')[-1]}" * (
                     run.run[:2] in ("ii", "vi"))  # fmt: skip
+                name += ", ten teachers" * run.run.startswith("ten_")
                 name += ", photographs" * run.run.startswith(("tin_", "ix_"))
                 name += ", augmented" * (run.settings.get("augment") == "teacher")
                 said.setdefault(one.verdict, set()).add(name)
@@ -131,15 +132,17 @@ def test_the_page_names_every_cell_in_which_the_unit_of_the_way_decides():
     clouds = {"PointConv, FC1", "PointNet++, FC1"}
     assert "supported" not in share
     deep = {f"VGG-16, FC{layer}{teachers}" for layer in "12" for teachers in ("", ", augmented")}
-    assert share["opposed"] == {"AlexNet, FC1"} | deep | clouds
+    ten = {"AlexNet, FC1, ten teachers"}
+    assert share["opposed"] == {"AlexNet, FC1"} | ten | deep | clouds
     assert time["opposed"] == {"VGG-16, FC1, augmented", "PointNet++, FC1"}
     assert time["supported"] == {
         *("VGG-11, FC1", "VGG-11, FC1, grid32", "VGG-11, FC1, vgg16"),
         *("AlexNet, FC1, photographs", "AlexNet, FC3, outputs200"),
+        *ten,
     }
     assert "VGG-11, FC1, grid8" in time["undecided"]
     assert "supported" not in spread
-    assert spread["opposed"] == {"PointNet++, FC1"} | deep
+    assert spread["opposed"] == {"PointNet++, FC1"} | ten | deep
     spread = ways("d_var", "epoch")
     seconds = {f"{name}, FC2" for name in ("AlexNet", "VGG-11", "VGG-16")}
     assert spread["opposed"] == seconds | {"VGG-16, FC2, augmented"}
