@@ -267,6 +267,7 @@ def test_texts_have_no_measurable_cell_and_photographs_runs_that_were_not_made()
         "tin_vgg11_fc2",
         "tin_vgg11_fc2_new",
         "tin_vgg11_fc3",
+        "tin_vgg11_fc3_new",
     }
     assert {one for one in made if one.startswith("ix_")} == {"ix_vgg11_from_vgg11", "ix_vgg11_new"}
     assert "`tiny_imagenet` and `table_ix` are committed and not run to their end" in page()

@@ -327,6 +327,20 @@ def test_at_fc3_on_photographs_teachers_lead_in_the_number_and_students_do_not()
     assert kept == {"undecided"}
 
 
+def test_at_fc3_on_new_photographs_the_number_is_equivalent_and_the_share_supported():
+    found = cell("tin_vgg11_fc3_new")
+    assert not any("measurable" in note for note in found.notes)
+    assert found.settings["samples"] == 927 and len(found.settings["seeds"]) == 8
+    assert verdicts(found, "n_fg") == ["equivalent", "equivalent", "undecided"]
+    assert verdicts(found, "lambda") == ["equivalent", "supported", "supported"]
+    assert verdicts(found, "n_bg") == ["equivalent", "supported", "supported"]
+    assert (by_pair(found, "n_fg") > 0).sum() == 5 and abs(by_pair(found, "n_fg").mean()) < 0.1
+    assert (by_pair(found, "n_fg", "TB") > 0).sum() == 7
+    assert (by_pair(found, "n_bg") < 0).all() and (by_pair(found, "lambda") > 0).all()
+    above = [found.numbers[f"lambda_over_chance_{role}_FC3"].value for role in "SB"]
+    assert above[1] - 0.01 < above[0] < above[1]
+
+
 def test_ten_more_teachers_of_alexnet_say_what_was_expected():
     found = cell("ten_alexnet_fc1")
     assert not found.notes and len(found.settings["seeds"]) == len(found.settings["teachers"]) == 10
