@@ -7,7 +7,7 @@ import pytest
 from held_values import by_pair, held_values
 
 from book.make.own_photographs import FEWER, MORE, lead_changes
-from kpnb.metrics.results import read_results
+from kpnb.metrics.results import available_cells, read_results
 from kpnb.metrics.stats import paired_difference
 from kpnb.paper import agreement, published_table
 
@@ -373,3 +373,17 @@ def cell_of_h1(b):
     (one,) = (one for one in found if (one.metric, one.layer, one.threshold, one.selection)
               == ("n_bg", "FC1", b, "all"))  # fmt: skip
     return one
+
+
+def test_points_dropped_differ_in_three_cells_of_image_sweeps_alone():
+    differ = {
+        run.run: one.value
+        for run in available_cells("study")
+        for name, one in run.numbers.items()
+        if name.startswith("dropped_difference") and not one.low <= 0 <= one.high
+    }
+    assert {run: value < 0 for run, value in differ.items()} == {
+        "iv_vgg16_fc1": True,
+        "iv_vgg16_fc2": True,
+        "tin_vgg11_fc1": False,
+    }
