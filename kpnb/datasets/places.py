@@ -17,6 +17,8 @@ DEFAULT = "kpnb_data"
 IMAGES = ("cub200", "tiny_imagenet", "ilsvrc_det", "voc2012", "coco")
 OTHERS = ("sst2", "squad", "modelnet40", "modelnet10")
 NAMES = (*IMAGES, *OTHERS)
+#: Those that notebooks read, by the beginning of their names; others read images.
+READ_BY = {"sentiment_": ("sst2",), "qa_": ("squad",), "pointcloud_": ("modelnet40", "modelnet10")}
 DRIVE = Path("/content/drive")  # where Colab's own examples mount Google Drive
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import nbformat
 from pydantic import ValidationError
 
-from kpnb.datasets.places import EMBEDDED, NAMES, PREFIX, find_data
+from kpnb.datasets.places import EMBEDDED, IMAGES, NAMES, PREFIX, READ_BY, find_data
 from kpnb.errors import NO_ROOM, KpnbError, answered, no_room, require, stopped_code
 from kpnb.fingerprint import checkout, file_hash, fingerprint
 from kpnb.metrics import results as files
@@ -270,10 +270,13 @@ def _hashes(files: Sequence[Path]) -> dict[str, str | None]:
 def _require_data(wanted: Request) -> None:
     """Raise KpnbError where `data` leads nowhere, before any network is built."""
     data = getattr(wanted.resolved, "data", EMBEDDED)
-    if not data.startswith(PREFIX):
+    read = next((READ_BY[kind] for kind in READ_BY if wanted.name.startswith(kind)), IMAGES)
+    name, fetched = data.removeprefix(PREFIX), data.startswith(PREFIX)
+    if (fetched or name in NAMES) and name not in read:
+        told = f"data is {data!r}, which {wanted.name} does not read"
+        raise KpnbError(f"{told}: give {PREFIX}NAME with one of {', '.join(read)}.")
+    if not fetched:
         find_data(data)
-    elif data.removeprefix(PREFIX) not in NAMES:
-        raise KpnbError(f"data is {data!r}: give {PREFIX}NAME with one of {', '.join(NAMES)}.")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -53,7 +53,9 @@ PASSED = {
     "nowhere": "-p data=nowhere", "give download:NAME": "-p data=download:nothing",
     "network is 'VGG': it should": "-p network=VGG",
     "at least 1 character": "-p data=", "which is not there": "-p network=/no/such/folder",
-    "cub200": "-p data=cub200", "below 2..63": f"-p seeds=[0,{2**63}]",
+    "cub200": "-p data=cub200",
+    "image_x does not read: give download:NAME with one of cub200": "-p data=download:sst2",
+    "which image_x does not read": "-p data=modelnet40", "below 2..63": f"-p seeds=[0,{2**63}]",
 }  # fmt: skip
 #: -> the notebook, and what is passed.
 NOTEBOOKS = {
