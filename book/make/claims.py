@@ -273,6 +273,7 @@ def judge_all(rows: pd.DataFrame) -> list[Judged]:
 def judge_claim(claim: Claim, rows: pd.DataFrame) -> Judged:
     """A claim's evidence in the results of the study and of its sweeps."""
     study = rows[(rows["preset"] == "study") & (rows["part"] != "single")]
+    study = study[~study["run"].str.startswith(frame.TEN)]
     return Judged(claim, pd.DataFrame(EVIDENCE[claim.evidence.kind](claim, study), columns=ITEM))
 
 

@@ -43,6 +43,8 @@ TEXTS = [
     *("selection", "distance", "prediction", "verdict", "name", "what", "unit", "learning"),
     *("grid_size", "threshold_b", "printed", "outcome"),
 ]
+#: How runs of ten teachers more begin, which count in no other table and no claim.
+TEN = "ten_"
 #: How a note begins that says why a layer is not measurable (`kpnb.training.fitness`).
 UNFIT = re.compile(r"(\S+) is not measurable")
 #: nth: place of the results among those given; pair: which student belongs to which baseline.

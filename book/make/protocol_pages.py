@@ -12,7 +12,7 @@ import pandas as pd
 from book.make.chart import Chart, Line, Mark, Panel
 from book.make.conditions import NAME as CONDITIONS
 from book.make.forest import PLACE, behind, confirmatory, forest, samples_of
-from book.make.frame import CELL, NONE, NOTHING, TABLE_OF, estimate, over_cells, records
+from book.make.frame import CELL, NONE, NOTHING, TABLE_OF, TEN, estimate, over_cells, records
 from book.make.texts import badge, block, sheet
 from kpnb.fingerprint import packed_file
 from kpnb.metrics.formatting import signed, verdict_sentence
@@ -21,7 +21,6 @@ from kpnb.metrics.results import results_root
 from kpnb.metrics.stats import judged
 from kpnb.paper import ROLES
 
-TEN = "ten_"  #: How runs of ten teachers more begin, which count in no other table.
 HISTORY = "history"  #: The folder of what was measured before the protocol, in another schema.
 #: Numbers of what intervals decide where nothing differs (`kpnb.study.findings`), and those that
 #: put a layer's metrics into proportion, by name (`kpnb.training.fitness`).

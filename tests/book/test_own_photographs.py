@@ -84,6 +84,13 @@ def test_what_is_expected_has_a_verdict_and_the_background_none():
     assert {r["verdict"] for r in lead_changes(none, many)} == {"undecided", ""}
 
 
+def test_an_interval_above_zero_is_undecided_where_two_were_asked():
+    by_little = of_pairs(FEWER, (7.0, 17.0, 15.0, 8.0, 18.0, 14.0))
+    rows = [row for row in lead_changes(by_little, many) if row["metric"] != "n_bg"]
+    assert len(rows) == 2 and all(row["change"]["low"] > 0 for row in rows)
+    assert {row["verdict"] for row in rows} == {"undecided"}  # by Holm's correction
+
+
 @pytest.mark.parametrize("unfit", [(True, False), (False, True)])
 def test_a_run_that_is_not_measurable_decides_nothing(unfit):
     runs = [

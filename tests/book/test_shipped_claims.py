@@ -181,3 +181,9 @@ def test_a_stale_file_is_marked(monkeypatch):
     file = f"{ADDRESS}/blob/main/book/results/study/image_h1.json"
     assert row[5] == f"{{doc}}`image_h1 <notebooks/image_h1>`, [image_h1.json]({file}) (stale)"
     assert row[2] == "+9.50 [+6.00, +13.0]; 60 images, 3 seeds"
+
+
+def test_ten_more_teachers_count_in_no_claim():
+    assert (ROOT / "book" / "results" / "study" / "cells" / "ten_alexnet_fc1.json").exists()
+    files = {file for one in judged().values() for file in one.items["file"]}
+    assert files and not any("ten_" in file for file in files)

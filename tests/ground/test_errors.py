@@ -1,6 +1,7 @@
 """How programs end: what they say, and with which code."""
 
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -22,7 +23,9 @@ def test_a_sign_that_a_terminal_lacks_stops_nothing(monkeypatch, sign, shown):
 def test_a_program_whose_output_is_read_no_longer_says_nothing():
     code = "from kpnb.errors import answered; raise SystemExit(answered(lambda: {}))"
     for program, told in (("print('x' * 10**6)", b""), ("print()", b""), ("[][0]", b"IndexErr")):
-        one = subprocess.Popen([sys.executable, "-c", code.format(program)], stdout=-1, stderr=-1)
+        buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+        command = [sys.executable, "-c", code.format(program)]
+        one = subprocess.Popen(command, stdout=-1, stderr=-1, env=buffered)
         one.stdout.close()
         found = one.stderr.read()
         assert told in found if told else not found
