@@ -36,6 +36,7 @@ from book.make import (
     published,
     repeated,
     tables,
+    ten_teachers,
     undecided,
 )
 from book.make.archive import single_page, write_results_zip
@@ -106,7 +107,7 @@ def fragments(
     made |= published.published_tables(rows)
     made |= chapters.chapter_tables(rows) | plan_pages.plan_tables()
     made |= conditions.conditions_fragments(cells) | effects.effects_fragments(rows)
-    made |= minimum.minimum_fragments(results)
+    made |= minimum.minimum_fragments(results) | ten_teachers.ten_fragments(rows)
     made |= undecided.undecided_fragments(rows) | own_photographs.photographs_fragments(cells)
     made |= controls.controls_fragments(results) | executed.picture_fragments(BOOK)
     made |= repeated.repeated_fragments([*results, *cells])

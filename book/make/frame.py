@@ -43,7 +43,7 @@ TEXTS = [
     *("selection", "distance", "prediction", "verdict", "name", "what", "unit", "learning"),
     *("grid_size", "threshold_b", "printed", "outcome"),
 ]
-#: How runs of ten teachers more begin, which count in no other table and no claim.
+#: How runs of ten teachers more begin, which count in no table and no claim but their own.
 TEN = "ten_"
 #: How a note begins that says why a layer is not measurable (`kpnb.training.fitness`).
 UNFIT = re.compile(r"(\S+) is not measurable")

@@ -65,7 +65,6 @@ def protocol_pages(rows: pd.DataFrame) -> dict[str, str]:
         ),
         "protocol_false": false_decisions(rows),
         "protocol_wider": block("protocol_wider", wider=wider_than_planned(reached)),
-        "protocol_ten": sheet("protocol_ten", ten_teachers(rows, cells)),
         "dropped": block("dropped", cells=dropped(rows)),
         "way_units": block("way_units", cells=way_units(rows)),
         "decided": sheet("decided", decided(cells)),
@@ -100,16 +99,6 @@ def wider_than_planned(cells: pd.DataFrame) -> list[dict]:
     planned = protocol()["planned"]["half_width"]
     return [row for row in records(cells)
             if row["high"] - row["low"] > 2 * max(planned[row["metric"]])]  # fmt: skip
-
-
-def ten_teachers(rows: pd.DataFrame, cells: pd.DataFrame) -> list[dict]:
-    """A row a metric of the runs with ten teachers, and the protocol's own of that cell."""
-    mine = rows[(rows["kind"] == "comparison") & rows["headline"] & (rows["preset"] == "study")]
-    mine = mine[mine["run"].str.startswith(TEN)].sort_values(PLACE, kind="stable")
-    known = {tuple(row[name] for name in (*PLACE, "metric")): row for row in records(cells)}
-    told = [(row, known.get(tuple(row[name] for name in (*PLACE, "metric"))))
-            for row in records(mine)]  # fmt: skip
-    return [row | {"three": first} for row, first in told if first]
 
 
 def dropped(rows: pd.DataFrame) -> list[dict[str, dict]]:

@@ -14,6 +14,7 @@ from scipy.special import stdtrit
 from book.make.effects import paired_values
 from book.make.forest import data_name, samples_of, shown_cells
 from book.make.frame import records
+from book.make.ten_teachers import asked, beside_three
 from book.make.texts import block, sheet
 from kpnb.metrics.protocol import margin, primary_metrics
 from kpnb.metrics.stats import LEVEL
@@ -96,8 +97,11 @@ def undecided_fragments(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def undecided(rows: pd.DataFrame) -> Iterator[dict]:
-    """Each with its cell's name, how it stands, and the design that would settle it."""
-    found = shown_cells(rows)
+    """Each with its cell's name, how it stands, the design that would settle it, and what ten other
+    teachers said since, if they were asked."""
+    found, by_ten = shown_cells(rows), {}
+    for row in beside_three(rows):
+        by_ten[row["asked"], row["layer"], row["metric"]] = row["verdict"]
     found = found[(found["preset"] == "study") & (found["verdict"] == "undecided")]
     for row in records(found[found["metric"].isin([*primary_metrics()])]):
         pair, wide = paired_values(rows, row), SHARE * margin(row["metric"], row["baseline"])
@@ -105,6 +109,7 @@ def undecided(rows: pd.DataFrame) -> Iterator[dict]:
         if pair is not None and min(pair[0].shape) > 1 and wide > 0:
             spread = Spread.of(pair[0] - pair[1], taught_by(row["settings"], len(pair[0])))
             about = {"data": data_name(row), "samples": samples_of(row)[1], "wide": wide}
+            about["ten"] = by_ten.get((asked(row["settings"]), row["layer"], row["metric"]), "")
             yield row | about | {"now": spread.now, "planned": spread.settled(wide)}
 
 

@@ -59,33 +59,6 @@ def test_nothing_is_decided_without_results_of_the_protocols_own_pairs():
     assert decided(own)[N_FG, "training"][0] == "1 of 4" and decided(other) == decided()
 
 
-def test_ten_teachers_stand_beside_the_protocols_three_and_decide_nothing():
-    three = confirmed(comparison("n_fg", 6.0, 13.0), comparison("rho", -3.0, 3.0))
-    ten = confirmed(comparison("n_fg", -3.0, 3.0), comparison("lambda", 6.0, 13.0), run="ten_a")
-    ten = ten.model_copy(update={"settings": ten.settings | {"seeds": [1, 2]}})
-    assert shown(three)["protocol_ten"] == shown(ten)["protocol_ten"] == NOTHING
-    (row,) = rows_of(shown(three, ten)["protocol_ten"])  # of what both have
-    assert row[1] == N_FG and badge("supported") in row[2] and badge("undecided") in row[3]
-    assert "+9.50" in row[2] and row[3].startswith("0 [")
-    false = {f"false_decisions_5_{metric}_FC1": Number(value=0.05, what="", n=10)
-             for metric in ("n_fg", "rho")}  # fmt: skip
-    alone, both = shown(three), shown(three, ten.model_copy(update={"numbers": false}))
-    told = ("decided", "protocol_reached", "protocol_false", "protocol_wider", "way_units")
-    assert all(alone[name] == both[name] for name in told)
-
-
-def test_their_seeds_are_the_next_of_the_protocols_streams():
-    asked, settings = protocol()["confirmatory"], protocol()["settings"]
-    cells = [Sweeps().sweep_of[name].resolved(name, "study")
-             for name in ("ten_alexnet_fc1", "ten_vgg11_fc1")]  # fmt: skip
-    for cell in cells:
-        for purpose, seeds in (("pairs", cell.seeds), ("teachers", cell.teachers)):
-            first = asked[purpose]
-            assert tuple(seeds) == protocol_seeds(purpose, first + 10)[first:]
-        told = cell.model_dump(mode="json", include=set(settings))
-        assert told == {name: settings[name] for name in told} and len(told) > 15
-
-
 def test_decisions_are_told_by_cells_and_by_their_mean_under_the_protocols_side():
     """Three cells of which one is not measurable have no mean."""
     layers = ("Conv", "FC1", "FC2", "FC3")

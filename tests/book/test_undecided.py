@@ -77,7 +77,10 @@ def test_of_the_study_each_row_has_the_interval_that_is_printed():
         assert spread.half_width(now) == pytest.approx(half, rel=2e-3)  # of five digits
         if row["metric"] == "lambda":
             assert row["wide"] == 0.01
+    ten = {(row["network"], row["layer"], row["metric"]): row["ten"] for row in found if row["ten"]}
+    assert ten["AlexNet", "FC1", "d_mean"] == "equivalent"
     told = undecided_fragments(rows)["undecided"]
+    assert told.count("; ten others: ") == len(ten)
     assert f"{len(found)} are undecided" in told and told.count("\n| ") == len(found) + 2
 
 

@@ -1,0 +1,86 @@
+"""Cells that ten more teachers were asked about: beside the three's, and in their place."""
+
+import json
+
+import pandas as pd
+
+from book.make.claims import VERDICTS, judge_all
+from book.make.forest import PLACE
+from book.make.frame import NOTHING, TEN, records
+from book.make.texts import block, sheet
+from kpnb.paper import METRICS
+
+#: Settings in which a run with ten teachers may differ from the one it stands beside.
+_OWN = ("run", "layers", "seeds", "teachers", "samples", "followed", "outputs")
+#: What makes two facts of such runs the same fact.
+_FACT = ["asked", "layer", "kind", "role", "metric", "threshold", "selection", "distance"]
+#: What a fact that stands in for another takes from it, so that it is found where that was.
+_PLACED = ["nth", "part", "notebook", "run", "table", "outputs", "headline", "other_b", "own_b"]
+
+
+def asked(settings: dict) -> str:
+    """What a run asks but for its teachers, pairs and samples; of outputs that are not set there
+    are as many as classes."""
+    alike = {name: value for name, value in settings.items() if name not in _OWN}
+    outputs = settings.get("outputs") or settings.get("classes")
+    return json.dumps(alike | {"outputs": outputs}, sort_keys=True)
+
+
+def _sides(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The metrics of the layers that ten teachers were asked about: by three, and by ten. Scores
+    stay, for networks that several layers share have theirs once."""
+    found = rows[rows["kind"].isin(["comparison", "measure"]) & (rows["preset"] == "study")]
+    found = found[found["metric"].isin(METRICS) & (found["part"] != "single")]
+    runs = found.drop_duplicates("nth")
+    by_run = dict(zip(runs["nth"], map(asked, runs["settings"]), strict=True))
+    found = found.assign(asked=found["nth"].map(by_run))
+    ten = found["run"].str.startswith(TEN)
+    cells = set(zip(found[ten]["asked"], found[ten]["layer"], strict=True))
+    same = pd.Series(zip(found["asked"], found["layer"], strict=True), index=found.index)
+    return found[same.isin(cells) & ~ten], found[ten]
+
+
+def ten_fragments(rows: pd.DataFrame) -> dict[str, str]:
+    """{name: markdown} of what the pages on the protocol and on claims include."""
+    beside = beside_three(rows)
+    return {
+        "protocol_ten": sheet("protocol_ten", beside),
+        "claims_by_ten": claims_by_ten(rows, list(dict.fromkeys(row["cell"] for row in beside))),
+    }
+
+
+def beside_three(rows: pd.DataFrame) -> list[dict]:
+    """A row a headline comparison of the runs with ten teachers, with `three`, that of the three,
+    and `cell`, its name. Where several of the three's runs hold it the first one's is taken."""
+    three, ten = (side[(side["kind"] == "comparison") & side["headline"]] for side in _sides(rows))
+    known: dict[tuple, dict] = {}
+    for row in records(three):
+        known.setdefault(tuple(row[name] for name in _FACT), row)
+    told = records(ten.sort_values([*PLACE, "run"], kind="stable"))
+    found = [(row, known.get(tuple(row[name] for name in _FACT))) for row in told]
+    return [row | {"three": first, "cell": _cell(row)} for row, first in found if first]
+
+
+def in_place_of_three(rows: pd.DataFrame) -> pd.DataFrame:
+    """The frame in which the cells that ten teachers were asked about are theirs."""
+    three, ten = _sides(rows)
+    new = ten.drop(columns=_PLACED).merge(three[[*_FACT, *_PLACED]], on=_FACT)
+    return pd.concat([rows.drop(index=three.index), new[rows.columns]], ignore_index=True)
+
+
+def claims_by_ten(rows: pd.DataFrame, cells: list[str]) -> str:
+    """What the count of claims would be with ten teachers in the three's place, and which claims
+    would have another verdict."""
+    if not cells:
+        return NOTHING
+    before, after = judge_all(rows), judge_all(in_place_of_three(rows))
+    pairs = [{"one": one, "other": other} for one, other in zip(before, after, strict=True)
+             if one.counted]  # fmt: skip
+    changed = [pair for pair in pairs if pair["one"].verdict != pair["other"].verdict]
+    said = {"names": VERDICTS, "verdicts": [pair["other"].verdict for pair in pairs]}
+    return block("claims_by_ten", cells=cells, changed=sheet("claims_by_ten", changed), **said)
+
+
+def _cell(row: dict) -> str:
+    grid = row["settings"].get("grid", 16)
+    return f"{row['network']}, {row['layer']}" + f", {grid} × {grid} squares" * (grid != 16)
