@@ -6,7 +6,7 @@ from itertools import product
 
 from book.make.texts import sheet
 from kpnb.experiments.occlusion import COVERS, MEASURES
-from kpnb.experiments.robustness import BOXED, JUDGED, MINIMUM, UNCHANGED
+from kpnb.experiments.robustness import BOXED, JUDGED, LOOSE, MINIMUM, UNCHANGED
 from kpnb.metrics.results import Number, Results
 
 NOTEBOOK = "image_measure"
@@ -40,13 +40,13 @@ def rows(runs: Sequence[Results], asked: dict[tuple, str]) -> Iterator[dict]:
 
 
 def box_rows(runs: Sequence[Results]) -> Iterator[dict]:
-    """A row for each network and metric of Hypothesis 1: the lead, with the object's outline and
-    with its box as foreground."""
+    """A row for each network and metric of Hypothesis 1: the lead, with the object's outline, its
+    box and a box that holds half of the squares as foreground."""
     for run, metric in product(runs, JUDGED):
-        found = [run.numbers.get(f"{name} | {metric}") for name in (UNCHANGED, BOXED)]
-        if all(found):
-            outline, box = map(_said, found)
-            row = {"metric": metric, "outline": outline, "box": box}
+        found = [run.numbers.get(f"{name} | {metric}") for name in (UNCHANGED, BOXED, LOOSE)]
+        if all(found[:2]):
+            outline, box, loose = [_said(one) if one else None for one in found]
+            row = {"metric": metric, "outline": outline, "box": box, "loose": loose}
             yield {name: run.settings[name] for name in ("network", "samples", "seeds")} | row
 
 

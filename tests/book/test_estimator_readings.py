@@ -4,11 +4,20 @@ import numpy as np
 import pytest
 from made_results import rows_of, run
 
+from book.make.frame import NOT_HERE
 from book.make.minimum import APART, COVERED, minimum_fragments
 from kpnb.datasets.places import find_data
 from kpnb.errors import KpnbError
 from kpnb.experiments.occlusion import COVERS
-from kpnb.experiments.robustness import BOXED, JUDGED, MINIMUM, UNCHANGED, Variant, _foreground
+from kpnb.experiments.robustness import (
+    BOXED,
+    JUDGED,
+    LOOSE,
+    MINIMUM,
+    UNCHANGED,
+    Variant,
+    _foreground,
+)
 from kpnb.metrics.formatting import SYMBOLS
 from kpnb.metrics.results import Number, read_results
 from kpnb.study.image import CellStudy, ImageStudy
@@ -121,12 +130,14 @@ def test_with_boxes_a_row_has_both_leads_and_what_each_says():
     about = {"network": "A", "layers": ["FC1"], "data": "embedded", "samples": 7, "seeds": [1, 2]}
     numbers = {f"{UNCHANGED} | {m}": lead(3.0, "supported") for m in JUDGED}
     numbers |= {f"{BOXED} | {m}": lead(-4.0, "opposed") for m in JUDGED[1:]}
+    numbers[f"{LOOSE} | {JUDGED[1]}"] = lead(5.0, "undecided")
     made = run(notebook="image_measure", preset="study", settings=about, numbers=numbers)
     rows = rows_of(minimum_fragments([made])["minimum_boxes"])
     assert [row[:2] for row in rows] == [["A", SYMBOLS[m]] for m in JUDGED[1:]]
     for row in rows:
         assert "+3" in row[2] and "supported" in row[2]
-        assert "−4" in row[3] and "opposed" in row[3] and row[4] == "7, 2"
+        assert "−4" in row[3] and "opposed" in row[3] and row[5] == "7, 2"
+    assert "+5" in rows[0][4] and "undecided" in rows[0][4] and rows[1][4] == NOT_HERE
 
 
 def test_numbers_of_sentences_are_on_the_predicted_side_under_every_setting_on_the_way():

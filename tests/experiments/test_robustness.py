@@ -138,6 +138,18 @@ def test_a_box_holds_its_outline_and_nothing_beyond_and_judges_the_same_maps(smo
     assert judged != robustness.judge(smoke.study, "FC1", Variant())
 
 
+def test_a_loose_box_grows_on_each_side_until_it_holds_the_share_and_no_other_box_does():
+    masks = torch.zeros(3, 16, 16, dtype=torch.bool)
+    masks[0, 4:6, 4:6] = masks[1, :2, :2] = masks[2, :, :10] = True
+    study = SimpleNamespace(data=SimpleNamespace(measured=SimpleNamespace(masks=masks),
+                                                 units=GridUnits(8)))  # fmt: skip
+    found = robustness._foreground(study, Variant(boxes=True, held=0.5)).reshape(3, 8, 8)
+    assert found[0].sum() == 36 and found[0, :6, :6].all()  # 1, 9, 25 squares are too few
+    assert found[1].sum() == 36 and found[1, :6, :6].all()  # a corner grows on two sides alone
+    assert found[2].sum() == 40 and found[2, :, :5].all()  # as it is
+    assert robustness.IMAGE_VARIANTS["boxes that hold half of the squares"].held == 0.5
+
+
 def test_differences_reach_the_results_file_and_unchanged_they_are_the_studys(smoke, monkeypatch):
     findings = Findings(smoke.study, "image_measure", hypothesis=1)
     found = robustness.judge_variants(findings, "FC1", {"itself": Variant()})["itself"]
