@@ -5,7 +5,7 @@ Only the committed study counts, measured on training samples as in the paper.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -320,8 +320,9 @@ def _words(row: Mapping, *columns: str) -> str:
 
 
 def _means(claim: Claim, rows: pd.DataFrame) -> list[dict]:
-    """Pairs of roles within a network and layer; of any layers where these are compared, or where
-    one of the two, a score of a teacher or baseline, belongs to none."""
+    """Pairs of roles within a network and layer; of any layers where one of the two, a score of a
+    teacher or baseline, belongs to none. Layers that are compared may be of two runs, of which the
+    same networks are the first."""
     asked, found, items = claim.evidence, _wanted(claim, "measure", rows), {}
     sought = ((asked.first, asked.first_layer), (asked.second, asked.second_layer))
     ends = [
@@ -330,11 +331,20 @@ def _means(claim: Claim, rows: pd.DataFrame) -> list[dict]:
     ]
     for pair in product(*ends):
         layers = {one["layer"] for one in pair}
-        networks = {tuple(one[name] for name in ("nth", *frame.CELL[:3])) for one in pair}
-        if len(networks) == 1 and (len(layers) == 1 or "" in layers or asked.first_layer):
+        same = {tuple(one[name] for name in frame.CELL[:3]) for one in pair}
+        near = _same_networks(pair) if asked.first_layer else pair[0]["nth"] == pair[1]["nth"]
+        if len(same) == 1 and near and (len(layers) == 1 or "" in layers or asked.first_layer):
             key = str([one[name] for one in pair for name in frame.identity(asked.table)])
             items.setdefault(key, _pair(claim.side, *pair))
     return list(items.values())
+
+
+def _same_networks(pair: Sequence[Mapping]) -> bool:
+    """Whether two runs ask the same of the same networks, of which one may have more pairs."""
+    settings = [one["settings"] for one in pair]
+    seeds = zip(*(given.get("seeds", ()) for given in settings), strict=False)
+    told = {(frame.asked(given), str(given.get("teachers"))) for given in settings}
+    return len(told) == 1 and all(one == other for one, other in seeds)
 
 
 def _pair(side: str, first: Mapping, second: Mapping) -> dict:
@@ -349,13 +359,20 @@ def _pair(side: str, first: Mapping, second: Mapping) -> dict:
     wide, shared = 0.0, first["settings"].get("teachers")
     if all(isinstance(one["by_seed"], list) for one in (first, second)):
         values = [np.genfromtxt(one["by_seed"], ndmin=2) for one in (first, second)]
+        if several:  # of two runs, which share the first pairs and samples
+            pairs, samples = np.min([part.shape for part in values], axis=0)
+            values = [part[:pairs, :samples] for part in values]
         teachers = [shared[i % len(shared)] for i in range(len(values[0]))] if shared else None
         found = stats.paired_difference(*values, teachers=teachers)
+        if several:
+            each = (vars(stats.crossed(part, teachers=teachers)) for part in values)
+            told = " against ".join(map(estimate, each))
+            told += f" (the second in `{second['run'] or second['notebook']}`)"
         wide = margin(first["metric"], second["value"]) if first["metric"] in METRICS else 0.0
         told = f"{estimate(vars(found), signed)}: {told}"
     ends = vars(found) | {"margin": wide}
-    n = min(first["n_samples"], second["n_samples"])
-    return _item(side, cell, what, ends, shown=told, n_samples=n)
+    least = {name: min(first[name], second[name]) for name in ("n_samples", "n_seeds")}
+    return _item(side, cell, what, ends, shown=told, **least)
 
 
 def _numbers(claim: Claim, rows: pd.DataFrame) -> list[dict]:

@@ -11,6 +11,7 @@ A row is one fact. `source` says whose ("ours" or "paper"), `kind` what:
 Paper and notebooks share the columns; one that a row has no use for is "" or missing.
 """
 
+import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -45,6 +46,8 @@ TEXTS = [
 ]
 #: How runs of ten teachers more begin, which count in no table and no claim but their own.
 TEN = "ten_"
+#: Settings that do not change what a run asks of a layer: whose networks it is asked, and how many.
+OWN = ("run", "layers", "seeds", "teachers", "samples", "followed", "outputs")
 #: How a note begins that says why a layer is not measurable (`kpnb.training.fitness`).
 UNFIT = re.compile(r"(\S+) is not measurable")
 #: nth: place of the results among those given; pair: which student belongs to which baseline.
@@ -124,6 +127,14 @@ def identity(name: str) -> list[str]:
     run of a cell that a main study has too is no second one; in the others runs differ in more than
     network and layer."""
     return [*CELL, "threshold", *([] if name in MAIN_TABLES else ["run"])]
+
+
+def asked(settings: Mapping) -> str:
+    """What a run asks of each of its layers, whatever its teachers, pairs and samples, of which a
+    smaller number is the first of a larger one; outputs that are not set are as many as classes."""
+    alike = {name: value for name, value in settings.items() if name not in OWN}
+    outputs = settings.get("outputs") or settings.get("classes")
+    return json.dumps(alike | {"outputs": outputs}, sort_keys=True)
 
 
 def fits(names: pd.Series, patterns: Sequence[str]) -> pd.Series:

@@ -1,29 +1,17 @@
 """Cells that ten more teachers were asked about: beside the three's, and in their place."""
 
-import json
-
 import pandas as pd
 
 from book.make.claims import VERDICTS, judge_all
 from book.make.forest import PLACE
-from book.make.frame import NOTHING, TEN, records
+from book.make.frame import NOTHING, TEN, asked, records
 from book.make.texts import block, sheet
 from kpnb.paper import METRICS
 
-#: Settings in which a run with ten teachers may differ from the one it stands beside.
-_OWN = ("run", "layers", "seeds", "teachers", "samples", "followed", "outputs")
 #: What makes two facts of such runs the same fact.
 _FACT = ["asked", "layer", "kind", "role", "metric", "threshold", "selection", "distance"]
 #: What a fact that stands in for another takes from it, so that it is found where that was.
 _PLACED = ["nth", "part", "notebook", "run", "table", "outputs", "headline", "other_b", "own_b"]
-
-
-def asked(settings: dict) -> str:
-    """What a run asks but for its teachers, pairs and samples; of outputs that are not set there
-    are as many as classes."""
-    alike = {name: value for name, value in settings.items() if name not in _OWN}
-    outputs = settings.get("outputs") or settings.get("classes")
-    return json.dumps(alike | {"outputs": outputs}, sort_keys=True)
 
 
 def _sides(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

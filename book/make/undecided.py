@@ -13,8 +13,8 @@ from scipy.special import stdtrit
 
 from book.make.effects import paired_values
 from book.make.forest import data_name, samples_of, shown_cells
-from book.make.frame import records
-from book.make.ten_teachers import asked, beside_three
+from book.make.frame import asked, records
+from book.make.ten_teachers import beside_three
 from book.make.texts import block, sheet
 from kpnb.metrics.protocol import margin, primary_metrics
 from kpnb.metrics.stats import LEVEL

@@ -253,6 +253,17 @@ def test_roles_are_paired_within_a_network_and_layer():
     ends = means("T", "T", first_layer="FC2", second_layer="FC1")
     (item,) = items(ends, with_values(*found))
     assert item.what == "VGG-11, FC2: teacher at FC2, teacher at FC1" and not item.on_side
+    more = held("T", "FC1", [f"{start} 3 99" for start in (5, 6, 99)])
+    given = {"threshold": 0.2, "teachers": [7], "classes": 2}
+    short, long = (
+        with_values(one, settings=given | {"seeds": seeds, "layers": at})
+        for one, seeds, at in ((found[3], [1, 2], ["FC2"]), (more, [1, 2, 3], ["FC1"]))
+    )
+    (item,) = items(ends, short, long)  # the same two teachers and images, of two runs
+    assert item.shown.startswith("+9.00") and item.shown.endswith("(the second in `image_h1`)")
+    assert item.on_side and judge(ends, short, long).verdict == "undecided"
+    other = long.model_copy(update={"settings": long.settings | {"seeds": [2, 1, 3]}})
+    assert items(ends, short, other) == []
     strangers = [found[0][0], found[3][0].model_copy(update={"network": "AlexNet"})]
     assert items(ends, study(measures=strangers)) == []
 
