@@ -43,6 +43,7 @@ def chapter_tables(rows: pd.DataFrame) -> dict[str, str]:
         "estimator_accuracy": accuracy_of_cases(cases),
         "estimator_budgets": budget_table(cases),
         "estimator_figure": errors_block(cases),
+        "estimator_minimum": minimum_of_cases(by_case(rows, accuracy.MINIMUM_NAME)),
         speed.ESTIMATOR_SPEED: sheet("estimator_speed", numbers_of(rows, speed.ESTIMATOR_SPEED)),
         "reliability": trials_table(rows),
         "network_speed": network_speed_table(rows),
@@ -66,16 +67,16 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X")
 _NAME = r"^(?P<case>.+?) \| (?P<method>.+?) \| (?P<quantity>.+)$"
 
 
-def by_case(rows: pd.DataFrame) -> pd.DataFrame:
+def by_case(rows: pd.DataFrame, name: str = accuracy.ACCURACY_NAME) -> pd.DataFrame:
     """A row per case, "network layer, checkpoint", a column per (method, quantity); and ("", "n").
 
     By network and layer, then the untrained one, then by epoch.
     """
-    found = rows[(rows["kind"] == "number") & (rows["notebook"] == accuracy.ACCURACY_NAME)]
+    found = rows[(rows["kind"] == "number") & (rows["notebook"] == name)]
     found = found[["value", "n_samples"]].join(found["name"].str.extract(_NAME))
     wide = found.pivot_table("value", "case", ["method", "quantity"], aggfunc="last")
     if len(wide):
-        error = found[(found["method"] == DEFAULT) & (found["quantity"] == "error")]
+        error = found[found["quantity"] == "error"]
         wide["", "n"] = error.groupby("case")["n_samples"].last()
     return wide.loc[sorted(wide.index, key=_order)]
 
@@ -110,6 +111,15 @@ def accuracy_of_cases(cases: pd.DataFrame) -> str:
         known = {"published": cell[PUBLISHED[-1]], "path": cell[DEFAULT], "within": _within(cell)}
         lines.append({"case": case, "cell": cell, "ratio": ratio, "how": how} | known)
     return sheet("cases", lines)
+
+
+def minimum_of_cases(cases: pd.DataFrame) -> str:
+    """A row a case: errors of the closed form of the minimum against the long descents."""
+    lines = []
+    for case, cell in cases.iterrows():
+        made = [cell[f"optimum, {probes} probes"] for probes in accuracy.MINIMUM_PROBES]
+        lines.append({"case": case, "cell": cell, "few": made[0], "many": made[1]})
+    return sheet("minimum_cases", lines)
 
 
 def _within(cell: pd.Series) -> bool:

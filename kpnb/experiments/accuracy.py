@@ -8,6 +8,9 @@ untrained VGG-11 on images without texture.
 The truth is the published path without its noise (method "reference"): the mean of two runs, half
 their difference its own error. Against it stand the published procedure at three numbers of draws
 and the closed form at several budgets and at its default. Cost is processor time per map.
+
+With `--minimum` the closed form of the minimum of Eq. 3 is held against a long Monte Carlo descent
+to it (method "descent"), run twice likewise: a student and its baseline of the study.
 """
 
 import argparse
@@ -33,6 +36,7 @@ from kpnb.metrics.points import knowledge_points
 from kpnb.metrics.results import Number, Results
 from kpnb.metrics.stats import bootstrap, correlation
 from kpnb.networks.text import TextNetwork, scratch_network
+from kpnb.paper import ROLES
 from kpnb.store import Scratch, Store
 from kpnb.study.image import ImageStudy
 from kpnb.study.parameters import ImageParameters, SentimentParameters, resolve
@@ -46,6 +50,11 @@ PROBE_BUDGETS = (8, 24, 72, 216)
 # Draws of one of the two runs of the truth; a convolution needs fewer for the same error.
 REFERENCE_DRAWS = {"Conv": 4096}
 OTHER_REFERENCE_DRAWS = 8192
+
+MINIMUM_NAME = "estimator_minimum"
+MINIMUM_NETWORKS, MINIMUM_LAYER, MINIMUM_IMAGES = ("AlexNet", "VGG-11"), "FC1", 3
+LONG_DESCENT = {"method": "descent", "draws": 96, "descent_iterations": 3200, "tolerance": 0.02}
+MINIMUM_PROBES = (8, 24)  # of a measurement; the study's, and three times as many
 
 FAMILIES = ("VGG-11", "ResNet-50", "BERT")
 MEASURED_IMAGES, MEASURED_SENTENCES = 2, 6  # measured a case
@@ -167,8 +176,11 @@ class Explained:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; exit code 0, or 2 with one sentence on stderr."""
     program = "python -m kpnb.experiments.accuracy"
-    argparse.ArgumentParser(prog=program, description=__doc__).parse_args(arguments)
-    return answered(lambda: print(results.write_results(measure_estimator_accuracy())), KEPT)
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
+    parser.add_argument("--minimum", action="store_true", help="at the minimum of Eq. 3")
+    asked = parser.parse_args(arguments)
+    what = measure_minimum if asked.minimum else measure_estimator_accuracy
+    return answered(lambda: print(results.write_results(what())), KEPT)
 
 
 def measure_estimator_accuracy() -> Results:
@@ -226,6 +238,58 @@ def compare_methods(
     first = found[f"published, {PUBLISHED_DRAWS[-1]} draws"].maps.entropy
     apart = (run(case.changed(method="published", seed=1)).maps.entropy - first).abs().mean(1)
     numbers["published | spread"] = _number(apart, "mean absolute difference of two runs", "nats")
+    return numbers
+
+
+def measure_minimum() -> Results:
+    """The closed form of the minimum against long descents; what is stored is not run again."""
+    store = Store()
+
+    def compute() -> dict[str, Number]:
+        numbers = {}
+        for name, case in track(list(_minimum_cases(store)), "cases"):
+            found = compare_at_minimum(case, partial(stored, case, store=store))
+            numbers |= {f"{name} | {what}": value for what, value in found.items()}
+        return numbers
+
+    settings = resolve(ImageParameters, {"preset": "study"}).model_dump(mode="json")
+    settings |= {"families": list(MINIMUM_NETWORKS), "layers": [MINIMUM_LAYER]}
+    return results.measured(MINIMUM_NAME, settings, ["measure_minimum"], compute)
+
+
+def _minimum_cases(store: Store) -> Iterator[tuple[str, Case]]:
+    """A student and its baseline of the study's first pair, after their last epoch, by name."""
+    for network in MINIMUM_NETWORKS:
+        study = ImageStudy(resolve(ImageParameters, {"preset": "study", "network": network}), store)
+        images = study.data.measured.images[:MINIMUM_IMAGES]
+        for role in "SB":
+            trained = study.of(role, study.parameters.seeds[0], MINIMUM_LAYER)
+            net = partial(study.network, trained, trained.final_epoch)
+            dotted, weight = layer_name(net(), MINIMUM_LAYER), entropy_weight(network)
+            given = {"entropy_weight": weight, "quality": "fast"}
+            estimator = EntropyEstimator(dotted, study.data.units, **given)
+            about = (network, MINIMUM_LAYER, trained.final_epoch, False, net, images)
+            foreground = study.data.foreground[: len(images)]
+            case = Case(*about, foreground, estimator, trained.fingerprint)
+            yield f"{network} {MINIMUM_LAYER}, {ROLES[role]}", case
+
+
+def compare_at_minimum(
+    case: Case, run: Callable[[EntropyEstimator | TextEstimator], Explained]
+) -> dict[str, Number]:
+    """Numbers of one case at the minimum, as `compare_methods`; "settled": of both descents the
+    share of samples whose average stood still."""
+    truths = [run(case.changed(**LONG_DESCENT, seed=seed)).maps for seed in (0, 1)]
+    truth = (truths[0].entropy + truths[1].entropy) / 2
+    apart = (truths[0].entropy - truths[1].entropy).abs().mean(1) / 2
+    settled = torch.cat([maps.reached for maps in truths]).double().mean()
+    numbers = {
+        "truth | own error": _number(apart, "mean absolute error of H", "nats"),
+        "truth | settled": _number([settled], "share of descents that stood still"),
+    }
+    for probes in MINIMUM_PROBES:
+        found = run(case.changed(method="optimum", probes=probes))
+        numbers |= _against(f"optimum, {probes} probes", found, truth, case)
     return numbers
 
 

@@ -51,9 +51,22 @@ def test_tables_and_figure_show_what_was_found_by_network_then_by_epoch():
     assert list(found.index) == [names[2], names[3], names[1], names[0]]
 
 
+def test_errors_at_the_minimum_stand_beside_those_of_the_descents():
+    found = {"truth | own error": 0.004, "truth | settled": 0.75}
+    for probes, error in ((8, 0.07), (24, 0.05)):
+        told = {"error": error, "Spearman": 0.99, "standard error": 0.06, "N_fg error": 1.5}
+        told["N_fg of the truth"] = 40.0
+        found |= {f"optimum, {probes} probes | {name}": value for name, value in told.items()}
+    numbers = {f"Toy FC1, student | {name}": Number(value=value, what="", n=3)
+               for name, value in found.items()}  # fmt: skip
+    made = chapters.chapter_tables(frame([run(notebook="estimator_minimum", numbers=numbers)]))
+    expected = ["0.004", "75 %", "0.070", "0.060", "0.990", "1.5 of 40.0", "0.050"]
+    assert rows_of(made["estimator_minimum"]) == [["Toy FC1, student (n = 3)", *expected]]
+
+
 def test_nothing_is_shown_before_anything_ran():
     made = chapters.chapter_tables(frame([]))
-    names = ["accuracy", "budgets", "figure", "speed", "summary"]
+    names = ["accuracy", "budgets", "figure", "minimum", "speed", "summary"]
     assert {made[f"estimator_{name}"] for name in names} == {NOTHING}
     assert chapters.errors_figure(chapters.by_case(frame([]))) is None
     # the paper's scale: every sweep is there, and what was not run

@@ -71,6 +71,23 @@ def test_errors_are_those_put_in():
     assert errors == [1, 0]
 
 
+def test_at_the_minimum_errors_are_those_put_in_and_a_descent_that_did_not_settle_is_told():
+    def run(estimator):
+        if estimator.method == "descent":
+            assert (estimator.draws, estimator.descent_iterations) == (96, 3200)
+            one = known((0.004 * estimator.seed - 0.002) * RIPPLE, 50.0)
+            settled = torch.tensor([True, True, estimator.seed == 1])
+            return replace(one, maps=replace(one.maps, reached=settled))
+        assert (estimator.method, estimator.standard_error) == ("optimum", None)
+        return known(0.4 / estimator.probes * RIPPLE, 1.0)
+
+    fast = replace(case().estimator, quality="fast", standard_error=None)
+    found = accuracy.compare_at_minimum(case(estimator=fast), run)
+    expected = {"truth | own error": 0.002, "truth | settled": 5 / 6}
+    expected |= {"optimum, 8 probes | error": 0.05, "optimum, 24 probes | error": 0.4 / 24}
+    assert {name: found[name].value for name in expected} == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_stored_run_is_taken_from_the_store(tmp_path):
     refuse = partial(pytest.fail, "computed again")
     store, estimator = Store(tmp_path), replace(case().estimator, standard_error=None)
