@@ -59,6 +59,11 @@ from kpnb.study.parameters import MODELS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BUILDERS = ("jupyter-book", "sphinx-book-theme", "sphinx-mathjax-offline", "Sphinx", "myst-nb")
+#: Spaces at which a table's cell shall not be broken.
+_BREAKS = re.compile(
+    r"(?<=\d) (?=(of|to) [\d+−])|(?<=\d (of|to)) (?=[\d+−])"
+    r"|(?<=n) (?== \d)|(?<=n =) (?=\d)|(?<=\d,) (?=[+−]?[\d.]+\])"
+)
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -120,10 +125,23 @@ def generate(book: Path, tables: dict[str, str]) -> None:
     folder = book / "_generated"
     folder.mkdir(exist_ok=True)
     named = {name if "." in name else f"{name}.md": text for name, text in tables.items()}
-    texts = {folder / name: f"{text.rstrip()}\n" for name, text in named.items()}
+    texts = {folder / name: f"{unbroken(text.rstrip())}\n" for name, text in named.items()}
     for old in set(folder.iterdir()) - texts.keys():
         old.unlink()
     _write_changed(texts)
+
+
+def unbroken(text: str) -> str:
+    """Markdown in whose tables no line ends within an interval, "n = 3", "1 of 5" or "2 to 6", or
+    between a bracket and the symbol that it begins with; code apart."""
+    return re.sub(r"^\|.*", lambda row: _unbroken_row(row[0]), text, flags=re.MULTILINE)
+
+
+def _unbroken_row(row: str) -> str:
+    parts = row.split("`")
+    whole = (re.sub(r"\(\$[^$]+\$", r'<span class="whole">\g<0></span>', p) for p in parts[::2])
+    parts[::2] = [_BREAKS.sub("&nbsp;", part) for part in whole]
+    return "`".join(parts)
 
 
 def _write_changed(texts: Mapping[Path, str]) -> None:

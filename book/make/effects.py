@@ -55,7 +55,8 @@ def _lines(rows: pd.DataFrame) -> Iterator[Line]:
         printed = frame.paper_rows(rows, name)
         printed = printed[printed["outcome"] != ""]
         cells = len(printed.drop_duplicates([*frame.PAPER_CELL, "pair"]))
-        yield Line((f"Table {name}", f"{cells} cells of the paper"), marks(printed))
+        yield Line((f"Table {name}",), heading=True)
+        yield Line((f"the paper, {cells} cells",), marks(printed))
         ours = answered[answered["table"] == name]
         if len(ours):
             yield from cell_lines(ours)

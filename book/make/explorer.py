@@ -194,12 +194,36 @@ def _embedded(pack: Mapping) -> dict:
 def _about(pack: Mapping, rows: pd.DataFrame, address: str) -> dict:
     """What the page says of a pack and of its study's results."""
     run = Results.model_validate(pack["run"])
-    told = {"run": run, "pack": pack, "state": freshness(run), "address": address}
+    held = held_by(rows, pack)
+    told = {"run": run, "pack": pack, "address": address, "held": held}
+    told["state"] = "; ".join(dict.fromkeys(row["state"] for row in held)) or freshness(run)
     names = ("label", "inside", "about", "nothing")
     texts = {name: block(f"explorer_{name}", **told) for name in names}
     own, found = run.threshold, verdicts(rows, pack, address)
     b, *jumps = (round(one * PER_NAT) for one in (own, *thresholds_around(own)))
     return texts | {"b": b, "jumps": jumps, "verdicts": found}
+
+
+def held_by(rows: pd.DataFrame, pack: Mapping) -> list[dict]:
+    """Of every layer and role of a pack the study's row that has the very counts on the object that
+    the pack has at the end of training; empty where one is not there, or has others."""
+    same = {name: pack[name] for name in ("dataset", "network", "scale")}
+    same |= {"preset": pack["run"]["preset"], "kind": "measure", "metric": "n_fg", "headline": True}
+    found = rows[np.logical_and.reduce([rows[name] == value for name, value in same.items()])]
+    held = []
+    for layer, role in ((one, role) for one, roles in pack["layers"].items() for role in roles):
+        here = records(found[(found["layer"] == layer) & (found["role"] == role)])
+        held.append(next((row for row in here if _has_counts(row, pack)), None))
+    return held if all(held) else []
+
+
+def _has_counts(row: Mapping, pack: Mapping) -> bool:
+    seeds, told = row["settings"].get("seeds", []), pack["layers"][row["layer"]][row["role"]]
+    counts = told["counted"].get(str(row["threshold"]), {"n_fg": [None]})["n_fg"][-1]
+    if pack["seed"] not in seeds or not isinstance(row["by_seed"], list) or not counts:
+        return False
+    values = row["by_seed"][seeds.index(pack["seed"])].split()
+    return [None if one == "-" else float(one) for one in values][: len(counts)] == counts
 
 
 def _colors() -> Iterator[tuple[str, str]]:

@@ -6,12 +6,14 @@ Functions take the frame of `book.make.frame` and return markdown.
 import json
 import math
 import re
+from collections.abc import Iterator
+from itertools import groupby
 
 import pandas as pd
 
 from book.make.chart import Chart, Line, Mark, Panel
 from book.make.conditions import NAME as CONDITIONS
-from book.make.forest import PLACE, behind, confirmatory, forest, samples_of
+from book.make.forest import PLACE, behind, confirmatory, data_name, forest, samples_of
 from book.make.frame import CELL, NONE, NOTHING, TABLE_OF, TEN, estimate, over_cells, records
 from book.make.texts import badge, block, sheet
 from kpnb.fingerprint import packed_file
@@ -144,7 +146,8 @@ def fitness_fragments(rows: pd.DataFrame) -> dict[str, str]:
     same = ["preset", "family", "student", "teacher", "at", "measured_on", "run", "own_b"]
     told = rows[rows["kind"] == "comparison"].groupby("nth")[["dataset", "table"]].first()
     found = found.drop(columns=[*told]).join(told, on="nth")
-    charted, lines = [], []
+    found[[*told]] = found[[*told]].fillna("")  # of a run without comparisons
+    lines = []
     for _, part in found.dropna(subset="at").groupby(same, sort=False):
         rows_here = records(part)
         row, numbers = rows_here[0], {one["about"]: one for one in reversed(rows_here)}
@@ -152,18 +155,29 @@ def fitness_fragments(rows: pd.DataFrame) -> dict[str, str]:
         failed, changes = zip(*map(failed_checks, notes), strict=True)
         row |= {"failed": list(dict.fromkeys(sum(failed, []))), "change": max(changes, key=len)}
         row |= {"notebooks": list(part["notebook"].unique()), "numbers": numbers}
+        row["data"] = data_name(row) if row["table"] else ""
         photographs = samples_of(row)[0] if row["table"] == "V" else ""
-        lines.append(row | {"cell": block("fitness_cell", row=row, photographs=photographs)})
-        marks = {panel: [Mark(look, *(numbers[name][end] for end in ("value", "low", "high")))
-                         for name, look in looks.items() if name in numbers]
-                 for panel, looks in _SHOWN.items()}  # fmt: skip
-        said = ["not measurable"] if row["failed"] else []
-        charted.append(Line((lines[-1]["cell"], *said), marks))
+        row["cell"] = block("fitness_cell", row=row, photographs=photographs, TEN=TEN)
+        lines.append(row)
+    order = ("preset", "table", "data", "family", "student", "at")
+    lines.sort(key=lambda row: [row[name] for name in order])
     unfit = sheet("unfit", [line for line in lines if line["failed"]])
     about = {"least": _LEAST, "asked": protocol()["fitness"]}
     caption = block("fitness_caption", unfit=unfit if unfit != NOTHING else "", **about)
-    chart = Chart(block("fitness_title"), _PANELS, charted)
+    chart = Chart(block("fitness_title"), _PANELS, list(_fitness_lines(lines)))
     return behind("fitness", chart, sheet("fitness", lines, told=_told), caption)
+
+
+def _fitness_lines(lines: list[dict]) -> Iterator[Line]:
+    """A line a layer, under what its samples are."""
+    for data, part in groupby(lines, lambda row: row["data"]):
+        yield Line((data[:1].upper() + data[1:],), heading=True)
+        for row in part:
+            numbers, said = row["numbers"], ["not measurable"] if row["failed"] else []
+            marks = {panel: [Mark(look, *(numbers[name][end] for end in ("value", "low", "high")))
+                             for name, look in looks.items() if name in numbers]
+                     for panel, looks in _SHOWN.items()}  # fmt: skip
+            yield Line((row["cell"], *said), marks)
 
 
 def _told(numbers: dict[str, dict], name: str) -> str:

@@ -238,7 +238,8 @@ def rates_fragments(rows: pd.DataFrame) -> dict[str, str]:
         for metric, (_, _, mean) in told.items():
             made = [Mark(look, **mean)] if mean else []
             drawn.setdefault(title, {}).setdefault(metric, []).extend(made)
-    charted = [Line((f"Table {title}",), marks) for title, marks in drawn.items()]
+    charted = [Line((f"Table {title}",), marks) for title, marks in drawn.items()
+               if any(marks.values())]  # fmt: skip
     chart = Chart(block("rates_title"), panels(), charted)
     shown = table(["table", *SYMBOLS.values()], lines)
     return behind("claim_rates", chart, shown, block("rates_caption"))

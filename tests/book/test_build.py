@@ -91,6 +91,13 @@ def test_tables_that_have_not_changed_are_left_alone_and_others_go(tmp_path):
     assert found.keys() == {"kept", "changed"} and found["changed"] > found["kept"] == 0
 
 
+def test_in_a_tables_cell_no_line_ends_where_it_would_be_read_wrongly():
+    row = "| 2.1 [1.8, −2.4] (n = 3) | 1 of 57, 2 to 6 ($N^{fg}$ open) | `[1, 2]` |"
+    kept = "| 2.1 [1.8,&nbsp;−2.4] (n&nbsp;=&nbsp;3) | 1&nbsp;of&nbsp;57, 2&nbsp;to&nbsp;6 "
+    kept += '<span class="whole">($N^{fg}$</span> open) | `[1, 2]` |'
+    assert book.unbroken(f"1 of 5 [1, 2]\n{row}\n") == f"1 of 5 [1, 2]\n{kept}\n"
+
+
 def test_the_pages_build_and_the_one_broken_link_is_all_that_is_warned_of(pages):
     """The builder goes on after a warning, so one build shows the failure and the pages."""
     page = pages / "book" / "related_work.md"

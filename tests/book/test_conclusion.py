@@ -120,6 +120,7 @@ def ways(metric, unit):
                 name = f"{one.network}, {one.layer}" + f", {run.run.split('_')[-1]}" * (
                     run.run[:2] in ("ii", "vi"))  # fmt: skip
                 name += ", ten teachers" * run.run.startswith("ten_")
+                name += ", coarse" * run.run.startswith("ten_vgg11_grid")
                 name += ", photographs" * run.run.startswith(("tin_", "ix_"))
                 name += ", augmented" * (run.settings.get("augment") == "teacher")
                 said.setdefault(one.verdict, set()).add(name)
@@ -134,7 +135,8 @@ def test_the_page_names_every_cell_in_which_the_unit_of_the_way_decides():
     deep = {f"VGG-16, FC{layer}{teachers}" for layer in "12" for teachers in ("", ", augmented")}
     ten, both = ({f"{name}, FC1, ten teachers" for name in names}
                  for names in (["AlexNet"], ["AlexNet", "VGG-11"]))  # fmt: skip
-    assert share["opposed"] == {"AlexNet, FC1"} | ten | deep | clouds
+    outputs = {"AlexNet, FC3, ten teachers"}
+    assert share["opposed"] == {"AlexNet, FC1"} | ten | outputs | deep | clouds
     assert time["opposed"] == {"VGG-16, FC1, augmented", "PointNet++, FC1"}
     assert time["supported"] == {
         *("VGG-11, FC1", "VGG-11, FC1, grid32", "VGG-11, FC1, vgg16"),

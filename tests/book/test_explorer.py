@@ -5,6 +5,7 @@ import shutil
 from itertools import product
 
 import pytest
+from committed import committed
 from made_results import comparison, run
 from packs import committed_packs, made_pack
 from studied import MODALITIES
@@ -110,6 +111,22 @@ def test_committed_packs_decide_as_the_results_files_do(monkeypatch):
             assert ends == pytest.approx([told.difference, told.low, told.high], rel=1e-3)
             assert told.verdict in (verdict, "not measurable")
             assert (held["samples"], held["seeds"]) == (told.n_samples, told.n_seeds)
+
+
+def test_a_pack_is_as_fresh_as_the_results_that_have_its_very_counts(
+    monkeypatch,
+):
+    rows, packs = committed(), [one for one, _ in committed_packs(monkeypatch)]
+    for one in packs:
+        held = explorer.held_by(rows, one)
+        assert len(held) == sum(len(roles) for roles in one["layers"].values()) > 0
+        assert {row["file"] for row in held}.isdisjoint({one["file"]})
+        assert "Its counts at the end of training" in explorer._about(one, rows, ADDRESS)["about"]
+    other = json.loads(json.dumps(packs[0]))
+    layer = next(iter(other["layers"]))
+    other["layers"][layer]["S"]["counted"]["0.2"]["n_fg"][-1][0] += 1
+    assert explorer.held_by(rows, other) == []
+    assert "Against the code here: " in explorer._about(other, rows, ADDRESS)["about"]
 
 
 # In a browser

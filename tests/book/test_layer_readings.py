@@ -374,6 +374,37 @@ def test_three_teachers_points_beside_the_object_turn_with_b_and_ten_of_vgg_11_a
     assert (by_pair(cell("ten_vgg11_fc1"), "d_mean") < 0).sum() == 8
 
 
+def test_ten_teachers_leave_the_coarse_grid_as_undecided_as_three_did():
+    found = cell("ten_vgg11_grid8")
+    assert {m: verdicts(found, m, UNIT.get(m))[1] for m in (*TEN, "d_mean")} == {
+        "n_fg": "supported", "n_bg": "opposed", "d_var": "supported",
+        **dict.fromkeys(("lambda", "d_mean", "rho"), "undecided")}  # fmt: skip
+    for metric in ("n_fg", "n_bg", "d_var"):
+        assert len({*verdicts(found, metric, UNIT.get(metric))}) == 1
+    held = {
+        one.metric: one.low <= 0 <= one.high
+        for one in found.comparisons
+        if (one.threshold, one.selection) == (0.2, "all") and one.distance in (None, "epoch")
+    }
+    assert held == dict.fromkeys(held, False) | {"lambda": True, "d_mean": True}
+
+
+def test_ten_teachers_decide_number_and_share_of_alexnets_output():
+    found = cell("ten_alexnet_fc3")
+    assert verdicts(found, "n_fg") == verdicts(found, "lambda") == ["supported"] * 3
+    assert verdicts(found, "n_bg") == ["equivalent"] * 3
+    ends = {
+        one.metric: (one.low, one.high, one.verdict)
+        for one in found.comparisons
+        if (one.threshold, one.selection) == (0.2, "all") and one.distance in (None, "epoch")
+    }
+    assert ends["d_mean"][0] > 0 and ends["rho"][0] > 0 > ends["d_var"][0]
+    assert {ends[metric][2] for metric in ("d_mean", "d_var", "rho")} == {"undecided"}
+    filtered = [one for one in found.comparisons if one.selection == "published_filter"]
+    assert {one.metric for one in filtered if one.verdict != "undecided"} == {"n_bg"}
+    assert {one.n_samples for one in filtered} == {29}
+
+
 def cell_of_h1(b):
     """AlexNet's points beside the object at FC1, by three teachers."""
     found = read_results("image_h1", "study").comparisons

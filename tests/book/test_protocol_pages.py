@@ -95,9 +95,11 @@ def test_planned_and_reached_half_widths_stand_side_by_side():
     assert protocol_hash() in made["protocol_hash"] and ", ".join(map(str, SEEDS)) in str(made)
     assert "stopping: >" in made["protocol_text"]
     assert "+0.02 in the median over 57 pairs of Table V" in made["protocol_rho"]
-    assert made["protocol_wider"].endswith(r"VGG-11 FC1 $\lambda$ (train, half-width 0.02).")
+    assert made["protocol_wider"].endswith(
+        r"- VGG-11 FC1 $\lambda$, training images: half-width 0.02"
+    )
     wide = shown(confirmed(comparison("lambda", -0.02, 0.06, margin=0.02)))["protocol_wider"]
-    assert wide.endswith("half-width 0.04 †).") and "above the margin" in wide
+    assert wide.endswith("half-width 0.04 †") and "above the margin" in wide
     between = sum(protocol()["planned"]["half_width"]["lambda"])  # twice a half-width, of two
     near = shown(confirmed(comparison("lambda", 0.02, 0.02 + between)))["protocol_wider"]
     assert near == "None is wider than both planned widths."
@@ -185,16 +187,16 @@ def test_fitness_has_a_row_a_layer_and_says_once_what_failed_in_several_notebook
     assert second.endswith("? No: by 7%")
     assert unfit[2] == "raise epochs or fraction, raise epochs"
     assert [row[:3] for row in rows] == [
-        ["VGG-11, FC1", "yes", "0.91 [0.90, 0.92]<br>–"],
         ["VGG-11, Conv", "no", "–<br>–"],
+        ["VGG-11, FC1", "yes", "0.91 [0.90, 0.92]<br>–"],
     ]
-    assert rows[0][4] == "0.30<br>–<br>–" and rows[1][5] == "12.0<br>–"
+    assert rows[1][4] == "0.30<br>–<br>–" and rows[0][5] == "12.0<br>–"
     assert "VGG-11, Conv, not measurable." in page
     told = "VGG-11, FC1: explained +0.91 [+0.90, +0.92], student; λ over chance +0.30, teacher."
     assert told in page and made["fitness_wide_light.svg"].count('class="mark student"') == 2
     texts = [confirmed(numbers=numbers, notebook=f"{kind}_h1") for kind in ("sentiment", "qa")]
     names = [row[0] for row in rows_of_all(fitness_fragments(frame(texts))["fitness"])]
-    assert names[::2] == ["VGG-11, FC1, sentences", "VGG-11, FC1, questions"]
+    assert names[1::2] == ["VGG-11, FC1, questions", "VGG-11, FC1, sentences"]
     assert fitness_fragments(frame([run()])) == {"fitness": NOTHING}
     of_control = {f"{name}_FC1": Number(value=0.1, **about)
                   for name in ("accuracy_student_untrained", "explained_train_good")}  # fmt: skip
