@@ -13,7 +13,15 @@ import pandas as pd
 
 from book.make.chart import Chart, Line, Mark, Panel
 from book.make.conditions import NAME as CONDITIONS
-from book.make.forest import PLACE, behind, confirmatory, data_name, forest, samples_of
+from book.make.forest import (
+    EMBEDDED,
+    PLACE,
+    behind,
+    confirmatory,
+    data_name,
+    forest,
+    samples_of,
+)
 from book.make.frame import CELL, NONE, NOTHING, TABLE_OF, TEN, estimate, over_cells, records
 from book.make.texts import badge, block, sheet
 from kpnb.fingerprint import packed_file
@@ -144,7 +152,7 @@ def fitness_fragments(rows: pd.DataFrame) -> dict[str, str]:
     found = found.join(found["name"].str.extract(_FITNESS).set_axis(["about", "at"], axis=1))
     found["family"] = found["notebook"].map(lambda name: name.split("_")[0])  # tells texts apart
     same = ["preset", "family", "student", "teacher", "at", "measured_on", "run", "own_b"]
-    told = rows[rows["kind"] == "comparison"].groupby("nth")[["dataset", "table"]].first()
+    told = rows[rows["kind"] == "comparison"].groupby("nth")[["dataset", "table", "sample"]].first()
     found = found.drop(columns=[*told]).join(told, on="nth")
     found[[*told]] = found[[*told]].fillna("")  # of a run without comparisons
     lines = []
@@ -161,6 +169,7 @@ def fitness_fragments(rows: pd.DataFrame) -> dict[str, str]:
         lines.append(row)
     order = ("preset", "table", "data", "family", "student", "at")
     lines.sort(key=lambda row: [row[name] for name in order])
+    lines.sort(key=lambda row: not row["data"].startswith(EMBEDDED))
     unfit = sheet("unfit", [line for line in lines if line["failed"]])
     about = {"least": _LEAST, "asked": protocol()["fitness"]}
     caption = block("fitness_caption", unfit=unfit if unfit != NOTHING else "", **about)
@@ -177,7 +186,7 @@ def _fitness_lines(lines: list[dict]) -> Iterator[Line]:
             marks = {panel: [Mark(look, *(numbers[name][end] for end in ("value", "low", "high")))
                              for name, look in looks.items() if name in numbers]
                      for panel, looks in _SHOWN.items()}  # fmt: skip
-            yield Line((row["cell"], *said), marks)
+            yield Line((row["cell"].replace(f"({data}, ", "("), *said), marks)
 
 
 def _told(numbers: dict[str, dict], name: str) -> str:
