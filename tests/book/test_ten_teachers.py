@@ -113,7 +113,7 @@ def test_committed_ones_are_asked_about_cells_of_the_three_and_say_what_claims_w
 def test_their_seeds_are_the_next_of_the_protocols_streams():
     asked, settings = protocol()["confirmatory"], protocol()["settings"]
     runs = read_sweeps()["ten_teachers"].runs
-    assert len(runs) == 7
+    assert len(runs) == 8
     for name in runs:
         own = Sweeps().sweep_of[name].resolved(name, "study")
         for purpose, seeds in (("pairs", own.seeds), ("teachers", own.teachers)):
