@@ -266,7 +266,7 @@ def _minimum_cases(store: Store) -> Iterator[tuple[str, Case]]:
             trained = study.of(role, study.parameters.seeds[0], MINIMUM_LAYER)
             net = partial(study.network, trained, trained.final_epoch)
             dotted, weight = layer_name(net(), MINIMUM_LAYER), entropy_weight(network)
-            given = {"entropy_weight": weight, "quality": "fast"}
+            given = {"entropy_weight": weight, "standard_error": None}  # as the study's own
             estimator = EntropyEstimator(dotted, study.data.units, **given)
             about = (network, MINIMUM_LAYER, trained.final_epoch, False, net, images)
             foreground = study.data.foreground[: len(images)]

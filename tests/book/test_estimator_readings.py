@@ -184,6 +184,24 @@ def test_boxes_of_photographs_hold_half_of_the_squares():
     assert foreground.double().mean() == pytest.approx(0.5, abs=0.05)
 
 
+def test_the_closed_form_of_the_minimum_is_as_far_from_it_as_the_page_says():
+    found = read_results("estimator_minimum", "study").numbers
+    told = {name.split(" | ", 1)[1]: [] for name in found}
+    for name, one in found.items():
+        told[name.split(" | ", 1)[1]].append(one.value)
+    assert set(map(len, told.values())) == {4} and set(told["truth | settled"]) == {1.0}
+    assert max(told["truth | own error"]) < 0.012  # half of the difference of two descents
+    few, many = told["optimum, 8 probes | error"], told["optimum, 24 probes | error"]
+    assert 0.04 < min(few) < max(few) < 0.12 and min(told["optimum, 8 probes | Spearman"]) > 0.97
+    assert sum(more < 0.5 * less for more, less in zip(many, few, strict=True)) == 3
+    errors = {name.split(" | ")[0]: one.value for name, one in found.items()
+              if name.endswith("8 probes | error")}  # fmt: skip
+    for network in ("AlexNet", "VGG-11"):
+        assert errors[f"{network} FC1, student"] > errors[f"{network} FC1, baseline"]
+    off = told["optimum, 8 probes | N_fg error"]
+    assert max(off) < 4 and 40 < min(told["optimum, 8 probes | N_fg of the truth"]) < 60
+
+
 def test_what_the_page_says_of_the_cost_of_bfloat16():
     found = read_results("estimator_speed", "study").numbers
     assert 0.4 < found["bfloat16 / float32, time"].value < 0.6

@@ -88,6 +88,17 @@ def test_at_the_minimum_errors_are_those_put_in_and_a_descent_that_did_not_settl
     assert {name: found[name].value for name in expected} == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    "given, name", [([], "estimator_accuracy"), (["--minimum"], "estimator_minimum")]
+)
+def test_the_program_measures_what_is_asked_for(given, name, monkeypatch, capsys):
+    for what in ("measure_estimator_accuracy", "measure_minimum"):
+        file = {"measure_minimum": "estimator_minimum"}.get(what, "estimator_accuracy")
+        monkeypatch.setattr(accuracy, what, lambda file=file: file)
+    monkeypatch.setattr(accuracy.results, "write_results", lambda found: f"written: {found}")
+    assert accuracy.main(given) == 0 and capsys.readouterr().out == f"written: {name}\n"
+
+
 def test_a_stored_run_is_taken_from_the_store(tmp_path):
     refuse = partial(pytest.fail, "computed again")
     store, estimator = Store(tmp_path), replace(case().estimator, standard_error=None)
