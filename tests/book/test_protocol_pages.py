@@ -170,6 +170,15 @@ def test_fitness_names_outputs_and_augmentation_where_these_set_cells_apart():
     assert set(found) == told and len(found) == 3
 
 
+def test_the_chart_of_fitness_has_embedded_data_first_and_names_whose_the_others_are():
+    numbers = {"explained_train_FC1": Number(value=0.91, what="", n=7)}
+    own = {"settings": {"network": "VGG-11", "threshold": 0.2, "measured_on": "train", "epochs": 3}}
+    made = [confirmed(comparison("n_fg", 6, 13, dataset=dataset), numbers=numbers, run=name, **own)
+            for name, dataset in (("tin_a", "A set"), ("v_a", "embedded images"))]  # fmt: skip
+    drawn = fitness_fragments(frame(made))["fitness_wide_light.svg"]
+    assert drawn.index(">Embedded images<") < drawn.index(">A set<")
+
+
 def test_fitness_has_a_row_a_layer_and_says_once_what_failed_in_several_notebooks():
     about = {"what": "", "n": 7}
     numbers = {"explained_train_FC1": Number(value=0.91, low=0.9, high=0.92, **about)}

@@ -283,7 +283,9 @@ def test_both_rates_go_by_one_rule_and_stand_above_each_other_with_the_mean_over
     assert list(rows)[:2] == ["II, the paper", "II, here"]
     counted = [" ".join(cell.split()[:3]) for cell in rows["V, the paper"]]
     assert counted == [f"{n} of 57" for n in (51, 33, 43, 46, 48, 35)]
-    assert rows["VI, the paper"][0] == "2 of 2"  # too few for a mean
+    assert rows["VI, the paper"][0] == "2 of 2"  # too few for a mean, and so for the chart
+    drawn = published.rates_fragments(frame(runs))["claim_rates_wide_light.svg"]
+    assert ">Table VI<" not in drawn and ">Table V<" in drawn and ">Table VII<" in drawn
     assert rows["V, here"] == ["1 of 3", "–", "–", "1 of 1", "–", "–"]  # without levels, no ratio
     assert rows["VIII, here"][0] == "0 of 1" and rows["IV, here"] == ["–"] * 6
     assert rows["V to VII, here"][0] == "1 of 3"
