@@ -405,6 +405,16 @@ def test_ten_teachers_decide_number_and_share_of_alexnets_output():
     assert {one.n_samples for one in filtered} == {29}
 
 
+def test_ten_teachers_decide_the_number_of_vgg_11s_output_and_no_more():
+    found = cell("ten_vgg11_fc3")
+    assert verdicts(found, "n_fg") == ["undecided", "supported", "supported"]
+    assert verdicts(found, "n_bg") == ["equivalent", "equivalent", "undecided"]
+    assert verdicts(found, "lambda") == verdicts(found, "rho") == ["undecided"] * 3
+    at = {(one.metric, one.threshold): one for one in found.comparisons if one.selection == "all"}
+    assert all(at["lambda", b].low > 0 > at["rho", b].low for b in (0.15, 0.2, 0.25))
+    assert {verdicts(found, metric, "epoch")[1] for metric in ("d_mean", "d_var")} == {"undecided"}
+
+
 def cell_of_h1(b):
     """AlexNet's points beside the object at FC1, by three teachers."""
     found = read_results("image_h1", "study").comparisons
