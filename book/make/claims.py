@@ -198,7 +198,10 @@ class Judged:
         fit = self.items[self.items["verdict"] != UNFIT]
         names, said = list(dict.fromkeys(fit["what"])), (fit["verdict"] == self.verdict).sum()
         many = count(len(fit), "measurement")
-        if len(self.by_b) > 1:
+        if self.verdict == SPLIT:
+            told = (f"{(fit['verdict'] == one).sum()} {one}" for one in ("supported", "opposed"))
+            many = f"{', '.join(told)} of {many}"
+        elif len(self.by_b) > 1:
             many = f"the mean at each of {len(self.by_b)} thresholds, {many} in all"
         elif self.mean or said:
             many = f"the mean of {many}" if self.mean else f"{said} of {many}"
@@ -353,6 +356,9 @@ def _pair(side: str, first: Mapping, second: Mapping) -> dict:
     several = len({first["layer"], second["layer"]} - {""}) > 1
     named = [ROLES[e["role"]] + (f" at {e['layer']}" if several else "") for e in (first, second)]
     cell = first if first["layer"] else second
+    if several:  # the check of either layer counts
+        why = [one["unfit"].get(one["layer"], "") for one in (first, second)]
+        cell = cell | {"unfit": {cell["layer"]: next(filter(None, why), "")}}
     what = f"{_words(cell, 'network', 'layer')}: {', '.join(named)}"
     told = f"{estimate(first)} against {estimate(second)}"
     found = stats.Estimate(first["value"] - second["value"], math.nan, math.nan, 1, 1)

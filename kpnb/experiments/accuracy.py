@@ -288,8 +288,14 @@ def compare_at_minimum(
         "truth | settled": _number([settled], "share of descents that stood still"),
     }
     for probes in MINIMUM_PROBES:
+        method = f"optimum, {probes} probes"
         found = run(case.changed(method="optimum", probes=probes))
-        numbers |= _against(f"optimum, {probes} probes", found, truth, case)
+        numbers |= _against(method, found, truth, case)
+        known, here = (_points(h, found.maps, case) for h in (truth, found.maps.entropy))
+        for name, before, now in zip(("N_fg", "N_bg"), known, here, strict=True):
+            told = {"difference": now - before, "of the truth": before}
+            numbers |= {f"{method} | {name} {what}": _number(values, "mean", "points")
+                        for what, values in told.items()}  # fmt: skip
     return numbers
 
 

@@ -55,12 +55,14 @@ def test_errors_at_the_minimum_stand_beside_those_of_the_descents():
     found = {"truth | own error": 0.004, "truth | settled": 0.75}
     for probes, error in ((8, 0.07), (24, 0.05)):
         told = {"error": error, "Spearman": 0.99, "standard error": 0.06, "N_fg error": 1.5}
-        told["N_fg of the truth"] = 40.0
+        told |= {"N_fg of the truth": 40.0, "N_fg difference": -0.5, "N_bg error": 6.0}
+        told |= {"N_bg of the truth": 30.0, "N_bg difference": 2.5}
         found |= {f"optimum, {probes} probes | {name}": value for name, value in told.items()}
     numbers = {f"Toy FC1, student | {name}": Number(value=value, what="", n=3)
                for name, value in found.items()}  # fmt: skip
     made = chapters.chapter_tables(frame([run(notebook="estimator_minimum", numbers=numbers)]))
-    expected = ["0.004", "75 %", "0.070", "0.060", "0.990", "1.5 of 40.0", "0.050"]
+    expected = ["0.004", "75 %", "0.070", "0.060", "0.990", "1.5 of 40.0", "-0.5"]
+    expected += ["6.0 of 30.0", "+2.5", "0.050"]
     assert rows_of(made["estimator_minimum"]) == [["Toy FC1, student (n = 3)", *expected]]
 
 

@@ -262,6 +262,9 @@ def test_roles_are_paired_within_a_network_and_layer():
     (item,) = items(ends, short, long)  # the same two teachers and images, of two runs
     assert item.shown.startswith("+9.00") and item.shown.endswith("(the second in `image_h1`)")
     assert item.on_side and judge(ends, short, long).verdict == "undecided"
+    why = ["FC1 is not measurable (why); change."]  # of the layer that the other is held against
+    (item,) = items(ends, short, long.model_copy(update={"notes": why}))
+    assert (item.verdict, item.reason) == ("not measurable", why[0])
     other = long.model_copy(update={"settings": long.settings | {"seeds": [2, 1, 3]}})
     assert items(ends, short, other) == []
     strangers = [found[0][0], found[3][0].model_copy(update={"network": "AlexNet"})]

@@ -86,6 +86,14 @@ def test_at_the_minimum_errors_are_those_put_in_and_a_descent_that_did_not_settl
     expected = {"truth | own error": 0.002, "truth | settled": 5 / 6}
     expected |= {"optimum, 8 probes | error": 0.05, "optimum, 24 probes | error": 0.4 / 24}
     assert {name: found[name].value for name in expected} == pytest.approx(expected, rel=1e-6)
+    lowered = torch.zeros(UNITS)
+    lowered[5], lowered[1] = -0.2, -0.2  # a foreground cell at -2.5 becomes a point, one beside too
+    path = known(lowered, 1.0)
+    found = accuracy.compare_at_minimum(
+        case(estimator=fast), lambda e: run(e) if e.method == "descent" else path
+    )
+    for name in ("N_fg", "N_bg"):
+        assert found[f"optimum, 8 probes | {name} difference"].value == 1
 
 
 @pytest.mark.parametrize(
