@@ -1,5 +1,7 @@
 """Cells that ten more teachers were asked about: beside the three's, and in their place."""
 
+from collections import Counter
+
 import pandas as pd
 
 from book.make.claims import VERDICTS, judge_all
@@ -65,8 +67,10 @@ def claims_by_ten(rows: pd.DataFrame, cells: list[str]) -> str:
     pairs = [{"one": one, "other": other} for one, other in zip(before, after, strict=True)
              if one.counted]  # fmt: skip
     changed = [pair for pair in pairs if pair["one"].verdict != pair["other"].verdict]
-    said = {"names": VERDICTS, "verdicts": [pair["other"].verdict for pair in pairs]}
-    return block("claims_by_ten", cells=cells, changed=sheet("claims_by_ten", changed), **said)
+    three, ten = (Counter(pair[of].verdict for pair in pairs) for of in ("one", "other"))
+    tally = [{"verdict": name, "three": three[name], "ten": ten[name]} for name in VERDICTS]
+    told = {"tally": sheet("tally_by_ten", tally), "changed": sheet("claims_by_ten", changed)}
+    return block("claims_by_ten", cells=cells, **told)
 
 
 def _cell(row: dict) -> str:

@@ -121,7 +121,8 @@ def test_a_pack_is_as_fresh_as_the_results_that_have_its_very_counts(
         held = explorer.held_by(rows, one)
         assert len(held) == sum(len(roles) for roles in one["layers"].values()) > 0
         assert {row["file"] for row in held}.isdisjoint({one["file"]})
-        assert "Its counts at the end of training" in explorer._about(one, rows, ADDRESS)["about"]
+        told = explorer._about(one, rows, ADDRESS)["about"]
+        assert "Its counts on the object at the end of training" in told
     other = json.loads(json.dumps(packs[0]))
     layer = next(iter(other["layers"]))
     other["layers"][layer]["S"]["counted"]["0.2"]["n_fg"][-1][0] += 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from held_values import by_pair, held_values
+from held_values import by_pair, cell, held_values, verdicts
 
 from book.make.own_photographs import FEWER, MORE, lead_changes
 from kpnb.metrics.results import available_cells, read_results
@@ -12,18 +12,6 @@ from kpnb.metrics.stats import paired_difference
 from kpnb.paper import agreement, published_table
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
-
-
-def cell(run):
-    return read_results("image_cell", "study", run)
-
-
-def verdicts(run, metric, distance=None, selection="all"):
-    """By b, lowest first."""
-    asked = metric, distance, selection
-    found = {one.threshold: one.verdict for one in run.comparisons
-             if (one.metric, one.distance, one.selection) == asked}  # fmt: skip
-    return [found[b] for b in sorted(found)]
 
 
 def ways(run, unit):
@@ -339,88 +327,6 @@ def test_at_fc3_on_new_photographs_the_number_is_equivalent_and_the_share_suppor
     assert (by_pair(found, "n_bg") < 0).all() and (by_pair(found, "lambda") > 0).all()
     above = [found.numbers[f"lambda_over_chance_{role}_FC3"].value for role in "SB"]
     assert above[1] - 0.01 < above[0] < above[1]
-
-
-TEN = {"n_fg": "supported", "lambda": "supported", "d_var": "supported", "rho": "supported",
-       "n_bg": "equivalent"}  # fmt: skip
-UNIT = {"d_mean": "epoch", "d_var": "epoch"}
-
-
-@pytest.mark.parametrize(
-    "run, d_mean, at_b, share, time",
-    [
-        ("ten_alexnet_fc1", "equivalent", ["undecided", "undecided"], "opposed", "supported"),
-        ("ten_vgg11_fc1", "supported", ["undecided", "supported"], "undecided", "undecided"),
-    ],
-)
-def test_ten_more_teachers_say_what_was_expected(run, d_mean, at_b, share, time):
-    found = cell(run)
-    assert not found.notes and len(found.settings["seeds"]) == len(found.settings["teachers"]) == 10
-    expected = TEN | {"d_mean": d_mean}
-    assert {m: verdicts(found, m, UNIT.get(m))[1] for m in expected} == expected
-    for metric in ("n_fg", "lambda", "rho"):
-        assert (by_pair(found, metric) > 0).all()
-    assert all((by_pair(found, metric, "TB") > 0).all() for metric in ("n_fg", "lambda"))
-    assert verdicts(found, "n_bg") == ["supported", "equivalent", "opposed"]
-    assert verdicts(found, "d_mean", "epoch")[::2] == at_b
-    assert [verdicts(found, "d_mean", unit) for unit in ("share", "time")] == [[share], [time]]
-    kept = {m: verdicts(found, m, UNIT.get(m), "published_filter") for m in expected}
-    assert {m for m in kept if kept[m] == ["supported"]} == {"n_fg", "lambda", "d_var", "rho"}
-
-
-def test_three_teachers_points_beside_the_object_turn_with_b_and_ten_of_vgg_11_are_earlier():
-    three = cell_of_h1(0.15), cell_of_h1(0.25)
-    assert three[0].difference < 0 < three[1].difference
-    assert (by_pair(cell("ten_vgg11_fc1"), "d_mean") < 0).sum() == 8
-
-
-def test_ten_teachers_leave_the_coarse_grid_as_undecided_as_three_did():
-    found = cell("ten_vgg11_grid8")
-    assert {m: verdicts(found, m, UNIT.get(m))[1] for m in (*TEN, "d_mean")} == {
-        "n_fg": "supported", "n_bg": "opposed", "d_var": "supported",
-        **dict.fromkeys(("lambda", "d_mean", "rho"), "undecided")}  # fmt: skip
-    for metric in ("n_fg", "n_bg", "d_var"):
-        assert len({*verdicts(found, metric, UNIT.get(metric))}) == 1
-    held = {
-        one.metric: one.low <= 0 <= one.high
-        for one in found.comparisons
-        if (one.threshold, one.selection) == (0.2, "all") and one.distance in (None, "epoch")
-    }
-    assert held == dict.fromkeys(held, False) | {"lambda": True, "d_mean": True}
-
-
-def test_ten_teachers_decide_number_and_share_of_alexnets_output():
-    found = cell("ten_alexnet_fc3")
-    assert verdicts(found, "n_fg") == verdicts(found, "lambda") == ["supported"] * 3
-    assert verdicts(found, "n_bg") == ["equivalent"] * 3
-    ends = {
-        one.metric: (one.low, one.high, one.verdict)
-        for one in found.comparisons
-        if (one.threshold, one.selection) == (0.2, "all") and one.distance in (None, "epoch")
-    }
-    assert ends["d_mean"][0] > 0 and ends["rho"][0] > 0 > ends["d_var"][0]
-    assert {ends[metric][2] for metric in ("d_mean", "d_var", "rho")} == {"undecided"}
-    filtered = [one for one in found.comparisons if one.selection == "published_filter"]
-    assert {one.metric for one in filtered if one.verdict != "undecided"} == {"n_bg"}
-    assert {one.n_samples for one in filtered} == {29}
-
-
-def test_ten_teachers_decide_the_number_of_vgg_11s_output_and_no_more():
-    found = cell("ten_vgg11_fc3")
-    assert verdicts(found, "n_fg") == ["undecided", "supported", "supported"]
-    assert verdicts(found, "n_bg") == ["equivalent", "equivalent", "undecided"]
-    assert verdicts(found, "lambda") == verdicts(found, "rho") == ["undecided"] * 3
-    at = {(one.metric, one.threshold): one for one in found.comparisons if one.selection == "all"}
-    assert all(at["lambda", b].low > 0 > at["rho", b].low for b in (0.15, 0.2, 0.25))
-    assert {verdicts(found, metric, "epoch")[1] for metric in ("d_mean", "d_var")} == {"undecided"}
-
-
-def cell_of_h1(b):
-    """AlexNet's points beside the object at FC1, by three teachers."""
-    found = read_results("image_h1", "study").comparisons
-    (one,) = (one for one in found if (one.metric, one.layer, one.threshold, one.selection)
-              == ("n_bg", "FC1", b, "all"))  # fmt: skip
-    return one
 
 
 def test_points_dropped_differ_in_three_cells_of_image_sweeps_alone():

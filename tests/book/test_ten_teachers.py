@@ -1,5 +1,7 @@
 """Ten more teachers: beside the three, and in claims in their place."""
 
+from collections import Counter
+
 from committed import committed
 from made_claims import FROM_V, each, judge, one, study
 from made_results import comparison, measure, rows_of
@@ -105,7 +107,12 @@ def test_committed_ones_are_asked_about_cells_of_the_three_and_say_what_claims_w
     before = {one.claim.id: one for one in claims.judge_all(rows) if one.counted}
     after = claims.judge_all(ten_teachers.in_place_of_three(rows))
     changed = [one for one in after if one.counted and one.verdict != before[one.claim.id].verdict]
-    assert len(rows_of(told)) == len(changed) > 0
+    tally, shown = (rows_of(part) for part in told.split("Claims that have another"))
+    assert len(shown) == len(changed) > 0
+    for place, verdicts in ((1, before.values()), (2, (new for new in after if new.counted))):
+        counts = Counter(found.verdict for found in verdicts)
+        assert {row[0]: row[place] for row in tally} == {
+            name: str(counts[name] or "–") for name in claims.VERDICTS}  # fmt: skip
     files = {item.file for one in changed for item in each(one)}
     assert any("ten_" in file for file in files)
 
