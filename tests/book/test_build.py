@@ -113,7 +113,7 @@ def test_the_pages_build_and_the_one_broken_link_is_all_that_is_warned_of(pages)
     text = (html / "intro.html").read_text(encoding="utf-8")
     assert (
         "✓\u00a0supported" in text
-        and "[+1.00, +3.00]" in text
+        and "[+1.00,\u00a0+3.00]" in text
         and "knowledge points of three" in text
     )
     shown = re.findall(r'<img alt="([^"]*)" class="([^"]*)" src="(_images/forest_[^"]*)"', text)
