@@ -148,7 +148,7 @@ def test_the_page_names_every_cell_in_which_the_unit_of_the_way_decides():
     assert spread["opposed"] == {"PointNet++, FC1"} | both | deep
     spread = ways("d_var", "epoch")
     seconds = {f"{name}, FC2" for name in ("AlexNet", "VGG-11", "VGG-16")}
-    seconds |= {"AlexNet, FC2, ten teachers"}
+    seconds |= {f"{name}, FC2, ten teachers" for name in ("AlexNet", "VGG-11")}
     assert spread["opposed"] == seconds | {"VGG-16, FC2, augmented"}
     assert ways("d_mean", "epoch")["opposed"] == spread["opposed"] | {"VGG-16, FC1, augmented"}
     assert len(spread["supported"]) > sum(map(len, spread.values())) / 2
