@@ -163,6 +163,8 @@ def test_only_the_headline_of_the_claims_metric_on_training_samples_of_the_study
     found = judge(one(), study(FOR), *cells, cell("ii_vgg11_from_vgg16", fc3), cell("vi_x", fc3))
     assert [item.run for item in each(found)] == ["", "v_vgg11_fc2"]
     assert each(found)[0].verdict == "supported" and found.verdict == SPLIT
+    three = judge(one(), study(FOR), *cells, cell("v_vgg11_fc3", fc3))
+    assert (three.verdict, three.rests_on) == (SPLIT, "1 supported, 2 opposed of 3 measurements")
     full = cell("v_full", comparison("n_fg", 1.0, 2.0, scale="full"))
     assert len(items(one(), study(FOR), cells[0], full)) == 2
 

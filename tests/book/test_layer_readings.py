@@ -1,7 +1,5 @@
 """What the pages say of layers that the protocol does not plan, and of Table IX."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from held_values import by_pair, cell, held_values, verdicts
@@ -10,8 +8,6 @@ from book.make.own_photographs import FEWER, MORE, lead_changes
 from kpnb.metrics.results import available_cells, read_results
 from kpnb.metrics.stats import paired_difference
 from kpnb.paper import agreement, published_table
-
-BOOK = Path(__file__).resolve().parents[2] / "book"
 
 
 def ways(run, unit):

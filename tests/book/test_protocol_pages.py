@@ -164,10 +164,12 @@ def test_fitness_names_outputs_and_augmentation_where_these_set_cells_apart():
     cells = [confirmed(numbers=numbers, notebook="image_cell", run=name,
                        settings={"network": "VGG-11", "threshold": 0.2} | own)
              for name, own in (("viii_a", {"outputs": 4}), ("iv_a", {"augment": "teacher"}),
-                               ("v_a", {"outputs": None, "augment": "none"}))]  # fmt: skip
+                               ("v_a", {"outputs": None, "augment": "none"}),
+                               ("ten_a", {"outputs": None, "augment": "none"}))]  # fmt: skip
     found = [row[0] for row in rows_of_all(fitness_fragments(frame(cells))["fitness"])]
-    told = {f"VGG-11, FC1{said}" for said in (", 4 outputs", ", augmented teacher", "")}
-    assert set(found) == told and len(found) == 3
+    told = {f"VGG-11, FC1{said}" for said in (
+        ", 4 outputs", ", augmented teacher", "", ", ten teachers")}  # fmt: skip
+    assert set(found) == told and len(found) == 4
 
 
 def test_the_chart_of_fitness_has_embedded_data_first_and_names_whose_the_others_are():

@@ -41,6 +41,9 @@ def test_what_fine_tuning_does_stands_beside_training_from_scratch():
     assert first[5] == "over x, n = 9" and second[0] == "accuracy, unseen [1]"
     assert second[2].startswith("0.25") and second[3:5] == ["–", "–"]
     assert source[0] == "accuracy, source network, unseen [1]" and source[2].startswith("0.50")
+    given["settings"] |= {"split": 3}
+    other = tables.fine_tuning_table(frame([run(notebook="image_fine_tuning_split3", **given)]))
+    assert {row[1] for row in rows_of(other)} == {"photos, VGG-11, split 3, demo"}
 
 
 def test_correlations_have_a_row_each_with_what_they_are_over():

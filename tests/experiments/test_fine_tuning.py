@@ -41,6 +41,21 @@ NOTEBOOK, B, FEW = "image_fine_tuning", 0.2, {"device": "cpu", "samples": 3}
 NAMES = [f"c{i}" for i in range(12)]
 
 
+@pytest.mark.parametrize(
+    "prepared, split, page",
+    [(False, 0, NOTEBOOK), (False, 3, f"{NOTEBOOK}_split3"), (True, 3, f"{NOTEBOOK}_photographs")],
+)
+def test_another_split_or_photographs_have_a_results_file_of_their_own(prepared, split, page):
+    """By the lines of the notebook itself."""
+    file = Path(__file__).resolve().parents[2] / "notebooks" / f"{NOTEBOOK}.ipynb"
+    sources = ["".join(one["source"]) for one in json.loads(file.read_text("utf-8"))["cells"]]
+    (cell,) = (one for one in sources if "\npage = " in one)
+    lines = [line for line in cell.splitlines() if line.startswith(("which = ", "page = "))]
+    given = {"study": SimpleNamespace(prepared=prepared, parameters=SimpleNamespace(split=split))}
+    exec("\n".join(lines), given)
+    assert given["page"] == page
+
+
 def study_of(store: Store | None = None, **changed) -> FineTuningStudy:
     given = {"preset": "smoke"} | FEW | changed
     return FineTuningStudy(resolve(FineTuningParameters, given), store or KeyStore(Path("unused")))
