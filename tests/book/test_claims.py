@@ -261,7 +261,10 @@ def test_roles_are_paired_within_a_network_and_layer():
         with_values(one, settings=given | {"seeds": seeds, "layers": at})
         for one, seeds, at in ((found[3], [1, 2], ["FC2"]), (more, [1, 2, 3], ["FC1"]))
     )
+    wider = [one.model_copy(update={"n_samples": 90, "n_seeds": 7}) for one in long.measures]
+    long = long.model_copy(update={"measures": wider})
     (item,) = items(ends, short, long)  # the same two teachers and images, of two runs
+    assert (item.n_samples, item.n_seeds) == (60, 3)
     assert item.shown.startswith("+9.00") and item.shown.endswith("(the second in `image_h1`)")
     assert item.on_side and judge(ends, short, long).verdict == "undecided"
     why = ["FC1 is not measurable (why); change."]  # of the layer that the other is held against
